@@ -1,0 +1,72 @@
+"""A distributed tasks executor: formulas in, answers out, over workers that do single operations.
+
+import dte
+
+with dte.Client("http://localhost:5000") as client:
+    print(client.compute("1+(2*3)/4-5"))
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dte.client.asynchronous import AsyncClient
+    from dte.client.blocking import Client
+    from dte.client.errors import JobFailed, MasterFault, Unreachable, WaitTimeout
+    from dte.client.replies import Job, JobSummary, WorkerInfo
+    from dte.core.errors import (
+        Busy,
+        DteError,
+        FormulaError,
+        InvalidRequest,
+        NotFound,
+        TooLarge,
+    )
+
+__version__ = "0.1.0"
+
+# Loaded when first used, so that a part that needs little, like the core, loads little.
+_HOMES = {
+    "AsyncClient": "dte.client.asynchronous",
+    "Busy": "dte.core.errors",
+    "Client": "dte.client.blocking",
+    "DteError": "dte.core.errors",
+    "FormulaError": "dte.core.errors",
+    "InvalidRequest": "dte.core.errors",
+    "Job": "dte.client.replies",
+    "JobFailed": "dte.client.errors",
+    "JobSummary": "dte.client.replies",
+    "MasterFault": "dte.client.errors",
+    "NotFound": "dte.core.errors",
+    "TooLarge": "dte.core.errors",
+    "Unreachable": "dte.client.errors",
+    "WaitTimeout": "dte.client.errors",
+    "WorkerInfo": "dte.client.replies",
+}
+
+__all__ = [
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "DteError",
+    "FormulaError",
+    "InvalidRequest",
+    "Job",
+    "JobFailed",
+    "JobSummary",
+    "MasterFault",
+    "NotFound",
+    "TooLarge",
+    "Unreachable",
+    "WaitTimeout",
+    "WorkerInfo",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dte' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,210 @@
+"""The worker-availability queue: who can take how many operations now.
+
+A worker is known by its address: the seed's workers name themselves after the second they start in,
+so that replicas share a name, and only one process listens at an address. Another name there, or
+another `incarnation`, is another start: what was leased to the old one is over.
+
+    announced ──▶ available ◀──▶ pausing (after a failure, longer each time)
+        ▲                           │ too many failures in a row
+        └────── announced anew ── gone
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+from dte.core.errors import Busy
+
+PAUSE_FIRST_S = 0.1
+PAUSE_MAX_S = 5.0
+FAILURES_MAX = 12
+"""Failures in a row after which a worker is taken out: about half a minute of pauses."""
+
+BATCH_TARGET_S = 0.005
+"""How long a batch is to take, from hand-over to results. Short, so that a new job waits little."""
+BATCH_FIRST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a worker says of itself.
+
+    Attributes:
+        name: the worker's name; need not be unique.
+        address: where it listens, as ``host:port``.
+        slots: how many requests it takes at a time.
+        batch_max: how many operations it takes in a request; 1 for the seed's form.
+        incarnation: differs for each start of the worker; "" when it does not say.
+        draining: it wants no more operations.
+    """
+
+    name: str
+    address: str
+    slots: int = 1
+    batch_max: int = 1
+    incarnation: str = ""
+    draining: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A worker as the master knows it.
+
+    Attributes:
+        said: its last announcement.
+        joined_at: when it came, or came back after it was gone or restarted.
+        leases: the numbers of the leases that it holds.
+        batch: how many operations it is handed at a time; follows from how long they have taken.
+        resumes_at: until when it pauses after a failure; None when it does not.
+        gone: taken out until it announces itself anew.
+        queued: whether the availability queue has it in line.
+    """
+
+    said: Announcement
+    announced_at: float
+    joined_at: float
+    leases: set[int] = field(default_factory=set)
+    batch: int = 1
+    failures: int = 0
+    last_failure: str | None = None
+    resumes_at: float | None = None
+    gone: bool = False
+    queued: bool = False
+    operations_done: int = 0
+
+    @property
+    def state(self) -> str:
+        """``gone``, ``draining``, ``pausing``, ``busy`` or ``free``."""
+        if self.gone:
+            return "gone"
+        if self.said.draining:
+            return "draining"
+        if self.resumes_at is not None:
+            return "pausing"
+        return "busy" if self.leases else "free"
+
+    @property
+    def free_slots(self) -> int:
+        if self.gone or self.said.draining or self.resumes_at is not None:
+            return 0
+        return max(0, self.said.slots - len(self.leases))
+
+
+class AvailabilityQueue:
+    """The known workers, and in line those with a free slot."""
+
+    def __init__(self, workers_max: int) -> None:
+        self._workers_max = workers_max
+        self._workers: dict[str, Worker] = {}
+        self._line: deque[Worker] = deque()
+        self._pauses: list[tuple[float, int, Worker]] = []
+        self._pause_count = 0
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def announce(self, now: float, said: Announcement) -> tuple[Worker, bool]:
+        """Note a worker's announcement.
+
+        Returns:
+            The worker, and whether it is another incarnation than the one known so far.
+
+        Raises:
+            Busy: as many workers as the bound are known and in use.
+        """
+        worker = self._workers.get(said.address)
+        if worker is None:
+            self._make_room()
+            worker = self._workers[said.address] = Worker(said, now, now)
+            worker.batch = min(BATCH_FIRST, said.batch_max)
+        old = worker.said
+        reborn = (old.name, old.incarnation) != (said.name, said.incarnation)
+        if reborn or worker.gone:
+            worker.joined_at = now
+        worker.said, worker.announced_at = said, now
+        worker.batch = min(worker.batch, said.batch_max)
+        if reborn or worker.gone or not said.incarnation:
+            # Without an incarnation any announcement may be that of a new start.
+            worker.gone, worker.failures, worker.resumes_at = False, 0, None
+        self.offer(worker)
+        return worker, reborn
+
+    def _make_room(self) -> None:
+        if len(self._workers) < self._workers_max:
+            return
+        for address, worker in list(self._workers.items()):
+            if worker.state in ("gone", "draining") and not worker.leases:
+                del self._workers[address]
+        if len(self._workers) >= self._workers_max:
+            raise Busy(
+                f"{len(self._workers)} workers are registered, "
+                "which is as many as this master takes (workers_max)",
+                retry_after_s=5,
+            )
+
+    def offer(self, worker: Worker) -> None:
+        """Put a worker in line if it has a free slot and is not there yet."""
+        if not worker.queued and worker.free_slots:
+            worker.queued = True
+            self._line.append(worker)
+
+    def next(self) -> Worker | None:
+        """The first in line with a free slot, taken out of the line; `offer` puts it back."""
+        while self._line:
+            worker = self._line.popleft()
+            worker.queued = False
+            if worker.free_slots:
+                return worker
+        return None
+
+    def __len__(self) -> int:
+        """How many workers stand in line."""
+        return len(self._line)
+
+    def succeeded(self, worker: Worker, operations: int, took_s: float) -> None:
+        """Note that a worker gave results, and adapt how many operations it is handed."""
+        worker.failures, worker.last_failure = 0, None
+        worker.operations_done += operations
+        if took_s > 2 * BATCH_TARGET_S:
+            worker.batch = max(1, worker.batch // 2)
+        elif took_s < BATCH_TARGET_S and operations == worker.batch:
+            worker.batch = min(worker.said.batch_max, worker.batch * 2)
+
+    def failed(self, now: float, worker: Worker, reason: str) -> None:
+        """Note that a worker could not be reached or gave nonsense; it pauses or is taken out."""
+        worker.last_failure = reason
+        if worker.gone or worker.resumes_at is not None:
+            return  # Another lease of the same failure: its slots break together.
+        worker.failures += 1
+        if worker.failures >= FAILURES_MAX:
+            worker.gone, worker.resumes_at = True, None
+            return
+        pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** (worker.failures - 1))
+        worker.resumes_at = now + pause_s
+        self._pause_count += 1
+        heappush(self._pauses, (worker.resumes_at, self._pause_count, worker))
+
+    def resume(self, now: float) -> None:
+        """Put the workers whose pause is over back in line."""
+        while self._pauses and self._pauses[0][0] <= now:
+            resumes_at, _, worker = heappop(self._pauses)
+            if worker.resumes_at == resumes_at:
+                worker.resumes_at = None
+                self.offer(worker)
+
+    def next_resume(self) -> float | None:
+        """When `resume` next has something to do."""
+        return self._pauses[0][0] if self._pauses else None
+
+    def check(self) -> None:
+        """Assert what must always hold; for tests."""
+        assert len(set(map(id, self._line))) == len(self._line), "a worker stands in line twice"
+        for worker in self._line:
+            assert worker.queued
+        for worker in self:
+            assert worker.queued == any(worker is other for other in self._line)
+            assert worker.queued or not worker.free_slots, "a free worker is not in line"
+            assert len(worker.leases) <= worker.said.slots, "more leases than slots"

@@ -1,0 +1,92 @@
+"""What can be wrong with a caller's request, with the HTTP status it is answered with.
+
+    DteError
+    ├── InvalidRequest        400  the request cannot be understood
+    │   └── FormulaError      400  the formula has a syntax error, at a column
+    ├── NotFound              404
+    ├── TooLarge              413  a bound on one request or one formula
+    └── Busy                  429  a bound on the work that waits; try again later
+
+Arithmetic that fails is not here: it is the outcome of a job, not a caller's mistake.
+"""
+
+from __future__ import annotations
+
+CARET_WINDOW = 30
+"""Characters shown on either side of the column that a caret points at."""
+
+
+class DteError(Exception):
+    """Base of everything that dte raises on purpose.
+
+    Attributes:
+        status: the HTTP status that says the same.
+        code: a word for programs; the text is for people.
+    """
+
+    status = 500
+    code = "internal"
+
+
+class InvalidRequest(DteError):
+    status = 400
+    code = "invalid"
+
+
+class FormulaError(InvalidRequest):
+    """A formula with a syntax error.
+
+    Attributes:
+        reason: what is wrong, without the place.
+        column: where, in characters from 1.
+        caret: two lines, the formula's part around the column and a ``^`` below it.
+        index: which formula of a batch it is, from 0; None when it was sent alone.
+    """
+
+    code = "syntax"
+
+    def __init__(self, reason: str, column: int, caret: str, index: int | None = None) -> None:
+        place = f"column {column}" if index is None else f"formula {index}, column {column}"
+        super().__init__(f"{reason} ({place})")
+        self.reason = reason
+        self.column = column
+        self.caret = caret
+        self.index = index
+
+
+class NotFound(DteError):
+    status = 404
+    code = "not_found"
+
+
+class TooLarge(DteError):
+    status = 413
+    code = "too_large"
+
+
+class Busy(DteError):
+    """Too much work waits already.
+
+    Attributes:
+        retry_after_s: seconds after which trying again makes sense.
+    """
+
+    status = 429
+    code = "busy"
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+def caret_lines(text: str, column: int) -> str:
+    """The part of `text` around `column` (from 1), and below it a line with a ``^`` at the column.
+
+    Characters that would move the caret (line ends, tabs, other controls) are shown as spaces.
+    """
+    start = max(0, column - 1 - CARET_WINDOW)
+    end = min(len(text), column + CARET_WINDOW)
+    shown = "".join(char if char.isprintable() else " " for char in text[start:end])
+    left = "…" if start else ""
+    right = "…" if end < len(text) else ""
+    return f"{left}{shown}{right}\n{' ' * (len(left) + column - 1 - start)}^"

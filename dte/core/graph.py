@@ -1,0 +1,156 @@
+"""A job's DAG of operations, as flat arrays indexed by operation number.
+
+An operation keeps its two operands in slots of its own. A literal is put there when the graph is
+built, a result when the operation that gives it is done, so:
+
+- an operation is ready when both of its slots are filled, which is one counter;
+- handing it over is reading two slots;
+- a value lives until its last reader is done, with nothing to count: readers hold it.
+
+Edge `2 * n` leads to the first slot of operation n, edge `2 * n + 1` to the second. The edges that
+leave an operation are a linked list through `first_edge` and `next_edge`. The one operation
+without an edge is the root, whose result is the job's answer.
+
+An operation costs about 31 bytes and its operands; there are no objects for the garbage
+collector to follow.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from dte.core.operations import Number
+
+NO_EDGE = -1
+
+
+class Graph:
+    """The three verbs of a DAG: `add` operations, `take` what is ready, say what is `done`."""
+
+    __slots__ = (
+        "failure",
+        "first_edge",
+        "missing",
+        "next_edge",
+        "operands1",
+        "operands2",
+        "ready",
+        "remaining",
+        "symbols",
+    )
+
+    def __init__(self) -> None:
+        self.symbols = bytearray()
+        self.operands1: list[Number | None] = []
+        self.operands2: list[Number | None] = []
+        self.first_edge = array("i")
+        self.next_edge = array("i")
+        self.missing = bytearray()
+        self.ready = array("i")
+        """Operations whose operands are known and that nobody has been handed; newest last."""
+        self.remaining = 0
+        """Operations that are not done."""
+        self.failure: str | None = None
+        """Why the job fails whatever its operations give (a literal that is not finite)."""
+
+    def add(
+        self,
+        symbol: int,
+        source1: int,
+        value1: Number | None,
+        source2: int,
+        value2: Number | None,
+    ) -> int:
+        """Add an operation and give back its number.
+
+        Args:
+            symbol: the character code of ``+ - * /``.
+            source1: the operation that gives the first operand, or a negative number.
+            value1: the first operand where `source1` is negative, else None.
+            source2: as `source1`, for the second operand.
+            value2: as `value1`, for the second operand.
+        """
+        node = self.remaining
+        self.remaining = node + 1
+        self.symbols.append(symbol)
+        self.operands1.append(value1)
+        self.operands2.append(value2)
+        self.first_edge.append(NO_EDGE)
+        first_edge, next_edge = self.first_edge, self.next_edge
+        missing = 0
+        if source1 >= 0:
+            next_edge.append(first_edge[source1])
+            first_edge[source1] = node + node
+            missing = 1
+        else:
+            next_edge.append(NO_EDGE)
+        if source2 >= 0:
+            next_edge.append(first_edge[source2])
+            first_edge[source2] = node + node + 1
+            missing += 1
+        else:
+            next_edge.append(NO_EDGE)
+        self.missing.append(missing)
+        if not missing:
+            self.ready.append(node)
+        return node
+
+    def take(self, count: int) -> array[int]:
+        """Take up to `count` ready operations, the newest first: few values stay alive that way."""
+        taken = self.ready[-count:]
+        del self.ready[-count:]
+        return taken
+
+    def give_back(self, nodes: array[int]) -> None:
+        """Make operations that were taken ready again; their operands are still in their slots."""
+        self.ready.extend(nodes)
+
+    def columns(self, nodes: Sequence[int]) -> tuple[str, list[Number], list[Number]]:
+        """The symbols, first and second operands of `nodes`, in their order."""
+        return (
+            bytes(map(self.symbols.__getitem__, nodes)).decode("ascii"),
+            list(map(self.operands1.__getitem__, nodes)),  # type: ignore[arg-type]
+            list(map(self.operands2.__getitem__, nodes)),  # type: ignore[arg-type]
+        )
+
+    def done(self, nodes: Sequence[int], results: Sequence[Number]) -> Number | None:
+        """Fill the slots that wait for these results; the root's result, when it is among them."""
+        operands1, operands2 = self.operands1, self.operands2
+        first_edge, next_edge, missing = self.first_edge, self.next_edge, self.missing
+        ready = self.ready.append
+        answer = None
+        for node, result in zip(nodes, results, strict=True):
+            operands1[node] = operands2[node] = None
+            edge = first_edge[node]
+            if edge < 0:
+                answer = result
+            while edge >= 0:
+                reader = edge >> 1
+                if edge & 1:
+                    operands2[reader] = result
+                else:
+                    operands1[reader] = result
+                if missing[reader] == 1:
+                    missing[reader] = 0
+                    ready(reader)
+                else:
+                    missing[reader] -= 1
+                edge = next_edge[edge]
+        self.remaining -= len(nodes)
+        return answer
+
+    def free(self, count: int) -> bool:
+        """Free up to `count` operations of a graph that nobody needs; False when none are left."""
+        for slots in (self.operands1, self.operands2):
+            del slots[-count:]
+        return bool(self.operands1)
+
+    def check(self) -> None:
+        """Assert what must always hold of a graph in use; for tests, O(operations)."""
+        assert len(set(self.ready)) == len(self.ready), "an operation is ready twice"
+        for node in self.ready:
+            assert self.missing[node] == 0, f"operation {node} is ready and misses operands"
+            assert self.operands1[node] is not None, f"operation {node} has no first operand"
+            assert self.operands2[node] is not None, f"operation {node} has no second operand"
+        assert self.remaining >= len(self.ready), "more operations are ready than are left"

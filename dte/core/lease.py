@@ -1,0 +1,44 @@
+"""A lease: operations handed to one worker until a deadline."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+
+from dte.core.availability import Worker
+from dte.core.job import Job
+from dte.core.operations import Number
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """One hand-over.
+
+    Attributes:
+        number: shared by no other lease, so that a late result is recognised.
+        parts: the operations, by job, in the order of the results.
+        count: how many operations there are.
+    """
+
+    number: int
+    worker: Worker
+    parts: list[tuple[Job, array[int]]]
+    count: int
+    leased_at: float
+    deadline: float
+
+    def columns(self) -> tuple[str, list[Number], list[Number]]:
+        """The symbols, first and second operands of the operations, in the lease's order.
+
+        To be read in the turn that makes the lease, when none of its jobs can have ended.
+        """
+        symbols: list[str] = []
+        operands1: list[Number] = []
+        operands2: list[Number] = []
+        for job, nodes in self.parts:
+            assert job.graph is not None
+            part = job.graph.columns(nodes)
+            symbols.append(part[0])
+            operands1 += part[1]
+            operands2 += part[2]
+        return "".join(symbols), operands1, operands2

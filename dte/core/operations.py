@@ -1,0 +1,25 @@
+"""The four operations: a symbol inside the master and in batches, a name in the seed's form."""
+
+from __future__ import annotations
+
+NAMES = {"+": "sum", "-": "sub", "*": "mul", "/": "div"}
+SYMBOLS = {name: symbol for symbol, name in NAMES.items()}
+
+Number = int | float
+"""An operand or a result: an integer of any size, or a finite float."""
+
+INTEGER_DIGITS_MAX = 4300
+"""Python prints and reads no integer with more decimal digits unless told to, so none travels."""
+
+INTEGER_LIMIT: int = 10**INTEGER_DIGITS_MAX
+"""The smallest positive integer that is too long."""
+
+
+def describe(symbol: str, left: Number, right: Number) -> str:
+    """An operation as a person would write it, long operands cut: ``1 / 0``."""
+    return f"{_brief(left)} {symbol} {_brief(right)}"
+
+
+def _brief(value: Number) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:10]}…{text[-4:]} ({len(text)} digits)"

@@ -1,0 +1,60 @@
+"""The ready-set: operations whose operands are known, job by job in turns."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+
+from dte.core.job import Job
+
+
+class ReadySet:
+    """Hands out ready operations so that jobs take turns.
+
+    A job of four operations does not wait for one of a million: each take goes through the jobs in
+    turn and gives each an equal share. Inside a job the newest ready operation goes first.
+    """
+
+    def __init__(self) -> None:
+        self._turns: deque[Job] = deque()
+        self.count = 0
+        """How many operations are ready in all jobs."""
+
+    def add(self, job: Job, count: int) -> None:
+        """Say that `count` more operations of a job have become ready."""
+        self.count += count
+        if count and not job.in_turns:
+            job.in_turns = True
+            self._turns.append(job)
+
+    def drop(self, job: Job) -> None:
+        """Forget what is ready of a job that has ended; its turn is passed over when it comes."""
+        if job.graph is not None:
+            self.count -= len(job.graph.ready)
+            del job.graph.ready[:]
+
+    def take(self, count: int) -> list[tuple[Job, array[int]]]:
+        """Take up to `count` ready operations, in shares by job."""
+        turns = self._turns
+        parts: list[tuple[Job, array[int]]] = []
+        while count > 0 and turns:
+            share = max(1, count // len(turns))
+            job = turns.popleft()
+            if job.graph is None or not job.graph.ready:
+                job.in_turns = False
+                continue
+            nodes = job.graph.take(share)
+            if job.graph.ready:
+                turns.append(job)
+            else:
+                job.in_turns = False
+            count -= len(nodes)
+            self.count -= len(nodes)
+            parts.append((job, nodes))
+        return parts
+
+    def check(self) -> None:
+        """Assert what must always hold; for tests."""
+        assert len({job.number for job in self._turns}) == len(self._turns), "a job has two turns"
+        assert all(job.in_turns for job in self._turns)
+        assert self.count == sum(len(job.graph.ready) for job in self._turns if job.graph)

@@ -1,0 +1,131 @@
+"""A master in a thread of this process and workers in processes of their own, for `dte run`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from dte.master.server import MasterServer
+from dte.master.settings import Settings
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 10.0
+
+T = TypeVar("T")
+
+
+class WorkersFailed(RuntimeError):
+    """A worker process ended by itself; the text says which."""
+
+
+class LocalCluster:
+    """Starts a master and workers on this machine; ends them when its ``with`` block ends.
+
+    Args:
+        workers: how many worker processes.
+        port: the master's; 0 for any free one.
+
+    Raises:
+        OSError: the port cannot be had.
+        WorkersFailed: a worker did not start.
+    """
+
+    def __init__(self, workers: int, port: int) -> None:
+        self._count = workers
+        self._settings = Settings(host="127.0.0.1", port=port)
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="dte-master", daemon=True
+        )
+        self._server: MasterServer | None = None
+        self.master_url = ""
+
+    def __enter__(self) -> LocalCluster:
+        self._thread.start()
+        try:
+            self._server = self._call(self._start_master())
+            self.master_url = f"http://127.0.0.1:{self._server.port}"
+            self._workers = [self._start_worker(number) for number in range(1, self._count + 1)]
+            self._wait_for_workers()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def wait(self) -> None:
+        """Return on SIGTERM; raise on Ctrl-C and when a worker ends.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C.
+            WorkersFailed: a worker ended by itself.
+        """
+        ended = threading.Event()
+        signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
+        while not ended.wait(0.5):
+            self._check_workers()
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _start_master(self) -> MasterServer:
+        server = MasterServer(self._settings)
+        server.start()
+        return server
+
+    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+        arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
+        arguments += ["--name", f"worker-{number}", "--log-level", "warning"]
+        # A process group of its own: Ctrl-C goes to this process, which ends the workers.
+        return subprocess.Popen(
+            [sys.executable, "-m", "dte", "worker", *arguments], start_new_session=True
+        )
+
+    def _wait_for_workers(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        assert self._server is not None
+        core = self._server.master.core
+        while len(core.workers()) < self._count:
+            self._check_workers()
+            if time.monotonic() > deadline:
+                raise WorkersFailed(
+                    f"not all workers announced themselves in {START_TIMEOUT_S:g} s"
+                )
+            time.sleep(0.01)
+
+    def _check_workers(self) -> None:
+        for number, process in enumerate(self._workers, 1):
+            if process.poll() is not None:
+                raise WorkersFailed(f"worker-{number} ended with exit code {process.returncode}")
+
+    def _stop(self) -> None:
+        for process in self._workers:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in self._workers:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._server is not None:
+            self._call(self._server.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,183 @@
+"""What all routes share: JSON bodies within bounds, errors as JSON, numbers in the query."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from math import isfinite
+from types import TracebackType
+from typing import Any, TypeVar
+
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from dte.core.errors import Busy, DteError, FormulaError, InvalidRequest, NotFound, TooLarge
+from dte.master.master import Master
+from dte.wire.codec import Decoder, Malformed, encode
+
+log = logging.getLogger("dte.master")
+
+T = TypeVar("T")
+
+
+class BodyMeter:
+    """Counts the bytes of bodies that are in memory, so that they stay within a bound."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that arrived.
+
+        Raises:
+            Busy: more of them than the bound are in memory.
+        """
+        self._bytes += count
+        if self._bytes > self._bytes_max:
+            raise Busy(
+                f"more than {self._bytes_max} bytes of bodies are in memory (bodies_bytes_max)"
+            )
+
+    def remove(self, count: int) -> None:
+        self._bytes -= count
+
+
+@stream_request_body
+class JsonHandler(RequestHandler):
+    """Base of every route. Subclasses raise a `DteError`, and the client gets it as JSON."""
+
+    def initialize(self, master: Master, bodies: BodyMeter) -> None:
+        self.master = master
+        self._bodies = bodies
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._refusal: DteError | None = None
+
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        self.set_header("Content-Type", "application/json")
+
+    def prepare(self) -> None:
+        length = self.request.headers.get("Content-Length", "")
+        if length.isdigit() and int(length) > self.master.settings.body_bytes_max:
+            raise self._too_large()
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._refusal is not None:
+            return  # What still comes is read and thrown away, so that the client hears why.
+        try:
+            self._size += len(chunk)
+            self._bodies.add(len(chunk))
+            if self._size > self.master.settings.body_bytes_max:
+                raise self._too_large()
+        except DteError as error:
+            self._refusal = error
+            self._release_body()
+        else:
+            self._chunks.append(chunk)
+
+    def _too_large(self) -> TooLarge:
+        body_bytes_max = self.master.settings.body_bytes_max
+        return TooLarge(f"a body has up to {body_bytes_max} bytes here (body_bytes_max)")
+
+    def _release_body(self) -> None:
+        self._bodies.remove(self._size)
+        self._size = 0
+        self._chunks.clear()
+
+    def on_finish(self) -> None:
+        self._release_body()
+
+    def on_connection_close(self) -> None:
+        self._release_body()
+
+    def body(self, decoder: Decoder[T]) -> T:
+        """The request's body.
+
+        Raises:
+            InvalidRequest: it is not JSON, or not of the decoder's shape.
+            TooLarge: it has more bytes than the bound.
+            Busy: too many bodies are being received.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        raw = b"".join(self._chunks)
+        self._chunks.clear()
+        try:
+            return decoder.decode(raw)
+        except Malformed as error:
+            if not raw.strip():
+                raise InvalidRequest("the body is empty; a JSON object is expected") from None
+            raise InvalidRequest(str(error)) from None
+
+    def wait_s(self) -> float:
+        """The query's ``wait=SECONDS``; 0 when there is none.
+
+        Raises:
+            InvalidRequest: it is not a number of seconds, or longer than the bound.
+        """
+        text = self.get_query_argument("wait", "0")
+        wait_max_s = self.master.settings.wait_max_s
+        try:
+            wait_s = float(text)
+        except ValueError:
+            wait_s = -1.0
+        if not isfinite(wait_s) or not 0 <= wait_s <= wait_max_s:
+            raise InvalidRequest(
+                f"wait={text}: seconds from 0 to {wait_max_s:g} are expected (wait_max_s)"
+            )
+        return wait_s
+
+    def reply(self, value: Any) -> None:
+        """Answer with 200 and the JSON of a value."""
+        self.finish(encode(value))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        reply: dict[str, Any]
+        if isinstance(error, DteError):
+            reply = {"error": str(error), "code": error.code}
+        elif status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(self._methods())
+            self.set_header("Allow", allowed)
+            reply = {
+                "error": f"{self.request.path} does not take {self.request.method} but {allowed}",
+                "code": "method",
+            }
+        else:
+            reply = {"error": HTTPStatus(status_code).phrase, "code": "http"}
+        if isinstance(error, FormulaError):
+            reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
+            if error.index is not None:
+                reply["index"] = error.index
+        if isinstance(error, Busy):
+            self.set_header("Retry-After", str(error.retry_after_s))
+        self.finish(encode(reply))
+
+    def _methods(self) -> list[str]:
+        return [
+            method
+            for method in self.SUPPORTED_METHODS
+            if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
+        ]
+
+    def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        super().send_error(error.status if isinstance(error, DteError) else status_code, **kwargs)
+
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        """Log what is the master's fault; a client hears of its own faults in the reply."""
+        if not isinstance(value, (DteError, HTTPError)):
+            log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))  # type: ignore[arg-type]
+
+
+class UnknownPath(JsonHandler):
+    """Answers every path that no route serves."""
+
+    def prepare(self) -> None:
+        raise NotFound(f"there is nothing at {self.request.path}")

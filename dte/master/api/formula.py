@@ -1,0 +1,221 @@
+"""The formula dialect: jobs for clients, registration for workers."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from dte.core.availability import Announcement
+from dte.core.errors import InvalidRequest, NotFound, TooLarge
+from dte.core.job import Job
+from dte.core.operations import Number
+from dte.master.api.base import JsonHandler
+from dte.wire.codec import Decoder
+from dte.wire.messages import Announce
+
+JOBS_LISTED = 100
+RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+
+
+class Submission(msgspec.Struct, forbid_unknown_fields=True):
+    """What `POST /submit` takes: one formula, or many."""
+
+    task: str | msgspec.UnsetType = msgspec.UNSET
+    tasks: list[str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class JobReply(msgspec.Struct):
+    """How a job stands."""
+
+    job_id: int
+    finished: bool
+    answer: Number | None
+    error: str | None
+    state: str
+    operations: int
+    operations_done: int
+    submitted_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class JobListed(msgspec.Struct):
+    """A job among the last ones."""
+
+    job_id: int
+    task: str
+    finished: bool
+    answer: Number | None
+    error: str | None
+
+
+class WorkerListed(msgspec.Struct):
+    """A worker among the known ones."""
+
+    worker_name: str
+    address: str
+    state: str
+    slots: int
+    leases: int
+    batch: int
+    operations_done: int
+    failures: int
+    last_failure: str | None
+    announced_at: datetime | None
+
+
+_submission: Decoder[Submission] = Decoder(Submission)
+_announce: Decoder[Announce] = Decoder(Announce)
+
+
+class JobHandler(JsonHandler):
+    """Base of the routes that answer with jobs."""
+
+    def job_reply(self, job: Job) -> JobReply:
+        wall_time = self.master.wall_time
+        return JobReply(
+            job.number,
+            job.finished,
+            job.answer,
+            job.error,
+            job.state.value,
+            job.operations,
+            job.progress,
+            wall_time(job.submitted_at),
+            wall_time(job.started_at),
+            wall_time(job.ended_at),
+        )
+
+
+class Submit(JobHandler):
+    """``POST /submit``: accept a formula, or many at once."""
+
+    async def post(self) -> None:
+        wait_s = self.wait_s()
+        submission = self.body(_submission)
+        if isinstance(submission.task, str) and isinstance(submission.tasks, list):
+            raise InvalidRequest("give task or tasks, not both")
+        if isinstance(submission.task, str):
+            (job,) = await self.master.submit([submission.task])
+            await self.master.wait([job], wait_s)
+            if wait_s:
+                self.reply(self.job_reply(job))
+            else:
+                self.reply({"job_id": job.number, "finished": job.finished})
+        elif isinstance(submission.tasks, list):
+            await self._post_many(submission.tasks, wait_s)
+        else:
+            raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
+
+    async def _post_many(self, tasks: list[str], wait_s: float) -> None:
+        formulas_max = self.master.settings.formulas_max
+        if len(tasks) > formulas_max:
+            raise TooLarge(
+                f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
+            )
+        jobs = await self.master.submit(tasks)
+        await self.master.wait(jobs, wait_s)
+        reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
+        if wait_s:
+            reply["jobs"] = await self.master.in_slices(self.job_reply, jobs)
+        self.reply(reply)
+
+
+class OneJob(JobHandler):
+    """``GET /job/{id}``: how a job stands, now or when it ends."""
+
+    async def get(self, number: str) -> None:
+        wait_s = self.wait_s()
+        if not RANGE.fullmatch(number) or "-" in number:
+            raise NotFound("Job not found")
+        job = self.master.core.job(int(number))
+        await self.master.wait([job], wait_s)
+        self.reply(self.job_reply(job))
+
+
+class Jobs(JobHandler):
+    """``GET /jobs``: the last jobs, or with ``ids=1-50,70`` those, in that order."""
+
+    async def get(self) -> None:
+        ids = self.get_query_argument("ids", None)
+        if ids is not None:
+            wait_s = self.wait_s()
+            jobs = [self.master.core.job(number) for number in self._numbers(ids)]
+            await self.master.wait(jobs, wait_s)
+            self.reply(await self.master.in_slices(self.job_reply, jobs))
+            return
+        self.reply(
+            [
+                JobListed(job.number, job.task, job.finished, job.answer, job.error)
+                for job in self.master.core.newest_jobs(JOBS_LISTED)
+            ]
+        )
+
+    def _numbers(self, ids: str) -> list[int]:
+        formulas_max = self.master.settings.formulas_max
+        numbers: list[int] = []
+        for part in ids.split(","):
+            match = RANGE.fullmatch(part.strip())
+            if match is None:
+                raise InvalidRequest(f"ids={part}: job ids like 7 or 1-50 are expected")
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last - first + 1 + len(numbers) > formulas_max:
+                raise TooLarge(f"up to {formulas_max} jobs are given in one reply (formulas_max)")
+            numbers += range(first, last + 1)
+        return numbers
+
+
+class Workers(JsonHandler):
+    """``POST /worker``: a worker announces itself. ``GET /worker``: the known ones."""
+
+    def post(self) -> None:
+        try:
+            announce = self.body(_announce)
+        except InvalidRequest as error:
+            raise InvalidRequest(
+                "Worker name required" if "worker_name" in str(error) else str(error)
+            ) from None
+        if not announce.worker_name:
+            raise InvalidRequest("Worker name required")
+        if len(announce.worker_name) > 200:
+            raise InvalidRequest("worker_name has more than 200 characters")
+        for field, value, most in (
+            ("port", announce.port, 65_535),
+            ("slots", announce.slots, 10_000),
+            ("batch_max", announce.batch_max, 100_000),
+        ):
+            if not 1 <= value <= most:
+                raise InvalidRequest(f"{field} is {value}; 1 to {most} is expected")
+        self.master.announce(
+            Announcement(
+                announce.worker_name,
+                f"{self.request.remote_ip}:{announce.port}",
+                announce.slots,
+                announce.batch_max,
+                announce.incarnation,
+                announce.draining,
+            )
+        )
+        self.reply({"status": "Worker registered"})
+
+    def get(self) -> None:
+        self.reply(
+            [
+                WorkerListed(
+                    worker.said.name,
+                    worker.said.address,
+                    worker.state,
+                    worker.said.slots,
+                    len(worker.leases),
+                    worker.batch,
+                    worker.operations_done,
+                    worker.failures,
+                    worker.last_failure,
+                    self.master.wall_time(worker.announced_at),
+                )
+                for worker in self.master.core.workers()
+            ]
+        )

@@ -1,0 +1,120 @@
+"""Hands leases over to workers by HTTP and reports what came of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from dte.core.lease import Lease
+from dte.core.operations import NAMES, Number
+from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
+from dte.wire.connection import ConnectionFailed, KeptAliveConnection
+from dte.wire.messages import Batch, BatchResult, Refusal, Single, SingleResult
+
+_batch_result: Decoder[BatchResult] = Decoder(BatchResult)
+_single_result: Decoder[SingleResult] = Decoder(SingleResult)
+_refusal: Decoder[Refusal] = Decoder(Refusal)
+
+
+class Outcomes(Protocol):
+    """Who hears what came of a lease."""
+
+    def completed(
+        self, lease_number: int, results: Sequence[Number], errors: Mapping[int, str]
+    ) -> None:
+        """The worker gave results, and for some places of the lease errors."""
+
+    def failed(self, lease_number: int, reason: str) -> None:
+        """The worker could not be reached, or gave nonsense."""
+
+
+class Dispatcher:
+    """Sends each lease on a connection of its own, which is kept for the next."""
+
+    def __init__(self, outcomes: Outcomes) -> None:
+        self._outcomes = outcomes
+        self._idle: dict[str, list[KeptAliveConnection]] = {}
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+
+    def send(self, lease: Lease) -> None:
+        """Hand a lease over, and report later."""
+        body = _request_body(lease)
+        task = asyncio.get_running_loop().create_task(self._hand_over(lease, body))
+        self._under_way[lease.number] = task
+
+    def abandon(self, lease: Lease) -> None:
+        """Stop waiting for a lease, if that is still going on, and close its connection."""
+        task = self._under_way.pop(lease.number, None)
+        if task is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        """Abandon everything and close all connections."""
+        for task in self._under_way.values():
+            task.cancel()
+        self._under_way.clear()
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.close()
+        self._idle.clear()
+
+    async def _hand_over(self, lease: Lease, body: bytes) -> None:
+        address = lease.worker.said.address
+        idle = self._idle.get(address)
+        if idle:
+            connection = idle.pop()
+        else:
+            host, _, port = address.rpartition(":")
+            connection = KeptAliveConnection(host, int(port))
+        try:
+            status, _, reply = await connection.request("POST", "/compute", body)
+        except ConnectionFailed as error:
+            # The others of this worker were opened to the same process: they are no better.
+            for other in self._idle.pop(address, []):
+                other.close()
+            self._under_way.pop(lease.number, None)
+            self._outcomes.failed(lease.number, str(error))
+            return
+        self._under_way.pop(lease.number, None)
+        self._idle.setdefault(address, []).append(connection)
+        try:
+            results, errors = _read_reply(lease, status, reply)
+        except Malformed as error:
+            self._outcomes.failed(lease.number, f"garbled reply, status {status}: {error}")
+        else:
+            self._outcomes.completed(lease.number, results, errors)
+
+
+def _request_body(lease: Lease) -> bytes:
+    symbols, operands1, operands2 = lease.columns()
+    if lease.worker.said.batch_max > 1:
+        return encode(Batch(lease.number, symbols, operands1, operands2))
+    return encode(Single(NAMES[symbols], operands1[0], operands2[0]))
+
+
+def _read_reply(
+    lease: Lease, status: int, reply: bytes
+) -> tuple[Sequence[Number], Mapping[int, str]]:
+    """Results and errors of a reply.
+
+    Raises:
+        Malformed: it is neither results nor a failed operation.
+    """
+    if lease.worker.said.batch_max > 1:
+        if status != 200:
+            raise Malformed("a batch is answered with 200")
+        batch = _batch_result.decode(reply)
+        if batch.lease != lease.number:
+            raise Malformed(f"it answers lease {batch.lease} instead of {lease.number}")
+        return batch.results, batch.errors
+    if status == 200:
+        try:
+            result = _single_result.decode(reply).result
+        except Unrepresentable as error:
+            return [0], {0: f"the result is {error}"}
+        return [result], {}
+    if status >= 500:
+        # The operation's own failure, if it says so: arithmetic does not get better by repetition.
+        return [0], {0: _refusal.decode(reply).error}
+    raise Malformed("an operation is answered with 200, or with 5xx and an error")

@@ -1,0 +1,63 @@
+"""The master's settings, each with its default and what it is for.
+
+The command line makes an option and an environment variable of each bound (`dte.cli`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dte.core.formula import FormulaLimits
+from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.scheduler import SchedulerLimits
+
+
+def _bound(default: int | float, help_text: str, minimum: int | float = 1, **more: Any) -> Any:
+    return field(default=default, metadata={"help": help_text, "minimum": minimum, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the master listens, and its bounds."""
+
+    host: str = "0.0.0.0"
+    port: int = 5000
+
+    body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
+    bodies_bytes_max: int = _bound(
+        256_000_000, "Most bytes of bodies that are being received and parsed at a time."
+    )
+    formula_chars_max: int = _bound(16_000_000, "Longest formula, in characters.")
+    formula_operations_max: int = _bound(2_000_000, "Most operations of a formula.")
+    digits_max: int = _bound(
+        INTEGER_DIGITS_MAX,
+        "Most decimal digits of an integer in a formula and of an answer.",
+        maximum=INTEGER_DIGITS_MAX,
+    )
+    formulas_max: int = _bound(10_000, "Most formulas in one request.")
+    jobs_waiting_max: int = _bound(100_000, "Most jobs that have not ended.")
+    operations_waiting_max: int = _bound(
+        4_000_000, "Most operations that are not done, in all jobs."
+    )
+    jobs_kept: int = _bound(100_000, "How many ended jobs are kept.")
+    jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
+    workers_max: int = _bound(1_000, "Most workers that are known at a time.")
+    wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=0)
+    lease_s: float = _bound(
+        10.0, "Silence of a worker, in seconds, after which its operations go to another.", 0.1
+    )
+
+    def formula_limits(self) -> FormulaLimits:
+        return FormulaLimits(self.formula_chars_max, self.formula_operations_max, self.digits_max)
+
+    def scheduler_limits(self) -> SchedulerLimits:
+        return SchedulerLimits(
+            jobs_waiting_max=self.jobs_waiting_max,
+            operations_waiting_max=self.operations_waiting_max,
+            jobs_kept=self.jobs_kept,
+            jobs_kept_bytes=self.jobs_kept_bytes,
+            workers_max=self.workers_max,
+            digits_max=self.digits_max,
+            lease_s=self.lease_s,
+        )

@@ -1,0 +1,119 @@
+"""HTTP requests on a connection that is kept alive, over Tornado's own HTTP/1.1 classes.
+
+Tornado's client opens a connection for each request, which is most of what a small request costs.
+"""
+
+from __future__ import annotations
+
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream, StreamClosedError
+from tornado.tcpclient import TCPClient
+
+REPLY_BYTES_MAX = 64_000_000
+
+_parameters = HTTP1ConnectionParameters(max_body_size=REPLY_BYTES_MAX)
+
+
+class ConnectionFailed(OSError):
+    """No whole reply came: refused, reset, closed or not HTTP. The text says which."""
+
+
+class KeptAliveConnection:
+    """One connection to a server, for one request at a time.
+
+    Args:
+        host: a name or an address.
+        port: a TCP port.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._stream: IOStream | None = None
+
+    async def request(self, method: str, path: str, body: bytes) -> tuple[int, HTTPHeaders, bytes]:
+        """Send a request and give the status, the headers and the body of its reply.
+
+        Raises:
+            ConnectionFailed: no whole reply came; the connection is closed, and the next request
+                opens it again.
+        """
+        try:
+            stream = await self._connected()
+            http = HTTP1Connection(stream, True, _parameters)
+            headers = HTTPHeaders(
+                {
+                    "Host": f"{self._host}:{self._port}",
+                    "Content-Type": "application/json",
+                    "Content-Length": str(len(body)),
+                }
+            )
+            http.write_headers(RequestStartLine(method, path, ""), headers, body)
+            http.finish()
+            reply = _Reply()
+            await http.read_response(reply)
+        except (OSError, HTTPInputError) as error:
+            self.close()
+            raise ConnectionFailed(_reason(error)) from error
+        except BaseException:
+            self.close()  # Cancelled: what comes now belongs to nobody.
+            raise
+        if reply.status is None or not reply.whole:
+            self.close()
+            raise ConnectionFailed("the connection was closed before a whole reply")
+        if reply.closes:
+            self.close()
+        else:
+            # Without a callback an idle stream does not notice that the other side has closed it.
+            stream.set_close_callback(self.close)
+        return reply.status, reply.headers, b"".join(reply.chunks)
+
+    def close(self) -> None:
+        """Close the connection; a request under way fails."""
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.set_close_callback(None)
+            stream.close()
+
+    async def _connected(self) -> IOStream:
+        if self._stream is None or self._stream.closed():
+            self._stream = await TCPClient().connect(self._host, self._port)
+            self._stream.set_nodelay(True)
+        return self._stream
+
+
+class _Reply(HTTPMessageDelegate):
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers = HTTPHeaders()
+        self.chunks: list[bytes] = []
+        self.whole = False
+        self.closes = False
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> None:
+        assert isinstance(start_line, ResponseStartLine)
+        self.status, self.headers = start_line.code, headers
+        self.closes = (
+            start_line.version == "HTTP/1.0" or headers.get("Connection", "").lower() == "close"
+        )
+
+    def data_received(self, chunk: bytes) -> None:
+        self.chunks.append(chunk)
+
+    def finish(self) -> None:
+        self.whole = True
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, StreamClosedError) and error.real_error is not None:
+        error = error.real_error  # type: ignore[assignment]
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,0 +1,86 @@
+"""Tells the master that a worker is there, and keeps telling it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from tornado.httpclient import AsyncHTTPClient, HTTPClientError
+
+from dte.wire.codec import encode
+from dte.wire.messages import Announce
+
+log = logging.getLogger("dte.worker")
+
+INTERVAL_S = 5.0
+RETRY_FIRST_S = 0.1
+TIMEOUT_S = 5.0
+
+
+class Announcer:
+    """Announces a worker at an interval, sooner when `hurry` is called, and until `close`.
+
+    A master that cannot be reached is tried again with growing pauses.
+
+    Args:
+        master_url: where the master is, as ``http://host:port``.
+        announce: what to say.
+    """
+
+    def __init__(self, master_url: str, announce: Announce) -> None:
+        self._url = f"{master_url.rstrip('/')}/worker"
+        self._announce = announce
+        self._hurry = asyncio.Event()
+        self._reached: bool | None = None
+        self._task = asyncio.create_task(self._run())
+
+    def hurry(self) -> None:
+        """Announce at once: the master seems to have gone, and may be back already."""
+        self._hurry.set()
+
+    async def leave(self) -> None:
+        """Stop announcing, and tell the master that no more operations are wanted."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._announce.draining = True
+        await self._say()
+
+    async def _run(self) -> None:
+        pause_s = RETRY_FIRST_S
+        while True:
+            self._hurry.clear()
+            if await self._say():
+                pause_s = INTERVAL_S
+            elif pause_s >= INTERVAL_S:
+                pause_s = RETRY_FIRST_S
+            else:
+                pause_s = min(INTERVAL_S, pause_s * 2)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause_s)
+
+    async def _say(self) -> bool:
+        """Announce once; whether the master heard it."""
+        reached, problem = True, ""
+        try:
+            await AsyncHTTPClient().fetch(
+                self._url,
+                method="POST",
+                body=encode(self._announce),
+                headers={"Content-Type": "application/json"},
+                connect_timeout=TIMEOUT_S,
+                request_timeout=TIMEOUT_S,
+            )
+        except HTTPClientError as error:
+            text = error.response.body.decode(errors="replace") if error.response else ""
+            reached, problem = False, f"{error} {text}".strip()
+        except (OSError, ValueError) as error:
+            reached, problem = False, str(error)
+        if reached != self._reached:
+            self._reached = reached
+            if reached:
+                log.info("announced to %s", self._url)
+            else:
+                log.warning("cannot announce to %s: %s; trying again", self._url, problem)
+        return reached
