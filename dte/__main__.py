@@ -1,6 +1,6 @@
 """`python -m dte` is `dte`."""
 
-from dte.cli import entry
+from dte.cli.main import entry
 
 if __name__ == "__main__":
     entry()

@@ -1,6 +1,6 @@
 """The master's settings, each with its default and what it is for.
 
-The command line makes an option and an environment variable of each bound (`dte.cli`).
+The command line makes an option and an environment variable of each bound (`dte.cli.options`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,118 @@
+"""Commands that ask a master: `dte submit`, `dte job`, `dte jobs`, `dte workers`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from dte.cli.options import FORMULAS, json_option, master_option, timeout_option
+from dte.cli.output import (
+    EXIT_JOB_FAILED,
+    answer,
+    check_formulas,
+    explained,
+    print_job,
+    print_table,
+    short,
+    standing,
+)
+from dte.client.blocking import Client
+
+
+@click.command("submit", context_settings=FORMULAS)
+@click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
+@master_option
+@click.option("--no-wait", is_flag=True, help="Print the ids of the jobs and do not wait.")
+@timeout_option
+@json_option
+def submit_command(
+    formulas: tuple[str, ...],
+    master_url: str,
+    no_wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    """Submit formulas and print each with its answer.
+
+    A single - reads formulas from stdin, one a line.
+
+    \b
+    dte submit '1+(2*3)/4-5' '2*21'
+    seq 5 | sed 's/$/*2/' | dte submit -
+    """
+    if formulas == ("-",):
+        formulas = tuple(line.strip() for line in sys.stdin if line.strip())
+    check_formulas(formulas)
+    if not no_wait:
+        answer(master_url, formulas, timeout_s, as_json)
+        return
+    with explained(master_url), Client(master_url) as client:
+        for formula in formulas:
+            job = client.submit(formula)
+            print_job(job, as_json, f"job {job.id}: {formula}")
+
+
+@click.command("job")
+@click.argument("number", type=click.IntRange(1), metavar="ID")
+@master_option
+@click.option("--wait", is_flag=True, help="Wait until the job has ended.")
+@timeout_option
+@json_option
+def job_command(
+    number: int, master_url: str, wait: bool, timeout_s: float | None, as_json: bool
+) -> None:
+    """Print how a job stands."""
+    with explained(master_url), Client(master_url) as client:
+        job = client.wait(number, timeout_s) if wait else client.job(number)
+        print_job(job, as_json, f"job {job.id}: {standing(job)}")
+        if job.finished and job.answer is None:
+            sys.exit(EXIT_JOB_FAILED)
+
+
+@click.command("jobs")
+@master_option
+@json_option
+def jobs_command(master_url: str, as_json: bool) -> None:
+    """List the last 100 jobs, the newest first."""
+    with explained(master_url), Client(master_url) as client:
+        jobs = client.jobs()
+    if as_json:
+        click.echo(msgspec.json.encode(jobs))
+        return
+    rows = [
+        (
+            str(job.id),
+            "ended" if job.answer is not None else "failed" if job.finished else "unfinished",
+            short(job.task),
+            short(str(job.answer) if job.answer is not None else job.error or ""),
+        )
+        for job in jobs
+    ]
+    print_table(("JOB", "STATE", "FORMULA", "ANSWER"), rows, "no jobs yet: dte submit '1+2'")
+
+
+@click.command("workers")
+@master_option
+@json_option
+def workers_command(master_url: str, as_json: bool) -> None:
+    """List the workers that the master knows."""
+    with explained(master_url), Client(master_url) as client:
+        workers = client.workers()
+    if as_json:
+        click.echo(msgspec.json.encode(workers))
+        return
+    rows = [
+        (
+            worker.worker_name,
+            worker.address,
+            worker.state,
+            f"{worker.leases}/{worker.slots}",
+            str(worker.operations_done),
+            short(worker.last_failure or ""),
+        )
+        for worker in workers
+    ]
+    header = ("WORKER", "ADDRESS", "STATE", "SLOTS", "OPERATIONS", "LAST FAILURE")
+    print_table(header, rows, f"no workers yet: dte worker --master {master_url}")

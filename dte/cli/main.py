@@ -1,0 +1,52 @@
+"""The command `dte`, its group of commands, and where their settings come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from dotenv import load_dotenv
+
+from dte import __version__
+from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
+from dte.cli.servers import master_command, run_command, worker_command
+
+
+class Commands(click.Group):
+    """Commands in the order in which a newcomer needs them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dte")
+def main() -> None:
+    """Compute formulas on a master and its workers.
+
+    \b
+    Try it on this machine:     dte run '1+(2*3)/4-5'
+    Or, in three terminals:     dte master
+                                dte worker
+                                dte submit '1+(2*3)/4-5'
+
+    Every option can be set as an environment variable, which --help names, and in a file .env.
+    """
+
+
+def entry() -> None:
+    """Run the command line, with settings from `.env` in the current folder."""
+    load_dotenv(Path.cwd() / ".env")
+    main()
+
+
+for command in (
+    run_command,
+    master_command,
+    worker_command,
+    submit_command,
+    job_command,
+    jobs_command,
+    workers_command,
+):
+    main.add_command(command)

@@ -1,0 +1,88 @@
+"""Options that commands share: each can be set as an environment variable too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import click
+
+from dte.client.calls import check_url as parse_url
+from dte.master.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FORMULAS = {"ignore_unknown_options": True}
+"""Context settings of commands that take formulas: one may begin with a minus sign."""
+
+
+def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    return click.option(*names, show_default=True, show_envvar=True, **attributes)
+
+
+def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        parse_url(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
+
+
+master_option = option(
+    "--master",
+    "master_url",
+    envvar="DTE_MASTER",
+    default="http://localhost:5000",
+    metavar="URL",
+    callback=check_url,
+    help="Where the master is.",
+)
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for other programs."
+)
+timeout_option = option(
+    "--timeout",
+    "timeout_s",
+    envvar="DTE_TIMEOUT",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait no longer for an answer.  [default: for ever]",
+)
+log_option = option(
+    "--log-level",
+    envvar="DTE_LOG_LEVEL",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    help="How much to say on stderr.",
+)
+
+
+def bounds() -> Callable[[F], F]:
+    """An option for each bound of the master."""
+    decorators = []
+    for field in fields(Settings):
+        if "help" not in field.metadata:
+            continue
+        number = click.FloatRange if isinstance(field.default, float) else click.IntRange
+        decorators.append(
+            option(
+                f"--{field.name.replace('_', '-')}",
+                field.name,
+                envvar=f"DTE_{field.name.upper()}",
+                type=number(field.metadata["minimum"], field.metadata.get("maximum")),
+                default=field.default,
+                metavar="N",
+                help=field.metadata["help"],
+            )
+        )
+    return options(*decorators)
