@@ -1,13 +1,17 @@
-"""What tests of all folders share: a loop of its own for every async test."""
+"""What tests of all folders share: a loop of its own for every async test, and plain servers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
+from wire.plain import Conduct, PlainServer
+from wire.until import until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def io_loop() -> Iterator[IOLoop]:
-    """A fresh loop, which at the end has met no exception that nobody took.
+    """A fresh loop, which must end without tasks under way and without exceptions nobody took.
 
     It replaces the fixture of pytest-tornasync, which sets the current loop in a deprecated way.
     """
@@ -27,5 +31,36 @@ def io_loop() -> Iterator[IOLoop]:
     faults: list[dict[str, Any]] = []
     loop.asyncio_loop.set_exception_handler(lambda _, context: faults.append(context))  # type: ignore[attr-defined]
     yield loop
-    loop.close(all_fds=True)
+
+    async def all_tasks_end() -> None:
+        await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks", timeout_s=2)
+
+    try:
+        loop.run_sync(all_tasks_end)
+    finally:
+        loop.close(all_fds=True)
     assert not faults
+
+
+@pytest.fixture
+def cleanup(io_loop: IOLoop) -> Iterator[AsyncExitStack]:
+    """What is pushed here is done after the test, on its loop, the last first."""
+    stack = AsyncExitStack()
+    yield stack
+    io_loop.run_sync(stack.aclose)
+
+
+ServePlainly = Callable[..., Awaitable[PlainServer]]
+
+
+@pytest.fixture
+def serve_plainly(cleanup: AsyncExitStack) -> ServePlainly:
+    """Starts a `PlainServer`: ``await serve_plainly(conduct, host=..., port=...)``."""
+
+    async def start(conduct: Conduct, **where: Any) -> PlainServer:
+        server = PlainServer(conduct)
+        await server.start(**where)
+        cleanup.push_async_callback(server.stop)
+        return server
+
+    return start

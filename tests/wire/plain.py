@@ -1,0 +1,200 @@
+"""HTTP/1.1 over plain sockets, for both sides of it.
+
+The client sends what a well-behaved one would not, and the server behaves as badly as a test wants:
+neither shares code with what is tested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A request or a reply: its first line in words, its headers in lower case, its body."""
+
+    start: list[str]
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.start[1])
+
+    @property
+    def method(self) -> str:
+        return self.start[0]
+
+    @property
+    def path(self) -> str:
+        return self.start[1]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def encoded(body: Any) -> bytes:
+    """Bytes as they are, None as nothing, anything else as JSON."""
+    if body is None:
+        return b""
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+def head(start: str, headers: dict[str, Any]) -> bytes:
+    """The first line and the headers of a message, down to the empty line."""
+    lines = [start, *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def request_bytes(method: str, path: str, body: Any = None, **headers: Any) -> bytes:
+    """A request with a Content-Length; underscores in header names become hyphens."""
+    content = encoded(body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = {"Host": HOST, "Content-Length": len(content)} | named
+    return head(f"{method} {path} HTTP/1.1", fields) + content
+
+
+def reply_bytes(status: int, body: Any = None, version: str = "1.1", **headers: Any) -> bytes:
+    """A reply with a Content-Length; a header that is None is left out."""
+    content = encoded(body)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    fields = {"Content-Type": "application/json", "Content-Length": len(content)} | named
+    present = {name: value for name, value in fields.items() if value is not None}
+    return head(f"HTTP/{version} {status} Whatever", present) + content
+
+
+class Line:
+    """One end of a connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self.closed = False
+
+    async def read(self, method: str = "") -> Message | None:
+        """The next message, None when the other side has closed; `method` is what it answers."""
+        try:
+            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {
+                name.lower(): value
+                for name, _, value in (line.partition(": ") for line in lines[1:] if line)
+            }
+            length = 0 if method == "HEAD" else int(headers.get("content-length", "0"))
+            body = await self.reader.readexactly(length)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return Message(lines[0].split(" ", 2), headers, body)
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def reply(self, status: int, body: Any = None, **more: Any) -> None:
+        await self.send(reply_bytes(status, body, **more))
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: Any) -> Message:
+        """Send a request and give its reply."""
+        await self.send(request_bytes(method, path, body, **headers))
+        reply = await self.read(method)
+        assert reply is not None, "the connection was closed without a reply"
+        return reply
+
+    def close(self) -> None:
+        self.closed = True
+        self.writer.close()
+
+    def reset(self) -> None:
+        """Close so that the other side sees "connection reset by peer"."""
+        linger = struct.pack("ii", 1, 0)
+        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.writer.transport.abort()
+        self.closed = True
+
+
+async def dial(port: int, host: str = HOST, source: str | None = None) -> Line:
+    """Connect, from the address `source` if it is given."""
+    local = None if source is None else (source, 0)
+    return Line(*await asyncio.open_connection(host, port, local_addr=local))
+
+
+class PlainClient:
+    """Asks one server, on a connection for each request."""
+
+    def __init__(self, port: int, source: str | None = None) -> None:
+        self.port = port
+        self._source = source
+
+    async def dial(self) -> Line:
+        return await dial(self.port, source=self._source)
+
+    async def ask(self, method: str, path: str, body: Any = None, **headers: Any) -> Message:
+        line = await self.dial()
+        try:
+            return await line.ask(method, path, body, **headers)
+        finally:
+            line.close()
+
+    async def get(self, path: str) -> Message:
+        return await self.ask("GET", path)
+
+    async def post(self, path: str, body: Any = None, **headers: Any) -> Message:
+        return await self.ask("POST", path, body, **headers)
+
+
+Conduct = Callable[[Message, Line], Awaitable[None]]
+"""What a `PlainServer` does with a request."""
+
+
+class PlainServer:
+    """Hands each request to a `conduct`, which may be exchanged at any time.
+
+    Attributes:
+        requests: all requests so far.
+        lines: all connections so far.
+    """
+
+    def __init__(self, conduct: Conduct) -> None:
+        self.conduct = conduct
+        self.requests: list[Message] = []
+        self.lines: list[Line] = []
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, host: str = HOST, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._accept, host, port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening and close all connections."""
+        if self._server is not None:
+            self._server.close()
+        for line in self.lines:
+            line.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = Line(reader, writer)
+        self.lines.append(line)
+        task = asyncio.get_running_loop().create_task(self._serve(line))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, line: Line) -> None:
+        while not line.closed and (request := await line.read()) is not None:
+            self.requests.append(request)
+            with suppress(ConnectionError):
+                await self.conduct(request, line)
+        line.close()
