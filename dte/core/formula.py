@@ -17,7 +17,7 @@ the next rank. A chain that meets a float or a division goes on from left to rig
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from dte.core.builder import INTEGRAL, GraphBuilder
@@ -30,10 +30,15 @@ CUT = re.compile(r"[()*/×÷−\s]|(?<![eE])[+\-]", re.ASCII)
 """Where a text may be cut without cutting a number."""
 
 SPELLINGS = str.maketrans("×÷−", "*/-")
-OPERATORS = "+-*/"
+OPERATORS = frozenset("+-*/")
 SUMS = frozenset("+-")
 PRODUCTS = frozenset("*/")
+TIMES = ord("*")
+BOTTOM = "bottom"
+"""Lies under the operators, so that there is always one on top."""
+SIGNS = "+-*/×÷−"
 SLICE_CHARS = 4096
+COUNT_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,140 +59,149 @@ class Formula:
 
 
 def parse(text: str, limits: FormulaLimits) -> Formula:
-    """Parse a whole formula.
+    """Parse a formula at once; for a short one.
 
     Raises:
         FormulaError: it has a syntax error.
         TooLarge: it exceeds a bound.
     """
-    parser = FormulaParser(text, limits)
-    while not parser.step():
-        pass
-    return parser.result()
+    slices = parse_in_slices(text, limits)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
 
 
-class FormulaParser:
-    """Parses a formula in steps of some thousand characters.
-
-    Call `step` until it says True, then `result`.
+def parse_in_slices(text: str, limits: FormulaLimits) -> Generator[None, None, Formula]:
+    """Parse a formula in slices of a few milliseconds: a generator that returns the formula.
 
     Raises:
-        TooLarge: the text is longer than the bound.
+        FormulaError: it has a syntax error.
+        TooLarge: it exceeds a bound.
     """
+    if len(text) > limits.chars_max:
+        raise TooLarge(
+            f"the formula has {len(text)} characters; "
+            f"this master takes up to {limits.chars_max} (formula_chars_max)"
+        )
+    operators = 0  # Signs and exponents count as well, so there are at most this many operations.
+    for start in range(0, len(text), COUNT_CHARS):
+        operators += sum(text.count(sign, start, start + COUNT_CHARS) for sign in SIGNS)
+        yield
+    builder = GraphBuilder(min(operators, limits.operations_max))
+    yield from builder.reserve()
+    parser = _Parser(text, limits.digits_max, builder)
+    try:
+        while parser.read(SLICE_CHARS):
+            yield
+        operand = parser.finish()
+    except IndexError:
+        raise TooLarge(
+            f"the formula has more than {limits.operations_max} operations, "
+            "which is as many as this master takes (formula_operations_max)"
+        ) from None
+    value = builder.value(operand)
+    yield from builder.finish()
+    return Formula(builder.graph, value)
 
-    def __init__(self, text: str, limits: FormulaLimits) -> None:
-        if len(text) > limits.chars_max:
-            raise TooLarge(
-                f"the formula has {len(text)} characters; "
-                f"this master takes up to {limits.chars_max} (formula_chars_max)"
-            )
+
+class _Parser:
+    """The stacks of the parser, between slices."""
+
+    def __init__(self, text: str, digits_max: int, builder: GraphBuilder) -> None:
         self._text = text
-        self._limits = limits
+        self._digits_max = digits_max
+        self._builder = builder
         self._position = 0
-        operators = sum(map(text.count, "+-*/×÷−"))
-        self._builder = GraphBuilder(min(operators, limits.operations_max))
         self._operands: list[int] = []
         self._ranks: list[int] = []
-        self._pending: list[str] = []
+        self._pending = [BOTTOM]
         """Operators and open parentheses; ``(-`` is a parenthesis to be negated."""
-        self._depth = 0
         self._negative = False
         self._operand_next = True
 
-    def step(self) -> bool:
-        """Parse the next slice; True when the whole formula has been parsed.
+    def read(self, chars: int) -> bool:
+        """Read about the next `chars` characters; False when there are none after them.
 
         Raises:
             FormulaError: a syntax error.
-            TooLarge: more operations than the bound.
+            IndexError: more operations than the builder has room for.
         """
         start = self._position
-        cut = CUT.search(self._text, start + SLICE_CHARS)
-        end = cut.start() if cut else len(self._text)
-        self._position = end
+        cut = CUT.search(self._text, start + chars)
+        end = self._position = cut.start() if cut else len(self._text)
         part = self._text[start:end]
         if not part.isascii():
             part = part.translate(SPELLINGS)
         self._read(TOKEN.findall(part), start)
-        operations_max = self._limits.operations_max
-        if self._builder.graph.remaining > operations_max:
-            raise TooLarge(
-                f"the formula has more than {operations_max} operations, "
-                "which is as many as this master takes (formula_operations_max)"
-            )
-        if end < len(self._text):
-            return False
-        self._finish()
-        return True
+        return end < len(self._text)
 
-    def result(self) -> Formula:
-        """The parsed formula, once `step` has said True."""
-        return Formula(self._builder.graph, self._builder.value(self._operands[0]))
+    def finish(self) -> int:
+        """The operand that stands for the whole formula, once all of it has been read.
+
+        Raises:
+            FormulaError: it ends too early.
+        """
+        pending = self._pending
+        if self._operand_next:
+            empty = not self._operands and pending == [BOTTOM]
+            what = "is empty" if empty else "ends where a number or '(' is expected"
+            raise self._error_at(f"the formula {what}", len(self._text) + 1)
+        open_count = len(pending) - 1 - sum(map(pending.count, OPERATORS))
+        if open_count:
+            missing = "a ')' is" if open_count == 1 else f"{open_count} ')' are"
+            raise self._error_at(f"{missing} missing at the end", len(self._text) + 1)
+        if pending[-1] in PRODUCTS:
+            self._reduce(PRODUCTS, whole=True)
+        if pending[-1] in SUMS:
+            self._reduce(SUMS, whole=True)
+        return self._operands[0]
 
     def _read(self, tokens: list[str], start: int) -> None:
         operands, ranks, pending = self._operands, self._ranks, self._pending
+        literal, number = self._builder.literal, self._number
         operand_next, negative = self._operand_next, self._negative
         for index, token in enumerate(tokens):
             if operand_next:
                 if token == "(":
                     pending.append("(-" if negative else "(")
-                    self._depth += 1
                     negative = False
                 elif token in SUMS:
                     negative ^= token == "-"
                 else:
                     try:
-                        value = self._number(token)
+                        value = number(token)
                     except ValueError as error:
                         raise self._error(str(error), start, index) from None
-                    operands.append(self._builder.literal(-value if negative else value))
+                    operands.append(literal(-value if negative else value))
                     ranks.append(0)
                     operand_next = negative = False
-            elif token in SUMS:
-                if pending:
-                    self._reduce_term()
-                    self._reduce(SUMS)
+            elif token == ")":
+                # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
+                if pending[-1] in PRODUCTS:
+                    self._reduce(PRODUCTS, whole=True)
+                if pending[-1] in SUMS:
+                    self._reduce(SUMS, whole=True)
+                opening = pending.pop()
+                if opening == "(-":
+                    # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
+                    operands[-1] = self._builder.operation(TIMES, operands[-1], literal(-1))
+                elif opening == BOTTOM:
+                    raise self._error("')' without a '(' before it", start, index)
+                ranks[-1] = 0
+            elif token in OPERATORS:
+                if pending[-1] in PRODUCTS:
+                    self._reduce(PRODUCTS, whole=token in SUMS)
+                if token in SUMS:
+                    ranks[-1] = 0
+                    if pending[-1] in SUMS:
+                        self._reduce(SUMS)
                 pending.append(token)
                 operand_next = True
-            elif token in PRODUCTS:
-                if pending:
-                    self._reduce(PRODUCTS)
-                pending.append(token)
-                operand_next = True
-            elif token == ")" and self._depth:
-                self._close()
             else:
-                raise self._error(self._not_an_operator(token), start, index)
+                raise self._error(_not_an_operator(token), start, index)
         self._operand_next, self._negative = operand_next, negative
-
-    def _close(self) -> None:
-        self._reduce_term()
-        self._reduce(SUMS, whole=True)
-        self._depth -= 1
-        if self._pending.pop() == "(-":
-            # Minus one times x is -x for every number, and 0 - x is not: -0.0 keeps its sign.
-            minus_one = self._builder.literal(-1)
-            self._operands[-1] = self._builder.operation(ord("*"), self._operands[-1], minus_one)
-        self._ranks[-1] = 0
-
-    def _finish(self) -> None:
-        if self._operand_next:
-            what = (
-                "the formula is empty"
-                if not self._operands and not self._pending
-                else ("the formula ends where a number or '(' is expected")
-            )
-            raise self._error_at(what, len(self._text) + 1)
-        if self._depth:
-            missing = "a ')' is" if self._depth == 1 else f"{self._depth} ')' are"
-            raise self._error_at(f"{missing} missing at the end", len(self._text) + 1)
-        self._reduce_term()
-        self._reduce(SUMS, whole=True)
-
-    def _reduce_term(self) -> None:
-        """Merge the product on top of the stacks into one term of a sum."""
-        self._reduce(PRODUCTS, whole=True)
-        self._ranks[-1] = 0
 
     def _reduce(self, run: frozenset[str], whole: bool = False) -> None:
         """Merge the run of equal precedence on top of the stacks.
@@ -195,11 +209,13 @@ class FormulaParser:
         Integers merge while the last two are of equal rank, or, for the `whole`, until one is left.
         Anything else merges from left to right at once.
         """
-        pending = self._pending
-        if not pending or pending[-1] not in run:
-            return
-        operands, ranks = self._operands, self._ranks
-        if pending[-1] == "/" or not operands[-1] & operands[-2] & INTEGRAL:
+        pending, operands, ranks = self._pending, self._operands, self._ranks
+        if whole and pending[-2] not in run:  # One operator, as between most parentheses.
+            ranks.pop()
+            right = operands.pop()
+            symbol = ord(pending.pop())
+            operands[-1] = self._builder.operation(symbol, operands[-1], right)
+        elif pending[-1] == "/" or not operands[-1] & operands[-2] & INTEGRAL:
             operator, right = pending.pop(), operands.pop()
             ranks.pop()
             self._reduce_integers(run, whole=True)
@@ -209,10 +225,10 @@ class FormulaParser:
 
     def _reduce_integers(self, run: frozenset[str], whole: bool) -> None:
         pending, operands, ranks = self._pending, self._operands, self._ranks
-        while pending and pending[-1] in run and (whole or ranks[-1] == ranks[-2]):
+        while pending[-1] in run and (whole or ranks[-1] == ranks[-2]):
             operator, right = pending.pop(), operands.pop()
             rank = ranks.pop()
-            if run is SUMS and pending and pending[-1] == "-":
+            if run is SUMS and pending[-1] == "-":
                 # x - l + r is x - (l - r), and x - l - r is x - (l + r).
                 operator = "-" if operator == "+" else "+"
             operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
@@ -224,25 +240,18 @@ class FormulaParser:
         Raises:
             ValueError: the token is something else, with what it is as the message.
         """
-        if not token.isascii() or not (token[0].isdigit() or (token[0] == "." and len(token) > 1)):
-            raise ValueError(_not_a_number(token))
-        if not token.isdigit():
+        if not (token.isascii() and token.isdigit()):
+            if len(token) == 1 or not token.isascii():
+                raise ValueError(_not_a_number(token))
             return float(token)
         if token[0] == "0" and token.strip("0"):
             raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
-        if len(token) > self._limits.digits_max:
+        if len(token) > self._digits_max:
             raise ValueError(
                 f"a number with {len(token)} digits; this master takes up to "
-                f"{self._limits.digits_max} (digits_max)"
+                f"{self._digits_max} (digits_max)"
             )
         return int(token)
-
-    def _not_an_operator(self, token: str) -> str:
-        if token == ")":
-            return "')' without a '(' before it"
-        if token == "(" or (token[0].isascii() and token[0].isdigit()) or token[0] == ".":
-            return f"an operator is missing before {_brief(token)!r}"
-        return _not_a_number(token)
 
     def _error(self, reason: str, start: int, index: int) -> FormulaError:
         """A syntax error at token `index` of the slice that begins at `start`."""
@@ -253,6 +262,12 @@ class FormulaParser:
 
     def _error_at(self, reason: str, column: int) -> FormulaError:
         return FormulaError(reason, column, caret_lines(self._text, column))
+
+
+def _not_an_operator(token: str) -> str:
+    if token == "(" or token[0] == "." or (token.isascii() and token[0].isdigit()):
+        return f"an operator is missing before {_brief(token)!r}"
+    return _not_a_number(token)
 
 
 def _not_a_number(token: str) -> str:

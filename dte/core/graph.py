@@ -18,7 +18,7 @@ collector to follow.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from dte.core.operations import Number
 
@@ -26,7 +26,15 @@ NO_EDGE = -1
 
 
 class Graph:
-    """The three verbs of a DAG: `add` operations, `take` what is ready, say what is `done`."""
+    """The three verbs of a DAG: `add` operations, `take` what is ready, say what is `done`.
+
+    A graph has room for as many operations as `reserve` has made; `trim` gives back what is left.
+
+    Attributes:
+        ready: operations whose operands are known and that nobody has been handed; newest last.
+        remaining: how many operations are not done.
+        failure: why the job fails whatever its operations give; None if nothing is known.
+    """
 
     __slots__ = (
         "failure",
@@ -48,11 +56,26 @@ class Graph:
         self.next_edge = array("i")
         self.missing = bytearray()
         self.ready = array("i")
-        """Operations whose operands are known and that nobody has been handed; newest last."""
         self.remaining = 0
-        """Operations that are not done."""
         self.failure: str | None = None
-        """Why the job fails whatever its operations give (a literal that is not finite)."""
+
+    def reserve(self, operations: int) -> Iterator[None]:
+        """Make room, in slices: growing an array of millions step by step stops the loop longer."""
+        self.operands1 = [None] * operations
+        yield
+        self.operands2 = [None] * operations
+        yield
+        self.next_edge = array("i", [NO_EDGE]) * (2 * operations)
+        yield
+        self.first_edge = array("i", [NO_EDGE]) * operations
+        self.symbols = bytearray(operations)
+        self.missing = bytearray(operations)
+
+    def trim(self) -> None:
+        """Give back the room that no operation has taken."""
+        count = self.remaining
+        del self.operands1[count:], self.operands2[count:], self.next_edge[2 * count :]
+        del self.first_edge[count:], self.symbols[count:], self.missing[count:]
 
     def add(
         self,
@@ -70,29 +93,31 @@ class Graph:
             value1: the first operand where `source1` is negative, else None.
             source2: as `source1`, for the second operand.
             value2: as `value1`, for the second operand.
+
+        Raises:
+            IndexError: the graph has no room.
         """
         node = self.remaining
         self.remaining = node + 1
-        self.symbols.append(symbol)
-        self.operands1.append(value1)
-        self.operands2.append(value2)
-        self.first_edge.append(NO_EDGE)
-        first_edge, next_edge = self.first_edge, self.next_edge
+        self.symbols[node] = symbol
         missing = 0
         if source1 >= 0:
-            next_edge.append(first_edge[source1])
+            first_edge = self.first_edge
+            self.next_edge[node + node] = first_edge[source1]
             first_edge[source1] = node + node
             missing = 1
         else:
-            next_edge.append(NO_EDGE)
+            self.operands1[node] = value1
         if source2 >= 0:
-            next_edge.append(first_edge[source2])
+            first_edge = self.first_edge
+            self.next_edge[node + node + 1] = first_edge[source2]
             first_edge[source2] = node + node + 1
             missing += 1
         else:
-            next_edge.append(NO_EDGE)
-        self.missing.append(missing)
-        if not missing:
+            self.operands2[node] = value2
+        if missing:
+            self.missing[node] = missing
+        else:
             self.ready.append(node)
         return node
 

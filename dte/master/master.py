@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from dte.core.availability import Announcement
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.formula import Formula, FormulaParser
+from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
 from dte.core.job import Job
 from dte.core.operations import Number
 from dte.core.scheduler import Scheduler
@@ -25,8 +25,6 @@ from dte.master.slices import Slices
 
 log = logging.getLogger("dte.master")
 
-SLICE_CHARS = 4096
-"""How many characters of small formulas are parsed in a slice."""
 VALUES_IN_SLICE = 1_000
 
 T = TypeVar("T")
@@ -72,36 +70,36 @@ class Master:
             Busy: too much work waits.
         """
         self.core.ensure_room(len(tasks))
-        formulas: list[tuple[str, Formula]] = []
-        if len(tasks) == 1:
-            parser = FormulaParser(tasks[0], self._formula_limits)
-            if not parser.step():
-                await self._slices.run(_steps(parser))
-            formulas.append((tasks[0], parser.result()))
+        if len(tasks) == 1 and len(tasks[0]) <= SLICE_CHARS:
+            formulas = [(tasks[0], parse(tasks[0], self._formula_limits))]
+        elif len(tasks) == 1:
+            slices = parse_in_slices(tasks[0], self._formula_limits)
+            formulas = [(tasks[0], await self._slices.run(slices))]
         else:
-            await self._slices.run(self._parse_all(tasks, formulas))
+            formulas = await self._slices.run(self._parse_all(tasks))
         jobs = self.core.submit(time.monotonic(), formulas)
         self.poke()
         return jobs
 
-    def _parse_all(
-        self, tasks: Sequence[str], formulas: list[tuple[str, Formula]]
-    ) -> Iterator[None]:
+    def _parse_all(self, tasks: Sequence[str]) -> Generator[None, None, list[tuple[str, Formula]]]:
+        formulas: list[tuple[str, Formula]] = []
         chars = 0
         for index, task in enumerate(tasks):
             try:
-                parser = FormulaParser(task, self._formula_limits)
-                while not parser.step():
-                    yield
+                if len(task) <= SLICE_CHARS:
+                    formula = parse(task, self._formula_limits)
+                else:
+                    formula = yield from parse_in_slices(task, self._formula_limits)
             except FormulaError as error:
                 raise FormulaError(error.reason, error.column, error.caret, index) from None
             except TooLarge as error:
                 raise TooLarge(f"formula {index}: {error}") from None
-            formulas.append((task, parser.result()))
+            formulas.append((task, formula))
             chars += len(task)
             if chars > SLICE_CHARS:
                 chars = 0
                 yield
+        return formulas
 
     async def wait(self, jobs: Sequence[Job], wait_s: float) -> None:
         """Return when all jobs have ended, or after `wait_s` seconds."""
@@ -129,15 +127,15 @@ class Master:
         """A list of what `convert` makes of each value, made in slices if it is long."""
         if len(values) <= VALUES_IN_SLICE:
             return [convert(value) for value in values]
-        converted: list[U] = []
 
-        def convert_all() -> Iterator[None]:
+        def convert_all() -> Generator[None, None, list[U]]:
+            converted: list[U] = []
             for start in range(0, len(values), VALUES_IN_SLICE):
                 converted.extend(map(convert, values[start : start + VALUES_IN_SLICE]))
                 yield
+            return converted
 
-        await self._slices.run(convert_all())
-        return converted
+        return await self._slices.run(convert_all())
 
     def announce(self, said: Announcement) -> None:
         """Note that a worker is there.
@@ -218,8 +216,3 @@ class _Waiter:
         self._left -= 1
         if not self._left and not self.over.done():
             self.over.set_result(None)
-
-
-def _steps(parser: FormulaParser) -> Iterator[None]:
-    while not parser.step():
-        yield

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class Slices:
@@ -12,15 +15,17 @@ class Slices:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
 
-    async def run(self, slices: Iterator[None]) -> None:
-        """Run all slices of an iterator, which does one each time it is asked for the next.
+    async def run(self, slices: Generator[None, None, T]) -> T:
+        """Run a generator that does a slice between its yields, and give what it returns.
 
         Raises:
-            Whatever the iterator raises.
+            Whatever the generator raises.
         """
         while True:
             # The lock is fair: all that wait for it get a slice before this work gets its next.
             async with self._turn:
-                if next(slices, False) is False:
-                    return
+                try:
+                    next(slices)
+                except StopIteration as stop:
+                    return stop.value  # type: ignore[no-any-return]
                 await asyncio.sleep(0)

@@ -57,8 +57,10 @@ class Announcer:
                 pause_s = RETRY_FIRST_S
             else:
                 pause_s = min(INTERVAL_S, pause_s * 2)
+            # Not wait_for, which in Python 3.11 may swallow a cancellation that comes with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
 
     async def _say(self) -> bool:
         """Announce once; whether the master heard it."""
