@@ -1,0 +1,189 @@
+"""Which part of dte may import which, read from the sources.
+
+An import counts wherever it stands: in a function too, and under ``if TYPE_CHECKING``.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dte
+
+ROOT = Path(dte.__file__).parent
+
+IMPURE = {
+    *("tornado", "msgspec", "asyncio", "socket", "socketserver", "ssl", "select", "selectors"),
+    *("http", "urllib", "time", "random", "secrets", "logging", "threading"),
+    *("queue", "signal", "subprocess", "multiprocessing", "concurrent", "_thread"),
+}
+"""What the core cannot be simulated with: networks, clocks, chance, logs and threads."""
+
+FORBIDDEN = {
+    "dte.core": {"dte": "the core knows only itself"} | dict.fromkeys(IMPURE, "the core is pure"),
+    "dte.wire": {"dte": "the wire knows only the core"},
+    "dte.worker": dict.fromkeys(
+        ("dte.master", "dte.client", "dte.cli", "dte.local"), "a worker stands alone"
+    ),
+    "dte.client": dict.fromkeys(
+        ("dte.master", "dte.worker", "dte.cli", "dte.local"), "a client stands alone"
+    ),
+    "dte.master": dict.fromkeys(
+        ("dte.worker", "dte.client", "dte.cli", "dte.local"), "a master stands alone"
+    ),
+}
+ALLOWED = {"dte.core": ("dte.core",), "dte.wire": ("dte.core", "dte.wire")}
+
+EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
+"""What is there for users of dte; inside it, these names would hide where they come from."""
+
+API = "dte.master.api"
+NO_DIALECTS = ("base", "routes")
+UNTOUCHABLE = ("dte.master.dispatch", "dte.master.journal")
+
+
+def within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def imports(source: str, module: str, is_package: bool = False) -> Iterator[str]:
+    """The full names of what a module imports; of ``from a import b`` that is ``a.b``."""
+    package = module.split(".") if is_package else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            called = ast.unparse(node.func).rpartition(".")[2]
+            name = node.args[0]
+            if called in ("import_module", "__import__") and isinstance(name, ast.Constant):
+                yield str(name.value)
+
+
+def faults(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What a module imports against the rules, with the reason."""
+    return [
+        f"{module} imports {name}: {reason}"
+        for name in imports(source, module, is_package)
+        for reason in reasons(module, name)
+    ]
+
+
+def reasons(module: str, name: str) -> Iterator[str]:
+    """Why a module may not import what has that name."""
+    for room, forbidden in FORBIDDEN.items():
+        if not within(module, room) or any(within(name, each) for each in ALLOWED.get(room, ())):
+            continue
+        yield from {reason for each, reason in forbidden.items() if within(name, each)}
+    if name in EXPORTED:
+        yield "it is to be imported from its home"
+    dialect = dialect_of(module)
+    if dialect:
+        if dialect_of(name) not in ("", dialect):
+            yield "a dialect knows no other dialect"
+        if any(within(name, each) for each in UNTOUCHABLE):
+            yield "a dialect asks the master, who hands over and keeps the journal"
+
+
+def dialect_of(module: str) -> str:
+    """The dialect that a module is or belongs to, or an empty string."""
+    if not module.startswith(f"{API}."):
+        return ""
+    name = module.removeprefix(f"{API}.").partition(".")[0]
+    return "" if name in NO_DIALECTS else name
+
+
+def sources() -> Iterator[tuple[str, Path]]:
+    """The modules of dte with their files."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+@pytest.mark.parametrize(
+    ("module", "path"), [pytest.param(*found, id=found[0]) for found in sources()]
+)
+def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> None:
+    assert faults(path.read_text("utf-8"), module, path.name == "__init__.py") == []
+
+
+def test_every_room_has_been_looked_into() -> None:
+    modules = [module for module, _ in sources()]
+    for room in (*FORBIDDEN, API):
+        assert sum(within(module, room) for module in modules) > 1
+    assert dialect_of(f"{API}.formula") == "formula"
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "reason"),
+    [
+        ("dte.core.graph", "import time", "the core is pure"),
+        ("dte.core.graph", "import concurrent.futures as futures", "the core is pure"),
+        ("dte.core.graph", "from tornado.web import RequestHandler", "the core is pure"),
+        ("dte.core.graph", "def f():\n    import logging", "the core is pure"),
+        ("dte.core.graph", "if TYPE_CHECKING:\n    import asyncio", "the core is pure"),
+        ("dte.core.graph", "import_module('socket')", "the core is pure"),
+        ("dte.core.graph", "importlib.import_module('random')", "the core is pure"),
+        ("dte.core.graph", "__import__('threading')", "the core is pure"),
+        ("dte.core.graph", "from dte.wire.codec import encode", "the core knows only itself"),
+        ("dte.core.graph", "import dte.local", "the core knows only itself"),
+        ("dte.core.graph", "import dte", "the core knows only itself"),
+        ("dte.core.graph", "from dte import __version__", "the core knows only itself"),
+        ("dte.core.graph", "from ..wire import codec", "the core knows only itself"),
+        ("dte.core.graph", "from .. import wire", "the core knows only itself"),
+        ("dte.wire.codec", "from dte.master.settings import Settings", "only the core"),
+        ("dte.wire.codec", "from dte.client import calls", "only the core"),
+        ("dte.worker.compute", "from dte.master import settings", "a worker stands alone"),
+        ("dte.worker.compute", "from dte.client.calls import check_url", "a worker stands alone"),
+        ("dte.worker.compute", "from dte import Client", "from its home"),
+        ("dte.client.calls", "import dte.master.settings", "a client stands alone"),
+        ("dte.client.calls", "from dte.worker import arithmetic", "a client stands alone"),
+        ("dte.master.master", "from dte.worker.arithmetic import compute", "a master stands alone"),
+        ("dte.master.master", "import dte.cli.main", "a master stands alone"),
+        ("dte.master.master", "from dte.client.replies import Job", "a master stands alone"),
+        ("dte.master.api.queue", "from dte.master.api.formula import Jobs", "no other dialect"),
+        ("dte.master.api.queue", "from dte.master.api import formula", "no other dialect"),
+        ("dte.master.api.queue", "from . import formula", "no other dialect"),
+        ("dte.master.api.queue.reads", "from ..rest import writes", "no other dialect"),
+        ("dte.master.api.queue", "from dte.master.dispatch import Dispatcher", "asks the master"),
+        ("dte.master.api.queue", "from dte.master import journal", "asks the master"),
+        ("dte.master.api.queue", "import dte.master.journal.sqlite", "asks the master"),
+    ],
+)
+def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str) -> None:
+    (fault,) = faults(source, module)
+    assert reason in fault
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("dte.core.graph", "from array import array\nfrom dte.core.operations import Number"),
+        ("dte.core.graph", "from . import operations\nfrom .errors import Busy"),
+        ("dte.core.graph", "import timeit, randomness, dtes"),
+        ("dte.core.graph", "text = 'import time'  # import time"),
+        ("dte.wire.codec", "import msgspec\nfrom dte.core import errors\nfrom . import messages"),
+        ("dte.worker.compute", "from dte.wire import codec\nimport asyncio"),
+        ("dte.client.calls", "import time\nfrom dte.core.errors import Busy"),
+        ("dte.master.master", "from dte.master.dispatch import Dispatcher\nimport tornado"),
+        ("dte.master.api.formula", "from dte.master.api.base import JsonHandler"),
+        ("dte.master.api.queue.reads", "from dte.master.api.queue.writes import save"),
+        ("dte.master.api.routes", "from dte.master.api import formula, ops, queue"),
+        ("dte.master.api.ops", "from dte import __version__"),
+        ("dte.local", "from dte.master.server import MasterServer\nimport dte.worker.server"),
+        ("dte.cli.main", "from dte.client.blocking import Client\nfrom dte.master import settings"),
+    ],
+)
+def test_the_check_lets_pass_what_is_allowed(module: str, source: str) -> None:
+    assert faults(source, module) == []
+
+
+def test_relative_imports_of_a_package_start_at_the_package() -> None:
+    assert list(imports("from . import codec", "dte.wire", is_package=True)) == ["dte.wire.codec"]
+    assert list(imports("from .. import core", "dte.wire", is_package=True)) == ["dte.core"]

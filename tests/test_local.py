@@ -1,0 +1,171 @@
+"""A master and workers on this machine, as `dte run` has them: they all start, and all end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from end_to_end.live import alive, children, free_port, kill, until
+
+import dte
+from dte import local
+from dte.local import LocalCluster, WorkersFailed
+
+Impostor = Callable[[str], Path]
+
+
+def master_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "dte-master"]
+
+
+@pytest.fixture
+def sigterm() -> Iterator[None]:
+    """Put back what SIGTERM does."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def worker_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Impostor:
+    """Have another program started instead of a worker: give its lines, get where its pid is."""
+
+    def install(script: str) -> Path:
+        program, pid = tmp_path / "program", tmp_path / "pid"
+        program.write_text(f"#!/bin/sh\necho $$ > {pid}\n{script}\n")
+        program.chmod(0o700)
+        monkeypatch.setattr(local, "sys", SimpleNamespace(executable=str(program)))
+        return pid
+
+    return install
+
+
+def test_a_cluster_computes_and_leaves_nothing_behind() -> None:
+    before = set(children(os.getpid()))
+    with LocalCluster(workers=2, port=0) as cluster:
+        started = set(children(os.getpid())) - before
+        with dte.Client(cluster.master_url) as client:
+            assert client.compute("1+(2*3)/4-5") == -2.5
+            names = {worker.worker_name for worker in client.workers()}
+    assert names == {"worker-1", "worker-2"}
+    assert len(started) == 2
+    assert not any(map(alive, started))
+    assert not master_threads()
+
+
+def test_it_serves_this_machine_only_and_on_the_port_that_it_is_given() -> None:
+    port = free_port()
+    with LocalCluster(workers=1, port=port) as cluster:
+        assert cluster.master_url == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.filterwarnings(
+    # Tornado leaves the socket that it could not bind to the garbage collector.
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_port_in_use_is_an_os_error_and_starts_nothing() -> None:
+    before = children(os.getpid())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(OSError, match="in use"), LocalCluster(1, other.getsockname()[1]):
+            pass
+    assert children(os.getpid()) == before
+    assert not master_threads()
+
+
+def test_a_worker_that_ends_at_once_is_named_with_its_exit_code(worker_program: Impostor) -> None:
+    worker_program("exit 7")
+    with pytest.raises(WorkersFailed, match="worker-1 ended with exit code 7"), LocalCluster(1, 0):
+        pass
+    assert not master_threads()
+
+
+def test_a_worker_that_never_announces_itself_is_not_waited_for_without_end(
+    worker_program: Impostor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = worker_program("exec sleep 60")
+    monkeypatch.setattr(local, "START_TIMEOUT_S", 0.2)
+    with pytest.raises(WorkersFailed, match="announced themselves"), LocalCluster(1, 0):
+        pass
+    assert not alive(int(pid.read_text()))
+
+
+def test_a_worker_that_does_not_heed_sigterm_is_killed(
+    worker_program: Impostor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = worker_program("trap '' TERM\nwhile :; do sleep 0.05; done")
+    monkeypatch.setattr(local, "START_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(local, "STOP_TIMEOUT_S", 0.1)
+    with pytest.raises(WorkersFailed), LocalCluster(1, 0):
+        pass
+    assert not alive(int(pid.read_text()))
+
+
+@pytest.mark.xfail(strict=True, reason="a worker is only known once all have been started")
+def test_workers_end_when_a_later_one_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So they do when Ctrl-C comes while they are being started."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if len(started) == 1:
+            raise BlockingIOError("no more processes")
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+    try:
+        with pytest.raises(BlockingIOError), LocalCluster(2, 0):
+            pass
+        assert not alive(started[0].pid)
+    finally:
+        started[0].kill()
+        started[0].wait()
+
+
+def test_an_exception_in_the_block_ends_the_workers_too() -> None:
+    started: list[int] = []
+
+    def fail() -> None:
+        started.extend(set(children(os.getpid())) - before)
+        raise RuntimeError("mine")
+
+    before = set(children(os.getpid()))
+    with pytest.raises(RuntimeError, match="mine"), LocalCluster(1, 0):
+        fail()
+    assert len(started) == 1
+    assert not any(map(alive, started))
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_wait_returns_on_sigterm() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate() -> None:
+        until(lambda: signal.getsignal(signal.SIGTERM) is not before, "SIGTERM is awaited")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with LocalCluster(1, 0) as cluster:
+        sender = threading.Thread(target=terminate)
+        sender.start()
+        cluster.wait()
+        sender.join()
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_wait_says_which_worker_ended() -> None:
+    before = set(children(os.getpid()))
+    with LocalCluster(1, 0) as cluster:
+        (worker,) = set(children(os.getpid())) - before
+        kill(worker)
+        with pytest.raises(WorkersFailed, match="worker-1 ended with exit code -9"):
+            cluster.wait()
