@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
-from wire.plain import Conduct, PlainServer
+from wire.plain import Conduct, Line, PlainServer, open_line
 from wire.until import until
 
 
@@ -62,5 +62,20 @@ def serve_plainly(cleanup: AsyncExitStack) -> ServePlainly:
         await server.start(**where)
         cleanup.push_async_callback(server.stop)
         return server
+
+    return start
+
+
+Dial = Callable[..., Awaitable[Line]]
+
+
+@pytest.fixture
+def dial(cleanup: AsyncExitStack) -> Dial:
+    """Opens a connection that the test may keep: ``await dial(port, source=...)``."""
+
+    async def start(port: int, **where: Any) -> Line:
+        line = await open_line(port, **where)
+        cleanup.callback(line.close)
+        return line
 
     return start

@@ -121,7 +121,7 @@ class Line:
         self.closed = True
 
 
-async def dial(port: int, host: str = HOST, source: str | None = None) -> Line:
+async def open_line(port: int, host: str = HOST, source: str | None = None) -> Line:
     """Connect, from the address `source` if it is given."""
     local = None if source is None else (source, 0)
     return Line(*await asyncio.open_connection(host, port, local_addr=local))
@@ -134,11 +134,8 @@ class PlainClient:
         self.port = port
         self._source = source
 
-    async def dial(self) -> Line:
-        return await dial(self.port, source=self._source)
-
     async def ask(self, method: str, path: str, body: Any = None, **headers: Any) -> Message:
-        line = await self.dial()
+        line = await open_line(self.port, source=self._source)
         try:
             return await line.ask(method, path, body, **headers)
         finally:

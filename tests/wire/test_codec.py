@@ -76,6 +76,12 @@ def test_the_names_of_such_numbers_are_fine_in_strings(text: str) -> None:
     assert announce.decode(encode(Announce(text))).worker_name == text
 
 
+def test_floats_beside_such_an_integer_are_as_exact_as_elsewhere() -> None:
+    batch: Decoder[BatchResult] = Decoder(BatchResult)
+    whole = BatchResult(1, [-int(NINES), 0.1, 5e-324, -0.0])
+    assert encode(batch.decode(encode(whole))) == encode(whole)
+
+
 def test_a_negative_integer_of_the_longest_length_is_checked_like_any_other() -> None:
     """It takes another way through the decoder, which must not be more lenient."""
     with pytest.raises(Malformed, match=r"\$\.worker_name"):

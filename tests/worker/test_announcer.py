@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+import pytest
+from conftest import ServePlainly
+from wire.plain import HOST, Line, Message, PlainServer
+from wire.until import until
+
+from dte.wire.messages import Announce
+from dte.worker import announcer as module
+from dte.worker.announcer import Announcer
+
+NEVER_S = 3600.0
+
+
+async def welcome(request: Message, line: Line) -> None:
+    await line.reply(200, {"status": "Worker registered"})
+
+
+async def refuse(request: Message, line: Line) -> None:
+    await line.reply(429, {"error": "too many workers"})
+
+
+@pytest.fixture
+def announcer(cleanup: AsyncExitStack, request: pytest.FixtureRequest) -> type[Announcer]:
+    """`Announcer`, of which each one ends with its test."""
+
+    class EndsWithTheTest(Announcer):
+        def __init__(self, master_url: str, announce: Announce) -> None:
+            super().__init__(master_url, announce)
+            cleanup.callback(self._task.cancel)
+
+    return EndsWithTheTest
+
+
+def url(master: PlainServer) -> str:
+    return f"http://{HOST}:{master.port}"
+
+
+def says_draining(request: Message) -> bool:
+    return bool(request.json.get("draining"))
+
+
+async def test_it_announces_at_once(
+    announcer: type[Announcer], serve_plainly: ServePlainly
+) -> None:
+    master = await serve_plainly(welcome)
+    announcer(url(master), Announce("w", 7000, slots=2, batch_max=64, incarnation="a1"))
+    await until(lambda: master.requests, "an announcement")
+    (request,) = master.requests
+    assert (request.method, request.path) == ("POST", "/worker")
+    assert request.headers["content-type"] == "application/json"
+    assert request.json == {
+        "worker_name": "w",
+        "port": 7000,
+        "slots": 2,
+        "batch_max": 64,
+        "incarnation": "a1",
+    }
+
+
+async def test_the_url_may_end_with_a_slash(
+    announcer: type[Announcer], serve_plainly: ServePlainly
+) -> None:
+    master = await serve_plainly(welcome)
+    announcer(f"{url(master)}/", Announce("w"))
+    await until(lambda: master.requests, "an announcement")
+    assert master.requests[0].path == "/worker"
+
+
+async def test_it_announces_again_at_the_interval(
+    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
+    master = await serve_plainly(welcome)
+    announcer(url(master), Announce("w"))
+    await until(lambda: len(master.requests) >= 4, "four announcements")
+    assert {request.body for request in master.requests} == {b'{"worker_name":"w"}'}
+
+
+async def test_it_hurries_when_it_is_told_to(
+    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", NEVER_S)
+    master = await serve_plainly(welcome)
+    worker = announcer(url(master), Announce("w"))
+    for count in range(1, 4):
+        await until(lambda count=count: len(master.requests) == count, f"announcement {count}")
+        worker.hurry()
+
+
+async def test_a_hurry_during_an_announcement_is_not_lost(
+    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The master may have gone after it heard this one, so there is another."""
+    monkeypatch.setattr(module, "INTERVAL_S", NEVER_S)
+
+    async def hurry_it(request: Message, line: Line) -> None:
+        if len(master.requests) == 1:
+            worker.hurry()
+        await welcome(request, line)
+
+    master = await serve_plainly(hurry_it)
+    worker = announcer(url(master), Announce("w"))
+    await until(lambda: len(master.requests) == 2, "another announcement")
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long an announcer paused, from the end of one attempt to the next."""
+    say = Announcer._say
+    paused: list[float] = []
+    ended_at: list[float] = []
+
+    async def timed(self: Announcer) -> bool:
+        clock = asyncio.get_running_loop().time
+        paused.extend(clock() - moment for moment in ended_at[-1:])
+        try:
+            return await say(self)
+        finally:
+            ended_at.append(clock())
+
+    monkeypatch.setattr(Announcer, "_say", timed)
+    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.005)
+    monkeypatch.setattr(module, "INTERVAL_S", 0.05)
+    return paused
+
+
+CLOCK_RESOLUTION_S = 0.001
+
+
+async def test_pauses_grow_while_the_master_is_away(
+    announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
+) -> None:
+    master = await serve_plainly(welcome)
+    await master.stop()
+    announcer(url(master), Announce("w"))
+    await until(lambda: len(pauses) >= 4, "five attempts")
+    for attempt, pause_s in enumerate(pauses[:4]):
+        assert pause_s >= 0.005 * 2**attempt - CLOCK_RESOLUTION_S
+
+
+@pytest.mark.xfail(strict=True, reason="from the interval the pauses fall back to the first")
+async def test_pauses_that_have_grown_stay_long(
+    announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
+) -> None:
+    """A master that is away for long is not asked ever so often again and again."""
+    master = await serve_plainly(refuse)
+    announcer(url(master), Announce("w"))
+    await until(lambda: len(pauses) >= 8, "nine attempts")
+    assert min(pauses[4:]) >= 0.05 - CLOCK_RESOLUTION_S
+
+
+async def test_a_master_that_comes_back_is_found(
+    announcer: type[Announcer],
+    serve_plainly: ServePlainly,
+    pauses: list[float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log tells of the change, and not of every attempt."""
+    caplog.set_level(logging.INFO, "dte.worker")
+    gone = await serve_plainly(welcome)
+    await gone.stop()
+    announcer(url(gone), Announce("w"))
+    await until(lambda: len(pauses) >= 2, "three attempts")
+    back = await serve_plainly(welcome, port=gone.port)
+    await until(lambda: len(back.requests) >= 3, "three announcements")
+    levels = [record.levelname for record in caplog.records if record.name == "dte.worker"]
+    assert levels == ["WARNING", "INFO"]
+    assert "Connection refused" in caplog.text
+
+
+async def test_the_log_says_why_a_master_refuses(
+    announcer: type[Announcer], serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    master = await serve_plainly(refuse)
+    announcer(url(master), Announce("w"))
+    await until(lambda: "too many workers" in caplog.text, "a warning")
+    assert "429" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "master_url",
+    ["localhost:5000", "http://", "http://127.0.0.1:99999", "ftp://127.0.0.1", "http://[::1", ""],
+)
+async def test_an_impossible_url_is_warned_of_and_ends_nothing(
+    master_url: str,
+    announcer: type[Announcer],
+    pauses: list[float],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    announcer(master_url, Announce("w"))
+    await until(lambda: len(pauses) >= 2, "three attempts")
+    assert "cannot announce" in caplog.text
+
+
+async def garbage(request: Message, line: Line) -> None:
+    await line.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+
+
+async def hang_up(request: Message, line: Line) -> None:
+    line.reset()
+
+
+@pytest.mark.parametrize("conduct", [garbage, hang_up, refuse])
+async def test_whatever_the_master_answers_it_is_asked_again(
+    conduct: object,
+    announcer: type[Announcer],
+    serve_plainly: ServePlainly,
+    pauses: list[float],
+) -> None:
+    master = await serve_plainly(conduct)
+    announcer(url(master), Announce("w"))
+    await until(lambda: len(master.requests) >= 2, "two announcements")
+    master.conduct = welcome
+    heard = len(master.requests)
+    await until(lambda: len(master.requests) > heard, "another announcement")
+
+
+async def test_the_last_word_is_draining(
+    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.001)
+    master = await serve_plainly(welcome)
+    worker = announcer(url(master), Announce("w", incarnation="a1"))
+    await until(lambda: len(master.requests) >= 2, "two announcements")
+    await worker.leave()
+    assert [says_draining(request) for request in master.requests].count(True) == 1
+    assert master.requests[-1].json == {"worker_name": "w", "incarnation": "a1", "draining": True}
+    assert worker._task.done()
+
+
+async def test_leaving_takes_no_longer_than_a_master_may_be_silent(
+    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
+
+    async def heed_the_last_word(request: Message, line: Line) -> None:
+        if says_draining(request):
+            await welcome(request, line)
+
+    master = await serve_plainly(heed_the_last_word)
+    worker = announcer(url(master), Announce("w"))
+    await until(lambda: master.requests, "an announcement")
+    await worker.leave()
+    assert [says_draining(request) for request in master.requests] == [False, True]
+
+
+async def test_leaving_a_master_that_is_away(
+    announcer: type[Announcer], serve_plainly: ServePlainly
+) -> None:
+    master = await serve_plainly(welcome)
+    await master.stop()
+    worker = announcer(url(master), Announce("w"))
+    await worker.leave()
+    assert worker._task.done()

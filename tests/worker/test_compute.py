@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from conftest import Dial
+from tornado.httpserver import HTTPServer
+from tornado.ioloop import IOLoop
+from tornado.netutil import bind_sockets
+from wire.plain import HOST, Message, PlainClient
+
+from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT
+from dte.worker.compute import ComputeServer
+
+NINES = "9" * INTEGER_DIGITS_MAX
+LONGEST = INTEGER_LIMIT - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker's server on a port, and a client of it."""
+
+    compute: ComputeServer
+    client: PlainClient
+
+    async def single(self, operation: Any, op1: Any, op2: Any) -> Message:
+        return await self.client.post("/compute", {"operation": operation, "op1": op1, "op2": op2})
+
+    async def batch(self, operations: Any, op1: Any, op2: Any) -> Message:
+        return await self.client.post(
+            "/compute", {"lease": 7, "operations": operations, "op1": op1, "op2": op2}
+        )
+
+
+@pytest.fixture
+def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
+    compute = ComputeServer("worker-1")
+    sockets = bind_sockets(0, HOST)
+
+    async def start() -> None:
+        server = HTTPServer(compute)
+        server.add_sockets(sockets)
+        cleanup.callback(server.stop)
+        cleanup.push_async_callback(server.close_all_connections)
+
+    io_loop.run_sync(start)
+    return Worker(compute, PlainClient(sockets[0].getsockname()[1]))
+
+
+# One operation a request: the form of the seed
+
+
+@pytest.mark.parametrize(
+    ("operation", "op1", "op2", "result"),
+    [
+        ("sum", "1", "2", "3"),
+        ("sub", "1", "2", "-1"),
+        ("mul", "2", "3", "6"),
+        ("div", "6", "4", "1.5"),
+        ("div", "6", "3", "2.0"),
+        ("sum", "0.1", "0.2", "0.30000000000000004"),
+        ("mul", "-1", "0.0", "-0.0"),
+    ],
+)
+async def test_the_reply_echoes_the_operation_byte_for_byte(
+    operation: str, op1: str, op2: str, result: str, worker: Worker
+) -> None:
+    body = f'{{"operation": "{operation}", "op1": {op1}, "op2": {op2}}}'
+    reply = await worker.client.post("/compute", body.encode())
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+    echo = f'{{"operation":"{operation}","op1":{op1},"op2":{op2},"result":{result}}}'
+    assert reply.body == echo.encode()
+
+
+async def test_division_by_zero_is_a_500_of_the_operation(worker: Worker) -> None:
+    reply = await worker.single("div", 1, 0)
+    assert reply.status == 500
+    assert reply.body == b'{"error":"division by zero"}'
+
+
+@pytest.mark.parametrize(
+    ("operation", "op1", "op2", "error"),
+    [
+        ("mul", 1e308, 10, "overflow, the result is not a finite number"),
+        ("div", LONGEST, 1, "overflow, an integer is too large for a float"),
+        ("sum", LONGEST, 1, "the result has more than 4300 digits"),
+        ("sub", -LONGEST, 1, "the result has more than 4300 digits"),
+    ],
+)
+async def test_other_failures_of_an_operation_are_its_500_too(
+    operation: str, op1: float, op2: float, error: str, worker: Worker
+) -> None:
+    reply = await worker.single(operation, op1, op2)
+    assert (reply.status, reply.json) == (500, {"error": error})
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+async def test_integers_of_the_longest_length(sign: str, worker: Worker) -> None:
+    number = int(f"{sign}{NINES}")
+    reply = await worker.single("sum", number, 0)
+    assert (reply.status, reply.json["op1"], reply.json["result"]) == (200, number, number)
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+async def test_integers_of_one_digit_more_are_refused(sign: str, worker: Worker) -> None:
+    body = f'{{"operation": "sum", "op1": {sign}1{"0" * INTEGER_DIGITS_MAX}, "op2": 1}}'
+    reply = await worker.client.post("/compute", body.encode())
+    assert reply.status == 400
+    assert reply.json["error"] == "Invalid request"
+    assert "4300 digits" in reply.json["reason"]
+
+
+@pytest.mark.parametrize("operation", ["", "add", "SUM", "+", "lease "])
+async def test_another_operation_is_invalid(operation: str, worker: Worker) -> None:
+    reply = await worker.single(operation, 1, 2)
+    assert (reply.status, reply.json["error"]) == (400, "Invalid operation")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"1+2",
+        b"\xff",
+        b"[]",
+        b"null",
+        b'"sum"',
+        b"{}",
+        b'{"operation": "sum", "op1": 1}',
+        b'{"operation": "sum", "op2": 1}',
+        b'{"op1": 1, "op2": 1}',
+        b'{"operation": "sum", "op1": 1, "op2": null}',
+        b'{"operation": "sum", "op1": 1, "op2": "2"}',
+        b'{"operation": "sum", "op1": 1, "op2": true}',
+        b'{"operation": "sum", "op1": 1, "op2": [2]}',
+        b'{"operation": "sum", "op1": 1, "op2": NaN}',
+        b'{"operation": "sum", "op1": Infinity, "op2": 1}',
+        b'{"operation": "sum", "op1": 1e999, "op2": 1}',
+        b'{"operation": ["sum"], "op1": 1, "op2": 2}',
+        b'{"operation": 1, "op1": 1, "op2": 2}',
+        b'{"operation": "sum", "op1": 1, "op2": 2',
+        b"[" * 100_000,
+        b'{"lease": 1}',
+        b'{"lease": "1", "operations": "+", "op1": [1], "op2": [2]}',
+        b'{"lease": 1.5, "operations": "+", "op1": [1], "op2": [2]}',
+        b'{"lease": 1, "operations": ["+"], "op1": [1], "op2": [2]}',
+        b'{"lease": 1, "operations": "+", "op1": 1, "op2": 2}',
+        b'{"lease": 1, "operations": "+", "op1": [1], "op2": [NaN]}',
+        b'{"lease": 1, "operations": "+", "op1": [1], "op2": ["2"]}',
+        b'{"lease": 1, "operations": "+", "op1": [1], "op2": []}',
+        b'{"lease": 1, "operations": "++", "op1": [1], "op2": [1]}',
+        b'{"lease": 1, "operations": "", "op1": [1], "op2": [1]}',
+    ],
+    ids=lambda body: body[:70].decode("latin-1"),
+)
+async def test_anything_else_is_an_invalid_request(body: bytes, worker: Worker) -> None:
+    reply = await worker.client.post("/compute", body)
+    assert (reply.status, reply.json["error"]) == (400, "Invalid request")
+    assert reply.json["reason"]
+    assert worker.compute.operations_done == 0
+
+
+@pytest.mark.xfail(strict=True, reason="the decoder's RecursionError closes the connection")
+async def test_a_body_that_nests_too_deep_is_an_invalid_request(worker: Worker) -> None:
+    deep = b"[" * 100_000 + b"]" * 100_000
+    body = b'{"operation": "sum", "op1": 1, "op2": 2, "more": ' + deep + b"}"
+    assert (await worker.client.post("/compute", body)).status == 400
+
+
+async def test_the_request_may_say_more(worker: Worker) -> None:
+    body = {"operation": "sum", "op1": 1, "op2": 2, "task_id": "x", "colour": {"red": []}}
+    assert (await worker.client.post("/compute", body)).json["result"] == 3
+
+
+# Batches
+
+
+async def test_a_batch_gives_its_lease_and_a_result_for_each_operation(worker: Worker) -> None:
+    reply = await worker.batch("+-*/", [1, 2, 3, 4], [5, 6, 7.0, 8])
+    assert reply.status == 200
+    assert reply.body == b'{"lease":7,"results":[6,-4,21.0,0.5]}'
+
+
+async def test_failures_do_not_keep_the_rest_of_a_batch_from_its_results(worker: Worker) -> None:
+    reply = await worker.batch("+/*+/-", [1, 1, 1e308, LONGEST, LONGEST, 2], [2, 0, 10, 1, 1, 1])
+    assert reply.status == 200
+    assert reply.json == {
+        "lease": 7,
+        "results": [3, 0, 0, 0, 0, 1],
+        "errors": {
+            "1": "division by zero",
+            "2": "overflow, the result is not a finite number",
+            "3": "the result has more than 4300 digits",
+            "4": "overflow, an integer is too large for a float",
+        },
+    }
+
+
+async def test_long_integers_in_a_batch(worker: Worker) -> None:
+    reply = await worker.batch("+-+", [LONGEST, -LONGEST, 2**64], [0, 0, 1])
+    assert reply.json["results"] == [LONGEST, -LONGEST, 2**64 + 1]
+
+
+async def test_an_empty_batch(worker: Worker) -> None:
+    assert (await worker.batch("", [], [])).json == {"lease": 7, "results": []}
+
+
+@pytest.mark.parametrize("operations", ["+%", "/%", "+é"])
+async def test_another_operation_in_a_batch_is_invalid(operations: str, worker: Worker) -> None:
+    reply = await worker.batch(operations, [1, 1], [0, 0])
+    assert (reply.status, reply.json["error"]) == (400, "Invalid operation")
+
+
+# The rest
+
+
+async def test_health_counts_operations(worker: Worker) -> None:
+    await worker.single("sum", 1, 2)
+    await worker.batch("+-*", [1, 2, 3], [4, 5, 6])
+    reply = await worker.client.get("/health")
+    assert reply.status == 200
+    assert reply.json == {"status": "ok", "worker_name": "worker-1", "operations_done": 4}
+
+
+async def test_a_draining_worker_refuses_without_an_error(worker: Worker) -> None:
+    """An `error` would be taken for the operation's own, and end its job."""
+    worker.compute.draining = True
+    for reply in (await worker.single("sum", 1, 2), await worker.batch("+", [1], [2])):
+        assert reply.status == 503
+        assert "error" not in reply.json
+    assert (await worker.client.get("/health")).json["status"] == "draining"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "BREW"])
+async def test_only_posts_are_computed(method: str, worker: Worker) -> None:
+    reply = await worker.client.ask(method, "/compute", {"operation": "sum", "op1": 1, "op2": 2})
+    assert reply.status == 405
+    assert "POST" in reply.json["error"]
+
+
+@pytest.mark.parametrize("path", ["/", "/compute/", "/Compute", "/computed", "/é", "*"])
+async def test_there_is_nothing_elsewhere(path: str, worker: Worker) -> None:
+    reply = await worker.client.post(path, {"operation": "sum", "op1": 1, "op2": 2})
+    assert reply.status == 404
+    assert path in reply.json["error"]
+
+
+async def test_the_query_does_not_matter(worker: Worker) -> None:
+    assert (await worker.client.get("/health?verbose=1")).status == 200
+
+
+@pytest.mark.xfail(strict=True, reason="a body is sent where there must be none")
+@pytest.mark.parametrize("path", ["/health", "/compute", "/"])
+async def test_head_is_answered_without_a_body(path: str, worker: Worker) -> None:
+    reply = await worker.client.ask("HEAD", path)
+    assert reply.status in (200, 404, 405)
+
+
+async def test_many_requests_on_one_connection(worker: Worker, dial: Dial) -> None:
+    line = await dial(worker.client.port)
+    for number in range(20):
+        body = {"operation": "mul", "op1": number, "op2": 2}
+        reply = await line.ask("POST", "/compute", body)
+        assert reply.json["result"] == 2 * number

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from conftest import Dial, ServePlainly
+from tornado.ioloop import IOLoop
+from wire.plain import HOST, Line, Message, PlainClient, PlainServer
+from wire.until import until
+
+from dte.worker import announcer, server
+from dte.worker.server import WorkerServer, WorkerSettings, serve
+
+SUM = {"operation": "sum", "op1": 1, "op2": 2}
+
+
+async def welcome(request: Message, line: Line) -> None:
+    await line.reply(200, {"status": "Worker registered"})
+
+
+@pytest.fixture(autouse=True)
+def announce_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No announcement because of the time: each has a cause that the test knows."""
+    monkeypatch.setattr(announcer, "INTERVAL_S", 3600.0)
+
+
+@pytest.fixture
+def master(io_loop: IOLoop, serve_plainly: ServePlainly) -> PlainServer:
+    return io_loop.run_sync(lambda: serve_plainly(welcome))
+
+
+def settings(master: PlainServer, **more: Any) -> WorkerSettings:
+    return WorkerSettings(**{"master_url": f"http://{HOST}:{master.port}", "host": HOST} | more)
+
+
+StartWorker = Callable[..., WorkerServer]
+
+
+@pytest.fixture
+def start_worker(
+    master: PlainServer, cleanup: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> StartWorker:
+    """Starts a worker on a free port, which drains after the test."""
+    monkeypatch.setattr(server, "DRAIN_S", 0.0)
+
+    def start(**more: Any) -> WorkerServer:
+        worker = WorkerServer(settings(master, **{"port": 0} | more))
+        worker.start()
+        cleanup.push_async_callback(worker.drain)
+        return worker
+
+    return start
+
+
+async def test_it_announces_what_it_is(start_worker: StartWorker, master: PlainServer) -> None:
+    worker = start_worker(name="w", slots=3)
+    await until(lambda: master.requests, "an announcement")
+    said = master.requests[0].json
+    assert said.pop("incarnation")
+    assert said == {"worker_name": "w", "port": worker.port, "slots": 3, "batch_max": 1024}
+
+
+async def test_a_worker_has_a_name_of_its_own(start_worker: StartWorker) -> None:
+    assert start_worker().name == f"{os.uname().nodename}-{os.getpid()}"
+
+
+async def test_each_start_is_another_incarnation(
+    start_worker: StartWorker, master: PlainServer
+) -> None:
+    start_worker()
+    start_worker()
+    await until(lambda: len(master.requests) == 2, "two announcements")
+    first, second = (request.json["incarnation"] for request in master.requests)
+    assert first != second
+
+
+async def test_it_listens_before_it_announces(
+    start_worker: StartWorker, master: PlainServer
+) -> None:
+    """The master may hand over the moment it hears of the worker."""
+    replies: list[Message] = []
+
+    async def hand_over_first(request: Message, line: Line) -> None:
+        replies.append(await PlainClient(request.json["port"]).post("/compute", SUM))
+        await welcome(request, line)
+
+    master.conduct = hand_over_first
+    start_worker()
+    await until(lambda: replies, "a reply")
+    assert replies[0].json["result"] == 3
+
+
+# Tornado leaves the socket that it could not bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_port_that_is_taken_is_an_error(master: PlainServer) -> None:
+    with pytest.raises(OSError, match="in use"):
+        WorkerServer(settings(master, port=master.port)).start()
+
+
+async def test_it_announces_again_when_the_master_hangs_up(
+    start_worker: StartWorker, master: PlainServer, dial: Dial
+) -> None:
+    """A master that restarts closes its connections, and knows no workers."""
+    worker = start_worker()
+    await until(lambda: len(master.requests) == 1, "an announcement")
+    line = await dial(worker.port)
+    await line.ask("POST", "/compute", SUM)
+    assert len(master.requests) == 1
+    line.close()
+    await until(lambda: len(master.requests) == 2, "another announcement")
+
+
+async def test_a_draining_worker_says_so_and_answers_what_is_on_its_way(
+    start_worker: StartWorker, master: PlainServer, monkeypatch: pytest.MonkeyPatch, dial: Dial
+) -> None:
+    monkeypatch.setattr(server, "DRAIN_S", 0.3)
+    worker = start_worker()
+    line = await dial(worker.port)
+    await line.ask("POST", "/compute", SUM)
+    await until(lambda: master.requests, "an announcement")
+    draining = asyncio.create_task(worker.drain())
+    await until(lambda: len(master.requests) == 2, "another announcement")
+    assert master.requests[1].json["draining"]
+    assert (await line.ask("POST", "/compute", SUM)).json["result"] == 3
+    await draining
+
+
+async def test_a_drained_worker_is_gone(
+    start_worker: StartWorker, master: PlainServer, dial: Dial
+) -> None:
+    worker = start_worker()
+    line = await dial(worker.port)
+    await line.ask("POST", "/compute", SUM)
+    await until(lambda: master.requests, "an announcement")
+    await worker.drain()
+    assert await line.read() is None
+    with pytest.raises(ConnectionRefusedError):
+        await dial(worker.port)
+    assert [bool(request.json.get("draining")) for request in master.requests] == [False, True]
+
+
+async def test_a_worker_drains_although_the_master_is_away(
+    start_worker: StartWorker, master: PlainServer, dial: Dial
+) -> None:
+    worker = start_worker()
+    await until(lambda: master.requests, "an announcement")
+    await master.stop()
+    await worker.drain()
+    with pytest.raises(ConnectionRefusedError):
+        await dial(worker.port)
+
+
+async def test_a_worker_that_never_started_can_be_drained(
+    master: PlainServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "DRAIN_S", 0.0)
+    await WorkerServer(settings(master)).drain()
+    assert not master.requests
+
+
+async def test_serve_works_until_it_is_told_to_stop(
+    master: PlainServer, monkeypatch: pytest.MonkeyPatch, dial: Dial
+) -> None:
+    monkeypatch.setattr(server, "DRAIN_S", 0.0)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(serve(settings(master, port=0), stop))
+    await until(lambda: master.requests, "an announcement")
+    port = master.requests[0].json["port"]
+    assert (await PlainClient(port).get("/health")).json["status"] == "ok"
+    assert not serving.done()
+    stop.set()
+    await serving
+    assert master.requests[-1].json["draining"]
+    with pytest.raises(ConnectionRefusedError):
+        await dial(port)
