@@ -1,0 +1,33 @@
+# A master:
+#   docker build --file deploy/master.Dockerfile --tag dte-master .
+#   docker run --publish 5000:5000 dte-master
+
+# The stage `build` is the same for a master and a worker, so that it is built once for both.
+FROM python:3.12-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+RUN pip install setuptools && python -m venv --without-pip /opt/dte
+# What dte needs comes before dte: it seldom changes, and takes the most time.
+COPY setup.cfg ./
+RUN python -c "\
+from configparser import ConfigParser; \
+setup = ConfigParser(); \
+setup.read('setup.cfg'); \
+print(setup['options']['install_requires'])" >requirements.txt \
+    && pip --python /opt/dte install --requirement requirements.txt
+COPY . ./
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/dte install --no-deps dist/*.whl
+
+FROM python:3.12-slim
+COPY --from=build /opt/dte /opt/dte
+ENV PATH=/opt/dte/bin:$PATH PYTHONUNBUFFERED=1 DTE_MASTER_PORT=5000
+# A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
+USER 10001:10001
+EXPOSE 5000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD python -c "\
+from http.client import HTTPConnection; \
+master = HTTPConnection('127.0.0.1:$DTE_MASTER_PORT', timeout=4); \
+master.request('GET', '/health'); \
+exit(master.getresponse().status != 200)"
+ENTRYPOINT ["dte", "master"]

@@ -1,0 +1,34 @@
+# A worker for the master at DTE_MASTER:
+#   docker build --file deploy/worker.Dockerfile --tag dte-worker .
+#   docker run --publish 6000:6000 --env DTE_MASTER=http://HOST:5000 dte-worker
+# The master calls it back there, so one more on the same host needs a DTE_WORKER_PORT of its own.
+
+# The stage `build` is the same for a master and a worker, so that it is built once for both.
+FROM python:3.12-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+RUN pip install setuptools && python -m venv --without-pip /opt/dte
+# What dte needs comes before dte: it seldom changes, and takes the most time.
+COPY setup.cfg ./
+RUN python -c "\
+from configparser import ConfigParser; \
+setup = ConfigParser(); \
+setup.read('setup.cfg'); \
+print(setup['options']['install_requires'])" >requirements.txt \
+    && pip --python /opt/dte install --requirement requirements.txt
+COPY . ./
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
+    && pip --python /opt/dte install --no-deps dist/*.whl
+
+FROM python:3.12-slim
+COPY --from=build /opt/dte /opt/dte
+ENV PATH=/opt/dte/bin:$PATH PYTHONUNBUFFERED=1 DTE_WORKER_PORT=6000
+# A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
+USER 10001:10001
+EXPOSE 6000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD python -c "\
+from http.client import HTTPConnection; \
+worker = HTTPConnection('127.0.0.1:$DTE_WORKER_PORT', timeout=4); \
+worker.request('GET', '/health'); \
+exit(worker.getresponse().status != 200)"
+ENTRYPOINT ["dte", "worker"]
