@@ -25,6 +25,7 @@ LITERAL = 2
 PLACES_MAX = 24
 EMPTY = -1
 FINISH_LITERALS = 100_000
+TIMES = ord("*")
 DIVISION = ord("/")
 
 
@@ -116,6 +117,13 @@ class GraphBuilder:
         if right & LITERAL:
             return graph.add(symbol, source1, value1, -1, literals[right >> 2]) << 2 | integral
         return graph.add(symbol, source1, value1, right >> 2, None) << 2 | integral
+
+    def negation(self, operand: int) -> int:
+        """The operand that stands for minus an operand."""
+        if operand & LITERAL:
+            return self.literal(-self._literals[operand >> 2])
+        # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
+        return self.operation(TIMES, operand, self.literal(-1))
 
     def value(self, operand: int) -> Number | None:
         """The value of an operand that is a literal, else None."""

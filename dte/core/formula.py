@@ -33,11 +33,10 @@ SPELLINGS = str.maketrans("×÷−", "*/-")
 OPERATORS = frozenset("+-*/")
 SUMS = frozenset("+-")
 PRODUCTS = frozenset("*/")
-TIMES = ord("*")
 BOTTOM = "bottom"
 """Lies under the operators, so that there is always one on top."""
 SIGNS = "+-*/×÷−"
-SLICE_CHARS = 4096
+SLICE_CHARS = 1024
 COUNT_CHARS = 1_000_000
 
 
@@ -185,8 +184,7 @@ class _Parser:
                     self._reduce(SUMS, whole=True)
                 opening = pending.pop()
                 if opening == "(-":
-                    # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
-                    operands[-1] = self._builder.operation(TIMES, operands[-1], literal(-1))
+                    operands[-1] = self._builder.negation(operands[-1])
                 elif opening == BOTTOM:
                     raise self._error("')' without a '(' before it", start, index)
                 ranks[-1] = 0

@@ -39,18 +39,19 @@ class ReadySet:
         parts: list[tuple[Job, array[int]]] = []
         while count > 0 and turns:
             share = max(1, count // len(turns))
-            job = turns.popleft()
-            if job.graph is None or not job.graph.ready:
-                job.in_turns = False
-                continue
-            nodes = job.graph.take(share)
-            if job.graph.ready:
-                turns.append(job)
-            else:
-                job.in_turns = False
-            count -= len(nodes)
-            self.count -= len(nodes)
-            parts.append((job, nodes))
+            for _ in range(min(count, len(turns))):
+                job = turns.popleft()
+                if job.graph is None or not job.graph.ready:
+                    job.in_turns = False
+                    continue
+                nodes = job.graph.take(min(share, count))
+                if job.graph.ready:
+                    turns.append(job)
+                else:
+                    job.in_turns = False
+                count -= len(nodes)
+                self.count -= len(nodes)
+                parts.append((job, nodes))
         return parts
 
     def check(self) -> None:

@@ -125,12 +125,11 @@ class Scheduler:
         self._ring.add(job)
         self.jobs_waiting += 1
         self.operations_waiting += operations
+        self._ready.add(job, len(graph.ready))
         if graph.failure is not None:
             self._end(now, job, error=graph.failure)
         elif formula.value is not None:
             self._end(now, job, answer=formula.value)
-        else:
-            self._ready.add(job, len(graph.ready))
         return job
 
     def job(self, number: int) -> Job:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -26,6 +27,9 @@ from dte.master.slices import Slices
 log = logging.getLogger("dte.master")
 
 VALUES_IN_SLICE = 1_000
+LONG_CHARS = 1_000_000
+LONG_FORMULAS = 2
+"""How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -41,6 +45,7 @@ class Master:
         self._formula_limits = settings.formula_limits()
         self._dispatcher = Dispatcher(self)
         self._slices = Slices()
+        self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._waiters: dict[int, list[_Waiter]] = {}
         self._dirty = False
         self._timer: asyncio.TimerHandle | None = None
@@ -73,8 +78,9 @@ class Master:
         if len(tasks) == 1 and len(tasks[0]) <= SLICE_CHARS:
             formulas = [(tasks[0], parse(tasks[0], self._formula_limits))]
         elif len(tasks) == 1:
-            slices = parse_in_slices(tasks[0], self._formula_limits)
-            formulas = [(tasks[0], await self._slices.run(slices))]
+            async with self._long_formulas if len(tasks[0]) > LONG_CHARS else nullcontext():
+                slices = parse_in_slices(tasks[0], self._formula_limits)
+                formulas = [(tasks[0], await self._slices.run(slices))]
         else:
             formulas = await self._slices.run(self._parse_all(tasks))
         jobs = self.core.submit(time.monotonic(), formulas)
@@ -83,7 +89,7 @@ class Master:
 
     def _parse_all(self, tasks: Sequence[str]) -> Generator[None, None, list[tuple[str, Formula]]]:
         formulas: list[tuple[str, Formula]] = []
-        chars = 0
+        chars = operations = 0
         for index, task in enumerate(tasks):
             try:
                 if len(task) <= SLICE_CHARS:
@@ -95,6 +101,8 @@ class Master:
             except TooLarge as error:
                 raise TooLarge(f"formula {index}: {error}") from None
             formulas.append((task, formula))
+            operations += formula.graph.remaining
+            self.core.ensure_room(len(tasks), operations)
             chars += len(task)
             if chars > SLICE_CHARS:
                 chars = 0

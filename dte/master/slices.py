@@ -1,4 +1,4 @@
-"""Long work in slices: one slice of one piece of work in each turn of the loop."""
+"""Long work in slices: one at a time, and the loop turns between them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Generator
 from typing import TypeVar
 
 T = TypeVar("T")
+
+TURNS_BETWEEN = 3
+"""Turns of the loop from slice to slice: a request takes several, and would else wait in each."""
 
 
 class Slices:
@@ -28,4 +31,5 @@ class Slices:
                     next(slices)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
-                await asyncio.sleep(0)
+                for _ in range(TURNS_BETWEEN):
+                    await asyncio.sleep(0)

@@ -15,7 +15,7 @@ log = logging.getLogger("dte.worker")
 
 INTERVAL_S = 5.0
 RETRY_FIRST_S = 0.1
-TIMEOUT_S = 5.0
+TIMEOUT_S = 2.0
 
 
 class Announcer:
@@ -32,6 +32,7 @@ class Announcer:
         self._url = f"{master_url.rstrip('/')}/worker"
         self._announce = announce
         self._hurry = asyncio.Event()
+        self._leaving = False
         self._reached: bool | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -41,15 +42,15 @@ class Announcer:
 
     async def leave(self) -> None:
         """Stop announcing, and tell the master that no more operations are wanted."""
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        self._leaving = True
+        self._hurry.set()
+        await self._task
         self._announce.draining = True
         await self._say()
 
     async def _run(self) -> None:
         pause_s = RETRY_FIRST_S
-        while True:
+        while not self._leaving:
             self._hurry.clear()
             if await self._say():
                 pause_s = INTERVAL_S
@@ -57,7 +58,6 @@ class Announcer:
                 pause_s = RETRY_FIRST_S
             else:
                 pause_s = min(INTERVAL_S, pause_s * 2)
-            # Not wait_for, which in Python 3.11 may swallow a cancellation that comes with the event.
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurry.wait()
@@ -79,7 +79,7 @@ class Announcer:
             reached, problem = False, f"{error} {text}".strip()
         except (OSError, ValueError) as error:
             reached, problem = False, str(error)
-        if reached != self._reached:
+        if reached != self._reached and not self._leaving:
             self._reached = reached
             if reached:
                 log.info("announced to %s", self._url)

@@ -1,0 +1,212 @@
+from dataclasses import replace
+
+import pytest
+
+from dte.core.availability import (
+    BATCH_FIRST,
+    BATCH_TARGET_S,
+    FAILURES_MAX,
+    PAUSE_FIRST_S,
+    PAUSE_MAX_S,
+    Announcement,
+    AvailabilityQueue,
+    Worker,
+)
+from dte.core.errors import Busy
+
+SAID = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=1024, incarnation="a")
+
+
+def make_queue(*workers: Announcement, workers_max: int = 10) -> AvailabilityQueue:
+    queue = AvailabilityQueue(workers_max)
+    for said in workers:
+        queue.announce(0.0, said)
+    queue.check()
+    return queue
+
+
+def at(port: int) -> Announcement:
+    return replace(SAID, address=f"10.0.0.1:{port}")
+
+
+def fail(queue: AvailabilityQueue, worker: Worker, times: int, now: float = 0.0) -> float:
+    """Fail so many times in a row, each after the pause that follows from the one before."""
+    for _ in range(times):
+        queue.resume(now)
+        queue.failed(now, worker, "refused")
+        now = worker.resumes_at or now
+    return now
+
+
+def test_workers_are_handed_out_in_line():
+    queue = make_queue(at(1), at(2))
+    first, second = queue.next(), queue.next()
+    assert first is not None
+    assert second is not None
+    assert (first.said.address, second.said.address) == ("10.0.0.1:1", "10.0.0.1:2")
+    assert queue.next() is None
+    queue.offer(first)
+    queue.offer(second)
+    queue.check()
+
+
+def test_a_worker_without_a_free_slot_is_not_handed_out():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    worker.leases |= {1, 2}
+    assert queue.next() is None
+    queue.offer(worker)
+    assert queue.next() is None
+    worker.leases.clear()
+    queue.offer(worker)
+    assert queue.next() is worker
+
+
+def test_the_same_worker_announced_again_is_the_same_worker():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    again, reborn = queue.announce(5.0, SAID)
+    assert again is worker
+    assert not reborn
+    assert (worker.joined_at, worker.announced_at) == (0.0, 5.0)
+    queue.check()
+
+
+@pytest.mark.parametrize("change", [{"incarnation": "b"}, {"name": "other"}])
+def test_another_start_at_an_address_is_noticed(change):
+    queue = make_queue(SAID)
+    worker, reborn = queue.announce(5.0, replace(SAID, **change))
+    assert reborn
+    assert worker.joined_at == 5.0
+
+
+def test_replicas_may_share_a_name():
+    assert len(list(make_queue(at(1), at(2)))) == 2
+
+
+def test_a_failed_worker_pauses_longer_each_time_and_comes_back():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    pauses = []
+    now = 0.0
+    for _ in range(FAILURES_MAX - 1):
+        queue.failed(now, worker, "refused")
+        assert worker.state == "pausing"
+        assert queue.next() is None
+        resumes_at = queue.next_resume()
+        assert resumes_at is not None
+        pauses.append(resumes_at - now)
+        queue.resume(resumes_at - 0.001)
+        assert worker.state == "pausing"
+        queue.resume(resumes_at)
+        queue.check()
+        assert worker.state == "free"
+        now = resumes_at
+    assert pauses[0] == pytest.approx(PAUSE_FIRST_S)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pytest.approx(PAUSE_MAX_S)
+    assert now > 20, "a worker that registers before it listens has time to start"
+
+
+def test_failures_of_several_slots_at_once_are_one_failure():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.failed(0.0, worker, "reset")
+    queue.failed(0.0, worker, "reset")
+    assert worker.failures == 1
+
+
+def test_a_worker_that_fails_too_often_is_taken_out_until_it_announces_itself():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    now = fail(queue, worker, FAILURES_MAX)
+    assert worker.state == "gone"
+    queue.resume(now + 1000)
+    assert queue.next() is None
+    queue.announce(now, SAID)
+    assert (worker.state, worker.failures, worker.joined_at) == ("free", 0, now)
+    assert queue.next() is worker
+
+
+def test_a_heartbeat_does_not_shorten_a_pause():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.failed(0.0, worker, "garbled")
+    queue.announce(0.01, SAID)
+    assert worker.state == "pausing"
+
+
+def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause():
+    seed = Announcement("worker-1700000000", "10.0.0.9:6000")
+    queue = make_queue(seed)
+    (worker,) = queue
+    queue.failed(0.0, worker, "refused")
+    queue.announce(0.01, seed)
+    assert worker.state == "free"
+    queue.resume(1.0)
+    queue.check()
+
+
+def test_success_ends_a_row_of_failures():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    fail(queue, worker, FAILURES_MAX - 1)
+    queue.succeeded(worker, 1, 0.001)
+    assert (worker.failures, worker.last_failure) == (0, None)
+
+
+def test_a_draining_worker_gets_nothing_more():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.announce(1.0, replace(SAID, draining=True))
+    assert worker.state == "draining"
+    assert queue.next() is None
+
+
+def test_a_worker_with_leases_is_busy():
+    (worker,) = make_queue(SAID)
+    worker.leases.add(1)
+    assert worker.state == "busy"
+
+
+def test_batches_grow_while_they_are_quick_and_full():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    assert worker.batch == BATCH_FIRST
+    queue.succeeded(worker, BATCH_FIRST, BATCH_TARGET_S / 2)
+    assert worker.batch == 2 * BATCH_FIRST
+    queue.succeeded(worker, 1, BATCH_TARGET_S / 2)
+    assert worker.batch == 2 * BATCH_FIRST
+    for _ in range(20):
+        queue.succeeded(worker, worker.batch, BATCH_TARGET_S / 2)
+    assert worker.batch == SAID.batch_max
+
+
+def test_batches_shrink_when_they_take_too_long():
+    queue = make_queue(SAID)
+    (worker,) = queue
+    for _ in range(20):
+        queue.succeeded(worker, worker.batch, 3 * BATCH_TARGET_S)
+    assert worker.batch == 1
+
+
+def test_a_worker_that_takes_single_operations_gets_single_operations():
+    queue = make_queue(Announcement("seed", "10.0.0.2:6000"))
+    (worker,) = queue
+    queue.succeeded(worker, 1, 0.0001)
+    assert worker.batch == 1
+
+
+def test_more_workers_than_the_bound_are_refused():
+    queue = make_queue(at(1), at(2), workers_max=2)
+    with pytest.raises(Busy, match="workers_max"):
+        queue.announce(0.0, at(3))
+    queue.announce(1.0, at(2))
+
+
+def test_workers_that_are_gone_make_room():
+    queue = make_queue(at(1), at(2), workers_max=2)
+    worker, _ = queue.announce(0.0, replace(at(1), draining=True))
+    queue.announce(0.0, at(3))
+    assert worker not in list(queue)
+    queue.check()
