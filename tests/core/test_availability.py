@@ -38,7 +38,7 @@ def fail(queue: AvailabilityQueue, worker: Worker, times: int, now: float = 0.0)
     return now
 
 
-def test_workers_are_handed_out_in_line():
+def test_workers_are_handed_out_in_line() -> None:
     queue = make_queue(at(1), at(2))
     first, second = queue.next(), queue.next()
     assert first is not None
@@ -50,7 +50,7 @@ def test_workers_are_handed_out_in_line():
     queue.check()
 
 
-def test_a_worker_without_a_free_slot_is_not_handed_out():
+def test_a_worker_without_a_free_slot_is_not_handed_out() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     worker.leases |= {1, 2}
@@ -62,7 +62,7 @@ def test_a_worker_without_a_free_slot_is_not_handed_out():
     assert queue.next() is worker
 
 
-def test_the_same_worker_announced_again_is_the_same_worker():
+def test_the_same_worker_announced_again_is_the_same_worker() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     again, reborn = queue.announce(5.0, SAID)
@@ -73,18 +73,18 @@ def test_the_same_worker_announced_again_is_the_same_worker():
 
 
 @pytest.mark.parametrize("change", [{"incarnation": "b"}, {"name": "other"}])
-def test_another_start_at_an_address_is_noticed(change):
+def test_another_start_at_an_address_is_noticed(change) -> None:
     queue = make_queue(SAID)
     worker, reborn = queue.announce(5.0, replace(SAID, **change))
     assert reborn
     assert worker.joined_at == 5.0
 
 
-def test_replicas_may_share_a_name():
+def test_replicas_may_share_a_name() -> None:
     assert len(list(make_queue(at(1), at(2)))) == 2
 
 
-def test_a_failed_worker_pauses_longer_each_time_and_comes_back():
+def test_a_failed_worker_pauses_longer_each_time_and_comes_back() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     pauses = []
@@ -108,7 +108,7 @@ def test_a_failed_worker_pauses_longer_each_time_and_comes_back():
     assert now > 20, "a worker that registers before it listens has time to start"
 
 
-def test_failures_of_several_slots_at_once_are_one_failure():
+def test_failures_of_several_slots_at_once_are_one_failure() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     queue.failed(0.0, worker, "reset")
@@ -116,7 +116,7 @@ def test_failures_of_several_slots_at_once_are_one_failure():
     assert worker.failures == 1
 
 
-def test_a_worker_that_fails_too_often_is_taken_out_until_it_announces_itself():
+def test_a_worker_that_fails_too_often_is_taken_out_until_it_announces_itself() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     now = fail(queue, worker, FAILURES_MAX)
@@ -128,7 +128,7 @@ def test_a_worker_that_fails_too_often_is_taken_out_until_it_announces_itself():
     assert queue.next() is worker
 
 
-def test_a_heartbeat_does_not_shorten_a_pause():
+def test_a_heartbeat_does_not_shorten_a_pause() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     queue.failed(0.0, worker, "garbled")
@@ -136,7 +136,7 @@ def test_a_heartbeat_does_not_shorten_a_pause():
     assert worker.state == "pausing"
 
 
-def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause():
+def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause() -> None:
     seed = Announcement("worker-1700000000", "10.0.0.9:6000")
     queue = make_queue(seed)
     (worker,) = queue
@@ -147,7 +147,7 @@ def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause
     queue.check()
 
 
-def test_success_ends_a_row_of_failures():
+def test_success_ends_a_row_of_failures() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     fail(queue, worker, FAILURES_MAX - 1)
@@ -155,7 +155,7 @@ def test_success_ends_a_row_of_failures():
     assert (worker.failures, worker.last_failure) == (0, None)
 
 
-def test_a_draining_worker_gets_nothing_more():
+def test_a_draining_worker_gets_nothing_more() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     queue.announce(1.0, replace(SAID, draining=True))
@@ -163,13 +163,13 @@ def test_a_draining_worker_gets_nothing_more():
     assert queue.next() is None
 
 
-def test_a_worker_with_leases_is_busy():
+def test_a_worker_with_leases_is_busy() -> None:
     (worker,) = make_queue(SAID)
     worker.leases.add(1)
     assert worker.state == "busy"
 
 
-def test_batches_grow_while_they_are_quick_and_full():
+def test_batches_grow_while_they_are_quick_and_full() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     assert worker.batch == BATCH_FIRST
@@ -182,7 +182,7 @@ def test_batches_grow_while_they_are_quick_and_full():
     assert worker.batch == SAID.batch_max
 
 
-def test_batches_shrink_when_they_take_too_long():
+def test_batches_shrink_when_they_take_too_long() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     for _ in range(20):
@@ -190,21 +190,21 @@ def test_batches_shrink_when_they_take_too_long():
     assert worker.batch == 1
 
 
-def test_a_worker_that_takes_single_operations_gets_single_operations():
+def test_a_worker_that_takes_single_operations_gets_single_operations() -> None:
     queue = make_queue(Announcement("seed", "10.0.0.2:6000"))
     (worker,) = queue
     queue.succeeded(worker, 1, 0.0001)
     assert worker.batch == 1
 
 
-def test_more_workers_than_the_bound_are_refused():
+def test_more_workers_than_the_bound_are_refused() -> None:
     queue = make_queue(at(1), at(2), workers_max=2)
     with pytest.raises(Busy, match="workers_max"):
         queue.announce(0.0, at(3))
     queue.announce(1.0, at(2))
 
 
-def test_workers_that_are_gone_make_room():
+def test_workers_that_are_gone_make_room() -> None:
     queue = make_queue(at(1), at(2), workers_max=2)
     worker, _ = queue.announce(0.0, replace(at(1), draining=True))
     queue.announce(0.0, at(3))

@@ -13,21 +13,21 @@ def make_builder(operations_max: int = 10) -> GraphBuilder:
     return builder
 
 
-def test_equal_literals_are_one_operand():
+def test_equal_literals_are_one_operand() -> None:
     builder = make_builder()
     assert builder.literal(7) == builder.literal(7)
     assert builder.literal(0.5) == builder.literal(0.5)
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (0, 0.0), (0.0, -0.0), (0, -0.0)])
-def test_numbers_that_python_calls_equal_but_are_not_the_same_are_two(one, other):
+def test_numbers_that_python_calls_equal_but_are_not_the_same_are_two(one, other) -> None:
     builder = make_builder()
     assert builder.literal(one) != builder.literal(other)
     assert repr(builder.value(builder.literal(one))) == repr(one)
     assert repr(builder.value(builder.literal(other))) == repr(other)
 
 
-def test_equal_operations_are_one_operation():
+def test_equal_operations_are_one_operation() -> None:
     builder = make_builder()
     one, two = builder.literal(1), builder.literal(2)
     total = builder.operation(PLUS, one, two)
@@ -37,7 +37,7 @@ def test_equal_operations_are_one_operation():
     assert builder.graph.remaining == 3
 
 
-def test_what_is_an_integer_whatever_the_values_is_known():
+def test_what_is_an_integer_whatever_the_values_is_known() -> None:
     builder = make_builder()
     one, half = builder.literal(1), builder.literal(0.5)
     assert builder.operation(PLUS, one, one) & builder_module.INTEGRAL
@@ -45,14 +45,14 @@ def test_what_is_an_integer_whatever_the_values_is_known():
     assert not builder.operation(OVER, one, one) & builder_module.INTEGRAL
 
 
-def test_only_literals_have_a_value():
+def test_only_literals_have_a_value() -> None:
     builder = make_builder()
     one = builder.literal(1)
     assert builder.value(one) == 1
     assert builder.value(builder.operation(PLUS, one, one)) is None
 
 
-def test_a_literal_that_is_not_finite_fails_the_job():
+def test_a_literal_that_is_not_finite_fails_the_job() -> None:
     builder = make_builder()
     builder.literal(1e308)
     assert builder.graph.failure is None
@@ -60,7 +60,7 @@ def test_a_literal_that_is_not_finite_fails_the_job():
     assert "too large" in (builder.graph.failure or "")
 
 
-def test_full_tables_cost_sharing_and_nothing_else():
+def test_full_tables_cost_sharing_and_nothing_else() -> None:
     """Input that fills every place a search looks at is built right, and twice."""
     builder = make_builder(0)  # Tables of 8 places.
     literals = [builder.literal(n) for n in range(50)]
@@ -75,7 +75,7 @@ def test_full_tables_cost_sharing_and_nothing_else():
     crowded.graph.check()
 
 
-def test_finish_frees_the_tables_in_slices(monkeypatch):
+def test_finish_frees_the_tables_in_slices(monkeypatch) -> None:
     monkeypatch.setattr(builder_module, "FINISH_LITERALS", 10)
     builder = make_builder()
     for n in range(25):

@@ -1,29 +1,29 @@
 from dte.core.errors import Busy, FormulaError, caret_lines
 
 
-def test_a_caret_stands_below_the_column():
+def test_a_caret_stands_below_the_column() -> None:
     assert caret_lines("1+*2", 3) == "1+*2\n  ^"
 
 
-def test_a_caret_may_stand_behind_the_end():
+def test_a_caret_may_stand_behind_the_end() -> None:
     assert caret_lines("1+", 3) == "1+\n  ^"
 
 
-def test_a_long_formula_is_cut_around_the_caret():
+def test_a_long_formula_is_cut_around_the_caret() -> None:
     shown, caret = caret_lines("1+" * 100 + ")" + "+1" * 100, 201).split("\n")
     assert shown == "…" + "1+" * 15 + ")" + "+1" * 15 + "…"
     assert shown[caret.index("^")] == ")"
 
 
-def test_controls_do_not_move_the_caret():
+def test_controls_do_not_move_the_caret() -> None:
     assert caret_lines("1\t\n\x00+)", 6) == "1   +)\n     ^"
 
 
-def test_a_formula_error_says_where_it_is():
+def test_a_formula_error_says_where_it_is() -> None:
     assert str(FormulaError("no", 3, "")) == "no (column 3)"
     assert str(FormulaError("no", 3, "", index=7)) == "no (formula 7, column 3)"
 
 
-def test_busy_says_when_to_try_again():
+def test_busy_says_when_to_try_again() -> None:
     assert Busy("full").retry_after_s == 1
     assert Busy("full", 7).retry_after_s == 7

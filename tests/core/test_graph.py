@@ -18,7 +18,7 @@ def plus(graph: Graph, left: int | float | None, right: int | float | None, *sou
     return graph.add(ord("+"), source1, left, source2, right)
 
 
-def test_an_operation_with_literals_is_ready_at_once():
+def test_an_operation_with_literals_is_ready_at_once() -> None:
     graph = make_graph(1)
     node = plus(graph, 1, 2)
     assert list(graph.ready) == [node]
@@ -26,7 +26,7 @@ def test_an_operation_with_literals_is_ready_at_once():
     graph.check()
 
 
-def test_the_root_s_result_is_the_answer():
+def test_the_root_s_result_is_the_answer() -> None:
     graph = make_graph(1)
     node = plus(graph, 1, 2)
     assert graph.done(graph.take(1), [3]) == 3
@@ -35,7 +35,7 @@ def test_the_root_s_result_is_the_answer():
     graph.check()
 
 
-def test_an_operation_waits_for_both_of_its_operands():
+def test_an_operation_waits_for_both_of_its_operands() -> None:
     graph = make_graph(3)
     left, right = plus(graph, 1, 2), plus(graph, 3, 4)
     root = plus(graph, None, None, left, right)
@@ -46,7 +46,7 @@ def test_an_operation_waits_for_both_of_its_operands():
     assert graph.columns([root]) == ("+", [3], [7])
 
 
-def test_one_result_may_be_both_operands():
+def test_one_result_may_be_both_operands() -> None:
     graph = make_graph(2)
     shared = plus(graph, 1, 2)
     root = plus(graph, None, None, shared, shared)
@@ -55,7 +55,7 @@ def test_one_result_may_be_both_operands():
     graph.check()
 
 
-def test_one_result_goes_to_every_reader():
+def test_one_result_goes_to_every_reader() -> None:
     graph = make_graph(4)
     shared = plus(graph, 1, 2)
     readers = [plus(graph, None, 10, shared), plus(graph, 20, None, shared)]
@@ -65,7 +65,7 @@ def test_one_result_goes_to_every_reader():
     graph.check()
 
 
-def test_the_newest_ready_operation_is_taken_first():
+def test_the_newest_ready_operation_is_taken_first() -> None:
     graph = make_graph(3)
     nodes = [plus(graph, n, n) for n in range(3)]
     assert list(graph.take(2)) == nodes[1:]
@@ -73,7 +73,7 @@ def test_the_newest_ready_operation_is_taken_first():
     assert list(graph.take(2)) == []
 
 
-def test_what_is_given_back_is_ready_with_its_operands():
+def test_what_is_given_back_is_ready_with_its_operands() -> None:
     graph = make_graph(1)
     plus(graph, 5, 6)
     taken = graph.take(1)
@@ -81,7 +81,7 @@ def test_what_is_given_back_is_ready_with_its_operands():
     assert graph.columns(graph.take(1)) == ("+", [5], [6])
 
 
-def test_values_are_dropped_after_their_last_reader():
+def test_values_are_dropped_after_their_last_reader() -> None:
     graph = make_graph(2)
     first = plus(graph, 1, 2)
     plus(graph, None, 1, first)
@@ -91,21 +91,21 @@ def test_values_are_dropped_after_their_last_reader():
     assert graph.operands1 == graph.operands2 == [None, None]
 
 
-def test_results_that_do_not_match_the_operations_are_refused():
+def test_results_that_do_not_match_the_operations_are_refused() -> None:
     graph = make_graph(1)
     plus(graph, 1, 2)
     with pytest.raises(ValueError, match="shorter"):
         graph.done(graph.take(1), [])
 
 
-def test_a_graph_has_no_room_beyond_what_is_reserved():
+def test_a_graph_has_no_room_beyond_what_is_reserved() -> None:
     graph = make_graph(1)
     plus(graph, 1, 2)
     with pytest.raises(IndexError):
         plus(graph, 1, 2)
 
 
-def test_room_that_is_not_needed_is_given_back():
+def test_room_that_is_not_needed_is_given_back() -> None:
     graph = make_graph(10)
     plus(graph, 1, 2)
     graph.trim()
@@ -114,14 +114,14 @@ def test_room_that_is_not_needed_is_given_back():
     graph.check()
 
 
-def test_a_graph_is_freed_in_slices():
+def test_a_graph_is_freed_in_slices() -> None:
     graph = make_graph(5)
     assert graph.free(2)
     assert graph.free(2)
     assert not graph.free(2)
 
 
-def test_check_notices_an_operation_without_operands():
+def test_check_notices_an_operation_without_operands() -> None:
     graph = make_graph(2)
     first = plus(graph, 1, 2)
     second = plus(graph, None, 1, first)

@@ -20,7 +20,7 @@ def take(ready: ReadySet, count: int) -> list[tuple[int, int]]:
     return taken
 
 
-def test_a_single_job_gives_all_that_is_asked_for():
+def test_a_single_job_gives_all_that_is_asked_for() -> None:
     ready = ReadySet()
     add(ready, 1, 10)
     assert take(ready, 4) == [(1, 4)]
@@ -28,28 +28,28 @@ def test_a_single_job_gives_all_that_is_asked_for():
     assert take(ready, 1) == []
 
 
-def test_jobs_take_turns_in_equal_shares():
+def test_jobs_take_turns_in_equal_shares() -> None:
     ready = ReadySet()
     for number in (1, 2):
         add(ready, number, 100)
     assert take(ready, 20) == [(1, 10), (2, 10)]
 
 
-def test_a_small_job_does_not_wait_for_a_large_one():
+def test_a_small_job_does_not_wait_for_a_large_one() -> None:
     ready = ReadySet()
     add(ready, 1, 1000)
     add(ready, 2, 2)
     assert take(ready, 8) == [(1, 4), (2, 2), (1, 2)]
 
 
-def test_jobs_that_get_nothing_come_first_the_next_time():
+def test_jobs_that_get_nothing_come_first_the_next_time() -> None:
     ready = ReadySet()
     for number in (1, 2, 3):
         add(ready, number, 5)
     assert [take(ready, 1) for _ in range(4)] == [[(1, 1)], [(2, 1)], [(3, 1)], [(1, 1)]]
 
 
-def test_a_job_has_one_turn_however_often_it_is_added():
+def test_a_job_has_one_turn_however_often_it_is_added() -> None:
     ready = ReadySet()
     job = add(ready, 1, 4)
     assert job.graph is not None
@@ -61,7 +61,7 @@ def test_a_job_has_one_turn_however_often_it_is_added():
     assert take(ready, 10) == [(1, 4)]
 
 
-def test_adding_nothing_gives_no_turn():
+def test_adding_nothing_gives_no_turn() -> None:
     ready = ReadySet()
     job = add(ready, 1, 1)
     take(ready, 1)
@@ -69,7 +69,7 @@ def test_adding_nothing_gives_no_turn():
     assert not job.in_turns
 
 
-def test_what_is_dropped_is_not_given():
+def test_what_is_dropped_is_not_given() -> None:
     ready = ReadySet()
     job = add(ready, 1, 5)
     add(ready, 2, 1)

@@ -72,7 +72,7 @@ def operations(lease: Lease) -> list[tuple[int, int]]:
 # The course of a job
 
 
-def test_a_job_s_answer_is_the_formula_s_value():
+def test_a_job_s_answer_is_the_formula_s_value() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+(2*3)/4-5", now=1.0)
     assert (job.number, job.state, job.finished) == (1, JobState.WAITING, False)
@@ -83,12 +83,12 @@ def test_a_job_s_answer_is_the_formula_s_value():
     assert (core.jobs_waiting, core.operations_waiting, core.operations_done) == (0, 0, 4)
 
 
-def test_numbers_of_jobs_go_up_from_one():
+def test_numbers_of_jobs_go_up_from_one() -> None:
     core = Core()
     assert [job.number for job in core.add("1+1", "2", "3+3")] == [1, 2, 3]
 
 
-def test_a_lone_number_ends_without_a_worker():
+def test_a_lone_number_ends_without_a_worker() -> None:
     core = Core()
     (job,) = core.add("42")
     assert (job.answer, job.finished, job.operations) == (42, True, 0)
@@ -96,14 +96,14 @@ def test_a_lone_number_ends_without_a_worker():
     assert core.turn(0.0).ended == []
 
 
-def test_a_formula_with_an_infinite_number_fails_without_a_worker():
+def test_a_formula_with_an_infinite_number_fails_without_a_worker() -> None:
     core = Core()
     (job,) = core.add("1e999+1")
     assert job.state is JobState.FAILED
     assert "too large" in (job.error or "")
 
 
-def test_only_operations_with_known_operands_are_handed_over():
+def test_only_operations_with_known_operands_are_handed_over() -> None:
     core = Core(WORKER)
     core.add("(1+2)*(3+4)")
     leases = core.turn(0.0).leases
@@ -116,7 +116,7 @@ def test_only_operations_with_known_operands_are_handed_over():
     assert last.columns() == ("*", [3], [7])
 
 
-def test_jobs_wait_while_there_is_no_worker():
+def test_jobs_wait_while_there_is_no_worker() -> None:
     core = Core()
     (job,) = core.add("1+2")
     assert core.turn(1000.0).leases == []
@@ -125,7 +125,7 @@ def test_jobs_wait_while_there_is_no_worker():
     assert core.run(1001.0) == [job]
 
 
-def test_a_failed_operation_ends_the_job_and_names_itself():
+def test_a_failed_operation_ends_the_job_and_names_itself() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+5/(3-3)")
     core.run()
@@ -134,7 +134,7 @@ def test_a_failed_operation_ends_the_job_and_names_itself():
     assert (core.jobs_waiting, core.operations_waiting) == (0, 0)
 
 
-def test_what_is_left_of_a_failed_job_is_dropped():
+def test_what_is_left_of_a_failed_job_is_dropped() -> None:
     core = Core(SEED_WORKER)
     core.add("(1/0)+(2*3)+(4*5)")
     lease = core.turn(0.0).leases[0]
@@ -147,7 +147,7 @@ def test_what_is_left_of_a_failed_job_is_dropped():
     assert turn.leases == []
 
 
-def test_results_for_a_job_that_has_failed_meanwhile_change_nothing():
+def test_results_for_a_job_that_has_failed_meanwhile_change_nothing() -> None:
     core = Core(WORKER, replace(WORKER, address="10.0.0.3:6000"))
     (job,) = core.add("(1/0)+(2*3)")
     first, second = core.turn(0.0).leases
@@ -161,7 +161,7 @@ def test_results_for_a_job_that_has_failed_meanwhile_change_nothing():
     assert (job.state, job.answer) == (JobState.FAILED, None)
 
 
-def test_failures_and_results_in_one_lease_each_reach_their_job():
+def test_failures_and_results_in_one_lease_each_reach_their_job() -> None:
     core = Core(WORKER)
     tasks = [f"{n}/{n % 3}" for n in range(1, 13)]
     jobs = core.add(*tasks)
@@ -173,7 +173,7 @@ def test_failures_and_results_in_one_lease_each_reach_their_job():
             assert job.error == f"division by zero: {n} / 0"
 
 
-def test_an_answer_with_too_many_digits_fails_the_job():
+def test_an_answer_with_too_many_digits_fails_the_job() -> None:
     core = Core(WORKER, limits=replace(LIMITS, digits_max=3))
     short, exact, negative, long = core.add("900+99", "0-999", "0-999-1", "999+1")
     core.run()
@@ -184,19 +184,19 @@ def test_an_answer_with_too_many_digits_fails_the_job():
 # Jobs in memory
 
 
-def test_an_unknown_job_is_not_found():
+def test_an_unknown_job_is_not_found() -> None:
     with pytest.raises(NotFound, match="Job not found"):
         Core().job(1)
 
 
-def test_the_newest_jobs_come_first():
+def test_the_newest_jobs_come_first() -> None:
     core = Core()
     core.add("1", "2+2", "3")
     assert [job.number for job in core.newest_jobs(2)] == [3, 2]
     assert core.job(2).task == "2+2"
 
 
-def test_too_many_waiting_jobs_are_refused_as_a_whole():
+def test_too_many_waiting_jobs_are_refused_as_a_whole() -> None:
     core = Core(limits=replace(LIMITS, jobs_waiting_max=2))
     core.add("1+1")
     with pytest.raises(Busy, match="jobs_waiting_max"):
@@ -208,7 +208,7 @@ def test_too_many_waiting_jobs_are_refused_as_a_whole():
     assert core.add("7")[0].answer == 7, "a lone number does not wait"
 
 
-def test_too_many_waiting_operations_are_refused_as_a_whole():
+def test_too_many_waiting_operations_are_refused_as_a_whole() -> None:
     core = Core(limits=replace(LIMITS, operations_waiting_max=3))
     core.add("1+1")
     with pytest.raises(Busy, match="operations_waiting_max"):
@@ -219,28 +219,27 @@ def test_too_many_waiting_operations_are_refused_as_a_whole():
 # Sharing
 
 
-def test_jobs_take_turns():
+def test_jobs_take_turns() -> None:
     core = Core(replace(SEED_WORKER, batch_max=4))
     core.add("+".join(f"{n}*{n + 1}" for n in range(100)))
     core.add("1+(2*3)/4-5")
     ended: list[int] = []
-    for rounds in range(12):
+    for _ in range(12):
         turn = core.turn(0.0)
         ended += [job.number for job in turn.ended]
         for lease in turn.leases:
             core.answer(0.0, lease)
     assert 2 in ended, "the small job does not wait for the large one"
     assert 1 not in ended
-    assert rounds == 11
 
 
-def test_ready_operations_are_shared_among_free_workers():
+def test_ready_operations_are_shared_among_free_workers() -> None:
     core = Core(*(replace(WORKER, address=f"10.0.0.{n}:6000", slots=1) for n in range(4)))
     core.add("+".join(f"{n}*{n + 1}" for n in range(40)))
     assert [lease.count for lease in core.turn(0.0).leases] == [10, 10, 10, 10]
 
 
-def test_a_few_quick_operations_are_not_torn_apart():
+def test_a_few_quick_operations_are_not_torn_apart() -> None:
     core = Core(*(replace(WORKER, address=f"10.0.0.{n}:6000", slots=1) for n in range(4)))
     for worker in core.workers():
         worker.batch = 64
@@ -248,7 +247,7 @@ def test_a_few_quick_operations_are_not_torn_apart():
     assert [lease.count for lease in core.turn(0.0).leases] == [2]
 
 
-def test_a_worker_of_single_operations_gets_one_at_a_time():
+def test_a_worker_of_single_operations_gets_one_at_a_time() -> None:
     core = Core(SEED_WORKER)
     core.add("(1+2)*(3+4)")
     leases = core.turn(0.0).leases
@@ -259,7 +258,7 @@ def test_a_worker_of_single_operations_gets_one_at_a_time():
 # Leases
 
 
-def test_no_two_leases_share_a_number():
+def test_no_two_leases_share_a_number() -> None:
     core = Core(WORKER)
     core.add(*(f"{n}+1" for n in range(50)))
     numbers = []
@@ -270,7 +269,7 @@ def test_no_two_leases_share_a_number():
     assert len(set(numbers)) == len(numbers)
 
 
-def test_a_lease_that_failed_makes_its_operations_ready_again():
+def test_a_lease_that_failed_makes_its_operations_ready_again() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
@@ -286,7 +285,7 @@ def test_a_lease_that_failed_makes_its_operations_ready_again():
     assert job.answer == 3
 
 
-def test_a_result_under_a_lease_that_has_ended_changes_nothing():
+def test_a_result_under_a_lease_that_has_ended_changes_nothing() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
@@ -299,7 +298,7 @@ def test_a_result_under_a_lease_that_has_ended_changes_nothing():
     assert job.answer == 3
 
 
-def test_silence_past_the_lease_gives_the_operations_to_another():
+def test_silence_past_the_lease_gives_the_operations_to_another() -> None:
     other = replace(WORKER, address="10.0.0.3:6000")
     core = Core(WORKER)
     (job,) = core.add("1+2")
@@ -320,7 +319,7 @@ def test_silence_past_the_lease_gives_the_operations_to_another():
 @pytest.mark.parametrize(
     ("results", "errors"), [([], {}), ([1, 2], {}), ([1], {7: "no"}), ([1], {-1: "no"})]
 )
-def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors):
+def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors) -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
@@ -332,7 +331,7 @@ def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors):
     assert job.answer == 3
 
 
-def test_a_new_incarnation_ends_the_leases_of_the_old_one():
+def test_a_new_incarnation_ends_the_leases_of_the_old_one() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
@@ -346,7 +345,7 @@ def test_a_new_incarnation_ends_the_leases_of_the_old_one():
     assert again.worker.failures == 0
 
 
-def test_a_heartbeat_leaves_leases_alone():
+def test_a_heartbeat_leaves_leases_alone() -> None:
     core = Core(WORKER)
     core.add("1+2")
     (lease,) = core.turn(0.0).leases
@@ -355,7 +354,7 @@ def test_a_heartbeat_leaves_leases_alone():
     assert core.answer(1.0, lease)
 
 
-def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits():
+def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     now = 0.0
@@ -373,7 +372,7 @@ def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits():
 # Freeing
 
 
-def test_a_large_graph_is_freed_in_slices(monkeypatch):
+def test_a_large_graph_is_freed_in_slices(monkeypatch) -> None:
     monkeypatch.setattr(scheduler_module, "SWEEP_OPERATIONS", 10)
     core = Core(WORKER)
     core.add("1/0+" + "+".join(f"{n}*{n + 1}" for n in range(20)))
@@ -398,7 +397,7 @@ STEPS = st.lists(
 
 @settings(max_examples=500)
 @given(STEPS, st.integers(0, 2**32))
-def test_whatever_workers_do_every_job_ends_once_with_python_s_answer(steps, seed):
+def test_whatever_workers_do_every_job_ends_once_with_python_s_answer(steps, seed) -> None:
     """Random orders of submits, answers, failures, late results, restarts and time going by."""
     randoms = random.Random(seed)
     core, now = Core(WORKER, SEED_WORKER), 0.0
