@@ -11,7 +11,7 @@ Edge `2 * n` leads to the first slot of operation n, edge `2 * n + 1` to the sec
 leave an operation are a linked list through `first_edge` and `next_edge`. The one operation
 without an edge is the root, whose result is the job's answer.
 
-An operation costs about 31 bytes and its operands; there are no objects for the garbage
+An operation costs about 30 bytes and its operands; there are no objects for the garbage
 collector to follow.
 """
 
