@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from end_to_end.live import alive, children, free_port, kill, until
+from end_to_end.live import alive, children, free_port, kill, taken_port, until
 
 import dte
 from dte import local
@@ -67,17 +66,10 @@ def test_it_serves_this_machine_only_and_on_the_port_that_it_is_given() -> None:
         assert cluster.master_url == f"http://127.0.0.1:{port}"
 
 
-@pytest.mark.filterwarnings(
-    # Tornado leaves the socket that it could not bind to the garbage collector.
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
 def test_a_port_in_use_is_an_os_error_and_starts_nothing() -> None:
     before = children(os.getpid())
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        with pytest.raises(OSError, match="in use"), LocalCluster(1, other.getsockname()[1]):
-            pass
+    with taken_port() as port, pytest.raises(OSError, match="in use"), LocalCluster(1, port):
+        pass
     assert children(os.getpid()) == before
     assert not master_threads()
 

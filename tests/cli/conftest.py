@@ -1,0 +1,76 @@
+"""The command line in this process, and in processes of its own; masters for it to ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from end_to_end.live import MasterThread, Processes, environment
+
+from dte.cli.main import main
+from dte.client import blocking
+
+Dte = Callable[..., Result]
+DteProcess = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def master() -> Iterator[MasterThread]:
+    """A master with two workers."""
+    with MasterThread(workers=2) as running:
+        yield running
+
+
+@pytest.fixture
+def idle_master() -> Iterator[MasterThread]:
+    """A master without jobs, and without workers: a formula with an operation waits for ever."""
+    with MasterThread() as running:
+        yield running
+
+
+@pytest.fixture
+def dte(monkeypatch: pytest.MonkeyPatch) -> Dte:
+    """Runs a command in this process: ``dte("jobs", DTE_MASTER=...)``."""
+    for name in list(os.environ):
+        if name.startswith("DTE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(blocking, "RETRY_PAUSES_S", ())
+
+    def run(*arguments: str, stdin: str | bytes | None = None, **settings: str) -> Result:
+        # Whatever is raised but an exit comes out, so that no traceback goes unnoticed.
+        return CliRunner(catch_exceptions=False).invoke(
+            main, arguments, stdin, settings, prog_name="dte"
+        )
+
+    return run
+
+
+@pytest.fixture
+def dte_process(tmp_path: Path) -> DteProcess:
+    """Runs a command in a process, in an empty folder, to its end."""
+
+    def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[Any]:
+        return subprocess.run(
+            [sys.executable, "-m", "dte", *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(**settings),
+            timeout=30,
+        )
+
+    return run
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts commands that go on beside the test."""
+    with Processes(tmp_path) as started:
+        yield started

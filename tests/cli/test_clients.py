@@ -1,0 +1,414 @@
+"""Commands that ask a master, on real masters: what they print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from array import array
+from collections.abc import Iterator
+from fcntl import ioctl
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from termios import FIONREAD
+from urllib.request import Request, urlopen
+
+import pytest
+from click.testing import Result
+from end_to_end.live import MasterThread, Processes, environment, free_port, until
+
+import dte as package
+
+from .conftest import Dte, DteProcess
+
+
+def expect(result: Result, code: int, stdout: str = "", stderr: str = "") -> None:
+    assert (result.stdout, result.stderr, result.exit_code) == (stdout, stderr, code)
+
+
+def announce(master: MasterThread, name: str) -> None:
+    """Announce a worker that nobody will reach."""
+    body = json.dumps({"worker_name": name, "port": 1}).encode()
+    with urlopen(Request(f"{master.url}/worker", body)):
+        pass
+
+
+@pytest.fixture
+def ask(dte: Dte, master: MasterThread) -> Dte:
+    """Runs a command for the master with workers."""
+    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=master.url, **more)
+
+
+@pytest.fixture
+def ask_idle(dte: Dte, idle_master: MasterThread) -> Dte:
+    """Runs a command for a fresh master without workers."""
+    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=idle_master.url, **more)
+
+
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """The URL of a server that is no master and answers everything with a page."""
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>It works!</html>")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+# dte submit
+
+
+def test_submit_prints_a_formula_with_its_answer(ask: Dte) -> None:
+    expect(ask("submit", "1+(2*3)/4-5"), 0, "1+(2*3)/4-5 = -2.5\n")
+
+
+def test_submit_prints_several_in_the_order_given(ask: Dte) -> None:
+    expect(ask("submit", "1+2", "8/4", "-(0.0)"), 0, "1+2 = 3\n8/4 = 2.0\n-(0.0) = -0.0\n")
+
+
+def test_submit_of_a_formula_that_fails_exits_with_1_and_prints_the_others(ask: Dte) -> None:
+    expect(
+        ask("submit", "1+2", "1/0", "3+4"),
+        1,
+        "1+2 = 3\n3+4 = 7\n",
+        "1/0 = error: division by zero: 1 / 0\n",
+    )
+
+
+@pytest.mark.parametrize("formula", ["-1+2", "-(1+2)", "--1", "-.5*2", "-1", "+1", "-−1"])
+def test_submit_takes_a_formula_that_begins_with_a_sign(ask: Dte, formula: str) -> None:
+    result = ask("submit", formula, "2*3")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(f"{formula} = ")
+    assert result.stdout.endswith("\n2*3 = 6\n")
+
+
+def test_submit_takes_options_before_and_after_a_formula_that_begins_with_a_minus(
+    dte: Dte, master: MasterThread
+) -> None:
+    expect(dte("submit", "--master", master.url, "-1+2", "--timeout", "20"), 0, "-1+2 = 1\n")
+    expect(dte("submit", "--master", master.url, "--", "-1+2"), 0, "-1+2 = 1\n")
+
+
+@pytest.mark.parametrize("option", ["--frobnicate", "--mastr=http://x"])
+def test_submit_tells_an_unknown_option_from_a_formula(ask: Dte, option: str) -> None:
+    result = ask("submit", "1+2", option)
+    assert result.exit_code == 2
+    assert f"there is no option {option}" in result.stderr
+    assert "dte submit --help" in result.stderr
+
+
+def test_submit_without_a_formula_shows_the_usage(ask: Dte) -> None:
+    result = ask("submit")
+    assert result.exit_code == 2
+    assert "FORMULA" in result.stderr
+
+
+def test_submit_of_a_syntax_error_exits_with_2_and_points_at_it(ask: Dte) -> None:
+    expect(
+        ask("submit", "1+(2*"),
+        2,
+        "",
+        "dte: the formula ends where a number or '(' is expected (column 6)\n  1+(2*\n       ^\n",
+    )
+
+
+@pytest.mark.xfail(strict=True, reason="answers of formulas that were accepted are not printed")
+def test_submit_of_a_syntax_error_does_not_lose_the_other_answers(ask: Dte) -> None:
+    result = ask("submit", "1+2", "3+", "4+5")
+    assert result.exit_code == 2
+    assert result.stdout == "1+2 = 3\n4+5 = 9\n"
+
+
+def test_submit_prints_json_a_line_an_answer_failures_too(ask: Dte) -> None:
+    result = ask("submit", "--json", "8/4", "1/0", "-(0.0)")
+    assert (result.exit_code, result.stderr) == (1, "")
+    replies = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [repr(reply["answer"]) for reply in replies] == ["2.0", "None", "-0.0"]
+    assert [reply["error"] for reply in replies] == [None, "division by zero: 1 / 0", None]
+
+
+def test_submit_reads_formulas_from_stdin_one_a_line(ask: Dte) -> None:
+    expect(ask("submit", "-", stdin="1+2\n\n  3*4  \n-5"), 0, "1+2 = 3\n3*4 = 12\n-5 = -5\n")
+
+
+def test_submit_of_nothing_from_stdin_prints_nothing(ask: Dte) -> None:
+    expect(ask("submit", "-", stdin=""), 0)
+
+
+def test_submit_reads_stdin_of_a_pipe(dte_process: DteProcess, master: MasterThread) -> None:
+    result = dte_process("submit", "-", stdin="1+2\n2×3\n", DTE_MASTER=master.url)
+    assert (result.stdout, result.returncode) == ("1+2 = 3\n2×3 = 6\n", 0)
+
+
+def test_submit_without_waiting_prints_the_ids(ask_idle: Dte) -> None:
+    expect(ask_idle("submit", "--no-wait", "1+2", "3+4"), 0, "job 1: 1+2\njob 2: 3+4\n")
+
+
+def test_submit_without_waiting_prints_the_ids_as_json(ask_idle: Dte) -> None:
+    result = ask_idle("submit", "--no-wait", "--json", "1+2", "3+4")
+    assert [json.loads(line)["job_id"] for line in result.stdout.splitlines()] == [1, 2]
+
+
+def test_submit_gives_up_after_the_timeout_and_says_how_to_ask_later(ask_idle: Dte) -> None:
+    expect(
+        ask_idle("submit", "1+2", "--timeout", "0.05"),
+        4,
+        "",
+        "dte: job 1 has not ended within 0.05 s; ask for it later: dte job 1\n",
+    )
+
+
+def test_the_timeout_comes_from_the_environment(ask_idle: Dte) -> None:
+    assert ask_idle("submit", "1+2", DTE_TIMEOUT="0.05").exit_code == 4
+
+
+def test_a_timeout_that_is_none_is_refused(ask: Dte) -> None:
+    for timeout in ("-1", "soon"):
+        result = ask("submit", "1+2", "--timeout", timeout)
+        assert result.exit_code == 2
+        assert "--timeout" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="it is taken, and asks the master without pause")
+def test_a_timeout_that_is_no_number_is_refused(dte: Dte) -> None:
+    # Of a master that is not there, so that it ends.
+    url = f"http://127.0.0.1:{free_port()}"
+    assert dte("job", "1", "--wait", "--timeout", "nan", "--master", url).exit_code == 2
+
+
+# dte job
+
+
+def test_job_prints_how_a_job_stands(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+2+3", "42")
+    expect(ask_idle("job", "1"), 0, "job 1: waiting, 0 of 2 operations done\n")
+    expect(ask_idle("job", "2"), 0, "job 2: 42\n")
+
+
+def test_job_waits_if_asked_to(ask: Dte) -> None:
+    number = json.loads(ask("submit", "--no-wait", "--json", "6*7").stdout)["job_id"]
+    expect(ask("job", str(number), "--wait"), 0, f"job {number}: 42\n")
+
+
+def test_job_gives_up_waiting_after_the_timeout(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+2")
+    result = ask_idle("job", "1", "--wait", "--timeout", "0.05")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "job 1 has not ended within 0.05 s" in result.stderr
+
+
+def test_job_that_failed_exits_with_1(ask: Dte) -> None:
+    reply = json.loads(ask("submit", "--json", "1/0").stdout)
+    number = str(reply["job_id"])
+    expect(ask("job", number), 1, f"job {number}: error: division by zero: 1 / 0\n")
+    result = ask("job", number, "--json")
+    assert (json.loads(result.stdout), result.exit_code) == (reply, 1)
+
+
+def test_job_that_is_unknown_exits_with_2(ask_idle: Dte) -> None:
+    expect(ask_idle("job", "47"), 2, "", "dte: Job not found\n")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "one", "1.5", ""])
+def test_job_takes_an_id_and_nothing_else(ask: Dte, number: str) -> None:
+    assert ask("job", number).exit_code == 2
+
+
+# dte jobs, dte workers
+
+
+def test_jobs_are_a_table_with_the_newest_first(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+2", "42", "1e999", "1" * 60)
+    result = ask_idle("jobs")
+    assert (result.exit_code, result.stderr) == (0, "")
+    ones = "1" * 39 + "…"
+    assert [line.split(maxsplit=3) for line in result.stdout.splitlines()] == [
+        ["JOB", "STATE", "FORMULA", "ANSWER"],
+        ["4", "ended", ones, ones],
+        ["3", "failed", "1e999", "a number in the formula is too large fo…"],
+        ["2", "ended", "42", "42"],
+        ["1", "unfinished", "1+2"],
+    ]
+
+
+def test_jobs_are_json_if_asked_for(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+2", "42")
+    assert json.loads(ask_idle("jobs", "--json").stdout) == [
+        {"job_id": 2, "task": "42", "finished": True, "answer": 42, "error": None},
+        {"job_id": 1, "task": "1+2", "finished": False, "answer": None, "error": None},
+    ]
+
+
+def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:
+    expect(ask_idle("jobs"), 0, "", "no jobs yet: dte submit '1+2'\n")
+    expect(ask_idle("jobs", "--json"), 0, "[]\n")
+
+
+@pytest.mark.xfail(strict=True, reason="a formula's line ends are printed as they are")
+def test_a_formula_of_several_lines_takes_one_line_of_the_table(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+\n2\t*\r3")
+    header, row = ask_idle("jobs").stdout.splitlines()
+    assert row.split() == ["1", "unfinished", "1+", "2", "*", "3"]
+    assert header.startswith("JOB")
+
+
+def test_workers_are_a_table(ask: Dte) -> None:
+    result = ask("workers")
+    assert (result.exit_code, result.stderr) == (0, "")
+    header, *rows = result.stdout.splitlines()
+    assert header.split("  ")[0] == "WORKER"
+    assert [row.split()[0] for row in rows] == ["worker-1", "worker-2"]
+    assert all(row.split()[1].startswith("127.0.0.1:") for row in rows)
+    assert all(row.split()[2] in ("free", "busy") for row in rows)
+
+
+def test_workers_are_json_if_asked_for(ask: Dte) -> None:
+    workers = json.loads(ask("workers", "--json").stdout)
+    assert [worker["worker_name"] for worker in workers] == ["worker-1", "worker-2"]
+
+
+def test_no_workers_are_no_error_and_the_next_step_is_named(
+    ask_idle: Dte, idle_master: MasterThread
+) -> None:
+    expect(ask_idle("workers"), 0, "", f"no workers yet: dte worker --master {idle_master.url}\n")
+    expect(ask_idle("workers", "--json"), 0, "[]\n")
+
+
+@pytest.mark.xfail(strict=True, reason="a worker's name is printed as it is")
+def test_a_workers_name_cannot_command_the_terminal(
+    ask_idle: Dte, idle_master: MasterThread
+) -> None:
+    announce(idle_master, "\x1b[2J\x1b]0;owned\x07\nworker")
+    table = ask_idle("workers").stdout
+    assert len(table.splitlines()) == 2
+    assert "\x1b" not in table
+
+
+# What goes wrong: a next step, no traceback
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["submit", "1+2"], ["submit", "--no-wait", "1"], ["job", "1"], ["jobs"], ["workers"]],
+)
+def test_no_master_exits_with_3_and_says_how_to_start_one(dte: Dte, command: list[str]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    result = dte(*command, "--master", url)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(f"dte: no reply from {url}: ")
+    assert "is one running? dte master, or dte run" in result.stderr
+    assert "--master" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="the number of the system's error is shown")
+def test_a_refused_connection_is_told_in_words(dte: Dte) -> None:
+    assert "Errno" not in dte("jobs", "--master", f"http://127.0.0.1:{free_port()}").stderr
+
+
+def test_a_server_that_is_no_master_exits_with_3(dte: Dte, web_server: str) -> None:
+    for command in (["submit", "1+2"], ["jobs"], ["workers"], ["job", "1"]):
+        result = dte(*command, "--master", web_server)
+        assert (result.exit_code, result.stdout) == (3, "")
+        assert result.stderr.startswith("dte: not a reply of a dte master: ")
+
+
+@pytest.mark.parametrize("url", ["localhost:5000", "https://localhost", "nonsense"])
+def test_a_master_that_is_no_url_exits_with_2_and_says_what_is_expected(dte: Dte, url: str) -> None:
+    for result in (dte("jobs", "--master", url), dte("jobs", DTE_MASTER=url)):
+        assert result.exit_code == 2
+        assert "--master" in result.stderr
+        assert f"{url!r} is not a master's URL; http://HOST:PORT is expected" in result.stderr
+
+
+def test_a_master_that_refuses_exits_with_3_and_names_the_bound(dte: Dte) -> None:
+    with MasterThread(jobs_waiting_max=1, formula_chars_max=5) as master:
+        result = dte("submit", "1+2+3+4", "--master", master.url)
+        assert result.exit_code == 3
+        assert "formula_chars_max" in result.stderr
+        dte("submit", "--no-wait", "1+2", "--master", master.url)
+        result = dte("submit", "1+2", "--master", master.url)
+        assert result.exit_code == 3
+        assert "jobs_waiting_max" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="it ends with a traceback")
+@pytest.mark.parametrize("way", ["argument", "stdin"])
+def test_a_formula_that_is_no_text_exits_with_2(master: MasterThread, way: str) -> None:
+    formula = b"1+\xff"
+    command = [sys.executable, "-m", "dte", "submit", formula if way == "argument" else b"-"]
+    result = subprocess.run(
+        command,
+        input=formula if way == "stdin" else b"",
+        capture_output=True,
+        env=environment(DTE_MASTER=master.url),
+        timeout=30,
+    )
+    assert b"Traceback" not in result.stderr
+    assert result.returncode == 2
+
+
+def test_ctrl_c_while_waiting_exits_with_130_and_the_job_goes_on(
+    processes: Processes, idle_master: MasterThread
+) -> None:
+    waiting = processes.start("submit", "1+2", DTE_MASTER=idle_master.url)
+    with package.Client(idle_master.url) as client:
+        until(client.jobs, "the formula is submitted")
+        assert waiting.end(signal.SIGINT) == 130
+        assert not client.job(1).finished
+        idle_master.add_worker()
+        assert client.wait(1, 20).result() == 3
+    assert waiting.output == ""
+
+
+@pytest.mark.xfail(strict=True, reason="what is outside of `explained` exits with 1")
+def test_ctrl_c_while_formulas_are_read_exits_with_130(
+    processes: Processes, idle_master: MasterThread
+) -> None:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as stdin, os.fdopen(write, "wb", buffering=0) as terminal:
+        terminal.write(b"1+2\n")
+        reading = processes.start("submit", "-", stdin=stdin, DTE_MASTER=idle_master.url)
+        until(lambda: not bytes_in(read), "it reads the first line")
+        assert reading.end(signal.SIGINT) == 130
+        assert reading.output == ""
+
+
+def bytes_in(pipe: int) -> int:
+    """How many bytes of a pipe nobody has read yet."""
+    count = array("i", [0])
+    ioctl(pipe, FIONREAD, count)
+    return count[0]
+
+
+@pytest.mark.xfail(strict=True, reason="it is taken for a master that does not answer")
+def test_a_reader_that_goes_away_is_no_error_worth_a_word(master: MasterThread) -> None:
+    """As in ``dte submit - | head -1``."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb") as closed:
+        result = subprocess.run(
+            [sys.executable, "-m", "dte", "submit", "1+2"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=environment(DTE_MASTER=master.url),
+            timeout=30,
+        )
+    assert result.stderr == b""

@@ -1,0 +1,74 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from dte.cli import options
+from dte.cli.main import main
+from dte.master.settings import Settings
+
+BOUNDS = [field for field in fields(Settings) if "help" in field.metadata]
+
+
+@options.bounds()
+def show(**values: object) -> None:
+    """Show the bounds."""
+    click.echo(Settings(**values))  # type: ignore[arg-type]
+
+
+command = click.command()(show)
+
+
+def test_every_bound_of_a_master_is_an_option_with_its_default() -> None:
+    assert len(BOUNDS) == len(fields(Settings)) - 2, "all but host and port are bounds"
+    assert CliRunner().invoke(command).stdout == f"{Settings()}\n"
+
+
+@pytest.mark.parametrize("bound", [bound.name for bound in BOUNDS])
+def test_a_bound_is_set_by_its_option_or_its_variable(bound: str) -> None:
+    option, variable = f"--{bound.replace('_', '-')}", f"DTE_{bound.upper()}"
+    by_option = CliRunner().invoke(command, [option, "7"]).stdout
+    by_variable = CliRunner().invoke(command, env={variable: "7"}).stdout
+    assert f"{bound}=7" in by_option
+    assert by_option == by_variable
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_a_bound_is_not_set_below_its_least_value_nor_to_a_word(bound: object) -> None:
+    option = f"--{bound.name.replace('_', '-')}"  # type: ignore[attr-defined]
+    for value in ("-1", "much"):
+        result = CliRunner().invoke(command, [option, value])
+        assert result.exit_code == 2
+        assert option in result.stderr
+
+
+def test_an_environment_variable_means_the_same_in_every_command() -> None:
+    """Unless it is spelled out: the port of the master that `run` starts is its own option."""
+    helps: dict[str, set[str]] = {}
+    for each in main.commands.values():
+        for option in each.params:
+            if isinstance(option, click.Option) and option.envvar:
+                helps.setdefault(str(option.envvar), set()).add(option.opts[0])
+    assert all(len(names) == 1 for names in helps.values()), helps
+
+
+def test_options_are_added_in_the_order_in_which_they_are_listed() -> None:
+    @click.command()
+    @options.options(options.option("--first"), options.option("--second"))
+    def both(first: str, second: str) -> None:
+        """Both."""
+
+    assert [option.name for option in both.params] == ["first", "second"]
+
+
+def test_a_url_is_given_on_as_it_is() -> None:
+    context, parameter = click.Context(command), click.Option(["--master"])
+    url = "http://localhost:5000/"
+    assert options.check_url(context, parameter, url) == url
+    with pytest.raises(click.BadParameter, match="http://HOST:PORT is expected"):
+        options.check_url(context, parameter, "localhost")

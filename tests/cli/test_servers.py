@@ -1,0 +1,421 @@
+"""Commands that serve: how they start, what they say, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.request import urlopen
+
+import pytest
+from end_to_end import live
+from end_to_end.live import (
+    MasterThread,
+    Process,
+    Processes,
+    alive,
+    children,
+    free_port,
+    kill,
+    listens,
+    until,
+)
+
+import dte as package
+from dte import local
+
+from .conftest import Dte, DteProcess
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A port that somebody listens on."""
+    with live.taken_port() as port:
+        yield port
+
+
+@pytest.fixture
+def signalled() -> Iterator[Callable[[Callable[[], object], signal.Signals], None]]:
+    """Sends this process a signal when a condition holds; puts back what signals do."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    senders: list[threading.Thread] = []
+
+    def send(condition: Callable[[], object], number: signal.Signals) -> None:
+        def wait_and_send() -> None:
+            until(condition, "the condition for the signal")
+            until(lambda: signal.getsignal(number) != before[number], "the signal is awaited")
+            os.kill(os.getpid(), number)
+
+        senders.append(threading.Thread(target=wait_and_send))
+        senders[-1].start()
+
+    yield send
+    for sender in senders:
+        sender.join()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# dte run
+
+
+def test_run_with_formulas_prints_the_answers_and_leaves(dte: Dte) -> None:
+    result = dte("run", "1+(2*3)/4-5", "-2*3", "--workers", "1")
+    assert (result.stdout, result.stderr, result.exit_code) == (
+        "1+(2*3)/4-5 = -2.5\n-2*3 = -6\n",
+        "",
+        0,
+    )
+
+
+def test_run_with_a_formula_that_fails_exits_with_1(dte: Dte) -> None:
+    result = dte("run", "--json", "1/0", "6*7", DTE_WORKERS="1")
+    assert result.exit_code == 1
+    assert [json.loads(line)["answer"] for line in result.stdout.splitlines()] == [None, 42]
+
+
+def test_run_with_a_syntax_error_exits_with_2_and_points_at_it(dte: Dte) -> None:
+    result = dte("run", "1+*", "--workers", "1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith("\n  1+*\n    ^\n")
+
+
+def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
+    result = dte("run", "--worker", "3")
+    assert result.exit_code == 2
+    assert "there is no option --worker" in result.stderr
+
+
+def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
+    result = dte("run", "--port", str(taken_port))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "in use; run it with another --port" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="the message leaves out which port")
+def test_run_says_which_port_is_in_use(dte_process: DteProcess, taken_port: int) -> None:
+    assert str(taken_port) in dte_process("run", "--port", str(taken_port)).stderr
+
+
+@pytest.mark.xfail(strict=True, reason="the setting of a master that serves is taken for it too")
+def test_run_with_formulas_does_not_need_the_port_of_a_master_that_serves(
+    dte_process: DteProcess, taken_port: int
+) -> None:
+    """The ``.env`` of a master that serves may well be in the current folder."""
+    result = dte_process("run", "1+2", DTE_MASTER_PORT=str(taken_port), DTE_WORKERS="1")
+    assert result.returncode == 0
+
+
+def test_run_says_that_a_worker_did_not_start(dte: Dte, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "sys", SimpleNamespace(executable=shutil.which("false")))
+    result = dte("run", "1+2")
+    assert (result.exit_code, result.stderr) == (3, "dte: worker-1 ended with exit code 1\n")
+
+
+@pytest.mark.parametrize("workers", ["0", "257", "many"])
+def test_run_takes_from_1_to_256_workers(dte: Dte, workers: str) -> None:
+    result = dte("run", "--workers", workers)
+    assert result.exit_code == 2
+    assert "--workers" in result.stderr
+
+
+def test_run_serves_until_sigterm_and_exits_with_0(
+    dte: Dte, signalled: Callable[[Callable[[], object], signal.Signals], None]
+) -> None:
+    port = free_port()
+    signalled(lambda: listens(port), signal.SIGTERM)
+    result = dte("run", "--port", str(port), "--workers", "1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not listens(port)
+
+
+@pytest.fixture
+def running(processes: Processes) -> Iterator[tuple[Process, int]]:
+    """A `dte run` that serves, and its port."""
+    port = free_port()
+    process = processes.start("run", "--port", str(port))
+    until(lambda: "Ctrl-C" in process.output, "it serves")
+    workers = children(process.pid)
+    yield process, port
+    for worker in workers:
+        kill(worker)
+
+
+def test_what_run_says_can_be_pasted_into_a_terminal(
+    dte: Dte, running: tuple[Process, int]
+) -> None:
+    process, port = running
+    lines = [shlex.split(line) for line in process.output.splitlines() if line.startswith("  ")]
+    (submit, url, _, body), (_, ask), command = lines
+    assert submit == "curl"
+    assert url.startswith(f"http://127.0.0.1:{port}/")
+    with urlopen(url, body.encode()) as reply:
+        assert json.load(reply)["job_id"] == 1
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        client.wait(1, 20)
+    with urlopen(ask) as reply:
+        assert json.load(reply)["answer"] == -2.5
+    assert dte(*command[1:]).stdout == "1+(2*3)/4-5 = -2.5\n"
+
+
+def test_ctrl_c_of_run_ends_all_processes(running: tuple[Process, int]) -> None:
+    process, port = running
+    workers = children(process.pid)
+    assert len(workers) == 2
+    assert process.end(signal.SIGINT) == 130
+    assert not any(map(alive, workers))
+    assert not listens(port)
+    assert "Traceback" not in process.output
+
+
+def test_a_second_ctrl_c_of_run_leaves_no_processes_either(running: tuple[Process, int]) -> None:
+    process, _ = running
+    workers = children(process.pid)
+    process.send(signal.SIGINT)
+    process.send(signal.SIGINT)
+    assert process.exit_code() == 130
+    until(lambda: not any(map(alive, workers)), "the workers have ended")
+
+
+def two_workers(process: Process) -> list[int]:
+    """The two workers of a `dte run`, as soon as both are programs of their own."""
+    workers = [
+        child
+        for child in children(process.pid)
+        if b"\0worker\0" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    return workers if len(workers) == 2 else []
+
+
+def test_ctrl_c_of_run_while_it_starts_ends_all_processes(processes: Processes) -> None:
+    process = processes.start("run", "1+2")
+    workers = until(lambda: two_workers(process), "the workers are started")
+    assert process.end(signal.SIGINT) == 130
+    assert not any(map(alive, workers))
+    assert process.output == ""
+
+
+def test_sigterm_of_run_ends_all_processes(running: tuple[Process, int]) -> None:
+    process, _ = running
+    workers = children(process.pid)
+    assert process.end(signal.SIGTERM) == 0
+    assert not any(map(alive, workers))
+
+
+@pytest.mark.xfail(strict=True, reason="workers live on, and look for their master for ever")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=str)
+def test_no_workers_are_left_when_the_terminal_or_the_process_is_gone(
+    running: tuple[Process, int], number: signal.Signals
+) -> None:
+    process, _ = running
+    workers = children(process.pid)
+    process.end(number)
+    until(lambda: not any(map(alive, workers)), "the workers have ended", 1)
+
+
+@pytest.mark.xfail(strict=True, reason="SIGTERM is heeded only while it serves")
+def test_no_workers_are_left_when_run_with_formulas_is_terminated(processes: Processes) -> None:
+    process = processes.start("run", "1+2")
+    workers = until(lambda: two_workers(process), "the workers are started")
+    try:
+        process.end(signal.SIGTERM)
+        until(lambda: not any(map(alive, workers)), "the workers have ended", 1)
+    finally:
+        for worker in workers:
+            kill(worker)
+
+
+def test_run_ends_when_a_worker_has_died_and_says_which(running: tuple[Process, int]) -> None:
+    process, _ = running
+    first, second = sorted(children(process.pid))
+    kill(first)
+    assert process.exit_code() == 3
+    assert "dte: worker-1 ended with exit code -9" in process.output
+    assert not alive(second)
+
+
+# dte master
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_master_serves_until_it_is_told_to_end_and_exits_with_0(
+    dte: Dte,
+    signalled: Callable[[Callable[[], object], signal.Signals], None],
+    number: signal.Signals,
+) -> None:
+    port = free_port()
+    signalled(lambda: listens(port), number)
+    result = dte("master", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert not listens(port)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_the_process_of_a_master_exits_with_0_while_a_client_waits(
+    processes: Processes, number: signal.Signals
+) -> None:
+    port = free_port()
+    master = processes.start_master(port)
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        client.submit("1+2")
+        waiting = processes.start("job", "1", "--wait", DTE_MASTER=f"http://127.0.0.1:{port}")
+        until(lambda: connections(port) >= 2, "both clients are connected")
+    assert master.end(number) == 0
+    assert "Traceback" not in master.output
+    waiting.kill()
+
+
+def connections(port: int) -> int:
+    """How many connections to a port of this machine are established."""
+    with open("/proc/net/tcp") as table:
+        fields = [line.split() for line in table][1:]
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in fields)
+
+
+def test_master_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
+    result = dte("master", "--host", "127.0.0.1", "--port", str(taken_port))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
+    assert "in use; give another --port" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="whatever is wrong, another port is recommended")
+def test_master_says_that_the_host_is_wrong_and_not_the_port(dte_process: DteProcess) -> None:
+    result = dte_process("master", "--host", "203.0.113.7", "--port", "0")
+    assert result.returncode == 3
+    assert "--host" in result.stderr
+
+
+@pytest.mark.xfail(strict=True, reason="it says nothing at all")
+def test_master_says_where_it_listens(processes: Processes) -> None:
+    port = free_port()
+    master = processes.start_master(port)
+    until(lambda: f":{port}" in master.output, "it says where it listens", 0.5)
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_masters_bounds_can_be_set(processes: Processes, dte: Dte, way: str) -> None:
+    port = free_port()
+    if way == "option":
+        arguments = ("--host", "127.0.0.1", "--port", str(port), "--formula-chars-max", "5")
+        processes.start("master", *arguments)
+        until(lambda: listens(port), "the master listens")
+    else:
+        processes.start_master(port, DTE_FORMULA_CHARS_MAX="5")
+    result = dte("submit", "1+2+3+4", DTE_MASTER=f"http://127.0.0.1:{port}")
+    assert result.exit_code == 3
+    assert "takes up to 5 (formula_chars_max)" in result.stderr
+
+
+def test_a_master_takes_its_port_from_the_environment(processes: Processes) -> None:
+    port = free_port()
+    processes.start("master", DTE_MASTER_HOST="127.0.0.1", DTE_MASTER_PORT=str(port))
+    until(lambda: listens(port), "the master listens")
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("master", ["--port", "65536"]),
+        ("master", ["--port", "http"]),
+        ("master", ["--jobs-kept", "0"]),
+        ("master", ["--digits-max", "4301"]),
+        ("master", ["--lease-s", "0"]),
+        ("master", ["--log-level", "loud"]),
+        ("master", ["--frobnicate"]),
+        ("master", ["1+2"]),
+        ("worker", ["--port", "-1"]),
+        ("worker", ["--slots", "0"]),
+        ("worker", ["--master", "nonsense"]),
+        ("worker", ["--frobnicate"]),
+    ],
+)
+def test_servers_refuse_what_they_do_not_understand(
+    dte: Dte, command: str, arguments: list[str]
+) -> None:
+    result = dte(command, *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+    assert f"dte {command} --help" in result.stderr
+
+
+# dte worker
+
+
+def test_worker_serves_until_sigterm_leaves_its_master_and_exits_with_0(
+    dte: Dte,
+    idle_master: MasterThread,
+    signalled: Callable[[Callable[[], object], signal.Signals], None],
+) -> None:
+    signalled(idle_master.workers, signal.SIGTERM)
+    result = dte(
+        *("worker", "--host", "127.0.0.1", "--port", "0", "--name", "mine"),
+        DTE_MASTER=idle_master.url,
+    )
+    assert result.exit_code == 0
+    with package.Client(idle_master.url) as client:
+        (worker,) = client.workers()
+    assert (worker.worker_name, worker.state) == ("mine", "draining")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_the_process_of_a_worker_exits_with_0(
+    processes: Processes, idle_master: MasterThread, number: signal.Signals
+) -> None:
+    worker = processes.start_worker(idle_master.port, "mine")
+    until(idle_master.workers, "the worker is announced")
+    assert worker.end(number) == 0
+    assert "worker mine listens on port" in worker.output
+    assert f"announced to {idle_master.url}" in worker.output
+    assert "Traceback" not in worker.output
+
+
+def test_a_worker_looks_for_its_master_until_it_is_told_to_end(processes: Processes) -> None:
+    worker = processes.start_worker(free_port(), "mine")
+    until(lambda: "cannot announce" in worker.output, "it says that there is no master")
+    assert "trying again" in worker.output
+    assert worker.end() == 0
+    assert "Traceback" not in worker.output
+
+
+def test_worker_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
+    result = dte("worker", "--host", "127.0.0.1", "--port", str(taken_port))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
+    assert "in use; give another --port" in result.stderr
+
+
+def test_a_worker_takes_its_settings_from_the_environment(
+    processes: Processes, idle_master: MasterThread
+) -> None:
+    port = free_port()
+    processes.start(
+        "worker",
+        DTE_MASTER=idle_master.url,
+        DTE_WORKER_HOST="127.0.0.1",
+        DTE_WORKER_PORT=str(port),
+        DTE_WORKER_NAME="mine",
+        DTE_WORKER_SLOTS="7",
+    )
+    until(idle_master.workers, "the worker is announced")
+    with package.Client(idle_master.url) as client:
+        (worker,) = client.workers()
+    assert (worker.worker_name, worker.address, worker.slots) == ("mine", f"127.0.0.1:{port}", 7)
+
+
+def test_no_server_says_a_word_of_python_when_its_port_is_in_use(
+    dte_process: DteProcess, taken_port: int
+) -> None:
+    for command in ("run", "master", "worker"):
+        result = dte_process(
+            *(command, "--port", str(taken_port)),
+            **{f"DTE_{command.upper()}_HOST": "127.0.0.1"},
+        )
+        assert (result.returncode, result.stdout) == (3, "")
+        assert len(result.stderr.splitlines()) == 1
