@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
 from tornado.ioloop import IOLoop
-from wire.plain import Conduct, Line, PlainServer, open_line
+from wire.plain import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from wire.until import until
 
 
@@ -33,7 +33,7 @@ def io_loop() -> Iterator[IOLoop]:
     yield loop
 
     async def all_tasks_end() -> None:
-        await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks", timeout_s=2)
+        await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks", timeout_s=0.5)
 
     try:
         loop.run_sync(all_tasks_end)
@@ -43,14 +43,11 @@ def io_loop() -> Iterator[IOLoop]:
 
 
 @pytest.fixture
-def cleanup(io_loop: IOLoop) -> Iterator[AsyncExitStack]:
-    """What is pushed here is done after the test, on its loop, the last first."""
+def cleanup(io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsyncExitStack]:
+    """What is pushed here is done after the test, on its loop and its patches, the last first."""
     stack = AsyncExitStack()
     yield stack
     io_loop.run_sync(stack.aclose)
-
-
-ServePlainly = Callable[..., Awaitable[PlainServer]]
 
 
 @pytest.fixture
@@ -64,9 +61,6 @@ def serve_plainly(cleanup: AsyncExitStack) -> ServePlainly:
         return server
 
     return start
-
-
-Dial = Callable[..., Awaitable[Line]]
 
 
 @pytest.fixture

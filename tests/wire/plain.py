@@ -195,3 +195,10 @@ class PlainServer:
             with suppress(ConnectionError):
                 await self.conduct(request, line)
         line.close()
+
+
+ServePlainly = Callable[..., Awaitable[PlainServer]]
+"""The fixture `serve_plainly`."""
+
+Dial = Callable[..., Awaitable[Line]]
+"""The fixture `dial`."""

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import pytest
-from conftest import ServePlainly
 
 from dte.wire.connection import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection
 
-from .plain import HOST, Conduct, Line, Message, PlainServer, reply_bytes
+from .plain import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
 from .until import until
 
 Connect = Callable[[PlainServer], KeptAliveConnection]

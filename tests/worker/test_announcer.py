@@ -5,8 +5,7 @@ import logging
 from contextlib import AsyncExitStack
 
 import pytest
-from conftest import ServePlainly
-from wire.plain import HOST, Line, Message, PlainServer
+from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
 from wire.until import until
 
 from dte.wire.messages import Announce

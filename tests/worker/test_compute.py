@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from conftest import Dial
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
-from wire.plain import HOST, Message, PlainClient
+from wire.plain import HOST, Dial, Message, PlainClient
 
 from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT
 from dte.worker.compute import ComputeServer

@@ -7,9 +7,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from conftest import Dial, ServePlainly
 from tornado.ioloop import IOLoop
-from wire.plain import HOST, Line, Message, PlainClient, PlainServer
+from wire.plain import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
 
 from dte.worker import announcer, server

@@ -1,0 +1,542 @@
+"""Whatever is sent to a master, it answers with JSON, and the fault is never its own."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import Callable
+
+import pytest
+from wire.plain import HOST, Dial, Message, head, request_bytes
+from wire.until import until
+
+from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.master.api.routes import ROUTES
+from master import fakes
+from master.rig import Hire, Rig, StartMaster
+
+METHODS = {
+    "/submit": "POST",
+    "/job/1": "GET",
+    "/jobs": "GET",
+    "/worker": "GET, POST",
+    "/health": "GET",
+}
+"""Every route, and what it takes."""
+
+BODY = {"task": "1+2"}
+SIZE = len(json.dumps(BODY))
+
+
+def chunked(path: str, *chunks: bytes) -> bytes:
+    """A POST whose length is not told before."""
+    fields = {"Host": HOST, "Transfer-Encoding": "chunked"}
+    parts = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks]
+    return head(f"POST {path} HTTP/1.1", fields) + b"".join(parts) + b"0\r\n\r\n"
+
+
+def padded(size: int) -> bytes:
+    """A formula in a body of `size` bytes."""
+    return json.dumps(BODY).encode().ljust(size)
+
+
+def check_refusal(reply: Message, status: int, *words: str) -> None:
+    """A refusal is JSON with an `error` that a person understands, and a `code` for programs."""
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.json["code"]
+    for word in words:
+        assert word in reply.json["error"]
+
+
+def test_the_table_of_these_tests_has_every_route() -> None:
+    assert len(METHODS) == len(ROUTES)
+
+
+async def all_else_ends() -> None:
+    """No handler and no connection is left."""
+    await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks", timeout_s=0.5)
+
+
+leaves_its_handler = pytest.mark.xfail(
+    strict=True, reason="nothing wakes a handler whose body stops coming"
+)
+
+
+# Bodies that are no JSON of the right shape
+
+
+@pytest.mark.parametrize("path", ["/submit", "/worker"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"1+2",
+        b"task=1%2B2",
+        b'{"task": "1+2"',
+        b'{"task": "1+2"} {}',
+        b"{'task': '1+2'}",
+        b'{"task": \xff}',
+        b'{"task": "\xff", "worker_name": "\xff"}',
+        '{"task": "1+2", "worker_name": "w"}'.encode("utf-16"),
+        b"[]",
+        b'["task"]',
+        b"null",
+        b"true",
+        b"1",
+        b'"1+2"',
+        b"NaN",
+        b"{}",
+        b'{"task": NaN, "worker_name": NaN}',
+        b'{"task": Infinity, "worker_name": -Infinity}',
+        b'{"task": -' + b"9" * INTEGER_DIGITS_MAX + b', "worker_name": 1}',
+        b'{"task": 9' + b"9" * INTEGER_DIGITS_MAX + b', "worker_name": 1}',
+        b'{"task": null, "worker_name": null}',
+        b'{"task": 1, "worker_name": 1}',
+        b'{"task": {}, "worker_name": {}}',
+        b'{"task": ["1"], "worker_name": ["w"]}',
+        b"[" * 200_000,
+        b"[" * 200_000 + b"]" * 200_000,
+        b"\x00" * 100,
+    ],
+    ids=lambda body: body[:40].decode("latin-1"),
+)
+async def test_other_bodies_are_refused(body: bytes, path: str, rig: Rig) -> None:
+    reply = await rig.post(path, body)
+    check_refusal(reply, 400)
+    assert reply.json["error"]
+    assert (await rig.get("/jobs")).json == (await rig.get("/worker")).json == []
+
+
+@pytest.mark.parametrize("path", ["/submit", "/worker"])
+@pytest.mark.parametrize("body", [b"", b" \r\n\t "])
+async def test_an_empty_body_is_called_so(body: bytes, path: str, rig: Rig) -> None:
+    check_refusal(await rig.post(path, body), 400, "the body is empty")
+
+
+too_deep = pytest.mark.xfail(strict=True, reason="the decoder's RecursionError is not caught")
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "end"),
+    [
+        ("/submit", b'{"task":', b"}"),
+        ("/submit", b'{"tasks":[', b"]}"),
+        ("/submit", b'{"more":', b"}"),
+        ("/worker", b'{"worker_name":', b"}"),
+        pytest.param("/worker", b'{"more":', b"}", marks=too_deep),
+    ],
+)
+async def test_objects_and_arrays_may_not_nest_too_deep(
+    path: str, start: bytes, end: bytes, rig: Rig
+) -> None:
+    """Nor where nobody looks at them."""
+    check_refusal(await rig.post(path, start * 100_000 + b"1" + end * 100_000), 400)
+
+
+async def test_the_text_of_a_refusal_tells_the_place(rig: Rig) -> None:
+    reply = await rig.post("/submit", {"tasks": ["1", 2]})
+    check_refusal(reply, 400, "Expected `str`, got `int` - at `$.tasks[1]`")
+
+
+async def test_after_a_refusal_the_connection_goes_on(rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    for body in (b"{", b"", BODY, b"[]", BODY):
+        reply = await line.ask("POST", "/submit", body)
+        assert reply.status == (200 if body == BODY else 400)
+
+
+async def test_the_type_and_the_encoding_of_text_do_not_matter(rig: Rig) -> None:
+    """curl says that it sends a form when it is not told otherwise."""
+    for content_type in ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain"):
+        reply = await rig.post("/submit", BODY, Content_Type=content_type)
+        assert reply.status == 200
+
+
+# Methods and paths
+
+
+@pytest.mark.parametrize("path", METHODS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_a_route_takes_its_methods_and_names_them_to_others(
+    path: str, method: str, rig: Rig
+) -> None:
+    reply = await rig.ask(method, path, b"")
+    if method in METHODS[path].split(", "):
+        assert reply.status in (200, 400, 404)
+        return
+    assert reply.status == 405
+    assert sorted(reply.headers["allow"].split(", ")) == METHODS[path].split(", ")
+    if method != "HEAD":
+        check_refusal(reply, 405, path, method)
+
+
+@pytest.mark.parametrize("path", METHODS)
+async def test_a_method_that_http_does_not_have(path: str, rig: Rig) -> None:
+    check_refusal(await rig.ask("BREW", path, b"{}"), 405, "BREW")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize(
+    "path", ["/", "/submit/", "/Submit", "/job", "/job/", "/job/1/2", "/jobs/1", "/é", "//", "/%ff"]
+)
+async def test_elsewhere_there_is_nothing(path: str, method: str, rig: Rig) -> None:
+    check_refusal(await rig.ask(method, path, b"{}"), 404, "there is nothing at", path)
+
+
+async def test_head_of_nothing(rig: Rig) -> None:
+    assert (await rig.ask("HEAD", "/nothing")).status == 404
+
+
+# Bounds of bodies
+
+
+async def test_a_body_of_just_the_bound_is_taken(start_master: StartMaster) -> None:
+    rig = await start_master(body_bytes_max=1_000)
+    assert (await rig.post("/submit", padded(1_000))).status == 200
+
+
+@pytest.mark.parametrize("path", ["/submit", "/worker"])
+async def test_a_body_too_large_by_its_length(path: str, start_master: StartMaster) -> None:
+    rig = await start_master(body_bytes_max=1_000)
+    check_refusal(await rig.post(path, padded(1_001)), 413, "1000 bytes", "body_bytes_max")
+    assert (await rig.get("/jobs")).json == []
+
+
+@pytest.mark.parametrize("path", ["/submit", "/worker"])
+async def test_a_body_too_large_in_chunks(path: str, start_master: StartMaster, dial: Dial) -> None:
+    rig = await start_master(body_bytes_max=1_000)
+    line = await dial(rig.port)
+    await line.send(chunked(path, *[b" " * 100] * 10, b"{", b"}"))
+    reply = await line.read()
+    assert reply is not None
+    check_refusal(reply, 413, "1000 bytes", "body_bytes_max")
+
+
+async def test_a_body_in_chunks_of_just_the_bound_is_taken(
+    start_master: StartMaster, dial: Dial
+) -> None:
+    rig = await start_master(body_bytes_max=1_000)
+    body = padded(1_000)
+    line = await dial(rig.port)
+    await line.send(chunked("/submit", *(body[start : start + 7] for start in range(0, 1_000, 7))))
+    reply = await line.read()
+    assert reply is not None
+    assert reply.status == 200
+
+
+def post_with_the_standard_library(port: int, path: str, body: object) -> int:
+    """The status of a reply that is read when all has been sent, as simple clients do."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=20)
+    try:
+        connection.request("POST", path, body=body)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def whole() -> bytes:
+    return b" " * 20_000_000
+
+
+def in_parts() -> object:
+    return (b" " * 100_000 for _ in range(200))
+
+
+hangs_up_early = pytest.mark.xfail(
+    strict=True, reason="the connection is closed under a client that is still sending"
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        pytest.param("/submit", whole, 413, marks=hangs_up_early),
+        pytest.param("/submit", in_parts, 413),
+        pytest.param("/nothing", whole, 404, marks=hangs_up_early),
+        pytest.param("/nothing", in_parts, 404, marks=hangs_up_early),
+        pytest.param("/health", whole, 405, marks=hangs_up_early),
+        pytest.param("/health", in_parts, 405),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else value,
+)
+async def test_a_client_that_sends_far_too_much_hears_why_it_is_refused(
+    path: str, body: Callable[[], object], status: int, start_master: StartMaster
+) -> None:
+    """Not "connection reset by peer", which it would take for a fault of the net."""
+    rig = await start_master(body_bytes_max=1_000)
+    post = post_with_the_standard_library
+    assert await asyncio.to_thread(post, rig.port, path, body()) == status
+
+
+async def test_a_client_that_asks_before_it_sends_too_much_is_refused_at_once(
+    start_master: StartMaster, dial: Dial
+) -> None:
+    rig = await start_master(body_bytes_max=1_000)
+    line = await dial(rig.port)
+    fields = {"Host": HOST, "Content-Length": 10**9, "Expect": "100-continue"}
+    await line.send(head("POST /submit HTTP/1.1", fields))
+    reply = await line.read()
+    assert reply is not None
+    check_refusal(reply, 413)
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    fields = {"Host": HOST, "Content-Length": SIZE, "Expect": "100-continue"}
+    await line.send(head("POST /submit HTTP/1.1", fields))
+    go_on = await line.read()
+    assert go_on is not None
+    assert go_on.status == 100
+    await line.send(padded(SIZE))
+    reply = await line.read()
+    assert reply is not None
+    assert reply.status == 200
+
+
+async def test_more_bodies_at_a_time_than_the_bound(start_master: StartMaster, dial: Dial) -> None:
+    """Who comes while another is sending is asked to come again; what has gone counts no more."""
+    rig = await start_master(bodies_bytes_max=1_000)
+    sending = await dial(rig.port)
+    await sending.send(request_bytes("POST", "/submit", padded(700))[:-10])
+
+    async def is_busy() -> bool:
+        reply = await rig.post("/submit", padded(700))
+        if reply.status == 200:
+            return False
+        check_refusal(reply, 429, "1000 bytes", "bodies_bytes_max")
+        assert int(reply.headers["retry-after"]) >= 1
+        return True
+
+    while not await is_busy():
+        pass  # The first may have arrived after this one.
+    assert (await rig.post("/submit", padded(100))).status == 200
+    await sending.send(b" " * 10)
+    reply = await sending.read()
+    assert reply is not None
+    assert reply.status == 200
+    assert not await is_busy()
+
+
+@pytest.mark.parametrize("path", ["/submit", "/worker", "/health", "/nothing"])
+async def test_bodies_that_were_refused_or_not_asked_for_count_no_more(
+    path: str, start_master: StartMaster
+) -> None:
+    rig = await start_master(bodies_bytes_max=1_000, body_bytes_max=800)
+    for size in (700, 801, 700, 5_000, 700):
+        await rig.post(path, b"{".ljust(size))
+    assert (await rig.post("/submit", padded(800))).status == 200
+
+
+@leaves_its_handler
+async def test_bodies_whose_clients_hung_up_count_no_more(
+    start_master: StartMaster, dial: Dial
+) -> None:
+    rig = await start_master(bodies_bytes_max=1_000)
+    for _ in range(3):
+        line = await dial(rig.port)
+        await line.send(request_bytes("POST", "/submit", padded(900))[:-10])
+        line.close()
+
+    async def all_is_forgotten() -> None:
+        while (await rig.post("/submit", padded(1_000))).status != 200:
+            pass
+
+    await asyncio.wait_for(all_is_forgotten(), 10)
+    await all_else_ends()
+
+
+@pytest.mark.xfail(strict=True, reason="a body counts until its request is answered")
+async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waited_for(
+    start_master: StartMaster, dial: Dial
+) -> None:
+    """Else clients that wait keep others, and workers that announce themselves, out."""
+    rig = await start_master(bodies_bytes_max=1_000)
+    line = await dial(rig.port)
+    await line.send(request_bytes("POST", "/submit?wait=60", padded(990)))
+    await until(lambda: rig.master._waiters, "it waits")
+    await rig.announce(7000)
+
+
+@leaves_its_handler
+async def test_nothing_is_left_of_a_body_whose_client_hung_up(rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    await line.send(request_bytes("POST", "/submit", padded(900))[:-10])
+    await until(lambda: len(asyncio.all_tasks()) > 1, "the request arrives")
+    line.close()
+    await all_else_ends()
+
+
+# HTTP that is wrong
+
+
+@pytest.mark.parametrize(
+    "length",
+    ["-1", "many", "1.5", "0x10", "1, 2", "\xb2", "9" * 5_000],
+    ids=lambda length: length[:10],
+)
+@leaves_its_handler
+async def test_a_length_that_is_none_is_the_client_s_fault(
+    length: str, rig: Rig, dial: Dial
+) -> None:
+    line = await dial(rig.port)
+    fields = {"Host": HOST, "Content-Length": length}
+    await line.send(head("POST /submit HTTP/1.1", fields) + b"{}")
+    start = await line.reader.readline()
+    assert start.split()[1] in (b"400", b"413")
+    line.close()
+    await all_else_ends()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /jobs\r\n\r\n",
+        b"GET /jobs HTTP/1.1\r\n\r\n",
+        b"GET /jobs HTTP/1.1\r\nHost: a b\r\n\r\n",
+        b"GET /jobs HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        pytest.param(
+            b"POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            marks=leaves_its_handler,
+        ),
+        pytest.param(
+            b"POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+            marks=leaves_its_handler,
+        ),
+    ],
+)
+async def test_what_is_no_http_harms_nobody(raw: bytes, rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    await line.send(raw)
+    await line.reader.read()
+    assert (await rig.get("/health")).status == 200
+    line.close()
+    await all_else_ends()
+
+
+async def test_http_1_0_is_answered(rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    await line.send(b"GET /jobs HTTP/1.0\r\n\r\n")
+    reply = await line.read()
+    assert reply is not None
+    assert (reply.status, reply.json) == (200, [])
+    assert await line.read() is None
+
+
+async def test_requests_may_come_before_the_last_was_answered(rig: Rig, dial: Dial) -> None:
+    line = await dial(rig.port)
+    await line.send(request_bytes("POST", "/submit", BODY) * 3)
+    replies = [await line.read() for _ in range(3)]
+    assert [reply and reply.json["job_id"] for reply in replies] == [1, 2, 3]
+
+
+# Replies
+
+
+async def test_replies_are_json_and_do_not_name_the_server(rig: Rig) -> None:
+    for reply in (await rig.get("/jobs"), await rig.get("/nothing"), await rig.post("/submit")):
+        assert reply.headers["content-type"] == "application/json"
+        assert "server" not in reply.headers
+
+
+async def test_a_fault_of_the_master_is_a_500_and_in_the_log(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has what the client is not told."""
+
+    def fail(count: int) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(rig.master.core, "newest_jobs", fail)
+    reply = await rig.get("/jobs")
+    assert reply.status == 500
+    assert reply.json == {"error": "Internal Server Error", "code": "http"}
+    (record,) = caplog.records
+    assert record.message == "GET /jobs"
+    assert record.exc_info is not None
+    assert "secret" in str(record.exc_info[1])
+    caplog.clear()
+
+
+# Waiting
+
+
+WAITING = ["/job/1", "/jobs?ids=1", "/submit"]
+
+
+async def ask_waiting(rig: Rig, path: str, wait: str) -> Message:
+    url = f"{path}{'&' if '?' in path else '?'}wait={wait}"
+    return await (rig.post(url, BODY) if path == "/submit" else rig.get(url))
+
+
+@pytest.mark.parametrize("path", WAITING)
+@pytest.mark.parametrize(
+    "wait", ["nan", "inf", "-inf", "-1", "-0.001", "5.001", "61", "1e999", "soon", "", "1s", "0x1"]
+)
+async def test_a_wait_that_is_no_number_within_the_bound_is_refused(
+    wait: str, path: str, start_master: StartMaster
+) -> None:
+    rig = await start_master(wait_max_s=5.0)
+    await rig.submit("1+2")
+    check_refusal(await ask_waiting(rig, path, wait), 400, "0 to 5 ", "wait_max_s", f"wait={wait}")
+    assert len((await rig.get("/jobs")).json) == 1, "nothing is submitted"
+
+
+@pytest.mark.parametrize("path", WAITING)
+@pytest.mark.parametrize("wait", ["0", "0.0", "1e-3", ".001", "%200.001%20"])
+async def test_a_wait_may_be_any_number_within_the_bound(wait: str, path: str, rig: Rig) -> None:
+    await rig.submit("1+2")
+    assert (await ask_waiting(rig, path, wait)).status == 200
+
+
+async def test_a_wait_of_just_the_bound_is_taken(start_master: StartMaster) -> None:
+    rig = await start_master(wait_max_s=0.01)
+    await rig.submit("1+2")
+    assert (await ask_waiting(rig, "/job/1", "0.01")).json["finished"] is False
+
+
+@pytest.mark.parametrize("path", WAITING)
+async def test_a_query_that_is_not_utf_8_is_refused(path: str, rig: Rig) -> None:
+    check_refusal(await ask_waiting(rig, path, "%ff"), 400)
+
+
+hung_up_unnoticed = pytest.mark.xfail(
+    strict=True, reason="a wait goes on although its client has hung up"
+)
+
+
+@hung_up_unnoticed
+@pytest.mark.parametrize("path", WAITING)
+async def test_nothing_is_left_of_a_client_that_hangs_up_while_it_waits(
+    path: str, rig: Rig, dial: Dial
+) -> None:
+    await rig.submit("1+2")
+    before = len(asyncio.all_tasks())
+    line = await dial(rig.port)
+    method, body = ("POST", BODY) if path == "/submit" else ("GET", None)
+    url = f"{path}{'&' if '?' in path else '?'}wait=60"
+    await line.send(request_bytes(method, url, body))
+    await until(lambda: rig.master._waiters, "it waits")
+    line.close()
+    await until(lambda: not rig.master._waiters, "it waits no longer", timeout_s=0.5)
+    await until(lambda: len(asyncio.all_tasks()) <= before, "its task ends", timeout_s=0.5)
+
+
+async def test_a_client_that_hung_up_does_not_keep_others_from_waiting(
+    rig: Rig, dial: Dial, hire: Hire
+) -> None:
+    number = await rig.submit("1+2")
+    lines = [await dial(rig.port) for _ in range(2)]
+    for line in lines:
+        await line.send(request_bytes("GET", f"/job/{number}?wait=60"))
+    await until(lambda: len(rig.master._waiters.get(number, ())) == 2, "both wait")
+    lines[0].close()
+    await hire(rig, fakes.good)
+    reply = await lines[1].read()
+    assert reply is not None
+    assert reply.json["answer"] == 3
+    await until(lambda: not rig.master._waiters, "nobody waits")

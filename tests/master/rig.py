@@ -1,0 +1,76 @@
+"""A master of this process that is asked over HTTP, as its clients and workers ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from wire.plain import HOST, PlainClient, PlainServer
+
+from dte.core.availability import Worker
+from dte.master.master import Master
+from dte.master.server import MasterServer
+from dte.master.settings import Settings
+
+
+class Rig(PlainClient):
+    """A client of a running master, whose insides a test may look at."""
+
+    def __init__(self, **bounds: Any) -> None:
+        self.server = MasterServer(Settings(**{"host": HOST, "port": 0} | bounds))
+        self.server.start()
+        super().__init__(self.server.port)
+
+    @property
+    def master(self) -> Master:
+        return self.server.master
+
+    async def submit(self, task: str) -> int:
+        """Submit a formula, and give its job's id."""
+        reply = await self.post("/submit", {"task": task})
+        assert reply.status == 200, reply.json
+        return int(reply.json["job_id"])
+
+    async def job(self, number: int, wait_s: float = 0) -> dict[str, Any]:
+        """How a job stands, now or when it has ended."""
+        reply = await self.get(f"/job/{number}?wait={wait_s}")
+        assert reply.status == 200, reply.json
+        return dict(reply.json)
+
+    async def compute(self, task: str) -> dict[str, Any]:
+        """A formula's job when it has ended."""
+        job = await self.job(await self.submit(task), wait_s=20)
+        assert job["finished"], f"{task} has not been computed"
+        return job
+
+    async def announce(self, worker: PlainServer | int, **said: Any) -> None:
+        """Announce a worker, by itself or by its port."""
+        port = worker if isinstance(worker, int) else worker.port
+        reply = await self.post("/worker", {"worker_name": "w", "port": port} | said)
+        assert reply.status == 200, reply.json
+
+    def worker(self, worker: PlainServer | int) -> Worker:
+        """What the master knows of a worker."""
+        port = worker if isinstance(worker, int) else worker.port
+        (known,) = (
+            known for known in self.master.core.workers() if known.said.address.endswith(f":{port}")
+        )
+        return known
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits: no job, no operation, no lease, no request."""
+        core = self.master.core
+        return not (
+            core.jobs_waiting
+            or core.operations_waiting
+            or any(worker.leases for worker in core.workers())
+            or self.master._waiters
+        )
+
+
+StartMaster = Callable[..., Awaitable[Rig]]
+"""The fixture `start_master`."""
+
+Hire = Callable[..., Awaitable[PlainServer]]
+"""The fixture `hire`."""

@@ -1,0 +1,304 @@
+"""The loop around the core: who waits is told, what is due comes, what is long is cut."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+from wire.until import until
+
+from dte.core.availability import Announcement
+from dte.core.errors import Busy, FormulaError, TooLarge
+from dte.master import master as module
+from dte.master.master import Master
+from dte.master.settings import Settings
+
+from . import fakes
+from .rig import Hire, Rig, StartMaster
+
+StartAlone = Callable[..., Master]
+
+
+@pytest.fixture
+def start_alone(cleanup: AsyncExitStack) -> StartAlone:
+    """A master with the given bounds, and without a server."""
+
+    def start(**bounds: Any) -> Master:
+        started = Master(Settings(**bounds))
+        cleanup.callback(started.close)
+        cleanup.callback(started.core.check)
+        return started
+
+    return start
+
+
+@pytest.fixture
+def master(io_loop: IOLoop, start_alone: StartAlone) -> Master:
+    return start_alone()
+
+
+# Submitting
+
+
+async def test_formulas_become_jobs_in_their_order(master: Master) -> None:
+    jobs = await master.submit(["1+2", "3", "4/5"])
+    assert [(job.number, job.task, job.finished) for job in jobs] == [
+        (1, "1+2", False),
+        (2, "3", True),
+        (3, "4/5", False),
+    ]
+
+
+async def test_no_formulas_are_no_jobs(master: Master) -> None:
+    assert await master.submit([]) == []
+
+
+@pytest.mark.parametrize("count", [2, 2_000])
+async def test_one_bad_formula_refuses_all(count: int, master: Master) -> None:
+    """The error tells which one it is, also behind many that are good."""
+    tasks = ["1+2"] * count + ["1+", "2+"]
+    with pytest.raises(FormulaError) as caught:
+        await master.submit(tasks)
+    assert (caught.value.index, caught.value.column, caught.value.caret) == (count, 3, "1+\n  ^")
+    assert list(master.core.newest_jobs(1)) == []
+    (job,) = await master.submit(["1"])
+    assert job.number == 1, "no id is lost"
+
+
+async def test_one_long_formula_among_many_refuses_all(start_alone: StartAlone) -> None:
+    master = start_alone(formula_operations_max=2)
+    with pytest.raises(TooLarge, match=r"^formula 1: .*formula_operations_max"):
+        await master.submit(["1", "1+2+3+4"])
+    assert list(master.core.newest_jobs(1)) == []
+
+
+@pytest.mark.parametrize("others", [[], ["1+2"]], ids=["alone", "among others"])
+async def test_a_formula_of_many_slices_is_parsed_while_the_loop_turns(
+    others: list[str], master: Master
+) -> None:
+    turns = 0
+    loop = asyncio.get_running_loop()
+
+    def count_turns() -> None:
+        nonlocal turns
+        turns += 1
+        if not submitting.done():
+            loop.call_soon(count_turns)
+
+    long = "+".join(["1.5"] * 50_000)
+    submitting = asyncio.create_task(master.submit([long, *others]))
+    count_turns()
+    jobs = await submitting
+    assert jobs[0].operations == 49_999
+    assert turns > 20
+
+
+async def test_what_would_not_fit_is_not_parsed(start_alone: StartAlone) -> None:
+    master = start_alone(jobs_waiting_max=2)
+    await master.submit(["1+2", "3+4"])
+    with pytest.raises(Busy, match="jobs_waiting_max"):
+        await master.submit(["this is no formula"])
+
+
+async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlone) -> None:
+    """The bound counts when a job is accepted, after its parsing."""
+    master = start_alone(operations_waiting_max=6_000)
+    long = "+".join(["1.5"] * 5_000)
+    done = await asyncio.gather(
+        master.submit([long]), master.submit([long]), return_exceptions=True
+    )
+    assert sum(isinstance(outcome, Busy) for outcome in done) == 1
+    assert master.core.jobs_waiting == 1
+
+
+# Waiting
+
+
+async def test_waiting_for_what_has_ended_takes_no_turn(master: Master) -> None:
+    jobs = await master.submit(["1", "2"])
+    waiting = master.wait(jobs, 60)
+    with pytest.raises(StopIteration):
+        waiting.send(None)
+
+
+async def test_not_waiting_takes_no_turn(master: Master) -> None:
+    waiting = master.wait(await master.submit(["1+2"]), 0)
+    with pytest.raises(StopIteration):
+        waiting.send(None)
+    assert not master._waiters
+
+
+async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> None:
+    master = rig.master
+    jobs = await master.submit(["1+2", "3", "4+5", "1/0"])
+    waiting = asyncio.create_task(master.wait(jobs, 60))
+    await until(lambda: len(master._waiters) == 3, "it waits")
+    await hire(rig, fakes.good)
+    await waiting
+    assert all(job.finished for job in jobs)
+    assert not master._waiters
+
+
+async def test_waiting_goes_on_until_the_last_has_ended(rig: Rig, hire: Hire) -> None:
+    may_reply = asyncio.Event()
+    master = rig.master
+    jobs = await master.submit(["1+2", "3+4"])
+    waiting = asyncio.create_task(master.wait(jobs, 60))
+    conducts = [fakes.good, fakes.held_until(may_reply)]
+
+    await hire(rig, lambda request, line: conducts.pop(0)(request, line))
+    await until(lambda: any(job.finished for job in jobs), "one has ended")
+    await until(lambda: len(master._waiters) == 1, "who waits has been told")
+    assert not waiting.done()
+    may_reply.set()
+    await waiting
+    assert all(job.finished for job in jobs)
+
+
+async def test_many_may_wait_for_one_job(rig: Rig, hire: Hire) -> None:
+    jobs = await rig.master.submit(["1+2"])
+    waiting = [asyncio.create_task(rig.master.wait(jobs * times, 60)) for times in (1, 1, 2)]
+    await until(lambda: len(rig.master._waiters.get(1, ())) == 4, "all wait")
+    await hire(rig, fakes.good)
+    await asyncio.gather(*waiting)
+    assert not rig.master._waiters
+
+
+async def test_waiting_ends_when_its_time_is_up_and_leaves_nothing(master: Master) -> None:
+    jobs = await master.submit(["1+2", "3+4"])
+    await master.wait(jobs, 0.01)
+    assert not any(job.finished for job in jobs)
+    assert not master._waiters
+
+
+async def test_those_who_wait_longer_are_not_forgotten_with_the_others(
+    rig: Rig, hire: Hire
+) -> None:
+    jobs = await rig.master.submit(["1+2"])
+    longer = asyncio.create_task(rig.master.wait(jobs, 60))
+    await rig.master.wait(jobs, 0.01)
+    await hire(rig, fakes.good)
+    await longer
+    assert jobs[0].finished
+
+
+async def test_waiting_that_is_cancelled_leaves_nothing(master: Master) -> None:
+    waiting = asyncio.create_task(master.wait(await master.submit(["1+2", "3+4"]), 60))
+    await until(lambda: master._waiters, "it waits")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert not master._waiters
+
+
+# Slices, times, workers
+
+
+@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_001, 2_000, 2_345])
+async def test_values_are_converted_in_their_order_however_many(count: int, master: Master) -> None:
+    assert await master.in_slices(str, range(count)) == [str(value) for value in range(count)]
+
+
+async def test_a_long_conversion_lets_the_loop_turn(master: Master) -> None:
+    converted: list[int] = []
+    seen: list[int] = []
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        seen.append(len(converted))
+        if len(converted) < 5_000:
+            loop.call_soon(look)
+
+    loop.call_soon(look)
+    await master.in_slices(converted.append, range(5_000))
+    assert module.VALUES_IN_SLICE in seen
+
+
+async def test_moments_are_shown_as_wall_time(master: Master) -> None:
+    before = datetime.now(UTC)
+    (job,) = await master.submit(["1"])
+    shown = master.wall_time(job.ended_at)
+    assert shown is not None
+    assert shown.utcoffset() == timedelta(0)
+    assert abs(shown - before) < timedelta(seconds=5)
+    assert master.wall_time(None) is None
+
+
+async def test_the_timer_ends_a_lease_when_nothing_else_happens(
+    start_master: StartMaster, hire: Hire
+) -> None:
+    rig = await start_master(lease_s=0.1)
+    worker = await hire(rig, fakes.silent)
+    await rig.submit("1+2")
+    await until(lambda: rig.worker(worker).last_failure, "the lease ends")
+    assert len(worker.requests) == 1
+
+
+async def test_the_timer_comes_for_the_earliest_of_what_is_due(
+    start_master: StartMaster, hire: Hire
+) -> None:
+    """A pause of a tenth of a second ends although the timer stood at a lease's ten seconds."""
+    rig = await start_master()
+    silent = await hire(rig, fakes.silent)
+    await rig.submit("1+2")
+    await until(lambda: silent.requests, "a hand-over")
+    first = [True]
+
+    async def failing_once(request: Any, line: Any) -> None:
+        await (fakes.hanging_up if first and first.pop() else fakes.good)(request, line)
+
+    await hire(rig, failing_once)
+    number = await rig.submit("3+4")
+    assert (await rig.job(number, wait_s=5))["answer"] == 7
+
+
+async def test_graphs_of_ended_jobs_are_freed_without_further_requests(
+    rig: Rig, hire: Hire
+) -> None:
+    """They are freed in slices, each in a turn that the master asks for by itself."""
+    await hire(rig, fakes.good, batch_max=100_000)
+    term = "(1/0)+" + "+".join(["1.5"] * 50_000)
+    assert (await rig.compute(term))["state"] == "failed"
+    await until(lambda: not rig.master.core._sweep, "all is freed")
+
+
+async def test_the_log_tells_of_workers_that_come_and_go(
+    master: Master, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dte.master")
+    for said in (
+        Announcement("w", "127.0.0.1:7000", incarnation="1"),
+        Announcement("w", "127.0.0.1:7000", incarnation="1"),
+        Announcement("w", "127.0.0.1:7000", incarnation="2"),
+        Announcement("w", "127.0.0.1:7000", incarnation="2", draining=True),
+    ):
+        master.announce(said)
+    assert caplog.messages == [
+        "worker w joined from 127.0.0.1:7000",
+        "worker w joined from 127.0.0.1:7000",
+        "worker w at 127.0.0.1:7000 leaves",
+    ]
+
+
+async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
+    master: Master, caplog: pytest.LogCaptureFixture
+) -> None:
+    master.completed(7, [1], {})
+    master.failed(7, "too late")
+    assert not caplog.records
+
+
+@pytest.mark.xfail(strict=True, reason="a turn that was asked for before hands over after the end")
+async def test_after_closing_nothing_is_handed_over(rig: Rig, hire: Hire) -> None:
+    worker = await hire(rig, fakes.good)
+    await rig.master.submit(["1+2"])
+    rig.master.close()
+    await asyncio.sleep(0)
+    assert not rig.master._dispatcher._under_way
+    assert not worker.requests

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from dataclasses import Field, fields, replace
+
+import pytest
+
+from dte.core.formula import FormulaLimits
+from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.scheduler import SchedulerLimits
+from dte.master.settings import Settings
+
+BOUNDS = [field for field in fields(Settings) if field.metadata]
+
+
+def test_every_setting_but_the_address_is_a_bound() -> None:
+    assert {field.name for field in fields(Settings)} - {field.name for field in BOUNDS} == {
+        "host",
+        "port",
+    }
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
+def test_a_bound_says_what_it_is_for_and_its_default_is_allowed(bound: Field[float]) -> None:
+    """The command line takes the text, the least and the most from here."""
+    assert bound.metadata["help"].endswith(".")
+    assert bound.metadata["minimum"] <= bound.default <= bound.metadata.get("maximum", 1e99)
+
+
+def test_no_master_takes_integers_that_do_not_travel() -> None:
+    (digits_max,) = (bound for bound in BOUNDS if bound.name == "digits_max")
+    assert digits_max.metadata["maximum"] == INTEGER_DIGITS_MAX
+
+
+def test_each_bound_of_a_formula_gets_where_it_belongs() -> None:
+    settings = Settings(formula_chars_max=11, formula_operations_max=12, digits_max=13)
+    assert settings.formula_limits() == FormulaLimits(
+        chars_max=11, operations_max=12, digits_max=13
+    )
+
+
+def test_each_bound_of_the_scheduler_gets_where_it_belongs() -> None:
+    """All of them have a setting: each differs from its default here, and from the others."""
+    names = [field.name for field in fields(SchedulerLimits)]
+    values = dict(zip(names, range(11, 99), strict=False))
+    limits = replace(Settings(), **values).scheduler_limits()
+    assert limits == SchedulerLimits(**values)
+
+
+def test_the_defaults_are_those_of_the_core() -> None:
+    assert Settings().formula_limits() == FormulaLimits()
+    assert Settings().scheduler_limits() == SchedulerLimits()
