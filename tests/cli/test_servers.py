@@ -216,7 +216,7 @@ def test_no_workers_are_left_when_the_terminal_or_the_process_is_gone(
     process, _ = running
     workers = children(process.pid)
     process.end(number)
-    until(lambda: not any(map(alive, workers)), "the workers have ended", 1)
+    until(lambda: not any(map(alive, workers)), "the workers have ended", 2)
 
 
 @pytest.mark.xfail(strict=True, reason="SIGTERM is heeded only while it serves")
@@ -225,7 +225,7 @@ def test_no_workers_are_left_when_run_with_formulas_is_terminated(processes: Pro
     workers = until(lambda: two_workers(process), "the workers are started")
     try:
         process.end(signal.SIGTERM)
-        until(lambda: not any(map(alive, workers)), "the workers have ended", 1)
+        until(lambda: not any(map(alive, workers)), "the workers have ended", 2)
     finally:
         for worker in workers:
             kill(worker)
@@ -296,7 +296,7 @@ def test_master_says_that_the_host_is_wrong_and_not_the_port(dte_process: DtePro
 def test_master_says_where_it_listens(processes: Processes) -> None:
     port = free_port()
     master = processes.start_master(port)
-    until(lambda: f":{port}" in master.output, "it says where it listens", 0.5)
+    until(lambda: f":{port}" in master.output, "it says where it listens", 2)
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])

@@ -236,17 +236,6 @@ def test_map_counts_the_index_of_a_bad_formula_across_batches() -> None:
     assert (error.reason, error.column, error.caret) == ("bad", 5, "x\n^")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a formula that is too large is counted from its batch's beginning"
-)
-def test_map_counts_the_index_of_a_formula_that_is_too_large_across_batches() -> None:
-    refused = Response(413, b'{"error": "formula 3: too long", "code": "too_large", "index": 3}')
-    call = calls.map_formulas(["1"] * (BATCH_FORMULAS + 9), None)
-    error = fail(call, batch(1, BATCH_FORMULAS), refused)
-    assert isinstance(error, dte.TooLarge)
-    assert f"formula {BATCH_FORMULAS + 3}" in str(error)
-
-
 @pytest.mark.xfail(strict=True, reason="map gives fewer values than formulas, and does not say so")
 @pytest.mark.parametrize("reply", [{"job_ids": [1, 2]}, {"job_ids": [], "jobs": []}])
 def test_map_does_not_take_a_reply_with_fewer_jobs_than_formulas(reply: dict[str, Any]) -> None:
