@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         InvalidRequest,
         NotFound,
         TooLarge,
+        WaitTooLong,
     )
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ _HOMES = {
     "TooLarge": "dte.core.errors",
     "Unreachable": "dte.client.errors",
     "WaitTimeout": "dte.client.errors",
+    "WaitTooLong": "dte.core.errors",
     "WorkerInfo": "dte.client.replies",
 }
 
@@ -61,9 +63,14 @@ __all__ = [
     "TooLarge",
     "Unreachable",
     "WaitTimeout",
+    "WaitTooLong",
     "WorkerInfo",
     "__version__",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

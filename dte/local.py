@@ -33,7 +33,7 @@ class LocalCluster:
         port: the master's; 0 for any free one.
 
     Raises:
-        OSError: the port cannot be had.
+        CannotListen: the port cannot be had.
         WorkersFailed: a worker did not start.
     """
 
@@ -53,7 +53,8 @@ class LocalCluster:
         try:
             self._server = self._call(self._start_master())
             self.master_url = f"http://127.0.0.1:{self._server.port}"
-            self._workers = [self._start_worker(number) for number in range(1, self._count + 1)]
+            for number in range(1, self._count + 1):
+                self._workers.append(self._start_worker(number))
             self._wait_for_workers()
         except BaseException:
             self._stop()
@@ -90,10 +91,13 @@ class LocalCluster:
 
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
-        arguments += ["--name", f"worker-{number}", "--log-level", "warning"]
-        # A process group of its own: Ctrl-C goes to this process, which ends the workers.
+        arguments += ["--name", f"worker-{number}", "--log-level", "warning", "--leave-with-stdin"]
+        # A process group of its own: Ctrl-C goes to this process, which ends the workers. When this
+        # process is killed, their stdin ends, and they do.
         return subprocess.Popen(
-            [sys.executable, "-m", "dte", "worker", *arguments], start_new_session=True
+            [sys.executable, "-m", "dte", "worker", *arguments],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
         )
 
     def _wait_for_workers(self) -> None:
@@ -124,6 +128,8 @@ class LocalCluster:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         if self._server is not None:
             self._call(self._server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -102,7 +102,6 @@ def test_a_worker_that_does_not_heed_sigterm_is_killed(
     assert not alive(int(pid.read_text()))
 
 
-@pytest.mark.xfail(strict=True, reason="a worker is only known once all have been started")
 def test_workers_end_when_a_later_one_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """So they do when Ctrl-C comes while they are being started."""
     started: list[subprocess.Popen[bytes]] = []

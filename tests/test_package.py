@@ -65,7 +65,6 @@ def test_an_unknown_attribute_is_an_error_that_names_it() -> None:
     assert not hasattr(dte, "master_of_none")
 
 
-@pytest.mark.xfail(strict=True, reason="a shell cannot complete names that are not loaded yet")
 def test_the_exported_names_are_listed_before_they_are_used() -> None:
     assert run("import dte; print(set(dte.__all__) <= set(dir(dte)))") == "True"
 

@@ -10,9 +10,11 @@ import msgspec
 from dte.cli.options import FORMULAS, json_option, master_option, timeout_option
 from dte.cli.output import (
     EXIT_JOB_FAILED,
+    EXIT_USAGE,
     answer,
     check_formulas,
     explained,
+    leave,
     print_job,
     print_table,
     short,
@@ -24,7 +26,13 @@ from dte.client.blocking import Client
 @click.command("submit", context_settings=FORMULAS)
 @click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
 @master_option
-@click.option("--no-wait", is_flag=True, help="Print the ids of the jobs and do not wait.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    envvar="DTE_NO_WAIT",
+    show_envvar=True,
+    help="Print the ids of the jobs and do not wait.",
+)
 @timeout_option
 @json_option
 def submit_command(
@@ -43,7 +51,7 @@ def submit_command(
     seq 5 | sed 's/$/*2/' | dte submit -
     """
     if formulas == ("-",):
-        formulas = tuple(line.strip() for line in sys.stdin if line.strip())
+        formulas = read_formulas()
     check_formulas(formulas)
     if not no_wait:
         answer(master_url, formulas, timeout_s, as_json)
@@ -54,10 +62,25 @@ def submit_command(
             print_job(job, as_json, f"job {job.id}: {formula}")
 
 
+def read_formulas() -> tuple[str, ...]:
+    """Formulas from stdin, one a line."""
+    with explained(""):
+        try:
+            return tuple(line.strip() for line in sys.stdin if line.strip())
+        except UnicodeDecodeError:
+            leave(EXIT_USAGE, "stdin is not UTF-8 text")
+
+
 @click.command("job")
 @click.argument("number", type=click.IntRange(1), metavar="ID")
 @master_option
-@click.option("--wait", is_flag=True, help="Wait until the job has ended.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    envvar="DTE_WAIT",
+    show_envvar=True,
+    help="Wait until the job has ended.",
+)
 @timeout_option
 @json_option
 def job_command(
@@ -105,7 +128,7 @@ def workers_command(master_url: str, as_json: bool) -> None:
         return
     rows = [
         (
-            worker.worker_name,
+            short(worker.worker_name),
             worker.address,
             worker.state,
             f"{worker.leases}/{worker.slots}",

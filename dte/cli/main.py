@@ -9,6 +9,7 @@ from dotenv import load_dotenv
 
 from dte import __version__
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
+from dte.cli.output import EXIT_USAGE, leave
 from dte.cli.servers import master_command, run_command, worker_command
 
 
@@ -36,7 +37,11 @@ def main() -> None:
 
 def entry() -> None:
     """Run the command line, with settings from `.env` in the current folder."""
-    load_dotenv(Path.cwd() / ".env")
+    file = Path.cwd() / ".env"
+    try:
+        load_dotenv(file)
+    except (OSError, UnicodeDecodeError) as error:
+        leave(EXIT_USAGE, f"cannot read {file}: {error}")
     main()
 
 

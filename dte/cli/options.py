@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +13,21 @@ from dte.client.calls import check_url as parse_url
 from dte.master.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds: not a NaN, which is in every range."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return number
+
 
 FORMULAS = {"ignore_unknown_options": True}
 """Context settings of commands that take formulas: one may begin with a minus sign."""
@@ -48,13 +64,18 @@ master_option = option(
     help="Where the master is.",
 )
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, for other programs."
+    "--json",
+    "as_json",
+    is_flag=True,
+    envvar="DTE_JSON",
+    show_envvar=True,
+    help="Print JSON, for other programs.",
 )
 timeout_option = option(
     "--timeout",
     "timeout_s",
     envvar="DTE_TIMEOUT",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Wait no longer for an answer.  [default: for ever]",
 )
@@ -73,7 +94,7 @@ def bounds() -> Callable[[F], F]:
     for field in fields(Settings):
         if "help" not in field.metadata:
             continue
-        number = click.FloatRange if isinstance(field.default, float) else click.IntRange
+        number = Seconds if isinstance(field.default, float) else click.IntRange
         decorators.append(
             option(
                 f"--{field.name.replace('_', '-')}",

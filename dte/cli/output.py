@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -25,56 +25,67 @@ EXIT_MASTER = 3
 EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 
+UNWATCHED_S = 2.0
+"""What takes no longer needs no progress."""
+PROGRESS_S = 0.5
+
 
 def check_formulas(formulas: tuple[str, ...]) -> None:
     for formula in formulas:
         if formula.startswith("--") and formula[2:3].isalpha():
             raise click.UsageError(f"there is no option {formula}")
+        try:
+            formula.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(f"{printable(formula)!r} is not UTF-8 text") from None
 
 
 def answer(
     master_url: str, formulas: tuple[str, ...], timeout_s: float | None, as_json: bool
 ) -> None:
-    """Print each formula with its answer; leave with 1 if one has none."""
-    failed = False
+    """Print each formula with its answer; leave with an exit code if one has none."""
+    code = 0
     with explained(master_url), Client(master_url) as client:
-        jobs = [(formula, client.submit(formula)) for formula in formulas]
-        for formula, submitted in jobs:
-            job = wait_visibly(client, submitted, timeout_s)
-            failed = failed or job.answer is None
-            print_job(job, as_json, f"{formula} = {standing(job)}", err=job.answer is None)
-    if failed:
-        sys.exit(EXIT_JOB_FAILED)
+        submitted: list[tuple[str, Job]] = []
+        for formula in formulas:
+            try:
+                submitted.append((formula, client.submit(formula)))
+            except FormulaError as error:
+                code = EXIT_USAGE
+                click.echo(syntax_error(error), err=True)
+        for formula, job in submitted:
+            found = wait_visibly(client, job, timeout_s)
+            if found.answer is None:
+                code = code or EXIT_JOB_FAILED
+            print_job(found, as_json, f"{formula} = {standing(found)}", err=found.answer is None)
+    if code:
+        sys.exit(code)
 
 
 def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
     """Wait for a job; after two seconds show its progress, if somebody watches."""
-    first_s = 2.0 if timeout_s is None else min(2.0, timeout_s)
-    try:
-        return client.wait(job, first_s)
-    except WaitTimeout:
-        if timeout_s is not None and timeout_s <= first_s:
-            raise
-    if not sys.stderr.isatty():
-        return client.wait(job, None if timeout_s is None else timeout_s - first_s)
-    waited_s = first_s
-    with click.progressbar(
-        length=job.operations or 1, label=f"job {job.id}", file=sys.stderr
-    ) as bar:
-        while True:
-            found = client.job(job)
-            bar.length = found.operations
-            bar.update(found.operations_done - bar.pos)
-            if found.finished:
-                return found
-            if timeout_s is not None and waited_s >= timeout_s:
-                raise WaitTimeout([job.id], timeout_s)
-            step_s = 0.5 if timeout_s is None else min(0.5, timeout_s - waited_s)
-            waited_s += step_s
-            try:
-                return client.wait(job, step_s)
-            except WaitTimeout:
-                continue
+    left_s = float("inf") if timeout_s is None else timeout_s
+    with suppress(WaitTimeout):
+        return client.wait(job, min(UNWATCHED_S, left_s))
+    left_s -= UNWATCHED_S
+    if left_s > 0 and not sys.stderr.isatty():
+        with suppress(WaitTimeout):
+            return client.wait(job, None if timeout_s is None else left_s)
+    elif left_s > 0:
+        label = f"job {job.id}"
+        with click.progressbar(length=job.operations or 1, label=label, file=sys.stderr) as bar:
+            while left_s > 0:
+                found = client.job(job)
+                step_s = min(PROGRESS_S, left_s)
+                left_s -= step_s
+                with suppress(WaitTimeout):
+                    found = client.wait(job, step_s) if not found.finished else found
+                bar.length = found.operations or 1
+                bar.update((found.operations_done or found.finished) - bar.pos)
+                if found.finished:
+                    return found
+    assert timeout_s is not None
+    raise WaitTimeout([job.id], timeout_s)
 
 
 def standing(job: Job) -> str:
@@ -101,18 +112,24 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty:
         click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
+def printable(text: str) -> str:
+    """A text that can neither break a line nor command a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def short(text: str, length: int = 40) -> str:
+    text = printable(text)
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @contextmanager
-def explained(master_url: str, hint: str = "") -> Iterator[None]:
+def explained(master_url: str) -> Iterator[None]:
     """Turn what a client or a server raises into a message with a next step, and an exit code."""
     try:
         yield
     except FormulaError as error:
-        caret = "\n".join(f"  {line}" for line in error.caret.splitlines())
-        leave(EXIT_USAGE, f"{error}\n{caret}")
+        click.echo(syntax_error(error), err=True)
+        sys.exit(EXIT_USAGE)
     except Unreachable as error:
         start = (
             f"is one running? dte master, or dte run; or give another --master than {master_url}"
@@ -126,10 +143,19 @@ def explained(master_url: str, hint: str = "") -> Iterator[None]:
         leave(EXIT_USAGE, str(error))
     except DteError as error:
         leave(EXIT_MASTER, str(error))
+    except BrokenPipeError:
+        # Whoever read the output has gone, like head: click ends quietly then.
+        raise
     except OSError as error:
-        leave(EXIT_MASTER, f"{error.strerror or error}; {hint}" if hint else str(error))
+        leave(EXIT_MASTER, f"{error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+
+
+def syntax_error(error: FormulaError) -> str:
+    """A syntax error as people see it, with the caret below the place."""
+    caret = "\n".join(f"  {line}" for line in error.caret.splitlines())
+    return f"dte: {error}\n{caret}"
 
 
 def leave(code: int, message: str) -> NoReturn:

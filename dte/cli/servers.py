@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -24,6 +25,7 @@ from dte.cli.options import (
 )
 from dte.cli.output import EXIT_MASTER, answer, check_formulas, explained, leave
 from dte.master.settings import Settings
+from dte.wire.listening import CannotListen
 
 
 @click.command("run", context_settings=FORMULAS)
@@ -37,7 +39,7 @@ from dte.master.settings import Settings
 )
 @option(
     "--port",
-    envvar="DTE_MASTER_PORT",
+    envvar="DTE_RUN_PORT",
     type=click.IntRange(0, 65_535),
     help="Port of the master.  [default: 5000, with formulas any free one]",
 )
@@ -63,7 +65,10 @@ def run_command(
     check_formulas(formulas)
     _log("warning")
     port = port if port is not None else 0 if formulas else 5000
-    with explained("", "run it with another --port"):
+    # As with Ctrl-C, no worker is left behind; and SIGTERM is how a server is meant to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    with explained(""):
         try:
             with LocalCluster(workers, port) as cluster:
                 if formulas:
@@ -73,6 +78,8 @@ def run_command(
                     cluster.wait()
         except WorkersFailed as error:
             leave(EXIT_MASTER, str(error))
+        except CannotListen as error:
+            leave(EXIT_MASTER, f"{error}; {_another(error)}")
 
 
 def _say_how_to_use(master_url: str, workers: int) -> None:
@@ -107,7 +114,7 @@ def master_command(log_level: str, **values: Any) -> None:
 
     _log(log_level)
     settings = Settings(**values)
-    _serve(partial(serve, settings), f"{settings.host}:{settings.port}")
+    _serve(partial(serve, settings))
 
 
 @click.command("worker")
@@ -123,7 +130,6 @@ def master_command(log_level: str, **values: Any) -> None:
 @option(
     "--name",
     envvar="DTE_WORKER_NAME",
-    default="",
     help="Its name.  [default: host name and process id]",
 )
 @option(
@@ -133,9 +139,17 @@ def master_command(log_level: str, **values: Any) -> None:
     default=2,
     help="How many requests it takes at a time; with two, one is on its way while one is done.",
 )
+# For whoever starts workers, and may be killed before it can end them.
+@click.option("--leave-with-stdin", is_flag=True, hidden=True, envvar="DTE_LEAVE_WITH_STDIN")
 @log_option
 def worker_command(
-    master_url: str, host: str, port: int, name: str, slots: int, log_level: str
+    master_url: str,
+    host: str,
+    port: int,
+    name: str | None,
+    slots: int,
+    leave_with_stdin: bool,
+    log_level: str,
 ) -> None:
     """Run a worker: it announces itself to a master and does operations for it.
 
@@ -147,8 +161,8 @@ def worker_command(
     from dte.worker.server import WorkerSettings, serve
 
     _log(log_level)
-    settings = WorkerSettings(master_url, host, port, name, slots)
-    _serve(partial(serve, settings), f"{host}:{port}")
+    settings = WorkerSettings(master_url, host, port, name or "", slots)
+    _serve(partial(serve, settings), leave_with_stdin)
 
 
 def _log(level: str) -> None:
@@ -159,16 +173,30 @@ def _log(level: str) -> None:
     )
 
 
-def _serve(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]], address: str) -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+def _serve(
+    serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]], leave_with_stdin: bool = False
+) -> None:
+    """Serve until SIGTERM or Ctrl-C, or until stdin ends."""
 
     async def serve_until_signal() -> None:
+        loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, stop.set)
+        if leave_with_stdin:
+            loop.add_reader(sys.stdin, _read_stdin, stop)
         await serve(stop)
 
     try:
         asyncio.run(serve_until_signal())
-    except OSError as error:
-        leave(EXIT_MASTER, f"cannot listen on {address}: {error.strerror}; give another --port")
+    except CannotListen as error:
+        leave(EXIT_MASTER, f"{error}; {_another(error)}")
+
+
+def _read_stdin(stop: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        stop.set()
+
+
+def _another(error: CannotListen) -> str:
+    return "give another --port" if error.port_is_wrong else "give another --host"

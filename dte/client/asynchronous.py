@@ -29,6 +29,7 @@ class AsyncClient:
         self.master_url = master_url
         self._host, self._port = calls.check_url(master_url)
         self._idle: list[KeptAliveConnection] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def submit(self, formula: str) -> Job:
         """Submit a formula; the job has an `id` to ask for later."""
@@ -91,16 +92,14 @@ class AsyncClient:
 
     async def _send(self, request: Request) -> Response:
         for pause_s in (*RETRY_PAUSES_S, None):
-            connection = (
-                self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
-            )
+            connection = self._connection()
             try:
                 async with asyncio.timeout(request.timeout_s):
                     status, headers, body = await connection.request(
                         request.method, request.path, request.body
                     )
             except (ConnectionFailed, TimeoutError) as error:
-                refused = isinstance(error.__cause__, ConnectionRefusedError)
+                refused = isinstance(error, ConnectionFailed) and error.refused
                 if pause_s is None or not (request.repeatable or refused):
                     raise self._unreachable(request, error, refused) from error
                 await asyncio.sleep(pause_s)
@@ -108,6 +107,13 @@ class AsyncClient:
                 self._idle.append(connection)
                 return Response(status, body, headers.get("Retry-After"))
         raise AssertionError("the last attempt raises or returns")
+
+    def _connection(self) -> KeptAliveConnection:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # Connections belong to the loop that made them.
+            self.close()
+            self._loop = loop
+        return self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
 
     def _unreachable(self, request: Request, error: Exception, refused: bool) -> Unreachable:
         accepted = "" if request.repeatable or refused else "; whether it was accepted is not known"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import select
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,6 +13,7 @@ from dte.client.calls import Call, Request, Response
 from dte.client.errors import JobFailed, Unreachable
 from dte.client.replies import Job, JobSummary, WorkerInfo
 from dte.core.operations import Number
+from dte.wire.connection import is_silent
 
 T = TypeVar("T")
 
@@ -145,7 +145,7 @@ class Client:
             if request.repeatable or isinstance(error, ConnectionRefusedError)
             else ("; whether it was accepted is not known")
         )
-        reason = str(error) or type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return Unreachable(f"no reply from {self.master_url}: {reason}{accepted}")
 
     def _send_once(self, request: Request) -> Response:
@@ -171,9 +171,7 @@ class Client:
                 connection = self._idle.pop()
             except IndexError:  # Another thread took the last.
                 break
-            # Something to read on an idle connection is its end.
-            if connection.sock is None or select.select([connection.sock], [], [], 0)[0]:
-                connection.close()
-            else:
+            if connection.sock is not None and is_silent(connection.sock):
                 return connection
+            connection.close()
         return http.client.HTTPConnection(self._host, self._port)

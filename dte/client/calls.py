@@ -6,14 +6,24 @@ shells (`blocking`, `asynchronous`) only carry requests to the master and respon
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from dte.client.errors import JobFailed, MasterFault, WaitTimeout
 from dte.client.replies import BatchAccepted, ErrorReply, Job, JobSummary, WorkerInfo
-from dte.core.errors import Busy, DteError, FormulaError, InvalidRequest, NotFound, TooLarge
+from dte.core.errors import (
+    Busy,
+    DteError,
+    FormulaError,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    WaitTooLong,
+)
 from dte.core.operations import Number
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -21,8 +31,12 @@ T = TypeVar("T")
 
 WAIT_S = 20.0
 """How long one request is held by the master; longer waits are several."""
+SILENCE_S = 60.0
+"""Silence after which there will be no response, besides the time that a request is held."""
 BATCH_FORMULAS = 2_000
+BATCH_CHARS = 1_000_000
 """Formulas in one request: many, for speed, and few enough to be answered soon."""
+URL_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class Request:
     method: str
     path: str
     body: bytes = b""
-    timeout_s: float = 30.0
+    timeout_s: float = SILENCE_S
     repeatable: bool = True
 
 
@@ -64,17 +78,17 @@ _ERRORS: dict[str, type[DteError]] = {
 }
 
 
-def submit(formula: str, wait_s: float = 0.0) -> Call[Job]:
-    """Submit a formula, and wait up to `wait_s` seconds for its end."""
-    path = f"/submit?wait={wait_s:g}" if wait_s else "/submit"
+def submit(formula: str) -> Call[Job]:
+    """Submit a formula."""
     body = encode({"task": formula})
-    return _read(_job, (yield Request("POST", path, body, 30 + wait_s, repeatable=False)))
+    submitted = _read(_job, (yield Request("POST", "/submit", body, repeatable=False)))
+    # A lone number has its value at once, which the short reply leaves out.
+    return (yield from job(submitted.id)) if submitted.finished else submitted
 
 
-def job(number: int, wait_s: float = 0.0) -> Call[Job]:
-    """How a job stands, after waiting up to `wait_s` seconds for its end."""
-    path = f"/job/{number}?wait={wait_s:g}" if wait_s else f"/job/{number}"
-    return _read(_job, (yield Request("GET", path, timeout_s=30 + wait_s)))
+def job(number: int) -> Call[Job]:
+    """How a job stands."""
+    return _read(_job, (yield Request("GET", f"/job/{number}")))
 
 
 def jobs() -> Call[list[JobSummary]]:
@@ -91,7 +105,7 @@ def wait(number: int, timeout_s: float | None) -> Call[Job]:
     """The job when it has ended."""
     deadline = _deadline(timeout_s)
     while True:
-        found = yield from job(number, _wait_s(deadline))
+        found = _read(_job, (yield from _hold("GET", f"/job/{number}", deadline)))
         if found.finished:
             return found
         if time.monotonic() >= deadline:
@@ -102,10 +116,11 @@ def wait(number: int, timeout_s: float | None) -> Call[Job]:
 def compute(formula: str, timeout_s: float | None) -> Call[Job]:
     """Submit a formula, and give the job when it has ended."""
     deadline = _deadline(timeout_s)
-    submitted = yield from submit(formula, _wait_s(deadline))
-    if submitted.finished:
-        return submitted
+    body = encode({"task": formula})
+    submitted = _read(_job, (yield from _hold("POST", "/submit", deadline, body)))
     left_s = None if timeout_s is None else max(0.0, deadline - time.monotonic())
+    if submitted.answer is not None or submitted.error is not None:
+        return submitted
     try:
         return (yield from wait(submitted.id, left_s))
     except WaitTimeout:
@@ -117,35 +132,72 @@ def map_formulas(formulas: Sequence[str], timeout_s: float | None) -> Call[list[
     """Submit formulas in batches, and give the jobs, in order, when all have ended."""
     deadline = _deadline(timeout_s)
     ended: list[Job] = []
-    for start in range(0, len(formulas), BATCH_FORMULAS):
-        part = formulas[start : start + BATCH_FORMULAS]
-        ended += yield from _map_batch(part, start, deadline, timeout_s)
+    count_max = BATCH_FORMULAS
+    while len(ended) < len(formulas):
+        part = _batch(formulas, len(ended), count_max)
+        try:
+            ended += yield from _map_batch(part, deadline, timeout_s)
+        except FormulaError as error:
+            index = len(ended) + (error.index or 0)
+            raise FormulaError(error.reason, error.column, error.caret, index) from None
+        except TooLarge as error:
+            if len(part) == 1:
+                text = str(error).removeprefix("formula 0: ")
+                raise TooLarge(f"formula {len(ended)}: {text}") from None
+            # Nothing of it was accepted. Fewer may be: what is too large alone is found so too.
+            count_max = len(part) // 2
     return ended
 
 
-def _map_batch(
-    part: Sequence[str], start: int, deadline: float, timeout_s: float | None
-) -> Call[list[Job]]:
-    wait_s = _wait_s(deadline)
-    # A wait of 0 would leave out how the jobs stand.
-    path = f"/submit?wait={max(wait_s, 0.001):g}"
-    request = Request("POST", path, encode({"tasks": part}), 60 + wait_s, repeatable=False)
-    try:
-        accepted = _read(_accepted, (yield request))
-    except FormulaError as error:
-        index = start + (error.index or 0)
-        raise FormulaError(error.reason, error.column, error.caret, index) from None
+def _batch(formulas: Sequence[str], start: int, count_max: int) -> list[str]:
+    """The next formulas: not too many, and together not too long, but at least one."""
+    part, chars = [formulas[start]], len(formulas[start])
+    for formula in formulas[start + 1 : start + count_max]:
+        chars += len(formula)
+        if chars > BATCH_CHARS:
+            break
+        part.append(formula)
+    return part
+
+
+def _map_batch(part: Sequence[str], deadline: float, timeout_s: float | None) -> Call[list[Job]]:
+    body = encode({"tasks": part})
+    accepted = _read(_accepted, (yield from _hold("POST", "/submit", deadline, body)))
     found = accepted.jobs
-    while not all(job.finished for job in found):
-        if time.monotonic() >= deadline:
+    while len(found) < len(part) or not all(job.finished for job in found):
+        if len(accepted.job_ids) != len(part):
+            raise MasterFault(f"{len(accepted.job_ids)} ids for {len(part)} formulas")
+        if found and time.monotonic() >= deadline:
             assert timeout_s is not None
             raise WaitTimeout(accepted.job_ids, timeout_s)
         # The ids of one batch are in one range.
-        ids = f"{accepted.job_ids[0]}-{accepted.job_ids[-1]}"
-        wait_s = _wait_s(deadline)
-        path = f"/jobs?ids={ids}&wait={wait_s:g}"
-        found = _read(_jobs, (yield Request("GET", path, timeout_s=60 + wait_s)))
+        path = f"/jobs?ids={accepted.job_ids[0]}-{accepted.job_ids[-1]}"
+        found = _read(_jobs, (yield from _hold("GET", path, deadline)))
+        if len(found) != len(part):
+            raise MasterFault(f"{len(found)} jobs for {len(part)} ids")
     return found
+
+
+def _hold(method: str, path: str, deadline: float, body: bytes = b"") -> Call[Response]:
+    """Make a request that the master holds until what it asks for has ended."""
+    wait_max_s = WAIT_S
+    while True:
+        wait_s = max(0.0, min(wait_max_s, deadline - time.monotonic()))
+        held = f"{path}{'&' if '?' in path else '?'}wait={wait_s:g}" if wait_s else path
+        request = Request(method, held, body, SILENCE_S + wait_s, repeatable=method == "GET")
+        response = yield request
+        shorter_s = _wait_max_s(response)
+        if shorter_s is None or not shorter_s < wait_s:
+            return response
+        wait_max_s = shorter_s  # This master holds no request for so long.
+
+
+def _wait_max_s(response: Response) -> float | None:
+    """The longest wait of a master, if a response says that the one asked for was too long."""
+    if response.status != WaitTooLong.status:
+        return None
+    error = _error_of(response)
+    return error.wait_max_s if isinstance(error, WaitTooLong) else None
 
 
 def results(jobs: list[Job], return_exceptions: bool) -> list[Number | JobFailed]:
@@ -171,11 +223,11 @@ def number_of(job: Job | int) -> int:
 
 
 def _deadline(timeout_s: float | None) -> float:
-    return float("inf") if timeout_s is None else time.monotonic() + timeout_s
-
-
-def _wait_s(deadline: float) -> float:
-    return min(WAIT_S, max(0.0, deadline - time.monotonic()))
+    if timeout_s is None:
+        return float("inf")
+    if not timeout_s >= 0:
+        raise ValueError(f"timeout_s is {timeout_s}; a number of seconds from 0 is expected")
+    return time.monotonic() + timeout_s
 
 
 def _read(decoder: Decoder[T], response: Response) -> T:
@@ -200,6 +252,8 @@ def _error_of(response: Response) -> DteError:
         return MasterFault(f"status {response.status}, not from a dte master: {text}")
     if reply.code == FormulaError.code:
         return FormulaError(reply.reason, reply.column, reply.caret, reply.index)
+    if reply.code == WaitTooLong.code:
+        return WaitTooLong("", reply.wait_max_s)
     if reply.code == Busy.code:
         retry_after = response.retry_after or "1"
         return Busy(reply.error, int(retry_after) if retry_after.isdigit() else 1)
@@ -212,10 +266,12 @@ def check_url(url: str) -> tuple[str, int]:
     Raises:
         ValueError: it is not of the form ``http://HOST[:PORT]``.
     """
-    scheme, _, rest = url.partition("://")
-    host, _, port = rest.rstrip("/").rpartition(":")
-    if not host:
-        host, port = port, "80"
-    if scheme != "http" or not host or "/" in host or not port.isdigit() or int(port) > 65_535:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
+    rest = url.partition("://")[2].rstrip("/")
+    if url.partition("://")[0] != "http" or not URL_HOST.fullmatch(rest) or not host:
         raise ValueError(f"{url!r} is not a master's URL; http://HOST:PORT is expected")
-    return host.strip("[]"), int(port)
+    return host, 80 if port is None else port

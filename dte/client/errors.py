@@ -9,7 +9,7 @@ DteError                 (dte.core.errors, with InvalidRequest, FormulaError, No
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dte.core.errors import DteError
 
@@ -30,12 +30,16 @@ class JobFailed(DteError):
         super().__init__(job.error or "the job failed")
         self.job = job
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.job,)
+
 
 class WaitTimeout(DteError, TimeoutError):
     """The time to wait is over and jobs have not ended; they go on.
 
     Attributes:
         jobs: the ids of the jobs that were waited for.
+        timeout_s: for how long.
     """
 
     code = "wait_timeout"
@@ -44,6 +48,10 @@ class WaitTimeout(DteError, TimeoutError):
         which = f"job {jobs[0]} has" if len(jobs) == 1 else f"{len(jobs)} jobs have"
         super().__init__(f"{which} not ended within {timeout_s:g} s")
         self.jobs = jobs
+        self.timeout_s = timeout_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.jobs, self.timeout_s)
 
 
 class Unreachable(DteError):

@@ -101,3 +101,4 @@ class ErrorReply(msgspec.Struct, frozen=True):
     column: int = 0
     caret: str = ""
     index: int | None = None
+    wait_max_s: float = 0.0

@@ -2,7 +2,8 @@
 
     DteError
     ├── InvalidRequest        400  the request cannot be understood
-    │   └── FormulaError      400  the formula has a syntax error, at a column
+    │   ├── FormulaError      400  the formula has a syntax error, at a column
+    │   └── WaitTooLong       400  a request asks to be held for longer than the bound
     ├── NotFound              404
     ├── TooLarge              413  a bound on one request or one formula
     └── Busy                  429  a bound on the work that waits; try again later
@@ -11,6 +12,8 @@ Arithmetic that fails is not here: it is the outcome of a job, not a caller's mi
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 CARET_WINDOW = 30
 """Characters shown on either side of the column that a caret points at."""
@@ -53,6 +56,27 @@ class FormulaError(InvalidRequest):
         self.caret = caret
         self.index = index
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.reason, self.column, self.caret, self.index)
+
+
+class WaitTooLong(InvalidRequest):
+    """A request asks to be held for longer than the master holds one.
+
+    Attributes:
+        wait_max_s: the bound.
+    """
+
+    code = "wait_too_long"
+
+    def __init__(self, wait: str, wait_max_s: float) -> None:
+        super().__init__(f"wait={wait}: seconds from 0 to {wait_max_s:g} are expected (wait_max_s)")
+        self.wait = wait
+        self.wait_max_s = wait_max_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.wait, self.wait_max_s)
+
 
 class NotFound(DteError):
     status = 404
@@ -77,6 +101,9 @@ class Busy(DteError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.retry_after_s)
 
 
 def caret_lines(text: str, column: int) -> str:

@@ -59,6 +59,23 @@ class Dispatcher:
                 connection.close()
         self._idle.clear()
 
+    def _keep(self, address: str, connection: KeptAliveConnection) -> None:
+        idle = self._idle.setdefault(address, [])
+        idle.append(connection)
+        connection.on_close = lambda: self._forget(address, connection)
+
+    def _forget(self, address: str, connection: KeptAliveConnection) -> None:
+        """The worker has closed an idle connection."""
+        idle = self._idle.get(address, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(address, None)
+
+    def _close_idle(self, address: str) -> None:
+        for connection in self._idle.pop(address, []):
+            connection.close()
+
     async def _hand_over(self, lease: Lease, body: bytes) -> None:
         address = lease.worker.said.address
         idle = self._idle.get(address)
@@ -71,13 +88,12 @@ class Dispatcher:
             status, _, reply = await connection.request("POST", "/compute", body)
         except ConnectionFailed as error:
             # The others of this worker were opened to the same process: they are no better.
-            for other in self._idle.pop(address, []):
-                other.close()
+            self._close_idle(address)
             self._under_way.pop(lease.number, None)
             self._outcomes.failed(lease.number, str(error))
             return
         self._under_way.pop(lease.number, None)
-        self._idle.setdefault(address, []).append(connection)
+        self._keep(address, connection)
         try:
             results, errors = _read_reply(lease, status, reply)
         except Malformed as error:

@@ -48,12 +48,14 @@ class Master:
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._waiters: dict[int, list[_Waiter]] = {}
         self._dirty = False
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         # Clocks of the wall step; what people are shown is the monotonic clock, set once.
         self._wall_offset_s = time.time() - time.monotonic()
 
     def close(self) -> None:
-        """Stop everything that is under way."""
+        """Stop everything that is under way; nothing is handed over afterwards."""
+        self._closed = True
         self._dispatcher.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -66,23 +68,34 @@ class Master:
 
     # What clients and workers ask for
 
-    async def submit(self, tasks: Sequence[str]) -> list[Job]:
+    async def submit(self, task: str) -> Job:
+        """Accept a formula; a long one is parsed in slices.
+
+        Raises:
+            FormulaError: it has a syntax error.
+            TooLarge: it is too long, or has too many operations.
+            Busy: too much work waits.
+        """
+        self.core.ensure_room(1)
+        if len(task) <= SLICE_CHARS:
+            formula = parse(task, self._formula_limits)
+        else:
+            async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
+                formula = await self._slices.run(parse_in_slices(task, self._formula_limits))
+        return self._accept([(task, formula)])[0]
+
+    async def submit_all(self, tasks: Sequence[str]) -> list[Job]:
         """Accept formulas, all or none; they are parsed in slices.
 
         Raises:
-            FormulaError: one has a syntax error.
+            FormulaError: one has a syntax error; its `index` says which.
             TooLarge: one is too long, or has too many operations.
             Busy: too much work waits.
         """
         self.core.ensure_room(len(tasks))
-        if len(tasks) == 1 and len(tasks[0]) <= SLICE_CHARS:
-            formulas = [(tasks[0], parse(tasks[0], self._formula_limits))]
-        elif len(tasks) == 1:
-            async with self._long_formulas if len(tasks[0]) > LONG_CHARS else nullcontext():
-                slices = parse_in_slices(tasks[0], self._formula_limits)
-                formulas = [(tasks[0], await self._slices.run(slices))]
-        else:
-            formulas = await self._slices.run(self._parse_all(tasks))
+        return self._accept(await self._slices.run(self._parse_all(tasks)))
+
+    def _accept(self, formulas: Sequence[tuple[str, Formula]]) -> list[Job]:
         jobs = self.core.submit(time.monotonic(), formulas)
         self.poke()
         return jobs
@@ -109,8 +122,10 @@ class Master:
                 yield
         return formulas
 
-    async def wait(self, jobs: Sequence[Job], wait_s: float) -> None:
-        """Return when all jobs have ended, or after `wait_s` seconds."""
+    async def wait(
+        self, jobs: Sequence[Job], wait_s: float, gone: asyncio.Future[None] | None = None
+    ) -> None:
+        """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
         waiting = [job.number for job in jobs if not job.finished]
         if not waiting or wait_s <= 0:
             return
@@ -118,7 +133,8 @@ class Master:
         for number in waiting:
             self._waiters.setdefault(number, []).append(waiter)
         try:
-            await asyncio.wait((waiter.over,), timeout=wait_s)
+            ends = (waiter.over, gone) if gone is not None else (waiter.over,)
+            await asyncio.wait(ends, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not waiter.over.done():
                 for number in waiting:
@@ -183,12 +199,14 @@ class Master:
 
     def poke(self) -> None:
         """Have the core take its turn when the loop has done what is due now."""
-        if not self._dirty:
+        if not self._dirty and not self._closed:
             self._dirty = True
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         self._dirty = False
+        if self._closed:
+            return
         turn = self.core.turn(time.monotonic())
         for lease in turn.lost:
             self._dispatcher.abandon(lease)

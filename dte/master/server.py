@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from dte.master.api.routes import application
 from dte.master.master import Master
 from dte.master.settings import Settings
+from dte.wire.listening import listen
+
+log = logging.getLogger("dte.master")
 
 BODY_TIMEOUT_S = 120
 HEADER_TIMEOUT_S = 120
@@ -33,12 +36,12 @@ class MasterServer:
         """Listen.
 
         Raises:
-            OSError: the address or the port cannot be had.
+            CannotListen: the address or the port cannot be had.
         """
         settings = self.master.settings
-        sockets = bind_sockets(settings.port, settings.host)
+        sockets, self.port = listen(settings.host, settings.port)
         self._http.add_sockets(sockets)
-        self.port = sockets[0].getsockname()[1]
+        log.info("master listens on %s:%d", settings.host, self.port)
 
     async def stop(self) -> None:
         """Stop listening, end the connections and everything that is under way."""

@@ -46,6 +46,8 @@ class Decoder(Generic[T]):
         except msgspec.ValidationError as error:
             if "out of range" not in str(error):
                 raise Malformed(str(error)) from None
+        except RecursionError:
+            raise Malformed("the JSON nests too deep") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if b"Infinity" not in raw and b"NaN" not in raw:
                 raise Malformed(str(error)) from None
@@ -60,7 +62,8 @@ class Decoder(Generic[T]):
         """
         try:
             value = json.loads(raw, parse_float=_finite, parse_constant=_not_finite)
-            return msgspec.convert(value, self._shape)  # type: ignore[no-any-return]
+            encode(value)  # Half a surrogate pair is read here, and could be written nowhere.
+            return msgspec.convert(value, self._shape, str_keys=True)  # type: ignore[no-any-return]
         except Unrepresentable:
             raise
         except (msgspec.ValidationError, RecursionError) as error:

@@ -5,6 +5,9 @@ Tornado's client opens a connection for each request, which is most of what a sm
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
+
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import (
     HTTPHeaders,
@@ -13,7 +16,7 @@ from tornado.httputil import (
     RequestStartLine,
     ResponseStartLine,
 )
-from tornado.iostream import IOStream, StreamClosedError
+from tornado.iostream import IOStream
 from tornado.tcpclient import TCPClient
 
 REPLY_BYTES_MAX = 64_000_000
@@ -22,7 +25,15 @@ _parameters = HTTP1ConnectionParameters(max_body_size=REPLY_BYTES_MAX)
 
 
 class ConnectionFailed(OSError):
-    """No whole reply came: refused, reset, closed or not HTTP. The text says which."""
+    """No whole reply came: refused, reset, closed or not HTTP. The text says which.
+
+    Attributes:
+        refused: nobody listened, so that the request cannot have arrived.
+    """
+
+    def __init__(self, reason: str, refused: bool = False) -> None:
+        super().__init__(reason)
+        self.refused = refused
 
 
 class KeptAliveConnection:
@@ -31,12 +42,16 @@ class KeptAliveConnection:
     Args:
         host: a name or an address.
         port: a TCP port.
+
+    Attributes:
+        on_close: called when the server closes the connection while it is idle.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
         self._stream: IOStream | None = None
+        self.on_close: Callable[[], None] | None = None
 
     async def request(self, method: str, path: str, body: bytes) -> tuple[int, HTTPHeaders, bytes]:
         """Send a request and give the status, the headers and the body of its reply.
@@ -61,7 +76,10 @@ class KeptAliveConnection:
             await http.read_response(reply)
         except (OSError, HTTPInputError) as error:
             self.close()
-            raise ConnectionFailed(_reason(error)) from error
+            cause = getattr(error, "real_error", None) or error
+            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+            refused = isinstance(cause, ConnectionRefusedError)
+            raise ConnectionFailed(reason, refused) from error
         except BaseException:
             self.close()  # Cancelled: what comes now belongs to nobody.
             raise
@@ -72,7 +90,7 @@ class KeptAliveConnection:
             self.close()
         else:
             # Without a callback an idle stream does not notice that the other side has closed it.
-            stream.set_close_callback(self.close)
+            stream.set_close_callback(self._closed_by_server)
         return reply.status, reply.headers, b"".join(reply.chunks)
 
     def close(self) -> None:
@@ -82,8 +100,15 @@ class KeptAliveConnection:
             stream.set_close_callback(None)
             stream.close()
 
+    def _closed_by_server(self) -> None:
+        self.close()
+        if self.on_close is not None:
+            self.on_close()
+
     async def _connected(self) -> IOStream:
-        if self._stream is None or self._stream.closed():
+        if self._stream is not None and not _is_idle(self._stream):
+            self.close()
+        if self._stream is None:
             self._stream = await TCPClient().connect(self._host, self._port)
             self._stream.set_nodelay(True)
         return self._stream
@@ -113,7 +138,21 @@ class _Reply(HTTPMessageDelegate):
         self.whole = True
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, StreamClosedError) and error.real_error is not None:
-        error = error.real_error  # type: ignore[assignment]
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _is_idle(stream: IOStream) -> bool:
+    """Whether a stream is open and has said nothing since its last reply."""
+    # Tornado tells nowhere in public whether bytes beyond a reply have been read already.
+    return not stream.closed() and stream._read_buffer_size == 0 and is_silent(stream.socket)
+
+
+def is_silent(connection: socket.socket) -> bool:
+    """Whether an idle connection has nothing to read: neither its end nor what nobody asked for."""
+    timeout_s = connection.gettimeout()
+    try:
+        connection.settimeout(0)
+        connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        connection.settimeout(timeout_s)
+        return True
+    except OSError:
+        return False
+    return False

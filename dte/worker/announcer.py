@@ -49,15 +49,13 @@ class Announcer:
         await self._say()
 
     async def _run(self) -> None:
-        pause_s = RETRY_FIRST_S
+        retry_s = RETRY_FIRST_S
         while not self._leaving:
             self._hurry.clear()
             if await self._say():
-                pause_s = INTERVAL_S
-            elif pause_s >= INTERVAL_S:
-                pause_s = RETRY_FIRST_S
+                pause_s, retry_s = INTERVAL_S, RETRY_FIRST_S
             else:
-                pause_s = min(INTERVAL_S, pause_s * 2)
+                pause_s, retry_s = retry_s, min(INTERVAL_S, retry_s * 2)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurry.wait()

@@ -38,7 +38,9 @@ class ComputeServer:
         connection = request.connection
         assert connection is not None
         connection.write_headers(
-            ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase), headers, body
+            ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase),
+            headers,
+            body if request.method != "HEAD" else None,
         )
         connection.finish()
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 
 from dte.wire.connection import REPLY_BYTES_MAX
+from dte.wire.listening import listen
 from dte.wire.messages import Announce
 from dte.worker.announcer import Announcer
 from dte.worker.compute import ComputeServer
@@ -72,11 +72,10 @@ class WorkerServer:
         """Listen, and from then on announce.
 
         Raises:
-            OSError: the address or the port cannot be had.
+            CannotListen: the address or the port cannot be had.
         """
-        sockets = bind_sockets(self._settings.port, self._settings.host)
+        sockets, self.port = listen(self._settings.host, self._settings.port)
         self._http.add_sockets(sockets)
-        self.port = sockets[0].getsockname()[1]
         log.info("worker %s listens on port %d", self.name, self.port)
         announce = Announce(
             self.name,

@@ -130,7 +130,6 @@ def test_submit_of_a_syntax_error_exits_with_2_and_points_at_it(ask: Dte) -> Non
     )
 
 
-@pytest.mark.xfail(strict=True, reason="answers of formulas that were accepted are not printed")
 def test_submit_of_a_syntax_error_does_not_lose_the_other_answers(ask: Dte) -> None:
     result = ask("submit", "1+2", "3+", "4+5")
     assert result.exit_code == 2
@@ -187,7 +186,6 @@ def test_a_timeout_that_is_none_is_refused(ask: Dte) -> None:
         assert "--timeout" in result.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="it is taken, and asks the master without pause")
 def test_a_timeout_that_is_no_number_is_refused(dte: Dte) -> None:
     # Of a master that is not there, so that it ends.
     url = f"http://127.0.0.1:{free_port()}"
@@ -262,7 +260,6 @@ def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:
     expect(ask_idle("jobs", "--json"), 0, "[]\n")
 
 
-@pytest.mark.xfail(strict=True, reason="a formula's line ends are printed as they are")
 def test_a_formula_of_several_lines_takes_one_line_of_the_table(ask_idle: Dte) -> None:
     ask_idle("submit", "--no-wait", "1+\n2\t*\r3")
     header, row = ask_idle("jobs").stdout.splitlines()
@@ -292,7 +289,6 @@ def test_no_workers_are_no_error_and_the_next_step_is_named(
     expect(ask_idle("workers", "--json"), 0, "[]\n")
 
 
-@pytest.mark.xfail(strict=True, reason="a worker's name is printed as it is")
 def test_a_workers_name_cannot_command_the_terminal(
     ask_idle: Dte, idle_master: MasterThread
 ) -> None:
@@ -318,7 +314,6 @@ def test_no_master_exits_with_3_and_says_how_to_start_one(dte: Dte, command: lis
     assert "--master" in result.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="the number of the system's error is shown")
 def test_a_refused_connection_is_told_in_words(dte: Dte) -> None:
     assert "Errno" not in dte("jobs", "--master", f"http://127.0.0.1:{free_port()}").stderr
 
@@ -349,7 +344,6 @@ def test_a_master_that_refuses_exits_with_3_and_names_the_bound(dte: Dte) -> Non
         assert "jobs_waiting_max" in result.stderr
 
 
-@pytest.mark.xfail(strict=True, reason="it ends with a traceback")
 @pytest.mark.parametrize("way", ["argument", "stdin"])
 def test_a_formula_that_is_no_text_exits_with_2(master: MasterThread, way: str) -> None:
     formula = b"1+\xff"
@@ -378,7 +372,6 @@ def test_ctrl_c_while_waiting_exits_with_130_and_the_job_goes_on(
     assert waiting.output == ""
 
 
-@pytest.mark.xfail(strict=True, reason="what is outside of `explained` exits with 1")
 def test_ctrl_c_while_formulas_are_read_exits_with_130(
     processes: Processes, idle_master: MasterThread
 ) -> None:
@@ -398,7 +391,6 @@ def bytes_in(pipe: int) -> int:
     return count[0]
 
 
-@pytest.mark.xfail(strict=True, reason="it is taken for a master that does not answer")
 def test_a_reader_that_goes_away_is_no_error_worth_a_word(master: MasterThread) -> None:
     """As in ``dte submit - | head -1``."""
     read, write = os.pipe()

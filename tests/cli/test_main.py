@@ -68,13 +68,11 @@ def test_help_says_of_every_option_what_it_does_and_of_a_value_which_variable_se
         assert f"env var: {option.envvar}" in words
 
 
-@pytest.mark.xfail(strict=True, reason="flags cannot be set as environment variables")
 def test_help_does_not_promise_a_variable_for_options_that_have_none(dte: Dte) -> None:
     every = all(option.envvar for option in (parameter.values[1] for parameter in OPTIONS))
     assert every or "Every option" not in dte("--help").stdout
 
 
-@pytest.mark.xfail(strict=True, reason="its empty default is shown beside the one in its help")
 def test_the_help_of_a_workers_name_shows_one_default(dte: Dte) -> None:
     name = dte("worker", "--help").stdout.partition("--name")[2].partition("--slots")[0]
     assert name.count("default:") == 1
@@ -142,7 +140,6 @@ def test_the_entry_point_reads_dotenv_in_the_current_folder(
     assert jobs_of(capsys.readouterr().out)[0] == "1+1"
 
 
-@pytest.mark.xfail(strict=True, reason="it ends with a traceback")
 def test_a_dotenv_that_is_no_text_is_an_error_that_names_the_file(
     dte_process: DteProcess, tmp_path: Path
 ) -> None:

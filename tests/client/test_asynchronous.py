@@ -120,9 +120,6 @@ async def test_a_kept_alive_connection_that_has_been_closed_is_not_used_for_a_fo
                 await asyncio.to_thread(master.stop)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=dte.Unreachable, reason="only the loop finds out that it is closed"
-)
 async def test_a_connection_that_was_closed_while_the_loop_was_busy_is_not_used_either() -> None:
     port = free_port()
     async with dte.AsyncClient(f"http://127.0.0.1:{port}") as client:
@@ -131,11 +128,6 @@ async def test_a_connection_that_was_closed_while_the_loop_was_busy_is_not_used_
                 assert await client.compute(str(value)) == value
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=dte.Unreachable,
-    reason="the reason for a failed connection is looked for one exception too high",
-)
 async def test_a_formula_is_sent_again_when_the_connection_was_refused() -> None:
     port = free_port()
     async with dte.AsyncClient(f"http://127.0.0.1:{port}") as client:
@@ -170,7 +162,6 @@ async def test_a_master_that_is_not_there_is_unreachable_and_its_url_is_named() 
             await client.jobs()
 
 
-@pytest.mark.xfail(strict=True, reason="it says that a refused formula may have been accepted")
 @pytest.mark.usefixtures("no_pauses")
 async def test_a_formula_that_was_refused_has_certainly_not_been_accepted() -> None:
     async with dte.AsyncClient(f"http://127.0.0.1:{free_port()}") as client:
@@ -214,7 +205,6 @@ except TimeoutError as error:
 """
 
 
-@pytest.mark.xfail(strict=True, reason="its kept-alive connections belong to the first loop")
 def test_a_client_works_in_one_loop_after_another(idle_master: MasterThread) -> None:
     """A script may call `asyncio.run` several times. Here the second has to wait for its reply."""
     script = [sys.executable, "-c", TWO_LOOPS, idle_master.url]

@@ -22,7 +22,6 @@ ERRORS = [
     dte.Unreachable("no reply"),
     dte.MasterFault("no master"),
 ]
-UNPICKLABLE = (dte.FormulaError, dte.JobFailed, dte.WaitTimeout)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -54,16 +53,8 @@ def test_a_timeout_is_caught_as_pythons_own_too() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [
-        pytest.param(
-            error,
-            marks=[pytest.mark.xfail(strict=True, reason="its __init__ takes other arguments")]
-            if isinstance(error, UNPICKLABLE)
-            else [],
-            id=type(error).__name__,
-        )
-        for error in ERRORS
-    ],
+    ERRORS,
+    ids=lambda error: type(error).__name__,
 )
 def test_an_error_comes_whole_out_of_another_process(error: dte.DteError) -> None:
     """A process pool pickles what its calls raise; what it cannot unpickle breaks the pool."""

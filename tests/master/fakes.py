@@ -91,7 +91,7 @@ async def byte_by_byte(request: Message, line: Line) -> None:
         await asyncio.sleep(0)
 
 
-# Bad
+# Bad, or made to measure
 
 
 async def silent(request: Message, line: Line) -> None:
@@ -130,6 +130,15 @@ def changing(**changed: Any) -> Conduct:
     async def conduct(request: Message, line: Line) -> None:
         status, reply = answer(request)
         await line.reply(status, reply | changed)
+
+    return conduct
+
+
+def with_status(status: int) -> Conduct:
+    """A good worker's reply, with another status."""
+
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(status, answer(request)[1])
 
     return conduct
 

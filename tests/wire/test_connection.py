@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from dte.wire.connection import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection
+from dte.wire.connection import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection, is_silent
 
 from .plain import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
 from .until import until
@@ -90,6 +91,24 @@ async def test_a_connection_closed_while_idle_is_opened_again(
     assert len(server.lines) == 2
 
 
+async def test_who_wants_to_know_hears_when_an_idle_connection_is_closed(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    """Not when it closes the connection itself."""
+    server = await serve_plainly(echo)
+    connection = connect(server)
+    told: list[bool] = []
+    connection.on_close = lambda: told.append(True)
+    await ask(connection)
+    connection.close()
+    await until(lambda: server.lines[0].closed, "it is closed")
+    assert not told
+    await ask(connection)
+    server.lines[1].close()
+    await until(lambda: told, "it is told")
+    assert told == [True]
+
+
 @pytest.mark.parametrize(
     "reply",
     [reply_bytes(200, b"1", version="1.0"), reply_bytes(200, b"1", Connection="close")],
@@ -138,8 +157,9 @@ async def test_a_reply_without_a_length_ends_with_its_connection(
 async def test_nobody_listens(serve_plainly: ServePlainly, connect: Connect) -> None:
     server = await serve_plainly(echo)
     await server.stop()
-    with pytest.raises(ConnectionFailed, match="Connection refused"):
+    with pytest.raises(ConnectionFailed, match="Connection refused") as caught:
         await ask(connect(server))
+    assert caught.value.refused, "the request cannot have arrived"
 
 
 async def reset(request: Message, line: Line) -> None:
@@ -191,8 +211,9 @@ async def test_no_whole_reply_is_a_failure_and_the_next_request_starts_afresh(
 ) -> None:
     server = await serve_plainly(then(conduct, echo))
     connection = connect(server)
-    with pytest.raises(ConnectionFailed, match=reason):
+    with pytest.raises(ConnectionFailed, match=reason) as caught:
         await ask(connection)
+    assert not caught.value.refused, "the request may have arrived"
     assert await ask(connection, b"2") == b"2"
     assert len(server.lines) == 2
 
@@ -219,15 +240,47 @@ async def test_a_reply_to_a_cancelled_request_does_not_answer_the_next(
     assert len(server.lines) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="what lies in the stream's buffer answers the next request")
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
 async def test_a_reply_nobody_asked_for_does_not_answer_the_next_request(
-    serve_plainly: ServePlainly, connect: Connect
+    at_once: bool, serve_plainly: ServePlainly, connect: Connect
 ) -> None:
     """It would be taken for the result of another operation."""
-    server = await serve_plainly(then(sending(reply_bytes(200, b"1") * 2), echo))
+    server = await serve_plainly(
+        then(sending(reply_bytes(200, b"1") * (2 if at_once else 1)), echo)
+    )
     connection = connect(server)
     assert await ask(connection) == b"1"
+    if not at_once:
+        await server.lines[0].reply(200, b"1")
     assert await ask(connection, b"2") == b"2"
+
+
+@pytest.mark.parametrize(
+    ("does", "silent"),
+    [
+        (lambda other: None, True),
+        (lambda other: other.sendall(b"x"), False),
+        (lambda other: other.close(), False),
+    ],
+    ids=["nothing", "speaks", "closes"],
+)
+def test_a_socket_is_silent_while_the_other_side_does_nothing(
+    does: Callable[[socket.socket], None], silent: bool
+) -> None:
+    """And it stays as it was: it still waits as long as it did."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.settimeout(7)
+        does(other)
+        assert is_silent(one) is silent
+        assert not silent or one.gettimeout() == 7
+
+
+def test_a_closed_socket_is_not_silent() -> None:
+    one, other = socket.socketpair()
+    other.close()
+    one.close()
+    assert not is_silent(one)
 
 
 async def test_closing_fails_the_request_under_way(

@@ -142,7 +142,6 @@ async def test_pauses_grow_while_the_master_is_away(
         assert pause_s >= 0.005 * 2**attempt - CLOCK_RESOLUTION_S
 
 
-@pytest.mark.xfail(strict=True, reason="from the interval the pauses fall back to the first")
 async def test_pauses_that_have_grown_stay_long(
     announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from http import HTTPStatus
 from math import isfinite
@@ -10,7 +11,15 @@ from typing import Any, TypeVar
 
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from dte.core.errors import Busy, DteError, FormulaError, InvalidRequest, NotFound, TooLarge
+from dte.core.errors import (
+    Busy,
+    DteError,
+    FormulaError,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    WaitTooLong,
+)
 from dte.master.master import Master
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -52,6 +61,8 @@ class JsonHandler(RequestHandler):
         self._chunks: list[bytes] = []
         self._size = 0
         self._refusal: DteError | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the client has hung up."""
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -59,12 +70,15 @@ class JsonHandler(RequestHandler):
 
     def prepare(self) -> None:
         length = self.request.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > self.master.settings.body_bytes_max:
-            raise self._too_large()
+        # One of more digits than int takes is refused by Tornado.
+        if length.isdecimal() and int(length[:20]) > self.master.settings.body_bytes_max:
+            self._refusal = self._too_large()
+            if self.request.headers.get("Expect", "").lower() == "100-continue":
+                raise self._refusal  # The client asks before it sends.
 
     def data_received(self, chunk: bytes) -> None:
         if self._refusal is not None:
-            return  # What still comes is read and thrown away, so that the client hears why.
+            return  # Read and thrown away: a client that still sends would not hear why.
         try:
             self._size += len(chunk)
             self._bodies.add(len(chunk))
@@ -72,7 +86,7 @@ class JsonHandler(RequestHandler):
                 raise self._too_large()
         except DteError as error:
             self._refusal = error
-            self._release_body()
+            self.release_body()
         else:
             self._chunks.append(chunk)
 
@@ -80,16 +94,20 @@ class JsonHandler(RequestHandler):
         body_bytes_max = self.master.settings.body_bytes_max
         return TooLarge(f"a body has up to {body_bytes_max} bytes here (body_bytes_max)")
 
-    def _release_body(self) -> None:
+    def release_body(self) -> None:
+        """Count the body no more: nothing is left of it."""
         self._bodies.remove(self._size)
         self._size = 0
         self._chunks.clear()
 
     def on_finish(self) -> None:
-        self._release_body()
+        self.release_body()
 
     def on_connection_close(self) -> None:
-        self._release_body()
+        super().on_connection_close()
+        self.release_body()
+        if not self.gone.done():
+            self.gone.set_result(None)
 
     def body(self, decoder: Decoder[T]) -> T:
         """The request's body.
@@ -114,7 +132,7 @@ class JsonHandler(RequestHandler):
         """The query's ``wait=SECONDS``; 0 when there is none.
 
         Raises:
-            InvalidRequest: it is not a number of seconds, or longer than the bound.
+            WaitTooLong: it is longer than the bound, or no number of seconds.
         """
         text = self.get_query_argument("wait", "0")
         wait_max_s = self.master.settings.wait_max_s
@@ -123,9 +141,7 @@ class JsonHandler(RequestHandler):
         except ValueError:
             wait_s = -1.0
         if not isfinite(wait_s) or not 0 <= wait_s <= wait_max_s:
-            raise InvalidRequest(
-                f"wait={text}: seconds from 0 to {wait_max_s:g} are expected (wait_max_s)"
-            )
+            raise WaitTooLong(text, wait_max_s)
         return wait_s
 
     def reply(self, value: Any) -> None:
@@ -150,6 +166,8 @@ class JsonHandler(RequestHandler):
             reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
             if error.index is not None:
                 reply["index"] = error.index
+        if isinstance(error, WaitTooLong):
+            reply["wait_max_s"] = error.wait_max_s
         if isinstance(error, Busy):
             self.set_header("Retry-After", str(error.retry_after_s))
         self.finish(encode(reply))
@@ -179,5 +197,7 @@ class JsonHandler(RequestHandler):
 class UnknownPath(JsonHandler):
     """Answers every path that no route serves."""
 
-    def prepare(self) -> None:
+    def get(self) -> None:
         raise NotFound(f"there is nothing at {self.request.path}")
+
+    head = post = delete = patch = put = options = get

@@ -17,6 +17,7 @@ from dte.wire.codec import Decoder
 from dte.wire.messages import Announce
 
 JOBS_LISTED = 100
+NAME_CHARS_MAX = 200
 RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 
 
@@ -99,8 +100,9 @@ class Submit(JobHandler):
         if isinstance(submission.task, str) and isinstance(submission.tasks, list):
             raise InvalidRequest("give task or tasks, not both")
         if isinstance(submission.task, str):
-            (job,) = await self.master.submit([submission.task])
-            await self.master.wait([job], wait_s)
+            job = await self.master.submit(submission.task)
+            self.release_body()
+            await self.master.wait([job], wait_s, self.gone)
             if wait_s:
                 self.reply(self.job_reply(job))
             else:
@@ -116,8 +118,9 @@ class Submit(JobHandler):
             raise TooLarge(
                 f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
             )
-        jobs = await self.master.submit(tasks)
-        await self.master.wait(jobs, wait_s)
+        jobs = await self.master.submit_all(tasks)
+        self.release_body()
+        await self.master.wait(jobs, wait_s, self.gone)
         reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
         if wait_s:
             reply["jobs"] = await self.master.in_slices(self.job_reply, jobs)
@@ -132,7 +135,7 @@ class OneJob(JobHandler):
         if not RANGE.fullmatch(number) or "-" in number:
             raise NotFound("Job not found")
         job = self.master.core.job(int(number))
-        await self.master.wait([job], wait_s)
+        await self.master.wait([job], wait_s, self.gone)
         self.reply(self.job_reply(job))
 
 
@@ -144,7 +147,7 @@ class Jobs(JobHandler):
         if ids is not None:
             wait_s = self.wait_s()
             jobs = [self.master.core.job(number) for number in self._numbers(ids)]
-            await self.master.wait(jobs, wait_s)
+            await self.master.wait(jobs, wait_s, self.gone)
             self.reply(await self.master.in_slices(self.job_reply, jobs))
             return
         self.reply(
@@ -159,9 +162,9 @@ class Jobs(JobHandler):
         numbers: list[int] = []
         for part in ids.split(","):
             match = RANGE.fullmatch(part.strip())
-            if match is None:
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if last < first:
                 raise InvalidRequest(f"ids={part}: job ids like 7 or 1-50 are expected")
-            first, last = int(match[1]), int(match[2] or match[1])
             if last - first + 1 + len(numbers) > formulas_max:
                 raise TooLarge(f"up to {formulas_max} jobs are given in one reply (formulas_max)")
             numbers += range(first, last + 1)
@@ -180,8 +183,12 @@ class Workers(JsonHandler):
             ) from None
         if not announce.worker_name:
             raise InvalidRequest("Worker name required")
-        if len(announce.worker_name) > 200:
-            raise InvalidRequest("worker_name has more than 200 characters")
+        for field, text in (
+            ("worker_name", announce.worker_name),
+            ("incarnation", announce.incarnation),
+        ):
+            if len(text) > NAME_CHARS_MAX:
+                raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
         for field, value, most in (
             ("port", announce.port, 65_535),
             ("slots", announce.slots, 10_000),
