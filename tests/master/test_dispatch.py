@@ -576,7 +576,16 @@ async def test_replicas_that_share_a_name_are_workers_of_their_own(rig: Rig, hir
 
 @pytest.mark.parametrize(
     "conduct",
-    [fakes.good, fakes.over_http_1_0, fakes.closing_what_is_idle, fakes.resetting, fakes.silent],
+    [
+        fakes.good,
+        fakes.closing_what_is_idle,
+        fakes.resetting,
+        fakes.silent,
+        pytest.param(
+            fakes.over_http_1_0,
+            marks=pytest.mark.xfail(strict=True, reason="a connection of one request is kept"),
+        ),
+    ],
     ids=lambda conduct: conduct.__name__,
 )
 async def test_nothing_is_kept_of_the_connections_of_a_worker_that_left(
