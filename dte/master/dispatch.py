@@ -59,7 +59,20 @@ class Dispatcher:
                 connection.close()
         self._idle.clear()
 
+    def _take(self, address: str) -> KeptAliveConnection:
+        """An idle connection to a worker, or a new one."""
+        idle = self._idle.get(address)
+        if not idle:
+            host, _, port = address.rpartition(":")
+            return KeptAliveConnection(host, int(port))
+        connection = idle.pop()
+        if not idle:
+            del self._idle[address]
+        return connection
+
     def _keep(self, address: str, connection: KeptAliveConnection) -> None:
+        if not connection.is_open:
+            return  # The worker answers one request a connection.
         idle = self._idle.setdefault(address, [])
         idle.append(connection)
         connection.on_close = lambda: self._forget(address, connection)
@@ -78,12 +91,7 @@ class Dispatcher:
 
     async def _hand_over(self, lease: Lease, body: bytes) -> None:
         address = lease.worker.said.address
-        idle = self._idle.get(address)
-        if idle:
-            connection = idle.pop()
-        else:
-            host, _, port = address.rpartition(":")
-            connection = KeptAliveConnection(host, int(port))
+        connection = self._take(address)
         try:
             status, _, reply = await connection.request("POST", "/compute", body)
         except ConnectionFailed as error:

@@ -53,6 +53,11 @@ class KeptAliveConnection:
         self._stream: IOStream | None = None
         self.on_close: Callable[[], None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next request needs no new connection, as far as is known."""
+        return self._stream is not None
+
     async def request(self, method: str, path: str, body: bytes) -> tuple[int, HTTPHeaders, bytes]:
         """Send a request and give the status, the headers and the body of its reply.
 

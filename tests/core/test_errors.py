@@ -1,4 +1,8 @@
-from dte.core.errors import Busy, FormulaError, caret_lines
+import pickle
+
+import pytest
+
+from dte.core.errors import Busy, DteError, FormulaError, WaitTooLong, caret_lines
 
 
 def test_a_caret_stands_below_the_column() -> None:
@@ -22,6 +26,14 @@ def test_controls_do_not_move_the_caret() -> None:
 def test_a_formula_error_says_where_it_is() -> None:
     assert str(FormulaError("no", 3, "")) == "no (column 3)"
     assert str(FormulaError("no", 3, "", index=7)) == "no (formula 7, column 3)"
+
+
+@pytest.mark.parametrize(
+    "error", [FormulaError("no", 3, "^", 7), WaitTooLong("90", 60.0), Busy("full", 7)]
+)
+def test_errors_come_whole_out_of_another_process(error: DteError) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
 def test_busy_says_when_to_try_again() -> None:

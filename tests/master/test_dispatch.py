@@ -581,10 +581,7 @@ async def test_replicas_that_share_a_name_are_workers_of_their_own(rig: Rig, hir
         fakes.closing_what_is_idle,
         fakes.resetting,
         fakes.silent,
-        pytest.param(
-            fakes.over_http_1_0,
-            marks=pytest.mark.xfail(strict=True, reason="a connection of one request is kept"),
-        ),
+        fakes.over_http_1_0,
     ],
     ids=lambda conduct: conduct.__name__,
 )

@@ -96,35 +96,37 @@ class Submit(JobHandler):
 
     async def post(self) -> None:
         wait_s = self.wait_s()
-        submission = self.body(_submission)
-        if isinstance(submission.task, str) and isinstance(submission.tasks, list):
-            raise InvalidRequest("give task or tasks, not both")
-        if isinstance(submission.task, str):
-            job = await self.master.submit(submission.task)
-            self.release_body()
-            await self.master.wait([job], wait_s, self.gone)
+        accepted = await self._submit()
+        self.release_body()
+        jobs = [accepted] if isinstance(accepted, Job) else accepted
+        await self.master.wait(jobs, wait_s, self.gone)
+        if isinstance(accepted, Job):
             if wait_s:
-                self.reply(self.job_reply(job))
+                self.reply(self.job_reply(accepted))
             else:
-                self.reply({"job_id": job.number, "finished": job.finished})
-        elif isinstance(submission.tasks, list):
-            await self._post_many(submission.tasks, wait_s)
-        else:
-            raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
+                self.reply({"job_id": accepted.number, "finished": accepted.finished})
+            return
+        reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
+        if wait_s:
+            reply["jobs"] = await self.master.in_slices(self.job_reply, jobs)
+        self.reply(reply)
 
-    async def _post_many(self, tasks: list[str], wait_s: float) -> None:
+    async def _submit(self) -> Job | list[Job]:
+        """Accept what the body has; its texts are gone when this returns, before any wait."""
+        submission = self.body(_submission)
+        task, tasks = submission.task, submission.tasks
+        if isinstance(task, str) and isinstance(tasks, list):
+            raise InvalidRequest("give task or tasks, not both")
+        if isinstance(task, str):
+            return await self.master.submit(task)
+        if not isinstance(tasks, list):
+            raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
         formulas_max = self.master.settings.formulas_max
         if len(tasks) > formulas_max:
             raise TooLarge(
                 f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
             )
-        jobs = await self.master.submit_all(tasks)
-        self.release_body()
-        await self.master.wait(jobs, wait_s, self.gone)
-        reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
-        if wait_s:
-            reply["jobs"] = await self.master.in_slices(self.job_reply, jobs)
-        self.reply(reply)
+        return await self.master.submit_all(tasks)
 
 
 class OneJob(JobHandler):

@@ -344,7 +344,6 @@ async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waite
     await rig.announce(7000)
 
 
-@pytest.mark.xfail(strict=True, reason="the handler holds the text while it waits")
 async def test_a_long_formula_takes_no_memory_while_its_job_is_waited_for(
     rig: Rig, dial: Dial
 ) -> None:
