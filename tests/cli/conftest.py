@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,7 +36,17 @@ def idle_master() -> Iterator[MasterThread]:
 
 
 @pytest.fixture
-def dte(monkeypatch: pytest.MonkeyPatch) -> Dte:
+def _signals() -> Iterator[None]:
+    """Puts back what signals do."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def dte(monkeypatch: pytest.MonkeyPatch, _signals: None) -> Dte:
     """Runs a command in this process: ``dte("jobs", DTE_MASTER=...)``."""
     for name in list(os.environ):
         if name.startswith("DTE_"):

@@ -179,6 +179,29 @@ async def test_a_silent_master_is_given_up_after_the_requests_time(impostor: Imp
     over.set()
 
 
+@pytest.mark.xfail(strict=True, reason="it is asked six times, a minute or more each")
+@pytest.mark.usefixtures("impatient", "no_pauses")
+async def test_a_master_that_was_silent_is_not_asked_again(impostor: Impostors) -> None:
+    over = threading.Event()
+    server = impostor(*[lambda: reply(JOB) if over.wait(20) else b""] * 6)
+    async with dte.AsyncClient(server.url) as client:
+        with pytest.raises(dte.Unreachable):
+            await client.job(1)
+    over.set()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="the name of a class of Python is shown")
+@pytest.mark.usefixtures("impatient", "no_pauses")
+async def test_silence_is_told_in_words(impostor: Impostors) -> None:
+    over = threading.Event()
+    server = impostor(*[lambda: reply(JOB) if over.wait(20) else b""] * 6)
+    async with dte.AsyncClient(server.url) as client:
+        with pytest.raises(dte.Unreachable, match="timed out"):
+            await client.job(1)
+    over.set()
+
+
 @pytest.mark.parametrize(
     ("answer", "words"),
     [

@@ -127,6 +127,30 @@ def test_a_time_to_wait_that_is_not_a_number_is_refused() -> None:
         next(calls.wait(1, float("nan")))
 
 
+def refused_wait(wait_max_s: float) -> Response:
+    error = {"error": "too long", "code": "wait_too_long", "wait_max_s": wait_max_s}
+    return Response(400, json.dumps(error).encode())
+
+
+def test_a_master_that_holds_requests_for_less_is_asked_to_hold_them_for_less() -> None:
+    for call in (calls.wait(1, None), calls.compute("1", None), calls.map_formulas(["1"], None)):
+        assert waits(next(call)) == WAIT_S
+        assert waits(call.send(refused_wait(1.5))) == 1.5
+
+
+def test_a_master_that_refuses_what_it_said_it_takes_is_not_asked_without_end() -> None:
+    error = fail(calls.wait(1, None), refused_wait(1.5), refused_wait(1.5))
+    assert isinstance(error, dte.WaitTooLong)
+    assert error.wait_max_s == 1.5
+
+
+@pytest.mark.xfail(strict=True, reason="the time is rounded, and may be rounded up")
+def test_no_more_is_asked_for_than_the_master_takes_be_it_ever_so_little() -> None:
+    call = calls.wait(1, None)
+    next(call)
+    assert waits(call.send(refused_wait(1.23456789))) <= 1.23456789
+
+
 def test_compute_needs_one_request_for_a_formula_that_is_soon_done() -> None:
     (request,), job = drive(calls.compute("1+2", None), [good(finished(1))])
     assert request.path == f"/submit?wait={WAIT_S:g}"
