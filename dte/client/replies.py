@@ -70,7 +70,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         batch: how many operations it is handed in one at most.
         operations_done: since it was first known.
         failures: in a row, and the last of them.
-        announced_at: when it was last heard of.
+        heard_at: when it last announced itself or answered.
     """
 
     worker_name: str
@@ -82,7 +82,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     operations_done: int
     failures: int
     last_failure: str | None
-    announced_at: datetime | None
+    heard_at: datetime | None
 
 
 class BatchAccepted(msgspec.Struct, frozen=True):

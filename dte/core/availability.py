@@ -5,8 +5,11 @@ so that replicas share a name, and only one process listens at an address. Anoth
 another `incarnation`, is another start: what was leased to the old one is over.
 
     announced ──▶ available ◀──▶ pausing (after a failure, longer each time)
-        ▲                           │ too many failures in a row
-        └────── announced anew ── gone
+        ▲             │ silence     │ too many failures in a row
+        └── announced anew ── gone ◀┘
+
+After a failure a worker is tried with a single operation. One with an incarnation announces itself
+again and again, and is gone when it has neither done so nor answered for some seconds.
 """
 
 from __future__ import annotations
@@ -20,6 +23,12 @@ from dte.core.errors import Busy
 
 PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
+SILENCE_MAX_S = 15.0
+"""Silence after which a worker that announces itself again and again is gone."""
+CENSUS_S = 1.0
+"""How often workers are looked through for those that are gone."""
+FORGET_S = 600.0
+"""How long a worker that is gone is still listed."""
 FAILURES_MAX = 12
 """Failures in a row after which a worker is taken out: about half a minute of pauses."""
 
@@ -55,6 +64,7 @@ class Worker:
 
     Attributes:
         said: its last announcement.
+        heard_at: when it last announced itself or answered.
         joined_at: when it came, or came back after it was gone or restarted.
         leases: the numbers of the leases that it holds.
         batch: how many operations it is handed at a time; follows from how long they have taken.
@@ -64,7 +74,7 @@ class Worker:
     """
 
     said: Announcement
-    announced_at: float
+    heard_at: float
     joined_at: float
     leases: set[int] = field(default_factory=set)
     batch: int = 1
@@ -90,7 +100,8 @@ class Worker:
     def free_slots(self) -> int:
         if self.gone or self.said.draining or self.resumes_at is not None:
             return 0
-        return max(0, self.said.slots - len(self.leases))
+        slots = 1 if self.failures else self.said.slots
+        return max(0, slots - len(self.leases))
 
 
 class AvailabilityQueue:
@@ -102,6 +113,7 @@ class AvailabilityQueue:
         self._line: deque[Worker] = deque()
         self._pauses: list[tuple[float, int, Worker]] = []
         self._pause_count = 0
+        self._census_at = float("-inf")
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -124,7 +136,7 @@ class AvailabilityQueue:
         reborn = (old.name, old.incarnation) != (said.name, said.incarnation)
         if reborn or worker.gone:
             worker.joined_at = now
-        worker.said, worker.announced_at = said, now
+        worker.said, worker.heard_at = said, now
         worker.batch = min(worker.batch, said.batch_max)
         if reborn or worker.gone or not said.incarnation:
             # Without an incarnation any announcement may be that of a new start.
@@ -164,8 +176,9 @@ class AvailabilityQueue:
         """How many workers stand in line."""
         return len(self._line)
 
-    def succeeded(self, worker: Worker, operations: int, took_s: float) -> None:
+    def succeeded(self, now: float, worker: Worker, operations: int, took_s: float) -> None:
         """Note that a worker gave results, and adapt how many operations it is handed."""
+        worker.heard_at = now
         worker.failures, worker.last_failure = 0, None
         worker.operations_done += operations
         if took_s > 2 * BATCH_TARGET_S:
@@ -179,6 +192,7 @@ class AvailabilityQueue:
         if worker.gone or worker.resumes_at is not None:
             return  # Another lease of the same failure: its slots break together.
         worker.failures += 1
+        worker.batch = 1
         if worker.failures >= FAILURES_MAX:
             worker.gone, worker.resumes_at = True, None
             return
@@ -195,9 +209,27 @@ class AvailabilityQueue:
                 worker.resumes_at = None
                 self.offer(worker)
 
-    def next_resume(self) -> float | None:
-        """When `resume` next has something to do."""
-        return self._pauses[0][0] if self._pauses else None
+    def bury(self, now: float) -> list[Worker]:
+        """The workers that turn out to be gone; it looks for them once a second."""
+        if now < self._census_at:
+            return []
+        self._census_at = now + CENSUS_S
+        gone = []
+        for address, worker in list(self._workers.items()):
+            silent_s = now - worker.heard_at
+            if worker.gone and silent_s > FORGET_S and not worker.leases:
+                del self._workers[address]
+            elif worker.said.incarnation and not worker.gone and silent_s > SILENCE_MAX_S:
+                worker.gone, worker.resumes_at = True, None
+                worker.last_failure = f"not heard of for {silent_s:.0f} s"
+                gone.append(worker)
+        return gone
+
+    def next_moment(self) -> float | None:
+        """When `resume` or `bury` next have something to do."""
+        if not self._workers:
+            return None
+        return min(self._pauses[0][0], self._census_at) if self._pauses else self._census_at
 
     def check(self) -> None:
         """Assert what must always hold; for tests."""

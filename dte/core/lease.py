@@ -18,6 +18,7 @@ class Lease:
         number: shared by no other lease, so that a late result is recognised.
         parts: the operations, by job, in the order of the results.
         count: how many operations there are.
+        lost_because: why it ended without results, if it did.
     """
 
     number: int
@@ -26,6 +27,7 @@ class Lease:
     count: int
     leased_at: float
     deadline: float
+    lost_because: str | None = None
 
     def columns(self) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of the operations, in the lease's order.

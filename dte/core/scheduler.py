@@ -157,8 +157,7 @@ class Scheduler:
         """
         worker, reborn = self._workers.announce(now, said)
         if reborn:
-            for number in list(worker.leases):
-                self._lose(self._leases[number])
+            self._lose_all(worker, "the worker was started anew")
             self._workers.offer(worker)
         return worker
 
@@ -191,7 +190,7 @@ class Scheduler:
             self.fail(now, number, f"garbled: {len(results)} results for {lease.count} operations")
             return False
         self._release(lease)
-        self._workers.succeeded(lease.worker, lease.count, now - lease.leased_at)
+        self._workers.succeeded(now, lease.worker, lease.count, now - lease.leased_at)
         self._workers.offer(lease.worker)
         failed = sorted(errors)
         start = 0
@@ -208,18 +207,15 @@ class Scheduler:
             start = end
         return True
 
-    def fail(self, now: float, number: int, reason: str) -> Worker | None:
+    def fail(self, now: float, number: int, reason: str) -> None:
         """Say that a lease came to nothing by the worker's fault: its operations are ready again.
 
-        Returns:
-            The worker; None when the lease had ended before.
+        A lease that has ended is not looked at.
         """
         lease = self._leases.get(number)
-        if lease is None:
-            return None
-        self._workers.failed(now, lease.worker, reason)
-        self._lose(lease)
-        return lease.worker
+        if lease is not None:
+            self._workers.failed(now, lease.worker, reason)
+            self._lose(lease, reason)
 
     def turn(self, now: float) -> Turn:
         """Do what is due by now and hand over what can be: call it after any input, or in time."""
@@ -228,6 +224,8 @@ class Scheduler:
             if lease.deadline > now:
                 break
             self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s")
+        for worker in self._workers.bury(now):
+            self._lose_all(worker, worker.last_failure or "")
         self._workers.resume(now)
         if self._sweep and not self._sweep[0].free(SWEEP_OPERATIONS):
             self._sweep.popleft()
@@ -239,11 +237,11 @@ class Scheduler:
         """When `turn` must be called although nothing happens; None when never."""
         if self._sweep:
             return float("-inf")
-        resume = self._workers.next_resume()
+        moment = self._workers.next_moment()
         if not self._leases:
-            return resume
+            return moment
         deadline = next(iter(self._leases.values())).deadline
-        return deadline if resume is None else min(deadline, resume)
+        return deadline if moment is None else min(deadline, moment)
 
     def _match(self, now: float) -> list[Lease]:
         leases = []
@@ -274,8 +272,13 @@ class Scheduler:
         del self._leases[lease.number]
         lease.worker.leases.discard(lease.number)
 
-    def _lose(self, lease: Lease) -> None:
+    def _lose_all(self, worker: Worker, reason: str) -> None:
+        for number in list(worker.leases):
+            self._lose(self._leases[number], reason)
+
+    def _lose(self, lease: Lease, reason: str) -> None:
         self._release(lease)
+        lease.lost_because = reason
         for job, nodes in lease.parts:
             if job.graph is not None:
                 job.graph.give_back(nodes)

@@ -184,15 +184,7 @@ class Master:
         self.poke()
 
     def failed(self, lease_number: int, reason: str) -> None:
-        worker = self.core.fail(time.monotonic(), lease_number, reason)
-        if worker is not None:
-            log.warning(
-                "worker %s at %s: %s; it %s",
-                worker.said.name,
-                worker.said.address,
-                reason,
-                "is taken out until it announces itself" if worker.gone else "is tried again",
-            )
+        self.core.fail(time.monotonic(), lease_number, reason)
         self.poke()
 
     # The turn
@@ -210,6 +202,15 @@ class Master:
         turn = self.core.turn(time.monotonic())
         for lease in turn.lost:
             self._dispatcher.abandon(lease)
+            worker = lease.worker
+            log.warning(
+                "worker %s at %s: %s; its %d operations go to another%s",
+                worker.said.name,
+                worker.said.address,
+                lease.lost_because,
+                lease.count,
+                ", and it is taken out until it announces itself" if worker.gone else "",
+            )
         for lease in turn.leases:
             self._dispatcher.send(lease)
         for job in turn.ended:

@@ -20,6 +20,8 @@ from tornado.iostream import IOStream
 from tornado.tcpclient import TCPClient
 
 REPLY_BYTES_MAX = 64_000_000
+CONNECT_TIMEOUT_S = 2.0
+"""A machine that has vanished does not refuse, it says nothing."""
 
 _parameters = HTTP1ConnectionParameters(max_body_size=REPLY_BYTES_MAX)
 
@@ -114,7 +116,9 @@ class KeptAliveConnection:
         if self._stream is not None and not _is_idle(self._stream):
             self.close()
         if self._stream is None:
-            self._stream = await TCPClient().connect(self._host, self._port)
+            self._stream = await TCPClient().connect(
+                self._host, self._port, timeout=CONNECT_TIMEOUT_S
+            )
             self._stream.set_nodelay(True)
         return self._stream
 

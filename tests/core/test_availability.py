@@ -5,9 +5,12 @@ import pytest
 from dte.core.availability import (
     BATCH_FIRST,
     BATCH_TARGET_S,
+    CENSUS_S,
     FAILURES_MAX,
+    FORGET_S,
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
+    SILENCE_MAX_S,
     Announcement,
     AvailabilityQueue,
     Worker,
@@ -68,7 +71,7 @@ def test_the_same_worker_announced_again_is_the_same_worker() -> None:
     again, reborn = queue.announce(5.0, SAID)
     assert again is worker
     assert not reborn
-    assert (worker.joined_at, worker.announced_at) == (0.0, 5.0)
+    assert (worker.joined_at, worker.heard_at) == (0.0, 5.0)
     queue.check()
 
 
@@ -93,8 +96,9 @@ def test_a_failed_worker_pauses_longer_each_time_and_comes_back() -> None:
         queue.failed(now, worker, "refused")
         assert worker.state == "pausing"
         assert queue.next() is None
-        resumes_at = queue.next_resume()
+        resumes_at = worker.resumes_at
         assert resumes_at is not None
+        assert queue.next_moment() in (resumes_at, float("-inf"))
         pauses.append(resumes_at - now)
         queue.resume(resumes_at - 0.001)
         assert worker.state == "pausing"
@@ -147,11 +151,59 @@ def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause
     queue.check()
 
 
+def test_a_worker_that_failed_is_tried_with_a_single_operation() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    now = fail(queue, worker, 1)
+    queue.resume(now)
+    assert (worker.batch, worker.free_slots) == (1, 1)
+    queue.succeeded(now, worker, 1, BATCH_TARGET_S / 2)
+    assert (worker.batch, worker.free_slots) == (2, 2)
+
+
+def test_a_worker_that_says_nothing_for_long_is_gone() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    assert queue.bury(SILENCE_MAX_S) == []
+    assert queue.next_moment() == SILENCE_MAX_S + CENSUS_S
+    assert queue.bury(SILENCE_MAX_S + CENSUS_S / 2) == [], "it looks once a second"
+    assert queue.bury(SILENCE_MAX_S + CENSUS_S) == [worker]
+    assert (worker.state, worker.last_failure) == ("gone", "not heard of for 16 s")
+    assert queue.bury(SILENCE_MAX_S + 2 * CENSUS_S) == []
+    assert queue.next() is None
+    queue.announce(100.0, SAID)
+    assert queue.next() is worker
+
+
+def test_answers_and_announcements_are_signs_of_life() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.succeeded(SILENCE_MAX_S, worker, 1, 0.001)
+    assert queue.bury(2 * SILENCE_MAX_S) == []
+    queue.announce(2 * SILENCE_MAX_S, SAID)
+    assert queue.bury(3 * SILENCE_MAX_S) == []
+
+
+def test_a_worker_that_announces_itself_once_is_not_given_up_for_its_silence() -> None:
+    queue = make_queue(Announcement("worker-1700000000", "10.0.0.9:6000"))
+    assert queue.bury(1e6) == []
+
+
+def test_a_worker_that_is_gone_for_long_is_forgotten() -> None:
+    queue = make_queue(SAID)
+    queue.bury(SILENCE_MAX_S + CENSUS_S)
+    assert len(list(queue)) == 1
+    queue.bury(FORGET_S + 1)
+    assert list(queue) == []
+    assert queue.next_moment() is None
+    queue.check()
+
+
 def test_success_ends_a_row_of_failures() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     fail(queue, worker, FAILURES_MAX - 1)
-    queue.succeeded(worker, 1, 0.001)
+    queue.succeeded(0.0, worker, 1, 0.001)
     assert (worker.failures, worker.last_failure) == (0, None)
 
 
@@ -173,12 +225,12 @@ def test_batches_grow_while_they_are_quick_and_full() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     assert worker.batch == BATCH_FIRST
-    queue.succeeded(worker, BATCH_FIRST, BATCH_TARGET_S / 2)
+    queue.succeeded(0.0, worker, BATCH_FIRST, BATCH_TARGET_S / 2)
     assert worker.batch == 2 * BATCH_FIRST
-    queue.succeeded(worker, 1, BATCH_TARGET_S / 2)
+    queue.succeeded(0.0, worker, 1, BATCH_TARGET_S / 2)
     assert worker.batch == 2 * BATCH_FIRST
     for _ in range(20):
-        queue.succeeded(worker, worker.batch, BATCH_TARGET_S / 2)
+        queue.succeeded(0.0, worker, worker.batch, BATCH_TARGET_S / 2)
     assert worker.batch == SAID.batch_max
 
 
@@ -186,14 +238,14 @@ def test_batches_shrink_when_they_take_too_long() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     for _ in range(20):
-        queue.succeeded(worker, worker.batch, 3 * BATCH_TARGET_S)
+        queue.succeeded(0.0, worker, worker.batch, 3 * BATCH_TARGET_S)
     assert worker.batch == 1
 
 
 def test_a_worker_that_takes_single_operations_gets_single_operations() -> None:
     queue = make_queue(Announcement("seed", "10.0.0.2:6000"))
     (worker,) = queue
-    queue.succeeded(worker, 1, 0.0001)
+    queue.succeeded(0.0, worker, 1, 0.0001)
     assert worker.batch == 1
 
 

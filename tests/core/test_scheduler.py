@@ -273,10 +273,11 @@ def test_a_lease_that_failed_makes_its_operations_ready_again() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
-    assert core.fail(0.0, lease.number, "connection refused") is lease.worker
+    core.fail(0.0, lease.number, "connection refused")
     core.check()
     turn = core.turn(0.0)
     assert (turn.leases, turn.lost) == ([], [lease])
+    assert lease.lost_because == "connection refused"
     resumes_at = core.next_turn()
     assert resumes_at is not None
     (again,) = core.turn(resumes_at).leases
@@ -291,7 +292,8 @@ def test_a_result_under_a_lease_that_has_ended_changes_nothing() -> None:
     (lease,) = core.turn(0.0).leases
     core.fail(0.0, lease.number, "reset")
     assert not core.complete(0.0, lease.number, [999], {})
-    assert core.fail(0.0, lease.number, "reset") is None
+    core.fail(0.0, lease.number, "reset again")
+    assert lease.lost_because == "reset"
     assert core.stale_results == 1
     assert not job.finished
     core.run(1.0)
@@ -304,8 +306,8 @@ def test_silence_past_the_lease_gives_the_operations_to_another() -> None:
     (job,) = core.add("1+2")
     (lease,) = core.turn(0.0).leases
     core.announce(1.0, other)
-    assert core.next_turn() == 10.0
     assert core.turn(9.999).lost == []
+    assert core.next_turn() == 10.0
     turn = core.turn(10.0)
     assert turn.lost == [lease]
     (again,) = turn.leases
@@ -354,14 +356,28 @@ def test_a_heartbeat_leaves_leases_alone() -> None:
     assert core.answer(1.0, lease)
 
 
+def test_a_worker_that_says_nothing_for_long_loses_its_leases() -> None:
+    core = Core(WORKER, limits=replace(LIMITS, lease_s=1000.0))
+    (job,) = core.add("1+2")
+    (lease,) = core.turn(0.0).leases
+    while not (lost := core.turn(now := core.next_turn() or 0.0).lost):
+        pass
+    assert (lost, now) == ([lease], 16.0)
+    assert lease.lost_because == "not heard of for 16 s"
+    core.announce(20.0, WORKER)
+    core.run(20.0)
+    assert job.answer == 3
+
+
 def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     now = 0.0
     for _ in range(FAILURES_MAX):
         (lease,) = core.turn(now).leases
+        core.announce(now, WORKER)
         core.fail(now, lease.number, "garbled")
-        now = core.next_turn() or now
+        now = lease.worker.resumes_at or now
     assert core.workers()[0].state == "gone"
     assert core.turn(now + 100.0).leases == []
     core.announce(now + 200.0, WORKER)

@@ -65,7 +65,7 @@ class WorkerListed(msgspec.Struct):
     operations_done: int
     failures: int
     last_failure: str | None
-    announced_at: datetime | None
+    heard_at: datetime | None
 
 
 _submission: Decoder[Submission] = Decoder(Submission)
@@ -223,7 +223,7 @@ class Workers(JsonHandler):
                     worker.operations_done,
                     worker.failures,
                     worker.last_failure,
-                    self.master.wall_time(worker.announced_at),
+                    self.master.wall_time(worker.heard_at),
                 )
                 for worker in self.master.core.workers()
             ]

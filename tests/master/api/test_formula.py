@@ -410,8 +410,8 @@ async def test_a_worker_registers_with_its_name(rig: Rig) -> None:
     assert reply.status == 200
     assert reply.body == b'{"status":"Worker registered"}'
     (listed,) = (await rig.get("/worker")).json
-    announced_at = datetime.fromisoformat(listed.pop("announced_at"))
-    assert abs(datetime.now(UTC) - announced_at) < timedelta(seconds=5)
+    heard_at = datetime.fromisoformat(listed.pop("heard_at"))
+    assert abs(datetime.now(UTC) - heard_at) < timedelta(seconds=5)
     assert listed == {
         "worker_name": "worker-1700000000",
         "address": "127.0.0.1:6000",
