@@ -166,28 +166,45 @@ class PlainServer:
         self.lines: list[Line] = []
         self.port = 0
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self, host: str = HOST, port: int = 0) -> None:
         self._server = await asyncio.start_server(self._accept, host, port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Stop listening and close all connections."""
+        """Stop listening and close all connections.
+
+        Raises:
+            What a conduct raised, an assertion that failed for example.
+        """
         if self._server is not None:
-            self._server.close()
+            await self._stop_listening(self._server)
         for line in self.lines:
             line.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        outcomes = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _stop_listening(self, server: asyncio.Server) -> None:
+        """Accept nothing more, and let what has been accepted become lines.
+
+        A server of asyncio that is closed in between forgets about them, and leaves them open.
+        """
+        for listening in server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        server.close()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         line = Line(reader, writer)
         self.lines.append(line)
-        task = asyncio.get_running_loop().create_task(self._serve(line))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.append(asyncio.get_running_loop().create_task(self._serve(line)))
 
     async def _serve(self, line: Line) -> None:
         while not line.closed and (request := await line.read()) is not None:

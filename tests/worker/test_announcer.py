@@ -30,7 +30,7 @@ def announcer(cleanup: AsyncExitStack, request: pytest.FixtureRequest) -> type[A
     class EndsWithTheTest(Announcer):
         def __init__(self, master_url: str, announce: Announce) -> None:
             super().__init__(master_url, announce)
-            cleanup.callback(self._task.cancel)
+            cleanup.push_async_callback(self.leave)
 
     return EndsWithTheTest
 
@@ -70,16 +70,6 @@ async def test_the_url_may_end_with_a_slash(
     assert master.requests[0].path == "/worker"
 
 
-async def test_it_announces_again_at_the_interval(
-    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "INTERVAL_S", 0.01)
-    master = await serve_plainly(welcome)
-    announcer(url(master), Announce("w"))
-    await until(lambda: len(master.requests) >= 4, "four announcements")
-    assert {request.body for request in master.requests} == {b'{"worker_name":"w"}'}
-
-
 async def test_it_hurries_when_it_is_told_to(
     announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,47 +99,51 @@ async def test_a_hurry_during_an_announcement_is_not_lost(
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long an announcer paused, from the end of one attempt to the next."""
-    say = Announcer._say
-    paused: list[float] = []
-    ended_at: list[float] = []
+    """How long an announcer would pause, and it does not pause at all."""
+    timeout = asyncio.timeout
+    planned: list[float] = []
 
-    async def timed(self: Announcer) -> bool:
-        clock = asyncio.get_running_loop().time
-        paused.extend(clock() - moment for moment in ended_at[-1:])
-        try:
-            return await say(self)
-        finally:
-            ended_at.append(clock())
+    def none(delay: float) -> asyncio.Timeout:
+        planned.append(delay)
+        return timeout(0)
 
-    monkeypatch.setattr(Announcer, "_say", timed)
-    monkeypatch.setattr(module, "RETRY_FIRST_S", 0.005)
-    monkeypatch.setattr(module, "INTERVAL_S", 0.05)
-    return paused
+    monkeypatch.setattr(asyncio, "timeout", none)
+    return planned
 
 
-CLOCK_RESOLUTION_S = 0.001
-
-
-async def test_pauses_grow_while_the_master_is_away(
+async def test_it_announces_again_at_the_interval(
     announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
 ) -> None:
     master = await serve_plainly(welcome)
-    await master.stop()
     announcer(url(master), Announce("w"))
-    await until(lambda: len(pauses) >= 4, "five attempts")
-    for attempt, pause_s in enumerate(pauses[:4]):
-        assert pause_s >= 0.005 * 2**attempt - CLOCK_RESOLUTION_S
+    await until(lambda: len(master.requests) >= 4, "four announcements")
+    assert {request.body for request in master.requests} == {b'{"worker_name":"w"}'}
+    assert set(pauses) == {module.INTERVAL_S}
 
 
-async def test_pauses_that_have_grown_stay_long(
+async def test_pauses_grow_while_the_master_is_away_and_stay_long(
     announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
 ) -> None:
-    """A master that is away for long is not asked ever so often again and again."""
-    master = await serve_plainly(refuse)
+    """A master that restarts is found soon, and one that is gone is not asked ever so often."""
+    master = await serve_plainly(welcome)
+    await master.stop()
     announcer(url(master), Announce("w"))
-    await until(lambda: len(pauses) >= 8, "nine attempts")
-    assert min(pauses[4:]) >= 0.05 - CLOCK_RESOLUTION_S
+    await until(lambda: len(pauses) >= 9, "nine attempts")
+    assert pauses[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+async def test_pauses_begin_anew_each_time_that_the_master_goes(
+    announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
+) -> None:
+    answers = [refuse, refuse, refuse, welcome, welcome]
+
+    async def in_turn(request: Message, line: Line) -> None:
+        await (answers.pop(0) if answers else refuse)(request, line)
+
+    master = await serve_plainly(in_turn)
+    announcer(url(master), Announce("w"))
+    await until(lambda: len(pauses) >= 7, "seven attempts")
+    assert pauses[:7] == [0.1, 0.2, 0.4, 5.0, 5.0, 0.1, 0.2]
 
 
 async def test_a_master_that_comes_back_is_found(
@@ -162,10 +156,11 @@ async def test_a_master_that_comes_back_is_found(
     caplog.set_level(logging.INFO, "dte.worker")
     gone = await serve_plainly(welcome)
     await gone.stop()
-    announcer(url(gone), Announce("w"))
+    worker = announcer(url(gone), Announce("w"))
     await until(lambda: len(pauses) >= 2, "three attempts")
     back = await serve_plainly(welcome, port=gone.port)
     await until(lambda: len(back.requests) >= 3, "three announcements")
+    await worker.leave()
     levels = [record.levelname for record in caplog.records if record.name == "dte.worker"]
     assert levels == ["WARNING", "INFO"]
     assert "Connection refused" in caplog.text

@@ -7,6 +7,7 @@ import http.client
 import json
 import tracemalloc
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from wire.plain import HOST, Dial, Message, head, request_bytes
@@ -333,13 +334,15 @@ async def test_bodies_whose_clients_hung_up_count_no_more(
     await all_else_ends()
 
 
+@pytest.mark.parametrize("body", [BODY, {"tasks": ["1+2", "3+4"]}], ids=["task", "tasks"])
 async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waited_for(
-    start_master: StartMaster, dial: Dial
+    body: dict[str, Any], start_master: StartMaster, dial: Dial
 ) -> None:
     """Else clients that wait keep others, and workers that announce themselves, out."""
     rig = await start_master(bodies_bytes_max=1_000)
     line = await dial(rig.port)
-    await line.send(request_bytes("POST", "/submit?wait=60", padded(990)))
+    body = json.dumps(body).encode().ljust(990)
+    await line.send(request_bytes("POST", "/submit?wait=60", body))
     await until(lambda: rig.master._waiters, "it waits")
     await rig.announce(7000)
 
@@ -501,16 +504,23 @@ async def test_a_query_that_is_not_utf_8_is_refused(path: str, rig: Rig) -> None
     check_refusal(await ask_waiting(rig, path, "%ff"), 400)
 
 
-@pytest.mark.parametrize("path", WAITING)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/job/1?wait=60", None),
+        ("/jobs?ids=1&wait=60", None),
+        ("/submit?wait=60", BODY),
+        ("/submit?wait=60", {"tasks": ["1+2", "3+4"]}),
+    ],
+    ids=["a job", "jobs", "task", "tasks"],
+)
 async def test_nothing_is_left_of_a_client_that_hangs_up_while_it_waits(
-    path: str, rig: Rig, dial: Dial
+    path: str, body: dict[str, Any] | None, rig: Rig, dial: Dial
 ) -> None:
     await rig.submit("1+2")
     before = len(asyncio.all_tasks())
     line = await dial(rig.port)
-    method, body = ("POST", BODY) if path == "/submit" else ("GET", None)
-    url = f"{path}{'&' if '?' in path else '?'}wait=60"
-    await line.send(request_bytes(method, url, body))
+    await line.send(request_bytes("POST" if body else "GET", path, body))
     await until(lambda: rig.master._waiters, "it waits")
     line.close()
     await until(lambda: not rig.master._waiters, "it waits no longer")
