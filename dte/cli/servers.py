@@ -67,7 +67,8 @@ def run_command(
     port = port if port is not None else 0 if formulas else 5000
     # As with Ctrl-C, no worker is left behind; and SIGTERM is how a server is meant to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As nohup has it.
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with explained(""):
         try:
             with LocalCluster(workers, port) as cluster:

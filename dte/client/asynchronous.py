@@ -100,7 +100,8 @@ class AsyncClient:
                     )
             except (ConnectionFailed, TimeoutError) as error:
                 refused = isinstance(error, ConnectionFailed) and error.refused
-                if pause_s is None or not (request.repeatable or refused):
+                silent = isinstance(error, TimeoutError)  # Once is enough, it takes a minute.
+                if pause_s is None or silent or not (request.repeatable or refused):
                     raise self._unreachable(request, error, refused) from error
                 await asyncio.sleep(pause_s)
             else:
@@ -117,5 +118,5 @@ class AsyncClient:
 
     def _unreachable(self, request: Request, error: Exception, refused: bool) -> Unreachable:
         accepted = "" if request.repeatable or refused else "; whether it was accepted is not known"
-        reason = str(error) or type(error).__name__
+        reason = "timed out" if isinstance(error, TimeoutError) else str(error)
         return Unreachable(f"no reply from {self.master_url}: {reason}{accepted}")

@@ -131,7 +131,8 @@ class Client:
             except ConnectionRefusedError:
                 pass  # It has not arrived, whatever it is.
             except (OSError, http.client.HTTPException) as error:
-                if not request.repeatable:
+                # Who was silent once is not asked again: each time takes a minute.
+                if not request.repeatable or isinstance(error, TimeoutError):
                     raise self._unreachable(request, error) from error
             time.sleep(pause_s)
         try:

@@ -130,6 +130,8 @@ def compute(formula: str, timeout_s: float | None) -> Call[Job]:
 
 def map_formulas(formulas: Sequence[str], timeout_s: float | None) -> Call[list[Job]]:
     """Submit formulas in batches, and give the jobs, in order, when all have ended."""
+    if isinstance(formulas, str):
+        raise TypeError("a list of formulas is expected, not one formula")
     deadline = _deadline(timeout_s)
     ended: list[Job] = []
     count_max = BATCH_FORMULAS
@@ -183,7 +185,7 @@ def _hold(method: str, path: str, deadline: float, body: bytes = b"") -> Call[Re
     wait_max_s = WAIT_S
     while True:
         wait_s = max(0.0, min(wait_max_s, deadline - time.monotonic()))
-        held = f"{path}{'&' if '?' in path else '?'}wait={wait_s:g}" if wait_s else path
+        held = f"{path}{'&' if '?' in path else '?'}wait={wait_s!r}" if wait_s else path
         request = Request(method, held, body, SILENCE_S + wait_s, repeatable=method == "GET")
         response = yield request
         shorter_s = _wait_max_s(response)

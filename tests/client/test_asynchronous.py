@@ -179,7 +179,6 @@ async def test_a_silent_master_is_given_up_after_the_requests_time(impostor: Imp
     over.set()
 
 
-@pytest.mark.xfail(strict=True, reason="it is asked six times, a minute or more each")
 @pytest.mark.usefixtures("impatient", "no_pauses")
 async def test_a_master_that_was_silent_is_not_asked_again(impostor: Impostors) -> None:
     over = threading.Event()
@@ -191,7 +190,6 @@ async def test_a_master_that_was_silent_is_not_asked_again(impostor: Impostors) 
     assert len(server.requests) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="the name of a class of Python is shown")
 @pytest.mark.usefixtures("impatient", "no_pauses")
 async def test_silence_is_told_in_words(impostor: Impostors) -> None:
     over = threading.Event()

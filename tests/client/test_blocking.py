@@ -77,7 +77,6 @@ def test_map_raises_a_failure_or_gives_it_in_its_place(client: dte.Client) -> No
     assert isinstance(failure, dte.JobFailed)
 
 
-@pytest.mark.xfail(strict=True, reason="its characters are taken for formulas")
 def test_a_formula_is_no_list_of_formulas(client: dte.Client) -> None:
     with pytest.raises(TypeError, match="list"):
         client.map("1+2")
@@ -352,7 +351,6 @@ def test_a_silent_master_is_given_up_after_the_requests_time(impostor: Impostors
     over.set()
 
 
-@pytest.mark.xfail(strict=True, reason="it is asked six times, a minute or more each")
 @pytest.mark.usefixtures("impatient", "no_pauses")
 def test_a_master_that_was_silent_is_not_asked_again(impostor: Impostors) -> None:
     """Whoever waits for an answer at a terminal is to hear of it after one silence."""

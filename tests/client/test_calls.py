@@ -144,7 +144,6 @@ def test_a_master_that_refuses_what_it_said_it_takes_is_not_asked_without_end() 
     assert error.wait_max_s == 1.5
 
 
-@pytest.mark.xfail(strict=True, reason="the time is rounded, and may be rounded up")
 def test_no_more_is_asked_for_than_the_master_takes_be_it_ever_so_little() -> None:
     call = calls.wait(1, None)
     next(call)
