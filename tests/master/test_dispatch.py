@@ -425,6 +425,19 @@ async def test_a_result_that_does_not_travel_is_the_operation_s_failure(
     assert rig.idle
 
 
+@pytest.mark.xfail(strict=True, reason="a job keeps whatever a worker says, and does not count it")
+@both_forms
+async def test_a_long_story_of_a_failure_is_cut(form: dict[str, int], rig: Rig, hire: Hire) -> None:
+    """Each of the last jobs keeps its error, and `GET /jobs` lists a hundred of them."""
+    story = "x" * 1_000_000
+    conducts = {
+        1: fakes.replying(500, {"error": story}),
+        64: fakes.changing(errors={"0": story}),
+    }
+    await hire(rig, conducts[form.get("batch_max", 1)], **form)
+    assert 100 < len((await rig.compute("1+2"))["error"]) < 2_000
+
+
 async def test_an_operation_that_fails_ends_its_job_while_others_of_it_are_out(
     rig: Rig, hire: Hire
 ) -> None:

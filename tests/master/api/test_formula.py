@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -503,6 +504,16 @@ async def test_a_name_may_have_200_characters_of_any_language(rig: Rig) -> None:
     reply = await rig.post("/worker", {"worker_name": "工" * 201})
     assert reply.status == 400
     assert "200 characters" in reply.json["error"]
+
+
+@pytest.mark.xfail(strict=True, reason="the log shows a name as it is")
+async def test_a_name_makes_no_lines_of_its_own_in_the_log(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it is refused or written in another way."""
+    caplog.set_level(logging.INFO, "dte.master")
+    await rig.post("/worker", {"worker_name": "w\nERROR all is lost"})
+    assert len(caplog.text.splitlines()) <= 1
 
 
 async def test_a_name_that_cannot_be_written_is_refused(rig: Rig) -> None:
