@@ -107,7 +107,7 @@ def jobs_command(master_url: str, as_json: bool) -> None:
     rows = [
         (
             str(job.id),
-            "ended" if job.answer is not None else "failed" if job.finished else "unfinished",
+            "succeeded" if job.answer is not None else "failed" if job.finished else "unfinished",
             short(job.task),
             short(str(job.answer) if job.answer is not None else job.error or ""),
         )
@@ -137,5 +137,5 @@ def workers_command(master_url: str, as_json: bool) -> None:
         )
         for worker in workers
     ]
-    header = ("WORKER", "ADDRESS", "STATE", "SLOTS", "OPERATIONS", "LAST FAILURE")
+    header = ("WORKER", "ADDRESS", "STATE", "BUSY", "OPERATIONS", "LAST FAILURE")
     print_table(header, rows, f"no workers yet: dte worker --master {master_url}")

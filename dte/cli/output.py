@@ -68,6 +68,8 @@ def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
     with suppress(WaitTimeout):
         return client.wait(job, min(UNWATCHED_S, left_s))
     left_s -= UNWATCHED_S
+    if not any(worker.state in ("free", "busy") for worker in client.workers()):
+        click.echo(f"no worker is there: dte worker --master {client.master_url}", err=True)
     if left_s > 0 and not sys.stderr.isatty():
         with suppress(WaitTimeout):
             return client.wait(job, None if timeout_s is None else left_s)
@@ -136,7 +138,8 @@ def explained(master_url: str) -> Iterator[None]:
         )
         leave(EXIT_MASTER, f"{error}\n{start}")
     except WaitTimeout as error:
-        leave(EXIT_TIMEOUT, f"{error}; ask for it later: dte job {error.jobs[0]}")
+        later = f"dte job {error.jobs[0]} --master {master_url}"
+        leave(EXIT_TIMEOUT, f"{error}; it goes on, ask for it later: {later}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))
     except (InvalidRequest, NotFound) as error:

@@ -34,6 +34,7 @@ from dte.wire.listening import CannotListen
     "--workers",
     envvar="DTE_WORKERS",
     type=click.IntRange(1, 256),
+    metavar="N",
     default=2,
     help="How many worker processes.",
 )
@@ -41,6 +42,7 @@ from dte.wire.listening import CannotListen
     "--port",
     envvar="DTE_RUN_PORT",
     type=click.IntRange(0, 65_535),
+    metavar="PORT",
     help="Port of the master.  [default: 5000, with formulas any free one]",
 )
 @json_option
@@ -93,12 +95,13 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
     sys.stdout.flush()
 
 
-@click.command("master")
+@click.command("master", short_help="Run a master.")
 @option("--host", envvar="DTE_MASTER_HOST", default="0.0.0.0", help="Address to listen on.")
 @option(
     "--port",
     envvar="DTE_MASTER_PORT",
     type=click.IntRange(0, 65_535),
+    metavar="PORT",
     default=5000,
     help="Port to listen on; 0 for any free one.",
 )
@@ -118,13 +121,14 @@ def master_command(log_level: str, **values: Any) -> None:
     _serve(partial(serve, settings))
 
 
-@click.command("worker")
+@click.command("worker", short_help="Run a worker.")
 @master_option
 @option("--host", envvar="DTE_WORKER_HOST", default="0.0.0.0", help="Address to listen on.")
 @option(
     "--port",
     envvar="DTE_WORKER_PORT",
     type=click.IntRange(0, 65_535),
+    metavar="PORT",
     default=6000,
     help="Port to listen on; 0 for any free one.",
 )
@@ -137,6 +141,7 @@ def master_command(log_level: str, **values: Any) -> None:
     "--slots",
     envvar="DTE_WORKER_SLOTS",
     type=click.IntRange(1, 10_000),
+    metavar="N",
     default=2,
     help="How many requests it takes at a time; with two, one is on its way while one is done.",
 )

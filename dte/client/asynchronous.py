@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TypeVar
 
@@ -41,7 +41,7 @@ class AsyncClient:
 
     async def map(
         self,
-        formulas: Sequence[str],
+        formulas: Iterable[str],
         timeout_s: float | None = None,
         *,
         return_exceptions: bool = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from types import TracebackType
 from typing import TypeVar
 
@@ -57,7 +57,7 @@ class Client:
 
     def map(
         self,
-        formulas: Sequence[str],
+        formulas: Iterable[str],
         timeout_s: float | None = None,
         *,
         return_exceptions: bool = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ WAIT_S = 20.0
 """How long one request is held by the master; longer waits are several."""
 SILENCE_S = 60.0
 """Silence after which there will be no response, besides the time that a request is held."""
+SILENCE_MIN_S = 5.0
 BATCH_FORMULAS = 2_000
 BATCH_CHARS = 1_000_000
 """Formulas in one request: many, for speed, and few enough to be answered soon."""
@@ -128,10 +129,11 @@ def compute(formula: str, timeout_s: float | None) -> Call[Job]:
         raise WaitTimeout([submitted.id], timeout_s) from None
 
 
-def map_formulas(formulas: Sequence[str], timeout_s: float | None) -> Call[list[Job]]:
+def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Call[list[Job]]:
     """Submit formulas in batches, and give the jobs, in order, when all have ended."""
     if isinstance(formulas, str):
         raise TypeError("a list of formulas is expected, not one formula")
+    formulas = list(formulas)
     deadline = _deadline(timeout_s)
     ended: list[Job] = []
     count_max = BATCH_FORMULAS
@@ -186,7 +188,9 @@ def _hold(method: str, path: str, deadline: float, body: bytes = b"") -> Call[Re
     while True:
         wait_s = max(0.0, min(wait_max_s, deadline - time.monotonic()))
         held = f"{path}{'&' if '?' in path else '?'}wait={wait_s!r}" if wait_s else path
-        request = Request(method, held, body, SILENCE_S + wait_s, repeatable=method == "GET")
+        # Whoever has little time is not kept waiting for a master that has stopped.
+        silence_s = min(SILENCE_S, max(SILENCE_MIN_S, deadline - time.monotonic()))
+        request = Request(method, held, body, silence_s + wait_s, repeatable=method == "GET")
         response = yield request
         shorter_s = _wait_max_s(response)
         if shorter_s is None or not shorter_s < wait_s:

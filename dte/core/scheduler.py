@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dte.core.availability import Announcement, AvailabilityQueue, Worker
-from dte.core.errors import Busy, NotFound
+from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.formula import Formula
 from dte.core.graph import Graph
 from dte.core.job import Job, JobState, kept_task
@@ -31,6 +31,8 @@ from dte.core.ring import JobRing
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
+REASON_CHARS_MAX = 500
+"""A worker's reason for a failure is kept up to here."""
 SWEEP_OPERATIONS = 20_000
 """How many operations of an ended graph are freed in a turn: about a millisecond's work."""
 
@@ -88,9 +90,15 @@ class Scheduler:
         """Check that this much more work may wait.
 
         Raises:
-            Busy: it may not; the message names the bound.
+            Busy: it may not now; the message names the bound.
+            TooLarge: it never may.
         """
         limits = self._limits
+        if operations > limits.operations_waiting_max:
+            raise TooLarge(
+                f"{operations} operations; no more than {limits.operations_waiting_max} may wait "
+                "(operations_waiting_max)"
+            )
         if self.jobs_waiting + jobs > limits.jobs_waiting_max:
             raise Busy(
                 f"{self.jobs_waiting} jobs wait; with {jobs} more there would be more than "
@@ -345,5 +353,7 @@ class Scheduler:
 
 
 def _failure(graph: Graph, node: int, reason: str) -> str:
+    if len(reason) > REASON_CHARS_MAX:
+        reason = f"{reason[:REASON_CHARS_MAX]}…"
     symbols, operands1, operands2 = graph.columns([node])
     return f"{reason}: {describe(symbols, operands1[0], operands2[0])}"

@@ -39,8 +39,10 @@ class Dispatcher:
 
     def send(self, lease: Lease) -> None:
         """Hand a lease over, and report later."""
-        body = _request_body(lease)
-        task = asyncio.get_running_loop().create_task(self._hand_over(lease, body))
+        # Kept for the reply: the worker may announce another form meanwhile.
+        batched = lease.worker.said.batch_max > 1
+        body = _request_body(lease, batched)
+        task = asyncio.get_running_loop().create_task(self._hand_over(lease, batched, body))
         self._under_way[lease.number] = task
 
     def abandon(self, lease: Lease) -> None:
@@ -89,7 +91,7 @@ class Dispatcher:
         for connection in self._idle.pop(address, []):
             connection.close()
 
-    async def _hand_over(self, lease: Lease, body: bytes) -> None:
+    async def _hand_over(self, lease: Lease, batched: bool, body: bytes) -> None:
         address = lease.worker.said.address
         connection = self._take(address)
         try:
@@ -103,29 +105,29 @@ class Dispatcher:
         self._under_way.pop(lease.number, None)
         self._keep(address, connection)
         try:
-            results, errors = _read_reply(lease, status, reply)
+            results, errors = _read_reply(lease, batched, status, reply)
         except Malformed as error:
             self._outcomes.failed(lease.number, f"garbled reply, status {status}: {error}")
         else:
             self._outcomes.completed(lease.number, results, errors)
 
 
-def _request_body(lease: Lease) -> bytes:
+def _request_body(lease: Lease, batched: bool) -> bytes:
     symbols, operands1, operands2 = lease.columns()
-    if lease.worker.said.batch_max > 1:
+    if batched:
         return encode(Batch(lease.number, symbols, operands1, operands2))
     return encode(Single(NAMES[symbols], operands1[0], operands2[0]))
 
 
 def _read_reply(
-    lease: Lease, status: int, reply: bytes
+    lease: Lease, batched: bool, status: int, reply: bytes
 ) -> tuple[Sequence[Number], Mapping[int, str]]:
     """Results and errors of a reply.
 
     Raises:
         Malformed: it is neither results nor a failed operation.
     """
-    if lease.worker.said.batch_max > 1:
+    if batched:
         if status != 200:
             raise Malformed("a batch is answered with 200")
         batch = _batch_result.decode(reply)

@@ -26,6 +26,8 @@ from dte.master.slices import Slices
 
 log = logging.getLogger("dte.master")
 
+FORMULA_CHARS = 100
+"""What a formula costs to parse besides its characters, in characters."""
 VALUES_IN_SLICE = 1_000
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
@@ -116,7 +118,7 @@ class Master:
             formulas.append((task, formula))
             operations += formula.graph.remaining
             self.core.ensure_room(len(tasks), operations)
-            chars += len(task)
+            chars += len(task) + FORMULA_CHARS
             if chars > SLICE_CHARS:
                 chars = 0
                 yield

@@ -43,7 +43,7 @@ class Settings:
     jobs_kept: int = _bound(100_000, "How many ended jobs are kept.")
     jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
     workers_max: int = _bound(1_000, "Most workers that are known at a time.")
-    wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=0)
+    wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)
     lease_s: float = _bound(
         10.0, "Silence of a worker, in seconds, after which its operations go to another.", 0.1
     )

@@ -52,6 +52,7 @@ class KeptAliveConnection:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
+        self._host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._stream: IOStream | None = None
         self.on_close: Callable[[], None] | None = None
 
@@ -72,7 +73,7 @@ class KeptAliveConnection:
             http = HTTP1Connection(stream, True, _parameters)
             headers = HTTPHeaders(
                 {
-                    "Host": f"{self._host}:{self._port}",
+                    "Host": self._host_field,
                     "Content-Type": "application/json",
                     "Content-Length": str(len(body)),
                 }

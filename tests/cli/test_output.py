@@ -41,6 +41,9 @@ class ScriptedClient:
             return state
         raise dte.WaitTimeout([job.id], timeout_s or 0.0)
 
+    def workers(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(state="free")]
+
     def job(self, job: Job) -> Job:
         return self._states.pop(0) if len(self._states) > 1 else self._states[0]
 
@@ -169,7 +172,8 @@ def test_a_long_text_is_cut_visibly() -> None:
         (
             dte.WaitTimeout([7], 3),
             4,
-            "dte: job 7 has not ended within 3 s; ask for it later: dte job 7\n",
+            "dte: job 7 has not ended within 3 s; it goes on, ask for it later: "
+            "dte job 7 --master http://localhost:5000\n",
         ),
         (dte.JobFailed(Job(7, True, error="1 / 0")), 1, "dte: 1 / 0\n"),
         (dte.InvalidRequest("give task"), 2, "dte: give task\n"),

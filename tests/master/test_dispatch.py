@@ -425,7 +425,6 @@ async def test_a_result_that_does_not_travel_is_the_operation_s_failure(
     assert rig.idle
 
 
-@pytest.mark.xfail(strict=True, reason="a job keeps whatever a worker says, and does not count it")
 @both_forms
 async def test_a_long_story_of_a_failure_is_cut(form: dict[str, int], rig: Rig, hire: Hire) -> None:
     """Each of the last jobs keeps its error, and `GET /jobs` lists a hundred of them."""

@@ -108,7 +108,7 @@ async def test_what_would_not_fit_is_not_parsed(start_alone: StartAlone) -> None
 
 async def test_many_are_not_parsed_beyond_what_would_fit(start_alone: StartAlone) -> None:
     master = start_alone(operations_waiting_max=3)
-    with pytest.raises(Busy, match="operations_waiting_max"):
+    with pytest.raises(TooLarge, match="operations_waiting_max"):
         await master.submit_all(["1/2", "3/4/5/6", "this is no formula"])
 
 

@@ -191,6 +191,8 @@ class Workers(JsonHandler):
         ):
             if len(text) > NAME_CHARS_MAX:
                 raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
+            if not text.isprintable():
+                raise InvalidRequest(f"{field} has characters that cannot be printed")
         for field, value, most in (
             ("port", announce.port, 65_535),
             ("slots", announce.slots, 10_000),

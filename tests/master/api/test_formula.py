@@ -506,7 +506,6 @@ async def test_a_name_may_have_200_characters_of_any_language(rig: Rig) -> None:
     assert "200 characters" in reply.json["error"]
 
 
-@pytest.mark.xfail(strict=True, reason="the log shows a name as it is")
 async def test_a_name_makes_no_lines_of_its_own_in_the_log(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -551,8 +550,8 @@ def check_bound(reply: Message, status: int, *words: str) -> None:
             {"operations_waiting_max": 3},
             "1+2.5*3/4",
             "1+2.5*3/4-5",
-            429,
-            ("4 more", "more than 3 (operations_waiting_max)"),
+            413,
+            ("4 operations", "no more than 3 may wait (operations_waiting_max)"),
         ),
     ],
     ids=["characters", "operations", "digits", "4300 digits", "operations waiting"],
