@@ -118,6 +118,16 @@ class LocalCluster:
                 raise WorkersFailed(f"worker-{number} ended with exit code {process.returncode}")
 
     def _stop(self) -> None:
+        # A second Ctrl-C would leave workers behind; they end in a moment.
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+        try:
+            self._end_processes()
+        finally:
+            if in_main_thread:
+                signal.signal(signal.SIGINT, before)
+
+    def _end_processes(self) -> None:
         for process in self._workers:
             if process.poll() is None:
                 process.terminate()
