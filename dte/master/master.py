@@ -206,12 +206,12 @@ class Master:
             self._dispatcher.abandon(lease)
             worker = lease.worker
             log.warning(
-                "worker %s at %s: %s; its %d operations go to another%s",
+                "worker %s at %s: %s; operations that go to another: %d%s",
                 worker.said.name,
                 worker.said.address,
                 lease.lost_because,
                 lease.count,
-                ", and it is taken out until it announces itself" if worker.gone else "",
+                "; it is taken out until it announces itself" if worker.gone else "",
             )
         for lease in turn.leases:
             self._dispatcher.send(lease)
