@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -31,15 +32,16 @@ class LocalCluster:
     Args:
         workers: how many worker processes.
         port: the master's; 0 for any free one.
+        settings: its bounds.
 
     Raises:
         CannotListen: the port cannot be had.
         WorkersFailed: a worker did not start.
     """
 
-    def __init__(self, workers: int, port: int) -> None:
+    def __init__(self, workers: int, port: int, settings: Settings | None = None) -> None:
         self._count = workers
-        self._settings = Settings(host="127.0.0.1", port=port)
+        self._settings = replace(settings or Settings(), host="127.0.0.1", port=port)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(

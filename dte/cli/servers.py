@@ -47,12 +47,14 @@ from dte.wire.listening import CannotListen
 )
 @json_option
 @timeout_option
+@bounds()
 def run_command(
     formulas: tuple[str, ...],
     workers: int,
     port: int | None,
     as_json: bool,
     timeout_s: float | None,
+    **values: Any,
 ) -> None:
     """Run a master and workers on this machine.
 
@@ -73,7 +75,7 @@ def run_command(
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with explained(""):
         try:
-            with LocalCluster(workers, port) as cluster:
+            with LocalCluster(workers, port, Settings(**values)) as cluster:
                 if formulas:
                     answer(cluster.master_url, formulas, timeout_s, as_json)
                 else:
@@ -140,7 +142,7 @@ def master_command(log_level: str, **values: Any) -> None:
 @option(
     "--slots",
     envvar="DTE_WORKER_SLOTS",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, 64),
     metavar="N",
     default=2,
     help="How many requests it takes at a time; with two, one is on its way while one is done.",
@@ -187,7 +189,9 @@ def _serve(
     async def serve_until_signal() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_IGN:
+                continue  # As nohup has it, and a shell's & for Ctrl-C.
             loop.add_signal_handler(number, stop.set)
         if leave_with_stdin:
             loop.add_reader(sys.stdin, _read_stdin, stop)

@@ -17,6 +17,9 @@ from dte.wire.connection import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
 
+IDLE_MAX = 64
+"""How many connections are kept for later calls."""
+
 
 class AsyncClient:
     """A master, for coroutines. The methods are those of `dte.Client`, and raise the same.
@@ -105,7 +108,10 @@ class AsyncClient:
                     raise self._unreachable(request, error, refused) from error
                 await asyncio.sleep(pause_s)
             else:
-                self._idle.append(connection)
+                if len(self._idle) < IDLE_MAX:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
                 return Response(status, body, headers.get("Retry-After"))
         raise AssertionError("the last attempt raises or returns")
 

@@ -28,7 +28,7 @@ SILENCE_MAX_S = 15.0
 CENSUS_S = 1.0
 """How often workers are looked through for those that are gone."""
 FORGET_S = 600.0
-"""How long a worker that is gone is still listed."""
+"""How long a worker that is gone is still listed, or one that never did anything is waited for."""
 FAILURES_MAX = 12
 """Failures in a row after which a worker is taken out: about half a minute of pauses."""
 
@@ -129,7 +129,7 @@ class AvailabilityQueue:
         """
         worker = self._workers.get(said.address)
         if worker is None:
-            self._make_room()
+            self._make_room(now)
             worker = self._workers[said.address] = Worker(said, now, now)
             worker.batch = min(BATCH_FIRST, said.batch_max)
         old = worker.said
@@ -144,18 +144,32 @@ class AvailabilityQueue:
         self.offer(worker)
         return worker, reborn
 
-    def _make_room(self) -> None:
+    def _make_room(self, now: float) -> None:
         if len(self._workers) < self._workers_max:
             return
         for address, worker in list(self._workers.items()):
-            if worker.state in ("gone", "draining") and not worker.leases:
+            if worker.state in ("gone", "draining", "pausing") and not worker.leases:
                 del self._workers[address]
+        if len(self._workers) >= self._workers_max:
+            self._drop_most_silent(now)
         if len(self._workers) >= self._workers_max:
             raise Busy(
                 f"{len(self._workers)} workers are registered, "
                 "which is as many as this master takes (workers_max)",
                 retry_after_s=5,
             )
+
+    def _drop_most_silent(self, now: float) -> None:
+        """Forget the worker that never did anything and was heard of longest, and long, ago."""
+        silent = [
+            worker
+            for worker in self
+            if not worker.leases and not worker.operations_done and now - worker.heard_at > FORGET_S
+        ]
+        if silent:
+            oldest = min(silent, key=lambda worker: worker.heard_at)
+            oldest.gone = True
+            del self._workers[oldest.said.address]
 
     def offer(self, worker: Worker) -> None:
         """Put a worker in line if it has a free slot and is not there yet."""

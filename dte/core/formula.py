@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from dte.core.builder import INTEGRAL, GraphBuilder
 from dte.core.errors import FormulaError, TooLarge, caret_lines
 from dte.core.graph import Graph
-from dte.core.operations import INTEGER_DIGITS_MAX, Number
+from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
 
 TOKEN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\S", re.ASCII)
 CUT = re.compile(r"[()*/×÷−\s]|(?<![eE])[+\-]", re.ASCII)
@@ -33,10 +33,18 @@ SPELLINGS = str.maketrans("×÷−", "*/-")
 OPERATORS = frozenset("+-*/")
 SUMS = frozenset("+-")
 PRODUCTS = frozenset("*/")
+FLIPPED = {"+": "-", "-": "+"}
 BOTTOM = "bottom"
 """Lies under the operators, so that there is always one on top."""
 SIGNS = "+-*/×÷−"
 SLICE_CHARS = 1024
+NUMBER_CHARS_MAX = 8192
+"""Longest number, in characters; an integer's bound is `digits_max`."""
+SAFE_BITS = (INTEGER_LIMIT - 1).bit_length() - 1
+"""Every integer of so many bits travels. Chains whose parts may have more are not balanced: a part
+might be too long where no partial result of Python's own order is."""
+WIDE_BITS = 1024
+"""Beyond it, writing and reading an integer takes longer than all else an operation costs."""
 COUNT_CHARS = 1_000_000
 
 
@@ -115,6 +123,8 @@ class _Parser:
         self._position = 0
         self._operands: list[int] = []
         self._ranks: list[int] = []
+        self._bits: list[int] = []
+        """At most so many bits an operand has, if it is an integer."""
         self._pending = [BOTTOM]
         """Operators and open parentheses; ``(-`` is a parenthesis to be negated."""
         self._negative = False
@@ -128,12 +138,20 @@ class _Parser:
             IndexError: more operations than the builder has room for.
         """
         start = self._position
-        cut = CUT.search(self._text, start + chars)
-        end = self._position = cut.start() if cut else len(self._text)
+        hard_end = min(len(self._text), start + chars + NUMBER_CHARS_MAX)
+        cut = CUT.search(self._text, start + chars, hard_end)
+        end = self._position = cut.start() if cut else hard_end
         part = self._text[start:end]
         if not part.isascii():
             part = part.translate(SPELLINGS)
-        self._read(TOKEN.findall(part), start)
+        tokens = TOKEN.findall(part)
+        if cut is None and end < len(self._text):
+            # Nothing but one number is so long without a cut: what comes before it tells.
+            self._read(tokens[:-1], start)
+            self._number(tokens[-1][:1])
+            reason = f"a number of more than {NUMBER_CHARS_MAX} characters"
+            raise self._error(reason, start, len(tokens) - 1)
+        self._read(tokens, start)
         return end < len(self._text)
 
     def finish(self) -> int:
@@ -159,6 +177,7 @@ class _Parser:
 
     def _read(self, tokens: list[str], start: int) -> None:
         operands, ranks, pending = self._operands, self._ranks, self._pending
+        bits = self._bits
         literal, number = self._builder.literal, self._number
         operand_next, negative = self._operand_next, self._negative
         for index, token in enumerate(tokens):
@@ -175,6 +194,7 @@ class _Parser:
                         raise self._error(str(error), start, index) from None
                     operands.append(literal(-value if negative else value))
                     ranks.append(0)
+                    bits.append(value.bit_length() if type(value) is int else 0)
                     operand_next = negative = False
             elif token == ")":
                 # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
@@ -208,29 +228,53 @@ class _Parser:
         Anything else merges from left to right at once.
         """
         pending, operands, ranks = self._pending, self._operands, self._ranks
-        if whole and pending[-2] not in run:  # One operator, as between most parentheses.
-            ranks.pop()
-            right = operands.pop()
-            symbol = ord(pending.pop())
-            operands[-1] = self._builder.operation(symbol, operands[-1], right)
-        elif pending[-1] == "/" or not operands[-1] & operands[-2] & INTEGRAL:
-            operator, right = pending.pop(), operands.pop()
-            ranks.pop()
-            self._reduce_integers(run, whole=True)
-            operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
-        else:
-            self._reduce_integers(run, whole)
-
-    def _reduce_integers(self, run: frozenset[str], whole: bool) -> None:
-        pending, operands, ranks = self._pending, self._operands, self._ranks
-        while pending[-1] in run and (whole or ranks[-1] == ranks[-2]):
-            operator, right = pending.pop(), operands.pop()
-            rank = ranks.pop()
-            if run is SUMS and pending[-1] == "-":
+        while pending[-1] in run:
+            bits = self._merged_bits(pending[-1])
+            if whole and pending[-2] not in run:
+                self._merge(pending[-1], bits)  # One operator, as between most parentheses.
+            elif (
+                pending[-1] == "/" or not operands[-1] & operands[-2] & INTEGRAL or bits > SAFE_BITS
+            ):
+                self._reduce_from_left(run)
+            elif whole or ranks[-1] == ranks[-2]:
                 # x - l + r is x - (l - r), and x - l - r is x - (l + r).
-                operator = "-" if operator == "+" else "+"
-            operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
-            ranks[-1] = max(rank, ranks[-1]) + 1
+                flip = run is SUMS and pending[-2] == "-"
+                self._merge(FLIPPED[pending[-1]] if flip else pending[-1], bits)
+            else:
+                return
+
+    def _merged_bits(self, operator: str) -> int:
+        right, left = self._bits[-1], self._bits[-2]
+        return left + right if operator == "*" else max(left, right) + 1
+
+    def _merge(self, operator: str, bits: int) -> None:
+        """Make an operation of the last two operands, instead of the last operator."""
+        operands, ranks = self._operands, self._ranks
+        self._pending.pop()
+        right = operands.pop()
+        operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
+        rank = ranks.pop()
+        ranks[-1] = max(rank, ranks[-1]) + 1
+        self._bits.pop()
+        self._bits[-1] = bits
+        if bits > WIDE_BITS:
+            self._builder.graph.wide = True
+
+    def _reduce_from_left(self, run: frozenset[str]) -> None:
+        """Merge a whole run from left to right: each partial result is one of Python's own."""
+        count = 0
+        while self._pending[-1 - count] in run:
+            count += 1
+        operators = self._pending[-count:]
+        rest = [(self._operands.pop(), self._ranks.pop(), self._bits.pop()) for _ in operators]
+        del self._pending[-count:]
+        for operator in operators:
+            operand, rank, bits = rest.pop()
+            self._pending.append(operator)
+            self._operands.append(operand)
+            self._ranks.append(rank)
+            self._bits.append(bits)
+            self._merge(operator, self._merged_bits(operator))
 
     def _number(self, token: str) -> Number:
         """The value of a number's token.

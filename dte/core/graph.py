@@ -33,6 +33,7 @@ class Graph:
     Attributes:
         ready: operations whose operands are known and that nobody has been handed; newest last.
         remaining: how many operations are not done.
+        wide: its integers may have hundreds of digits and more.
         failure: why the job fails whatever its operations give; None if nothing is known.
     """
 
@@ -46,6 +47,7 @@ class Graph:
         "ready",
         "remaining",
         "symbols",
+        "wide",
     )
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Graph:
         self.ready = array("i")
         self.remaining = 0
         self.failure: str | None = None
+        self.wide = False
 
     def reserve(self, operations: int) -> Iterator[None]:
         """Make room, in slices: growing an array of millions step by step stops the loop longer."""
@@ -128,8 +131,11 @@ class Graph:
         return taken
 
     def give_back(self, nodes: array[int]) -> None:
-        """Make operations that were taken ready again; their operands are still in their slots."""
-        self.ready.extend(nodes)
+        """Make operations that were taken ready again; their operands are still in their slots.
+
+        They come last: one that no worker can do does not keep the others waiting.
+        """
+        self.ready[0:0] = nodes
 
     def columns(self, nodes: Sequence[int]) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of `nodes`, in their order."""

@@ -35,6 +35,7 @@ class Job:
         operations: how many operations there are in all.
         graph: what is left to do; None once the job has ended, so that its memory is free.
         in_turns: whether the ready-set has the job among its turns.
+        failures: how often operations have come to nothing alone, of those that have.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Job:
     error: str | None = None
     operations_done: int = 0
     in_turns: bool = False
+    failures: dict[int, int] | None = None
 
     @property
     def progress(self) -> int:

@@ -7,6 +7,10 @@ from collections import deque
 
 from dte.core.job import Job
 
+WIDE_WEIGHT = 64
+"""As how many operations one with integers of up to thousands of digits counts: writing and reading
+such an integer takes 0.2 ms."""
+
 
 class ReadySet:
     """Hands out ready operations so that jobs take turns.
@@ -32,6 +36,11 @@ class ReadySet:
         if job.graph is not None:
             self.count -= len(job.graph.ready)
             del job.graph.ready[:]
+        if not self.count:
+            # Nobody takes while nothing is ready, so turns that were passed over would add up.
+            for other in self._turns:
+                other.in_turns = False
+            self._turns.clear()
 
     def take(self, count: int) -> list[tuple[Job, array[int]]]:
         """Take up to `count` ready operations, in shares by job."""
@@ -39,17 +48,20 @@ class ReadySet:
         parts: list[tuple[Job, array[int]]] = []
         while count > 0 and turns:
             share = max(1, count // len(turns))
-            for _ in range(min(count, len(turns))):
+            for _ in range(len(turns)):
+                if count <= 0:
+                    break
                 job = turns.popleft()
                 if job.graph is None or not job.graph.ready:
                     job.in_turns = False
                     continue
-                nodes = job.graph.take(min(share, count))
+                weight = WIDE_WEIGHT if job.graph.wide else 1
+                nodes = job.graph.take(max(1, min(share, count) // weight))
                 if job.graph.ready:
                     turns.append(job)
                 else:
                     job.in_turns = False
-                count -= len(nodes)
+                count -= len(nodes) * weight
                 self.count -= len(nodes)
                 parts.append((job, nodes))
         return parts

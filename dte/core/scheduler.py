@@ -31,6 +31,10 @@ from dte.core.ring import JobRing
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
+LEASES_IN_TURN = 100
+"""How many leases are made in a turn: each costs some 50 µs to send."""
+OPERATION_FAILURES_MAX = 5
+"""How often an operation may come to nothing alone before its job ends."""
 REASON_CHARS_MAX = 500
 """A worker's reason for a failure is kept up to here."""
 SWEEP_OPERATIONS = 20_000
@@ -133,11 +137,13 @@ class Scheduler:
         self._ring.add(job)
         self.jobs_waiting += 1
         self.operations_waiting += operations
-        self._ready.add(job, len(graph.ready))
         if graph.failure is not None:
+            del graph.ready[:]
             self._end(now, job, error=graph.failure)
         elif formula.value is not None:
             self._end(now, job, answer=formula.value)
+        else:
+            self._ready.add(job, len(graph.ready))
         return job
 
     def job(self, number: int) -> Job:
@@ -195,7 +201,8 @@ class Scheduler:
             self.stale_results += 1
             return False
         if len(results) != lease.count or not all(0 <= place < lease.count for place in errors):
-            self.fail(now, number, f"garbled: {len(results)} results for {lease.count} operations")
+            reason = f"garbled: {len(results)} results for {lease.count} operations"
+            self.fail(now, number, reason, answered=True)
             return False
         self._release(lease)
         self._workers.succeeded(now, lease.worker, lease.count, now - lease.leased_at)
@@ -215,15 +222,27 @@ class Scheduler:
             start = end
         return True
 
-    def fail(self, now: float, number: int, reason: str) -> None:
-        """Say that a lease came to nothing by the worker's fault: its operations are ready again.
+    def fail(self, now: float, number: int, reason: str, answered: bool = False) -> None:
+        """Say that a lease came to nothing: its operations are ready again.
 
         A lease that has ended is not looked at.
+
+        Args:
+            answered: the worker took the operations and gave no results. When that happens to an
+                operation alone again and again, the fault is its own, and its job ends.
         """
         lease = self._leases.get(number)
-        if lease is not None:
-            self._workers.failed(now, lease.worker, reason)
-            self._lose(lease, reason)
+        if lease is None:
+            return
+        self._workers.failed(now, lease.worker, reason)
+        self._lose(lease, reason)
+        job, nodes = lease.parts[0]
+        if answered and lease.count == 1 and job.graph is not None:
+            job.failures = job.failures or {}
+            job.failures[nodes[0]] = job.failures.get(nodes[0], 0) + 1
+            if job.failures[nodes[0]] >= OPERATION_FAILURES_MAX:
+                reason = f"no worker could do it, the last time: {reason}"
+                self._end(now, job, error=_failure(job.graph, nodes[0], reason))
 
     def turn(self, now: float) -> Turn:
         """Do what is due by now and hand over what can be: call it after any input, or in time."""
@@ -243,7 +262,7 @@ class Scheduler:
 
     def next_turn(self) -> float | None:
         """When `turn` must be called although nothing happens; None when never."""
-        if self._sweep:
+        if self._sweep or (self._ready.count and len(self._workers)):
             return float("-inf")
         moment = self._workers.next_moment()
         if not self._leases:
@@ -252,8 +271,8 @@ class Scheduler:
         return deadline if moment is None else min(deadline, moment)
 
     def _match(self, now: float) -> list[Lease]:
-        leases = []
-        while self._ready.count:
+        leases: list[Lease] = []
+        while self._ready.count and len(leases) < LEASES_IN_TURN:
             worker = self._workers.next()
             if worker is None:
                 break

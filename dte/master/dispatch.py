@@ -25,8 +25,8 @@ class Outcomes(Protocol):
     ) -> None:
         """The worker gave results, and for some places of the lease errors."""
 
-    def failed(self, lease_number: int, reason: str) -> None:
-        """The worker could not be reached, or gave nonsense."""
+    def failed(self, lease_number: int, reason: str, answered: bool) -> None:
+        """The worker could not be reached, or, if `answered`, gave no results."""
 
 
 class Dispatcher:
@@ -100,14 +100,15 @@ class Dispatcher:
             # The others of this worker were opened to the same process: they are no better.
             self._close_idle(address)
             self._under_way.pop(lease.number, None)
-            self._outcomes.failed(lease.number, str(error))
+            self._outcomes.failed(lease.number, str(error), answered=error.sent)
             return
         self._under_way.pop(lease.number, None)
         self._keep(address, connection)
         try:
             results, errors = _read_reply(lease, batched, status, reply)
         except Malformed as error:
-            self._outcomes.failed(lease.number, f"garbled reply, status {status}: {error}")
+            reason = f"garbled reply, status {status}: {error}"
+            self._outcomes.failed(lease.number, reason, answered=True)
         else:
             self._outcomes.completed(lease.number, results, errors)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from dte.core.availability import Announcement
 from dte.core.errors import FormulaError, TooLarge
@@ -28,13 +27,9 @@ log = logging.getLogger("dte.master")
 
 FORMULA_CHARS = 100
 """What a formula costs to parse besides its characters, in characters."""
-VALUES_IN_SLICE = 1_000
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 class Master:
@@ -46,7 +41,7 @@ class Master:
         self.core = Scheduler(settings.scheduler_limits())
         self._formula_limits = settings.formula_limits()
         self._dispatcher = Dispatcher(self)
-        self._slices = Slices()
+        self.slices = Slices()
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._waiters: dict[int, list[_Waiter]] = {}
         self._dirty = False
@@ -83,7 +78,7 @@ class Master:
             formula = parse(task, self._formula_limits)
         else:
             async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-                formula = await self._slices.run(parse_in_slices(task, self._formula_limits))
+                formula = await self.slices.run(parse_in_slices(task, self._formula_limits))
         return self._accept([(task, formula)])[0]
 
     async def submit_all(self, tasks: Sequence[str]) -> list[Job]:
@@ -95,7 +90,7 @@ class Master:
             Busy: too much work waits.
         """
         self.core.ensure_room(len(tasks))
-        return self._accept(await self._slices.run(self._parse_all(tasks)))
+        return self._accept(await self.slices.run(self._parse_all(tasks)))
 
     def _accept(self, formulas: Sequence[tuple[str, Formula]]) -> list[Job]:
         jobs = self.core.submit(time.monotonic(), formulas)
@@ -149,20 +144,6 @@ class Master:
             if not others:
                 del self._waiters[number]
 
-    async def in_slices(self, convert: Callable[[T], U], values: Sequence[T]) -> list[U]:
-        """A list of what `convert` makes of each value, made in slices if it is long."""
-        if len(values) <= VALUES_IN_SLICE:
-            return [convert(value) for value in values]
-
-        def convert_all() -> Generator[None, None, list[U]]:
-            converted: list[U] = []
-            for start in range(0, len(values), VALUES_IN_SLICE):
-                converted.extend(map(convert, values[start : start + VALUES_IN_SLICE]))
-                yield
-            return converted
-
-        return await self._slices.run(convert_all())
-
     def announce(self, said: Announcement) -> None:
         """Note that a worker is there.
 
@@ -185,8 +166,8 @@ class Master:
         self.core.complete(time.monotonic(), lease_number, results, errors)
         self.poke()
 
-    def failed(self, lease_number: int, reason: str) -> None:
-        self.core.fail(time.monotonic(), lease_number, reason)
+    def failed(self, lease_number: int, reason: str, answered: bool) -> None:
+        self.core.fail(time.monotonic(), lease_number, reason, answered)
         self.poke()
 
     # The turn

@@ -28,10 +28,15 @@ def encode(value: Any) -> bytes:
 
 
 class Decoder(Generic[T]):
-    """Decodes JSON into values of one type."""
+    """Decodes JSON into values of one type.
 
-    def __init__(self, shape: Any) -> None:
+    Args:
+        lenient: whether to read once more, slowly, what the fast reader refuses.
+    """
+
+    def __init__(self, shape: Any, *, lenient: bool = True) -> None:
         self._shape = shape
+        self._lenient = lenient
         self._decoder = msgspec.json.Decoder(shape)
 
     def decode(self, raw: bytes) -> T:
@@ -44,12 +49,12 @@ class Decoder(Generic[T]):
         try:
             return self._decoder.decode(raw)  # type: ignore[no-any-return]
         except msgspec.ValidationError as error:
-            if "out of range" not in str(error):
+            if not self._lenient or "out of range" not in str(error):
                 raise Malformed(str(error)) from None
         except RecursionError:
             raise Malformed("the JSON nests too deep") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if b"Infinity" not in raw and b"NaN" not in raw:
+            if not self._lenient or (b"Infinity" not in raw and b"NaN" not in raw):
                 raise Malformed(str(error)) from None
         return self._decode_slowly(raw)
 

@@ -31,11 +31,13 @@ class ConnectionFailed(OSError):
 
     Attributes:
         refused: nobody listened, so that the request cannot have arrived.
+        sent: a connection was there, so that the request may have arrived.
     """
 
-    def __init__(self, reason: str, refused: bool = False) -> None:
+    def __init__(self, reason: str, *, refused: bool = False, sent: bool = True) -> None:
         super().__init__(reason)
         self.refused = refused
+        self.sent = sent
 
 
 class KeptAliveConnection:
@@ -68,8 +70,10 @@ class KeptAliveConnection:
             ConnectionFailed: no whole reply came; the connection is closed, and the next request
                 opens it again.
         """
+        connected = False
         try:
             stream = await self._connected()
+            connected = True
             http = HTTP1Connection(stream, True, _parameters)
             headers = HTTPHeaders(
                 {
@@ -87,7 +91,7 @@ class KeptAliveConnection:
             cause = getattr(error, "real_error", None) or error
             reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
             refused = isinstance(cause, ConnectionRefusedError)
-            raise ConnectionFailed(reason, refused) from error
+            raise ConnectionFailed(reason, refused=refused, sent=connected) from error
         except BaseException:
             self.close()  # Cancelled: what comes now belongs to nobody.
             raise

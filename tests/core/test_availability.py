@@ -256,6 +256,17 @@ def test_more_workers_than_the_bound_are_refused() -> None:
     queue.announce(1.0, at(2))
 
 
+def test_plain_workers_that_never_did_anything_make_room_in_time() -> None:
+    plain = [Announcement("seed", f"10.0.0.{n}:6000") for n in range(3)]
+    queue = make_queue(plain[0], plain[1], workers_max=2)
+    with pytest.raises(Busy, match="workers_max"):
+        queue.announce(FORGET_S, plain[2])
+    queue.announce(FORGET_S + 1, plain[2])
+    assert [worker.said for worker in queue] == plain[1:]
+    assert queue.next() is not None
+    queue.offer(next(iter(queue)))
+
+
 def test_workers_that_are_gone_make_room() -> None:
     queue = make_queue(at(1), at(2), workers_max=2)
     worker, _ = queue.announce(0.0, replace(at(1), draining=True))

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.evaluate import evaluate, run
+from core.evaluate import FUNCTIONS, evaluate, run
 from dte.core.errors import FormulaError, TooLarge
 from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
+from dte.core.operations import INTEGER_LIMIT
 
 LIMITS = FormulaLimits()
 
@@ -220,6 +221,55 @@ def test_integers_before_the_first_float_are_still_balanced() -> None:
     value, rounds = run(parse("1+" * 1023 + "1+0.5-0.25", LIMITS))
     assert value == 1024.25
     assert rounds <= 13
+
+
+LONGEST = "9" * 4300
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"-{LONGEST}+0+{LONGEST}+{LONGEST}",
+        f"0*2*{'1' * 2200}*{'1' * 2200}",
+        f"1+2+3+4-{LONGEST}+{LONGEST}-{LONGEST}+5",
+        f"{LONGEST}-{LONGEST}+{LONGEST}-{LONGEST}",
+    ],
+)
+def test_no_partial_result_is_longer_than_python_s_own(text: str) -> None:
+    """Balancing must not make a job fail that goes well from left to right."""
+    graph = parse(text, LIMITS).graph
+    while graph.remaining:
+        nodes = graph.take(100)
+        results = [FUNCTIONS[s](a, b) for s, a, b in zip(*graph.columns(nodes), strict=True)]
+        assert all(abs(result) < INTEGER_LIMIT for result in results)
+        answer = graph.done(nodes, results)
+    assert answer == eval(text)
+
+
+def test_graphs_know_whether_their_integers_may_be_long() -> None:
+    assert not parse("+".join(map(str, range(1000))), LIMITS).graph.wide
+    assert not parse(f"{'9' * 300}*2+1.5*{'9' * 200}", LIMITS).graph.wide
+    assert parse(f"{'9' * 400}+1", LIMITS).graph.wide
+    assert parse("*".join(["12345678901234567890"] * 20), LIMITS).graph.wide
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "column"),
+    [
+        ("1+" + "7" * 10_000, "a number of more than 8192 characters", 3),
+        ("1." + "7" * 10_000 + "+1", "a number of more than 8192 characters", 1),
+        ("a" * 100_000, "'a' is not part of a formula", 1),
+        ("1.1" * 100_000, "an operator is missing before '.11'", 5),
+        ("7" * 10_000 + "x", "a number of more than 8192 characters", 1),
+    ],
+)
+def test_text_without_an_operator_is_read_in_bounded_slices_too(
+    text: str, reason: str, column: int
+) -> None:
+    with pytest.raises(FormulaError) as caught:
+        parse(text, LIMITS)
+    assert caught.value.reason.startswith(reason)
+    assert caught.value.column == column
 
 
 def test_5000_nested_parentheses_pass() -> None:

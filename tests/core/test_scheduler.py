@@ -333,6 +333,77 @@ def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors) -
     assert job.answer == 3
 
 
+def test_an_operation_that_no_worker_can_do_fails_its_job() -> None:
+    """It neither goes round for ever nor takes one worker after the other out."""
+    core = Core(SEED_WORKER, replace(SEED_WORKER, address="10.0.0.3:6000"))
+    (poison,) = core.add("1+2")
+    ended: list[Job] = []
+    now = 0.0
+    while not ended:
+        turn = core.turn(now)
+        ended += turn.ended
+        for lease in turn.leases:
+            core.fail(now, lease.number, "status 500 without an error", answered=True)
+            core.check()
+        now += 1.0
+    assert ended == [poison]
+    assert poison.error == (
+        "no worker could do it, the last time: status 500 without an error: 1 + 2"
+    )
+    assert all(worker.state != "gone" for worker in core.workers())
+
+
+def test_what_no_worker_has_taken_is_never_given_up() -> None:
+    core = Core(WORKER)
+    (job,) = core.add("1+2")
+    now = 0.0
+    for _ in range(FAILURES_MAX):
+        (lease,) = core.turn(now).leases
+        core.announce(now, WORKER)
+        core.fail(now, lease.number, "connection refused")
+        now = lease.worker.resumes_at or now
+    assert not job.finished
+
+
+def test_operations_that_were_given_back_do_not_keep_others_waiting() -> None:
+    core = Core(SEED_WORKER)
+    core.add("1/0+2*3")
+    (first,) = core.turn(0.0).leases
+    core.fail(0.0, first.number, "garbled", answered=True)
+    (second,) = core.turn(1.0).leases
+    assert operations(second) != operations(first)
+
+
+def test_leases_of_a_turn_are_bounded_and_the_next_turn_comes_at_once() -> None:
+    workers = [replace(WORKER, address=f"10.0.1.{n}:6000", batch_max=1) for n in range(80)]
+    core = Core(*workers)
+    core.add(*(f"{n}+1" for n in range(200)))
+    assert len(core.turn(0.0).leases) == scheduler_module.LEASES_IN_TURN
+    assert core.next_turn() == float("-inf")
+    assert len(core.turn(0.0).leases) == 60
+    assert core.next_turn() != float("-inf")
+
+
+def test_jobs_that_end_when_they_are_submitted_leave_nothing() -> None:
+    core = Core(WORKER)
+    core.add(*["1e999+1"] * 100)
+    assert len(core._ready._turns) == 0
+    job, other = core.add("1/0+2*3", "1/0+2*3")
+    core.run()
+    assert job.finished
+    assert other.finished
+    assert len(core._ready._turns) == 0
+
+
+def test_a_lease_has_few_operations_of_long_integers() -> None:
+    core = Core(WORKER)
+    for worker in core.workers():
+        worker.batch = 64
+    long = "9" * 4000
+    core.add("+".join(f"({long}-{n})" for n in range(50)))
+    assert [lease.count for lease in core.turn(0.0).leases] == [1, 1]
+
+
 def test_a_new_incarnation_ends_the_leases_of_the_old_one() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")

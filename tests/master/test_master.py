@@ -232,26 +232,6 @@ async def test_waiting_that_is_cancelled_leaves_nothing(master: Master) -> None:
 # Slices, times, workers
 
 
-@pytest.mark.parametrize("count", [0, 1, 999, 1_000, 1_001, 2_000, 2_345])
-async def test_values_are_converted_in_their_order_however_many(count: int, master: Master) -> None:
-    assert await master.in_slices(str, range(count)) == [str(value) for value in range(count)]
-
-
-async def test_a_long_conversion_lets_the_loop_turn(master: Master) -> None:
-    converted: list[int] = []
-    seen: list[int] = []
-    loop = asyncio.get_running_loop()
-
-    def look() -> None:
-        seen.append(len(converted))
-        if len(converted) < 5_000:
-            loop.call_soon(look)
-
-    loop.call_soon(look)
-    await master.in_slices(converted.append, range(5_000))
-    assert module.VALUES_IN_SLICE in seen
-
-
 async def test_moments_are_shown_as_wall_time(master: Master) -> None:
     before = datetime.now(UTC)
     (job,) = await master.submit_all(["1"])
@@ -322,7 +302,7 @@ async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
     master.completed(7, [1], {})
-    master.failed(7, "too late")
+    master.failed(7, "too late", answered=True)
     assert not caplog.records
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from dte.core.availability import Announcement
 from dte.core.errors import InvalidRequest, NotFound, TooLarge
@@ -18,6 +19,10 @@ from dte.wire.messages import Announce
 
 JOBS_LISTED = 100
 NAME_CHARS_MAX = 200
+QUOTES_BESIDE = 100
+"""Quotes that a body may have besides those of its formulas."""
+ANNOUNCE_BYTES_MAX = 10_000
+SLOTS_MAX = 64
 RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 
 
@@ -68,8 +73,9 @@ class WorkerListed(msgspec.Struct):
     heard_at: datetime | None
 
 
-_submission: Decoder[Submission] = Decoder(Submission)
-_announce: Decoder[Announce] = Decoder(Announce)
+# Not lenient: what clients send may be large, and the slow reader takes seconds for it.
+_submission: Decoder[Submission] = Decoder(Submission, lenient=False)
+_announce: Decoder[Announce] = Decoder(Announce, lenient=False)
 
 
 class JobHandler(JsonHandler):
@@ -108,11 +114,15 @@ class Submit(JobHandler):
             return
         reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
         if wait_s:
-            reply["jobs"] = await self.master.in_slices(self.job_reply, jobs)
+            reply["jobs"] = Raw(await self.encoded(map(self.job_reply, jobs)))
         self.reply(reply)
 
     async def _submit(self) -> Job | list[Job]:
         """Accept what the body has; its texts are gone when this returns, before any wait."""
+        formulas_max = self.master.settings.formulas_max
+        # Millions of texts would take a second to decode, only to be refused.
+        if self.body_count(b'"') > 2 * formulas_max + QUOTES_BESIDE:
+            raise TooLarge(f"more than {formulas_max} formulas in a request (formulas_max)")
         submission = self.body(_submission)
         task, tasks = submission.task, submission.tasks
         if isinstance(task, str) and isinstance(tasks, list):
@@ -121,7 +131,6 @@ class Submit(JobHandler):
             return await self.master.submit(task)
         if not isinstance(tasks, list):
             raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
-        formulas_max = self.master.settings.formulas_max
         if len(tasks) > formulas_max:
             raise TooLarge(
                 f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
@@ -150,13 +159,14 @@ class Jobs(JobHandler):
             wait_s = self.wait_s()
             jobs = [self.master.core.job(number) for number in self._numbers(ids)]
             await self.master.wait(jobs, wait_s, self.gone)
-            self.reply(await self.master.in_slices(self.job_reply, jobs))
+            self.finish(await self.encoded(map(self.job_reply, jobs)))
             return
-        self.reply(
-            [
+        newest = list(self.master.core.newest_jobs(JOBS_LISTED))
+        self.finish(
+            await self.encoded(
                 JobListed(job.number, job.task, job.finished, job.answer, job.error)
-                for job in self.master.core.newest_jobs(JOBS_LISTED)
-            ]
+                for job in newest
+            )
         )
 
     def _numbers(self, ids: str) -> list[int]:
@@ -175,6 +185,9 @@ class Jobs(JobHandler):
 
 class Workers(JsonHandler):
     """``POST /worker``: a worker announces itself. ``GET /worker``: the known ones."""
+
+    def body_bytes_max(self) -> int:
+        return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
 
     def post(self) -> None:
         try:
@@ -195,7 +208,7 @@ class Workers(JsonHandler):
                 raise InvalidRequest(f"{field} has characters that cannot be printed")
         for field, value, most in (
             ("port", announce.port, 65_535),
-            ("slots", announce.slots, 10_000),
+            ("slots", announce.slots, SLOTS_MAX),
             ("batch_max", announce.batch_max, 100_000),
         ):
             if not 1 <= value <= most:

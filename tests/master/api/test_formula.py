@@ -478,7 +478,7 @@ async def test_a_worker_without_a_name_is_refused(body: dict[str, Any], rig: Rig
         ("port", None),
         ("slots", 0),
         ("slots", -1),
-        ("slots", 10_001),
+        ("slots", 65),
         ("slots", 10**400),
         ("slots", "2"),
         ("batch_max", 0),
@@ -488,7 +488,7 @@ async def test_a_worker_without_a_name_is_refused(body: dict[str, Any], rig: Rig
         ("incarnation", 7),
         ("draining", "no"),
         ("draining", 1),
-        ("incarnation", "x" * 1_000_000),
+        ("incarnation", "x" * 1_000),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -680,7 +680,7 @@ async def test_a_long_formula_is_accepted_while_others_are_answered(rig: Rig, di
     long = "+".join(["1.5"] * 300_000)
     await line.send(request_bytes("POST", "/submit", {"task": long}))
     submitted = asyncio.create_task(line.read())
-    await until(rig.master._slices._turn.locked, "the first slice")
+    await until(rig.master.slices._turn.locked, "the first slice")
     assert (await rig.get("/health")).status == 200
     assert not submitted.done()
     reply = await submitted
