@@ -229,35 +229,35 @@ class _Parser:
         """
         pending, operands, ranks = self._pending, self._operands, self._ranks
         while pending[-1] in run:
-            bits = self._merged_bits(pending[-1])
             if whole and pending[-2] not in run:
-                self._merge(pending[-1], bits)  # One operator, as between most parentheses.
+                self._merge(pending[-1])  # One operator, as between most parentheses.
             elif (
-                pending[-1] == "/" or not operands[-1] & operands[-2] & INTEGRAL or bits > SAFE_BITS
+                pending[-1] == "/"
+                or not operands[-1] & operands[-2] & INTEGRAL
+                or self._bits[-1] + self._bits[-2] >= SAFE_BITS
             ):
                 self._reduce_from_left(run)
             elif whole or ranks[-1] == ranks[-2]:
                 # x - l + r is x - (l - r), and x - l - r is x - (l + r).
                 flip = run is SUMS and pending[-2] == "-"
-                self._merge(FLIPPED[pending[-1]] if flip else pending[-1], bits)
+                self._merge(FLIPPED[pending[-1]] if flip else pending[-1])
             else:
                 return
 
-    def _merged_bits(self, operator: str) -> int:
-        right, left = self._bits[-1], self._bits[-2]
-        return left + right if operator == "*" else max(left, right) + 1
-
-    def _merge(self, operator: str, bits: int) -> None:
+    def _merge(self, operator: str) -> None:
         """Make an operation of the last two operands, instead of the last operator."""
-        operands, ranks = self._operands, self._ranks
+        operands, ranks, bits = self._operands, self._ranks, self._bits
         self._pending.pop()
-        right = operands.pop()
+        right, rank, right_bits = operands.pop(), ranks.pop(), bits.pop()
         operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
-        rank = ranks.pop()
-        ranks[-1] = max(rank, ranks[-1]) + 1
-        self._bits.pop()
-        self._bits[-1] = bits
-        if bits > WIDE_BITS:
+        if rank >= ranks[-1]:
+            ranks[-1] = rank
+        ranks[-1] += 1
+        if operator == "*":
+            bits[-1] += right_bits
+        else:
+            bits[-1] = (bits[-1] if bits[-1] > right_bits else right_bits) + 1
+        if bits[-1] > WIDE_BITS:
             self._builder.graph.wide = True
 
     def _reduce_from_left(self, run: frozenset[str]) -> None:
@@ -274,7 +274,7 @@ class _Parser:
             self._operands.append(operand)
             self._ranks.append(rank)
             self._bits.append(bits)
-            self._merge(operator, self._merged_bits(operator))
+            self._merge(operator)
 
     def _number(self, token: str) -> Number:
         """The value of a number's token.
