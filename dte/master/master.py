@@ -25,7 +25,7 @@ from dte.master.slices import Slices
 
 log = logging.getLogger("dte.master")
 
-FORMULA_CHARS = 100
+FORMULA_CHARS = 15
 """What a formula costs to parse besides its characters, in characters."""
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
