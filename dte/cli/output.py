@@ -41,11 +41,15 @@ def check_formulas(formulas: tuple[str, ...]) -> None:
 
 
 def answer(
-    master_url: str, formulas: tuple[str, ...], timeout_s: float | None, as_json: bool
+    master_url: str,
+    formulas: tuple[str, ...],
+    timeout_s: float | None,
+    as_json: bool,
+    master_stays: bool = True,
 ) -> None:
     """Print each formula with its answer; leave with an exit code if one has none."""
     code = 0
-    with explained(master_url), Client(master_url) as client:
+    with explained(master_url, master_stays), Client(master_url) as client:
         submitted: list[tuple[str, Job]] = []
         for formula in formulas:
             try:
@@ -125,7 +129,7 @@ def short(text: str, length: int = 40) -> str:
 
 
 @contextmanager
-def explained(master_url: str) -> Iterator[None]:
+def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
     """Turn what a client or a server raises into a message with a next step, and an exit code."""
     try:
         yield
@@ -138,8 +142,8 @@ def explained(master_url: str) -> Iterator[None]:
         )
         leave(EXIT_MASTER, f"{error}\n{start}")
     except WaitTimeout as error:
-        later = f"dte job {error.jobs[0]} --master {master_url}"
-        leave(EXIT_TIMEOUT, f"{error}; it goes on, ask for it later: {later}")
+        later = f"; it goes on, ask for it later: dte job {error.jobs[0]} --master {master_url}"
+        leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))
     except (InvalidRequest, NotFound) as error:

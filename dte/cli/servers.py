@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -77,7 +79,7 @@ def run_command(
         try:
             with LocalCluster(workers, port, Settings(**values)) as cluster:
                 if formulas:
-                    answer(cluster.master_url, formulas, timeout_s, as_json)
+                    answer(cluster.master_url, formulas, timeout_s, as_json, master_stays=False)
                 else:
                     _say_how_to_use(cluster.master_url, workers)
                     cluster.wait()
@@ -119,6 +121,7 @@ def master_command(log_level: str, **values: Any) -> None:
     from dte.master.server import serve
 
     _log(log_level)
+    _allow_many_connections()
     settings = Settings(**values)
     _serve(partial(serve, settings))
 
@@ -179,6 +182,13 @@ def _log(level: str) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
+
+
+def _allow_many_connections() -> None:
+    """Take as many open files as this user may have: each held request and worker needs one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError):  # macOS reports more than it gives.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _serve(

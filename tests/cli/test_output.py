@@ -196,6 +196,14 @@ def test_an_error_leaves_with_its_code_and_a_message(
     assert capsys.readouterr() == ("", message)
 
 
+def test_a_master_that_ends_with_the_command_is_not_to_be_asked_later(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit), output.explained("http://localhost:1", master_stays=False):
+        raise dte.WaitTimeout([7], 3)
+    assert capsys.readouterr().err == "dte: job 7 has not ended within 3 s\n"
+
+
 def test_an_unreachable_master_is_told_with_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left, output.explained("http://master:5000"):
         raise dte.Unreachable("no reply from http://master:5000: refused")
