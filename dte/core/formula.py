@@ -145,10 +145,9 @@ class _Parser:
         if not part.isascii():
             part = part.translate(SPELLINGS)
         tokens = TOKEN.findall(part)
-        if cut is None and end < len(self._text):
-            # Nothing but one number is so long without a cut: what comes before it tells.
+        if cut is None and end < len(self._text) and tokens[-1][0] in ".0123456789":
+            # No formula has so much without a cut, but for a number that goes on behind the end.
             self._read(tokens[:-1], start)
-            self._number(tokens[-1][:1])
             reason = f"a number of more than {NUMBER_CHARS_MAX} characters"
             raise self._error(reason, start, len(tokens) - 1)
         self._read(tokens, start)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.evaluate import FUNCTIONS, evaluate, run
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
+from dte.core.formula import NUMBER_CHARS_MAX, SLICE_CHARS, FormulaLimits, parse, parse_in_slices
 from dte.core.operations import INTEGER_LIMIT
 
 LIMITS = FormulaLimits()
@@ -260,6 +260,8 @@ def test_graphs_know_whether_their_integers_may_be_long() -> None:
         ("1." + "7" * 10_000 + "+1", "a number of more than 8192 characters", 1),
         ("a" * 100_000, "'a' is not part of a formula", 1),
         ("1.1" * 100_000, "an operator is missing before '.11'", 5),
+        ("1." + "7" * (SLICE_CHARS + NUMBER_CHARS_MAX - 3) + "x1", "'x' is not part", 9216),
+        ("." * 10_000, "'.' without a digit", 1),
         ("7" * 10_000 + "x", "a number of more than 8192 characters", 1),
     ],
 )
