@@ -147,9 +147,9 @@ class AvailabilityQueue:
     def _make_room(self, now: float) -> None:
         if len(self._workers) < self._workers_max:
             return
-        for address, worker in list(self._workers.items()):
+        for worker in list(self):
             if worker.state in ("gone", "draining", "pausing") and not worker.leases:
-                del self._workers[address]
+                self._forget(worker)
         if len(self._workers) >= self._workers_max:
             self._drop_most_silent(now)
         if len(self._workers) >= self._workers_max:
@@ -167,9 +167,12 @@ class AvailabilityQueue:
             if not worker.leases and not worker.operations_done and now - worker.heard_at > FORGET_S
         ]
         if silent:
-            oldest = min(silent, key=lambda worker: worker.heard_at)
-            oldest.gone = True
-            del self._workers[oldest.said.address]
+            self._forget(min(silent, key=lambda worker: worker.heard_at))
+
+    def _forget(self, worker: Worker) -> None:
+        """Know a worker no more; where it still stands in line or pauses, it is passed over."""
+        worker.gone, worker.resumes_at = True, None
+        del self._workers[worker.said.address]
 
     def offer(self, worker: Worker) -> None:
         """Put a worker in line if it has a free slot and is not there yet."""
@@ -229,10 +232,10 @@ class AvailabilityQueue:
             return []
         self._census_at = now + CENSUS_S
         gone = []
-        for address, worker in list(self._workers.items()):
+        for worker in list(self):
             silent_s = now - worker.heard_at
             if worker.gone and silent_s > FORGET_S and not worker.leases:
-                del self._workers[address]
+                self._forget(worker)
             elif worker.said.incarnation and not worker.gone and silent_s > SILENCE_MAX_S:
                 worker.gone, worker.resumes_at = True, None
                 worker.last_failure = f"not heard of for {silent_s:.0f} s"

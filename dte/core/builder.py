@@ -22,7 +22,6 @@ INTEGRAL = 1
 LITERAL = 2
 """Flag of an operand that stands in the formula itself."""
 
-WIDE: int = 1 << 1024
 PLACES_MAX = 24
 EMPTY = -1
 FINISH_LITERALS = 100_000
@@ -86,8 +85,6 @@ class GraphBuilder:
             table[place] = number
         literals.append(value)
         kinds.append(kind)
-        if integral and value > WIDE:
-            self.graph.wide = True
         if not integral and not isfinite(value) and self.graph.failure is None:
             self.graph.failure = "a number in the formula is too large for a float"
         return number << 2 | LITERAL | integral

@@ -253,11 +253,12 @@ class _Parser:
             ranks[-1] = rank
         ranks[-1] += 1
         if operator == "*":
-            bits[-1] += right_bits
+            merged_bits = bits[-1] + right_bits
         else:
-            bits[-1] = (bits[-1] if bits[-1] > right_bits else right_bits) + 1
-        if bits[-1] > WIDE_BITS:
+            merged_bits = (bits[-1] if bits[-1] > right_bits else right_bits) + 1
+        if merged_bits > WIDE_BITS:
             self._builder.graph.wide = True
+        bits[-1] = merged_bits if operands[-1] & INTEGRAL else 0
 
     def _reduce_from_left(self, run: frozenset[str]) -> None:
         """Merge a whole run from left to right: each partial result is one of Python's own."""

@@ -129,7 +129,7 @@ def large(system: System, operations: int) -> list[Row]:
     return [
         (f"a formula of {operations:,} operations", f"{elapsed_s:.1f} s"),
         ("  master's memory before it, and at most", f"{before_mb:.0f} MB, {peak_mb:.0f} MB"),
-        ("  a byte count an operation", f"{(peak_mb - before_mb) * 1e6 / operations:.0f} bytes"),
+        ("  of it, an operation", f"{(peak_mb - before_mb) * 1e6 / operations:.0f} bytes"),
         (f"  meanwhile GET /job/1 ({len(health_s):,} times)", percentiles(health_s)),
         (f"  meanwhile jobs of 4 operations ({len(small_s):,})", percentiles(small_s)),
     ]

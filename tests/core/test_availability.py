@@ -256,6 +256,17 @@ def test_more_workers_than_the_bound_are_refused() -> None:
     queue.announce(1.0, at(2))
 
 
+def test_a_pausing_worker_that_made_room_does_not_come_back_from_its_pause() -> None:
+    queue = make_queue(at(1), workers_max=1)
+    (worker,) = queue
+    queue.failed(0.0, worker, "refused")
+    queue.announce(0.0, at(2))
+    queue.resume(1000.0)
+    assert not worker.queued
+    assert worker.free_slots == 0
+    queue.check()
+
+
 def test_plain_workers_that_never_did_anything_make_room_in_time() -> None:
     plain = [Announcement("seed", f"10.0.0.{n}:6000") for n in range(3)]
     queue = make_queue(plain[0], plain[1], workers_max=2)

@@ -249,7 +249,9 @@ def test_no_partial_result_is_longer_than_python_s_own(text: str) -> None:
 def test_graphs_know_whether_their_integers_may_be_long() -> None:
     assert not parse("+".join(map(str, range(1000))), LIMITS).graph.wide
     assert not parse(f"{'9' * 300}*2+1.5*{'9' * 200}", LIMITS).graph.wide
+    assert not parse("+".join(["0.5"] * 3000), LIMITS).graph.wide
     assert parse(f"{'9' * 400}+1", LIMITS).graph.wide
+    assert parse(f"1.5*-{'9' * 400}", LIMITS).graph.wide
     assert parse("*".join(["12345678901234567890"] * 20), LIMITS).graph.wide
 
 
