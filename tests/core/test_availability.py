@@ -262,9 +262,12 @@ def test_a_pausing_worker_that_made_room_does_not_come_back_from_its_pause() -> 
     queue.failed(0.0, worker, "refused")
     queue.announce(0.0, at(2))
     queue.resume(1000.0)
-    assert not worker.queued
-    assert worker.free_slots == 0
     queue.check()
+    following = queue.next()
+    assert following is not None
+    assert following.said == at(2)
+    assert queue.next() is None, "the other is passed over"
+    assert worker.free_slots == 0
 
 
 def test_plain_workers_that_never_did_anything_make_room_in_time() -> None:
