@@ -5,8 +5,12 @@
     │   ├── FormulaError      400  the formula has a syntax error, at a column
     │   └── WaitTooLong       400  a request asks to be held for longer than the bound
     ├── NotFound              404
+    ├── Conflict              409  an idempotency key was used for another request before
     ├── TooLarge              413  a bound on one request or one formula
-    └── Busy                  429  a bound on the work that waits; try again later
+    └── TryAgain
+        ├── Busy              429  a bound on the work that waits
+        └── Unavailable       503  the master cannot accept work now
+            └── StorageFull   507  because its disk is full
 
 Arithmetic that fails is not here: it is the outcome of a job, not a caller's mistake.
 """
@@ -83,20 +87,22 @@ class NotFound(DteError):
     code = "not_found"
 
 
+class Conflict(DteError):
+    status = 409
+    code = "conflict"
+
+
 class TooLarge(DteError):
     status = 413
     code = "too_large"
 
 
-class Busy(DteError):
-    """Too much work waits already.
+class TryAgain(DteError):
+    """Base of what is not the request's fault and will pass.
 
     Attributes:
         retry_after_s: seconds after which trying again makes sense.
     """
-
-    status = 429
-    code = "busy"
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -104,6 +110,25 @@ class Busy(DteError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.retry_after_s)
+
+
+class Busy(TryAgain):
+    """Too much work waits already."""
+
+    status = 429
+    code = "busy"
+
+
+class Unavailable(TryAgain):
+    """The master cannot accept work now: it is ending, or cannot write its journal."""
+
+    status = 503
+    code = "unavailable"
+
+
+class StorageFull(Unavailable):
+    status = 507
+    code = "storage_full"
 
 
 def caret_lines(text: str, column: int) -> str:

@@ -19,6 +19,7 @@ from dte.core.errors import (
     InvalidRequest,
     NotFound,
     TooLarge,
+    TryAgain,
     WaitTooLong,
 )
 from dte.master.master import Master
@@ -186,7 +187,7 @@ class JsonHandler(RequestHandler):
                 reply["index"] = error.index
         if isinstance(error, WaitTooLong):
             reply["wait_max_s"] = error.wait_max_s
-        if isinstance(error, Busy):
+        if isinstance(error, TryAgain):
             self.set_header("Retry-After", str(error.retry_after_s))
         self.finish(encode(reply))
 
