@@ -35,7 +35,11 @@ FORBIDDEN = {
         ("dte.worker", "dte.client", "dte.cli", "dte.local"), "a master stands alone"
     ),
 }
-ALLOWED = {"dte.core": ("dte.core",), "dte.wire": ("dte.core", "dte.wire")}
+ALLOWED = {
+    # Chance from a seed that is given: the same seed, the same course.
+    "dte.core": ("dte.core", "random.Random"),
+    "dte.wire": ("dte.core", "dte.wire"),
+}
 
 EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 """What is there for users of dte; inside it, these names would hide where they come from."""
@@ -67,12 +71,27 @@ def imports(source: str, module: str, is_package: bool = False) -> Iterator[str]
 
 
 def faults(source: str, module: str, is_package: bool = False) -> list[str]:
-    """What a module imports against the rules, with the reason."""
-    return [
+    """What a module imports against the rules, and where it leaves a seed to chance."""
+    imported = [
         f"{module} imports {name}: {reason}"
         for name in imports(source, module, is_package)
         for reason in reasons(module, name)
     ]
+    if not within(module, "dte.core"):
+        return imported
+    return imported + [
+        f"{module}, line {node.lineno}: {name}() is given no seed"
+        for name in names_of_random(source)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == name and not node.args
+    ]
+
+
+def names_of_random(source: str) -> Iterator[str]:
+    """What a module calls `random.Random`, if it imports it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "random":
+            yield from (each.asname or each.name for each in node.names if each.name == "Random")
 
 
 def reasons(module: str, name: str) -> Iterator[str]:
@@ -131,6 +150,14 @@ def test_every_room_has_been_looked_into() -> None:
         ("dte.core.graph", "import_module('socket')", "the core is pure"),
         ("dte.core.graph", "importlib.import_module('random')", "the core is pure"),
         ("dte.core.graph", "__import__('threading')", "the core is pure"),
+        ("dte.core.graph", "import random", "the core is pure"),
+        ("dte.core.graph", "import random as chance", "the core is pure"),
+        ("dte.core.graph", "from random import *", "the core is pure"),
+        ("dte.core.graph", "from random import random", "the core is pure"),
+        ("dte.core.graph", "from random import SystemRandom", "the core is pure"),
+        ("dte.core.graph", "from random import Random, choice", "the core is pure"),
+        ("dte.core.graph", "from random import Random\nRandom()", "is given no seed"),
+        ("dte.core.graph", "from random import Random as R\nclass A:\n    r = R()", "no seed"),
         ("dte.core.graph", "from dte.wire.codec import encode", "the core knows only itself"),
         ("dte.core.graph", "import dte.local", "the core knows only itself"),
         ("dte.core.graph", "import dte", "the core knows only itself"),
@@ -166,6 +193,9 @@ def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str
     [
         ("dte.core.graph", "from array import array\nfrom dte.core.operations import Number"),
         ("dte.core.graph", "from . import operations\nfrom .errors import Busy"),
+        ("dte.core.graph", "from random import Random\nRandom(7)"),
+        ("dte.core.graph", "def f(Random):\n    return Random()"),
+        ("dte.master.master", "from random import Random, choice\nimport random\nRandom()"),
         ("dte.core.graph", "import timeit, randomness, dtes"),
         ("dte.core.graph", "text = 'import time'  # import time"),
         ("dte.wire.codec", "import msgspec\nfrom dte.core import errors\nfrom . import messages"),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dte.client.calls import check_url as parse_url
+from dte.master.journal import Sync
 from dte.master.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,6 +87,28 @@ log_option = option(
     default="info",
     help="How much to say on stderr.",
 )
+
+
+def journal_options(default: str) -> Callable[[F], F]:
+    """Where the journal is, and what its commits survive."""
+    return options(
+        option(
+            "--journal",
+            envvar="DTE_JOURNAL",
+            metavar="FILE",
+            default=default,
+            help="File that a restarted master goes on from; none: memory alone.",
+        ),
+        option(
+            "--journal-sync",
+            envvar="DTE_JOURNAL_SYNC",
+            type=click.Choice([sync.value for sync in Sync]),
+            default=Sync.FULL.value,
+            callback=lambda ctx, param, value: Sync(value),
+            help="What an acknowledged job survives: full: the loss of power; normal: the end of "
+            "the process.",
+        ),
+    )
 
 
 def bounds() -> Callable[[F], F]:

@@ -18,7 +18,9 @@ import click
 from dte import __version__
 from dte.cli.options import (
     FORMULAS,
+    Seconds,
     bounds,
+    journal_options,
     json_option,
     log_option,
     master_option,
@@ -26,6 +28,7 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import EXIT_MASTER, answer, check_formulas, explained, leave
+from dte.master.journal import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.listening import CannotListen
 
@@ -49,6 +52,7 @@ from dte.wire.listening import CannotListen
 )
 @json_option
 @timeout_option
+@journal_options("none")
 @bounds()
 def run_command(
     formulas: tuple[str, ...],
@@ -87,6 +91,8 @@ def run_command(
             leave(EXIT_MASTER, str(error))
         except CannotListen as error:
             leave(EXIT_MASTER, f"{error}; {_another(error)}")
+        except JournalRefused as error:
+            leave(EXIT_MASTER, f"{error}; give another --journal")
 
 
 def _say_how_to_use(master_url: str, workers: int) -> None:
@@ -109,6 +115,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
     default=5000,
     help="Port to listen on; 0 for any free one.",
 )
+@journal_options("dte.db")
 @bounds()
 @log_option
 def master_command(log_level: str, **values: Any) -> None:
@@ -138,6 +145,13 @@ def master_command(log_level: str, **values: Any) -> None:
     help="Port to listen on; 0 for any free one.",
 )
 @option(
+    "--announce-port",
+    envvar="DTE_WORKER_ANNOUNCE_PORT",
+    type=click.IntRange(1, 65_535),
+    metavar="PORT",
+    help="Port at which the master reaches it, where ports are mapped.  [default: --port]",
+)
+@option(
     "--name",
     envvar="DTE_WORKER_NAME",
     help="Its name.  [default: host name and process id]",
@@ -150,6 +164,14 @@ def master_command(log_level: str, **values: Any) -> None:
     default=2,
     help="How many requests it takes at a time; with two, one is on its way while one is done.",
 )
+@option(
+    "--heartbeat-s",
+    envvar="DTE_WORKER_HEARTBEAT_S",
+    type=Seconds(min=0.1),
+    metavar="N",
+    default=5.0,
+    help="How often it announces itself; the master takes it for gone after three times that.",
+)
 # For whoever starts workers, and may be killed before it can end them.
 @click.option("--leave-with-stdin", is_flag=True, hidden=True, envvar="DTE_LEAVE_WITH_STDIN")
 @log_option
@@ -157,8 +179,10 @@ def worker_command(
     master_url: str,
     host: str,
     port: int,
+    announce_port: int | None,
     name: str | None,
     slots: int,
+    heartbeat_s: float,
     leave_with_stdin: bool,
     log_level: str,
 ) -> None:
@@ -172,7 +196,9 @@ def worker_command(
     from dte.worker.server import WorkerSettings, serve
 
     _log(log_level)
-    settings = WorkerSettings(master_url, host, port, name or "", slots)
+    settings = WorkerSettings(
+        master_url, host, port, name or "", slots, announce_port or 0, heartbeat_s
+    )
     _serve(partial(serve, settings), leave_with_stdin)
 
 
@@ -199,10 +225,16 @@ def _serve(
     async def serve_until_signal() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
+
+        def on_signal(number: signal.Signals) -> None:
+            if stop.is_set():  # Whoever says it twice does not want to wait.
+                os._exit(128 + number)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_IGN:
                 continue  # As nohup has it, and a shell's & for Ctrl-C.
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, on_signal, number)
         if leave_with_stdin:
             loop.add_reader(sys.stdin, _read_stdin, stop)
         await serve(stop)
@@ -211,6 +243,8 @@ def _serve(
         asyncio.run(serve_until_signal())
     except CannotListen as error:
         leave(EXIT_MASTER, f"{error}; {_another(error)}")
+    except JournalRefused as error:
+        leave(EXIT_MASTER, f"{error}; give another --journal")
 
 
 def _read_stdin(stop: asyncio.Event) -> None:

@@ -9,7 +9,9 @@ another `incarnation`, is another start: what was leased to the old one is over.
         └── announced anew ── gone ◀┘
 
 After a failure a worker is tried with a single operation. One with an incarnation announces itself
-again and again, and is gone when it has neither done so nor answered for some seconds.
+again and again, and is gone when it has neither done so nor answered for some seconds. One without,
+like the seed's, announces itself once: when it is silent it is asked, and is gone when it has not
+answered for as long; even then it is asked now and then, as it would not come back by itself.
 """
 
 from __future__ import annotations
@@ -18,19 +20,22 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from random import Random
 
 from dte.core.errors import Busy
+from dte.core.job import Job
+from dte.core.limits import SchedulerLimits
+from dte.core.pauses import pause_s
 
-PAUSE_FIRST_S = 0.1
-PAUSE_MAX_S = 5.0
-SILENCE_MAX_S = 15.0
-"""Silence after which a worker that announces itself again and again is gone."""
 CENSUS_S = 1.0
 """How often workers are looked through for those that are gone."""
 FORGET_S = 600.0
 """How long a worker that is gone is still listed, or one that never did anything is waited for."""
 FAILURES_MAX = 12
 """Failures in a row after which a worker is taken out: about half a minute of pauses."""
+
+ASK_GONE_S = 30.0
+"""How often a worker that is gone, and does not announce itself, is asked."""
 
 BATCH_TARGET_S = 0.005
 """How long a batch is to take, from hand-over to results. Short, so that a new job waits little."""
@@ -71,6 +76,10 @@ class Worker:
         resumes_at: until when it pauses after a failure; None when it does not.
         gone: taken out until it announces itself anew.
         queued: whether the availability queue has it in line.
+        reserved: it gets a suspect operation once it has nothing else, and until then nothing.
+        accused: operations that it had when it fell silent or its connection broke, by the numbers
+            of job and operation, with the jobs: it may have ended by one of them.
+        asked_at: when it was last asked whether it is there.
     """
 
     said: Announcement
@@ -84,6 +93,9 @@ class Worker:
     gone: bool = False
     queued: bool = False
     operations_done: int = 0
+    reserved: bool = False
+    accused: dict[tuple[int, int], Job] = field(default_factory=dict)
+    asked_at: float = float("-inf")
 
     @property
     def state(self) -> str:
@@ -97,23 +109,30 @@ class Worker:
         return "busy" if self.leases else "free"
 
     @property
+    def waits_for_suspect(self) -> bool:
+        """Whether a suspect may count on it: not when it is gone, say, since it was reserved."""
+        return self.reserved and self.state in ("free", "busy")
+
+    @property
     def free_slots(self) -> int:
         if self.gone or self.said.draining or self.resumes_at is not None:
             return 0
-        slots = 1 if self.failures else self.said.slots
+        slots = 1 if self.failures or self.reserved else self.said.slots
         return max(0, slots - len(self.leases))
 
 
 class AvailabilityQueue:
     """The known workers, and in line those with a free slot."""
 
-    def __init__(self, workers_max: int) -> None:
-        self._workers_max = workers_max
+    def __init__(self, limits: SchedulerLimits, random: Random) -> None:
+        self._limits = limits
+        self._random = random
         self._workers: dict[str, Worker] = {}
         self._line: deque[Worker] = deque()
         self._pauses: list[tuple[float, int, Worker]] = []
         self._pause_count = 0
         self._census_at = float("-inf")
+        self._forgotten: list[Worker] = []
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -141,18 +160,20 @@ class AvailabilityQueue:
         if reborn or worker.gone or not said.incarnation:
             # Without an incarnation any announcement may be that of a new start.
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
+            worker.reserved = False
         self.offer(worker)
         return worker, reborn
 
     def _make_room(self, now: float) -> None:
-        if len(self._workers) < self._workers_max:
+        workers_max = self._limits.workers_max
+        if len(self._workers) < workers_max:
             return
         for worker in list(self):
             if worker.state in ("gone", "draining", "pausing") and not worker.leases:
                 self._forget(worker)
-        if len(self._workers) >= self._workers_max:
+        if len(self._workers) >= workers_max:
             self._drop_most_silent(now)
-        if len(self._workers) >= self._workers_max:
+        if len(self._workers) >= workers_max:
             raise Busy(
                 f"{len(self._workers)} workers are registered, "
                 "which is as many as this master takes (workers_max)",
@@ -172,6 +193,8 @@ class AvailabilityQueue:
     def _forget(self, worker: Worker) -> None:
         """Know a worker no more; where it still stands in line or pauses, it is passed over."""
         worker.gone, worker.resumes_at = True, None
+        if worker.accused:
+            self._forgotten.append(worker)
         del self._workers[worker.said.address]
 
     def offer(self, worker: Worker) -> None:
@@ -196,7 +219,9 @@ class AvailabilityQueue:
     def succeeded(self, now: float, worker: Worker, operations: int, took_s: float) -> None:
         """Note that a worker gave results, and adapt how many operations it is handed."""
         worker.heard_at = now
-        worker.failures, worker.last_failure = 0, None
+        if worker.gone:
+            worker.joined_at = now
+        worker.failures, worker.last_failure, worker.gone = 0, None, False
         worker.operations_done += operations
         if took_s > 2 * BATCH_TARGET_S:
             worker.batch = max(1, worker.batch // 2)
@@ -213,8 +238,7 @@ class AvailabilityQueue:
         if worker.failures >= FAILURES_MAX:
             worker.gone, worker.resumes_at = True, None
             return
-        pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** (worker.failures - 1))
-        worker.resumes_at = now + pause_s
+        worker.resumes_at = now + pause_s(self._random, worker.failures)
         self._pause_count += 1
         heappush(self._pauses, (worker.resumes_at, self._pause_count, worker))
 
@@ -226,24 +250,46 @@ class AvailabilityQueue:
                 worker.resumes_at = None
                 self.offer(worker)
 
-    def bury(self, now: float) -> list[Worker]:
-        """The workers that turn out to be gone; it looks for them once a second."""
+    def census(self, now: float) -> tuple[list[Worker], list[Worker]]:
+        """Look through the workers, once a second.
+
+        Returns:
+            Those that turn out to be gone, and those that are to be asked whether they are there.
+        """
         if now < self._census_at:
-            return []
+            return [], []
         self._census_at = now + CENSUS_S
-        gone = []
+        limits, gone, silent = self._limits, self._forgotten, []
+        self._forgotten = []
         for worker in list(self):
             silent_s = now - worker.heard_at
             if worker.gone and silent_s > FORGET_S and not worker.leases:
                 self._forget(worker)
-            elif worker.said.incarnation and not worker.gone and silent_s > SILENCE_MAX_S:
+            elif silent_s > limits.dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
                 worker.last_failure = f"not heard of for {silent_s:.0f} s"
                 gone.append(worker)
-        return gone
+            elif not worker.said.incarnation and not worker.leases and self._to_ask(now, worker):
+                worker.asked_at = now
+                silent.append(worker)
+        return gone, silent
+
+    def _may_be_gone(self, worker: Worker) -> bool:
+        """Whether silence says anything new: of one that only answers, not before it was asked."""
+        if worker.gone:
+            return bool(worker.accused)
+        return bool(worker.said.incarnation or worker.failures)
+
+    def _to_ask(self, now: float, worker: Worker) -> bool:
+        """Whether a worker that never announces itself again has been silent for too long."""
+        if worker.said.draining or worker.resumes_at is not None:
+            return False
+        if worker.gone:
+            return now - max(worker.asked_at, worker.heard_at) > ASK_GONE_S
+        return now - worker.heard_at > self._limits.heartbeat_s
 
     def next_moment(self) -> float | None:
-        """When `resume` or `bury` next have something to do."""
+        """When `resume` or `census` next have something to do."""
         if not self._workers:
             return None
         return min(self._pauses[0][0], self._census_at) if self._pauses else self._census_at

@@ -171,6 +171,10 @@ class Graph:
         self.remaining -= len(nodes)
         return answer
 
+    def is_done(self, node: int) -> bool:
+        """Whether an operation that was taken has its result."""
+        return self.operands1[node] is None
+
     def free(self, count: int) -> bool:
         """Free up to `count` operations of a graph that nobody needs; False when none are left."""
         for slots in (self.operands1, self.operands2):

@@ -14,15 +14,30 @@ if TYPE_CHECKING:
 class JobState(Enum):
     """Where a job is in its life; the last two states never change.
 
-    waiting ──▶ running ──▶ succeeded
-       │           └──────▶ failed
-       └──────────────────▶ (a job without operations ends at once)
+    accepting ──▶ waiting ──▶ running ──▶ ending ──▶ succeeded
+                     └────────────────────▶ └──────▶ failed
+
+    A job is accepting until that it was accepted is recorded, and nobody sees it before; it is
+    ending until its end is recorded, and nobody sees how it ended before.
     """
 
+    ACCEPTING = "accepting"
     WAITING = "waiting"
     RUNNING = "running"
+    ENDING = "ending"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+
+
+NEXT_STATES = {
+    JobState.ACCEPTING: {JobState.WAITING},
+    JobState.WAITING: {JobState.RUNNING, JobState.ENDING},
+    JobState.RUNNING: {JobState.ENDING},
+    JobState.ENDING: {JobState.SUCCEEDED, JobState.FAILED},
+    JobState.SUCCEEDED: set(),
+    JobState.FAILED: set(),
+}
+FINISHED = (JobState.SUCCEEDED, JobState.FAILED)
 
 
 @dataclass(slots=True, eq=False)
@@ -33,9 +48,10 @@ class Job:
         number: the job's id, an integer from 1.
         task: the formula's text; a long one is cut, see `TASK_CHARS_KEPT`.
         operations: how many operations there are in all.
-        graph: what is left to do; None once the job has ended, so that its memory is free.
+        graph: what is left to do; None when nothing is, so that its memory is free, and until a job
+            from before a restart has been read again.
         in_turns: whether the ready-set has the job among its turns.
-        failures: how often operations have come to nothing alone, of those that have.
+        suspicions: what happened to workers that had its operations, by operation.
     """
 
     number: int
@@ -43,14 +59,14 @@ class Job:
     submitted_at: float
     operations: int
     graph: Graph | None
-    state: JobState = JobState.WAITING
+    state: JobState = JobState.ACCEPTING
     started_at: float | None = None
     ended_at: float | None = None
     answer: Number | None = None
     error: str | None = None
     operations_done: int = 0
     in_turns: bool = False
-    failures: dict[int, int] | None = None
+    suspicions: dict[int, Suspicion] | None = None
 
     @property
     def progress(self) -> int:
@@ -61,7 +77,33 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        return self.graph is None
+        """Whether its end is recorded."""
+        return self.state in FINISHED
+
+    def enter(self, state: JobState) -> None:
+        """Go over to another state: the one place where a state changes.
+
+        Raises:
+            ValueError: there is no way from the present state to that one.
+        """
+        if state not in NEXT_STATES[self.state]:
+            raise ValueError(f"job {self.number} is {self.state.value}, and never {state.value}")
+        self.state = state
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What happened while an operation was done.
+
+    Attributes:
+        workers_lost: how many workers ended.
+        open: how many vanished, of which it is not known yet whether they ended.
+        in_vain: how often a worker that had this one alone lived on and gave no result.
+    """
+
+    workers_lost: int = 0
+    open: int = 0
+    in_vain: int = 0
 
 
 TASK_CHARS_KEPT = 16_384

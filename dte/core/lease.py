@@ -18,7 +18,9 @@ class Lease:
         number: shared by no other lease, so that a late result is recognised.
         parts: the operations, by job, in the order of the results.
         count: how many operations there are.
+        alone: whether it is of a suspect operation, which its worker has alone.
         lost_because: why it ended without results, if it did.
+        may_come_late: whether it ended by silence, so that results may still come.
     """
 
     number: int
@@ -27,7 +29,9 @@ class Lease:
     count: int
     leased_at: float
     deadline: float
+    alone: bool = False
     lost_because: str | None = None
+    may_come_late: bool = False
 
     def columns(self) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of the operations, in the lease's order.

@@ -33,7 +33,7 @@ class ReadySet:
 
     def drop(self, job: Job) -> None:
         """Forget what is ready of a job that has ended; its turn is passed over when it comes."""
-        if job.graph is not None:
+        if job.graph is not None and job.in_turns:
             self.count -= len(job.graph.ready)
             del job.graph.ready[:]
         if not self.count:

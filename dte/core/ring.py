@@ -50,6 +50,10 @@ class JobRing:
             self._bytes -= size
             del self._jobs[number]
 
+    def remove(self, job: Job) -> None:
+        """Forget a job that has not ended."""
+        del self._jobs[job.number]
+
     def get(self, number: int) -> Job | None:
         return self._jobs.get(number)
 

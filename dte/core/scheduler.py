@@ -2,11 +2,12 @@
 
 Its laws:
 
-1. It has no sockets, clock, threads, randomness or log. Inputs are method calls with `now`, seconds
-   on any clock that does not go back; outputs are the values that `turn` gives.
-2. A worker gets only operations whose operands are known.
+1. It has no sockets, clock, threads, chance or log. Inputs are method calls with `now`, seconds on
+   any clock that does not go back; outputs are the values that `turn` and `JobBook.facts` give. The
+   jitter of pauses comes from a seed.
+2. A worker gets only operations whose operands are known, of jobs that are recorded.
 3. A hand-over is a lease. A result under a lease that has ended changes nothing.
-4. A job ends once. `_end` is the only place where it does.
+4. A job ends once: `Job.enter` knows the ways. Nobody sees an end that is not recorded.
 5. Every bound has a name, and a caller who meets it hears that name.
 6. Making an operation ready, handing it over and finishing it each cost O(1).
 """
@@ -15,43 +16,46 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from random import Random
 
 from dte.core.availability import Announcement, AvailabilityQueue, Worker
-from dte.core.errors import Busy, NotFound, TooLarge
-from dte.core.formula import Formula
 from dte.core.graph import Graph
-from dte.core.job import Job, JobState, kept_task
+from dte.core.job import Job, JobState, Suspicion
+from dte.core.jobs import JobBook
 from dte.core.lease import Lease
-from dte.core.operations import INTEGER_DIGITS_MAX, Number, describe
-from dte.core.ready import ReadySet
-from dte.core.ring import JobRing
+from dte.core.limits import SchedulerLimits
+from dte.core.operations import Number, describe
+from dte.core.suspects import Suspects
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
 LEASES_IN_TURN = 100
 """How many leases are made in a turn: each costs some 50 µs to send."""
-OPERATION_FAILURES_MAX = 5
-"""How often an operation may come to nothing alone before its job ends."""
 REASON_CHARS_MAX = 500
 """A worker's reason for a failure is kept up to here."""
-SWEEP_OPERATIONS = 20_000
-"""How many operations of an ended graph are freed in a turn: about a millisecond's work."""
+LEASES_OF_A_BOOT = 10_000_000_000
+"""Numbers of leases begin with the boot's: 30000000007 is the seventh of the third start."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerLimits:
-    """The bounds of the core and the length of a lease."""
+class Failure(Enum):
+    """How a lease came to nothing."""
 
-    jobs_waiting_max: int = 100_000
-    operations_waiting_max: int = 4_000_000
-    jobs_kept: int = 100_000
-    jobs_kept_bytes: int = 256_000_000
-    workers_max: int = 1_000
-    digits_max: int = INTEGER_DIGITS_MAX
-    lease_s: float = 10.0
+    REFUSED = "refused"
+    """The worker's address refuses connections: its process has ended."""
+    UNREACHED = "unreached"
+    """The worker never got it, for another reason."""
+    BROKEN = "broken"
+    """The worker got it, or may have, and no whole reply came."""
+    GARBLED = "garbled"
+    """The worker replied, and not with results."""
+
+
+IN_VAIN_MAX = {Failure.GARBLED: 5, Failure.BROKEN: 20}
+"""How often an operation may come to nothing, alone with a worker that lives on, before its job
+ends. A broken connection is more often the network's fault than the operation's."""
 
 
 @dataclass(slots=True)
@@ -59,8 +63,8 @@ class Turn:
     """What came of a turn.
 
     Attributes:
-        leases: operations to hand over now.
-        ended: jobs that have ended since the last turn.
+        leases: operations to hand over now; one without any only asks whether the worker is there.
+        ended: jobs whose end has been recorded since the last turn.
         lost: leases that have ended without results since the last turn.
     """
 
@@ -70,96 +74,30 @@ class Turn:
 
 
 class Scheduler:
-    """Decides which operation goes to which worker, and knows how every job stands."""
+    """Decides which operation goes to which worker.
 
-    def __init__(self, limits: SchedulerLimits) -> None:
+    Args:
+        limits: its bounds.
+        boot: the number of this start, part of the number of every lease.
+        seed: of the jitter of pauses.
+
+    Attributes:
+        jobs: what is to be done, and how every job stands.
+        stale_results: how many results came under leases that had ended.
+    """
+
+    def __init__(self, limits: SchedulerLimits, boot: int = 0, seed: int = 0) -> None:
         self._limits = limits
-        self._answer_limit: int = 10**limits.digits_max
-        self._ring = JobRing(limits.jobs_kept, limits.jobs_kept_bytes)
-        self._ready = ReadySet()
-        self._workers = AvailabilityQueue(limits.workers_max)
+        random = Random(seed)
+        self.jobs = JobBook(limits)
+        self._workers = AvailabilityQueue(limits, random)
+        self._suspects = Suspects(random, limits.workers_lost_max)
         self._leases: dict[int, Lease] = {}
-        self._sweep: deque[Graph] = deque()
-        self._next = Turn()
-        self._last_job = 0
-        self._last_lease = 0
-        self.jobs_waiting = 0
-        self.operations_waiting = 0
-        self.operations_done = 0
+        self._last_lease = boot * LEASES_OF_A_BOOT
+        self._lost: list[Lease] = []
+        self._more_to_match = False
+        self._handing_over = True
         self.stale_results = 0
-
-    # Jobs
-
-    def ensure_room(self, jobs: int, operations: int = 0) -> None:
-        """Check that this much more work may wait.
-
-        Raises:
-            Busy: it may not now; the message names the bound.
-            TooLarge: it never may.
-        """
-        limits = self._limits
-        if operations > limits.operations_waiting_max:
-            raise TooLarge(
-                f"{operations} operations; no more than {limits.operations_waiting_max} may wait "
-                "(operations_waiting_max)"
-            )
-        if self.jobs_waiting + jobs > limits.jobs_waiting_max:
-            raise Busy(
-                f"{self.jobs_waiting} jobs wait; with {jobs} more there would be more than "
-                f"{limits.jobs_waiting_max} (jobs_waiting_max)"
-            )
-        if self.operations_waiting + operations > limits.operations_waiting_max:
-            raise Busy(
-                f"{self.operations_waiting} operations wait; with {operations} more there would be "
-                f"more than {limits.operations_waiting_max} (operations_waiting_max)"
-            )
-
-    def submit(self, now: float, formulas: Sequence[tuple[str, Formula]]) -> list[Job]:
-        """Accept formulas, each as a job of its own: all of them or none.
-
-        Args:
-            formulas: texts with what was parsed from them.
-
-        Raises:
-            Busy: too much work waits.
-        """
-        self.ensure_room(
-            sum(formula.value is None for _, formula in formulas),
-            sum(formula.graph.remaining for _, formula in formulas),
-        )
-        return [self._start(now, text, formula) for text, formula in formulas]
-
-    def _start(self, now: float, text: str, formula: Formula) -> Job:
-        self._last_job += 1
-        graph = formula.graph
-        operations = graph.remaining
-        job = Job(self._last_job, kept_task(text), now, operations, graph)
-        self._ring.add(job)
-        self.jobs_waiting += 1
-        self.operations_waiting += operations
-        if graph.failure is not None:
-            del graph.ready[:]
-            self._end(now, job, error=graph.failure)
-        elif formula.value is not None:
-            self._end(now, job, answer=formula.value)
-        else:
-            self._ready.add(job, len(graph.ready))
-        return job
-
-    def job(self, number: int) -> Job:
-        """The job of that number.
-
-        Raises:
-            NotFound: there is none, or it ended long ago and is forgotten.
-        """
-        job = self._ring.get(number)
-        if job is None:
-            raise NotFound("Job not found")
-        return job
-
-    def newest_jobs(self, count: int) -> Iterator[Job]:
-        """Up to `count` jobs, ended or not, the newest first."""
-        return self._ring.newest(count)
 
     # Workers
 
@@ -171,13 +109,56 @@ class Scheduler:
         """
         worker, reborn = self._workers.announce(now, said)
         if reborn:
-            self._lose_all(worker, "the worker was started anew")
+            self._worker_ended(now, worker, "the worker was started anew")
             self._workers.offer(worker)
+        elif said.incarnation:
+            self._acquit(now, worker)
+        else:
+            self._charge(now, worker)  # It announces itself only when it starts.
         return worker
 
     def workers(self) -> list[Worker]:
         """Every known worker, those that are gone too."""
         return list(self._workers)
+
+    def _worker_ended(self, now: float, worker: Worker, reason: str) -> None:
+        held = [self._leases[number] for number in worker.leases]
+        for lease in held:
+            self._accuse(worker, lease)
+        self._charge(now, worker)
+        for lease in held:
+            self._lose(now, lease, reason, taken=True)
+
+    def _accuse(self, worker: Worker, lease: Lease) -> None:
+        """Note that a worker vanished, and that what it had under a lease may be why."""
+        for job, nodes in lease.parts:
+            if job.graph is None:
+                continue
+            for node in nodes:
+                if (job.number, node) not in worker.accused:
+                    worker.accused[job.number, node] = job
+                    _suspicion(job, node).open += 1
+
+    def _acquit(self, now: float, worker: Worker) -> None:
+        """A worker that vanished is there: nothing has ended it."""
+        accused, worker.accused = worker.accused, {}
+        for (_, node), job in accused.items():
+            if job.suspicions and node in job.suspicions:
+                job.suspicions[node].open -= 1
+            self._suspects.release(now, job, node)
+
+    def _charge(self, now: float, worker: Worker) -> None:
+        """A worker has ended: count it against each of the operations that may be why."""
+        for (_, node), job in worker.accused.items():
+            if job.graph is None or job.graph.is_done(node):
+                continue
+            suspicion = _suspicion(job, node)
+            suspicion.workers_lost += 1
+            if suspicion.workers_lost >= self._limits.workers_lost_max:
+                lost = suspicion.workers_lost
+                reason = f"{lost} workers were lost while they did it (workers_lost_max)"
+                self.jobs.end(now, job, error=_failure(job.graph, node, reason))
+        self._acquit(now, worker)
 
     # Leases
 
@@ -202,9 +183,10 @@ class Scheduler:
             return False
         if len(results) != lease.count or not all(0 <= place < lease.count for place in errors):
             reason = f"garbled: {len(results)} results for {lease.count} operations"
-            self.fail(now, number, reason, answered=True)
+            self.fail(now, number, reason, Failure.GARBLED)
             return False
         self._release(lease)
+        self._acquit(now, lease.worker)
         self._workers.succeeded(now, lease.worker, lease.count, now - lease.leased_at)
         self._workers.offer(lease.worker)
         failed = sorted(errors)
@@ -216,33 +198,36 @@ class Scheduler:
                 if first < len(failed) and failed[first] < end:
                     place = failed[first]
                     reason = _failure(job.graph, nodes[place - start], errors[place])
-                    self._end(now, job, error=reason)
+                    self.jobs.end(now, job, error=reason)
                 else:
-                    self._finish(now, job, nodes, results[start:end])
+                    self.jobs.finish(now, job, nodes, results[start:end])
             start = end
         return True
 
-    def fail(self, now: float, number: int, reason: str, answered: bool = False) -> None:
+    def fail(self, now: float, number: int, reason: str, failure: Failure) -> None:
         """Say that a lease came to nothing: its operations are ready again.
 
         A lease that has ended is not looked at.
-
-        Args:
-            answered: the worker took the operations and gave no results. When that happens to an
-                operation alone again and again, the fault is its own, and its job ends.
         """
         lease = self._leases.get(number)
         if lease is None:
             return
-        self._workers.failed(now, lease.worker, reason)
-        self._lose(lease, reason)
-        job, nodes = lease.parts[0]
-        if answered and lease.count == 1 and job.graph is not None:
-            job.failures = job.failures or {}
-            job.failures[nodes[0]] = job.failures.get(nodes[0], 0) + 1
-            if job.failures[nodes[0]] >= OPERATION_FAILURES_MAX:
-                reason = f"no worker could do it, the last time: {reason}"
-                self._end(now, job, error=_failure(job.graph, nodes[0], reason))
+        worker = lease.worker
+        self._workers.failed(now, worker, reason)
+        taken = failure in IN_VAIN_MAX
+        if failure is Failure.REFUSED:
+            self._charge(now, worker)
+        elif failure is Failure.BROKEN:
+            self._accuse(worker, lease)
+        self._lose(now, lease, reason, taken)
+        if taken and lease.count == 1:
+            ((job, nodes),) = lease.parts
+            if job.graph is not None:
+                suspicion = _suspicion(job, nodes[0])
+                suspicion.in_vain += 1
+                if suspicion.in_vain >= IN_VAIN_MAX[failure]:
+                    reason = f"no worker could do it, the last time: {reason}"
+                    self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
 
     def turn(self, now: float) -> Turn:
         """Do what is due by now and hand over what can be: call it after any input, or in time."""
@@ -250,37 +235,78 @@ class Scheduler:
             lease = next(iter(self._leases.values()))
             if lease.deadline > now:
                 break
-            self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s")
-        for worker in self._workers.bury(now):
-            self._lose_all(worker, worker.last_failure or "")
+            lease.may_come_late = True
+            self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s", Failure.BROKEN)
+        gone, silent = self._workers.census(now)
+        for worker in gone:
+            self._worker_ended(now, worker, worker.last_failure or "")
+        questions = [self._lease(now, worker, []) for worker in silent if self._handing_over]
         self._workers.resume(now)
-        if self._sweep and not self._sweep[0].free(SWEEP_OPERATIONS):
-            self._sweep.popleft()
-        turn, self._next = self._next, Turn()
-        turn.leases = self._match(now)
+        self._suspects.resume(now)
+        self.jobs.sweep()
+        turn = Turn(questions + self._match(now), self.jobs.take_ended(), self._lost)
+        self._lost = []
         return turn
+
+    def hand_over_no_more(self) -> None:
+        """Make no more leases; those that there are may still be completed."""
+        self._handing_over = False
+
+    @property
+    def leases(self) -> int:
+        """How many leases there are."""
+        return len(self._leases)
 
     def next_turn(self) -> float | None:
         """When `turn` must be called although nothing happens; None when never."""
-        if self._sweep or (self._ready.count and len(self._workers)):
+        if self._more_to_match or self.jobs.sweeping:
             return float("-inf")
-        moment = self._workers.next_moment()
-        if not self._leases:
-            return moment
-        deadline = next(iter(self._leases.values())).deadline
-        return deadline if moment is None else min(deadline, moment)
+        moments = [self._workers.next_moment(), self._suspects.next_moment()]
+        if self._leases:
+            moments.append(next(iter(self._leases.values())).deadline)
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _match(self, now: float) -> list[Lease]:
         leases: list[Lease] = []
-        while self._ready.count and len(leases) < LEASES_IN_TURN:
+        passed: list[Worker] = []
+        self._more_to_match = False
+        while self._handing_over and (self.jobs.ready.count or len(self._suspects)):
+            if len(leases) >= LEASES_IN_TURN:
+                self._more_to_match = True
+                break
             worker = self._workers.next()
             if worker is None:
                 break
-            share = -(-self._ready.count // (len(self._workers) + 1))
-            parts = self._ready.take(min(worker.batch, max(share, worker.batch // SPLIT_MIN)))
-            leases.append(self._lease(now, worker, parts))
+            parts = self._parts_for(worker)
+            # Who vanished is asked first: what a dead worker gets would be charged with its end.
+            if parts or worker.accused:
+                leases.append(self._lease(now, worker, parts))
+                self._workers.offer(worker)
+            else:
+                passed.append(worker)
+        for worker in passed:
             self._workers.offer(worker)
         return leases
+
+    def _parts_for(self, worker: Worker) -> list[tuple[Job, array[int]]]:
+        """What a worker with a free slot is to do; nothing if it is to wait, or to be asked."""
+        worker.reserved = False
+        if worker.accused:
+            return []
+        if len(self._suspects):
+            if not worker.leases:
+                parts = self._suspects.take()
+                if parts:
+                    worker.reserved = True
+                    return parts
+            elif sum(other.waits_for_suspect for other in self._workers) < len(self._suspects):
+                worker.reserved = True
+                return []
+        ready = self.jobs.ready
+        if not ready.count:
+            return []
+        share = -(-ready.count // (len(self._workers) + 1))
+        return ready.take(min(worker.batch, max(share, worker.batch // SPLIT_MIN)))
 
     def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> Lease:
         self._last_lease += 1
@@ -288,9 +314,10 @@ class Scheduler:
         for job, nodes in parts:
             count += len(nodes)
             if job.started_at is None:
-                job.started_at, job.state = now, JobState.RUNNING
+                job.started_at = now
+                job.enter(JobState.RUNNING)
         deadline = now + self._limits.lease_s
-        lease = Lease(self._last_lease, worker, parts, count, now, deadline)
+        lease = Lease(self._last_lease, worker, parts, count, now, deadline, worker.reserved)
         self._leases[lease.number] = lease
         worker.leases.add(lease.number)
         return lease
@@ -298,58 +325,29 @@ class Scheduler:
     def _release(self, lease: Lease) -> None:
         del self._leases[lease.number]
         lease.worker.leases.discard(lease.number)
+        if lease.alone:
+            lease.worker.reserved = False
 
-    def _lose_all(self, worker: Worker, reason: str) -> None:
-        for number in list(worker.leases):
-            self._lose(self._leases[number], reason)
+    def _lose(self, now: float, lease: Lease, reason: str, taken: bool) -> None:
+        """End a lease without results. What the worker has not got is nobody's fault.
 
-    def _lose(self, lease: Lease, reason: str) -> None:
+        A suspect that it has not got stays one, or it would be in a batch with others again.
+        """
         self._release(lease)
         lease.lost_because = reason
         for job, nodes in lease.parts:
-            if job.graph is not None:
+            if job.graph is None:
+                continue
+            if taken or lease.alone:
+                self._suspects.add(now, job, nodes)
+            else:
                 job.graph.give_back(nodes)
-                self._ready.add(job, len(nodes))
+                self.jobs.ready.add(job, len(nodes))
         self._workers.offer(lease.worker)
-        self._next.lost.append(lease)
-
-    # The course of a job
-
-    def _finish(self, now: float, job: Job, nodes: array[int], results: Sequence[Number]) -> None:
-        graph = job.graph
-        assert graph is not None
-        ready_before = len(graph.ready)
-        answer = graph.done(nodes, results)
-        self.operations_done += len(nodes)
-        self.operations_waiting -= len(nodes)
-        if answer is None:
-            self._ready.add(job, len(graph.ready) - ready_before)
-        elif isinstance(answer, int) and not -self._answer_limit < answer < self._answer_limit:
-            digits_max = self._limits.digits_max
-            self._end(now, job, error=f"the answer has more than {digits_max} digits (digits_max)")
-        else:
-            self._end(now, job, answer=answer)
-
-    def _end(
-        self, now: float, job: Job, *, answer: Number | None = None, error: str | None = None
-    ) -> None:
-        graph = job.graph
-        assert graph is not None, "a job ends once"
-        self._ready.drop(job)
-        self.jobs_waiting -= 1
-        self.operations_waiting -= graph.remaining
-        job.operations_done = job.operations - graph.remaining
-        job.graph, job.ended_at, job.answer, job.error = None, now, answer, error
-        job.state = JobState.FAILED if error is not None else JobState.SUCCEEDED
-        if job.operations > SWEEP_OPERATIONS:
-            self._sweep.append(graph)
-        self._ring.ended(job)
-        self._next.ended.append(job)
+        self._lost.append(lease)
 
     def check(self) -> None:
         """Assert every invariant; for tests, after each step."""
-        self._ring.check()
-        self._ready.check()
         self._workers.check()
         handed_out: set[tuple[int, int]] = set()
         for number, lease in self._leases.items():
@@ -360,15 +358,21 @@ class Scheduler:
                 handed_out |= operations
         for worker in self._workers:
             assert worker.leases <= self._leases.keys(), "a worker holds a lease that has ended"
-        waiting = [job for job in self._ring.newest(len(self._ring)) if job.graph is not None]
-        assert self.jobs_waiting == len(waiting)
-        assert self.operations_waiting == sum(j.graph.remaining for j in waiting if j.graph)
-        for job in waiting:
+        suspected = self._suspects.operations()
+        assert not suspected & handed_out, "an operation is handed out and waits to be"
+        busy = handed_out | suspected
+        for job in self.jobs.check():
             assert job.graph is not None
-            job.graph.check()
-            out = {node for number, node in handed_out if number == job.number}
+            out = {node for number, node in busy if number == job.number}
             assert not out & set(job.graph.ready), "an operation is ready and handed out"
-            assert out or job.graph.ready, f"job {job.number} waits for nothing"
+            if job.state is not JobState.ACCEPTING:
+                assert out or job.graph.ready, f"job {job.number} waits for nothing"
+
+
+def _suspicion(job: Job, node: int) -> Suspicion:
+    if job.suspicions is None:
+        job.suspicions = {}
+    return job.suspicions.setdefault(node, Suspicion())
 
 
 def _failure(graph: Graph, node: int, reason: str) -> str:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dte.core.lease import Lease
 from dte.core.operations import NAMES, Number
+from dte.core.scheduler import Failure
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.connection import ConnectionFailed, KeptAliveConnection
 from dte.wire.messages import Batch, BatchResult, Refusal, Single, SingleResult
@@ -15,6 +16,13 @@ from dte.wire.messages import Batch, BatchResult, Refusal, Single, SingleResult
 _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 _single_result: Decoder[SingleResult] = Decoder(SingleResult)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
+
+QUESTION: tuple[str, list[Number], list[Number]] = ("+", [1], [1])
+"""What a worker is asked to see whether it is there: something that any worker can do."""
+
+
+LATE_S = 120.0
+"""How long results are waited for after their lease has ended."""
 
 
 class Outcomes(Protocol):
@@ -25,8 +33,8 @@ class Outcomes(Protocol):
     ) -> None:
         """The worker gave results, and for some places of the lease errors."""
 
-    def failed(self, lease_number: int, reason: str, answered: bool) -> None:
-        """The worker could not be reached, or, if `answered`, gave no results."""
+    def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
+        """It came to nothing."""
 
 
 class Dispatcher:
@@ -36,6 +44,7 @@ class Dispatcher:
         self._outcomes = outcomes
         self._idle: dict[str, list[KeptAliveConnection]] = {}
         self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._late: set[asyncio.Task[None]] = set()
 
     def send(self, lease: Lease) -> None:
         """Hand a lease over, and report later."""
@@ -46,14 +55,24 @@ class Dispatcher:
         self._under_way[lease.number] = task
 
     def abandon(self, lease: Lease) -> None:
-        """Stop waiting for a lease, if that is still going on, and close its connection."""
+        """Stop waiting for a lease, if that is still going on, and close its connection.
+
+        One that fell silent is waited for some time longer: its results come too late, but it is
+        known then that they do.
+        """
         task = self._under_way.pop(lease.number, None)
-        if task is not None:
+        if task is None:
+            return
+        if not lease.may_come_late:
             task.cancel()
+            return
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        asyncio.get_running_loop().call_later(LATE_S, task.cancel)
 
     def close(self) -> None:
         """Abandon everything and close all connections."""
-        for task in self._under_way.values():
+        for task in (*self._under_way.values(), *self._late):
             task.cancel()
         self._under_way.clear()
         for connections in self._idle.values():
@@ -100,7 +119,10 @@ class Dispatcher:
             # The others of this worker were opened to the same process: they are no better.
             self._close_idle(address)
             self._under_way.pop(lease.number, None)
-            self._outcomes.failed(lease.number, str(error), answered=error.sent)
+            failure = Failure.BROKEN if error.sent else Failure.UNREACHED
+            if error.refused:
+                failure = Failure.REFUSED
+            self._outcomes.failed(lease.number, str(error), failure)
             return
         self._under_way.pop(lease.number, None)
         self._keep(address, connection)
@@ -108,13 +130,17 @@ class Dispatcher:
             results, errors = _read_reply(lease, batched, status, reply)
         except Malformed as error:
             reason = f"garbled reply, status {status}: {error}"
-            self._outcomes.failed(lease.number, reason, answered=True)
+            self._outcomes.failed(lease.number, reason, Failure.GARBLED)
         else:
+            if not lease.count:  # Whatever 1 + 1 is, the worker is there.
+                results, errors = [], {}
             self._outcomes.completed(lease.number, results, errors)
 
 
 def _request_body(lease: Lease, batched: bool) -> bytes:
     symbols, operands1, operands2 = lease.columns()
+    if not lease.count:
+        symbols, operands1, operands2 = QUESTION
     if batched:
         return encode(Batch(lease.number, symbols, operands1, operands2))
     return encode(Single(NAMES[symbols], operands1[0], operands2[0]))

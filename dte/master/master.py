@@ -1,61 +1,133 @@
-"""The loop around the core: inputs in, `turn`, leases out, and whoever waits is told.
+"""The loop around the core: inputs in, facts recorded, `turn`, leases out, and who waits is told.
 
 Inputs mark the core as dirty; once in each turn of the loop it is asked what follows. One timer
-wakes it when nothing happens until then.
+wakes it when nothing happens until then. Facts come into effect when they have been recorded: only
+then a submission is answered and done, only then a job has ended for those who ask.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 
 from dte.core.availability import Announcement
-from dte.core.errors import FormulaError, TooLarge
+from dte.core.errors import Conflict, NotFound, TryAgain, Unavailable
+from dte.core.facts import Facts, KnownSubmission, Submission
 from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
 from dte.core.job import Job
 from dte.core.operations import Number
-from dte.core.scheduler import Scheduler
+from dte.core.scheduler import Failure, Scheduler
 from dte.master.dispatch import Dispatcher
+from dte.master.journal import Journal
+from dte.master.keys import KeyMemory
+from dte.master.parsing import parse_again, parse_all
+from dte.master.recorder import Recorder
 from dte.master.settings import Settings
 from dte.master.slices import Slices
+from dte.master.waiting import Waiters
 
 log = logging.getLogger("dte.master")
 
-FORMULA_CHARS = 15
-"""What a formula costs to parse besides its characters, in characters."""
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
+BOOTS_WITHOUT_JOURNAL = 800_000
+"""Without a journal the number of a start is its second, modulo this: leases of two differ."""
 
 
 class Master:
-    """One core, its dispatcher, its timer and its waiters, on the running loop."""
+    """One core, its journal, its dispatcher, its timer and its waiters, on the running loop.
+
+    Raises:
+        JournalRefused: the journal cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.started_at = time.monotonic()
-        self.core = Scheduler(settings.scheduler_limits())
+        # Clocks of the wall step; what people are shown is the monotonic clock, set once.
+        self._wall_offset_s = time.time() - time.monotonic()
+        self._journal = settings.open_journal(self._wall_offset_s)
+        boot = self._journal.boot if self._journal else int(time.time()) % BOOTS_WITHOUT_JOURNAL
+        self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self._formula_limits = settings.formula_limits()
         self._dispatcher = Dispatcher(self)
         self.slices = Slices()
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
-        self._waiters: dict[int, list[_Waiter]] = {}
+        self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
+        self.waiters = Waiters()
         self._dirty = False
+        self._ending = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        # Clocks of the wall step; what people are shown is the monotonic clock, set once.
-        self._wall_offset_s = time.time() - time.monotonic()
+        self._keys = KeyMemory(settings.jobs_kept)
+        self.recorder: Recorder | None = None
+        self._resuming: asyncio.Task[None] | None = None
+        if self._journal is not None:
+            self._restore(self._journal)
 
-    def close(self) -> None:
-        """Stop everything that is under way; nothing is handed over afterwards."""
+    def _restore(self, journal: Journal) -> None:
+        settings = self.settings
+        loaded = journal.load(settings.jobs_kept, settings.jobs_kept_bytes, time.time())
+        self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
+        for said in loaded.workers:
+            self.core.announce(time.monotonic(), said)
+        self.poke()
+        self.recorder = Recorder(journal, self.core.jobs, self)
+        log.info(
+            "journal %s: start %d, %d jobs go on, the last %d ended ones are in memory",
+            settings.journal,
+            journal.boot,
+            len(loaded.waiting),
+            len(loaded.ended),
+        )
+        if loaded.waiting:
+            resume = self._resume_all(journal, self.recorder)
+            self._resuming = asyncio.get_running_loop().create_task(resume)
+
+    async def _resume_all(self, journal: Journal, recorder: Recorder) -> None:
+        """Read the formulas of jobs from before the start again, and go on with them."""
+        started_at, count, last = time.monotonic(), 0, 0
+        while formulas := await recorder.read(journal.formulas, last):
+            await self.slices.run(parse_again(formulas, self._resume))
+            count += len(formulas)
+            last = formulas[-1][0]
+        log.info("%d jobs go on, after %.1f s", count, time.monotonic() - started_at)
+
+    def _resume(self, number: int, formula: Formula) -> None:
+        jobs = self.core.jobs
+        jobs.resume(time.monotonic(), jobs.job(number), formula)
+        self.poke()
+
+    async def end(self, grace_s: float) -> None:
+        """Accept nothing more, wait up to `grace_s` seconds for what workers have, and stop.
+
+        What has been accepted and has not ended goes on after the next start.
+        """
+        self._ending = True
+        self.core.hand_over_no_more()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        deadline = time.monotonic() + grace_s
+        while self.core.leases and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
         self._closed = True
         self._dispatcher.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self.recorder is not None:
+            await self.recorder.flush()
+        self.waiters.give_up()
+
+    async def close(self) -> None:
+        """Close the journal, when nobody asks any more."""
+        if self.recorder is not None:
+            await self.recorder.close()
 
     def wall_time(self, moment: float | None) -> datetime | None:
         """A moment of the core's clock as people write it."""
@@ -65,93 +137,111 @@ class Master:
 
     # What clients and workers ask for
 
-    async def submit(self, task: str) -> Job:
+    async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
         """Accept a formula; a long one is parsed in slices.
+
+        Args:
+            key: what the client calls this submission; with the key of an earlier one, that one's
+                job is given.
+            digest: of the body, which must be the same then.
 
         Raises:
             FormulaError: it has a syntax error.
             TooLarge: it is too long, or has too many operations.
             Busy: too much work waits.
+            Unavailable: nothing can be accepted now.
+            Conflict: the key was used with another body.
         """
-        self.core.ensure_room(1)
-        if len(task) <= SLICE_CHARS:
-            formula = parse(task, self._formula_limits)
-        else:
-            async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-                formula = await self.slices.run(parse_in_slices(task, self._formula_limits))
-        return self._accept([(task, formula)])[0]
+        return (await self._accept(self._parse(task), key, digest))[0]
 
-    async def submit_all(self, tasks: Sequence[str]) -> list[Job]:
-        """Accept formulas, all or none; they are parsed in slices.
+    async def submit_all(
+        self, tasks: Sequence[str], key: str = "", digest: str = ""
+    ) -> Sequence[Job]:
+        """Accept formulas, all or none; they are parsed in slices. Else as `submit`.
 
         Raises:
             FormulaError: one has a syntax error; its `index` says which.
-            TooLarge: one is too long, or has too many operations.
-            Busy: too much work waits.
         """
-        self.core.ensure_room(len(tasks))
-        return self._accept(await self.slices.run(self._parse_all(tasks)))
+        return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
 
-    def _accept(self, formulas: Sequence[tuple[str, Formula]]) -> list[Job]:
-        jobs = self.core.submit(time.monotonic(), formulas)
-        self.poke()
-        return jobs
+    async def _parse(self, task: str) -> list[tuple[str, Formula]]:
+        self._ensure_room(1)
+        if len(task) <= SLICE_CHARS:
+            return [(task, parse(task, self._formula_limits))]
+        async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
+            parsing = parse_in_slices(task, self._formula_limits)
+            return [(task, await self.slices.run(parsing))]
 
-    def _parse_all(self, tasks: Sequence[str]) -> Generator[None, None, list[tuple[str, Formula]]]:
-        formulas: list[tuple[str, Formula]] = []
-        chars = operations = 0
-        for index, task in enumerate(tasks):
-            try:
-                if len(task) <= SLICE_CHARS:
-                    formula = parse(task, self._formula_limits)
-                else:
-                    formula = yield from parse_in_slices(task, self._formula_limits)
-            except FormulaError as error:
-                raise FormulaError(error.reason, error.column, error.caret, index) from None
-            except TooLarge as error:
-                raise TooLarge(f"formula {index}: {error}") from None
-            formulas.append((task, formula))
-            operations += formula.graph.remaining
-            self.core.ensure_room(len(tasks), operations)
-            chars += len(task) + FORMULA_CHARS
-            if chars > SLICE_CHARS:
-                chars = 0
-                yield
-        return formulas
+    async def _parse_all(self, tasks: Sequence[str]) -> list[tuple[str, Formula]]:
+        self._ensure_room(len(tasks))
+        parsing = parse_all(tasks, self._formula_limits, self.core.jobs.ensure_room)
+        return await self.slices.run(parsing)
 
-    async def wait(
-        self, jobs: Sequence[Job], wait_s: float, gone: asyncio.Future[None] | None = None
-    ) -> None:
-        """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
-        waiting = [job.number for job in jobs if not job.finished]
-        if not waiting or wait_s <= 0:
-            return
-        waiter = _Waiter(len(waiting))
-        for number in waiting:
-            self._waiters.setdefault(number, []).append(waiter)
+    async def _accept(
+        self, parsing: Awaitable[Sequence[tuple[str, Formula]]], key: str, digest: str
+    ) -> Sequence[Job]:
         try:
-            ends = (waiter.over, gone) if gone is not None else (waiter.over,)
-            await asyncio.wait(ends, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not waiter.over.done():
-                for number in waiting:
-                    self._forget(number, waiter)
+            formulas = await parsing
+            self._ensure_room(len(formulas))
+            submission = self.core.jobs.submit(time.monotonic(), formulas, key, digest)
+            accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
+            self._record()
+            known = await accepted
+        except TryAgain:
+            # Whoever asks again, because no reply came, shall not be refused what was accepted.
+            known = await self._look_up(key) if key else None
+            if known is None:
+                raise
+        if known is None:
+            return submission.jobs
+        if known.digest != digest:
+            raise Conflict("this Idempotency-Key was used with another body before; take a new one")
+        return await self.find(range(known.first, known.first + known.count))
 
-    def _forget(self, number: int, waiter: _Waiter) -> None:
-        others = self._waiters.get(number)
-        if others is not None:
-            others.remove(waiter)
-            if not others:
-                del self._waiters[number]
+    async def _look_up(self, key: str) -> KnownSubmission | None:
+        if self.recorder is None or self._journal is None:
+            return self._keys.get(key)
+        return await self.recorder.read(self._journal.submission, key)
 
-    def announce(self, said: Announcement) -> None:
-        """Note that a worker is there.
+    def _ensure_room(self, jobs: int) -> None:
+        """Check that so many jobs can be accepted now."""
+        if self._ending:
+            raise Unavailable("the master is ending; try again when it is back")
+        if self.recorder is not None and self.recorder.failure is not None:
+            raise self.recorder.failure
+        self.core.jobs.ensure_room(jobs)
+
+    async def find(self, numbers: Sequence[int]) -> list[Job]:
+        """The jobs of those numbers, in their order, also those that are only in the journal.
+
+        Raises:
+            NotFound: there is no such job, or it ended so long ago that it is deleted.
+            Unavailable: the journal cannot be read.
+        """
+        jobs: dict[int, Job] = {}
+        for number in numbers:
+            with suppress(NotFound):
+                jobs[number] = self.core.jobs.job(number)
+        missing = [number for number in numbers if number not in jobs]
+        if not all(map(self.core.jobs.is_past, missing)):
+            raise NotFound("Job not found")  # At once: the journal may be busy for a while.
+        if missing and self.recorder is not None and self._journal is not None:
+            jobs |= await self.recorder.read(self._journal.ended, missing)
+        if any(number not in jobs for number in missing):
+            raise NotFound("Job not found")
+        return [jobs[number] for number in numbers]
+
+    async def announce(self, said: Announcement) -> None:
+        """Note that a worker is there; one that will not say so again is noted in the journal too.
 
         Raises:
             Busy: too many workers are known.
         """
         now = time.monotonic()
         worker = self.core.announce(now, said)
+        if self.recorder is not None and self._journal is not None and not said.incarnation:
+            with suppress(Unavailable):
+                await self.recorder.read(self._journal.remember, said, time.time())
         if worker.joined_at == now:
             log.info("worker %s joined from %s", said.name, said.address)
         elif said.draining:
@@ -166,9 +256,29 @@ class Master:
         self.core.complete(time.monotonic(), lease_number, results, errors)
         self.poke()
 
-    def failed(self, lease_number: int, reason: str, answered: bool) -> None:
-        self.core.fail(time.monotonic(), lease_number, reason, answered)
+    def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
+        self.core.fail(time.monotonic(), lease_number, reason, failure)
         self.poke()
+
+    # What the recorder reports
+
+    def _record(self) -> None:
+        if self.recorder is not None:
+            self.recorder.poke()
+            return
+        while (facts := self.core.jobs.facts()) is not None:
+            self.recorded(facts, self._keys.remember(facts.submissions))
+
+    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+        self.core.jobs.recorded(facts, repeats)
+        for submission in facts.submissions:
+            self._accepting.pop(submission).set_result(repeats.get(submission))
+        self.poke()
+
+    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
+        self.core.jobs.unrecorded(facts)
+        for submission in facts.submissions:
+            self._accepting.pop(submission).set_exception(error)
 
     # The turn
 
@@ -182,6 +292,7 @@ class Master:
         self._dirty = False
         if self._closed:
             return
+        self._record()
         turn = self.core.turn(time.monotonic())
         for lease in turn.lost:
             self._dispatcher.abandon(lease)
@@ -197,8 +308,8 @@ class Master:
         for lease in turn.leases:
             self._dispatcher.send(lease)
         for job in turn.ended:
-            for waiter in self._waiters.pop(job.number, ()):
-                waiter.one_ended()
+            self.waiters.ended(job)
+        self._record()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -213,16 +324,3 @@ class Master:
     def _time_is_up(self) -> None:
         self._timer = None
         self.poke()
-
-
-class _Waiter:
-    """A request that is held until some jobs have ended."""
-
-    def __init__(self, jobs: int) -> None:
-        self._left = jobs
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def one_ended(self) -> None:
-        self._left -= 1
-        if not self._left and not self.over.done():
-            self.over.set_result(None)

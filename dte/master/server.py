@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 
 from tornado.httpserver import HTTPServer
 
@@ -16,6 +17,9 @@ log = logging.getLogger("dte.master")
 
 BODY_TIMEOUT_S = 120
 HEADER_TIMEOUT_S = 120
+SWITCH_S = 0.0005
+REPLY_S = 0.05
+"""How long the last replies get to leave."""
 
 
 class MasterServer:
@@ -43,16 +47,28 @@ class MasterServer:
         self._http.add_sockets(sockets)
         log.info("master listens on %s:%d", settings.host, self.port)
 
-    async def stop(self) -> None:
-        """Stop listening, end the connections and everything that is under way."""
+    async def stop(self, grace_s: float = 0.0) -> None:
+        """Stop listening, wait for what workers have, end the connections, close the journal.
+
+        Requests that are held are answered with how their jobs stand.
+
+        Args:
+            grace_s: how long to wait for workers at most.
+        """
         self._http.stop()
-        self.master.close()
+        await self.master.end(grace_s)
+        await asyncio.sleep(REPLY_S)
         await self._http.close_all_connections()
+        await self.master.close()
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve a master until `stop` is set."""
+    # The journal's thread needs the interpreter's lock some times a commit, each time for some µs;
+    # with Python's 5 ms a busy loop would keep it waiting for most of the commit.
+    sys.setswitchinterval(SWITCH_S)
     server = MasterServer(settings)
     server.start()
     await stop.wait()
-    await server.stop()
+    log.info("the master ends; what has not ended goes on when it is started again")
+    await server.stop(settings.grace_s)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dte.core.formula import FormulaLimits
+from dte.core.limits import SchedulerLimits
 from dte.core.operations import INTEGER_DIGITS_MAX
-from dte.core.scheduler import SchedulerLimits
+from dte.master.journal import Journal, Retention, Sync
 
 
 def _bound(default: int | float, help_text: str, minimum: int | float = 1, **more: Any) -> Any:
@@ -19,10 +20,12 @@ def _bound(default: int | float, help_text: str, minimum: int | float = 1, **mor
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the master listens, and its bounds."""
+    """Where the master listens, where its journal is, and its bounds."""
 
     host: str = "0.0.0.0"
     port: int = 5000
+    journal: str = "none"
+    journal_sync: Sync = Sync.FULL
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(
@@ -47,9 +50,37 @@ class Settings:
     lease_s: float = _bound(
         10.0, "Silence of a worker, in seconds, after which its operations go to another.", 0.1
     )
+    heartbeat_s: float = _bound(
+        5.0, "Silence of a worker that does not announce itself, after which it is asked.", 0.1
+    )
+    dead_after_s: float = _bound(15.0, "Silence after which a worker is gone.", 0.1)
+    workers_lost_max: int = _bound(
+        3, "How many workers an operation may lose before its job fails."
+    )
+    journal_jobs_max: int = _bound(1_000_000, "How many ended jobs the journal keeps.")
+    journal_age_max_s: float = _bound(
+        7 * 86_400.0, "How long, in seconds, the journal keeps ended jobs."
+    )
+    grace_s: float = _bound(
+        5.0, "How long, in seconds, a master that ends waits for what workers have.", 0
+    )
 
     def formula_limits(self) -> FormulaLimits:
         return FormulaLimits(self.formula_chars_max, self.formula_operations_max, self.digits_max)
+
+    def open_journal(self, wall_offset_s: float) -> Journal | None:
+        """The journal, unless there is to be none.
+
+        Args:
+            wall_offset_s: see `Journal`.
+
+        Raises:
+            JournalRefused: it cannot be used.
+        """
+        if self.journal == "none":
+            return None
+        retention = Retention(self.journal_jobs_max, self.journal_age_max_s)
+        return Journal(self.journal, wall_offset_s, self.journal_sync, retention)
 
     def scheduler_limits(self) -> SchedulerLimits:
         return SchedulerLimits(
@@ -58,6 +89,9 @@ class Settings:
             jobs_kept=self.jobs_kept,
             jobs_kept_bytes=self.jobs_kept_bytes,
             workers_max=self.workers_max,
+            workers_lost_max=self.workers_lost_max,
             digits_max=self.digits_max,
             lease_s=self.lease_s,
+            heartbeat_s=self.heartbeat_s,
+            dead_after_s=self.dead_after_s,
         )

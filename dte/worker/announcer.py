@@ -13,7 +13,6 @@ from dte.wire.messages import Announce
 
 log = logging.getLogger("dte.worker")
 
-INTERVAL_S = 5.0
 RETRY_FIRST_S = 0.1
 TIMEOUT_S = 2.0
 
@@ -26,11 +25,13 @@ class Announcer:
     Args:
         master_url: where the master is, as ``http://host:port``.
         announce: what to say.
+        heartbeat_s: the interval in seconds.
     """
 
-    def __init__(self, master_url: str, announce: Announce) -> None:
+    def __init__(self, master_url: str, announce: Announce, heartbeat_s: float) -> None:
         self._url = f"{master_url.rstrip('/')}/worker"
         self._announce = announce
+        self._heartbeat_s = heartbeat_s
         self._hurry = asyncio.Event()
         self._leaving = False
         self._reached: bool | None = None
@@ -53,9 +54,9 @@ class Announcer:
         while not self._leaving:
             self._hurry.clear()
             if await self._say():
-                pause_s, retry_s = INTERVAL_S, RETRY_FIRST_S
+                pause_s, retry_s = self._heartbeat_s, RETRY_FIRST_S
             else:
-                pause_s, retry_s = retry_s, min(INTERVAL_S, retry_s * 2)
+                pause_s, retry_s = retry_s, min(self._heartbeat_s, retry_s * 2)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._hurry.wait()

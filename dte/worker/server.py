@@ -32,6 +32,8 @@ class WorkerSettings:
         master_url: as ``http://host:port``.
         port: 0 for any free one.
         slots: how many requests it takes at a time.
+        announce_port: where the master reaches it, if not at `port`; 0 if there.
+        heartbeat_s: how often it announces itself, in seconds.
     """
 
     master_url: str = "http://localhost:5000"
@@ -39,6 +41,8 @@ class WorkerSettings:
     port: int = 6000
     name: str = ""
     slots: int = 2
+    announce_port: int = 0
+    heartbeat_s: float = 5.0
 
 
 def _do_nothing() -> None:
@@ -79,12 +83,12 @@ class WorkerServer:
         log.info("worker %s listens on port %d", self.name, self.port)
         announce = Announce(
             self.name,
-            self.port,
+            self._settings.announce_port or self.port,
             self._settings.slots,
             BATCH_MAX,
             incarnation=secrets.token_hex(8),
         )
-        self._announcer = Announcer(self._settings.master_url, announce)
+        self._announcer = Announcer(self._settings.master_url, announce, self._settings.heartbeat_s)
         self._http.closed_by_peer = self._announcer.hurry
 
     async def drain(self) -> None:

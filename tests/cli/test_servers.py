@@ -22,6 +22,7 @@ from end_to_end.live import (
     Processes,
     alive,
     children,
+    connections,
     free_port,
     kill,
     listens,
@@ -278,7 +279,8 @@ def test_master_serves_until_it_is_told_to_end_and_exits_with_0(
 ) -> None:
     port = free_port()
     signalled(lambda: listens(port), number)
-    result = dte("master", "--host", "127.0.0.1", "--port", str(port), "--log-level", "error")
+    where = ("--host", "127.0.0.1", "--port", str(port), "--journal", "none")
+    result = dte("master", *where, "--log-level", "error")
     assert (result.exit_code, result.stderr) == (0, "")
     assert not listens(port)
 
@@ -298,15 +300,9 @@ def test_the_process_of_a_master_exits_with_0_while_a_client_waits(
     waiting.kill()
 
 
-def connections(port: int) -> int:
-    """How many connections to a port of this machine are established."""
-    with open("/proc/net/tcp") as table:
-        fields = [line.split() for line in table][1:]
-    return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in fields)
-
-
 def test_master_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
-    result = dte("master", "--host", "127.0.0.1", "--port", str(taken_port))
+    where = ("--host", "127.0.0.1", "--port", str(taken_port))
+    result = dte("master", *where, "--journal", "none")
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
     assert "in use; give another --port" in result.stderr

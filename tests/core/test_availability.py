@@ -1,27 +1,33 @@
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from dte.core.availability import (
+    ASK_GONE_S,
     BATCH_FIRST,
     BATCH_TARGET_S,
     CENSUS_S,
     FAILURES_MAX,
     FORGET_S,
-    PAUSE_FIRST_S,
-    PAUSE_MAX_S,
-    SILENCE_MAX_S,
     Announcement,
     AvailabilityQueue,
     Worker,
 )
 from dte.core.errors import Busy
+from dte.core.limits import SchedulerLimits
+from dte.core.pauses import PAUSE_FIRST_S, PAUSE_MAX_S
 
+HEARTBEAT_S, DEAD_AFTER_S = 5.0, 15.0
 SAID = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=1024, incarnation="a")
+SEED = Announcement("worker-1700000000", "10.0.0.9:6000")
 
 
 def make_queue(*workers: Announcement, workers_max: int = 10) -> AvailabilityQueue:
-    queue = AvailabilityQueue(workers_max)
+    limits = SchedulerLimits(
+        workers_max=workers_max, heartbeat_s=HEARTBEAT_S, dead_after_s=DEAD_AFTER_S
+    )
+    queue = AvailabilityQueue(limits, Random(1))
     for said in workers:
         queue.announce(0.0, said)
     queue.check()
@@ -30,6 +36,20 @@ def make_queue(*workers: Announcement, workers_max: int = 10) -> AvailabilityQue
 
 def at(port: int) -> Announcement:
     return replace(SAID, address=f"10.0.0.1:{port}")
+
+
+def gone(queue: AvailabilityQueue, now: float) -> list[Worker]:
+    """Those that a look at `now` finds to be gone."""
+    found, _ = queue.census(now)
+    queue.check()
+    return found
+
+
+def asked(queue: AvailabilityQueue, now: float) -> list[Worker]:
+    """Those that a look at `now` finds to be asked."""
+    _, silent = queue.census(now)
+    queue.check()
+    return silent
 
 
 def fail(queue: AvailabilityQueue, worker: Worker, times: int, now: float = 0.0) -> float:
@@ -106,10 +126,10 @@ def test_a_failed_worker_pauses_longer_each_time_and_comes_back() -> None:
         queue.check()
         assert worker.state == "free"
         now = resumes_at
-    assert pauses[0] == pytest.approx(PAUSE_FIRST_S)
-    assert pauses == sorted(pauses)
-    assert pauses[-1] == pytest.approx(PAUSE_MAX_S)
-    assert now > 20, "a worker that registers before it listens has time to start"
+    for place, pause in enumerate(pauses):
+        whole_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2**place)
+        assert whole_s / 2 <= pause <= whole_s
+    assert now > 15, "a worker that registers before it listens has time to start"
 
 
 def test_failures_of_several_slots_at_once_are_one_failure() -> None:
@@ -141,11 +161,10 @@ def test_a_heartbeat_does_not_shorten_a_pause() -> None:
 
 
 def test_an_announcement_without_incarnation_may_be_a_new_start_and_ends_a_pause() -> None:
-    seed = Announcement("worker-1700000000", "10.0.0.9:6000")
-    queue = make_queue(seed)
+    queue = make_queue(SEED)
     (worker,) = queue
     queue.failed(0.0, worker, "refused")
-    queue.announce(0.01, seed)
+    queue.announce(0.01, SEED)
     assert worker.state == "free"
     queue.resume(1.0)
     queue.check()
@@ -164,12 +183,12 @@ def test_a_worker_that_failed_is_tried_with_a_single_operation() -> None:
 def test_a_worker_that_says_nothing_for_long_is_gone() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
-    assert queue.bury(SILENCE_MAX_S) == []
-    assert queue.next_moment() == SILENCE_MAX_S + CENSUS_S
-    assert queue.bury(SILENCE_MAX_S + CENSUS_S / 2) == [], "it looks once a second"
-    assert queue.bury(SILENCE_MAX_S + CENSUS_S) == [worker]
+    assert gone(queue, DEAD_AFTER_S) == []
+    assert queue.next_moment() == DEAD_AFTER_S + CENSUS_S
+    assert gone(queue, DEAD_AFTER_S + CENSUS_S / 2) == [], "it looks once a second"
+    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
     assert (worker.state, worker.last_failure) == ("gone", "not heard of for 16 s")
-    assert queue.bury(SILENCE_MAX_S + 2 * CENSUS_S) == []
+    assert gone(queue, DEAD_AFTER_S + 2 * CENSUS_S) == []
     assert queue.next() is None
     queue.announce(100.0, SAID)
     assert queue.next() is worker
@@ -178,22 +197,116 @@ def test_a_worker_that_says_nothing_for_long_is_gone() -> None:
 def test_answers_and_announcements_are_signs_of_life() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
-    queue.succeeded(SILENCE_MAX_S, worker, 1, 0.001)
-    assert queue.bury(2 * SILENCE_MAX_S) == []
-    queue.announce(2 * SILENCE_MAX_S, SAID)
-    assert queue.bury(3 * SILENCE_MAX_S) == []
+    queue.succeeded(DEAD_AFTER_S, worker, 1, 0.001)
+    assert gone(queue, 2 * DEAD_AFTER_S) == []
+    queue.announce(2 * DEAD_AFTER_S, SAID)
+    assert gone(queue, 3 * DEAD_AFTER_S) == []
 
 
-def test_a_worker_that_announces_itself_once_is_not_given_up_for_its_silence() -> None:
-    queue = make_queue(Announcement("worker-1700000000", "10.0.0.9:6000"))
-    assert queue.bury(1e6) == []
+def test_a_worker_that_announces_itself_once_is_not_given_up_before_it_was_asked() -> None:
+    queue = make_queue(SEED)
+    assert gone(queue, 1e6) == []
+
+
+def test_a_worker_that_announces_itself_once_is_asked_when_it_is_silent() -> None:
+    queue = make_queue(SEED)
+    (worker,) = queue
+    assert asked(queue, HEARTBEAT_S) == []
+    assert asked(queue, HEARTBEAT_S + CENSUS_S / 2) == [], "it looks once a second"
+    assert asked(queue, HEARTBEAT_S + CENSUS_S) == [worker]
+    assert worker.asked_at == HEARTBEAT_S + CENSUS_S
+    queue.succeeded(10.0, worker, 0, 0.001)
+    assert asked(queue, 15.0) == []
+    assert asked(queue, 16.0) == [worker]
+
+
+def test_who_announces_itself_has_something_to_do_pauses_or_drains_is_not_asked() -> None:
+    plain = [replace(SEED, address=f"10.0.1.{n}:6000") for n in range(4)]
+    queue = make_queue(SAID, *plain[:2], replace(plain[2], draining=True), plain[3])
+    _, busy, pausing, _, idle = queue
+    busy.leases.add(1)
+    now = fail(queue, pausing, 5) - 0.001
+    queue.announce(now, SAID)
+    assert asked(queue, now + DEAD_AFTER_S / 2) == [idle]
+
+
+def test_a_worker_that_was_asked_and_does_not_answer_is_gone_in_time() -> None:
+    queue = make_queue(SEED)
+    (worker,) = queue
+    queue.failed(HEARTBEAT_S, worker, "refused")
+    assert gone(queue, DEAD_AFTER_S) == []
+    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
+    assert worker.state == "gone"
+
+
+def test_a_worker_that_is_gone_and_does_not_announce_itself_is_asked_now_and_then() -> None:
+    queue = make_queue(SEED)
+    (worker,) = queue
+    now = fail(queue, worker, FAILURES_MAX)
+    assert worker.state == "gone"
+    asked_at = [second for second in range(120) if asked(queue, float(second))]
+    assert asked_at == [31, 62, 93]
+    queue.succeeded(120.0, worker, 0, 0.001)
+    queue.offer(worker)
+    assert (worker.state, worker.joined_at, worker.failures) == ("free", 120.0, 0)
+    assert queue.next() is worker
+    assert now < ASK_GONE_S
+
+
+def test_a_worker_that_is_gone_and_announces_itself_is_not_asked() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    fail(queue, worker, FAILURES_MAX)
+    assert not any(asked(queue, float(second)) for second in range(500))
+
+
+def test_who_waits_for_a_suspect_has_no_free_slot_until_it_has_nothing_else() -> None:
+    queue = make_queue(replace(SAID, slots=4))
+    (worker,) = queue
+    worker.leases |= {1}
+    worker.reserved = True
+    assert worker.free_slots == 0
+    worker.leases.clear()
+    assert worker.free_slots == 1
+
+
+def test_another_start_waits_for_nothing() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    worker.reserved = True
+    queue.announce(1.0, replace(SAID, incarnation="b"))
+    assert not worker.reserved
+
+
+@pytest.mark.parametrize("failures", [1, FAILURES_MAX])
+def test_what_became_of_a_worker_that_is_forgotten_is_said(failures) -> None:
+    """Else operations that it may have ended by would be held back for ever."""
+    queue = make_queue(at(1), workers_max=1)
+    (worker,) = queue
+    worker.accused[1, 0] = None  # type: ignore[assignment]
+    fail(queue, worker, failures)
+    queue.announce(1.0, at(2))
+    assert list(queue) != [worker]
+    assert gone(queue, 1.0) == [worker]
+    assert gone(queue, 10.0) == []
+
+
+def test_what_became_of_a_worker_that_was_taken_out_is_said_when_it_stays_silent() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    fail(queue, worker, FAILURES_MAX)
+    worker.accused[1, 0] = None  # type: ignore[assignment]
+    assert gone(queue, DEAD_AFTER_S) == []
+    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
+    worker.accused.clear()
+    assert gone(queue, DEAD_AFTER_S + 2 * CENSUS_S) == []
 
 
 def test_a_worker_that_is_gone_for_long_is_forgotten() -> None:
     queue = make_queue(SAID)
-    queue.bury(SILENCE_MAX_S + CENSUS_S)
+    gone(queue, DEAD_AFTER_S + CENSUS_S)
     assert len(list(queue)) == 1
-    queue.bury(FORGET_S + 1)
+    gone(queue, FORGET_S + 1)
     assert list(queue) == []
     assert queue.next_moment() is None
     queue.check()

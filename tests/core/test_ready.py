@@ -78,3 +78,13 @@ def test_what_is_dropped_is_not_given() -> None:
     ready.drop(job)
     assert ready.count == 1
     assert take(ready, 10) == [(2, 1)]
+
+
+def test_a_job_that_was_never_added_takes_nothing_with_it() -> None:
+    """Such as one whose formula cannot have a value: it ends before it begins."""
+    ready = ReadySet()
+    add(ready, 1, 5)
+    graph = parse("1e999+1", FormulaLimits()).graph
+    ready.drop(Job(2, "1e999+1", 0.0, graph.remaining, graph))
+    ready.check()
+    assert take(ready, 10) == [(1, 5)]

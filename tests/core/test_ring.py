@@ -1,7 +1,7 @@
 import pytest
 
 from dte.core.graph import Graph
-from dte.core.job import Job
+from dte.core.job import Job, JobState
 from dte.core.ring import JOB_BYTES, JobRing
 
 
@@ -12,7 +12,7 @@ def add(ring: JobRing, number: int, task: str = "1+1") -> Job:
 
 
 def end(ring: JobRing, job: Job, answer: int = 2) -> None:
-    job.graph, job.answer = None, answer
+    job.graph, job.answer, job.state = None, answer, JobState.SUCCEEDED
     ring.ended(job)
     ring.check()
 
@@ -65,8 +65,19 @@ def test_the_last_job_to_end_is_kept_however_large() -> None:
     assert ring.get(1) is not None
 
 
+def test_a_job_that_was_not_accepted_after_all_is_taken_out() -> None:
+    ring = JobRing(10, 10**6)
+    add(ring, 1)
+    void = add(ring, 2)
+    add(ring, 3)
+    ring.remove(void)
+    ring.check()
+    assert [job.number for job in ring.newest(3)] == [3, 1]
+    assert ring.get(2) is None
+
+
 def test_check_notices_a_job_that_ended_unnoticed() -> None:
     ring = JobRing(10, 10**6)
-    add(ring, 1).graph = None
+    add(ring, 1).state = JobState.FAILED
     with pytest.raises(AssertionError, match="misplaced"):
         ring.check()

@@ -13,33 +13,43 @@ from .plain_client import PlainClient
 
 
 class Cluster:
-    """A master and two workers that run as `dte master` and `dte worker`.
+    """A master and workers that run as `dte master` and `dte worker`.
+
+    Args:
+        settings: environment variables of the master, which has a journal of its own.
+        workers: how many there are.
 
     Attributes:
+        folder: where the journal and the logs are.
         workers: their processes, by their names.
         client: a client that knows nothing but HTTP and JSON.
     """
 
-    def __init__(self, processes: Processes, settings: dict[str, str]) -> None:
+    def __init__(self, processes: Processes, settings: dict[str, str], workers: int = 2) -> None:
         self._processes = processes
-        self._settings = settings
+        self.folder = processes.folder
+        self._settings = {"DTE_JOURNAL": str(processes.folder / "journal.db")} | settings
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.master = processes.start_master(self.port, **settings)
+        self.master = processes.start_master(self.port, **self._settings)
         self.client = PlainClient(self.port)
         self.workers: dict[str, Process] = {}
-        for name in ("worker-1", "worker-2"):
-            self.start_worker(name)
-        until(lambda: len(self.client.workers()) == 2, "both workers are announced")
+        for number in range(1, workers + 1):
+            self.start_worker(f"worker-{number}")
+        until(lambda: len(self.client.workers()) == workers, "the workers are announced")
 
     def start_worker(self, name: str) -> None:
         """Start one more worker."""
         self.workers[name] = self._processes.start_worker(self.port, name)
 
+    def start_master(self) -> None:
+        """Start the master again, on the same port and with the same journal."""
+        self.master = self._processes.start_master(self.port, **self._settings)
+
     def restart_master(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the master with a signal, and start another on the same port."""
         self.master.end(number)
-        self.master = self._processes.start_master(self.port, **self._settings)
+        self.start_master()
 
 
 StartCluster = Callable[..., Cluster]
@@ -61,5 +71,5 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def start_cluster(processes: Processes) -> StartCluster:
-    """Starts a cluster of one's own, with settings of the master."""
-    return lambda **settings: Cluster(processes, settings)
+    """Starts a cluster of one's own: ``start_cluster(workers=2, DTE_LEASE_S="1")``."""
+    return lambda workers=2, **settings: Cluster(processes, settings, workers)

@@ -57,9 +57,12 @@ def taken_port() -> Iterator[int]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's environment without its settings of dte, and with the given ones."""
+    """This process's environment without its settings of dte, and with the given ones.
+
+    A master has no journal then, unless it is given its own.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("DTE_")}
-    return kept | {"PYTHONUTF8": "1"} | settings
+    return kept | {"PYTHONUTF8": "1", "DTE_JOURNAL": "none"} | settings
 
 
 class MasterThread:
@@ -189,7 +192,7 @@ class Processes:
     """Starts processes whose logs are in a folder, and leaves none behind."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._started: list[Process] = []
 
     def __enter__(self) -> Processes:
@@ -201,7 +204,7 @@ class Processes:
 
     def start(self, *arguments: str, **options: Any) -> Process:
         """Start a `dte` command; the options are those of `Process`."""
-        log = self._folder / f"{len(self._started)}.log"
+        log = self.folder / f"{len(self._started)}.log"
         process = Process(list(arguments), log, **options)
         self._started.append(process)
         return process
@@ -219,6 +222,13 @@ class Processes:
             *("worker", "--master", master, "--host", "127.0.0.1", "--port", "0", "--name", name),
             **settings,
         )
+
+
+def connections(port: int) -> int:
+    """How many connections to a port of this machine are established."""
+    with open("/proc/net/tcp") as table:
+        fields = [line.split() for line in table][1:]
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in fields)
 
 
 def listens(port: int) -> bool:

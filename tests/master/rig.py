@@ -20,10 +20,17 @@ class Rig(PlainClient):
         self.server = MasterServer(Settings(**{"host": HOST, "port": 0} | bounds))
         self.server.start()
         super().__init__(self.server.port)
+        self._stopped = False
 
     @property
     def master(self) -> Master:
         return self.server.master
+
+    async def stop(self, grace_s: float = 0) -> None:
+        """Stop the master, if that has not been done."""
+        if not self._stopped:
+            self._stopped = True
+            await self.server.stop(grace_s)
 
     async def submit(self, task: str) -> int:
         """Submit a formula, and give its job's id."""
@@ -62,10 +69,10 @@ class Rig(PlainClient):
         """Whether nothing waits: no job, no operation, no lease, no request."""
         core = self.master.core
         return not (
-            core.jobs_waiting
-            or core.operations_waiting
-            or any(worker.leases for worker in core.workers())
-            or self.master._waiters
+            core.jobs.waiting
+            or core.jobs.operations_waiting
+            or core.leases
+            or len(self.master.waiters)
         )
 
 

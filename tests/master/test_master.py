@@ -16,6 +16,7 @@ from wire.until import until
 from dte.core.availability import Announcement
 from dte.core.errors import Busy, FormulaError, TooLarge
 from dte.core.formula import Formula, FormulaLimits, parse_in_slices
+from dte.core.scheduler import Failure
 from dte.master import master as module
 from dte.master.master import Master
 from dte.master.settings import Settings
@@ -32,7 +33,8 @@ def start_alone(cleanup: AsyncExitStack) -> StartAlone:
 
     def start(**bounds: Any) -> Master:
         started = Master(Settings(**bounds))
-        cleanup.callback(started.close)
+        cleanup.push_async_callback(started.close)
+        cleanup.push_async_callback(started.end, 0)
         cleanup.callback(started.core.check)
         return started
 
@@ -67,7 +69,7 @@ async def test_one_bad_formula_refuses_all(count: int, master: Master) -> None:
     with pytest.raises(FormulaError) as caught:
         await master.submit_all(tasks)
     assert (caught.value.index, caught.value.column, caught.value.caret) == (count, 3, "1+\n  ^")
-    assert list(master.core.newest_jobs(1)) == []
+    assert list(master.core.jobs.newest(1)) == []
     assert (await master.submit("1")).number == 1, "no id is lost"
 
 
@@ -75,7 +77,7 @@ async def test_one_long_formula_among_many_refuses_all(start_alone: StartAlone) 
     master = start_alone(formula_operations_max=2)
     with pytest.raises(TooLarge, match=r"^formula 1: .*formula_operations_max"):
         await master.submit_all(["1", "1+2+3+4"])
-    assert list(master.core.newest_jobs(1)) == []
+    assert list(master.core.jobs.newest(1)) == []
 
 
 @pytest.mark.parametrize("others", [[], ["1+2"]], ids=["alone", "among others"])
@@ -146,7 +148,7 @@ async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlon
         master.submit_all([long]), master.submit_all([long]), return_exceptions=True
     )
     assert sum(isinstance(outcome, Busy) for outcome in done) == 1
-    assert master.core.jobs_waiting == 1
+    assert master.core.jobs.waiting == 1
 
 
 # Waiting
@@ -154,39 +156,39 @@ async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlon
 
 async def test_waiting_for_what_has_ended_takes_no_turn(master: Master) -> None:
     jobs = await master.submit_all(["1", "2"])
-    waiting = master.wait(jobs, 60)
+    waiting = master.waiters.wait(jobs, 60)
     with pytest.raises(StopIteration):
         waiting.send(None)
 
 
 async def test_not_waiting_takes_no_turn(master: Master) -> None:
-    waiting = master.wait(await master.submit_all(["1+2"]), 0)
+    waiting = master.waiters.wait(await master.submit_all(["1+2"]), 0)
     with pytest.raises(StopIteration):
         waiting.send(None)
-    assert not master._waiters
+    assert not len(master.waiters)
 
 
 async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> None:
     master = rig.master
     jobs = await master.submit_all(["1+2", "3", "4+5", "1/0"])
-    waiting = asyncio.create_task(master.wait(jobs, 60))
-    await until(lambda: len(master._waiters) == 3, "it waits")
+    waiting = asyncio.create_task(master.waiters.wait(jobs, 60))
+    await until(lambda: len(master.waiters) == 3, "it waits")
     await hire(rig, fakes.good)
     await waiting
     assert all(job.finished for job in jobs)
-    assert not master._waiters
+    assert not len(master.waiters)
 
 
 async def test_waiting_goes_on_until_the_last_has_ended(rig: Rig, hire: Hire) -> None:
     may_reply = asyncio.Event()
     master = rig.master
     jobs = await master.submit_all(["1+2", "3+4"])
-    waiting = asyncio.create_task(master.wait(jobs, 60))
+    waiting = asyncio.create_task(master.waiters.wait(jobs, 60))
     conducts = [fakes.good, fakes.held_until(may_reply)]
 
     await hire(rig, lambda request, line: conducts.pop(0)(request, line))
     await until(lambda: any(job.finished for job in jobs), "one has ended")
-    await until(lambda: len(master._waiters) == 1, "who waits has been told")
+    await until(lambda: len(master.waiters) == 1, "who waits has been told")
     assert not waiting.done()
     may_reply.set()
     await waiting
@@ -195,38 +197,40 @@ async def test_waiting_goes_on_until_the_last_has_ended(rig: Rig, hire: Hire) ->
 
 async def test_many_may_wait_for_one_job(rig: Rig, hire: Hire) -> None:
     jobs = await rig.master.submit_all(["1+2"])
-    waiting = [asyncio.create_task(rig.master.wait(jobs * times, 60)) for times in (1, 1, 2)]
-    await until(lambda: len(rig.master._waiters.get(1, ())) == 4, "all wait")
+    waiting = [
+        asyncio.create_task(rig.master.waiters.wait(jobs * times, 60)) for times in (1, 1, 2)
+    ]
+    await until(lambda: len(rig.master.waiters._by_job.get(1, ())) == 4, "all wait")
     await hire(rig, fakes.good)
     await asyncio.gather(*waiting)
-    assert not rig.master._waiters
+    assert not len(rig.master.waiters)
 
 
 async def test_waiting_ends_when_its_time_is_up_and_leaves_nothing(master: Master) -> None:
     jobs = await master.submit_all(["1+2", "3+4"])
-    await master.wait(jobs, 0.01)
+    await master.waiters.wait(jobs, 0.01)
     assert not any(job.finished for job in jobs)
-    assert not master._waiters
+    assert not len(master.waiters)
 
 
 async def test_those_who_wait_longer_are_not_forgotten_with_the_others(
     rig: Rig, hire: Hire
 ) -> None:
     jobs = await rig.master.submit_all(["1+2"])
-    longer = asyncio.create_task(rig.master.wait(jobs, 60))
-    await rig.master.wait(jobs, 0.01)
+    longer = asyncio.create_task(rig.master.waiters.wait(jobs, 60))
+    await rig.master.waiters.wait(jobs, 0.01)
     await hire(rig, fakes.good)
     await longer
     assert jobs[0].finished
 
 
 async def test_waiting_that_is_cancelled_leaves_nothing(master: Master) -> None:
-    waiting = asyncio.create_task(master.wait(await master.submit_all(["1+2", "3+4"]), 60))
-    await until(lambda: master._waiters, "it waits")
+    waiting = asyncio.create_task(master.waiters.wait(await master.submit_all(["1+2", "3+4"]), 60))
+    await until(lambda: len(master.waiters), "it waits")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert not master._waiters
+    assert not len(master.waiters)
 
 
 # Slices, times, workers
@@ -277,7 +281,7 @@ async def test_graphs_of_ended_jobs_are_freed_without_further_requests(
     await hire(rig, fakes.good, batch_max=100_000)
     term = "(1/0)+" + "+".join(["1.5"] * 50_000)
     assert (await rig.compute(term))["state"] == "failed"
-    await until(lambda: not rig.master.core._sweep, "all is freed")
+    await until(lambda: not rig.master.core.jobs.sweeping, "all is freed")
 
 
 async def test_the_log_tells_of_workers_that_come_and_go(
@@ -290,7 +294,7 @@ async def test_the_log_tells_of_workers_that_come_and_go(
         Announcement("w", "127.0.0.1:7000", incarnation="2"),
         Announcement("w", "127.0.0.1:7000", incarnation="2", draining=True),
     ):
-        master.announce(said)
+        await master.announce(said)
     assert caplog.messages == [
         "worker w joined from 127.0.0.1:7000",
         "worker w joined from 127.0.0.1:7000",
@@ -302,14 +306,16 @@ async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
     master.completed(7, [1], {})
-    master.failed(7, "too late", answered=True)
+    for failure in Failure:
+        master.failed(7, "too late", failure)
     assert not caplog.records
+    assert master.core.stale_results == 1, "results are counted, failures are not"
 
 
-async def test_after_closing_nothing_is_handed_over(rig: Rig, hire: Hire) -> None:
+async def test_after_its_end_nothing_is_handed_over(rig: Rig, hire: Hire) -> None:
     worker = await hire(rig, fakes.good)
     await rig.master.submit_all(["1+2"])
-    rig.master.close()
+    await rig.master.end(0)
     await asyncio.sleep(0)
     assert not rig.master._dispatcher._under_way
     assert not worker.requests

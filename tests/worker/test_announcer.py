@@ -13,6 +13,7 @@ from dte.wire.messages import Announce
 from dte.worker import announcer as module
 from dte.worker.announcer import Announcer
 
+HEARTBEAT_S = 5.0
 NEVER_S = 3600.0
 
 
@@ -29,8 +30,10 @@ def announcer(cleanup: AsyncExitStack, request: pytest.FixtureRequest) -> type[A
     """`Announcer`, of which each one ends with its test."""
 
     class EndsWithTheTest(Announcer):
-        def __init__(self, master_url: str, announce: Announce) -> None:
-            super().__init__(master_url, announce)
+        def __init__(
+            self, master_url: str, announce: Announce, heartbeat_s: float = HEARTBEAT_S
+        ) -> None:
+            super().__init__(master_url, announce, heartbeat_s)
             cleanup.push_async_callback(self.leave)
 
     return EndsWithTheTest
@@ -72,21 +75,19 @@ async def test_the_url_may_end_with_a_slash(
 
 
 async def test_it_hurries_when_it_is_told_to(
-    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+    announcer: type[Announcer], serve_plainly: ServePlainly
 ) -> None:
-    monkeypatch.setattr(module, "INTERVAL_S", NEVER_S)
     master = await serve_plainly(welcome)
-    worker = announcer(url(master), Announce("w"))
+    worker = announcer(url(master), Announce("w"), NEVER_S)
     for count in range(1, 4):
         await until(lambda count=count: len(master.requests) == count, f"announcement {count}")
         worker.hurry()
 
 
 async def test_a_hurry_during_an_announcement_is_not_lost(
-    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+    announcer: type[Announcer], serve_plainly: ServePlainly
 ) -> None:
     """The master may have gone after it heard this one, so there is another."""
-    monkeypatch.setattr(module, "INTERVAL_S", NEVER_S)
 
     async def hurry_it(request: Message, line: Line) -> None:
         if len(master.requests) == 1:
@@ -94,7 +95,7 @@ async def test_a_hurry_during_an_announcement_is_not_lost(
         await welcome(request, line)
 
     master = await serve_plainly(hurry_it)
-    worker = announcer(url(master), Announce("w"))
+    worker = announcer(url(master), Announce("w"), NEVER_S)
     await until(lambda: len(master.requests) == 2, "another announcement")
 
 
@@ -116,10 +117,10 @@ async def test_it_announces_again_at_the_interval(
     announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
 ) -> None:
     master = await serve_plainly(welcome)
-    announcer(url(master), Announce("w"))
+    announcer(url(master), Announce("w"), 2.5)
     await until(lambda: len(master.requests) >= 4, "four announcements")
     assert {request.body for request in master.requests} == {b'{"worker_name":"w"}'}
-    assert set(pauses) == {module.INTERVAL_S}
+    assert set(pauses) == {2.5}
 
 
 async def test_pauses_grow_while_the_master_is_away_and_stay_long(
@@ -131,6 +132,16 @@ async def test_pauses_grow_while_the_master_is_away_and_stay_long(
         announcer(f"http://{HOST}:{silent.getsockname()[1]}", Announce("w"))
         await until(lambda: len(pauses) >= 9, "nine attempts")
     assert pauses[:9] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+async def test_a_master_that_is_away_is_not_asked_less_often_than_one_that_is_there(
+    announcer: type[Announcer], pauses: list[float]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind((HOST, 0))
+        announcer(f"http://{HOST}:{silent.getsockname()[1]}", Announce("w"), 0.3)
+        await until(lambda: len(pauses) >= 4, "four attempts")
+    assert pauses[:4] == [0.1, 0.2, 0.3, 0.3]
 
 
 async def test_pauses_begin_anew_each_time_that_the_master_goes(
@@ -215,11 +226,10 @@ async def test_whatever_the_master_answers_it_is_asked_again(
 
 
 async def test_the_last_word_is_draining(
-    announcer: type[Announcer], serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+    announcer: type[Announcer], serve_plainly: ServePlainly
 ) -> None:
-    monkeypatch.setattr(module, "INTERVAL_S", 0.001)
     master = await serve_plainly(welcome)
-    worker = announcer(url(master), Announce("w", incarnation="a1"))
+    worker = announcer(url(master), Announce("w", incarnation="a1"), 0.001)
     await until(lambda: len(master.requests) >= 2, "two announcements")
     await worker.leave()
     assert [says_draining(request) for request in master.requests].count(True) == 1

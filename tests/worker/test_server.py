@@ -11,7 +11,7 @@ from tornado.ioloop import IOLoop
 from wire.plain import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
 
-from dte.worker import announcer, server
+from dte.worker import server
 from dte.worker.server import WorkerServer, WorkerSettings, serve
 
 SUM = {"operation": "sum", "op1": 1, "op2": 2}
@@ -21,19 +21,15 @@ async def welcome(request: Message, line: Line) -> None:
     await line.reply(200, {"status": "Worker registered"})
 
 
-@pytest.fixture(autouse=True)
-def announce_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No announcement because of the time: each has a cause that the test knows."""
-    monkeypatch.setattr(announcer, "INTERVAL_S", 3600.0)
-
-
 @pytest.fixture
 def master(io_loop: IOLoop, serve_plainly: ServePlainly) -> PlainServer:
     return io_loop.run_sync(lambda: serve_plainly(welcome))
 
 
 def settings(master: PlainServer, **more: Any) -> WorkerSettings:
-    return WorkerSettings(**{"master_url": f"http://{HOST}:{master.port}", "host": HOST} | more)
+    """No announcement comes because of the time: each has a cause that the test knows."""
+    where = {"master_url": f"http://{HOST}:{master.port}", "host": HOST, "heartbeat_s": 3600.0}
+    return WorkerSettings(**where | more)
 
 
 StartWorker = Callable[..., WorkerServer]
@@ -61,6 +57,22 @@ async def test_it_announces_what_it_is(start_worker: StartWorker, master: PlainS
     said = master.requests[0].json
     assert said.pop("incarnation")
     assert said == {"worker_name": "w", "port": worker.port, "slots": 3, "batch_max": 1024}
+
+
+async def test_it_announces_the_port_at_which_it_is_reached_where_ports_are_mapped(
+    start_worker: StartWorker, master: PlainServer
+) -> None:
+    worker = start_worker(announce_port=36_000)
+    await until(lambda: master.requests, "an announcement")
+    assert master.requests[0].json["port"] == 36_000 != worker.port
+
+
+async def test_it_announces_itself_at_its_heartbeat(
+    start_worker: StartWorker, master: PlainServer
+) -> None:
+    start_worker(heartbeat_s=0.01)
+    await until(lambda: len(master.requests) >= 4, "four announcements")
+    assert len({request.body for request in master.requests}) == 1, "one incarnation, one story"
 
 
 async def test_a_worker_has_a_name_of_its_own(start_worker: StartWorker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from msgspec import Raw
 
 from dte.core.availability import Announcement
 from dte.core.errors import InvalidRequest, NotFound, TooLarge
-from dte.core.job import Job
+from dte.core.job import Job, JobState
 from dte.core.operations import Number
 from dte.master.api.base import JsonHandler
 from dte.wire.codec import Decoder
@@ -23,6 +24,8 @@ QUOTES_BESIDE = 100
 """Quotes that a body may have besides those of its formulas."""
 ANNOUNCE_BYTES_MAX = 10_000
 SLOTS_MAX = 64
+KEY_CHARS_MAX = 200
+KEY = re.compile(rf"[ -~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
 RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 
 
@@ -88,7 +91,8 @@ class JobHandler(JsonHandler):
             job.finished,
             job.answer,
             job.error,
-            job.state.value,
+            # That it ends is no news before how it ended is.
+            "running" if job.state is JobState.ENDING else job.state.value,
             job.operations,
             job.progress,
             wall_time(job.submitted_at),
@@ -104,8 +108,8 @@ class Submit(JobHandler):
         wait_s = self.wait_s()
         accepted = await self._submit()
         self.release_body()
-        jobs = [accepted] if isinstance(accepted, Job) else accepted
-        await self.master.wait(jobs, wait_s, self.gone)
+        jobs: Sequence[Job] = [accepted] if isinstance(accepted, Job) else accepted
+        await self.master.waiters.wait(jobs, wait_s, self.gone)
         if isinstance(accepted, Job):
             if wait_s:
                 self.reply(self.job_reply(accepted))
@@ -117,25 +121,40 @@ class Submit(JobHandler):
             reply["jobs"] = Raw(await self.encoded(map(self.job_reply, jobs)))
         self.reply(reply)
 
-    async def _submit(self) -> Job | list[Job]:
+    async def _submit(self) -> Job | Sequence[Job]:
         """Accept what the body has; its texts are gone when this returns, before any wait."""
         formulas_max = self.master.settings.formulas_max
         # Millions of texts would take a second to decode, only to be refused.
         if self.body_count(b'"') > 2 * formulas_max + QUOTES_BESIDE:
             raise TooLarge(f"more than {formulas_max} formulas in a request (formulas_max)")
+        key = self._key()
+        digest = self.body_digest() if key else ""
         submission = self.body(_submission)
         task, tasks = submission.task, submission.tasks
         if isinstance(task, str) and isinstance(tasks, list):
             raise InvalidRequest("give task or tasks, not both")
         if isinstance(task, str):
-            return await self.master.submit(task)
+            return await self.master.submit(task, key, digest)
         if not isinstance(tasks, list):
             raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
         if len(tasks) > formulas_max:
             raise TooLarge(
                 f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
             )
-        return await self.master.submit_all(tasks)
+        return await self.master.submit_all(tasks, key, digest)
+
+    def _key(self) -> str:
+        """What the client calls this submission; "" if it does not."""
+        keys = self.request.headers.get_list("Idempotency-Key")
+        if not keys:
+            return ""
+        key = keys[0]
+        if len(keys) > 1 or not KEY.fullmatch(key):
+            raise InvalidRequest(
+                f"one Idempotency-Key of 1 to {KEY_CHARS_MAX} printable ASCII characters is "
+                "expected"
+            )
+        return key
 
 
 class OneJob(JobHandler):
@@ -145,8 +164,8 @@ class OneJob(JobHandler):
         wait_s = self.wait_s()
         if not RANGE.fullmatch(number) or "-" in number:
             raise NotFound("Job not found")
-        job = self.master.core.job(int(number))
-        await self.master.wait([job], wait_s, self.gone)
+        (job,) = await self.master.find([int(number)])
+        await self.master.waiters.wait([job], wait_s, self.gone)
         self.reply(self.job_reply(job))
 
 
@@ -157,11 +176,11 @@ class Jobs(JobHandler):
         ids = self.get_query_argument("ids", None)
         if ids is not None:
             wait_s = self.wait_s()
-            jobs = [self.master.core.job(number) for number in self._numbers(ids)]
-            await self.master.wait(jobs, wait_s, self.gone)
+            jobs = await self.master.find(self._numbers(ids))
+            await self.master.waiters.wait(jobs, wait_s, self.gone)
             self.finish(await self.encoded(map(self.job_reply, jobs)))
             return
-        newest = list(self.master.core.newest_jobs(JOBS_LISTED))
+        newest = list(self.master.core.jobs.newest(JOBS_LISTED))
         self.finish(
             await self.encoded(
                 JobListed(job.number, job.task, job.finished, job.answer, job.error)
@@ -189,7 +208,7 @@ class Workers(JsonHandler):
     def body_bytes_max(self) -> int:
         return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
 
-    def post(self) -> None:
+    async def post(self) -> None:
         try:
             announce = self.body(_announce)
         except InvalidRequest as error:
@@ -213,7 +232,7 @@ class Workers(JsonHandler):
         ):
             if not 1 <= value <= most:
                 raise InvalidRequest(f"{field} is {value}; 1 to {most} is expected")
-        self.master.announce(
+        await self.master.announce(
             Announcement(
                 announce.worker_name,
                 f"{self.request.remote_ip}:{announce.port}",

@@ -347,7 +347,7 @@ async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waite
     line = await dial(rig.port)
     body = json.dumps(body).encode().ljust(990)
     await line.send(request_bytes("POST", "/submit?wait=60", body))
-    await until(lambda: rig.master._waiters, "it waits")
+    await until(lambda: len(rig.master.waiters), "it waits")
     await rig.announce(7000)
 
 
@@ -361,7 +361,7 @@ async def test_a_long_formula_takes_no_memory_while_its_job_is_waited_for(
     tracemalloc.start()
     try:
         await line.send(request)
-        await until(lambda: rig.master._waiters, "it waits")
+        await until(lambda: len(rig.master.waiters), "it waits")
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -453,7 +453,7 @@ async def test_a_fault_of_the_master_is_a_500_and_in_the_log(
     def fail(count: int) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(rig.master.core, "newest_jobs", fail)
+    monkeypatch.setattr(rig.master.core.jobs, "newest", fail)
     reply = await rig.get("/jobs")
     assert reply.status == 500
     assert reply.json == {"error": "Internal Server Error", "code": "http"}
@@ -525,9 +525,9 @@ async def test_nothing_is_left_of_a_client_that_hangs_up_while_it_waits(
     before = len(asyncio.all_tasks())
     line = await dial(rig.port)
     await line.send(request_bytes("POST" if body else "GET", path, body))
-    await until(lambda: rig.master._waiters, "it waits")
+    await until(lambda: len(rig.master.waiters), "it waits")
     line.close()
-    await until(lambda: not rig.master._waiters, "it waits no longer")
+    await until(lambda: not len(rig.master.waiters), "it waits no longer")
     await until(lambda: len(asyncio.all_tasks()) <= before, "its task ends")
 
 
@@ -538,10 +538,10 @@ async def test_a_client_that_hung_up_does_not_keep_others_from_waiting(
     lines = [await dial(rig.port) for _ in range(2)]
     for line in lines:
         await line.send(request_bytes("GET", f"/job/{number}?wait=60"))
-    await until(lambda: len(rig.master._waiters.get(number, ())) == 2, "both wait")
+    await until(lambda: len(rig.master.waiters._by_job.get(number, ())) == 2, "both wait")
     lines[0].close()
     await hire(rig, fakes.good)
     reply = await lines[1].read()
     assert reply is not None
     assert reply.json["answer"] == 3
-    await until(lambda: not rig.master._waiters, "nobody waits")
+    await until(lambda: not len(rig.master.waiters), "nobody waits")

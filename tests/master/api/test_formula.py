@@ -288,7 +288,7 @@ async def test_an_id_may_be_written_in_other_ways(rig: Rig) -> None:
 async def test_waiting_for_a_job_ends_with_the_job(rig: Rig, hire: Hire) -> None:
     number = await rig.submit("1+2")
     waiting = asyncio.create_task(rig.job(number, wait_s=60))
-    await until(lambda: rig.master._waiters, "it waits")
+    await until(lambda: len(rig.master.waiters), "it waits")
     assert not waiting.done()
     await hire(rig, fakes.good)
     assert (await waiting)["answer"] == 3
@@ -392,7 +392,7 @@ async def test_one_unknown_id_is_not_passed_over(ids: str, rig: Rig) -> None:
 async def test_waiting_for_jobs_ends_when_all_have_ended(rig: Rig, hire: Hire) -> None:
     await rig.post("/submit", {"tasks": ["1+2", "3", "4+5"]})
     waiting = asyncio.create_task(rig.get("/jobs?ids=1-3,1&wait=60"))
-    await until(lambda: len(rig.master._waiters) == 2, "it waits")
+    await until(lambda: len(rig.master.waiters) == 2, "it waits")
     await hire(rig, fakes.good)
     assert [job["answer"] for job in (await waiting).json] == [3, 3, 9, 3]
 

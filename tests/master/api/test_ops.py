@@ -20,6 +20,10 @@ async def test_health_of_a_master_with_nothing_to_do(rig: Rig) -> None:
         "jobs_waiting": 0,
         "operations_waiting": 0,
         "operations_done": 0,
+        "stale_results": 0,
+        "journal": "none",
+        "commits": 0,
+        "error": None,
     }
 
 

@@ -1,0 +1,23 @@
+"""The bounds of the core, and how long it waits for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dte.core.operations import INTEGER_DIGITS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """See `dte.master.settings.Settings`, which explains each to those who set it."""
+
+    jobs_waiting_max: int = 100_000
+    operations_waiting_max: int = 4_000_000
+    jobs_kept: int = 100_000
+    jobs_kept_bytes: int = 256_000_000
+    workers_max: int = 1_000
+    workers_lost_max: int = 3
+    digits_max: int = INTEGER_DIGITS_MAX
+    lease_s: float = 10.0
+    heartbeat_s: float = 5.0
+    dead_after_s: float = 15.0

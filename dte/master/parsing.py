@@ -1,0 +1,75 @@
+"""Parses many formulas in slices."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Iterable, Sequence
+
+from dte.core.errors import DteError, FormulaError, TooLarge
+from dte.core.formula import SLICE_CHARS, Formula, FormulaLimits, parse, parse_in_slices
+from dte.core.graph import Graph
+
+FORMULA_CHARS = 15
+"""What a formula costs to parse besides its characters, in characters."""
+NO_LIMITS = FormulaLimits(chars_max=sys.maxsize, operations_max=sys.maxsize)
+"""What was accepted before a restart is not refused after it."""
+
+
+def parse_all(
+    tasks: Sequence[str], limits: FormulaLimits, ensure_room: Callable[[int, int], None]
+) -> Generator[None, None, list[tuple[str, Formula]]]:
+    """Parse formulas, all or none, each given back with its text.
+
+    Args:
+        ensure_room: called with how many jobs and operations there will be; it may raise.
+
+    Raises:
+        FormulaError: one has a syntax error; its `index` says which.
+        TooLarge: one is too long, or has too many operations.
+    """
+    formulas: list[tuple[str, Formula]] = []
+    chars = operations = 0
+    for index, task in enumerate(tasks):
+        try:
+            if len(task) <= SLICE_CHARS:
+                formula = parse(task, limits)
+            else:
+                formula = yield from parse_in_slices(task, limits)
+        except FormulaError as error:
+            raise FormulaError(error.reason, error.column, error.caret, index) from None
+        except TooLarge as error:
+            raise TooLarge(f"formula {index}: {error}") from None
+        formulas.append((task, formula))
+        operations += formula.graph.remaining
+        ensure_room(len(tasks), operations)
+        chars += len(task) + FORMULA_CHARS
+        if chars > SLICE_CHARS:
+            chars = 0
+            yield
+    return formulas
+
+
+def parse_again(
+    formulas: Iterable[tuple[int, str]], parsed: Callable[[int, Formula], None]
+) -> Generator[None, None, None]:
+    """Parse formulas that were accepted before a restart.
+
+    Args:
+        formulas: their texts, with the numbers of their jobs.
+        parsed: called with each number and formula; one that cannot be read any more fails.
+    """
+    chars = 0
+    for number, text in formulas:
+        try:
+            if len(text) <= SLICE_CHARS:
+                formula = parse(text, NO_LIMITS)
+            else:
+                formula = yield from parse_in_slices(text, NO_LIMITS)
+        except DteError as error:
+            formula = Formula(Graph(), None)
+            formula.graph.failure = f"it cannot be read any more: {error}"
+        parsed(number, formula)
+        chars += len(text) + FORMULA_CHARS
+        if chars > SLICE_CHARS:
+            chars = 0
+            yield

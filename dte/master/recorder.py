@@ -1,0 +1,163 @@
+"""Writes facts into the journal, in a thread beside the loop, one group after the other.
+
+While a group is being written the next gathers in the core, so the slower the disk, the more facts
+share a commit. When it fails, ends are tried again and again, and nothing is accepted meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Protocol, TypeVar
+
+from dte.core.errors import StorageFull, Unavailable
+from dte.core.facts import Facts, KnownSubmission, Submission
+from dte.core.jobs import JobBook
+from dte.master.journal import Journal, JournalFailed
+
+log = logging.getLogger("dte.master")
+
+T = TypeVar("T")
+
+RETRY_S = 0.5
+"""How long after a failure the journal is tried again."""
+PRUNE_S = 10.0
+"""How often old jobs are looked for when nothing is written."""
+
+
+class Listener(Protocol):
+    """Who hears what became of facts."""
+
+    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+        """They are in the journal, except for submissions that are repeats."""
+
+    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
+        """Nothing of them is in the journal."""
+
+
+class Recorder:
+    """Brings facts from the book of jobs into the journal.
+
+    Attributes:
+        failure: why the journal cannot be written at the moment; None while it can.
+        commits: how many groups of facts have been written.
+    """
+
+    def __init__(self, journal: Journal, jobs: JobBook, listener: Listener) -> None:
+        self._journal = journal
+        self._jobs = jobs
+        self._listener = listener
+        self._thread = ThreadPoolExecutor(1, "dte-journal")
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(PRUNE_S, self._time_is_up)
+        self._writing = self._closed = False
+        self._idle = asyncio.Event()
+        self.failure: Unavailable | None = None
+        self.commits = 0
+
+    def poke(self) -> None:
+        """Write what there is to write, unless something is being written or cannot be."""
+        if self._writing or self._closed or self.failure is not None:
+            return
+        facts = self._jobs.facts()
+        if facts is None:
+            self._idle.set()
+        else:
+            self._write(facts)
+
+    async def flush(self) -> None:
+        """Return when there is nothing to write, or it cannot be written."""
+        self.poke()
+        await self._idle.wait()
+
+    async def read(self, read: Callable[..., T], *arguments: object) -> T:
+        """What a reading method of the journal gives.
+
+        Raises:
+            Unavailable: it cannot be read.
+        """
+        try:
+            return await self._loop.run_in_executor(self._thread, read, *arguments)
+        except JournalFailed as error:
+            raise _unavailable(error) from None
+
+    async def close(self) -> None:
+        """Close the journal, after what is being written."""
+        self._closed = True
+        self._timer.cancel()
+        await self._loop.run_in_executor(self._thread, self._journal.close)
+        self._thread.shutdown()
+
+    def _write(self, facts: Facts) -> None:
+        self._writing = True
+        self._idle.clear()
+        written = self._loop.run_in_executor(self._thread, self._journal.write, facts, time.time())
+        written.add_done_callback(partial(self._written, facts))
+
+    def _written(
+        self, facts: Facts, written: asyncio.Future[dict[Submission, KnownSubmission]]
+    ) -> None:
+        self._writing = False
+        try:
+            repeats = written.result()
+        except Exception as error:
+            failed = (
+                error if isinstance(error, JournalFailed) else JournalFailed(repr(error), False)
+            )
+            self._fail(failed)
+            self._listener.unrecorded(facts, _unavailable(failed))
+            return
+        self._succeed(facts)
+        self._listener.recorded(facts, repeats)
+        self.poke()
+
+    def _fail(self, error: JournalFailed) -> None:
+        if self.failure is None:
+            log.error("the journal cannot be written: %s; nothing is accepted until it can", error)
+        self.failure = _unavailable(error)
+        self._idle.set()
+        self._set_timer(RETRY_S)
+
+    def _succeed(self, facts: Facts) -> None:
+        if self.failure is not None:
+            log.warning("the journal can be written again")
+            self.failure = None
+        if facts.submissions or facts.ends:
+            self.commits += 1
+        self._set_timer(PRUNE_S)
+
+    def _set_timer(self, after_s: float) -> None:
+        self._timer.cancel()
+        if not self._closed:
+            self._timer = self._loop.call_later(after_s, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        """Try again after a failure; else see whether something old is to be deleted."""
+        if self._writing:
+            return
+        facts = self._jobs.facts() or Facts([], [])
+        if self.failure is not None and not facts.ends and not facts.submissions:
+            self._probe(facts)
+        else:
+            self._write(facts)
+
+    def _probe(self, facts: Facts) -> None:
+        """Find out whether the journal can be written, with nothing to write."""
+
+        def probe() -> dict[Submission, KnownSubmission]:
+            self._journal.probe()
+            return {}
+
+        self._writing = True
+        probed = self._loop.run_in_executor(self._thread, probe)
+        probed.add_done_callback(partial(self._written, facts))
+
+
+def _unavailable(error: JournalFailed) -> Unavailable:
+    if error.full:
+        return StorageFull(f"the disk of the master's journal is full: {error}", 5)
+    return Unavailable(f"the master's journal cannot be used: {error}", 5)

@@ -1,0 +1,73 @@
+"""Requests that are held until jobs have ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from dte.core.job import Job
+
+
+class Waiters:
+    """Who waits for which job."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[int, list[_Waiter]] = {}
+
+    def __len__(self) -> int:
+        """How many jobs are waited for."""
+        return len(self._by_job)
+
+    async def wait(
+        self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
+    ) -> None:
+        """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
+        waiting = [job.number for job in jobs if not job.finished]
+        if not waiting or wait_s <= 0:
+            return
+        waiter = _Waiter(len(waiting))
+        for number in waiting:
+            self._by_job.setdefault(number, []).append(waiter)
+        try:
+            ends = (waiter.over, gone) if gone is not None else (waiter.over,)
+            await asyncio.wait(ends, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not waiter.over.done():
+                for number in waiting:
+                    self._forget(number, waiter)
+
+    def _forget(self, number: int, waiter: _Waiter) -> None:
+        others = self._by_job.get(number)
+        if others is not None:
+            others.remove(waiter)
+            if not others:
+                del self._by_job[number]
+
+    def ended(self, job: Job) -> None:
+        """Say that a job has ended."""
+        for waiter in self._by_job.pop(job.number, ()):
+            waiter.one_ended()
+
+    def give_up(self) -> None:
+        """Let all return now, whatever their jobs do."""
+        for waiters in self._by_job.values():
+            for waiter in waiters:
+                waiter.give_up()
+        self._by_job.clear()
+
+
+class _Waiter:
+    """A request that is held until some jobs have ended."""
+
+    def __init__(self, jobs: int) -> None:
+        self._left = jobs
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def one_ended(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self.give_up()
+
+    def give_up(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)

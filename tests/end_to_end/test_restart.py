@@ -1,0 +1,296 @@
+"""A master that is ended or killed goes on, in the next start, from what its journal knows."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import dte
+
+from .conftest import Cluster, StartCluster
+from .live import connections, until
+from .test_failures import ANSWER, NUMBERS, SUM
+
+both_ends = pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+
+LONG = "+".join(["1.5"] * 6_000)
+"""Longer than what is kept of a text in memory."""
+TASKS = [
+    "1+(2*3)/4-5",
+    "42",
+    "-7",
+    "0.1+0.2",
+    "1e-320",
+    "0*(0-1.5)",
+    "9" * 4_300,
+    f"0-{'9' * 4_300}",
+    f"({'9' * 2_150})*({'9' * 2_150})",
+    "1/3*1e308",
+    "1/0",
+    "1e308*10",
+    "2\n×\t3 ÷ 4",
+    LONG,
+    "(1+2)*(3+4)*(5+6)*(7-8)/9",
+]
+
+
+@pytest.fixture
+def beside() -> Iterator[Callable[..., Future[Any]]]:
+    """Runs a function in a thread: ``beside(function, argument)``."""
+    with ThreadPoolExecutor(8) as threads:
+        yield threads.submit
+
+
+def snapshot(cluster: Cluster, last: int) -> dict[str, Any]:
+    """What is answered about the jobs up to a number, asked in all ways."""
+    paths = [f"/job/{number}" for number in range(1, min(last, len(TASKS)) + 1)]
+    paths += ["/jobs", f"/jobs?ids=1-{last}", f"/jobs?ids={last},1,{last // 2}-{last},2-3,1"]
+    return {path: cluster.client.get(path) for path in paths}
+
+
+def submit_all(cluster: Cluster, tasks: list[str]) -> list[int]:
+    status, reply = cluster.client.request("POST", "/submit", {"tasks": tasks})
+    assert status == 200, reply
+    return list(reply["job_ids"])
+
+
+def all_finished(cluster: Cluster, last: int) -> list[dict[str, Any]]:
+    """The jobs up to a number, when all have ended."""
+    jobs = cluster.client.get(f"/jobs?ids=1-{last}&wait=20")
+    assert all(job["finished"] for job in jobs)
+    return list(jobs)
+
+
+# What has ended
+
+
+@both_ends
+@pytest.mark.parametrize("kept", ["5", "100000"])
+def test_jobs_that_have_ended_are_answered_as_before_field_by_field(
+    start_cluster: StartCluster, end: signal.Signals, kept: str
+) -> None:
+    """Also those that are only in the journal, and the times to the microsecond."""
+    cluster = start_cluster(DTE_JOBS_KEPT=kept)
+    jobs = [cluster.client.submit(task) for task in TASKS]
+    jobs += submit_all(cluster, [*TASKS, *(f"{number}/7+1" for number in range(120))])
+    all_finished(cluster, jobs[-1])
+    before = snapshot(cluster, jobs[-1])
+    assert len(before["/jobs"]) == min(100, int(kept))
+    cluster.restart_master(end)
+    assert snapshot(cluster, jobs[-1]) == before
+    assert cluster.client.submit("1+1") == jobs[-1] + 1, "ids go on"
+
+
+@both_ends
+def test_times_do_not_drift_from_start_to_start(
+    start_cluster: StartCluster, end: signal.Signals
+) -> None:
+    """Each start has another difference between its clocks."""
+    cluster = start_cluster(workers=1)
+    jobs = submit_all(cluster, [f"{number}+0.5" for number in range(2_000)])
+    before = all_finished(cluster, jobs[-1])
+    for _ in range(3):
+        cluster.restart_master(end)
+        assert cluster.client.get(f"/jobs?ids=1-{jobs[-1]}") == before
+
+
+def test_without_a_journal_all_is_forgotten(start_cluster: StartCluster) -> None:
+    cluster = start_cluster(workers=1, DTE_JOURNAL="none")
+    assert cluster.client.compute("1+2") == 3
+    cluster.client.submit("1+2")
+    cluster.restart_master()
+    assert cluster.client.get("/jobs") == []
+    assert cluster.client.request("GET", "/job/1")[0] == 404
+    assert cluster.client.submit("1+2") == 1
+    assert not list(cluster.folder.glob("*.db*"))
+
+
+# What has not ended
+
+
+@both_ends
+def test_jobs_that_have_not_ended_are_computed_after_the_restart(
+    start_cluster: StartCluster, end: signal.Signals
+) -> None:
+    cluster = start_cluster(workers=0)
+    jobs = [cluster.client.submit(task) for task in ("1+2", LONG, "6*7", "1/0")]
+    jobs += submit_all(cluster, ["2*3", "8", LONG, "1.5-1-1"])
+    before = snapshot(cluster, jobs[-1])
+    waiting = cluster.client.get("/health")["operations_waiting"]
+    assert any(job["task"].endswith("…") for job in before["/jobs"])
+    cluster.restart_master(end)
+    assert snapshot(cluster, jobs[-1]) == before
+    until(
+        lambda: cluster.client.get("/health")["operations_waiting"] == waiting,
+        "as many operations wait as before",
+    )
+    cluster.start_worker("worker-1")
+    found = [cluster.client.finished(job) for job in jobs]
+    assert [job["answer"] for job in found] == [3, 9000.0, 42, None, 6, 8, 9000.0, -0.5]
+    assert found[3]["error"] == "division by zero: 1 / 0"
+    texts = [job["task"] for job in cluster.client.get("/jobs")]
+    assert texts == [job["task"] for job in before["/jobs"]]
+    for job, path in zip(found, before, strict=False):
+        assert job["submitted_at"] == before[path]["submitted_at"]
+        assert job["operations"] == before[path]["operations"]
+
+
+@both_ends
+def test_a_long_formula_in_the_middle_of_being_computed_is_computed(
+    start_cluster: StartCluster, end: signal.Signals
+) -> None:
+    cluster = start_cluster()
+    job = cluster.client.submit(SUM)
+    until(
+        lambda: all(worker["operations_done"] for worker in cluster.client.workers().values()),
+        "both workers compute",
+    )
+    before = cluster.client.get(f"/job/{job}")
+    assert not before["finished"]
+    cluster.restart_master(end)
+    until(lambda: len(cluster.client.workers()) == 2, "both workers are announced again")
+    found = cluster.client.finished(job)
+    assert (found["answer"], found["operations_done"]) == (ANSWER, NUMBERS - 1)
+    assert found["submitted_at"] == before["submitted_at"]
+    assert found["started_at"] > before["started_at"], "it has begun again"
+    assert cluster.client.compute("1+(2*3)/4-5") == -2.5
+
+
+def test_jobs_survive_one_kill_after_the_other(start_cluster: StartCluster) -> None:
+    cluster = start_cluster()
+    jobs: list[int] = []
+    for start in range(4):
+        jobs += submit_all(cluster, [f"({start}+1)*{number}/3" for number in range(50)])
+        cluster.restart_master(signal.SIGKILL)
+    assert jobs == list(range(1, 201))
+    answers = [job["answer"] for job in all_finished(cluster, 200)]
+    assert answers == [(start + 1) * number / 3 for start in range(4) for number in range(50)]
+
+
+def test_a_result_of_a_lease_from_before_the_restart_means_nothing(
+    start_cluster: StartCluster,
+) -> None:
+    """The worker was stopped with it, and goes on when another master is there."""
+    cluster = start_cluster(workers=1)
+    cluster.workers["worker-1"].send(signal.SIGSTOP)
+    job = cluster.client.submit("6*7")
+    until(lambda: cluster.client.workers()["worker-1"]["leases"], "it is handed over")
+    cluster.restart_master(signal.SIGKILL)
+    cluster.start_worker("worker-2")
+    found = cluster.client.finished(job)
+    cluster.workers["worker-1"].send(signal.SIGCONT)
+    until(lambda: len(cluster.client.workers()) == 2, "it is announced again")
+    assert found["answer"] == 42
+    assert cluster.client.get(f"/job/{job}") == found
+    assert cluster.client.compute(SUM) == ANSWER
+
+
+# Clients that wait
+
+
+def test_requests_that_clients_hold_survive_the_death_of_the_master(
+    start_cluster: StartCluster, beside: Callable[..., Future[Any]]
+) -> None:
+    cluster = start_cluster(workers=0)
+    waited_for = cluster.client.submit("6*7")
+
+    async def compute_all() -> list[Any]:
+        async with dte.AsyncClient(cluster.url) as client:
+            await client.jobs()
+            computing = [client.compute(f"{number}*2+1") for number in range(3)]
+            return list(await asyncio.gather(*computing, client.map(["1+2", "5"])))
+
+    with dte.Client(cluster.url) as client:
+        client.jobs()
+        waiting = beside(client.wait, waited_for)
+        computing = beside(client.compute, "2*3+4")
+        mapping = beside(client.map, ["3/4", "9", "1-2"])
+        at_once = beside(asyncio.run, compute_all())
+        until(lambda: len(cluster.client.get("/jobs")) == 10, "all is submitted")
+        until(lambda: connections(cluster.port) >= 7, "all is held")
+        cluster.restart_master(signal.SIGKILL)
+        cluster.start_worker("worker-1")
+        assert waiting.result(30).answer == 42
+        assert computing.result(30) == 10
+        assert mapping.result(30) == [0.75, 9, -1]
+        assert at_once.result(30) == [1, 3, 5, [3, 5]]
+    assert len(cluster.client.get("/jobs")) == 10, "nothing was accepted twice"
+
+
+def test_a_client_that_submits_while_the_master_is_away_is_served_when_it_is_back(
+    start_cluster: StartCluster, beside: Callable[..., Future[Any]]
+) -> None:
+    cluster = start_cluster(workers=1)
+    with dte.Client(cluster.url) as client:
+        assert client.compute("1+1") == 2
+        cluster.master.end(signal.SIGKILL)
+        computing = [beside(client.compute, f"{number}+1") for number in range(4)]
+        cluster.start_master()
+        assert [future.result(30) for future in computing] == [1, 2, 3, 4]
+    assert len(cluster.client.get("/jobs")) == 5
+
+
+# Ending with grace
+
+
+def held_by_a_stopped_worker(cluster: Cluster) -> int:
+    """A job whose operation is with a worker that is stopped."""
+    cluster.workers["worker-1"].send(signal.SIGSTOP)
+    job = cluster.client.submit("6*7")
+    until(lambda: cluster.client.workers()["worker-1"]["leases"], "it is handed over")
+    return job
+
+
+def says_that_it_ends(cluster: Cluster) -> bool:
+    return "the master ends" in cluster.master.output
+
+
+def test_sigterm_lets_operations_end_and_their_answers_be_heard(
+    start_cluster: StartCluster, beside: Callable[..., Future[Any]]
+) -> None:
+    cluster = start_cluster(workers=1, DTE_GRACE_S="30")
+    job = held_by_a_stopped_worker(cluster)
+    held = beside(cluster.client.get, f"/job/{job}?wait=60")
+    until(lambda: connections(cluster.port), "it is held")
+    cluster.master.send(signal.SIGTERM)
+    until(lambda: says_that_it_ends(cluster), "the master ends")
+    cluster.workers["worker-1"].send(signal.SIGCONT)
+    assert held.result(30)["answer"] == 42
+    assert cluster.master.exit_code() == 0
+    cluster.start_master()
+    assert cluster.client.get(f"/job/{job}")["answer"] == 42
+
+
+def test_when_the_grace_is_over_the_master_ends_and_the_job_goes_on_after_the_next_start(
+    start_cluster: StartCluster, beside: Callable[..., Future[Any]]
+) -> None:
+    cluster = start_cluster(workers=1, DTE_GRACE_S="0.2")
+    job = held_by_a_stopped_worker(cluster)
+    held = beside(cluster.client.get, f"/job/{job}?wait=60")
+    until(lambda: connections(cluster.port), "it is held")
+    assert cluster.master.end() == 0
+    assert not held.result(30)["finished"]
+    cluster.start_master()
+    cluster.workers["worker-1"].send(signal.SIGCONT)
+    assert cluster.client.finished(job)["answer"] == 42
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_second_signal_ends_the_master_at_once_and_loses_nothing(
+    start_cluster: StartCluster, second: signal.Signals
+) -> None:
+    cluster = start_cluster(workers=1, DTE_GRACE_S="60")
+    ended = cluster.client.submit("42")
+    job = held_by_a_stopped_worker(cluster)
+    cluster.master.send(signal.SIGTERM)
+    until(lambda: says_that_it_ends(cluster), "the master ends")
+    assert cluster.master.end(second) == 128 + second
+    cluster.start_master()
+    cluster.workers["worker-1"].send(signal.SIGCONT)
+    assert cluster.client.finished(job)["answer"] == 42
+    assert cluster.client.get(f"/job/{ended}")["answer"] == 42
