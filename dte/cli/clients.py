@@ -7,12 +7,13 @@ import sys
 import click
 import msgspec
 
-from dte.cli.options import FORMULAS, json_option, master_option, timeout_option
+from dte.cli.options import FORMULAS, json_option, master_option, option, timeout_option
 from dte.cli.output import (
     EXIT_JOB_FAILED,
     EXIT_USAGE,
     answer,
     check_formulas,
+    connected,
     explained,
     leave,
     print_job,
@@ -20,7 +21,15 @@ from dte.cli.output import (
     short,
     standing,
 )
-from dte.client.blocking import Client
+from dte.client.keys import key_header
+
+
+def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        key_header(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 @click.command("submit", context_settings=FORMULAS)
@@ -33,12 +42,20 @@ from dte.client.blocking import Client
     show_envvar=True,
     help="Print the ids of the jobs and do not wait.",
 )
+@option(
+    "--key",
+    envvar="DTE_KEY",
+    metavar="TEXT",
+    callback=check_key,
+    help="Submit one formula only once: the same key again gives the first job again.",
+)
 @timeout_option
 @json_option
 def submit_command(
     formulas: tuple[str, ...],
     master_url: str,
     no_wait: bool,
+    key: str | None,
     timeout_s: float | None,
     as_json: bool,
 ) -> None:
@@ -53,12 +70,14 @@ def submit_command(
     if formulas == ("-",):
         formulas = read_formulas()
     check_formulas(formulas)
+    if key is not None and len(formulas) != 1:
+        raise click.UsageError(f"--key is for one formula, not for {len(formulas)}")
     if not no_wait:
-        answer(master_url, formulas, timeout_s, as_json)
+        answer(master_url, formulas, timeout_s, as_json, key=key)
         return
-    with explained(master_url), Client(master_url) as client:
+    with explained(master_url), connected(master_url, timeout_s) as client:
         for formula in formulas:
-            job = client.submit(formula)
+            job = client.submit(formula, key=key)
             print_job(job, as_json, f"job {job.id}: {formula}")
 
 
@@ -87,7 +106,7 @@ def job_command(
     number: int, master_url: str, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
     """Print how a job stands."""
-    with explained(master_url), Client(master_url) as client:
+    with explained(master_url), connected(master_url, timeout_s) as client:
         job = client.wait(number, timeout_s) if wait else client.job(number)
         print_job(job, as_json, f"job {job.id}: {standing(job)}")
         if job.finished and job.answer is None:
@@ -99,7 +118,7 @@ def job_command(
 @json_option
 def jobs_command(master_url: str, as_json: bool) -> None:
     """List the last 100 jobs, the newest first."""
-    with explained(master_url), Client(master_url) as client:
+    with explained(master_url), connected(master_url) as client:
         jobs = client.jobs()
     if as_json:
         click.echo(msgspec.json.encode(jobs))
@@ -121,7 +140,7 @@ def jobs_command(master_url: str, as_json: bool) -> None:
 @json_option
 def workers_command(master_url: str, as_json: bool) -> None:
     """List the workers that the master knows."""
-    with explained(master_url), Client(master_url) as client:
+    with explained(master_url), connected(master_url) as client:
         workers = client.workers()
     if as_json:
         click.echo(msgspec.json.encode(workers))

@@ -7,6 +7,7 @@ answers, or it refuses · 4 the time to wait is over · 130 Ctrl-C.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -16,8 +17,9 @@ import msgspec
 
 from dte.client.blocking import Client
 from dte.client.errors import JobFailed, Unreachable, WaitTimeout
+from dte.client.patience import PATIENCE_S
 from dte.client.replies import Job
-from dte.core.errors import DteError, FormulaError, InvalidRequest, NotFound
+from dte.core.errors import Conflict, DteError, FormulaError, InvalidRequest, NotFound
 
 EXIT_JOB_FAILED = 1
 EXIT_USAGE = 2
@@ -40,20 +42,27 @@ def check_formulas(formulas: tuple[str, ...]) -> None:
             raise click.UsageError(f"{printable(formula)!r} is not UTF-8 text") from None
 
 
+def connected(master_url: str, timeout_s: float | None = None) -> Client:
+    """A client that does not try a master that is away for longer than an answer is waited for."""
+    patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
+    return Client(master_url, patience_s=patience_s)
+
+
 def answer(
     master_url: str,
     formulas: tuple[str, ...],
     timeout_s: float | None,
     as_json: bool,
     master_stays: bool = True,
+    key: str | None = None,
 ) -> None:
     """Print each formula with its answer; leave with an exit code if one has none."""
     code = 0
-    with explained(master_url, master_stays), Client(master_url) as client:
+    with explained(master_url, master_stays), connected(master_url, timeout_s) as client:
         submitted: list[tuple[str, Job]] = []
         for formula in formulas:
             try:
-                submitted.append((formula, client.submit(formula)))
+                submitted.append((formula, client.submit(formula, key=key)))
             except FormulaError as error:
                 code = EXIT_USAGE
                 click.echo(syntax_error(error), err=True)
@@ -68,12 +77,14 @@ def answer(
 
 def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
     """Wait for a job; after two seconds show its progress, if somebody watches."""
-    left_s = float("inf") if timeout_s is None else timeout_s
+    given_s = float("inf") if timeout_s is None else timeout_s
+    end = time.monotonic() + given_s
     with suppress(WaitTimeout):
-        return client.wait(job, min(UNWATCHED_S, left_s))
-    left_s -= UNWATCHED_S
+        return client.wait(job, min(UNWATCHED_S, given_s))
     if not any(worker.state in ("free", "busy") for worker in client.workers()):
         click.echo(f"no worker is there: dte worker --master {client.master_url}", err=True)
+    # Asking may have taken its time, while the master restarted.
+    left_s = end - time.monotonic()
     if left_s > 0 and not sys.stderr.isatty():
         with suppress(WaitTimeout):
             return client.wait(job, None if timeout_s is None else left_s)
@@ -82,14 +93,14 @@ def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
         with click.progressbar(length=job.operations or 1, label=label, file=sys.stderr) as bar:
             while left_s > 0:
                 found = client.job(job)
-                step_s = min(PROGRESS_S, left_s)
-                left_s -= step_s
                 with suppress(WaitTimeout):
+                    step_s = min(PROGRESS_S, left_s)
                     found = client.wait(job, step_s) if not found.finished else found
                 bar.length = found.operations or 1
                 bar.update((found.operations_done or found.finished) - bar.pos)
                 if found.finished:
                     return found
+                left_s = end - time.monotonic()
     assert timeout_s is not None
     raise WaitTimeout([job.id], timeout_s)
 
@@ -146,7 +157,7 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))
-    except (InvalidRequest, NotFound) as error:
+    except (InvalidRequest, NotFound, Conflict) as error:
         leave(EXIT_USAGE, str(error))
     except DteError as error:
         leave(EXIT_MASTER, str(error))

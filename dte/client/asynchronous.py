@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TypeVar
 
 from dte.client import calls
-from dte.client.blocking import RETRY_PAUSES_S
-from dte.client.calls import Call, Request, Response
-from dte.client.errors import JobFailed, Unreachable
+from dte.client.errors import JobFailed
+from dte.client.exchange import Attempt, Call, NoReply, Response
+from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import Job, JobSummary, WorkerInfo
 from dte.core.operations import Number
 from dte.wire.connection import ConnectionFailed, KeptAliveConnection
@@ -22,25 +22,31 @@ IDLE_MAX = 64
 
 
 class AsyncClient:
-    """A master, for coroutines. The methods are those of `dte.Client`, and raise the same.
+    """A master, for coroutines. All is as with `dte.Client`: methods, errors, and patience.
 
     Args:
         master_url: as ``http://host:port``.
+        patience_s: for how long a master that has answered before is tried while it is away.
     """
 
-    def __init__(self, master_url: str = "http://localhost:5000") -> None:
+    def __init__(
+        self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
+    ) -> None:
         self.master_url = master_url
         self._host, self._port = calls.check_url(master_url)
+        self._contact = Contact(patience_s)
         self._idle: list[KeptAliveConnection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def submit(self, formula: str) -> Job:
+    async def submit(self, formula: str, *, key: str | None = None) -> Job:
         """Submit a formula; the job has an `id` to ask for later."""
-        return await self._run(calls.submit(formula))
+        return await self._run(calls.submit(formula, key))
 
-    async def compute(self, formula: str, timeout_s: float | None = None) -> Number:
+    async def compute(
+        self, formula: str, timeout_s: float | None = None, *, key: str | None = None
+    ) -> Number:
         """Submit a formula and give its value."""
-        return (await self._run(calls.compute(formula, timeout_s))).result()
+        return (await self._run(calls.compute(formula, timeout_s, key))).result()
 
     async def map(
         self,
@@ -86,34 +92,40 @@ class AsyncClient:
         self.close()
 
     async def _run(self, call: Call[T]) -> T:
+        attempts = patiently(call, self._contact)
         try:
-            request = next(call)
+            attempt = next(attempts)
             while True:
-                request = call.send(await self._send(request))
+                if attempt.pause_s:
+                    await asyncio.sleep(attempt.pause_s)
+                try:
+                    response = await self._send(attempt)
+                except NoReply as error:
+                    attempt = attempts.throw(error)
+                else:
+                    attempt = attempts.send(response)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    async def _send(self, request: Request) -> Response:
-        for pause_s in (*RETRY_PAUSES_S, None):
-            connection = self._connection()
-            try:
-                async with asyncio.timeout(request.timeout_s):
-                    status, headers, body = await connection.request(
-                        request.method, request.path, request.body
-                    )
-            except (ConnectionFailed, TimeoutError) as error:
-                refused = isinstance(error, ConnectionFailed) and error.refused
-                silent = isinstance(error, TimeoutError)  # Once is enough, it takes a minute.
-                if pause_s is None or silent or not (request.repeatable or refused):
-                    raise self._unreachable(request, error, refused) from error
-                await asyncio.sleep(pause_s)
-            else:
-                if len(self._idle) < IDLE_MAX:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-                return Response(status, body, headers.get("Retry-After"))
-        raise AssertionError("the last attempt raises or returns")
+    async def _send(self, attempt: Attempt) -> Response:
+        connection = self._connection()
+        try:
+            async with asyncio.timeout(attempt.timeout_s):
+                status, headers, body = await connection.request(
+                    attempt.method, attempt.path, attempt.body, attempt.headers
+                )
+        except TimeoutError as error:
+            raise self._no_reply("timed out", sent=True, silent=True) from error
+        except ConnectionFailed as error:
+            raise self._no_reply(str(error), sent=error.sent) from error
+        if len(self._idle) < IDLE_MAX:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return Response(status, body, headers.get("Retry-After"))
+
+    def _no_reply(self, reason: str, *, sent: bool, silent: bool = False) -> NoReply:
+        return NoReply(f"no reply from {self.master_url}: {reason}", sent=sent, silent=silent)
 
     def _connection(self) -> KeptAliveConnection:
         loop = asyncio.get_running_loop()
@@ -121,8 +133,3 @@ class AsyncClient:
             self.close()
             self._loop = loop
         return self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
-
-    def _unreachable(self, request: Request, error: Exception, refused: bool) -> Unreachable:
-        accepted = "" if request.repeatable or refused else "; whether it was accepted is not known"
-        reason = "timed out" if isinstance(error, TimeoutError) else str(error)
-        return Unreachable(f"no reply from {self.master_url}: {reason}{accepted}")

@@ -6,7 +6,7 @@ Tornado's client opens a connection for each request, which is most of what a sm
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.httputil import (
@@ -63,8 +63,13 @@ class KeptAliveConnection:
         """Whether the next request needs no new connection, as far as is known."""
         return self._stream is not None
 
-    async def request(self, method: str, path: str, body: bytes) -> tuple[int, HTTPHeaders, bytes]:
+    async def request(
+        self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
+    ) -> tuple[int, HTTPHeaders, bytes]:
         """Send a request and give the status, the headers and the body of its reply.
+
+        Args:
+            more: headers besides those that every request has.
 
         Raises:
             ConnectionFailed: no whole reply came; the connection is closed, and the next request
@@ -80,6 +85,7 @@ class KeptAliveConnection:
                     "Host": self._host_field,
                     "Content-Type": "application/json",
                     "Content-Length": str(len(body)),
+                    **(more or {}),
                 }
             )
             http.write_headers(RequestStartLine(method, path, ""), headers, body)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from end_to_end.live import MasterThread, Processes, environment
 
 from dte.cli.main import main
-from dte.client import blocking
+from dte.client import patience
 
 Dte = Callable[..., Result]
 DteProcess = Callable[..., subprocess.CompletedProcess[str]]
@@ -51,7 +51,7 @@ def dte(monkeypatch: pytest.MonkeyPatch, _signals: None) -> Dte:
     for name in list(os.environ):
         if name.startswith("DTE_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(blocking, "RETRY_PAUSES_S", ())
+    monkeypatch.setattr(patience, "STRANGER_PATIENCE_S", 0.0)
 
     def run(*arguments: str, stdin: str | bytes | None = None, **settings: str) -> Result:
         # Whatever is raised but an exit comes out, so that no traceback goes unnoticed.

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fcntl import ioctl
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from termios import FIONREAD
@@ -17,15 +18,38 @@ from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import Result
+from client.impostor import JOB, REFUSALS, UNAVAILABLE, UNFINISHED, Answer, Impostor, reply
 from end_to_end.live import MasterThread, Processes, environment, free_port, until
 
 import dte as package
+from dte.client import patience
 
 from .conftest import Dte, DteProcess
+
+Impostors = Callable[..., Impostor]
 
 
 def expect(result: Result, code: int, stdout: str = "", stderr: str = "") -> None:
     assert (result.stdout, result.stderr, result.exit_code) == (stdout, stderr, code)
+
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up a master that is not there at once, as tests know that it is not."""
+    monkeypatch.setattr(patience, "STRANGER_PATIENCE_S", 0.0)
+
+
+@pytest.fixture
+def impostor() -> Iterator[Callable[..., Impostor]]:
+    """Starts an `Impostor` with the given answers."""
+    with ExitStack() as stack:
+
+        def start(*answers: Answer) -> Impostor:
+            server = Impostor(*answers)
+            stack.callback(server.stop)
+            return server
+
+        yield start
 
 
 def announce(master: MasterThread, name: str) -> None:
@@ -197,6 +221,39 @@ def test_a_timeout_that_is_no_number_is_refused(dte: Dte) -> None:
     assert dte("job", "1", "--wait", "--timeout", "nan", "--master", url).exit_code == 2
 
 
+def test_submit_sends_the_key_that_is_given(dte: Dte, impostor: Impostors) -> None:
+    server = impostor(reply(UNFINISHED), reply(JOB), reply(UNFINISHED))
+    key = ("--key", "order 17", "--master", server.url)
+    expect(dte("submit", *key, "1+2"), 0, "1+2 = 3\n")
+    expect(dte("submit", *key, "1+2", "--no-wait"), 0, "job 1: 1+2\n")
+    assert server.keys == ["order 17"] * 2
+
+
+def test_submit_of_the_same_key_gives_the_first_job_again(ask_idle: Dte) -> None:
+    for _ in range(2):
+        expect(ask_idle("submit", "--no-wait", "--key", "order 17", "1+2"), 0, "job 1: 1+2\n")
+
+
+def test_submit_sends_a_key_of_its_own_for_each_formula(dte: Dte, impostor: Impostors) -> None:
+    server = impostor(reply(UNFINISHED), reply(UNFINISHED))
+    dte("submit", "--no-wait", "1+2", "1+2", "--master", server.url)
+    assert len(set(server.keys)) == 2
+
+
+@pytest.mark.parametrize("formulas", [("1+2", "3+4"), ("-",)])
+def test_a_key_is_for_one_formula(ask: Dte, formulas: tuple[str, ...]) -> None:
+    result = ask("submit", "--key", "order-17", *formulas, stdin="1+2\n3+4\n")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--key is for one formula, not for 2" in result.stderr
+
+
+def test_a_key_that_is_none_is_refused(ask: Dte) -> None:
+    result = ask("submit", "--key", "ключ", "1+2")
+    assert result.exit_code == 2
+    assert "--key" in result.stderr
+    assert "printable ASCII characters are expected" in result.stderr
+
+
 # dte job
 
 
@@ -338,6 +395,30 @@ def test_a_master_that_refuses_exits_with_3_and_names_the_bound(dte: Dte) -> Non
         result = dte("submit", "1+2", "--master", master.url)
         assert result.exit_code == 3
         assert "jobs_waiting_max" in result.stderr
+
+
+@pytest.mark.parametrize(("answer", "error"), REFUSALS)
+@pytest.mark.parametrize("more", [(), ("--no-wait",)])
+def test_a_master_that_refuses_is_quoted(
+    dte: Dte,
+    impostor: Impostors,
+    answer: bytes,
+    error: type[package.DteError],
+    more: tuple[str, ...],
+) -> None:
+    """A key that was used for another formula is the command's fault, the rest the master's."""
+    server = impostor(answer)
+    result = dte("submit", "1+2", *more, "--master", server.url)
+    expect(result, 2 if error is package.Conflict else 3, "", "dte: the master's words\n")
+    assert len(server.requests) == 1
+
+
+def test_a_master_that_cannot_accept_work_is_not_tried_for_longer_than_the_timeout(
+    dte: Dte, impostor: Impostors
+) -> None:
+    server = impostor(*[UNAVAILABLE] * 100)
+    result = dte("submit", "1+2", "--timeout", "0.05", "--master", server.url)
+    expect(result, 3, "", "dte: the master is ending\n")
 
 
 @pytest.mark.parametrize("way", ["argument", "stdin"])

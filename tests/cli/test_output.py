@@ -27,21 +27,27 @@ class ScriptedClient:
 
     Attributes:
         waited_s: for how long it was asked to wait, each time.
+        away_s: how long it takes to ask which workers there are: the master restarts meanwhile.
+        now: the time, which only waiting and asking take.
     """
 
-    def __init__(self, *states: Job, patient: bool = True) -> None:
+    def __init__(self, *states: Job, patient: bool = True, away_s: float = 0.0) -> None:
         self._states = list(states)
         self._patient = patient
         self.waited_s: list[float | None] = []
+        self.away_s = away_s
+        self.now = 0.0
 
     def wait(self, job: Job, timeout_s: float | None = None) -> Job:
         self.waited_s.append(timeout_s)
         state = self._states[0 if timeout_s is not None else -1]
         if state.finished and self._patient:
             return state
+        self.now += timeout_s or 0.0
         raise dte.WaitTimeout([job.id], timeout_s or 0.0)
 
     def workers(self) -> list[SimpleNamespace]:
+        self.now += self.away_s
         return [SimpleNamespace(state="free")]
 
     def job(self, job: Job) -> Job:
@@ -62,6 +68,7 @@ def watch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Job:
     monkeypatch.setattr(output, "sys", SimpleNamespace(stderr=stderr))
+    monkeypatch.setattr(output, "time", SimpleNamespace(monotonic=lambda: client.now))
     return output.wait_visibly(client, Job(7, False), timeout_s)  # type: ignore[arg-type]
 
 
@@ -114,6 +121,16 @@ def test_a_short_wait_is_not_made_longer(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(dte.WaitTimeout, match=r"within 0\.5 s"):
         watch(client, 0.5, io.StringIO(), monkeypatch)
     assert client.waited_s == [0.5]
+
+
+@pytest.mark.parametrize("stderr", [Terminal(), io.StringIO()], ids=["terminal", "file"])
+def test_a_wait_is_over_in_time_also_when_the_master_was_away(
+    stderr: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = ScriptedClient(running(0), away_s=5.0)
+    with pytest.raises(dte.WaitTimeout, match="within 8 s"):
+        watch(client, 8.0, stderr, monkeypatch)
+    assert client.now == 8.0
 
 
 def test_a_wait_without_progress_says_the_whole_time_that_was_given(
@@ -178,8 +195,11 @@ def test_a_long_text_is_cut_visibly() -> None:
         (dte.JobFailed(Job(7, True, error="1 / 0")), 1, "dte: 1 / 0\n"),
         (dte.InvalidRequest("give task"), 2, "dte: give task\n"),
         (dte.NotFound("Job not found"), 2, "dte: Job not found\n"),
+        (dte.Conflict("the key was used"), 2, "dte: the key was used\n"),
         (dte.TooLarge("too long (formula_chars_max)"), 3, "dte: too long (formula_chars_max)\n"),
         (dte.Busy("busy (jobs_waiting_max)"), 3, "dte: busy (jobs_waiting_max)\n"),
+        (dte.Unavailable("the master is ending"), 3, "dte: the master is ending\n"),
+        (dte.StorageFull("its disk is full"), 3, "dte: its disk is full\n"),
         (dte.MasterFault("status 500"), 3, "dte: status 500\n"),
         (OSError(98, "Address already in use"), 3, "dte: Address already in use\n"),
         (OSError("odd"), 3, "dte: odd\n"),

@@ -138,15 +138,6 @@ async def test_a_formula_is_sent_again_when_the_connection_was_refused() -> None
 
 
 @pytest.mark.usefixtures("no_pauses")
-async def test_a_formula_is_not_sent_again_when_the_connection_broke(impostor: Impostors) -> None:
-    server = impostor()
-    async with dte.AsyncClient(server.url) as client:
-        with pytest.raises(dte.Unreachable, match="whether it was accepted is not known"):
-            await client.compute("1+2")
-    assert len(server.requests) == 1
-
-
-@pytest.mark.usefixtures("no_pauses")
 async def test_a_question_is_asked_again_when_the_connection_broke(impostor: Impostors) -> None:
     server = impostor(b"", Cut(reply(JOB)[:-5]), reply(JOB))
     async with dte.AsyncClient(server.url) as client:
@@ -236,3 +227,9 @@ def test_a_client_works_in_one_loop_after_another(idle_master: MasterThread) -> 
 def test_a_bad_url_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT is expected"):
         dte.AsyncClient("localhost:5000")
+
+
+@pytest.mark.parametrize("patience_s", [-1, float("nan")])
+def test_patience_that_is_no_time_is_refused(patience_s: float) -> None:
+    with pytest.raises(ValueError, match="patience_s"):
+        dte.AsyncClient(patience_s=patience_s)

@@ -159,6 +159,20 @@ def test_a_master_with_enough_to_do_is_busy_and_says_when_to_come_back() -> None
         assert raised.value.retry_after_s == 1
 
 
+def test_a_formula_with_the_same_key_is_the_same_job(client: dte.Client) -> None:
+    first = client.submit("1+2*3", key="order 17")
+    assert client.submit("1+2*3", key="order 17").id == first.id
+    assert client.compute("1+2*3", key="order 17") == 7
+    assert client.submit("1+2*3").id != first.id
+
+
+def test_another_formula_with_the_same_key_is_a_conflict(client: dte.Client) -> None:
+    client.submit("1+2", key="order 18")
+    for submit in (client.submit, client.compute):
+        with pytest.raises(dte.Conflict, match="Idempotency-Key"):
+            submit("1+3", key="order 18")
+
+
 def test_waiting_works_on_a_master_that_holds_requests_for_a_short_time() -> None:
     with MasterThread(workers=1, wait_max_s=1.0) as master, dte.Client(master.url) as client:
         assert client.compute("1+2") == 3
@@ -264,19 +278,21 @@ def test_a_formula_is_sent_again_when_the_connection_was_refused(
     assert pauses == [0.1, 0.2, 0.4]
 
 
-@pytest.mark.usefixtures("no_pauses")
-def test_a_formula_is_not_sent_again_when_the_connection_broke(impostor: Impostors) -> None:
-    server = impostor()
-    with dte.Client(server.url) as client:
-        for submit in (
-            lambda: client.submit("1+2"),
-            lambda: client.compute("1+2"),
-            lambda: client.map(["1+2"]),
-        ):
-            before = len(server.requests)
-            with pytest.raises(dte.Unreachable, match="whether it was accepted is not known"):
-                submit()
-            assert len(server.requests) == before + 1
+def test_a_machine_that_does_not_say_a_word_is_given_up_soon(
+    monkeypatch: pytest.MonkeyPatch, pauses: list[float]
+) -> None:
+    """One that has vanished refuses nothing. Only who took the request is given a minute."""
+
+    def connect(*args: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(blocking.http.client.HTTPConnection, "connect", connect)
+    with (
+        dte.Client(f"http://127.0.0.1:{free_port()}") as client,
+        pytest.raises(dte.Unreachable, match=r"timed out$"),
+    ):
+        client.submit("1+2")
+    assert pauses
 
 
 @pytest.mark.usefixtures("no_pauses")
@@ -402,3 +418,9 @@ def test_close_closes_the_connections_and_a_later_call_opens_another(impostor: I
 def test_a_bad_url_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT is expected"):
         dte.Client("localhost:5000")
+
+
+@pytest.mark.parametrize("patience_s", [-1, float("nan")])
+def test_patience_that_is_no_time_is_refused(patience_s: float) -> None:
+    with pytest.raises(ValueError, match="patience_s"):
+        dte.Client(patience_s=patience_s)

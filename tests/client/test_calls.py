@@ -10,7 +10,8 @@ import pytest
 
 import dte
 from dte.client import calls
-from dte.client.calls import BATCH_FORMULAS, WAIT_S, Call, Request, Response
+from dte.client.calls import BATCH_FORMULAS, SOON_S, WAIT_S
+from dte.client.exchange import Call, Request, Response
 from dte.client.replies import Job
 
 T = TypeVar("T")
@@ -46,11 +47,6 @@ def fail(call: Call[Any], *responses: Response) -> dte.DteError:
     return raised.value
 
 
-def waits(request: Request) -> float:
-    """The seconds of a request's ``wait=``."""
-    return float(request.path.partition("wait=")[2])
-
-
 # submit, job, jobs, workers
 
 
@@ -61,14 +57,37 @@ def test_submit_posts_the_formula_as_the_document_says_and_gives_the_job() -> No
     assert (job.id, job.finished) == (7, False)
 
 
-def test_submit_is_not_repeatable_so_that_no_job_is_done_twice() -> None:
-    assert not next(calls.submit("1+2")).repeatable
-    assert not next(calls.map_formulas(["1+2"], None)).repeatable
+def key_of(request: Request) -> str:
+    return request.headers["Idempotency-Key"]
 
 
-def test_questions_are_repeatable() -> None:
+def test_every_submission_has_a_key_of_its_own() -> None:
+    requests = [
+        next(call)
+        for _ in range(2)
+        for call in (
+            calls.submit("1+2"),
+            calls.compute("1+2", None),
+            calls.map_formulas(["1+2"], None),
+        )
+    ]
+    assert len({key_of(request) for request in requests}) == 6
+
+
+def test_a_submission_has_the_callers_key_if_there_is_one() -> None:
+    for call in (calls.submit("1+2", "order-17"), calls.compute("1+2", None, "order-17")):
+        assert key_of(next(call)) == "order-17"
+
+
+def test_a_key_that_is_none_is_refused_before_anything_is_sent() -> None:
+    for call in (calls.submit("1+2", ""), calls.compute("1+2", None, "ключ")):
+        with pytest.raises(ValueError, match=r"key is .* printable ASCII characters are expected"):
+            next(call)
+
+
+def test_questions_have_no_key() -> None:
     for call in (calls.job(1), calls.jobs(), calls.workers(), calls.wait(1, None)):
-        assert next(call).repeatable
+        assert not next(call).headers
 
 
 def test_job_asks_for_its_number() -> None:
@@ -100,14 +119,50 @@ def test_wait_asks_again_until_the_job_has_ended() -> None:
     assert job.answer == 3
 
 
-def test_a_request_outlasts_the_time_that_the_master_holds_it() -> None:
+def test_what_waits_is_held_by_the_master_and_the_rest_is_not() -> None:
     for call in (calls.wait(1, None), calls.compute("1", None), calls.map_formulas(["1"], None)):
-        request = next(call)
-        assert waits(request) == WAIT_S < request.timeout_s
+        assert next(call).hold_s == WAIT_S
+    for call in (calls.submit("1"), calls.job(1), calls.jobs(), calls.workers()):
+        assert next(call).hold_s == 0
 
 
-def test_wait_holds_a_request_no_longer_than_the_time_that_is_left() -> None:
-    assert 4 < waits(next(calls.wait(1, 5))) <= 5
+def test_what_waits_has_the_time_that_the_caller_gives() -> None:
+    for call in (calls.wait(1, 5), calls.compute("1", 5), calls.map_formulas(["1"], 5)):
+        assert 4 < next(call).deadline.left_s() <= 5
+
+
+def test_a_request_names_the_jobs_that_it_waits_for_as_soon_as_there_are_some() -> None:
+    assert next(calls.wait(47, None)).jobs == [47]
+    (submission, question), _ = drive(
+        calls.compute("1", None), [good(unfinished(9)), good(finished(9))]
+    )
+    assert (submission.jobs, question.jobs) == ((), [9])
+    (submission, question), _ = drive(
+        calls.map_formulas(["1", "2"], None),
+        [batch(4, 2, unfinished), good([finished(4), finished(5)])],
+    )
+    assert (submission.jobs, question.jobs) == ((), [4, 5])
+
+
+def test_a_master_that_lets_go_at_once_is_not_asked_again_at_once() -> None:
+    """It is ending: whoever asked again and again would keep it, and himself, busy."""
+    waiting = calls.wait(1, None)
+    assert next(waiting).pause_s == 0
+    assert waiting.send(good(unfinished(1))).pause_s == SOON_S
+    assert waiting.send(good(unfinished(1))).pause_s == SOON_S
+    mapping = calls.map_formulas(["1"], None)
+    next(mapping)
+    assert mapping.send(batch(4, 1, unfinished)).pause_s == SOON_S
+    assert mapping.send(good([unfinished(4)])).pause_s == SOON_S
+
+
+def test_a_master_that_has_held_a_request_is_asked_again_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "SOON_S", 0.0)
+    waiting = calls.wait(1, None)
+    next(waiting)
+    assert waiting.send(good(unfinished(1))).pause_s == 0
 
 
 def test_wait_gives_up_when_the_time_is_over_and_names_the_job() -> None:
@@ -127,43 +182,16 @@ def test_a_time_to_wait_that_is_not_a_number_is_refused() -> None:
         next(calls.wait(1, float("nan")))
 
 
-def refused_wait(wait_max_s: float) -> Response:
-    error = {"error": "too long", "code": "wait_too_long", "wait_max_s": wait_max_s}
-    return Response(400, json.dumps(error).encode())
-
-
-def test_a_master_that_holds_requests_for_less_is_asked_to_hold_them_for_less() -> None:
-    for call in (calls.wait(1, None), calls.compute("1", None), calls.map_formulas(["1"], None)):
-        assert waits(next(call)) == WAIT_S
-        assert waits(call.send(refused_wait(1.5))) == 1.5
-
-
-def test_a_master_that_refuses_what_it_said_it_takes_is_not_asked_without_end() -> None:
-    error = fail(calls.wait(1, None), refused_wait(1.5), refused_wait(1.5))
-    assert isinstance(error, dte.WaitTooLong)
-    assert error.wait_max_s == 1.5
-
-
-def test_no_more_is_asked_for_than_the_master_takes_be_it_ever_so_little() -> None:
-    call = calls.wait(1, None)
-    next(call)
-    assert waits(call.send(refused_wait(1.23456789))) <= 1.23456789
-
-
 def test_compute_needs_one_request_for_a_formula_that_is_soon_done() -> None:
     (request,), job = drive(calls.compute("1+2", None), [good(finished(1))])
-    assert request.path.startswith("/submit?wait=")
+    assert (request.method, request.path) == ("POST", "/submit")
     assert job.answer == 3
 
 
 def test_compute_waits_for_the_job_that_it_submitted() -> None:
     responses = [good(unfinished(9)), good(unfinished(9)), good(finished(9))]
     requests, job = drive(calls.compute("1+2", None), responses)
-    assert [request.path.partition("?")[0] for request in requests] == [
-        "/submit",
-        "/job/9",
-        "/job/9",
-    ]
+    assert [request.path for request in requests] == ["/submit", "/job/9", "/job/9"]
     assert job.id == 9
 
 
@@ -175,7 +203,7 @@ def test_compute_asks_for_the_answer_that_the_reply_to_a_submission_has_not() ->
         request = call.send(good({"job_id": 9, "finished": True}))
     except StopIteration as stop:
         raise AssertionError(f"{stop.value} was taken for the answer") from None
-    assert request.path.startswith("/job/9")
+    assert request.path == "/job/9"
 
 
 def test_compute_that_gives_up_says_the_whole_time_that_was_given() -> None:
@@ -225,8 +253,7 @@ def test_map_asks_again_for_the_jobs_of_a_batch_until_all_have_ended() -> None:
         calls.map_formulas(["1+2", "3*4"], None), [batch(4, 2, unfinished), later, last]
     )
     for request in requests[1:]:
-        assert request.path.startswith("/jobs?ids=4-5&wait=")
-        assert waits(request) == WAIT_S
+        assert (request.path, request.hold_s) == ("/jobs?ids=4-5", WAIT_S)
     assert all(job.finished for job in jobs)
 
 
@@ -246,6 +273,24 @@ def test_map_without_time_to_wait_still_asks_how_the_jobs_stand() -> None:
 
 
 SYNTAX = {"code": "syntax", "error": "bad (formula 3, column 5)", "reason": "bad", "column": 5}
+
+
+def test_map_sends_each_batch_under_a_key_of_its_own() -> None:
+    formulas = ["1"] * (BATCH_FORMULAS + 1)
+    (first, second), _ = drive(
+        calls.map_formulas(formulas, None), [batch(1, BATCH_FORMULAS), batch(5000, 1)]
+    )
+    assert key_of(first) != key_of(second)
+
+
+def test_map_sends_the_parts_of_a_batch_that_was_too_large_under_other_keys() -> None:
+    """They are other submissions: under the same key the master would refuse them."""
+    refused = Response(413, b'{"error": "too many (formulas_max)", "code": "too_large"}')
+    (whole, *parts), _ = drive(
+        calls.map_formulas(["1"] * 4, None), [refused, batch(1, 2), batch(3, 2)]
+    )
+    assert [len(json.loads(part.body)["tasks"]) for part in (whole, *parts)] == [4, 2, 2]
+    assert len({key_of(part) for part in (whole, *parts)}) == 3
 
 
 def test_map_counts_the_index_of_a_bad_formula_across_batches() -> None:
@@ -281,87 +326,6 @@ def test_results_give_failures_in_their_places_if_asked_to() -> None:
 
 def test_a_job_is_asked_for_by_itself_or_by_its_id() -> None:
     assert calls.number_of(Job(7, False)) == calls.number_of(7) == 7
-
-
-# What the master says is wrong, and what is no master
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "expected"),
-    [
-        (400, "invalid", dte.InvalidRequest),
-        (404, "not_found", dte.NotFound),
-        (413, "too_large", dte.TooLarge),
-        (429, "busy", dte.Busy),
-        (500, "internal", dte.MasterFault),
-        (500, "http", dte.MasterFault),
-        (404, "", dte.MasterFault),
-        (400, "a code of a later version", dte.MasterFault),
-    ],
-)
-def test_an_error_is_raised_as_what_its_code_says_with_the_masters_words(
-    status: int, code: str, expected: type[dte.DteError]
-) -> None:
-    body = json.dumps({"error": "the master's words", "code": code}).encode()
-    error = fail(calls.job(1), Response(status, body))
-    assert type(error) is expected
-    assert str(error) == "the master's words"
-
-
-def test_a_syntax_error_keeps_its_column_and_its_caret() -> None:
-    refused = Response(400, json.dumps(SYNTAX | {"caret": "1+\n  ^"}).encode())
-    error = fail(calls.submit("1+"), refused)
-    assert isinstance(error, dte.FormulaError)
-    assert (error.column, error.caret, error.index) == (5, "1+\n  ^", None)
-    assert str(error) == "bad (column 5)"
-
-
-@pytest.mark.parametrize(
-    ("retry_after", "expected"), [("7", 7), (None, 1), ("Wed, 21 Oct 2026 07:28:00 GMT", 1)]
-)
-def test_busy_says_after_how_many_seconds_to_try_again(
-    retry_after: str | None, expected: int
-) -> None:
-    response = Response(429, b'{"error": "busy", "code": "busy"}', retry_after)
-    error = fail(calls.submit("1"), response)
-    assert isinstance(error, dte.Busy)
-    assert error.retry_after_s == expected
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"<html>It works!</html>",
-        b"",
-        b"[]",
-        b"{}",
-        b'{"job_id": "one", "finished": true}',
-        b'{"job_id": 1, "finished": true, "answer": 1e999}',
-        b'{"job_id": 1',
-        b"\xff\xfe",
-    ],
-)
-def test_a_good_reply_of_something_else_is_a_fault_that_says_so(body: bytes) -> None:
-    error = fail(calls.job(1), Response(200, body))
-    assert isinstance(error, dte.MasterFault)
-    assert str(error).startswith("not a reply of a dte master: ")
-
-
-def test_an_error_page_of_something_else_is_quoted_but_not_at_length() -> None:
-    page = b"<html>Bad Gateway</html>" + b"x" * 10_000
-    error = fail(calls.job(1), Response(502, page))
-    assert isinstance(error, dte.MasterFault)
-    assert "status 502" in str(error)
-    assert "Bad Gateway" in str(error)
-    assert len(str(error)) < 300
-
-
-def test_an_answer_is_read_bit_for_bit_and_in_its_type() -> None:
-    long = "-" + "9" * 4300
-    for text in ("-0.0", "4", "4.0", "5e-324", "1.7976931348623157e+308", long):
-        body = f'{{"job_id": 1, "finished": true, "answer": {text}}}'.encode()
-        _, job = drive(calls.job(1), [Response(200, body)])
-        assert str(job.answer) == text
 
 
 # The master's URL

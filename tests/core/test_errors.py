@@ -2,7 +2,17 @@ import pickle
 
 import pytest
 
-from dte.core.errors import Busy, DteError, FormulaError, WaitTooLong, caret_lines
+from dte.core.errors import (
+    Busy,
+    Conflict,
+    DteError,
+    FormulaError,
+    StorageFull,
+    TryAgain,
+    Unavailable,
+    WaitTooLong,
+    caret_lines,
+)
 
 
 def test_a_caret_stands_below_the_column() -> None:
@@ -29,13 +39,29 @@ def test_a_formula_error_says_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [FormulaError("no", 3, "^", 7), WaitTooLong("90", 60.0), Busy("full", 7)]
+    "error",
+    [
+        FormulaError("no", 3, "^", 7),
+        WaitTooLong("90", 60.0),
+        Conflict("used"),
+        Busy("full", 7),
+        Unavailable("ending", 7),
+        StorageFull("no room", 7),
+    ],
 )
 def test_errors_come_whole_out_of_another_process(error: DteError) -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
 
 
-def test_busy_says_when_to_try_again() -> None:
-    assert Busy("full").retry_after_s == 1
-    assert Busy("full", 7).retry_after_s == 7
+@pytest.mark.parametrize(("kind", "status"), [(Busy, 429), (Unavailable, 503), (StorageFull, 507)])
+def test_what_will_pass_says_when_to_try_again(kind: type[TryAgain], status: int) -> None:
+    assert kind.status == status
+    assert kind("full").retry_after_s == 1
+    assert kind("full", 7).retry_after_s == 7
+
+
+def test_a_full_disk_is_a_way_to_be_unavailable() -> None:
+    """Whoever only wants to know that nothing is accepted now need not know why."""
+    assert issubclass(StorageFull, Unavailable)
+    assert StorageFull.code != Unavailable.code
