@@ -1,6 +1,6 @@
 # A master:
 #   docker build --file deploy/master.Dockerfile --tag dte-master .
-#   docker run --publish 5000:5000 dte-master
+#   docker run --publish 5000:5000 --volume dte-journal:/var/lib/dte dte-master
 
 # The stage `build` is the same for a master and a worker, so that it is built once for both.
 FROM python:3.12-slim AS build
@@ -21,7 +21,9 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 
 FROM python:3.12-slim
 COPY --from=build /opt/dte /opt/dte
-ENV PATH=/opt/dte/bin:$PATH PYTHONUNBUFFERED=1 DTE_MASTER_PORT=5000
+ENV PATH=/opt/dte/bin:$PATH PYTHONUNBUFFERED=1 DTE_MASTER_PORT=5000 DTE_JOURNAL=/var/lib/dte/dte.db
+RUN install --directory --owner=10001 --group=10001 /var/lib/dte
+VOLUME /var/lib/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
 EXPOSE 5000
