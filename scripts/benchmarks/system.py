@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from types import TracebackType
 
@@ -17,18 +18,28 @@ START_TIMEOUT_S = 20.0
 class System:
     """A running master and its workers.
 
+    Args:
+        workers: how many.
+        journal: what the master's commits survive, ``full`` or ``normal``; ``none`` for no journal.
+
     Attributes:
         port: the master's.
         worker_ports: the workers'.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, journal: str = "full") -> None:
+        self._journal = journal
+        self._folder = tempfile.TemporaryDirectory(prefix="dte-bench-")
         self.port, *self.worker_ports = free_ports(1 + workers)
         self.url = f"http://127.0.0.1:{self.port}"
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> System:
-        self._start("master", "--host", "127.0.0.1", "--port", str(self.port))
+        journal = ["--journal", "none"]
+        if self._journal != "none":
+            file = f"{self._folder.name}/dte.db"
+            journal = ["--journal", file, "--journal-sync", self._journal]
+        self._start("master", "--host", "127.0.0.1", "--port", str(self.port), *journal)
         self._wait_for_workers(0)
         for number, port in enumerate(self.worker_ports, 1):
             arguments = ["--master", self.url, "--host", "127.0.0.1", "--port", str(port)]
@@ -54,6 +65,7 @@ class System:
             process.terminate()
         for process in self._processes:
             process.wait()
+        self._folder.cleanup()
 
     def master_memory_mb(self, what: str) -> float:
         """The master's memory in MB: ``VmRSS`` for now, ``VmHWM`` for the most so far."""

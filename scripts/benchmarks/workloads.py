@@ -7,7 +7,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from system import System
 
@@ -75,25 +75,60 @@ async def bare_loop(system: System, operations: int) -> float:
 
 def batches(system: System, jobs: int) -> list[Row]:
     """Formulas of four operations, submitted in batches, all answers read."""
-    rates = []
-    with Client(system.url) as client:
-        for _ in range(REPEATS):
-            formulas = [f"{n}+(2*{n})/4-5" for n in range(jobs)]
-            started = time.perf_counter()
-            answers = client.map(formulas)
-            rates.append(jobs / (time.perf_counter() - started))
-            assert answers == [n + (2 * n) / 4 - 5 for n in range(jobs)]
+    rates = [batch(system, jobs) for _ in range(REPEATS)]
     return [(f"{jobs:,} formulas of 4 operations in batches", per_second(rates, "jobs"))]
 
 
-def singles(system: System, jobs: int) -> list[Row]:
-    """Single submits that wait for their answer, one after another and from 64 clients."""
-    latencies_s: list[float] = []
+def batch(system: System, jobs: int) -> float:
+    """Jobs a second of one client that submits them in batches and reads all answers."""
+    formulas = [f"{n}+(2*{n})/4-5" for n in range(jobs)]
+    with Client(system.url) as client:
+        started = time.perf_counter()
+        answers = client.map(formulas)
+        elapsed_s = time.perf_counter() - started
+    assert answers == [n + (2 * n) / 4 - 5 for n in range(jobs)]
+    return jobs / elapsed_s
+
+
+def journal(systems: Mapping[str, System], jobs: int) -> list[Row]:
+    """What the journal costs: the same workloads with and without it, by turns.
+
+    Args:
+        systems: by what their commits survive; ``none`` has no journal.
+        jobs: in batches; a twentieth of them one after another.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in systems}
+    latencies_s: dict[str, list[float]] = {name: [] for name in systems}
+    for _ in range(REPEATS):
+        for name, system in systems.items():
+            rates[name].append(batch(system, jobs))
+            latencies_s[name] += one_by_one(system, jobs // 20 // REPEATS)
+    rows = []
+    for name in systems:
+        ratio = statistics.median(a / b for a, b in zip(rates[name], rates["none"], strict=True))
+        share = "" if name == "none" else f", {ratio:.0%}"
+        rows.append((f"--journal-sync {name}" if share else "--journal none", ""))
+        rows.append(
+            (f"  {jobs:,} formulas in batches", f"{per_second(rates[name], 'jobs')}{share}")
+        )
+        rows.append(("  single submits with wait", percentiles(latencies_s[name])))
+    return rows
+
+
+def one_by_one(system: System, jobs: int) -> list[float]:
+    """How long single submits take from submission to answer, in seconds."""
+    latencies_s = []
     with Client(system.url) as client:
         for _ in range(jobs):
             started = time.perf_counter()
             assert client.compute(SMALL) == -2.5
             latencies_s.append(time.perf_counter() - started)
+    return latencies_s
+
+
+def singles(system: System, jobs: int) -> list[Row]:
+    """Single submits that wait for their answer, one after another and from 64 clients."""
+    latencies_s = one_by_one(system, jobs)
     together_s: list[float] = []
     started = time.perf_counter()
     asyncio.run(from_clients(system, 64, jobs // 64, together_s))
