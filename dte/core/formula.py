@@ -26,7 +26,7 @@ from dte.core.graph import Graph
 from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
 
 TOKEN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\S", re.ASCII)
-CUT = re.compile(r"[()*/×÷−\s]|(?<![eE])[+\-]", re.ASCII)
+CUT = re.compile(r"[()*/×÷\s]|(?<![eE])[+\-−]", re.ASCII)
 """Where a text may be cut without cutting a number."""
 
 SPELLINGS = str.maketrans("×÷−", "*/-")
@@ -40,6 +40,7 @@ SIGNS = "+-*/×÷−"
 SLICE_CHARS = 1024
 NUMBER_CHARS_MAX = 8192
 """Longest number, in characters; an integer's bound is `digits_max`."""
+TOO_LONG = f"a number of more than {NUMBER_CHARS_MAX} characters"
 SAFE_BITS = (INTEGER_LIMIT - 1).bit_length() - 1
 """Every integer of so many bits travels. Chains whose parts may have more are not balanced: a part
 might be too long where no partial result of Python's own order is."""
@@ -139,7 +140,7 @@ class _Parser:
         """
         start = self._position
         hard_end = min(len(self._text), start + chars + NUMBER_CHARS_MAX)
-        cut = CUT.search(self._text, start + chars, hard_end)
+        cut = CUT.search(self._text, start + chars, hard_end + 1)
         end = self._position = cut.start() if cut else hard_end
         part = self._text[start:end]
         if not part.isascii():
@@ -148,8 +149,7 @@ class _Parser:
         if cut is None and end < len(self._text) and tokens[-1][0] in ".0123456789":
             # No formula has so much without a cut, but for a number that goes on behind the end.
             self._read(tokens[:-1], start)
-            reason = f"a number of more than {NUMBER_CHARS_MAX} characters"
-            raise self._error(reason, start, len(tokens) - 1)
+            raise self._error(TOO_LONG, start, len(tokens) - 1)
         self._read(tokens, start)
         return end < len(self._text)
 
@@ -285,9 +285,13 @@ class _Parser:
         if not (token.isascii() and token.isdigit()):
             if len(token) == 1 or not token.isascii():
                 raise ValueError(_not_a_number(token))
+            if len(token) > NUMBER_CHARS_MAX:
+                raise ValueError(TOO_LONG)
             return float(token)
-        if token[0] == "0" and token.strip("0"):
-            raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
+        if token[0] == "0":
+            if token.strip("0"):
+                raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
+            return 0
         if len(token) > self._digits_max:
             raise ValueError(
                 f"a number with {len(token)} digits; this master takes up to "
@@ -297,9 +301,9 @@ class _Parser:
 
     def _error(self, reason: str, start: int, index: int) -> FormulaError:
         """A syntax error at token `index` of the slice that begins at `start`."""
-        text = self._text
-        places: Iterator[re.Match[str]] = TOKEN.finditer(text, start, self._position)
-        column = next(match.start() for at, match in enumerate(places) if at == index) + 1
+        part = self._text[start : self._position].translate(SPELLINGS)
+        places: Iterator[re.Match[str]] = TOKEN.finditer(part)
+        column = start + next(match.start() for at, match in enumerate(places) if at == index) + 1
         return self._error_at(reason, column)
 
     def _error_at(self, reason: str, column: int) -> FormulaError:

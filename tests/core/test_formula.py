@@ -262,7 +262,8 @@ def test_graphs_know_whether_their_integers_may_be_long() -> None:
         ("1." + "7" * 10_000 + "+1", "a number of more than 8192 characters", 1),
         ("a" * 100_000, "'a' is not part of a formula", 1),
         ("1.1" * 100_000, "an operator is missing before '.11'", 5),
-        ("1." + "7" * (SLICE_CHARS + NUMBER_CHARS_MAX - 3) + "x1", "'x' is not part", 9216),
+        ("1." + "7" * (SLICE_CHARS + NUMBER_CHARS_MAX - 3) + "x1", "a number of more than 8192", 1),
+        ("1." + "7" * (NUMBER_CHARS_MAX - 2) + "x1", "'x' is not part", 8193),
         ("." * 10_000, "'.' without a digit", 1),
         ("7" * 10_000 + "x", "a number of more than 8192 characters", 1),
     ],
@@ -358,3 +359,22 @@ def test_every_text_has_a_value_or_a_syntax_error_with_a_place(text) -> None:
         return
     assert 1 <= place <= len(text) + 1
     assert caret.count("\n") == 1
+
+
+def test_the_longest_number_is_the_longest_wherever_it_stands() -> None:
+    for before in ("", "1+", "1+" * (SLICE_CHARS // 2), "1+" * (SLICE_CHARS // 2 - 1)):
+        longest = "1." + "0" * (NUMBER_CHARS_MAX - 2)
+        assert parse(f"{before}{longest}+1", LIMITS).graph.failure is None
+        with pytest.raises(FormulaError, match="more than 8192 characters"):
+            parse(f"{before}{longest}0+1", LIMITS)
+
+
+def test_any_number_of_zeros_is_zero() -> None:
+    assert parse("0" * 5_000, LIMITS).value == 0
+
+
+def test_a_typographic_minus_in_an_exponent_moves_no_column_and_is_not_cut() -> None:
+    with pytest.raises(FormulaError) as caught:
+        parse("9e−9+)", LIMITS)
+    assert caught.value.column == 6
+    assert parse("1+" * (SLICE_CHARS // 2 - 1) + " 9e−9", LIMITS).graph.remaining

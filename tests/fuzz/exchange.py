@@ -1,0 +1,161 @@
+"""Plays a script against a server, and judges its replies.
+
+Of a reply to valid HTTP: an error is JSON with what is wrong, and no status is the server's own
+fault. What is no HTTP may be answered by a 4xx with or without a body, or by a hang-up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from wire.plain import Line, Message, open_line
+
+from .scripts import CUT, HALF_CLOSE, MASTER, Request, Script
+
+SCRIPT_TIMEOUT_S = 30.0
+CUT_AT = 0.6
+UNAVAILABLE = (503, 507)
+
+# What is known to be otherwise is left out, and nothing else: a body that calls itself a form is
+# taken apart before the worker sees it, and refused without a word if it is none.
+FORM = re.compile(rb"Content-Type: (?:multipart/form-data|application/x-www-form-urlencoded)")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """What came of a script: how many requests were sent, the statuses of replies, the faults."""
+
+    requests: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    replies: list[Message] = field(default_factory=list)
+
+
+async def play(script: Script, port: int) -> Exchange:
+    """Play a script against the server at that port of 127.0.0.1."""
+    exchange = Exchange()
+    try:
+        async with asyncio.timeout(SCRIPT_TIMEOUT_S):
+            line = await open_line(port)
+            try:
+                await _play(script, line, exchange)
+            finally:
+                line.close()
+                with suppress(OSError):
+                    await line.writer.wait_closed()
+    except TimeoutError:
+        exchange.faults.append(f"no reply within {SCRIPT_TIMEOUT_S:g} s")
+    except OSError as error:
+        exchange.faults.append(f"no connection: {error!r}")
+    return exchange
+
+
+async def _play(script: Script, line: Line, exchange: Exchange) -> None:
+    if script.pipelined:
+        exchange.requests += len(script.requests)
+        await _send(line, b"".join(request.raw for request in script.requests))
+    for place, request in enumerate(script.requests):
+        last = place == len(script.requests) - 1
+        if not script.pipelined:
+            exchange.requests += 1
+            if last and script.ending == CUT:
+                await _send(line, request.raw[: int(CUT_AT * len(request.raw))])
+                return
+            await _send(line, request.raw)
+            if last and script.ending == HALF_CLOSE:
+                await _read_to_the_end(script, request, line, exchange)
+                return
+        if not await _read_reply(script, request, line, exchange):
+            return
+
+
+async def _send(line: Line, raw: bytes) -> None:
+    with suppress(ConnectionError):  # The other side need not hear all of it before it replies.
+        await line.send(raw)
+
+
+async def _read_reply(script: Script, request: Request, line: Line, exchange: Exchange) -> bool:
+    """Whether the connection can be expected to go on."""
+    reply = await line.read(request.method)
+    while reply is not None and reply.status == 100:
+        reply = await line.read(request.method)
+    if reply is None:
+        # A server that refused a request need not read what comes behind it.
+        refused = exchange.replies and exchange.replies[-1].status >= 400
+        if request.clean and not refused:
+            exchange.faults.append("hung up without a reply")
+        return False
+    _judge(script.target, request, reply, exchange)
+    return not request.last
+
+
+async def _read_to_the_end(
+    script: Script, request: Request, line: Line, exchange: Exchange
+) -> None:
+    with suppress(OSError):
+        line.writer.write_eof()
+    while (reply := await line.read(request.method)) is not None:
+        if reply.status != 100:
+            _judge(script.target, request, reply, exchange)
+
+
+def _judge(target: str, request: Request, reply: Message, exchange: Exchange) -> None:
+    exchange.replies.append(reply)
+    exchange.statuses[reply.status] += 1
+    fault = (_fault_for_master if target == MASTER else _fault_for_worker)(request, reply)
+    if fault is not None:
+        exchange.faults.append(f"{reply.status} {fault}: {reply.body[:300]!r}")
+
+
+def _fault_for_master(request: Request, reply: Message) -> str | None:
+    status = reply.status
+    if status >= 500 and status not in UNAVAILABLE:
+        return "is the server's own fault"
+    if not 200 <= status < 300 and not 400 <= status < 600:
+        return "is not expected"
+    if request.method == "HEAD" or (not request.clean and not reply.body):
+        return None
+    value = _value(reply)
+    if value is None:
+        return "without JSON"
+    if status >= 400 and not (_says(value, "error") and _says(value, "code")):
+        return "without error and code"
+    return None
+
+
+def _fault_for_worker(request: Request, reply: Message) -> str | None:
+    status = reply.status
+    if status not in (200, 400, 404, 405, 500):
+        return "is not expected"
+    if request.method == "HEAD" or (not request.clean and not reply.body):
+        return None
+    if status == 400 and not reply.body and FORM.search(request.raw):
+        return None
+    value = _value(reply)
+    if value is None:
+        return "without JSON"
+    if status >= 400 and not _says(value, "error"):
+        return "without error"
+    if status == 500 and b"operation" not in request.raw:
+        return "without an operation that could have failed"
+    return None
+
+
+def _value(reply: Message) -> object:
+    """The value of a reply that is JSON; None if it is not what it says."""
+    if reply.headers.get("content-type") != "application/json":
+        # What is served in another form, as metrics are, is none of our business if it is no error.
+        return None if reply.status >= 400 or "content-type" not in reply.headers else ()
+    try:
+        return json.loads(reply.body)
+    except ValueError:
+        return None
+
+
+def _says(value: object, key: str) -> bool:
+    return isinstance(value, dict) and isinstance(value.get(key), str) and bool(value[key])

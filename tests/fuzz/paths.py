@@ -1,0 +1,78 @@
+"""Makes first lines of requests: methods, and paths with queries, of routes and of none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from random import Random
+from urllib.parse import quote
+
+from tornado.web import RequestHandler
+
+from dte.master.api.routes import ROUTES
+
+from .chance import one
+
+GROUP = re.compile(r"\([^()]*\)")
+PATTERNS = ("/submit", *(route[0] for route in ROUTES))
+WORKER_PATTERNS = ("/compute", "/compute", "/compute", "/health")
+POSTED = ("/submit", "/compute")
+"""Where most requests are to be a POST, so that they reach something."""
+NO_ROUTES = (
+    *("/", "//", "/submit/", "/SUBMIT", "/job", "/job/", "/job/1/2", "/jobs/1", "*", "/%00"),
+    *("/%ff", "/..", "/../etc/passwd", "/%2e%2e/", "/job/..", "/submit%3Fwait=1", "/health;a"),
+    *("http://127.0.0.1/health", "/index.html"),
+    "/" + "a" * 8000,
+)
+PARTS = (
+    *("1", "2", "7", "50", "0", "-1", "1.0", "1e1", "999999999", "x", "%31", "%D9%A1", "%ff"),
+    *("%00", "%2F", "%", "%zz", "1-2", "1,2", "+1", "%20", "~", "null", "٣"),
+    *("9" * 18, "9" * 19, "9" * 5000),
+)
+"""What stands for a group of a route's pattern, as the id of a job."""
+WAITS = (
+    *("0", "0.01", "0.05", "-0", "-1", "nan", "inf", "-inf", "1e999", "1e-400", "2.0000001"),
+    *("0x1", "1_0", "0,1", "%D9%A0", "%ff", "%00", "true"),
+    *("9" * 400, "9" * 10_000, "", " ", "0.01&wait=nan"),
+)
+IDS = (
+    *("1", "1-5", "1,2,3", "5-1", "0", "-", "1-", "-1", "1-99999999", "1-500", "1-501", ","),
+    *("1,,2", "1-2-3", "x", "%20", "1%2C2", "%D9%A1", "%ff"),
+    *("9" * 18, "9" * 19, "", "1," * 600 + "1", "0-0"),
+)
+# Fewer than 1,000 parameters: Tornado takes more for no HTTP.
+QUERIES = (
+    *("?", "&&&", "=", "%", "%ff=%ff", "wait", "ids", ";", "a=1&a=2", "%00=", "#"),
+    *("a" * 5000, "a&" * 90),
+)
+METHODS = (*RequestHandler.SUPPORTED_METHODS, "GET", "POST", "POST")
+ODD_METHODS = ("BREW", "get", "Post", "PROPFIND", "X" * 300, "TRACE", "CONNECT", "!#$%&'*+-.^_`|~")
+
+
+def method_and_path(patterns: Sequence[str], rng: Random) -> tuple[str, str]:
+    """A method and a path with its query; most often of one of the routes with those patterns."""
+    path = one(patterns, rng)
+    method = "POST" if path in POSTED or rng.random() < 0.2 else "GET"
+    if rng.random() < 0.1:
+        path = one(NO_ROUTES, rng)
+    if rng.random() < 0.15:
+        method = one((*METHODS, *METHODS, *ODD_METHODS), rng)
+    path = GROUP.sub(lambda _: one(PARTS, rng), path)
+    if not path.isascii():
+        path = quote(path)
+    return method, path + _query(rng)
+
+
+def _query(rng: Random) -> str:
+    if rng.random() < 0.5:
+        return ""
+    parts = []
+    while rng.random() < 0.6:
+        kind = rng.random()
+        if kind < 0.6:
+            parts.append(f"wait={one(WAITS, rng)}")
+        elif kind < 0.85:
+            parts.append(f"ids={one(IDS, rng)}")
+        else:
+            parts.append(one(QUERIES, rng))
+    return "?" + quote("&".join(parts), safe="%&=,;-+_?#")
