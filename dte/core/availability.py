@@ -77,8 +77,10 @@ class Worker:
         gone: taken out until it announces itself anew.
         queued: whether the availability queue has it in line.
         reserved: it gets a suspect operation once it has nothing else, and until then nothing.
+        alone: it has a suspect operation, and gets nothing beside it.
         accused: operations that it had when it fell silent or its connection broke, by the numbers
             of job and operation, with the jobs: it may have ended by one of them.
+        accused_at: when the last of these came.
         asked_at: when it was last asked whether it is there.
     """
 
@@ -94,7 +96,9 @@ class Worker:
     queued: bool = False
     operations_done: int = 0
     reserved: bool = False
+    alone: bool = False
     accused: dict[tuple[int, int], Job] = field(default_factory=dict)
+    accused_at: float = float("-inf")
     asked_at: float = float("-inf")
 
     @property
@@ -109,15 +113,10 @@ class Worker:
         return "busy" if self.leases else "free"
 
     @property
-    def waits_for_suspect(self) -> bool:
-        """Whether a suspect may count on it: not when it is gone, say, since it was reserved."""
-        return self.reserved and self.state in ("free", "busy")
-
-    @property
     def free_slots(self) -> int:
         if self.gone or self.said.draining or self.resumes_at is not None:
             return 0
-        slots = 1 if self.failures or self.reserved else self.said.slots
+        slots = 1 if self.failures or self.reserved or self.alone else self.said.slots
         return max(0, slots - len(self.leases))
 
 
@@ -160,7 +159,6 @@ class AvailabilityQueue:
         if reborn or worker.gone or not said.incarnation:
             # Without an incarnation any announcement may be that of a new start.
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
-            worker.reserved = False
         self.offer(worker)
         return worker, reborn
 

@@ -92,6 +92,7 @@ class Scheduler:
         self.jobs = JobBook(limits)
         self._workers = AvailabilityQueue(limits, random)
         self._suspects = Suspects(random, limits.workers_lost_max)
+        self._reserved: dict[Worker, None] = {}
         self._leases: dict[int, Lease] = {}
         self._last_lease = boot * LEASES_OF_A_BOOT
         self._lost: list[Lease] = []
@@ -115,6 +116,8 @@ class Scheduler:
             self._acquit(now, worker)
         else:
             self._charge(now, worker)  # It announces itself only when it starts.
+        if said.draining:
+            self._reserve_no_more(worker)
         return worker
 
     def workers(self) -> list[Worker]:
@@ -124,13 +127,16 @@ class Scheduler:
     def _worker_ended(self, now: float, worker: Worker, reason: str) -> None:
         held = [self._leases[number] for number in worker.leases]
         for lease in held:
-            self._accuse(worker, lease)
+            self._accuse(now, lease)
         self._charge(now, worker)
+        self._reserve_no_more(worker)
         for lease in held:
             self._lose(now, lease, reason, taken=True)
 
-    def _accuse(self, worker: Worker, lease: Lease) -> None:
+    def _accuse(self, now: float, lease: Lease) -> None:
         """Note that a worker vanished, and that what it had under a lease may be why."""
+        worker = lease.worker
+        worker.accused_at = now
         for job, nodes in lease.parts:
             if job.graph is None:
                 continue
@@ -186,7 +192,8 @@ class Scheduler:
             self.fail(now, number, reason, Failure.GARBLED)
             return False
         self._release(lease)
-        self._acquit(now, lease.worker)
+        if lease.leased_at > lease.worker.accused_at:  # Else it may have answered and ended then.
+            self._acquit(now, lease.worker)
         self._workers.succeeded(now, lease.worker, lease.count, now - lease.leased_at)
         self._workers.offer(lease.worker)
         failed = sorted(errors)
@@ -218,7 +225,7 @@ class Scheduler:
         if failure is Failure.REFUSED:
             self._charge(now, worker)
         elif failure is Failure.BROKEN:
-            self._accuse(worker, lease)
+            self._accuse(now, lease)
         self._lose(now, lease, reason, taken)
         if taken and lease.count == 1:
             ((job, nodes),) = lease.parts
@@ -274,12 +281,12 @@ class Scheduler:
             if len(leases) >= LEASES_IN_TURN:
                 self._more_to_match = True
                 break
-            worker = self._workers.next()
+            worker = self._workers.next() or self._reserved_in_vain()
             if worker is None:
                 break
             parts = self._parts_for(worker)
             # Who vanished is asked first: what a dead worker gets would be charged with its end.
-            if parts or worker.accused:
+            if parts or (worker.accused and not worker.leases):
                 leases.append(self._lease(now, worker, parts))
                 self._workers.offer(worker)
             else:
@@ -290,23 +297,37 @@ class Scheduler:
 
     def _parts_for(self, worker: Worker) -> list[tuple[Job, array[int]]]:
         """What a worker with a free slot is to do; nothing if it is to wait, or to be asked."""
-        worker.reserved = False
+        self._reserve_no_more(worker)
         if worker.accused:
             return []
         if len(self._suspects):
             if not worker.leases:
                 parts = self._suspects.take()
                 if parts:
-                    worker.reserved = True
+                    worker.alone = True
                     return parts
-            elif sum(other.waits_for_suspect for other in self._workers) < len(self._suspects):
+            elif len(self._reserved) < len(self._suspects):
                 worker.reserved = True
+                self._reserved[worker] = None
                 return []
         ready = self.jobs.ready
         if not ready.count:
             return []
         share = -(-ready.count // (len(self._workers) + 1))
         return ready.take(min(worker.batch, max(share, worker.batch // SPLIT_MIN)))
+
+    def _reserve_no_more(self, worker: Worker) -> None:
+        worker.reserved = False
+        self._reserved.pop(worker, None)
+
+    def _reserved_in_vain(self) -> Worker | None:
+        """A worker that was to get a suspect, if others have got those that there were."""
+        while len(self._reserved) > len(self._suspects):
+            worker = next(iter(self._reserved))
+            self._reserve_no_more(worker)
+            if worker.free_slots:
+                return worker
+        return None
 
     def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> Lease:
         self._last_lease += 1
@@ -317,7 +338,7 @@ class Scheduler:
                 job.started_at = now
                 job.enter(JobState.RUNNING)
         deadline = now + self._limits.lease_s
-        lease = Lease(self._last_lease, worker, parts, count, now, deadline, worker.reserved)
+        lease = Lease(self._last_lease, worker, parts, count, now, deadline, worker.alone)
         self._leases[lease.number] = lease
         worker.leases.add(lease.number)
         return lease
@@ -326,7 +347,7 @@ class Scheduler:
         del self._leases[lease.number]
         lease.worker.leases.discard(lease.number)
         if lease.alone:
-            lease.worker.reserved = False
+            lease.worker.alone = False
 
     def _lose(self, now: float, lease: Lease, reason: str, taken: bool) -> None:
         """End a lease without results. What the worker has not got is nobody's fault.
@@ -334,6 +355,7 @@ class Scheduler:
         A suspect that it has not got stays one, or it would be in a batch with others again.
         """
         self._release(lease)
+        self._reserve_no_more(lease.worker)
         lease.lost_because = reason
         for job, nodes in lease.parts:
             if job.graph is None:
@@ -358,6 +380,8 @@ class Scheduler:
                 handed_out |= operations
         for worker in self._workers:
             assert worker.leases <= self._leases.keys(), "a worker holds a lease that has ended"
+            assert not worker.alone or len(worker.leases) == 1, "a suspect is not alone"
+            assert worker.reserved == (worker in self._reserved)
         suspected = self._suspects.operations()
         assert not suspected & handed_out, "an operation is handed out and waits to be"
         busy = handed_out | suspected

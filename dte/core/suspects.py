@@ -52,10 +52,12 @@ class Suspects:
             self.add(now, job, array("i", [node]))
 
     def resume(self, now: float) -> None:
-        """Put those whose pause is over in line."""
+        """Put those whose pause is over in line; the first of jobs that have ended leave it."""
         while self._pauses and self._pauses[0][0] <= now:
             _, _, job, node = heappop(self._pauses)
             self._line.append((job, node))
+        while self._line and self._line[0][0].graph is None:
+            self._line.popleft()
 
     def next_moment(self) -> float | None:
         """When `resume` next has something to do."""

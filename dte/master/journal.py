@@ -193,11 +193,9 @@ class Journal:
         try:
             self.boot = self._begin()
             self._last_job = self._last_before = self._find_last_job()
-        except BaseException as error:
+        except sqlite3.Error as error:
             self._db.close()
-            if isinstance(error, sqlite3.Error):
-                raise JournalRefused(_refusal(path, error)) from None
-            raise
+            raise JournalRefused(_refusal(path, error)) from None
         self._added = 0
         self._pruned_s = float("-inf")
 

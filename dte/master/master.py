@@ -16,7 +16,7 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 
 from dte.core.availability import Announcement
-from dte.core.errors import Conflict, NotFound, TryAgain, Unavailable
+from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.facts import Facts, KnownSubmission, Submission
 from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
 from dte.core.job import Job
@@ -36,6 +36,7 @@ log = logging.getLogger("dte.master")
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
+READ_AGAIN_S = 1.0
 BOOTS_WITHOUT_JOURNAL = 800_000
 """Without a journal the number of a start is its second, modulo this: leases of two differ."""
 
@@ -76,7 +77,8 @@ class Master:
         loaded = journal.load(settings.jobs_kept, settings.jobs_kept_bytes, time.time())
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
         for said in loaded.workers:
-            self.core.announce(time.monotonic(), said)
+            with suppress(Busy):
+                self.core.announce(time.monotonic(), said)
         self.poke()
         self.recorder = Recorder(journal, self.core.jobs, self)
         log.info(
@@ -93,11 +95,22 @@ class Master:
     async def _resume_all(self, journal: Journal, recorder: Recorder) -> None:
         """Read the formulas of jobs from before the start again, and go on with them."""
         started_at, count, last = time.monotonic(), 0, 0
-        while formulas := await recorder.read(journal.formulas, last):
+        while formulas := await self._formulas(journal, recorder, last):
             await self.slices.run(parse_again(formulas, self._resume))
             count += len(formulas)
             last = formulas[-1][0]
         log.info("%d jobs go on, after %.1f s", count, time.monotonic() - started_at)
+
+    async def _formulas(
+        self, journal: Journal, recorder: Recorder, after: int
+    ) -> list[tuple[int, str]]:
+        """The next formulas in the journal, as soon as it can be read."""
+        while True:
+            try:
+                return await recorder.read(journal.formulas, after)
+            except Unavailable as error:
+                log.error("%s; jobs from before the start wait", error)
+                await asyncio.sleep(READ_AGAIN_S)
 
     def _resume(self, number: int, formula: Formula) -> None:
         jobs = self.core.jobs
@@ -239,14 +252,14 @@ class Master:
         """
         now = time.monotonic()
         worker = self.core.announce(now, said)
-        if self.recorder is not None and self._journal is not None and not said.incarnation:
-            with suppress(Unavailable):
-                await self.recorder.read(self._journal.remember, said, time.time())
+        self.poke()
         if worker.joined_at == now:
             log.info("worker %s joined from %s", said.name, said.address)
         elif said.draining:
             log.info("worker %s at %s leaves", said.name, said.address)
-        self.poke()
+        if self.recorder is not None and self._journal is not None and not said.incarnation:
+            with suppress(Unavailable):
+                await self.recorder.read(self._journal.remember, said, time.time())
 
     # What the dispatcher reports
 
@@ -279,6 +292,7 @@ class Master:
         self.core.jobs.unrecorded(facts)
         for submission in facts.submissions:
             self._accepting.pop(submission).set_exception(error)
+        self.poke()
 
     # The turn
 

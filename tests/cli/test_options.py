@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from dte.cli import options
 from dte.cli.main import main
+from dte.master.journal import Sync
 from dte.master.settings import Settings
 
 BOUNDS = [field for field in fields(Settings) if "help" in field.metadata]
@@ -46,6 +47,29 @@ def test_a_bound_is_not_set_below_its_least_value_nor_to_a_word(bound: object) -
         result = CliRunner().invoke(command, [option, value])
         assert result.exit_code == 2
         assert option in result.stderr
+
+
+@pytest.mark.parametrize(("name", "default"), [("master", "dte.db"), ("run", "none")])
+def test_a_master_has_a_journal_and_a_run_has_none_unless_it_is_given_one(
+    name: str, default: str
+) -> None:
+    (option,) = (each for each in main.commands[name].params if each.name == "journal")
+    assert (option.default, option.envvar) == (default, "DTE_JOURNAL")
+
+
+@pytest.mark.parametrize("sync", list(Sync), ids=str)
+def test_what_commits_survive_is_set_by_a_word(sync: Sync) -> None:
+    @click.command()
+    @options.journal_options("none")
+    def journal(**values: object) -> None:
+        click.echo(values)
+
+    expected = {"journal": "x.db", "journal_sync": sync}
+    shown = CliRunner().invoke(journal, ["--journal", "x.db", "--journal-sync", sync.value])
+    assert shown.stdout == f"{expected}\n"
+    shown = CliRunner().invoke(journal, env={"DTE_JOURNAL": "x.db", "DTE_JOURNAL_SYNC": sync.value})
+    assert shown.stdout == f"{expected}\n"
+    assert CliRunner().invoke(journal, ["--journal-sync", "off"]).exit_code == 2
 
 
 def test_an_environment_variable_means_the_same_in_every_command() -> None:

@@ -348,11 +348,17 @@ def test_a_master_takes_its_port_from_the_environment(processes: Processes) -> N
         ("master", ["--jobs-kept", "0"]),
         ("master", ["--digits-max", "4301"]),
         ("master", ["--lease-s", "0"]),
+        ("master", ["--grace-s", "-1"]),
+        ("master", ["--journal-sync", "off"]),
         ("master", ["--log-level", "loud"]),
         ("master", ["--frobnicate"]),
         ("master", ["1+2"]),
         ("worker", ["--port", "-1"]),
         ("worker", ["--slots", "0"]),
+        ("worker", ["--announce-port", "0"]),
+        ("worker", ["--announce-port", "65536"]),
+        ("worker", ["--heartbeat-s", "0"]),
+        ("worker", ["--heartbeat-s", "nan"]),
         ("worker", ["--master", "nonsense"]),
         ("worker", ["--frobnicate"]),
     ],
@@ -428,6 +434,53 @@ def test_a_worker_takes_its_settings_from_the_environment(
     with package.Client(idle_master.url) as client:
         (worker,) = client.workers()
     assert (worker.worker_name, worker.address, worker.slots) == ("mine", f"127.0.0.1:{port}", 7)
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_worker_announces_the_port_at_which_it_is_reached(
+    processes: Processes, idle_master: MasterThread, way: str
+) -> None:
+    """Where ports are mapped, that is not the port at which it listens."""
+    option = ("--announce-port", "36000") if way == "option" else ()
+    settings = {} if option else {"DTE_WORKER_ANNOUNCE_PORT": "36000"}
+    processes.start_worker(idle_master.port, "mine", *option, **settings)
+    until(idle_master.workers, "the worker is announced")
+    with package.Client(idle_master.url) as client:
+        assert [worker.address for worker in client.workers()] == ["127.0.0.1:36000"]
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_worker_announces_itself_as_often_as_it_is_told_to(
+    processes: Processes, idle_master: MasterThread, way: str
+) -> None:
+    option = ("--heartbeat-s", "0.1") if way == "option" else ()
+    settings = {} if option else {"DTE_WORKER_HEARTBEAT_S": "0.1"}
+    processes.start_worker(idle_master.port, "mine", *option, **settings)
+    until(idle_master.workers, "the worker is announced")
+    heard = set()
+
+    def heard_often() -> bool:
+        heard.add(client.workers()[0].heard_at)
+        return len(heard) > 4
+
+    with package.Client(idle_master.url) as client:
+        until(heard_often, "it is heard of five times", 4.0)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
+def test_a_second_signal_ends_a_worker_at_once(
+    processes: Processes, second: signal.Signals
+) -> None:
+    """The first one has it take leave, here of a master that does not answer."""
+    port = free_port()
+    master = processes.start_master(port)
+    worker = processes.start_worker(port, "mine", "--heartbeat-s", "60")
+    until(lambda: "announced to" in worker.output, "the worker is announced")
+    master.send(signal.SIGSTOP)
+    worker.send(signal.SIGTERM)
+    until(lambda: connections(port), "it takes leave")
+    assert worker.end(second) == 128 + second
+    assert "Traceback" not in worker.output
 
 
 def test_no_server_says_a_word_of_python_when_its_port_is_in_use(

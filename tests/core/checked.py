@@ -16,7 +16,7 @@ from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
 SEED_WORKER = Announcement("worker-1700000000", "10.0.0.2:6000")
-TURNS_MAX = 1000
+TURNS_MAX = 20
 """After so many turns at the same time there must be nothing left to do."""
 
 
@@ -56,7 +56,10 @@ class Core(Scheduler):
         turn = super().turn(now)
         self.check()
         if self._handing_over and self.jobs.ready.count and not self._more_to_match:
-            assert not any(worker.free_slots for worker in self.workers()), "work waits for nothing"
+            # Who vanished is asked before it gets more; who is reserved gets a suspect first.
+            free = [worker for worker in self.workers() if worker.free_slots]
+            assert all(worker.accused and worker.leases for worker in free), "work waits"
+            assert len(self._reserved) <= len(self._suspects), "work waits for no suspect"
         return turn
 
     def answer(self, now: float, lease: Lease) -> bool:

@@ -270,12 +270,12 @@ def test_who_waits_for_a_suspect_has_no_free_slot_until_it_has_nothing_else() ->
     assert worker.free_slots == 1
 
 
-def test_another_start_waits_for_nothing() -> None:
-    queue = make_queue(SAID)
+def test_who_has_a_suspect_has_no_other_free_slot() -> None:
+    queue = make_queue(replace(SAID, slots=4))
     (worker,) = queue
-    worker.reserved = True
-    queue.announce(1.0, replace(SAID, incarnation="b"))
-    assert not worker.reserved
+    worker.leases |= {1}
+    worker.alone = True
+    assert worker.free_slots == 0
 
 
 @pytest.mark.parametrize("failures", [1, FAILURES_MAX])

@@ -9,7 +9,7 @@ from core.evaluate import FUNCTIONS, is_as_python_says
 from dte.core import jobs as jobs_module
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.facts import Facts, Submission
-from dte.core.job import Job, JobState
+from dte.core.job import Job, JobState, Suspicion
 from dte.core.jobs import JobBook
 
 
@@ -141,15 +141,19 @@ def test_the_newest_jobs_come_first() -> None:
 
 def test_nobody_sees_a_job_before_it_is_recorded() -> None:
     book = Book(LIMITS)
-    book.accept("1+2", "7")
-    for _ in range(2):
+
+    def nothing_is_seen() -> None:
         for number in (1, 2):
             with pytest.raises(NotFound):
                 book.job(number)
         assert numbers(book) == []
         assert book.take_ended() == []
         assert book.ready.count == 0, "and nothing is done for it"
-        facts = book.facts() or facts
+
+    book.accept("1+2", "7")
+    nothing_is_seen()
+    facts = book.note()
+    nothing_is_seen()
     book.recorded(facts)
     assert [book.job(number).state for number in (1, 2)] == [JobState.WAITING, JobState.SUCCEEDED]
     assert numbers(book) == [2, 1]
@@ -166,13 +170,17 @@ def test_jobs_that_are_not_recorded_do_not_hide_others() -> None:
 def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
     book = Book(LIMITS)
     good, bad = book.add("1+2", "1/0")
-    book.work(now=5.0)
-    for _ in range(2):
+
+    def nothing_is_seen() -> None:
         for job in (good, bad):
             assert (job.state, job.finished) == (JobState.ENDING, False)
             assert (job.answer, job.error, job.ended_at) == (None, None, None)
         assert book.take_ended() == []
-        facts = book.facts() or facts
+
+    book.work(now=5.0)
+    nothing_is_seen()
+    facts = book.note()
+    nothing_is_seen()
     book.recorded(facts)
     assert (good.finished, good.answer, good.ended_at) == (True, 3, 5.0)
     assert (bad.finished, bad.error, bad.answer) == (True, "division by zero: 1 / 0", None)
@@ -313,7 +321,7 @@ def test_results_clear_operations_of_suspicion() -> None:
     (job,) = book.add("1*2+3*4")
     ((_, both),) = book.ready.take(2)
     job.enter(JobState.RUNNING)
-    job.suspicions = {node: None for node in [*both, 99]}  # type: ignore[misc]
+    job.suspicions = {node: Suspicion(workers_lost=1) for node in [*both, 99]}
     book.finish(0.0, job, both, [12, 2])
     assert job.suspicions is not None
     assert list(job.suspicions) == [99]

@@ -215,11 +215,14 @@ class Processes:
         until(lambda: listens(port), f"a master listens on port {port}")
         return master
 
-    def start_worker(self, master_port: int, name: str, **settings: str) -> Process:
+    def start_worker(
+        self, master_port: int, name: str, *arguments: str, **settings: str
+    ) -> Process:
         """Start a worker."""
         master = f"http://127.0.0.1:{master_port}"
         return self.start(
             *("worker", "--master", master, "--host", "127.0.0.1", "--port", "0", "--name", name),
+            *arguments,
             **settings,
         )
 

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dte
+from dte.master.journal import Journal
 
 from .conftest import Cluster, StartCluster
-from .live import connections, until
+from .live import Processes, connections, until
 from .test_failures import ANSWER, NUMBERS, SUM
 
 both_ends = pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 
-LONG = "+".join(["1.5"] * 6_000)
-"""Longer than what is kept of a text in memory."""
+LONG, LONG_ANSWER = "+".join(map(str, range(5_000))), 12_497_500
+"""A formula that is longer than what is kept of a text in memory."""
 TASKS = [
     "1+(2*3)/4-5",
     "42",
@@ -131,7 +136,7 @@ def test_jobs_that_have_not_ended_are_computed_after_the_restart(
     )
     cluster.start_worker("worker-1")
     found = [cluster.client.finished(job) for job in jobs]
-    assert [job["answer"] for job in found] == [3, 9000.0, 42, None, 6, 8, 9000.0, -0.5]
+    assert [job["answer"] for job in found] == [3, LONG_ANSWER, 42, None, 6, 8, LONG_ANSWER, -0.5]
     assert found[3]["error"] == "division by zero: 1 / 0"
     texts = [job["task"] for job in cluster.client.get("/jobs")]
     assert texts == [job["task"] for job in before["/jobs"]]
@@ -294,3 +299,48 @@ def test_a_second_signal_ends_the_master_at_once_and_loses_nothing(
     cluster.workers["worker-1"].send(signal.SIGCONT)
     assert cluster.client.finished(job)["answer"] == 42
     assert cluster.client.get(f"/job/{ended}")["answer"] == 42
+
+
+# Many
+
+
+MANY = 20_000
+FIRST_ANSWER_MAX_S = 15.0
+"""What a slow machine needs for many times as many."""
+
+
+def journal_with(path: Path, count: int) -> None:
+    """A journal in which so many jobs wait: number N is ``(N+1)*2/4-N``."""
+    Journal(str(path)).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(
+            "WITH RECURSIVE jobs (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM jobs WHERE n < ?) "
+            "INSERT INTO waiting (number, submitted_at, operations, task) "
+            "SELECT n, 1.7e9 + n, 4, '(' || n || '+1)*2/4-' || n FROM jobs",
+            (count,),
+        )
+        db.commit()
+
+
+def test_a_master_with_many_jobs_answers_soon_after_its_start_and_all_the_time(
+    start_cluster: StartCluster, processes: Processes
+) -> None:
+    journal = processes.folder / "journal.db"
+    journal_with(journal, MANY)
+    started_at = time.monotonic()
+    cluster = start_cluster(workers=0)
+    health = cluster.client.get("/health")
+    assert time.monotonic() - started_at < FIRST_ANSWER_MAX_S
+    assert (health["status"], health["jobs_waiting"]) == ("ok", MANY)
+    assert cluster.client.get("/jobs")[0]["task"] == f"({MANY}+1)*2/4-{MANY}"
+    cluster.start_worker("worker-1")
+    ids = f"1,{MANY // 2},{MANY}"
+    with ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(cluster.client.get, f"/jobs?ids={ids}&wait=30")
+        while not ended.done():
+            assert cluster.client.get("/health")["status"] == "ok"
+    assert [job["answer"] for job in ended.result()] == [
+        (number + 1) * 2 / 4 - number for number in (1, MANY // 2, MANY)
+    ]
+    assert ended.result()[0]["submitted_at"] == "2023-11-14T22:13:21Z"
+    assert cluster.client.submit("1") == MANY + 1

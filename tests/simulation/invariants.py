@@ -1,0 +1,283 @@
+"""What must hold after every step, in everything that clients are shown, and in the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from dte.core.errors import DteError, TryAgain
+from dte.core.job import kept_task
+from dte.core.lease import Lease
+from dte.core.operations import Number
+from dte.core.scheduler import Scheduler, Turn
+from dte.master.api.formula import JobReply
+from dte.master.master import Master
+from simulation.disk import Disk
+from simulation.formulas import IN_VAIN, WORKERS_LOST
+from simulation.ledger import Ledger
+from simulation.profile import Profile
+from simulation.world import Violation, World
+
+Outcome = tuple[str, str | None]
+
+RANKS = {"waiting": 0, "running": 1, "succeeded": 2, "failed": 2}
+LOSSES_BEFORE_BLAME = {WORKERS_LOST: 3, IN_VAIN: 5}
+"""So many leases of an innocent operation must have been lost before its job may fail for it."""
+TIMES_DIFFER_S = 0.001
+"""Times go through floats of another size at each restart."""
+
+
+class Watch:
+    """Looks at the master from within and at all that it tells.
+
+    Args:
+    """
+
+    def __init__(self, world: World, disk: Disk, ledger: Ledger, profile: Profile) -> None:
+        self._world = world
+        self._disk = disk
+        self._ledger = ledger
+        self._profile = profile
+        self._forgets = profile.forgets
+        self._texts: dict[int, str] = {}
+        self._master: Master | None = None
+        self._core: Scheduler | None = None
+        self._boots = 0
+        self._leases: set[int] = set()
+        self._recorded: set[int] = set()
+        self._outcomes: dict[int, Outcome] = {}
+        self._submitted_at: dict[int, datetime] = {}
+        self._progress: dict[int, tuple[int, int]] = {}
+        self._losses: Counter[tuple[int, int]] = Counter()
+
+    def begin(self, master: Master) -> None:
+        """A master has started."""
+        self._boots += 1
+        self._master, core = master, master.core
+        self._core = core
+
+        def watched_turn(now: float) -> Turn:
+            turn = type(core).turn(core, now)
+            self._turned(turn)
+            return turn
+
+        vars(core)["turn"] = watched_turn
+        if core.jobs._last < max(self._texts, default=0):
+            raise Violation(f"after job {max(self._texts)} the next is {core.jobs._last + 1}")
+        self._progress.clear()
+
+    def end(self) -> None:
+        """The master has ended."""
+        self._master = self._core = None
+
+    # After every step
+
+    def step(self) -> None:
+        """Check the core and what surrounds it, once all that was due is done."""
+        master, core = self._master, self._core
+        if master is None or core is None:
+            return
+        core.check()
+        if master._closed:
+            return
+        self._check_surroundings(master, core)
+        if core._handing_over and not core._more_to_match:
+            _nothing_waits_without_reason(core)
+
+    def _check_surroundings(self, master: Master, core: Scheduler) -> None:
+        under_way = master._dispatcher._under_way.keys()
+        if under_way != core._leases.keys():
+            raise Violation(
+                f"leases {sorted(core._leases)}, but requests under way {sorted(under_way)}"
+            )
+        if sum(len(worker.leases) for worker in core.workers()) != core.leases:
+            raise Violation("slots in use are not as many as leases")
+        for number in master.waiters._by_job:
+            if core.jobs.job(number).finished:
+                raise Violation(f"job {number} has ended, and who waits for it is not told")
+        recorder = master.recorder
+        may_write = recorder is None or (not recorder._writing and recorder.failure is None)
+        if may_write and (core.jobs._submissions or core.jobs._ends):
+            raise Violation("there are facts, and nobody records them")
+        moment = core.next_turn()
+        if moment is not None and (master._timer is None or master._timer.when() > moment):
+            raise Violation(f"the core wants its turn at {moment}, and nobody will call it")
+
+    def _turned(self, turn: Turn) -> None:
+        for lease in turn.leases:
+            self._handed_over(lease)
+        for lease in turn.lost:
+            self._world.seen["a lease is lost"] += 1
+            for job, nodes in lease.parts:
+                for node in nodes:
+                    self._losses[job.number, node] += 1
+            if self._world.tracing:
+                self._note(f"lost lease {lease.number}: {lease.lost_because}")
+
+    def _handed_over(self, lease: Lease) -> None:
+        if lease.number in self._leases:
+            raise Violation(f"lease {lease.number} was given before")
+        self._leases.add(lease.number)
+        columns = lease.columns()
+        if None in columns[1] or None in columns[2]:
+            raise Violation(f"lease {lease.number} has an operation without its operands")
+        for job, _ in lease.parts:
+            self._must_be_recorded(job.number, "is being done")
+        if self._world.tracing:
+            parts = ", ".join(f"{len(nodes)} of job {job.number}" for job, nodes in lease.parts)
+            name = lease.worker.said.name
+            self._note(f"lease {lease.number} for {name}: {parts or 'a question'}")
+
+    # What is told
+
+    def acknowledged(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
+        """The master is about to acknowledge formulas as these jobs."""
+        for number, text in zip(numbers, texts, strict=True):
+            self._must_be_recorded(number, "is acknowledged")
+            known = self._texts.setdefault(number, text)
+            if known != text:
+                raise Violation(f"job {number} is {known!r} and {text!r}")
+        if self._world.tracing:
+            self._note(f"acknowledges jobs {list(numbers)}: {', '.join(map(_brief, texts))}")
+
+    def knows(self, key: str) -> bool:
+        """Whether a submission with this key is recorded."""
+        query = "SELECT 1 FROM submission WHERE key = ?"
+        return bool(key and self._profile.journaled and self._disk.rows(query, key))
+
+    def refused(self, key: str, error: DteError) -> None:
+        """The master is about to refuse what was recorded when it was asked for."""
+        if isinstance(error, TryAgain) and "the disk cannot be read" not in self._profile.accidents:
+            raise Violation(f"{key} was recorded, and is refused: {error}")
+
+    def shown(self, job: JobReply) -> None:
+        """The master is about to tell how a job stands."""
+        number = job.job_id
+        self._must_be_recorded(number, "is shown")
+        at = job.submitted_at
+        assert at is not None
+        if abs((self._submitted_at.setdefault(number, at) - at).total_seconds()) > TIMES_DIFFER_S:
+            raise Violation(f"job {number} was submitted at another time before")
+        if job.finished:
+            self._finished(number, (repr(job.answer), job.error), job.answer)
+        elif number in self._outcomes:
+            raise Violation(f"job {number} had ended, and is {job.state} again")
+        elif job.answer is not None or job.error is not None:
+            raise Violation(f"job {number} is {job.state}, and has an outcome already")
+        progress = (RANKS[job.state], job.operations_done)
+        before = self._progress.get(number, progress)
+        if progress[0] < before[0] or progress[1] < before[1]:
+            raise Violation(f"job {number} was at {before}, and now is at {progress}")
+        self._progress[number] = progress
+
+    def _finished(self, number: int, outcome: Outcome, answer: Number | None) -> None:
+        if self._outcomes.get(number) == outcome:
+            return
+        if number in self._outcomes:
+            raise Violation(f"job {number} ended as {self._outcomes[number]}, and as {outcome}")
+        if self._profile.journaled:
+            query = "SELECT answer, error, task FROM ended WHERE number = ?"
+            rows = self._disk.rows(query, number)
+            if rows:
+                recorded, error, task = rows[0]
+                if ("None" if recorded is None else recorded, error) != outcome:
+                    raise Violation(f"job {number} is shown as {outcome}, recorded as {rows[0]}")
+                self._texts.setdefault(number, task)
+            elif not self._forgets:
+                raise Violation(f"job {number} is shown as ended, and its end is not recorded")
+        if number in self._texts:
+            self._must_be_right(number, answer, outcome[1])
+        self._outcomes[number] = outcome
+        if self._world.tracing:
+            self._note(f"shows the end of job {number}: {_brief(outcome[1] or outcome[0])}")
+
+    def _must_be_right(self, number: int, answer: Number | None, error: str | None) -> None:
+        formula = self._ledger.formula(self._texts[number])
+        if formula.allows(answer, error) or self._is_excused(number, error, formula.innocent):
+            return
+        came, expected = error or repr(answer), formula.reason or repr(formula.answer)
+        raise Violation(f"job {number}, {_brief(formula.text)}, is {came}, not {expected}")
+
+    def _is_excused(self, number: int, error: str | None, innocent: bool) -> bool:
+        """Whether so many workers were lost by chance that it looks as if the job was to blame."""
+        for reason, least in LOSSES_BEFORE_BLAME.items():
+            if error is not None and reason in error and not self._profile.gentle:
+                losses = [times for (job, _), times in self._losses.items() if job == number]
+                lost = max(losses, default=0)
+                if not innocent or lost >= least:
+                    self._world.seen["a job fails by bad luck with workers"] += 1
+                    return True
+        return False
+
+    def _must_be_recorded(self, number: int, what: str) -> None:
+        if number in self._recorded or not self._profile.journaled:
+            return
+        rows = self._disk.rows(
+            "SELECT 1 FROM waiting WHERE number = ? UNION ALL SELECT 1 FROM ended WHERE number = ?",
+            *(number, number),
+        )
+        if not rows and not self._forgets:
+            raise Violation(f"job {number} {what}, and is not recorded")
+        self._recorded.add(number)
+
+    # In the end
+
+    def all_is_done(self) -> bool:
+        """Whether the master has nothing left to do."""
+        core = self._core
+        return core is not None and core.jobs.waiting == 0
+
+    def settled(self) -> None:
+        """Check that nothing is left over, and that every job is in the journal as it should be."""
+        master, core = self._master, self._core
+        assert master is not None
+        assert core is not None
+        left = {
+            "jobs wait": core.jobs.waiting,
+            "operations wait": core.jobs.operations_waiting,
+            "operations are ready": core.jobs.ready.count,
+            "submissions are being accepted": len(master._accepting),
+        }
+        if self._profile.journaled:
+            left["jobs wait in the journal"] = len(self._disk.rows("SELECT 1 FROM waiting"))
+            self._check_journal()
+        for what, count in left.items():
+            if count:
+                raise Violation(f"in the end {count} {what}")
+
+    def _check_journal(self) -> None:
+        texts: Counter[str] = Counter()
+        for number, answer, error, task in self._disk.rows(
+            "SELECT number, answer, error, task FROM ended"
+        ):
+            texts[task] += 1
+            outcome = ("None" if answer is None else answer, error)
+            if self._outcomes.get(number, outcome) != outcome:
+                raise Violation(f"job {number} was {self._outcomes[number]}, and is {outcome}")
+            if texts[task] > 1 and not self._forgets:
+                raise Violation(f"{_brief(task)} was done twice, the second time as job {number}")
+        if not self._forgets:
+            for number in self._ledger.numbers:
+                if kept_task(self._ledger.text(number)) not in texts:
+                    raise Violation(f"job {number} was acknowledged and is lost")
+
+    def _note(self, what: str) -> None:
+        self._world.note(f"master {self._boots}", what)
+
+
+def _nothing_waits_without_reason(core: Scheduler) -> None:
+    """Check that what can be handed over is handed over, once the core had its turn."""
+    # One that has vanished with operations is first asked whether it is there.
+    free = [worker for worker in core.workers() if worker.free_slots and not worker.accused]
+    if free and core.jobs.ready.count:
+        raise Violation(
+            f"{core.jobs.ready.count} operations wait, and {free[0].said.name} has a free slot"
+        )
+    idle = [worker for worker in free if not worker.leases]
+    if idle and any(job.graph is not None for job, _ in core._suspects._line):
+        raise Violation(f"a suspect waits, and {idle[0].said.name} has nothing to do")
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:40]}…{text[-12:]}"

@@ -1,0 +1,143 @@
+"""What the world of a seed is like: chance decides about each of its sides once.
+
+Each seed has only some kinds of accidents, some bad weather, some odd bounds: two of them alone may
+meet what all together would hide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from dte.core import availability, formula, job, jobs, scheduler
+from dte.master import dispatch, journal, master, parsing, recorder
+from dte.master.settings import Settings
+from simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
+from simulation.clients import Habits
+from simulation.formulas import Shares
+from simulation.network import Weather
+from simulation.workers import WorkerKind
+
+Knob = tuple[Sequence[object], str, float]
+
+PRUNES_ALWAYS: Knob = ((journal,), "PRUNE_S", 0.0)
+KNOBS: list[Knob] = [
+    ((jobs,), "FACTS_MAX", 2),
+    ((jobs,), "SWEEP_OPERATIONS", 5),
+    ((scheduler,), "LEASES_IN_TURN", 1),
+    ((availability,), "FORGET_S", 40.0),
+    ((availability,), "BATCH_FIRST", 1),
+    ((formula, master, parsing), "SLICE_CHARS", 12),
+    ((job, journal), "TASK_CHARS_KEPT", 40),
+    ((journal,), "TEXTS_CHARS", 30),
+    ((journal,), "ROWS_BYTES", 100),
+    ((journal,), "PRUNED_AT_LEAST", 1),
+    PRUNES_ALWAYS,
+    ((recorder,), "PRUNE_S", 0.5),
+    ((dispatch,), "LATE_S", 0.5),
+]
+"""Numbers in dte that a small world would never come up to, with those that it meets soon."""
+
+
+class Profile:
+    """The world of a seed.
+
+    Attributes:
+        journaled: whether the master has a journal; else nothing happens to its process.
+        forgets: the journal keeps few jobs and keys, and the clock steps by weeks.
+        gentle: there are formulas that harm workers, and so little else happens to workers that no
+            other formula can be blamed.
+        lasts_s: how long things happen.
+        takes_s: about how long a worker takes for a request.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self.journaled = random.random() < 0.95
+        self.forgets = self.journaled and random.random() < 0.15
+        harmful = random.random() < 0.35
+        self.gentle = harmful and random.random() < 0.6
+        self.lasts_s = random.uniform(1.0, 12.0)
+        self.lease_s = random.choice((0.5, 2.0, 5.0))
+        self.takes_s = random.choice((0.003, 0.003, 0.05, 0.3 * self.lease_s))
+        self.settings = self._settings(random)
+        self.weather = self._weather(random)
+        self.workers = [self._worker(random) for _ in range(random.choice((1, 2, 2, 3, 4)))]
+        self.clients = random.randint(1, 3)
+        self.habits = self._habits(random)
+        self.shares = Shares(
+            lone=random.choice((1.0, 1.0, 10.0)),
+            large=0.5 if self.takes_s < 0.01 and random.random() < 0.5 else 0.0,
+            harmful=1.5 if harmful else 0.0,
+        )
+        self.accidents = [name for name in ACCIDENTS if random.random() < 0.3]
+        if self.gentle:
+            self.accidents = [name for name in self.accidents if name not in HARD_ON_WORKERS]
+        if not self.journaled:
+            self.accidents = [name for name in self.accidents if name not in OF_DISKS_AND_STARTS]
+        self.knobs = [knob for knob in KNOBS if random.random() < 0.15]
+        if self.forgets and PRUNES_ALWAYS not in self.knobs:
+            self.knobs.append(PRUNES_ALWAYS)
+
+    def __str__(self) -> str:
+        words = [name for name in ("journaled", "forgets", "gentle") if getattr(self, name)]
+        modern = [f"{kind.slots} slots" for kind in self.workers if kind.modern]
+        lines = [
+            f"{', '.join(words)}; leases of {self.lease_s} s, requests of {self.takes_s} s",
+            f"{len(modern)} workers of dte ({', '.join(modern)}), "
+            f"{len(self.workers) - len(modern)} like the seed's; {self.clients} clients",
+            f"{self.weather}",
+            f"accidents: {', '.join(self.accidents) or 'none'}",
+            f"odd bounds: {', '.join(name for _, name, _ in self.knobs) or 'none'}",
+        ]
+        return "\n".join(lines)
+
+    def _settings(self, random: Random) -> Settings:
+        few = random.random() < 0.2
+        return Settings(
+            journal=":memory:" if self.journaled else "none",
+            jobs_waiting_max=random.choice((8, 30)) if few else 100_000,
+            operations_waiting_max=500 if few else 4_000_000,
+            jobs_kept=random.choice((1, 5, 100)) if self.journaled else 1000,
+            workers_max=random.choice((2, 1000, 1000)),
+            lease_s=self.lease_s,
+            heartbeat_s=self.lease_s,
+            dead_after_s=2.5 * self.lease_s,
+            journal_jobs_max=random.choice((1, 3, 30)) if self.forgets else 1_000_000,
+        )
+
+    def _weather(self, random: Random) -> Weather:
+        if self.gentle or random.random() < 0.4:
+            return Weather()
+        return Weather(
+            delay_s=random.choice((0.0005, 0.002, 0.02, 0.2)),
+            delayed=random.choice((0.0, 0.02, 0.1)),
+            delayed_s=2 * self.lease_s,
+            lost=random.choice((0.0, 0.01, 0.05)),
+            broken=random.choice((0.0, 0.01, 0.05)),
+            doubled=random.choice((0.0, 0.05, 0.2)),
+        )
+
+    def _worker(self, random: Random) -> WorkerKind:
+        modern = random.random() < 0.7
+        return WorkerKind(
+            modern=modern,
+            slots=random.randint(1, 4) if modern else 1,
+            batch_max=random.choice((2, 64, 1024)) if modern else 1,
+            heartbeat_s=self.lease_s,
+            renames=random.random() < 0.5,
+            takes_s=self.takes_s,
+            slow=0.0 if self.gentle else random.choice((0.0, 0.0, 0.02)),
+            slow_s=2.5 * self.lease_s,
+            senseless=0.0 if self.gentle else random.choice((0.0, 0.0, 0.03)),
+            restart_s=random.choice((0.1, 1.0, 5.0)),
+        )
+
+    def _habits(self, random: Random) -> Habits:
+        submissions = random.randint(2, 6)
+        return Habits(
+            submissions=submissions,
+            batch_max=random.choice((2, 6)),
+            keyed=random.choice((0.5, 1.0)),
+            pause_s=1.5 * self.lasts_s / submissions,
+            forgiving=self.forgets,
+        )
