@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
+from dte.wire.listening import CannotListen
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -88,7 +89,11 @@ class LocalCluster:
 
     async def _start_master(self) -> MasterServer:
         server = MasterServer(self._settings)
-        server.start()
+        try:
+            server.start()
+        except CannotListen:
+            await server.stop()
+            raise
         return server
 
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:

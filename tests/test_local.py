@@ -17,6 +17,9 @@ from end_to_end.live import alive, children, free_port, kill, taken_port, until
 import dte
 from dte import local
 from dte.local import LocalCluster, WorkersFailed
+from dte.master.journal import JournalRefused
+from dte.master.settings import Settings
+from dte.wire.listening import CannotListen
 
 Impostor = Callable[[str], Path]
 
@@ -72,6 +75,41 @@ def test_a_port_in_use_is_an_os_error_and_starts_nothing() -> None:
         pass
     assert children(os.getpid()) == before
     assert not master_threads()
+
+
+def test_a_port_in_use_leaves_the_journal_to_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also while jobs of the last time are being read."""
+    path = str(tmp_path / "journal.db")
+    settings = Settings(journal=path)
+    with LocalCluster(1, 0, settings) as cluster, dte.Client(cluster.master_url) as client:
+        kill(children(os.getpid())[0])
+        client.map(["7"] * 10)
+        waiting = client.submit("1+2").id
+    with taken_port() as port, pytest.raises(CannotListen), LocalCluster(1, port, settings):
+        pass
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+    with LocalCluster(1, 0, settings) as cluster, dte.Client(cluster.master_url) as client:
+        assert client.wait(waiting, 20).answer == 3
+
+
+def test_a_journal_that_is_refused_starts_nothing(tmp_path: Path) -> None:
+    before = children(os.getpid())
+    settings = Settings(journal=str(tmp_path / "none" / "journal.db"))
+    with pytest.raises(JournalRefused, match="cannot be opened"), LocalCluster(1, 0, settings):
+        pass
+    assert children(os.getpid()) == before
+    assert not master_threads()
+
+
+def test_a_cluster_goes_on_from_its_journal(tmp_path: Path) -> None:
+    settings = Settings(journal=str(tmp_path / "journal.db"))
+    with LocalCluster(1, 0, settings) as cluster, dte.Client(cluster.master_url) as client:
+        client.map(["1+2", "3+4"])
+    with LocalCluster(1, 0, settings) as cluster, dte.Client(cluster.master_url) as client:
+        assert [job.answer for job in client.jobs()] == [7, 3]
+        assert client.submit("5").id == 3
 
 
 def test_a_worker_that_ends_at_once_is_named_with_its_exit_code(worker_program: Impostor) -> None:

@@ -170,7 +170,7 @@ def master_command(log_level: str, **values: Any) -> None:
     type=Seconds(min=0.1),
     metavar="N",
     default=5.0,
-    help="How often it announces itself; the master takes it for gone after three times that.",
+    help="How often it announces itself; to a master it is gone after --dead-after-s of silence.",
 )
 # For whoever starts workers, and may be killed before it can end them.
 @click.option("--leave-with-stdin", is_flag=True, hidden=True, envvar="DTE_LEAVE_WITH_STDIN")

@@ -129,7 +129,6 @@ class Scheduler:
         for lease in held:
             self._accuse(now, lease)
         self._charge(now, worker)
-        self._reserve_no_more(worker)
         for lease in held:
             self._lose(now, lease, reason, taken=True)
 

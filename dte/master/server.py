@@ -6,17 +6,15 @@ import asyncio
 import logging
 import sys
 
-from tornado.httpserver import HTTPServer
-
 from dte.master.api.routes import application
+from dte.master.connections import BoundedServer
+from dte.master.garbage import GarbageCollector
 from dte.master.master import Master
 from dte.master.settings import Settings
 from dte.wire.listening import listen
 
 log = logging.getLogger("dte.master")
 
-BODY_TIMEOUT_S = 120
-HEADER_TIMEOUT_S = 120
 SWITCH_S = 0.0005
 REPLY_S = 0.05
 """How long the last replies get to leave."""
@@ -28,12 +26,8 @@ class MasterServer:
     def __init__(self, settings: Settings) -> None:
         self.master = Master(settings)
         # Bodies have bounds in `dte.master.api.base`, which answer; this one would hang up.
-        self._http = HTTPServer(
-            application(self.master),
-            max_body_size=1 << 40,
-            body_timeout=BODY_TIMEOUT_S,
-            idle_connection_timeout=HEADER_TIMEOUT_S,
-        )
+        self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
+        self._garbage = GarbageCollector()
         self.port = 0
 
     def start(self) -> None:
@@ -45,6 +39,7 @@ class MasterServer:
         settings = self.master.settings
         sockets, self.port = listen(settings.host, settings.port)
         self._http.add_sockets(sockets)
+        self._garbage.start()
         log.info("master listens on %s:%d", settings.host, self.port)
 
     async def stop(self, grace_s: float = 0.0) -> None:
@@ -55,6 +50,7 @@ class MasterServer:
         Args:
             grace_s: how long to wait for workers at most.
         """
+        self._garbage.stop()
         self._http.stop()
         await self.master.end(grace_s)
         await asyncio.sleep(REPLY_S)

@@ -47,6 +47,15 @@ class Settings:
     jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
     workers_max: int = _bound(1_000, "Most workers that are known at a time.")
     wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)
+    connections_max: int = _bound(
+        10_000, "Most connections of clients; fewer if fewer files may be open."
+    )
+    replies_bytes_max: int = _bound(
+        256_000_000, "Most bytes of replies that clients have not taken, before lists are refused."
+    )
+    slow_client_s: float = _bound(
+        20.0, "Seconds in which a client has to send or take 100,000 bytes, or what is left.", 0.1
+    )
     lease_s: float = _bound(
         10.0, "Silence of a worker, in seconds, after which its operations go to another.", 0.1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from core.evaluate import do
 from dte.core.availability import Announcement, Worker
@@ -119,6 +120,16 @@ class Core(Scheduler):
 def parsed(*tasks: str) -> list[tuple[str, Formula]]:
     """Formulas as they are submitted."""
     return [(task, parse(task, FormulaLimits())) for task in tasks]
+
+
+def at(port: int, **changes: object) -> Announcement:
+    """A worker of its own."""
+    return replace(WORKER, address=f"10.0.0.1:{port}", **changes)
+
+
+def only(leases: list[Lease]) -> Lease:
+    (lease,) = leases
+    return lease
 
 
 def operations(lease: Lease) -> list[tuple[int, int]]:

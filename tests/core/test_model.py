@@ -26,7 +26,7 @@ from dte.core.limits import SchedulerLimits
 from dte.core.operations import Number
 from dte.core.scheduler import IN_VAIN_MAX, LEASES_OF_A_BOOT, Failure, Turn
 
-STEPS = int(os.environ.get("DTE_MODEL_STEPS", "6000"))
+STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50
 LIMITS = SchedulerLimits(jobs_waiting_max=12, jobs_kept=6, lease_s=10.0)
 TEXTS = [

@@ -1,4 +1,4 @@
-"""Operations that end the process that does them, played with processes that end and come back."""
+"""Operations that end the worker that does them: who is charged, and whom that costs what."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from core.checked import LIMITS, SEED_WORKER, WORKER, Core
+from core.checked import LIMITS, SEED_WORKER, WORKER, Core, at, only, operations
 from core.evaluate import do, is_as_python_says
 from dte.core.availability import Announcement
 from dte.core.job import Job
@@ -19,10 +19,209 @@ from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure
 
+SUMS = "1*2+3*4+5*6+7*8"
+"""Four operations of it are ready at once."""
 POISON = 666
 """Whoever multiplies this number ends."""
 STEPS_MAX = 20_000
 Answer = tuple[list[Number], dict[int, str]]
+
+
+# Who is charged when a worker vanishes
+
+
+def next_leases(core: Core, now: float) -> tuple[float, list[Lease]]:
+    """The next leases that are made, and when that is."""
+    while not (leases := core.turn(now).leases):
+        now = core.following(now)
+    return now, leases
+
+
+def vanish(core: Core, now: float, lease: Lease, how: str) -> float:
+    """A worker ends while it has a lease; when that is known."""
+    said = lease.worker.said
+    if how == "started anew":
+        core.announce(now, replace(said, incarnation=f"{said.incarnation} anew"))
+    elif how == "refused":
+        core.lose(now, lease, Failure.BROKEN)
+        now, leases = next_leases(core, now)
+        core.lose(now, only(leases), Failure.REFUSED)
+    else:
+        while lease.worker.state != "gone":
+            now = core.following(now)
+            core.turn(now)
+    return now
+
+
+def charges(job: Job) -> dict[int, int]:
+    """How many workers each operation has lost."""
+    return {node: it.workers_lost for node, it in (job.suspicions or {}).items()}
+
+
+@pytest.mark.parametrize("how", ["started anew", "refused", "silent"])
+def test_a_worker_that_ended_is_counted_against_what_it_had(how) -> None:
+    core = Core(at(1))
+    (job,) = core.add(SUMS)
+    lease = only(core.turn(0.0).leases)
+    vanish(core, 0.0, lease, how)
+    assert charges(job) == dict.fromkeys((node for _, node in operations(lease)), 1)
+
+
+@pytest.mark.parametrize("how", ["refused", "silent"])
+def test_a_seed_worker_that_ended_is_counted_against_what_it_had(how) -> None:
+    core = Core(SEED_WORKER)
+    (job,) = core.add("1*2")
+    vanish(core, 0.0, only(core.turn(0.0).leases), how)
+    assert charges(job) == {0: 1}
+
+
+def test_a_seed_worker_that_announces_itself_again_had_ended() -> None:
+    core = Core(SEED_WORKER)
+    (job,) = core.add("1*2")
+    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    core.announce(1.0, SEED_WORKER)
+    assert charges(job) == {0: 1}
+
+
+def test_a_worker_is_counted_once_however_often_it_had_the_operation() -> None:
+    core = Core(at(1))
+    (job,) = core.add("1*2")
+    now = 0.0
+    for _ in range(3):
+        now, leases = next_leases(core, now)
+        core.lose(now, only(leases), Failure.BROKEN)
+    core.announce(now, at(1, incarnation="b"))
+    assert charges(job) == {0: 1}
+
+
+@pytest.mark.parametrize("sign", ["a heartbeat", "an answer"])
+def test_a_worker_that_comes_back_as_it_was_is_counted_against_nothing(sign) -> None:
+    core = Core(at(1))
+    (job, other) = core.add("1*2", "3*4")
+    lease = only(core.turn(0.0).leases)
+    core.lose(0.0, lease, Failure.BROKEN)
+    if sign == "a heartbeat":
+        core.announce(0.01, at(1))
+    else:
+        now, leases = next_leases(core, 0.0)
+        core.answer(now, only(leases))
+    core.announce(1.0, at(1, incarnation="b"))
+    assert not any(charges(job).values())
+    assert not any(charges(other).values())
+
+
+def test_a_worker_that_vanished_is_asked_before_it_gets_more() -> None:
+    """What a dead worker got would be counted as if the worker had ended by it."""
+    core = Core(at(1))
+    core.add(SUMS)
+    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    now, (question,) = next_leases(core, 0.0)
+    assert question.parts == []
+    assert core.turn(now).leases == [], "it is asked once"
+    core.complete(now, question.number, [], {})
+    assert only(core.turn(now).leases).count == 1
+
+
+def test_a_worker_that_vanished_is_asked_when_nothing_else_is_under_way_there() -> None:
+    core = Core(at(1, batch_max=1, slots=3))
+    core.add("1*2", "3*4", "5*6")
+    first, second, third = core.turn(0.0).leases
+    core.lose(0.0, first, Failure.BROKEN)
+    core.answer(0.0, second)
+    for now in (0.5, 1.0, 2.0):
+        assert core.turn(now).leases == []
+    core.answer(2.0, third)
+    question = only(core.turn(2.0).leases)
+    assert question.parts == []
+
+
+def test_an_answer_from_before_a_worker_vanished_does_not_say_that_it_lives() -> None:
+    core = Core(at(1, batch_max=1))
+    (job, other) = core.add("1*2", "3*4")
+    first, second = core.turn(0.0).leases
+    core.lose(1.0, first, Failure.BROKEN)
+    core.answer(1.0, second)
+    now, (question,) = next_leases(core, 1.0)
+    assert question.parts == []
+    core.lose(now, question, Failure.REFUSED)
+    assert charges(job) == {0: 1}
+    assert other.answer == 12
+
+
+@pytest.mark.parametrize("failure", [Failure.UNREACHED, Failure.REFUSED, Failure.GARBLED])
+def test_what_a_worker_did_not_vanish_with_is_not_counted(failure) -> None:
+    core = Core(at(1))
+    (job,) = core.add(SUMS)
+    core.lose(0.0, only(core.turn(0.0).leases), failure)
+    core.announce(1.0, at(1, incarnation="b"))
+    assert not any(charges(job).values())
+
+
+def test_what_another_worker_has_done_meanwhile_is_not_counted() -> None:
+    core = Core(at(1))
+    (job,) = core.add(SUMS)
+    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    core.announce(0.0, at(2))
+    done = only(core.turn(0.0).leases)
+    core.answer(0.0, done)
+    core.announce(0.0, at(1, incarnation="b"))
+    ((_, node),) = operations(done)
+    assert charges(job) == dict.fromkeys({0, 1, 3, 4} - {node}, 1)
+
+
+def test_an_operation_that_loses_too_many_workers_ends_its_job() -> None:
+    core = Core(at(1))
+    poisoned, other = core.add("666*667", "1*2")
+    now, lost = 0.0, 0
+    while not poisoned.finished:
+        for lease in core.turn(now).leases:
+            if (1, 0) in operations(lease):
+                core.announce(now, replace(lease.worker.said, incarnation=f"{lost}"))
+                lost += 1
+            else:
+                core.answer(now, lease)
+        now = core.following(now)
+    assert lost == LIMITS.workers_lost_max
+    assert poisoned.error == ("3 workers were lost while they did it (workers_lost_max): 666 * 667")
+    core.run(now)
+    assert other.answer == 2
+
+
+def test_an_operation_of_a_job_that_has_ended_meanwhile_accuses_nobody() -> None:
+    core = Core(at(1))
+    failed, other = core.add("1/0+2*3", "4*5")
+    ahead = core.turn(0.0).leases
+    core.check()
+    lease = only(ahead)
+    failed_error = "worker says so"
+    core.jobs.end(0.0, failed, error=failed_error)
+    core.lose(0.0, lease, Failure.BROKEN)
+    core.announce(0.0, at(1, incarnation="b"))
+    assert failed.error == failed_error
+    assert charges(other) == {0: 1}
+
+
+def test_how_many_workers_an_operation_may_lose_is_a_bound() -> None:
+    core = Core(at(1), limits=replace(LIMITS, workers_lost_max=1))
+    (job,) = core.add(SUMS)
+    core.turn(0.0)
+    core.announce(0.0, at(1, incarnation="b"))
+    assert str(job.error).startswith("1 workers were lost")
+    assert core.turn(10.0).leases == []
+
+
+def test_a_result_after_all_clears_an_operation() -> None:
+    core = Core(at(1))
+    (job,) = core.add("1*2+3*4")
+    core.turn(0.0)
+    core.announce(0.0, at(1, incarnation="b"))
+    assert charges(job) == {0: 1, 1: 1}
+    now, leases = next_leases(core, 0.0)
+    core.answer(now, only(leases))
+    assert list(charges(job).values()) == [1]
+
+
+# Processes that end and come back
 
 
 @dataclass(eq=False)

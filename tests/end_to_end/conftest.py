@@ -38,9 +38,9 @@ class Cluster:
             self.start_worker(f"worker-{number}")
         until(lambda: len(self.client.workers()) == workers, "the workers are announced")
 
-    def start_worker(self, name: str) -> None:
-        """Start one more worker."""
-        self.workers[name] = self._processes.start_worker(self.port, name)
+    def start_worker(self, name: str, *arguments: str) -> None:
+        """Start one more worker, with further options of `dte worker`."""
+        self.workers[name] = self._processes.start_worker(self.port, name, *arguments)
 
     def start_master(self) -> None:
         """Start the master again, on the same port and with the same journal."""

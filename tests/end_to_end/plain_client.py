@@ -15,11 +15,14 @@ class PlainClient:
     def __init__(self, port: int) -> None:
         self._port = port
 
-    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def request(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any]:
         """The status and the value of a reply."""
         connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request(method, path, None if body is None else json.dumps(body))
+            text = None if body is None else json.dumps(body)
+            connection.request(method, path, text, headers or {})
             reply = connection.getresponse()
             return reply.status, json.loads(reply.read())
         finally:

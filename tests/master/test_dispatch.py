@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
@@ -435,6 +436,34 @@ async def test_a_long_story_of_a_failure_is_cut(form: dict[str, int], rig: Rig, 
     }
     await hire(rig, conducts[form.get("batch_max", 1)], **form)
     assert 100 < len((await rig.compute("1+2"))["error"]) < 2_000
+
+
+@both_forms
+@pytest.mark.parametrize(
+    "reason", [r"a\u0000b", r"\ud800", r"\ud83d\ude00", r"'; DROP TABLE ended; --", r"\u2028\n"]
+)
+async def test_any_text_of_a_reason_is_told_and_recorded(
+    reason: str, form: dict[str, int], start_master: StartMaster, hire: Hire, tmp_path: Path
+) -> None:
+    """Also one that is hardly a text: it stands so in the worker's JSON."""
+
+    async def fail(request: Message, line: Line) -> None:
+        if form:
+            lease = request.json["lease"]
+            reply = f'{{"lease": {lease}, "results": [0], "errors": {{"0": "{reason}"}}}}'
+            await line.reply(200, reply.encode())
+        else:
+            await line.reply(500, f'{{"error": "{reason}"}}'.encode())
+
+    journal = str(tmp_path / "journal.db")
+    rig = await start_master(journal=journal)
+    await hire(rig, fail, **form)
+    job = await rig.compute("1+2")
+    assert job["state"] == "failed"
+    assert job["error"].endswith(": 1 + 2")
+    await rig.stop()
+    again = await start_master(journal=journal)
+    assert await again.job(1) == job
 
 
 async def test_an_operation_that_fails_ends_its_job_while_others_of_it_are_out(

@@ -342,6 +342,23 @@ def test_workers_that_do_not_announce_themselves_again_are_remembered_for_some_t
 # Failures
 
 
+def test_no_statement_needs_a_new_sqlite(book: Book) -> None:
+    """3.37 is common, and does not know ``->>``."""
+    statements: list[str] = []
+    book.journal._db.set_trace_callback(statements.append)
+    book.accept("1+1", key="k")
+    book.write()
+    book.ended(1, 2)
+    book.journal.ended([1])
+    book.journal.formulas(0)
+    book.journal.submission("k")
+    book.journal.load(10, 10**6, 0.0)
+    book.journal._db.set_trace_callback(None)
+    text = " ".join(statements)
+    assert "json_extract" in text
+    assert not [word for word in ("->", "RETURNING", "STRICT", "jsonb") if word in text]
+
+
 def test_a_group_that_does_not_fit_is_not_written_at_all_and_the_next_may_be(book: Book) -> None:
     waiting = only(book.accept("1+1", key="first"))
     book.write()

@@ -154,86 +154,17 @@ async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlon
 # Waiting
 
 
-async def test_waiting_for_what_has_ended_takes_no_turn(master: Master) -> None:
-    jobs = await master.submit_all(["1", "2"])
-    waiting = master.waiters.wait(jobs, 60)
-    with pytest.raises(StopIteration):
-        waiting.send(None)
-
-
-async def test_not_waiting_takes_no_turn(master: Master) -> None:
-    waiting = master.waiters.wait(await master.submit_all(["1+2"]), 0)
-    with pytest.raises(StopIteration):
-        waiting.send(None)
-    assert not len(master.waiters)
-
-
 async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> None:
-    master = rig.master
-    jobs = await master.submit_all(["1+2", "3", "4+5", "1/0"])
-    waiting = asyncio.create_task(master.waiters.wait(jobs, 60))
-    await until(lambda: len(master.waiters) == 3, "it waits")
+    jobs = await rig.master.submit_all(["1+2", "3", "4+5", "1/0"])
+    waiting = asyncio.create_task(rig.master.waiters.wait(jobs, 60))
+    await until(lambda: len(rig.master.waiters) == 3, "it waits")
     await hire(rig, fakes.good)
     await waiting
     assert all(job.finished for job in jobs)
-    assert not len(master.waiters)
-
-
-async def test_waiting_goes_on_until_the_last_has_ended(rig: Rig, hire: Hire) -> None:
-    may_reply = asyncio.Event()
-    master = rig.master
-    jobs = await master.submit_all(["1+2", "3+4"])
-    waiting = asyncio.create_task(master.waiters.wait(jobs, 60))
-    conducts = [fakes.good, fakes.held_until(may_reply)]
-
-    await hire(rig, lambda request, line: conducts.pop(0)(request, line))
-    await until(lambda: any(job.finished for job in jobs), "one has ended")
-    await until(lambda: len(master.waiters) == 1, "who waits has been told")
-    assert not waiting.done()
-    may_reply.set()
-    await waiting
-    assert all(job.finished for job in jobs)
-
-
-async def test_many_may_wait_for_one_job(rig: Rig, hire: Hire) -> None:
-    jobs = await rig.master.submit_all(["1+2"])
-    waiting = [
-        asyncio.create_task(rig.master.waiters.wait(jobs * times, 60)) for times in (1, 1, 2)
-    ]
-    await until(lambda: len(rig.master.waiters._by_job.get(1, ())) == 4, "all wait")
-    await hire(rig, fakes.good)
-    await asyncio.gather(*waiting)
     assert not len(rig.master.waiters)
 
 
-async def test_waiting_ends_when_its_time_is_up_and_leaves_nothing(master: Master) -> None:
-    jobs = await master.submit_all(["1+2", "3+4"])
-    await master.waiters.wait(jobs, 0.01)
-    assert not any(job.finished for job in jobs)
-    assert not len(master.waiters)
-
-
-async def test_those_who_wait_longer_are_not_forgotten_with_the_others(
-    rig: Rig, hire: Hire
-) -> None:
-    jobs = await rig.master.submit_all(["1+2"])
-    longer = asyncio.create_task(rig.master.waiters.wait(jobs, 60))
-    await rig.master.waiters.wait(jobs, 0.01)
-    await hire(rig, fakes.good)
-    await longer
-    assert jobs[0].finished
-
-
-async def test_waiting_that_is_cancelled_leaves_nothing(master: Master) -> None:
-    waiting = asyncio.create_task(master.waiters.wait(await master.submit_all(["1+2", "3+4"]), 60))
-    await until(lambda: len(master.waiters), "it waits")
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert not len(master.waiters)
-
-
-# Slices, times, workers
+# Times, workers
 
 
 async def test_moments_are_shown_as_wall_time(master: Master) -> None:

@@ -379,6 +379,31 @@ async def test_after_the_end_a_journal_that_failed_is_not_tried_again(
     assert disk.tries == tries
 
 
+async def test_jobs_from_before_the_start_go_on_as_soon_as_they_can_be_read(
+    rig: Rig,
+    start_master: StartMaster,
+    hire: Hire,
+    expected_errors: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await rig.submit("1+2")
+    await rig.stop()
+    formulas = Journal.formulas
+    failures = [JournalFailed("disk I/O error", False)] * 2
+
+    def fail_twice(journal: Journal, after: int) -> list[tuple[int, str]]:
+        if failures:
+            raise failures.pop()
+        return formulas(journal, after)
+
+    monkeypatch.setattr(Journal, "formulas", fail_twice)
+    expected_errors.append("the master's journal cannot be used: disk I/O error")
+    again = await start_master(journal=rig.master.settings.journal)
+    await hire(again, fakes.good)
+    assert (await again.job(1, wait_s=20))["answer"] == 3
+    assert not failures
+
+
 async def test_the_log_tells_of_a_failure_once_and_of_its_end(
     rig: Rig, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:

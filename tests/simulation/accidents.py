@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from simulation.disk import Disk, Fault
 from simulation.lines import Lines
@@ -17,6 +18,10 @@ from simulation.workers import WorkerHost
 from simulation.world import World
 
 DAY_S = 86_400.0
+AT_WORK = 0.5
+"""How many accidents happen when workers have just been given something."""
+REQUESTS = 40
+"""They happen after so many requests at most."""
 STATEMENTS = 12
 """A master that is killed while it writes is so within so many statements."""
 
@@ -34,6 +39,7 @@ class Machines:
     clients: int
     lease_s: float
     wild_clock: bool
+    workers_forgotten: bool
 
 
 class Accidents:
@@ -54,10 +60,14 @@ class Accidents:
 
     def plan(self, until_s: float) -> None:
         """Decide when what happens, from now up to a moment, at which all is healed."""
-        random = self._world.random
+        random, lines = self._world.random, self._machines.lines
         for kind in self._kinds:
             for _ in range(random.randint(1, self._each)):
-                self._world.after(random.random() * until_s, self._happen, kind)
+                if random.random() < AT_WORK:
+                    happen = partial(self._happen, kind)
+                    lines.after_request(random.randint(1, REQUESTS), happen)
+                else:
+                    self._world.after(random.random() * until_s, self._happen, kind)
         self._world.after(until_s, self._heal)
 
     def _happen(self, kind: str) -> None:
@@ -74,7 +84,7 @@ class Accidents:
         machines.disk.slow_s = 0.003
         machines.master.heal()
         for worker in machines.workers:
-            worker.heal()
+            worker.heal(machines.workers_forgotten)
 
 
 def _worker(machines: Machines) -> WorkerHost:

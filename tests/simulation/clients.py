@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ OTHER_BODY = 0.05
 """How many keys are used for something else, too."""
 ENOUGH = 0.1
 """How many clients do not care for an answer any more."""
+LISTS = 0.2
+"""How many also ask for the newest jobs."""
 
 _reply: Decoder[Any] = Decoder(dict[str, Any] | list[Any])
 
@@ -104,6 +107,8 @@ class Client:
                 await self._use_key_again(submitted)
             if random.random() >= ENOUGH:
                 await self._ask(submitted)
+            if random.random() < LISTS:
+                await self._list()
         self._left -= 1
 
     async def _submit(self, submitted: Submitted, alone: bool) -> bool:
@@ -154,6 +159,11 @@ class Client:
         assert submitted.numbers is not None
         while not await self.look(submitted.numbers, self._random.choice((0.0, 1.0, 10.0))):
             await self.pause()
+
+    async def _list(self) -> None:
+        """Ask for the newest jobs."""
+        with suppress(NoReply):
+            await self._call("list", 0.0)
 
     async def look(self, numbers: Sequence[int], wait_s: float) -> bool:
         """Ask once; whether the reply says that all of them have ended."""

@@ -27,6 +27,9 @@ WORKERS_LOST = "workers were lost while they did it (workers_lost_max)"
 IN_VAIN = "no worker could do it, the last time"
 LEAVES = ("0", "1", "2", "3", "7", "10", "0.1", "2.5", "1e-3", "-4", "1e16", "12345678901234567890")
 
+Outcome = tuple[str, str | None]
+"""An answer as `repr` writes it, which tells 5 from 5.0 and 0.0 from -0.0, and an error."""
+
 
 @dataclass(frozen=True, slots=True)
 class Formula:
@@ -48,15 +51,12 @@ class Formula:
         """Whether no operation of it harms workers."""
         return self.reason not in (WORKERS_LOST, IN_VAIN)
 
-    def allows(self, answer: Number | None, error: str | None) -> bool:
+    def allows(self, outcome: Outcome) -> bool:
         """Whether this is the right outcome: to the last bit, and of the right type."""
+        answer, error = outcome
         if error is not None:
-            return answer is None and bool(self.reason) and self.reason in error
-        return (
-            not self.reason
-            and type(answer) is type(self.answer)
-            and (repr(answer) == repr(self.answer))
-        )
+            return answer == "None" and bool(self.reason) and self.reason in error
+        return not self.reason and answer == repr(self.answer)
 
 
 @dataclass(frozen=True, slots=True)

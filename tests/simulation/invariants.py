@@ -9,17 +9,14 @@ from datetime import datetime
 from dte.core.errors import DteError, TryAgain
 from dte.core.job import kept_task
 from dte.core.lease import Lease
-from dte.core.operations import Number
 from dte.core.scheduler import Scheduler, Turn
 from dte.master.api.formula import JobReply
 from dte.master.master import Master
 from simulation.disk import Disk
-from simulation.formulas import IN_VAIN, WORKERS_LOST
+from simulation.formulas import IN_VAIN, WORKERS_LOST, Outcome
 from simulation.ledger import Ledger
 from simulation.profile import Profile
 from simulation.world import Violation, World
-
-Outcome = tuple[str, str | None]
 
 RANKS = {"waiting": 0, "running": 1, "succeeded": 2, "failed": 2}
 LOSSES_BEFORE_BLAME = {WORKERS_LOST: 3, IN_VAIN: 5}
@@ -29,10 +26,7 @@ TIMES_DIFFER_S = 0.001
 
 
 class Watch:
-    """Looks at the master from within and at all that it tells.
-
-    Args:
-    """
+    """Looks at the master from within, and at all that it tells, over all its starts."""
 
     def __init__(self, world: World, disk: Disk, ledger: Ledger, profile: Profile) -> None:
         self._world = world
@@ -160,7 +154,7 @@ class Watch:
         if abs((self._submitted_at.setdefault(number, at) - at).total_seconds()) > TIMES_DIFFER_S:
             raise Violation(f"job {number} was submitted at another time before")
         if job.finished:
-            self._finished(number, (repr(job.answer), job.error), job.answer)
+            self._finished(number, (repr(job.answer), job.error))
         elif number in self._outcomes:
             raise Violation(f"job {number} had ended, and is {job.state} again")
         elif job.answer is not None or job.error is not None:
@@ -171,43 +165,39 @@ class Watch:
             raise Violation(f"job {number} was at {before}, and now is at {progress}")
         self._progress[number] = progress
 
-    def _finished(self, number: int, outcome: Outcome, answer: Number | None) -> None:
+    def _finished(self, number: int, outcome: Outcome) -> None:
         if self._outcomes.get(number) == outcome:
             return
         if number in self._outcomes:
             raise Violation(f"job {number} ended as {self._outcomes[number]}, and as {outcome}")
         if self._profile.journaled:
-            query = "SELECT answer, error, task FROM ended WHERE number = ?"
+            query = "SELECT answer, error FROM ended WHERE number = ?"
             rows = self._disk.rows(query, number)
-            if rows:
-                recorded, error, task = rows[0]
-                if ("None" if recorded is None else recorded, error) != outcome:
-                    raise Violation(f"job {number} is shown as {outcome}, recorded as {rows[0]}")
-                self._texts.setdefault(number, task)
-            elif not self._forgets:
+            if not rows and not self._forgets:
                 raise Violation(f"job {number} is shown as ended, and its end is not recorded")
+            if rows and (str(rows[0][0]), rows[0][1]) != outcome:
+                raise Violation(f"job {number} is shown as {outcome}, recorded as {rows[0]}")
         if number in self._texts:
-            self._must_be_right(number, answer, outcome[1])
+            self._must_be_right(number, self._texts[number], outcome)
         self._outcomes[number] = outcome
         if self._world.tracing:
             self._note(f"shows the end of job {number}: {_brief(outcome[1] or outcome[0])}")
 
-    def _must_be_right(self, number: int, answer: Number | None, error: str | None) -> None:
-        formula = self._ledger.formula(self._texts[number])
-        if formula.allows(answer, error) or self._is_excused(number, error, formula.innocent):
+    def _must_be_right(self, number: int, text: str, outcome: Outcome) -> None:
+        formula = self._ledger.formula(text)
+        if formula.allows(outcome) or self._is_excused(number, outcome[1], formula.innocent):
             return
-        came, expected = error or repr(answer), formula.reason or repr(formula.answer)
-        raise Violation(f"job {number}, {_brief(formula.text)}, is {came}, not {expected}")
+        came, expected = outcome[1] or outcome[0], formula.reason or repr(formula.answer)
+        raise Violation(f"job {number}, {_brief(text)}, is {came}, not {expected}")
 
     def _is_excused(self, number: int, error: str | None, innocent: bool) -> bool:
         """Whether so many workers were lost by chance that it looks as if the job was to blame."""
+        if error is None or self._profile.gentle:
+            return False
         for reason, least in LOSSES_BEFORE_BLAME.items():
-            if error is not None and reason in error and not self._profile.gentle:
+            if reason in error:
                 losses = [times for (job, _), times in self._losses.items() if job == number]
-                lost = max(losses, default=0)
-                if not innocent or lost >= least:
-                    self._world.seen["a job fails by bad luck with workers"] += 1
-                    return True
+                return not innocent or max(losses, default=0) >= least
         return False
 
     def _must_be_recorded(self, number: int, what: str) -> None:
@@ -252,7 +242,8 @@ class Watch:
             "SELECT number, answer, error, task FROM ended"
         ):
             texts[task] += 1
-            outcome = ("None" if answer is None else answer, error)
+            outcome = (str(answer), error)
+            self._must_be_right(number, task, outcome)
             if self._outcomes.get(number, outcome) != outcome:
                 raise Violation(f"job {number} was {self._outcomes[number]}, and is {outcome}")
             if texts[task] > 1 and not self._forgets:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 HANG_UP_S = 0.001
 """How long it takes until the other side notices that a connection was closed."""
 
+SOON_S = (0.001, 0.01, 0.3)
+
 Reply = tuple[int, dict[str, str], bytes]
 Replay = Callable[[bytes], None]
 
@@ -40,6 +42,8 @@ class Lines:
         self.replay = replay
         self.hosts: dict[str, WorkerHost] = {}
         self._lines: dict[Line, None] = {}
+        self._sent = 0
+        self._due: dict[int, list[Callable[[], None]]] = {}
         self._hung_up: set[str] = set()
 
     def dial(self, host: str, port: int) -> Line:
@@ -47,6 +51,17 @@ class Lines:
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
         return Line(self, process, self.hosts[f"{host}:{port}"])
+
+    def after_request(self, number: int, callback: Callable[[], None]) -> None:
+        """Have something happen soon after so many requests have been sent."""
+        self._due.setdefault(number, []).append(callback)
+
+    def sent(self) -> None:
+        """A request has been sent."""
+        self._sent += 1
+        for callback in self._due.pop(self._sent, ()):
+            random = self.world.random
+            self.world.after(random.random() * random.choice(SOON_S), callback)
 
     def opened(self, line: Line) -> None:
         self._lines[line] = None
@@ -169,6 +184,7 @@ class Line:
 
     def _send(self, body: bytes, reply: asyncio.Future[Reply]) -> None:
         network = self._lines.network
+        self._lines.sent()
         if not network.loses(self.host.name):
             self._lines.world.after(self._latency_s(), self._arrive, self.peer, body, reply)
 

@@ -58,6 +58,7 @@ class Profile:
         self.gentle = harmful and random.random() < 0.6
         self.lasts_s = random.uniform(1.0, 12.0)
         self.lease_s = random.choice((0.5, 2.0, 5.0))
+        self.heartbeat_s = max(1.0, self.lease_s)
         self.takes_s = random.choice((0.003, 0.003, 0.05, 0.3 * self.lease_s))
         self.settings = self._settings(random)
         self.weather = self._weather(random)
@@ -77,6 +78,13 @@ class Profile:
         self.knobs = [knob for knob in KNOBS if random.random() < 0.15]
         if self.forgets and PRUNES_ALWAYS not in self.knobs:
             self.knobs.append(PRUNES_ALWAYS)
+
+    @property
+    def workers_forgotten(self) -> bool:
+        """Whether the master may forget a worker that announces itself once: when it could not
+        write it down, or knows as many others as it may, or takes it for one of weeks ago."""
+        disk_fails = any("the disk" in name for name in self.accidents)
+        return self.forgets or disk_fails or self.settings.workers_max < len(self.workers)
 
     def __str__(self) -> str:
         words = [name for name in ("journaled", "forgets", "gentle") if getattr(self, name)]
@@ -100,8 +108,8 @@ class Profile:
             jobs_kept=random.choice((1, 5, 100)) if self.journaled else 1000,
             workers_max=random.choice((2, 1000, 1000)),
             lease_s=self.lease_s,
-            heartbeat_s=self.lease_s,
-            dead_after_s=2.5 * self.lease_s,
+            heartbeat_s=self.heartbeat_s,
+            dead_after_s=2.5 * self.heartbeat_s,
             journal_jobs_max=random.choice((1, 3, 30)) if self.forgets else 1_000_000,
         )
 
@@ -123,7 +131,7 @@ class Profile:
             modern=modern,
             slots=random.randint(1, 4) if modern else 1,
             batch_max=random.choice((2, 64, 1024)) if modern else 1,
-            heartbeat_s=self.lease_s,
+            heartbeat_s=self.heartbeat_s,
             renames=random.random() < 0.5,
             takes_s=self.takes_s,
             slow=0.0 if self.gentle else random.choice((0.0, 0.0, 0.02)),

@@ -117,6 +117,7 @@ class Simulation:
             len(self._clients),
             profile.lease_s,
             wild_clock=profile.forgets,
+            workers_forgotten=profile.workers_forgotten,
         )
         Accidents(machines, profile.accidents, each=3).plan(profile.lasts_s)
         if profile.gentle and world.chance(0.5):

@@ -159,8 +159,12 @@ class WorkerHost:
             process.note("leaves")
             process.create_task(self._leave(process, self._announcer))
 
-    def heal(self) -> None:
-        """Let no more accidents happen, and repair what there is."""
+    def heal(self, forgotten: bool) -> None:
+        """Let no more accidents happen, and repair what there is.
+
+        Args:
+            forgotten: the master may rightly have forgotten it, so that it must be told again.
+        """
         self.healed = True
         self.silent = False
         if self.process is None:
@@ -168,8 +172,7 @@ class WorkerHost:
             return
         if self.process.frozen:
             self.process.thaw()
-        if not self._kind.modern:
-            # The master may have forgotten it by a restart: that it must be told is its nature.
+        if forgotten and not self._kind.modern:
             self.process.create_task(self._announce_once(f"{self.name}-{self._starts}"))
 
     def _stop(self, why: str, heard: bool) -> WorkerProcess | None:

@@ -178,6 +178,7 @@ class Process:
         frozen: it exists and does nothing, as after SIGSTOP.
         ran: it has done something since this was last set to False.
         held: what would have happened while it was frozen.
+        loop: the process, for those who want an event loop.
         disk: does what it gives to a thread, at a time of its own; None if it has none.
     """
 
@@ -189,6 +190,7 @@ class Process:
         self.ran = False
         self.held: list[Handle] = []
         self.disk: Callable[[asyncio.Future[Any], Callable[[], Any]], None] | None = None
+        self.loop = cast(asyncio.AbstractEventLoop, self)
         self._clock_s = clock_s
         self._tasks: dict[asyncio.Task[Any], None] = {}
         world._processes.append(self)
@@ -232,11 +234,6 @@ class Process:
             _set_running_loop(before)
 
     # What an event loop does, as far as dte and asyncio's own tasks, sleeps and timeouts need it
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The process, for those who want an event loop."""
-        return cast(asyncio.AbstractEventLoop, self)
 
     def time(self) -> float:
         return self.world.now + self._clock_s

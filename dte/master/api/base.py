@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Iterable
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import blake2b
 from http import HTTPStatus
 from math import isfinite
@@ -23,32 +24,51 @@ from dte.core.errors import (
     TryAgain,
     WaitTooLong,
 )
+from dte.master.connections import URGENT
 from dte.master.master import Master
+from dte.master.streams import BoundedStream
 from dte.wire.codec import Decoder, Malformed, encode
 
 log = logging.getLogger("dte.master")
 
 T = TypeVar("T")
 
+LIST_LONG = 100
+"""A longer list is made with few others at a time."""
+HELD_BYTES = 25
+"""What a request that is held takes for each of the jobs that it waits for."""
 REPLY_SLICE_BYTES = 32_768
 """How much of a long reply is written in a slice; an integer of 4,300 digits takes 0.2 ms."""
+REPLY_PART_BYTES = 1_000_000
+"""A long reply is in parts of about this size, each of which is freed when it has been sent."""
+BODY_SLICE_BYTES = 1_000_000
+"""A larger body is read in slices: put together in one, decoded in the next."""
+REFUSED_BYTES_MAX = 500_000_000
+"""How much of a body is read that is refused already, before the connection is closed."""
+ERROR_CHARS_MAX = 2_000
+"""Where the text of an error is cut; some quote what the client sent."""
 
 
 class BodyMeter:
-    """Counts the bytes of bodies that are in memory, so that they stay within a bound."""
+    """Counts the bytes of bodies that are in memory, so that they stay within a bound.
+
+    Attributes:
+        large_ones: lets one large body be read at a time.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
+        self.large_ones = asyncio.Lock()
 
-    def add(self, count: int) -> None:
+    def add(self, count: int, urgent: bool) -> None:
         """Count bytes that arrived.
 
         Raises:
-            Busy: more of them than the bound are in memory.
+            Busy: more of them than the bound are in memory, and these are not urgent.
         """
         self._bytes += count
-        if self._bytes > self._bytes_max:
+        if self._bytes > self._bytes_max and not urgent:
             raise Busy(
                 f"more than {self._bytes_max} bytes of bodies are in memory (bodies_bytes_max)"
             )
@@ -66,7 +86,11 @@ class JsonHandler(RequestHandler):
         self._bodies = bodies
         self._chunks: list[bytes] = []
         self._size = 0
+        self._refused_size = 0
         self._refusal: DteError | None = None
+        stream: BoundedStream = self.request.connection.stream  # type: ignore[union-attr]
+        self._replies = stream.replies
+        self._reply_size = 0
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the client has hung up."""
 
@@ -91,10 +115,14 @@ class JsonHandler(RequestHandler):
 
     def data_received(self, chunk: bytes) -> None:
         if self._refusal is not None:
-            return  # Read and thrown away: a client that still sends would not hear why.
+            # Read and thrown away: a client that still sends would not hear why.
+            self._refused_size += len(chunk)
+            if self._refused_size > REFUSED_BYTES_MAX:
+                self.request.connection.close()  # type: ignore[union-attr]
+            return
         try:
             self._size += len(chunk)
-            self._bodies.add(len(chunk))
+            self._bodies.add(len(chunk), self.request.path in URGENT)
             if self._size > self.body_bytes_max():
                 raise self._too_large()
         except DteError as error:
@@ -114,6 +142,7 @@ class JsonHandler(RequestHandler):
 
     def on_finish(self) -> None:
         self.release_body()
+        self._release_reply()
 
     def on_connection_close(self) -> None:
         super().on_connection_close()
@@ -140,16 +169,28 @@ class JsonHandler(RequestHandler):
             TooLarge: it has more bytes than the bound.
             Busy: too many bodies are being received.
         """
+        return _decoded(self._put_together(), decoder)
+
+    async def body_in_slices(self, decoder: Decoder[T]) -> T:
+        """As `body`; a large one is read in slices, and no other meanwhile."""
+        if self._size <= BODY_SLICE_BYTES:
+            return self.body(decoder)
+        async with self._bodies.large_ones:
+            return await self.master.slices.run(self._body_slices(decoder))
+
+    def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
+        raw = self._put_together()
+        yield
+        value = _decoded(raw, decoder)
+        yield
+        return value
+
+    def _put_together(self) -> bytes:
         if self._refusal is not None:
             raise self._refusal
         raw = b"".join(self._chunks)
         self._chunks.clear()
-        try:
-            return decoder.decode(raw)
-        except Malformed as error:
-            if not raw.strip():
-                raise InvalidRequest("the body is empty; a JSON object is expected") from None
-            raise InvalidRequest(str(error)) from None
+        return raw
 
     def wait_s(self) -> float:
         """The query's ``wait=SECONDS``; 0 when there is none.
@@ -167,24 +208,128 @@ class JsonHandler(RequestHandler):
             raise WaitTooLong(text, wait_max_s)
         return wait_s
 
-    async def encoded(self, values: Iterable[Any]) -> bytes:
-        """The JSON of a list, written in slices if it is long."""
-        return await self.master.slices.run(_encode_list(values))
+    def ensure_room_for_reply(self) -> None:
+        """Check that there is room for a long reply, before what cannot be undone is done.
+
+        Raises:
+            Busy: clients have not taken too much of other replies yet.
+        """
+        self._replies.ensure_room()
+
+    @asynccontextmanager
+    async def room_for_list(self, count: int) -> AsyncIterator[None]:
+        """Get a list of so many values, and answer with it, in this: few long ones at a time.
+
+        Of many that grow together, none would be whole before the bound is met.
+
+        Raises:
+            Busy: it is long, and clients have not taken too much of other replies yet.
+        """
+        if count <= LIST_LONG:
+            yield
+            return
+        self._replies.ensure_room()
+        async with self._replies.long_ones:
+            self._replies.ensure_room()
+            yield
+
+    def count_held(self, count: int) -> None:
+        """Count what a request takes that is held for so many jobs, until it is answered.
+
+        Raises:
+            Busy: there is no room for it.
+        """
+        self._count_reply(count * HELD_BYTES)
 
     def reply(self, value: Any) -> None:
-        """Answer with 200 and the JSON of a value."""
-        self.finish(encode(value))
+        """Answer with 200 and the JSON of a value.
+
+        Raises:
+            Busy: it is long, there is no room for it, and nothing has been done but to ask.
+        """
+        whole = encode(value)
+        if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
+            self._replies.ensure_room()
+        self._send([whole])
+
+    async def reply_list(
+        self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
+    ) -> None:
+        """Answer with 200 and the JSON of a list, written in slices if it is long.
+
+        Args:
+            before: the JSON that stands before the list.
+            after: the JSON that stands after it.
+
+        Raises:
+            Busy: as for `reply`.
+        """
+        self._send(await self.master.slices.run(self._encode_list(values, before, after)))
+
+    async def encoded(self, values: Iterable[Any]) -> bytes:
+        """The JSON of a list, written in slices if it is long."""
+        return b"".join(await self.master.slices.run(self._encode_list(values, b"", b"")))
+
+    def _encode_list(
+        self, values: Iterable[Any], before: bytes, after: bytes
+    ) -> Generator[None, None, list[bytes]]:
+        parts: list[bytes] = []
+        texts: list[bytes] = []
+        start, part_size, slice_size = before + b"[", 0, 0
+        for value in values:
+            texts.append(encode(value))
+            slice_size += len(texts[-1])
+            if slice_size > REPLY_SLICE_BYTES:
+                self._count_reply(slice_size)
+                part_size += slice_size
+                slice_size = 0
+                if part_size > REPLY_PART_BYTES:
+                    parts.append(start + b",".join(texts))
+                    texts.clear()
+                    start, part_size = b",", 0
+                yield
+                if self.gone.done():
+                    break  # Nobody reads the rest.
+        if texts or not parts:
+            parts.append(start + b",".join(texts))
+        parts.append(b"]" + after)
+        return parts
+
+    def _count_reply(self, count: int) -> None:
+        self._reply_size += count
+        self._replies.add(count)
+        if self.request.method == "GET":
+            self._replies.ensure_room(begun=True)
+
+    def _release_reply(self) -> None:
+        """Count the reply no more: there is none, or the connection counts it."""
+        self._replies.remove(self._reply_size)
+        self._reply_size = 0
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        self._release_reply()
+        size = sum(map(len, parts))
+        if size <= REPLY_SLICE_BYTES:
+            self.finish(b"".join(parts))
+            return
+        # Not by `finish`, which would copy everything together.
+        self.set_header("Content-Length", size)
+        self.flush()
+        for part in parts:
+            self.request.connection.write(part)  # type: ignore[union-attr]
+        self.finish()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         reply: dict[str, Any]
         if isinstance(error, DteError):
-            reply = {"error": str(error), "code": error.code}
+            reply = {"error": _cut(str(error)), "code": error.code}
         elif status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(self._methods())
+            path, method = self.request.path, str(self.request.method)
             self.set_header("Allow", allowed)
             reply = {
-                "error": f"{self.request.path} does not take {self.request.method} but {allowed}",
+                "error": f"{_cut(path)} does not take {_cut(method)} but {allowed}",
                 "code": "method",
             }
         else:
@@ -221,16 +366,17 @@ class JsonHandler(RequestHandler):
             log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
 
-def _encode_list(values: Iterable[Any]) -> Generator[None, None, bytes]:
-    parts: list[bytes] = []
-    size = 0
-    for value in values:
-        parts.append(encode(value))
-        size += len(parts[-1])
-        if size > REPLY_SLICE_BYTES:
-            size = 0
-            yield
-    return b"[" + b",".join(parts) + b"]"
+def _decoded(raw: bytes, decoder: Decoder[T]) -> T:
+    try:
+        return decoder.decode(raw)
+    except Malformed as error:
+        if not raw.strip():
+            raise InvalidRequest("the body is empty; a JSON object is expected") from None
+        raise InvalidRequest(str(error)) from None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= ERROR_CHARS_MAX else text[:ERROR_CHARS_MAX] + "…"
 
 
 class UnknownPath(JsonHandler):

@@ -1,0 +1,206 @@
+"""The bytes of a connection: what its client has not taken yet is counted, and sent bit by bit."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum
+from typing import Any
+
+from tornado.concurrent import Future
+from tornado.iostream import IOStream, UnsatisfiableReadError
+
+from dte.core.errors import Busy
+from dte.wire.codec import encode
+
+LONG_REPLIES = 2
+"""How many long replies are made at a time."""
+BEGUN_SHARE = 0.75
+"""Of the bound: beyond it no long reply is begun, so that those that are can be made whole."""
+SENT_A_TURN = 262_144
+"""Bytes that one connection is sent in a turn of the loop."""
+DRAINED_BYTES = 1_000_000
+SLOW_BYTES = 100_000
+"""What a client has to send or take, when it is its turn to, in the time that it is given."""
+BODY_S = 120.0
+"""How long a whole body may take."""
+
+
+class ReplyMeter:
+    """Counts the bytes of replies that are in memory: being written, or not taken by clients yet.
+
+    Args:
+        bytes_max: how many there may be; what is long is refused before.
+
+    Attributes:
+        bytes: how many there are.
+        long_ones: lets few long replies be made at a time.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.bytes = 0
+        self.long_ones = asyncio.Semaphore(LONG_REPLIES)
+
+    def add(self, count: int) -> None:
+        self.bytes += count
+
+    def remove(self, count: int) -> None:
+        self.bytes -= count
+
+    def ensure_room(self, begun: bool = False) -> None:
+        """Check that a long reply may be begun, or, if it is `begun`, go on.
+
+        Raises:
+            Busy: there are too many bytes already.
+        """
+        if self.bytes > self._bytes_max * (1.0 if begun else BEGUN_SHARE):
+            raise Busy(
+                f"replies of {self.bytes} bytes wait for their clients to take them; "
+                f"there may be {self._bytes_max} (replies_bytes_max)"
+            )
+
+
+def plain_reply(status: int, phrase: str, error: str, code: str, *fields: str) -> bytes:
+    """A whole reply, for a connection that is closed with it."""
+    body = encode({"error": error, "code": code})
+    lines = [
+        f"HTTP/1.1 {status} {phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *fields,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+NOT_HTTP = plain_reply(400, "Bad Request", "this is not HTTP/1.1", "http")
+NOT_HTTP_OF_TORNADO = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+LONG_HEAD = plain_reply(
+    431, "Request Header Fields Too Large", "the path and the headers are too long", "too_large"
+)
+
+
+class Awaited(Enum):
+    """What the master waits for on a connection."""
+
+    HEAD = "the next request"
+    BODY = "a request's body"
+    NOTHING = "nothing: the request is there, and is being done"
+
+
+class BoundedStream(IOStream):
+    """A client's connection.
+
+    Args:
+        connection: the socket.
+        replies: counts what the client has not taken.
+        on_close: called with the stream when its descriptor is free.
+
+    Attributes:
+        replies: what counts the bytes of replies.
+        awaited: what is to come from the client.
+        unsent: bytes of replies that the system has not taken yet.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        replies: ReplyMeter,
+        on_close: Callable[[BoundedStream], None],
+        **options: Any,
+    ) -> None:
+        super().__init__(connection, **options)
+        self.replies = replies
+        self._on_close = on_close
+        self._sent_in_this_turn = False
+        self._moved = 0
+        self._moved_before = 0
+        self._window: tuple[float, int] | None = None
+        self.awaited = Awaited.HEAD
+        self._awaited_since = time.monotonic()
+        self.unsent = 0
+
+    def await_now(self, awaited: Awaited) -> None:
+        """Note what is to come from now on."""
+        self.awaited = awaited
+        self._awaited_since = time.monotonic()
+        self._moved_before = self._moved
+        self._window = None
+
+    def is_too_slow(self, now: float, slow_s: float) -> bool:
+        """Whether the client keeps the master waiting `now`; to be asked every now and then.
+
+        It does when it has begun a request, or has been sent a reply, and `SLOW_BYTES` or what is
+        left of it take it longer than `slow_s` seconds, or a body longer than `BODY_S`.
+        """
+        if self.awaited is Awaited.BODY and now - self._awaited_since > BODY_S:
+            return True
+        began = (
+            self.unsent > 0
+            or self.awaited is Awaited.BODY
+            or (self.awaited is Awaited.HEAD and self._moved > self._moved_before)
+        )
+        if not began or self._window is None or self._moved - self._window[1] >= SLOW_BYTES:
+            self._window = (now, self._moved) if began else None
+            return False
+        return now - self._window[0] > slow_s
+
+    def say(self, reply: bytes) -> None:
+        """Send a last word as far as the system takes it; to be closed then."""
+        with suppress(OSError):
+            # A system that closes with something unread resets the connection, reply and all.
+            for _ in range(DRAINED_BYTES // self.read_chunk_size):
+                if not self.socket.recv(self.read_chunk_size):
+                    break
+        with suppress(OSError):
+            self.socket.send(reply)
+            self.socket.shutdown(socket.SHUT_WR)
+
+    def write(self, data: bytes | memoryview) -> Future[None]:
+        if data == NOT_HTTP_OF_TORNADO:
+            data = NOT_HTTP
+        if not self.closed():
+            # What comes after something unsent waits with it.
+            self._sent_in_this_turn = self.unsent > 0
+            self._count(len(data))
+        return super().write(data)
+
+    def write_to_fd(self, data: memoryview) -> int:
+        if self._sent_in_this_turn:
+            self._sent_in_this_turn = False
+            return 0  # That is how a stream hears that it should try again later.
+        with data[:SENT_A_TURN] as part:
+            sent = super().write_to_fd(part)
+        self._sent_in_this_turn = sent < len(data)
+        self._count(-sent)
+        self._moved += sent
+        return sent
+
+    def _count(self, count: int) -> None:
+        self.unsent += count
+        self.replies.add(count)
+
+    def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        try:
+            count = super().read_from_fd(buf)
+        finally:
+            del buf  # An error would keep it, with this frame.
+        self._moved += count or 0
+        return count
+
+    def close(self, exc_info: Any = False) -> None:
+        if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
+            self.say(LONG_HEAD if self.awaited is Awaited.HEAD else NOT_HTTP)
+        super().close(exc_info)
+        if self.error is not None:
+            # It leads to frames and they to this stream: a cycle for each connection that is reset.
+            self.error.__traceback__ = None
+
+    def close_fd(self) -> None:
+        self._count(-self.unsent)
+        super().close_fd()
+        self._on_close(self)
