@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from dte.client.calls import check_url as parse_url
-from dte.master.journal import Sync
+from dte.master.journal_file import Sync
 from dte.master.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -28,7 +28,7 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import EXIT_MASTER, answer, check_formulas, explained, leave
-from dte.master.journal import JournalRefused
+from dte.master.journal_file import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.listening import CannotListen
 

@@ -12,62 +12,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from dte.core.availability import Announcement
 from dte.core.facts import End, Facts, KnownSubmission, Submission
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.operations import Number
+from dte.master.journal_file import Sync, failure, open_journal, refusal
 from dte.wire.codec import encode
 
-APPLICATION_ID = 0x64746531
-"""What tells a journal from other SQLite files: "dte1"."""
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE master (
-    boot INTEGER NOT NULL,     -- how often a master has been started with this file
-    last_job INTEGER NOT NULL  -- the highest number of a job that has been deleted
-);
-INSERT INTO master VALUES (0, 0);
-CREATE TABLE waiting (
-    number INTEGER PRIMARY KEY,
-    submitted_at REAL NOT NULL,  -- this and the other times: seconds since 1970
-    operations INTEGER NOT NULL,
-    task TEXT NOT NULL,
-    formula TEXT                 -- the whole formula, where task is only its beginning
-);
-CREATE TABLE ended (
-    sequence INTEGER PRIMARY KEY,  -- in the order of the ends
-    number INTEGER NOT NULL UNIQUE,
-    submitted_at REAL NOT NULL,
-    started_at REAL,
-    ended_at REAL NOT NULL,
-    operations INTEGER NOT NULL,
-    operations_done INTEGER NOT NULL,
-    answer TEXT,                   -- as Python writes it: integers may be of any size
-    error TEXT,
-    task TEXT NOT NULL
-);
-CREATE TABLE worker (  -- those that do not announce themselves again
-    address TEXT PRIMARY KEY,
-    name TEXT NOT NULL,
-    slots INTEGER NOT NULL,
-    batch_max INTEGER NOT NULL,
-    announced_at REAL NOT NULL
-);
-CREATE TABLE submission (
-    sequence INTEGER PRIMARY KEY,
-    key TEXT NOT NULL UNIQUE,
-    digest TEXT NOT NULL,
-    first INTEGER NOT NULL,  -- its jobs are numbered from this
-    count INTEGER NOT NULL,
-    submitted_at REAL NOT NULL
-);
-"""
 ENDED = (
     "number, submitted_at, started_at, ended_at, operations, operations_done, answer, error, task"
 )
@@ -108,33 +63,6 @@ TEXTS_CHARS = 1_000_000
 """About how many characters of formulas are read at a time."""
 ROWS_BYTES = 500_000
 """About how long a JSON text of rows is: making a longer one would stop the loop for too long."""
-WAL_BYTES_KEPT = 16_000_000
-"""To how much the write-ahead log is cut back after it has been longer."""
-BUSY_TIMEOUT_S = 2.0
-"""How long another process may hold the file: a master that is just ending does."""
-
-
-class JournalRefused(Exception):
-    """The file cannot be used as the journal of a master; the text says why."""
-
-
-class JournalFailed(Exception):
-    """The journal could not be written or read now; nothing of what was to be written is in it.
-
-    Attributes:
-        full: whether because the disk is full.
-    """
-
-    def __init__(self, reason: str, full: bool) -> None:
-        super().__init__(reason)
-        self.full = full
-
-
-class Sync(Enum):
-    """What a commit survives: `FULL` the loss of power, `NORMAL` the end of the process."""
-
-    FULL = "full"
-    NORMAL = "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,15 +115,15 @@ class Journal:
         self._offset_s = wall_offset_s
         self._retention = retention or Retention()
         try:
-            self._db = _connect(path, sync)
+            self._db = open_journal(path, sync)
         except sqlite3.Error as error:
-            raise JournalRefused(_refusal(path, error)) from None
+            raise refusal(path, error) from None
         try:
             self.boot = self._begin()
             self._last_job = self._last_before = self._find_last_job()
         except sqlite3.Error as error:
             self._db.close()
-            raise JournalRefused(_refusal(path, error)) from None
+            raise refusal(path, error) from None
         self._added = 0
         self._pruned_s = float("-inf")
 
@@ -249,7 +177,7 @@ class Journal:
         except BaseException as error:
             self._roll_back()
             if isinstance(error, sqlite3.Error):
-                raise _failed(error) from None
+                raise failure(error) from None
             raise
         self._added, self._pruned_s = (0, wall_s) if due else (added, self._pruned_s)
         self._last_job = last_job
@@ -265,7 +193,7 @@ class Journal:
             self._db.execute("UPDATE master SET boot = boot")
         except sqlite3.Error as error:
             self._roll_back()
-            raise _failed(error) from None
+            raise failure(error) from None
 
     def remember(self, said: Announcement, wall_s: float) -> None:
         """Note a worker that will not announce itself again to a master that is restarted.
@@ -278,7 +206,7 @@ class Journal:
             self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             self._roll_back()
-            raise _failed(error) from None
+            raise failure(error) from None
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -371,7 +299,7 @@ class Journal:
         try:
             return self._load(jobs_kept, bytes_kept, wall_s)
         except sqlite3.Error as error:
-            raise JournalRefused(_refusal(self._path, error)) from None
+            raise refusal(self._path, error) from None
 
     def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
         waiting = [
@@ -443,7 +371,7 @@ class Journal:
         try:
             yield from self._db.execute(query, values)
         except sqlite3.Error as error:
-            raise _failed(error) from None
+            raise failure(error) from None
 
     def _ended_job(self, row: tuple[Any, ...]) -> Job:
         number, submitted_at, started_at, ended_at, operations, done, answer, error, task = row
@@ -485,97 +413,3 @@ def _writable(text: str) -> str:
 
 def _number(text: str) -> Number:
     return int(text) if text.lstrip("-").isdigit() else float(text)
-
-
-def _connect(path: str, sync: Sync) -> sqlite3.Connection:
-    """Open a journal for this process alone.
-
-    Raises:
-        JournalRefused: it is another kind of file, or of another version.
-        sqlite3.Error: it cannot be opened.
-    """
-    if not path:
-        raise JournalRefused("the journal's file has no name")
-    _look_at(path)
-    db = sqlite3.connect(
-        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-    )
-    try:
-        # Held from the first look to the last write, and no memory shared with other processes.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        new = not _is_journal(db, path)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {sync.value.upper()}")
-        db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
-        db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
-        db.execute("PRAGMA temp_store = MEMORY")
-        # Some systems overwrite what is deleted, which takes as long as it took to write it.
-        db.execute("PRAGMA secure_delete = OFF")
-        if new:
-            db.executescript(
-                f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT"
-            )
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _look_at(path: str) -> None:
-    """Refuse another program's file before it is opened: that may tidy up what is beside it.
-
-    Raises:
-        JournalRefused: it is another kind of file, or of another version.
-    """
-    if not Path(path).is_file():
-        return
-    as_it_is = f"{Path(path).absolute().as_uri()}?immutable=1"
-    with (
-        suppress(sqlite3.Error),  # Whoever opens it hears of it.
-        closing(sqlite3.connect(as_it_is, uri=True)) as db,
-    ):
-        _is_journal(db, path)
-
-
-def _is_journal(db: sqlite3.Connection, path: str) -> bool:
-    """Whether a database is a journal of this version; False if there is nothing in it yet.
-
-    Raises:
-        JournalRefused: there is something else in it.
-        sqlite3.Error: it cannot be read.
-    """
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if not tables and not application:
-        return False
-    if application != APPLICATION_ID:
-        raise JournalRefused(f"{path} is not a journal of dte but another SQLite database")
-    if version != SCHEMA_VERSION:
-        raise JournalRefused(
-            f"{path} is a journal of version {version}; this dte knows version "
-            f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
-        )
-    return True
-
-
-def _refusal(path: str, error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith("SQLITE_BUSY"):
-        return f"{path} is in use: another master has it open"
-    if name == "SQLITE_NOTADB":
-        return f"{path} is not a journal of dte, nor any SQLite database"
-    if name.startswith("SQLITE_CANTOPEN"):
-        return f"{path} cannot be opened; is there such a folder, and may this user write there?"
-    return f"{path} cannot be used: {_reason(error)}"
-
-
-def _failed(error: sqlite3.Error) -> JournalFailed:
-    full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-    return JournalFailed(_reason(error), full)
-
-
-def _reason(error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", "")
-    return f"{error} ({name})" if name else str(error)

@@ -17,7 +17,8 @@ from typing import Protocol, TypeVar
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs import JobBook
-from dte.master.journal import Journal, JournalFailed
+from dte.master.journal import Journal
+from dte.master.journal_file import JournalFailed
 
 log = logging.getLogger("dte.master")
 

@@ -11,7 +11,8 @@ from typing import Any
 from dte.core.formula import FormulaLimits
 from dte.core.limits import SchedulerLimits
 from dte.core.operations import INTEGER_DIGITS_MAX
-from dte.master.journal import Journal, Retention, Sync
+from dte.master.journal import Journal, Retention
+from dte.master.journal_file import Sync
 
 
 def _bound(default: int | float, help_text: str, minimum: int | float = 1, **more: Any) -> Any:

@@ -16,7 +16,8 @@ from dte.core.formula import FormulaLimits, parse
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.operations import Number
 from dte.master import journal as journal_module
-from dte.master.journal import Journal, JournalFailed, Retention
+from dte.master.journal import Journal, Retention
+from dte.master.journal_file import JournalFailed
 
 from .book import OFFSET_S, Book
 

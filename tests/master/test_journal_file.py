@@ -18,14 +18,9 @@ import pytest
 
 from dte.core.facts import Facts
 from dte.master import journal as journal_module
-from dte.master.journal import (
-    APPLICATION_ID,
-    WAL_BYTES_KEPT,
-    Journal,
-    JournalRefused,
-    Retention,
-    Sync,
-)
+from dte.master import journal_file as file_module
+from dte.master.journal import Journal, Retention
+from dte.master.journal_file import APPLICATION_ID, WAL_BYTES_KEPT, JournalRefused, Sync
 
 from .book import Book
 
@@ -43,7 +38,7 @@ sys.stdin.read()
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a journal may be; who has to wait for one does not wait long."""
-    monkeypatch.setattr(journal_module, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT_S", 0.1)
     return tmp_path / "dte.db"
 
 
@@ -245,7 +240,7 @@ def test_who_is_refused_takes_no_lock_from_the_first(path: Path) -> None:
 def test_who_must_wait_for_a_master_that_is_just_ending_waits(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "BUSY_TIMEOUT_S", 20.0)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT_S", 20.0)
     first = Journal(str(path))
     closing_soon = threading.Timer(0.3, first.close)
     closing_soon.start()

@@ -17,7 +17,8 @@ from dte.core.job import Job, JobState
 from dte.core.jobs import JobBook
 from dte.core.limits import SchedulerLimits
 from dte.master import recorder as recorder_module
-from dte.master.journal import Journal, JournalFailed, Retention
+from dte.master.journal import Journal, Retention
+from dte.master.journal_file import JournalFailed
 from dte.master.recorder import Recorder
 
 RETRY_S = 0.02

@@ -15,7 +15,8 @@ from wire.until import until
 
 from dte.core.facts import Facts
 from dte.master import recorder
-from dte.master.journal import Journal, JournalFailed
+from dte.master.journal import Journal
+from dte.master.journal_file import JournalFailed
 
 from . import fakes
 from .rig import Hire, Rig, StartMaster

@@ -31,7 +31,7 @@ class Fault(Enum):
 
 
 class Disk:
-    """Stands in for the module ``sqlite3``, too, as far as a journal uses it.
+    """A SQLite database in memory.
 
     Attributes:
         database: what is on the disk.
@@ -41,8 +41,6 @@ class Disk:
         kill_in: after so many statements the process that uses the disk is killed; None for never.
         on_kill: who does that.
     """
-
-    Error = sqlite3.Error
 
     def __init__(self, world: World) -> None:
         self._world = world

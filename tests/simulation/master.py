@@ -14,7 +14,7 @@ from dte.core.availability import Announcement
 from dte.core.errors import DteError
 from dte.core.job import Job
 from dte.master.api.formula import JobHandler, JobReply
-from dte.master.journal import JournalRefused
+from dte.master.journal_file import JournalRefused
 from dte.master.master import Master
 from dte.master.settings import Settings
 from dte.wire.codec import Decoder, encode

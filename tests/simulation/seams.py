@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dte.master import dispatch, journal, master, recorder
+from dte.master import dispatch, master, recorder
 from dte.worker import announcer
 from simulation.disk import Disk
 from simulation.lines import Lines
@@ -57,7 +58,7 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (master, "time", clocks),
         (master, "secrets", Secrets(world)),
         (recorder, "time", clocks),
-        (journal, "sqlite3", disk),
+        (sqlite3, "connect", disk.connect),
         (dispatch, "KeptAliveConnection", lines.dial),
         (announcer, "AsyncHTTPClient", HttpClient),
         (logging.getLogger("dte.master"), "disabled", True),

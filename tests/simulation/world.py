@@ -31,7 +31,7 @@ class Violation(AssertionError):
 class Handle:
     """A callback that is to be called at a moment, by a process."""
 
-    __slots__ = ("_arguments", "_callback", "_context", "_when", "over", "process")
+    __slots__ = ("_when", "arguments", "callback", "context", "over", "process")
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class Handle:
         self.process = process
         self.over = False
         self._when = when
-        self._callback = callback
-        self._arguments = arguments
-        self._context = context
+        self.callback = callback
+        self.arguments = arguments
+        self.context = context
 
     def cancel(self) -> None:
         self.over = True
@@ -57,12 +57,6 @@ class Handle:
     def when(self) -> float:
         """The moment on the clock of the process."""
         return self._when
-
-    def run(self) -> None:
-        if self._context is None:
-            self._callback(*self._arguments)
-        else:
-            self._context.run(self._callback, *self._arguments)
 
 
 class World:
@@ -116,7 +110,8 @@ class World:
 
     def after(self, delay_s: float, callback: Callable[..., object], *arguments: Any) -> None:
         """Have nature do something later."""
-        self.nature.call_later(delay_s, callback, *arguments)
+        when = self.now + delay_s
+        self._push(when, Handle(self.nature, when, callback, arguments, None))
 
     def run(self, until: float, done: Callable[[], bool]) -> bool:
         """Let things happen until `done`, or a moment; whether it is done."""
@@ -159,7 +154,10 @@ class World:
             return
         process.ran = True
         _set_running_loop(process.loop)
-        handle.run()
+        if handle.context is None:
+            handle.callback(*handle.arguments)
+        else:
+            handle.context.run(handle.callback, *handle.arguments)
 
     def _push(self, when: float, handle: Handle) -> None:
         self._count += 1

@@ -1,0 +1,178 @@
+"""The file of a journal: what is in it, how it is opened, and what may be wrong with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, suppress
+from enum import Enum
+from pathlib import Path
+
+APPLICATION_ID = 0x64746531
+"""What tells a journal from other SQLite files: "dte1"."""
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE master (
+    boot INTEGER NOT NULL,     -- how often a master has been started with this file
+    last_job INTEGER NOT NULL  -- the highest number of a job that has been deleted
+);
+INSERT INTO master VALUES (0, 0);
+CREATE TABLE waiting (
+    number INTEGER PRIMARY KEY,
+    submitted_at REAL NOT NULL,  -- this and the other times: seconds since 1970
+    operations INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    formula TEXT                 -- the whole formula, where task is only its beginning
+);
+CREATE TABLE ended (
+    sequence INTEGER PRIMARY KEY,  -- in the order of the ends
+    number INTEGER NOT NULL UNIQUE,
+    submitted_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL NOT NULL,
+    operations INTEGER NOT NULL,
+    operations_done INTEGER NOT NULL,
+    answer TEXT,                   -- as Python writes it: integers may be of any size
+    error TEXT,
+    task TEXT NOT NULL
+);
+CREATE TABLE worker (  -- those that do not announce themselves again
+    address TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    slots INTEGER NOT NULL,
+    batch_max INTEGER NOT NULL,
+    announced_at REAL NOT NULL
+);
+CREATE TABLE submission (
+    sequence INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    first INTEGER NOT NULL,  -- its jobs are numbered from this
+    count INTEGER NOT NULL,
+    submitted_at REAL NOT NULL
+);
+"""
+WAL_BYTES_KEPT = 16_000_000
+"""To how much the write-ahead log is cut back after it has been longer."""
+BUSY_TIMEOUT_S = 2.0
+"""How long another process may hold the file: a master that is just ending does."""
+
+
+class JournalRefused(Exception):
+    """The file cannot be used as the journal of a master; the text says why."""
+
+
+class JournalFailed(Exception):
+    """The journal could not be written or read now; nothing of what was to be written is in it.
+
+    Attributes:
+        full: whether because the disk is full.
+    """
+
+    def __init__(self, reason: str, full: bool) -> None:
+        super().__init__(reason)
+        self.full = full
+
+
+class Sync(Enum):
+    """What a commit survives: `FULL` the loss of power, `NORMAL` the end of the process."""
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
+    """Open a journal for this process alone.
+
+    Raises:
+        JournalRefused: it is another kind of file, or of another version.
+        sqlite3.Error: it cannot be opened.
+    """
+    if not path:
+        raise JournalRefused("the journal's file has no name")
+    _look_at(path)
+    db = sqlite3.connect(
+        path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+    )
+    try:
+        # Held from the first look to the last write, and no memory shared with other processes.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        new = not _is_journal(db, path)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {sync.value.upper()}")
+        db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
+        db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        db.execute("PRAGMA temp_store = MEMORY")
+        # Some systems overwrite what is deleted, which takes as long as it took to write it.
+        db.execute("PRAGMA secure_delete = OFF")
+        if new:
+            db.executescript(
+                f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; "
+                f"PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT"
+            )
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _look_at(path: str) -> None:
+    """Refuse another program's file before it is opened: that may tidy up what is beside it.
+
+    Raises:
+        JournalRefused: it is another kind of file, or of another version.
+    """
+    if not Path(path).is_file():
+        return
+    as_it_is = f"{Path(path).absolute().as_uri()}?immutable=1"
+    with (
+        suppress(sqlite3.Error),  # Whoever opens it hears of it.
+        closing(sqlite3.connect(as_it_is, uri=True)) as db,
+    ):
+        _is_journal(db, path)
+
+
+def _is_journal(db: sqlite3.Connection, path: str) -> bool:
+    """Whether a database is a journal of this version; False if there is nothing in it yet.
+
+    Raises:
+        JournalRefused: there is something else in it.
+        sqlite3.Error: it cannot be read.
+    """
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if not tables and not application:
+        return False
+    if application != APPLICATION_ID:
+        raise JournalRefused(f"{path} is not a journal of dte but another SQLite database")
+    if version != SCHEMA_VERSION:
+        raise JournalRefused(
+            f"{path} is a journal of version {version}; this dte knows version "
+            f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
+        )
+    return True
+
+
+def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
+    """What an error says of a file that is opened."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_BUSY"):
+        return JournalRefused(f"{path} is in use: another master has it open")
+    if name == "SQLITE_NOTADB":
+        return JournalRefused(f"{path} is not a journal of dte, nor any SQLite database")
+    if name.startswith("SQLITE_CANTOPEN"):
+        return JournalRefused(
+            f"{path} cannot be opened; is there such a folder, and may this user write there?"
+        )
+    return JournalRefused(f"{path} cannot be used: {_reason(error)}")
+
+
+def failure(error: sqlite3.Error) -> JournalFailed:
+    """What an error says of an open journal."""
+    full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+    return JournalFailed(_reason(error), full)
+
+
+def _reason(error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "")
+    return f"{error} ({name})" if name else str(error)
