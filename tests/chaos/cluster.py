@@ -1,0 +1,159 @@
+"""A master and workers as processes, and the links between them that can be disturbed.
+
+clients ──▶ link ──▶ master ──▶ link ──▶ worker
+                     master ◀── link ◀── worker, which announces itself
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+from .nodes import Node
+from .plain_http import Garbled, NoReply, Reply, request
+from .ports import free_ports
+from .proxy import HOST, Link
+
+LEASE_S, HEARTBEAT_S = 2.0, 1.0
+"""Short, so that much happens in a short time."""
+JOURNAL = "chaos.db"
+FALLS_MAX = 5
+
+
+class Cluster:
+    """One master and some workers.
+
+    Args:
+        folder: takes the journal and the logs.
+        workers: how many workers.
+        seed: of what the links do.
+
+    Attributes:
+        clients: the link that clients are to use.
+        links: all, with those between master and workers.
+    """
+
+    def __init__(self, folder: Path, workers: int, seed: int) -> None:
+        self.journal = folder / JOURNAL
+        self._port, *ports = free_ports(2 + 3 * workers)
+
+        def link(name: str, target_port: int) -> Link:
+            return Link(name, ports.pop(), target_port, Random(f"{seed} {name}"))
+
+        self.master = Node("master", self._master_arguments(), folder)
+        self.clients = link("clients to master", self._port)
+        self.workers: list[Node] = []
+        self.links = [self.clients]
+        self._towards: dict[Node, list[Link]] = {self.master: [self.clients]}
+        for number in range(1, workers + 1):
+            name, port = f"worker-{number}", ports.pop()
+            announcing = link(f"{name} to master", self._port)
+            working = link(f"master to {name}", port)
+            arguments = ["worker", "--name", name, "--host", HOST, "--port", str(port)]
+            arguments += ["--announce-port", str(working.port), "--heartbeat-s", str(HEARTBEAT_S)]
+            arguments += ["--master", f"http://{HOST}:{announcing.port}", "--leave-with-stdin"]
+            worker = Node(name, arguments, folder)
+            self.workers.append(worker)
+            self.links += [announcing, working]
+            self._towards[self.master].append(announcing)
+            self._towards[worker] = [working]
+
+    @property
+    def nodes(self) -> list[Node]:
+        """The master and the workers."""
+        return [self.master, *self.workers]
+
+    async def start(self) -> None:
+        """Start everything, and return when the master knows all workers."""
+        for node in self.nodes:
+            node.start()
+        await asyncio.gather(*(link.open() for link in self.links))
+        await self.until_whole()
+
+    async def until_whole(self, timeout_s: float = 30.0) -> None:
+        """Return when the master answers and has all workers.
+
+        Raises:
+            TimeoutError: it did not come to that, or never will.
+        """
+
+        async def whole() -> bool:
+            for node in self.nodes:
+                node.start()  # One that ended by itself is noted, and needed.
+                if len(node.fell) > FALLS_MAX:
+                    raise TimeoutError(f"{node.name} does not stay alive")
+            reply = await self.ask("/health")
+            return reply is not None and reply.value["workers"] == len(self.workers)
+
+        await until(whole, "a master with all workers", timeout_s)
+
+    async def until_master_answers(self, timeout_s: float = 30.0) -> None:
+        """Return when the master answers.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+
+        async def answers() -> bool:
+            return await self.ask("/health") is not None
+
+        await until(answers, "a master that answers", timeout_s)
+
+    async def ask(self, path: str, timeout_s: float = 15.0) -> Reply | None:
+        """What the master replies to a GET that no link disturbs; None if it does not."""
+        try:
+            return await request(self._port, "GET", path, timeout_s=timeout_s)
+        except (NoReply, Garbled):
+            return None
+
+    def kill(self, node: Node) -> None:
+        """Kill a node. From then on it refuses connections."""
+        node.kill()
+        self._refuse(node)
+
+    async def end(self, node: Node) -> int | None:
+        """End a node with SIGTERM, and give its exit code, as `Node.end` does."""
+        code = await node.end()
+        self._refuse(node)
+        return code
+
+    def _refuse(self, node: Node) -> None:
+        if node.pid is None:
+            for link in self._towards[node]:
+                link.target_gone()
+
+    def heal(self) -> None:
+        """End every fault, and start or continue every node."""
+        for link in self.links:
+            link.heal()
+        for node in self.nodes:
+            node.go_on()
+            node.start()
+
+    async def close(self) -> None:
+        """Leave nothing behind, in whatever state it is."""
+        for node in self.nodes:
+            node.kill()
+        await asyncio.gather(*(link.close() for link in self.links))
+
+    def _master_arguments(self) -> list[str]:
+        where = ["--host", HOST, "--port", str(self._port)]
+        return ["master", *where, "--journal", str(self.journal), "--lease-s", str(LEASE_S)]
+
+
+async def until(
+    condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float, poll_s: float = 0.05
+) -> None:
+    """Return when a condition holds.
+
+    Raises:
+        TimeoutError: it does not within `timeout_s` seconds.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+        await asyncio.sleep(poll_s)

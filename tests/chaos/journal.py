@@ -1,0 +1,39 @@
+"""Reads the journal that a master has left behind."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What stands in a journal's file.
+
+    Attributes:
+        texts: the formula of each job, by its id.
+        problems: what is wrong with the file, as sentences.
+    """
+
+    texts: dict[int, str]
+    problems: list[str]
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal that no master has open, and check it."""
+    texts: dict[int, str] = {}
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            problems = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            for number, text in db.execute(
+                "SELECT number, coalesce(formula, task) FROM waiting "
+                "UNION ALL SELECT number, task FROM ended"
+            ):
+                if number in texts:
+                    problems.append(f"job {number} is in the journal twice")
+                texts[number] = text
+    except sqlite3.Error as error:
+        problems = [f"{path.name} cannot be read: {error}"]
+    return Journal(texts, problems)

@@ -1,0 +1,225 @@
+"""Kills, stops and disturbs at random, by a plan that is made of a seed."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from .cluster import LEASE_S, Cluster
+from .nodes import Node
+from .proxy import Fault, Link
+
+Lengths = Sequence[tuple[float, float, float]]
+"""Of lengths to choose from: how often, from, to."""
+
+MASTER_SHARE = 0.4
+"""Of the kills, how many are of the master; the workers share the others."""
+AGAIN_SHARE = 0.2
+"""Of the kills, how many hit the node that was killed last when its next life has just begun."""
+AGAIN_S = (0.0, 0.8)
+DOWN: Lengths = ((5, 0.0, 0.1), (4, 0.1, 1.0), (1, 1.0, 2.0))
+"""How long a node is down, in parts of the time between two kills."""
+ENDS_EVERY_S = (4.0, 14.0)
+YOUNG_S = 0.3
+START_S = 3.0
+"""How long a process may take until it knows what to do at SIGTERM."""
+STOPS_EVERY_S = (2.0, 7.0)
+STOP_S: Lengths = ((1, 0.1, 1.0), (1, LEASE_S + 0.2, 2 * LEASE_S))
+"""How long a node is stopped; some for longer than a lease."""
+CALM_S = (0.5, 6.0)
+FAULT_S = (0.2, 3.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One harm of a plan.
+
+    Attributes:
+        at_s: when, in seconds from the beginning.
+        length_s: for how long.
+        node: which one, 0 for the master.
+        fault: which one, if it is about a link.
+    """
+
+    at_s: float
+    length_s: float
+    node: int = 0
+    fault: Fault = Fault.NONE
+
+
+def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> list[Step]:
+    """When to kill which node, and how long it is then down; spread over the time."""
+    steps: list[Step] = []
+    each_s = seconds / max(1, kills)
+    for number in range(kills):
+        if steps and randoms.random() < AGAIN_SHARE:
+            last = steps[-1]
+            at_s = last.at_s + last.length_s + randoms.uniform(*AGAIN_S)
+            node = last.node
+        else:
+            at_s = (number + randoms.random()) * each_s
+            node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
+        steps.append(Step(at_s, each_s * _length(DOWN, randoms), node))
+    return sorted(steps, key=lambda step: step.at_s)
+
+
+def plan_ends(seconds: float, workers: int, randoms: Random) -> list[Step]:
+    """When to end which node with SIGTERM, and how long it is then down."""
+    steps: list[Step] = []
+    at_s = randoms.uniform(*ENDS_EVERY_S)
+    while at_s < seconds:
+        node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
+        steps.append(Step(at_s, min(seconds - at_s, randoms.uniform(0, 0.5)), node))
+        at_s += randoms.uniform(*ENDS_EVERY_S)
+    return steps
+
+
+def plan_stops(seconds: float, workers: int, randoms: Random) -> list[Step]:
+    """When to stop which node, and for how long."""
+    steps: list[Step] = []
+    at_s = randoms.uniform(*STOPS_EVERY_S)
+    while at_s < seconds:
+        node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
+        steps.append(Step(at_s, min(seconds - at_s, _length(STOP_S, randoms)), node))
+        at_s += steps[-1].length_s + randoms.uniform(*STOPS_EVERY_S)
+    return steps
+
+
+def plan_faults(seconds: float, randoms: Random) -> list[Step]:
+    """When to disturb a link in which way, and for how long."""
+    steps: list[Step] = []
+    faults = [fault for fault in Fault if fault is not Fault.NONE]
+    at_s = randoms.uniform(*CALM_S)
+    while at_s < seconds:
+        length_s = min(seconds - at_s, randoms.uniform(*FAULT_S))
+        steps.append(Step(at_s, length_s, fault=randoms.choice(faults)))
+        at_s += steps[-1].length_s + randoms.uniform(*CALM_S)
+    return steps
+
+
+def _length(lengths: Lengths, randoms: Random) -> float:
+    (chosen,) = randoms.choices(lengths, [weight for weight, _, _ in lengths])
+    return randoms.uniform(*chosen[1:])
+
+
+class Nemesis:
+    """Does harm to a cluster.
+
+    Args:
+        cluster: what to harm.
+        kills: how many kills there are to be.
+        seconds: in how much time.
+        seed: decides about everything.
+        tell: is told what is done, as sentences.
+
+    Attributes:
+        kills: how often each node was killed, by name.
+        ends: how often each was ended with SIGTERM.
+        stops: how often each was stopped.
+        problems: what did not end as it should, as sentences.
+        faults: how often each fault was switched on, by name.
+    """
+
+    def __init__(
+        self, cluster: Cluster, kills: int, seconds: float, seed: int, tell: Callable[[str], None]
+    ) -> None:
+        def randoms(what: str) -> Random:
+            # One series for each of what goes on at the same time: none depends on another's pace.
+            return Random(f"{seed} {what}")
+
+        self._cluster = cluster
+        self._seconds = seconds
+        self._tell = tell
+        workers = len(cluster.workers)
+        self._kills = plan_kills(kills, seconds, workers, randoms("kills"))
+        self._ends = plan_ends(seconds, workers, randoms("ends"))
+        self._stops = plan_stops(seconds, workers, randoms("stops"))
+        self._faults = {
+            link: plan_faults(seconds, randoms(f"faults {link.name}")) for link in cluster.links
+        }
+        self.problems: list[str] = []
+        self.kills: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.stops: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+
+    async def rage(self) -> None:
+        """Carry out the plan. What is broken at its end stays so."""
+        began_at = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for step in self._kills:
+                group.create_task(_at(began_at + step.at_s, self._kill(step)))
+            for step in self._ends:
+                group.create_task(_at(began_at + step.at_s, self._end(step)))
+            for step in self._stops:
+                group.create_task(_at(began_at + step.at_s, self._stop(step)))
+            for link, steps in self._faults.items():
+                for step in steps:
+                    group.create_task(_at(began_at + step.at_s, self._disturb(link, step)))
+
+    async def _kill(self, step: Step) -> None:
+        node = self._cluster.nodes[step.node]
+        node.check()
+        while node.pid is None:  # Only what lives can be killed.
+            node.start()
+            await asyncio.sleep(YOUNG_S)
+        self._tell(f"{node.name} ({node.pid}) is killed, for {step.length_s:.2f} s")
+        self._cluster.kill(node)
+        self.kills[node.name] += 1
+        await asyncio.sleep(step.length_s)
+        self._start(node)
+
+    async def _end(self, step: Step) -> None:
+        node = self._cluster.nodes[step.node]
+        if node.pid is None:
+            return
+        may_be_starting = node.age_s < START_S
+        self._tell(f"{node.name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
+        code = await self._cluster.end(node)
+        self._tell(f"{node.name} has ended with exit code {code}")
+        self.ends[node.name] += 1
+        if code != 0 and not (may_be_starting and code == -signal.SIGTERM):
+            how = "had to be killed" if code is None else f"ended with exit code {code}"
+            self.problems.append(f"{node.name} {how} after SIGTERM")
+        await asyncio.sleep(step.length_s)
+        self._start(node)
+
+    def _start(self, node: Node) -> None:
+        if node.pid is None:
+            node.start()
+            self._tell(f"{node.name} ({node.pid}) is started")
+
+    async def _stop(self, step: Step) -> None:
+        node = self._cluster.nodes[step.node]
+        pid = node.pid
+        if pid is None or node.stopped:
+            return
+        self._tell(f"{node.name} ({pid}) is stopped, for {step.length_s:.2f} s")
+        node.stop()
+        self.stops[node.name] += 1
+        await asyncio.sleep(step.length_s)
+        if node.pid == pid:
+            node.go_on()
+            self._tell(f"{node.name} ({pid}) goes on")
+
+    async def _disturb(self, link: Link, step: Step) -> None:
+        self._tell(f"{link.name}: {step.fault.value}, for {step.length_s:.2f} s")
+        link.set_fault(step.fault)
+        self.faults[step.fault.value] += 1
+        await asyncio.sleep(step.length_s)
+        link.set_fault(Fault.NONE)
+        self._tell(f"{link.name}: no fault")
+
+
+async def _at(moment: float, harm: Coroutine[None, None, None]) -> None:
+    try:
+        await asyncio.sleep(moment - time.monotonic())
+    except asyncio.CancelledError:
+        harm.close()
+        raise
+    await harm

@@ -1,0 +1,48 @@
+"""How a job ended, in a form that tells 5 from 5.0 and 0.0 from -0.0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """An answer, or why there is none.
+
+    Attributes:
+        text: the answer as `repr` writes it, or the error.
+        failed: whether it is an error.
+    """
+
+    text: str
+    failed: bool = False
+
+    @classmethod
+    def of_answer(cls, answer: Any) -> Outcome:
+        """The outcome of a job that has this answer."""
+        return cls(repr(answer))
+
+    @classmethod
+    def of_error(cls, error: Any) -> Outcome:
+        """The outcome of a job that failed for this reason."""
+        return cls(str(error), failed=True)
+
+    @classmethod
+    def of_job(cls, job: Mapping[str, Any]) -> Outcome | None:
+        """The outcome in the master's JSON about a job; None when it has not ended."""
+        if not job["finished"]:
+            return None
+        if job["error"] is not None:
+            return cls.of_error(job["error"])
+        return cls.of_answer(job["answer"])
+
+    def is_as(self, expected: Outcome) -> bool:
+        """Whether it is right: to the last bit, and for an error that it begins as expected."""
+        if expected.failed:
+            return self.failed and self.text.startswith(expected.text)
+        return self == expected
+
+    def __str__(self) -> str:
+        return f"error: {self.text}" if self.failed else self.text

@@ -1,0 +1,175 @@
+"""One run: start, load and harm; heal, wait until it is quiet; then count."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from random import Random
+
+from .accounting import Ledger
+from .cluster import Cluster, until
+from .journal import Journal, read_journal
+from .load import Load
+from .nemesis import Nemesis
+from .nodes import Node
+from .outcome import Outcome
+from .report import Report
+
+WORKERS = 3
+CLIENTS = 8
+RATE = 50.0
+"""Formulas a second."""
+REST_TIMEOUT_S = 60.0
+ASKED_TOGETHER = 500
+TOLD_EVERY_S, LOOKED_EVERY_S = 5.0, 0.5
+
+
+class Run:
+    """A run of chaos in a folder.
+
+    Args:
+        folder: takes the journal and the logs.
+        kills: how many kills.
+        seconds: how long harm is done.
+        seed: decides about everything but how long things take.
+    """
+
+    def __init__(self, folder: Path, kills: int, seconds: float, seed: int) -> None:
+        self._folder = folder
+        self._ledger = Ledger()
+        self._cluster = Cluster(folder, WORKERS, seed)
+        self._nemesis = Nemesis(self._cluster, kills, seconds, seed, self._tell)
+        randoms = Random(f"{seed} load")
+        self._load = Load(self._cluster.clients.port, self._ledger, randoms, RATE)
+        self._report = Report(seed, self._ledger.anomalies)
+
+    async def run(self) -> Report:
+        """Do it all, and leave no process behind."""
+        began_at = time.monotonic()
+        try:
+            await self._cluster.start()
+            await self._suffer()
+            await self._come_to_rest()
+            await self._count()
+        except TimeoutError as error:
+            self._report.problems.append(str(error))
+        finally:
+            try:
+                await self._load.stop()
+            finally:
+                await self._cluster.close()
+        self._sum_up(time.monotonic() - began_at)
+        return self._report
+
+    async def _suffer(self) -> None:
+        self._load.start(CLIENTS)
+        telling = asyncio.create_task(self._tell_progress())
+        try:
+            await self._nemesis.rage()
+        finally:
+            telling.cancel()
+
+    async def _come_to_rest(self) -> None:
+        """Heal everything; return when all that was acknowledged has ended, or time is over."""
+        self._tell("everything is healed")
+        healed_at = time.monotonic()
+        self._cluster.heal()
+        await self._cluster.until_whole()
+        waiting = await self._load.finish(REST_TIMEOUT_S)
+        if waiting:
+            self._report.problems.append(f"{waiting} clients waited in vain for {REST_TIMEOUT_S} s")
+
+        async def at_rest() -> bool:
+            reply = await self._cluster.ask("/health")
+            return reply is not None and not reply.value["jobs_waiting"]
+
+        try:
+            await until(at_rest, "the end of all jobs", REST_TIMEOUT_S, poll_s=0.1)
+        except TimeoutError:
+            self._tell("not all jobs have ended")  # They count as lost.
+        self._report.rest_s = time.monotonic() - healed_at
+
+    async def _count(self) -> None:
+        """End everything, read the journal, and ask a master that starts with it about all jobs."""
+        self._tell("everything is ended")
+        for worker in self._cluster.workers:
+            await self._end(worker)
+        await self._end(self._cluster.master)
+        journal = read_journal(self._cluster.journal)
+        self._report.problems += journal.problems
+        self._tell("a last master is started")
+        self._cluster.master.start()
+        await self._cluster.until_master_answers()
+        standing = await self._ask_about_all(journal)
+        await self._end(self._cluster.master)
+        self._report.counts |= self._ledger.verdict(journal.texts, standing)
+        self._report.counts["jobs"] = len(journal.texts)
+
+    async def _end(self, node: Node) -> None:
+        code = await self._cluster.end(node)
+        if code != 0:
+            how = "had to be killed" if code is None else f"ended with exit code {code}"
+            self._report.problems.append(f"{node.name} {how} after SIGTERM")
+
+    async def _ask_about_all(self, journal: Journal) -> dict[int, Outcome | None]:
+        """How each job of the journal stands, by the master's word."""
+        standing: dict[int, Outcome | None] = {}
+        numbers = sorted(journal.texts)
+        for start in range(0, len(numbers), ASKED_TOGETHER):
+            part = numbers[start : start + ASKED_TOGETHER]
+            reply = await self._cluster.ask(f"/jobs?ids={','.join(map(str, part))}")
+            if reply is not None and reply.status == 200:
+                standing |= {job["job_id"]: Outcome.of_job(job) for job in reply.value}
+                continue
+            for number in part:  # One that is not known makes the whole reply a 404.
+                one = await self._cluster.ask(f"/job/{number}")
+                if one is not None and one.status == 200:
+                    standing[number] = Outcome.of_job(one.value)
+        return standing
+
+    def _sum_up(self, took_s: float) -> None:
+        report, nemesis = self._report, self._nemesis
+        report.took_s = took_s
+        report.kills, report.ends, report.stops = nemesis.kills, nemesis.ends, nemesis.stops
+        report.faults = nemesis.faults
+        report.problems += nemesis.problems
+        report.counts = self._ledger.counts() | report.counts
+        if not report.counts["answered"]:
+            report.problems.append("nothing was answered, so nothing was tested")
+        report.connections_hurt = sum(link.suffered.total() for link in self._cluster.links)
+        for node in self._cluster.nodes:
+            report.problems += node.fell + node.errors_logged()
+
+    async def _tell_progress(self) -> None:
+        began_at = told_at = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOKED_EVERY_S)
+            await self._look_for_stale_results()
+            self._load.check()
+            if time.monotonic() - told_at < TOLD_EVERY_S:
+                continue
+            told_at = time.monotonic()
+            counts = self._ledger.counts()
+            print(
+                f"{told_at - began_at:4.0f} s: {self._nemesis.kills.total()} kills, "
+                f"{counts['submitted']:,} formulas submitted, "
+                f"{counts['acknowledged']:,} acknowledged, {counts['answered']:,} answered",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    async def _look_for_stale_results(self) -> None:
+        """Each life of the master counts anew; what it counts after the last look is not seen."""
+        pid = self._cluster.master.pid
+        reply = await self._cluster.ask("/health", timeout_s=1.0)
+        if reply is not None and pid is not None:
+            self._report.stale_results[pid] = reply.value["stale_results"]
+
+    def _tell(self, sentence: str) -> None:
+        """Write it into the log of what was done, in the form of the nodes' own logs."""
+        moment = datetime.now().strftime("%Y-%m-%d %H:%M:%S,%f")[:-3]
+        with (self._folder / "chaos.log").open("a") as log:
+            log.write(f"{moment} {sentence}\n")
