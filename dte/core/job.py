@@ -98,12 +98,14 @@ class Suspicion:
     Attributes:
         workers_lost: how many workers ended.
         open: how many vanished, of which it is not known yet whether they ended.
-        in_vain: how often a worker that had this one alone lived on and gave no result.
+        broken: how often the connection to a worker that had it alone broke, or was silent.
+        garbled: how often a worker that had it alone replied with no result.
     """
 
     workers_lost: int = 0
     open: int = 0
-    in_vain: int = 0
+    broken: int = 0
+    garbled: int = 0
 
 
 TASK_CHARS_KEPT = 16_384

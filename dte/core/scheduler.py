@@ -53,7 +53,7 @@ class Failure(Enum):
     """The worker replied, and not with results."""
 
 
-IN_VAIN_MAX = {Failure.GARBLED: 5, Failure.BROKEN: 20}
+GARBLED_MAX, BROKEN_MAX = 5, 20
 """How often an operation may come to nothing, alone with a worker that lives on, before its job
 ends. A broken connection is more often the network's fault than the operation's."""
 
@@ -220,7 +220,7 @@ class Scheduler:
             return
         worker = lease.worker
         self._workers.failed(now, worker, reason)
-        taken = failure in IN_VAIN_MAX
+        taken = failure in (Failure.BROKEN, Failure.GARBLED)
         if failure is Failure.REFUSED:
             self._charge(now, worker)
         elif failure is Failure.BROKEN:
@@ -230,8 +230,11 @@ class Scheduler:
             ((job, nodes),) = lease.parts
             if job.graph is not None:
                 suspicion = _suspicion(job, nodes[0])
-                suspicion.in_vain += 1
-                if suspicion.in_vain >= IN_VAIN_MAX[failure]:
+                if failure is Failure.GARBLED:
+                    suspicion.garbled += 1
+                else:
+                    suspicion.broken += 1
+                if suspicion.garbled >= GARBLED_MAX or suspicion.broken >= BROKEN_MAX:
                     reason = f"no worker could do it, the last time: {reason}"
                     self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
 

@@ -39,6 +39,11 @@ URGENT = frozenset({"/health", "/worker"})
 BACKLOG = 4_096
 """Connections that the system keeps for us; those beyond would try again only after a second."""
 ACCEPTED_A_TURN = 32
+BEGUN_MAX, BEGUN_MIN = 8, 2
+"""Requests that begin in a turn of the loop."""
+CHUNKS_MAX, CHUNKS_MIN = 16, 4
+"""Parts of bodies, of up to 64 kB, that are received in a turn; not counting small ones."""
+CHUNK_SMALL = 16_384
 EXTRA_MAX = 100
 """Connections beyond the bound at a time, in which it is heard."""
 IDLE_S = 5.0
@@ -88,7 +93,9 @@ class BoundedServer(HTTPServer):
         self._slow_s = settings.slow_client_s
         self._sweep_s = min(SWEEP_S, self._slow_s / 4)
         self._replies = ReplyMeter(settings.replies_bytes_max)
-        self._urgent, self._others = Turnstile(), Turnstile()
+        self._urgent = Turnstile(BEGUN_MAX, BEGUN_MIN)
+        self._others = Turnstile(BEGUN_MAX, BEGUN_MIN)
+        self._chunks = Turnstile(CHUNKS_MAX, CHUNKS_MIN)
         self._listening: list[socket.socket] = []
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
@@ -139,7 +146,7 @@ class BoundedServer(HTTPServer):
         stream = BoundedStream(connection, self._replies, self._closed)
         if self._is_full() and not self._close_idle(IDLE_S):
             if len(self._extra) >= self._extra_max:
-                self._dismiss(next(iter(self._extra)))
+                self._dismiss_one()
             self._extra[stream] = None
         self._open.add(stream)
         self.handle_stream(stream, address)
@@ -156,11 +163,14 @@ class BoundedServer(HTTPServer):
             return True
         return False
 
-    def _dismiss(self, stream: BoundedStream) -> None:
-        busy = self._refusal()
-        if stream.awaited is Awaited.HEAD:
-            retry = f"Retry-After: {busy.retry_after_s}"
-            stream.say(plain_reply(busy.status, REASON, str(busy), busy.code, retry))
+    def _dismiss_one(self) -> None:
+        """Make room beyond the bound: close the first there that is not being answered."""
+        for stream in self._extra:
+            if stream.awaited is Awaited.HEAD:
+                busy = self._refusal()
+                retry = f"Retry-After: {busy.retry_after_s}"
+                stream.say(plain_reply(busy.status, REASON, str(busy), busy.code, retry))
+                break
         stream.close()
 
     def _refusal(self) -> Busy:
@@ -201,6 +211,10 @@ class BoundedServer(HTTPServer):
                 raise self._refusal()
             del self._extra[stream]
         return self._others.enter()
+
+    def received(self, chunk: bytes) -> asyncio.Future[None] | None:
+        """None if more may be received at once, else what is done when it may."""
+        return self._chunks.enter() if len(chunk) > CHUNK_SMALL else None
 
     # Slowness
 
@@ -267,7 +281,11 @@ class _Gate(HTTPMessageDelegate):
             await begun
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        return None if self._refusal else self._inner.data_received(chunk)
+        if self._refusal is None:
+            taken = self._inner.data_received(chunk)
+            if taken is not None:
+                return taken
+        return self._server.received(chunk)
 
     def finish(self) -> None:
         self._stream.await_now(Awaited.NOTHING)

@@ -209,7 +209,13 @@ class Master:
             return submission.jobs
         if known.digest != digest:
             raise Conflict("this Idempotency-Key was used with another body before; take a new one")
-        return await self.find(range(known.first, known.first + known.count))
+        try:
+            return await self.find(range(known.first, known.first + known.count))
+        except NotFound:
+            raise NotFound(
+                f"this Idempotency-Key was used for job {known.first}, which ended so long ago "
+                "that it is deleted"
+            ) from None
 
     async def _look_up(self, key: str) -> KnownSubmission | None:
         if self.recorder is None or self._journal is None:

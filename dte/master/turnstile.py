@@ -1,4 +1,4 @@
-"""Where requests stand in line when more of them come than can be begun."""
+"""Where requests stand in line when more of them come than can be begun at a time."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import asyncio
 import time
 from collections import deque
 
-BEGUN_MAX = 8
-BEGUN_MIN = 2
-"""How many requests begin in a turn of the loop: fewer when turns get long."""
 LONG_TURN_S = 0.01
 
 
 class Turnstile:
-    """Lets some requests begin in each turn of the loop; the others follow in the order they came.
+    """Lets some through in each turn of the loop; the others follow in the order they came.
 
     A thousand requests that begin in the same turn keep the loop from all else until the last is
     answered, and so do the thousand that their clients send next.
+
+    Args:
+        most: how many are let through in a turn.
+        least: and how many when turns get long.
     """
 
-    def __init__(self) -> None:
-        self._a_turn = BEGUN_MAX
-        self._left = BEGUN_MAX
+    def __init__(self, most: int, least: int) -> None:
+        self._most = most
+        self._least = least
+        self._a_turn = most
+        self._left = most
         self._line: deque[asyncio.Future[None]] = deque()
         self._turning = False
         self._turned_at = 0.0
@@ -31,7 +34,7 @@ class Turnstile:
         return len(self._line)
 
     def enter(self) -> asyncio.Future[None] | None:
-        """None for who may begin at once; else what is done when it is their turn."""
+        """None for who is let through at once; else what is done when it is their turn."""
         if not self._turning:
             self._turn_later()
             self._turned_at = time.monotonic()
@@ -49,9 +52,9 @@ class Turnstile:
     def _turn(self) -> None:
         now = time.monotonic()
         if now - self._turned_at > LONG_TURN_S:
-            self._a_turn = max(BEGUN_MIN, self._a_turn // 2)
+            self._a_turn = max(self._least, self._a_turn // 2)
         else:
-            self._a_turn = min(BEGUN_MAX, self._a_turn + 1)
+            self._a_turn = min(self._most, self._a_turn + 1)
         self._turned_at = now
         self._left = self._a_turn
         while self._left and self._line:

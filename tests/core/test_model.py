@@ -24,7 +24,7 @@ from dte.core.job import Job, JobState
 from dte.core.lease import Lease
 from dte.core.limits import SchedulerLimits
 from dte.core.operations import Number
-from dte.core.scheduler import IN_VAIN_MAX, LEASES_OF_A_BOOT, Failure, Turn
+from dte.core.scheduler import GARBLED_MAX, LEASES_OF_A_BOOT, Failure, Turn
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50
@@ -271,7 +271,7 @@ class Histories(RuleBasedStateMachine):
         if "workers_lost_max" in str(job.error):
             assert blows >= LIMITS.workers_lost_max or self.boot > 1
         elif "no worker could do it" in str(job.error):
-            assert blows >= min(IN_VAIN_MAX.values()) or self.boot > 1
+            assert blows >= GARBLED_MAX or self.boot > 1
         else:
             assert is_as_python_says(job)
 

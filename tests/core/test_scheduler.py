@@ -329,6 +329,21 @@ def test_an_operation_that_no_worker_can_do_fails_its_job(failure, in_vain) -> N
     assert all(worker.state != "gone" for worker in core.workers())
 
 
+def test_broken_connections_make_no_nonsense_of_the_last_reply() -> None:
+    """An operation that the network failed is not given up at the first nonsense that follows."""
+    core = Core(WORKER)
+    (job,) = core.add("1+2")
+    now = 0.0
+    for failure in [*[Failure.BROKEN] * 8, Failure.GARBLED]:
+        while not (leases := [lease for lease in core.turn(now).leases if lease.count]):
+            now += 1.0
+            core.announce(now, WORKER)
+        core.lose(now, leases[0], failure)
+    core.announce(now, WORKER)
+    core.run(now + 10.0)
+    assert job.answer == 3
+
+
 @pytest.mark.parametrize("failure", [Failure.UNREACHED, Failure.REFUSED])
 def test_what_no_worker_has_taken_is_never_given_up(failure) -> None:
     core = Core(WORKER)

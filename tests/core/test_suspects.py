@@ -37,7 +37,7 @@ def test_suspects_that_lost_workers_come_after_a_pause_longer_each_time() -> Non
     whole_s = PAUSE_FIRST_S
     for lost in (1, 2, 3):
         suspects, job = Suspects(Random(1), 4), make_job()
-        job.suspicions = {1: Suspicion(workers_lost=lost), 2: Suspicion(in_vain=1)}
+        job.suspicions = {1: Suspicion(workers_lost=lost), 2: Suspicion(garbled=1)}
         suspects.add(5.0, job, nodes(1, 2, 3))
         assert [suspects.take() for _ in range(3)] == [[(job, nodes(2))], [(job, nodes(3))], []]
         moment = suspects.next_moment()

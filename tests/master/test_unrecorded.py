@@ -93,6 +93,11 @@ async def is_well(rig: Rig) -> dict[str, Any]:
     return dict((await asyncio.wait_for(rig.get("/health"), 1)).json)
 
 
+def is_failing(rig: Rig) -> bool:
+    assert rig.master.recorder is not None
+    return rig.master.recorder.failure is not None
+
+
 def ask(rig: Rig, path: str, body: Any = None, **headers: Any) -> asyncio.Task[Message]:
     """A request that goes on beside the test."""
     method = "GET" if body is None else "POST"
@@ -281,7 +286,7 @@ async def test_work_is_accepted_again_when_the_journal_works_again(
     disk.fail(full)
     assert (await rig.post("/submit", {"task": "1+2"})).status == status
     disk.recover()
-    await until(lambda: rig.master.recorder.failure is None, "the journal is tried again")
+    await until(lambda: not is_failing(rig), "the journal is tried again")
     health = await is_well(rig)
     assert (health["status"], health["error"]) == ("ok", None)
     assert (await rig.compute("3+4"))["answer"] == 7
@@ -299,7 +304,7 @@ async def test_jobs_that_run_run_on_and_their_ends_come_up_when_it_works_again(
     disk.fail(full)
     may_reply.set()
     await until(lambda: rig.master.core.jobs.operations_done == 2, "the operations are done")
-    await until(lambda: rig.master.recorder.failure is not None, "an end cannot be written")
+    await until(lambda: is_failing(rig), "an end cannot be written")
     for number in (first, second):
         job = await rig.job(number)
         assert (job["finished"], job["ended_at"]) == (False, None)
@@ -353,7 +358,7 @@ async def test_a_master_ends_although_its_journal_fails_and_the_job_goes_on_late
     await until(lambda: worker.requests, "a hand-over")
     disk.fail()
     may_reply.set()
-    await until(lambda: rig.master.recorder.failure is not None, "the end cannot be written")
+    await until(lambda: is_failing(rig), "the end cannot be written")
     await asyncio.wait_for(rig.stop(1), 10)
     disk.recover()
     again = await start_master(journal=rig.master.settings.journal)
@@ -376,7 +381,7 @@ async def test_after_the_end_a_journal_that_failed_is_not_tried_again(
     disk.go_on()
     await stopping
     tries = disk.tries
-    await asyncio.sleep(5 * recorder.RETRY_S)
+    await asyncio.sleep(5 * recorder.RETRY_S)  # When it would be tried.
     assert disk.tries == tries
 
 
@@ -413,7 +418,7 @@ async def test_the_log_tells_of_a_failure_once_and_of_its_end(
     tries = disk.tries
     await until(lambda: disk.tries > tries + 3, "it is tried again and again")
     disk.recover()
-    await until(lambda: rig.master.recorder.failure is None, "it works again")
+    await until(lambda: not is_failing(rig), "it works again")
     told = [(each.levelname, each.message) for each in caplog.records]
     assert told == [
         (

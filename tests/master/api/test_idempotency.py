@@ -257,3 +257,16 @@ async def test_without_a_journal_so_many_keys_are_known_as_jobs_are_kept(
         await submit(rig, {"task": "7"}, key)
     assert [(await submit(rig, {"task": "7"}, key)).json["job_id"] for key in "bcd"] == [2, 3, 4]
     assert (await submit(rig, {"task": "7"}, "a")).json["job_id"] > 4
+
+
+async def test_a_repeat_for_a_job_that_is_deleted_says_so_and_makes_no_other(
+    start_master: StartMaster,
+) -> None:
+    """Without a journal, the oldest of the jobs that memory keeps are forgotten before keys are."""
+    rig = await start_master(jobs_kept=3)
+    for number in range(3):
+        await submit(rig, {"task": str(number)}, key=f"key {number}")
+    await rig.post("/submit", {"task": "7"})
+    repeat = await submit(rig, {"task": "0"}, key="key 0")
+    assert (repeat.status, repeat.json["code"]) == (404, "not_found")
+    assert "was used for job 1, which ended so long ago" in repeat.json["error"]

@@ -1,0 +1,146 @@
+"""What `scripts/disk-faults` does to masters, each scenario in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from .faulty import FaultyDisk, compile_library
+from .outage import go_through
+from .slow import figures, submit_on
+from .small_disk import fill, small_disk
+from .system import System
+
+CLIENTS = 64
+SMALL_DISK_MB = 16
+TIMEOUT_S = 1_200.0
+QUICK_STEP = 25
+"""Of how many calls a quick run has one fail."""
+
+
+@dataclass
+class Found:
+    """What came of a scenario.
+
+    Attributes:
+        figures: what was counted and measured.
+        problems: what was lost, doubled, changed or wrong, as sentences.
+    """
+
+    figures: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where a scenario is played, and how much of it.
+
+    Attributes:
+        folder: for its files, on a real disk.
+        memory: for journals that are synced hundreds of times.
+        seconds: how long clients submit.
+        quick: whether some of the cases are enough.
+    """
+
+    folder: Path
+    memory: Path
+    seconds: float
+    quick: bool
+
+
+def slow(sync_ms: int, scope: Scope) -> Found:
+    """Each sync takes so much longer, and 64 clients submit."""
+    disk = _disk(scope)
+    with System(scope.folder, scope.folder / "disk", **disk.environment) as system:
+
+        async def measure() -> Found:
+            await submit_on(system, disk, 0, CLIENTS, 1.0)
+            load, health, commits = await submit_on(system, disk, sync_ms, CLIENTS, scope.seconds)
+            problems = await load.ask_for_all()
+            return Found(figures(load, health, commits, scope.seconds), problems)
+
+        return asyncio.run(measure())
+
+
+def full(scope: Scope) -> Found:
+    """A small disk is filled to the last byte, and there is space again."""
+    with small_disk(scope.folder / "disk", SMALL_DISK_MB) as disk:
+
+        def make_space() -> None:
+            (disk / "filler").unlink()
+
+        return _outage(System(scope.folder, disk), lambda: fill(disk), make_space)
+
+
+def failing(call: str, error: int, scope: Scope) -> Found:
+    """All syncs or all writes fail for a while."""
+    disk = _disk(scope)
+    system = System(scope.folder, scope.folder / "disk", **disk.environment)
+    return _outage(system, lambda: disk.behave(**{call: error}), disk.behave)
+
+
+def losses(kind: str, scope: Scope) -> Found:
+    """See `disk.losses`."""
+    folder = scope.memory
+    (folder / "journal").mkdir()
+    disk = FaultyDisk(folder / "journal", compile_library(scope.folder), folder / "log")
+    step = QUICK_STEP if scope.quick and kind != "power" else 1
+    report = _report("disk.losses", str(folder), kind, str(step), **disk.environment)
+    return Found({"looked": report["looked"]}, report["problems"])
+
+
+def crashes(kind: str, scope: Scope) -> Found:
+    """See `disk.crashes`."""
+    report = _report("disk.crashes", str(scope.memory), kind)
+    return Found({"ended": report["ends"]}, report["problems"])
+
+
+SCENARIOS: dict[str, Callable[[Scope], Found]] = {
+    "64 clients, syncs as they are": partial(slow, 0),
+    "64 clients, syncs take 20 ms more": partial(slow, 20),
+    "a full disk": full,
+    "writes fail with ENOSPC": partial(failing, "write_errno", errno.ENOSPC),
+    "writes fail with EIO": partial(failing, "write_errno", errno.EIO),
+    "syncs fail with EIO": partial(failing, "sync_errno", errno.EIO),
+    "power fails around each sync": partial(losses, "power"),
+    "each call fails once with EIO, then power": partial(losses, "EIO"),
+    "each call fails once with ENOSPC, then power": partial(losses, "ENOSPC"),
+    "the core's process ends at each commit": partial(crashes, "core"),
+    "a master's process ends at each commit": partial(crashes, "master"),
+}
+
+
+def _disk(scope: Scope) -> FaultyDisk:
+    (scope.folder / "disk").mkdir()
+    disk = FaultyDisk(scope.folder / "disk", compile_library(scope.folder))
+    disk.behave()
+    return disk
+
+
+def _outage(system: System, break_disk: Callable[[], Any], mend_disk: Callable[[], Any]) -> Found:
+    with system:
+        outage = asyncio.run(go_through(system, break_disk, mend_disk))
+    found = outage.figures()
+    return Found(found, found.pop("problems"))
+
+
+def _report(module: str, *arguments: str, **settings: str) -> dict[str, Any]:
+    """What another module prints as JSON."""
+    ran = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | settings,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=True,
+    )
+    return dict(json.loads(ran.stdout))

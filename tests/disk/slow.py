@@ -1,0 +1,47 @@
+"""A disk on which a sync takes long, under many clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from .faulty import FaultyDisk
+from .load import Load
+from .system import Health, System, within
+
+
+async def submit_on(
+    system: System, disk: FaultyDisk, sync_ms: int, clients: int, seconds: float
+) -> tuple[Load, Health, int]:
+    """Submit for some time while syncs take so long.
+
+    Returns:
+        What clients were told, how /health was answered, and how many commits there were.
+    """
+    disk.behave(sync_ms=sync_ms)
+    load, over = Load(system.port), asyncio.Event()
+    commits = system.health()["commits"]
+    with system.watched() as health:
+        submitting = asyncio.create_task(load.run(clients, over))
+        await asyncio.sleep(seconds)
+        over.set()
+        await submitting
+    commits = system.health()["commits"] - commits
+    disk.behave()
+    return load, health, commits
+
+
+def figures(load: Load, health: Health, commits: int, seconds: float) -> dict[str, Any]:
+    """What was measured, for a table."""
+    accepted_ms = sorted(load.accepted_ms)
+    jobs = len(load.accepted)
+    return {
+        "jobs_s": round(jobs / seconds),
+        "commits": commits,
+        "jobs_a_commit": round(jobs / max(1, commits), 1),
+        "submit_p50_ms": round(within(accepted_ms, 0.5), 1),
+        "submit_p99_ms": round(within(accepted_ms, 0.99), 1),
+        "health_p50_ms": round(health.within_ms(0.5), 1),
+        "health_p99_ms": round(health.within_ms(0.99), 1),
+        "health_max_ms": round(health.within_ms(1), 1),
+    }

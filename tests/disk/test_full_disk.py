@@ -1,0 +1,74 @@
+"""The journal's disk becomes full: work is refused, nothing is lost, and it goes on by itself."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from pathlib import Path
+
+from .faulty import FaultyDisk
+from .outage import Outage, go_through
+from .small_disk import fill
+from .system import JOURNAL, System
+
+RECOVERY_MAX_S = 5.0
+EXIT_MASTER = 3
+
+
+def check(outage: Outage, status: int) -> None:
+    """What must hold of every outage."""
+    assert outage.problems == []
+    assert set(outage.refused) == {status}
+    assert outage.retry_after == ["5"]
+    assert outage.health["status"] == "failing"
+    assert outage.recovered_s < RECOVERY_MAX_S
+
+
+async def test_a_full_disk(tmp_path: Path, mounted_disk: Path) -> None:
+    """A real one: it is filled to the last byte by somebody else, who then deletes his file."""
+    with System(tmp_path, mounted_disk) as system:
+        outage = await go_through(
+            system, lambda: fill(mounted_disk), (mounted_disk / "filler").unlink
+        )
+    check(outage, 507)
+    assert "full" in outage.health["error"]
+
+
+async def test_writes_that_fail_as_on_a_full_disk(tmp_path: Path, faulty_disk: FaultyDisk) -> None:
+    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+        outage = await go_through(
+            system, lambda: faulty_disk.behave(write_errno=errno.ENOSPC), faulty_disk.behave
+        )
+    check(outage, 507)
+
+
+async def test_a_limit_on_the_length_of_files(tmp_path: Path) -> None:
+    """As by `ulimit -f`; for SQLite this is not a full disk, but some error."""
+    with System(tmp_path, tmp_path) as system:
+
+        def limit_files(length: int) -> None:
+            hard = resource.prlimit(system.master.pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(system.master.pid, resource.RLIMIT_FSIZE, (length, hard))
+
+        outage = await go_through(
+            system,
+            lambda: limit_files((tmp_path / f"{JOURNAL}-wal").stat().st_size),
+            lambda: limit_files(resource.RLIM_INFINITY),
+        )
+    check(outage, 503)
+
+
+def test_a_master_does_not_start_on_a_full_disk_and_says_why(
+    tmp_path: Path, faulty_disk: FaultyDisk
+) -> None:
+    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+        job = system.client.finished(system.client.submit("1+2"))
+        system.kill()
+        faulty_disk.behave(write_errno=errno.ENOSPC)
+        exit_code, said = system.start_in_vain()
+        assert exit_code == EXIT_MASTER
+        assert "disk is full" in said
+        assert "Traceback" not in said
+        faulty_disk.behave()
+        system.start()
+        assert system.client.finished(job["job_id"]) == job
