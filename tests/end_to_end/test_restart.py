@@ -153,7 +153,7 @@ def test_a_submission_that_is_repeated_after_the_restart_is_known_by_its_key(
     start_cluster: StartCluster, end: signal.Signals
 ) -> None:
     cluster = start_cluster(workers=0)
-    bodies = [{"task": "1+2"}, {"task": "42"}, {"tasks": ["3*4", LONG, "5"]}]
+    bodies: list[dict[str, Any]] = [{"task": "1+2"}, {"task": "42"}, {"tasks": ["3*4", LONG, "5"]}]
     first = [submit_with_key(cluster, body) for body in bodies]
     cluster.restart_master(end)
     assert [submit_with_key(cluster, body) for body in bodies] == first
