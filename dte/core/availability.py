@@ -226,6 +226,15 @@ class AvailabilityQueue:
         elif took_s < BATCH_TARGET_S and operations == worker.batch:
             worker.batch = min(worker.said.batch_max, worker.batch * 2)
 
+    def heard(self, now: float, worker: Worker) -> None:
+        """Note that a worker is there, unless it is known no more."""
+        if self._workers.get(worker.said.address) is not worker:
+            return
+        worker.heard_at = now
+        if worker.gone:
+            worker.gone, worker.joined_at = False, now
+        self.offer(worker)
+
     def failed(self, now: float, worker: Worker, reason: str) -> None:
         """Note that a worker could not be reached or gave nonsense; it pauses or is taken out."""
         worker.last_failure = reason

@@ -114,8 +114,7 @@ class Scheduler:
             self._workers.offer(worker)
         elif said.incarnation:
             self._acquit(now, worker)
-        else:
-            self._charge(now, worker)  # It announces itself only when it starts.
+        # Without an incarnation it may have started anew or not: it will be asked.
         if said.draining:
             self._reserve_no_more(worker)
         return worker
@@ -237,6 +236,14 @@ class Scheduler:
                 if suspicion.garbled >= GARBLED_MAX or suspicion.broken >= BROKEN_MAX:
                     reason = f"no worker could do it, the last time: {reason}"
                     self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
+
+    def late(self, now: float, lease: Lease) -> None:
+        """Note that a worker answered under a lease that had ended by silence: it is there."""
+        self.stale_results += bool(lease.count)
+        worker = lease.worker
+        if worker.joined_at <= lease.leased_at:
+            self._acquit(now, worker)
+            self._workers.heard(now, worker)
 
     def turn(self, now: float) -> Turn:
         """Do what is due by now and hand over what can be: call it after any input, or in time."""

@@ -33,6 +33,9 @@ class Outcomes(Protocol):
     ) -> None:
         """The worker gave results, and for some places of the lease errors."""
 
+    def late(self, lease: Lease) -> None:
+        """The worker gave results when the lease had ended by silence."""
+
     def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
         """It came to nothing."""
 
@@ -132,6 +135,9 @@ class Dispatcher:
             reason = f"garbled reply, status {status}: {error}"
             self._outcomes.failed(lease.number, reason, Failure.GARBLED)
         else:
+            if lease.may_come_late:
+                self._outcomes.late(lease)
+                return
             if not lease.count:  # Whatever 1 + 1 is, the worker is there.
                 results, errors = [], {}
             self._outcomes.completed(lease.number, results, errors)

@@ -20,6 +20,7 @@ from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.facts import Facts, KnownSubmission, Submission
 from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
 from dte.core.job import Job
+from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler
 from dte.master.dispatch import Dispatcher
@@ -275,6 +276,10 @@ class Master:
         self.core.complete(time.monotonic(), lease_number, results, errors)
         self.poke()
 
+    def late(self, lease: Lease) -> None:
+        self.core.late(time.monotonic(), lease)
+        self.poke()
+
     def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
         self.core.fail(time.monotonic(), lease_number, reason, failure)
         self.poke()
@@ -323,7 +328,7 @@ class Master:
                 worker.said.address,
                 lease.lost_because,
                 lease.count,
-                "; it is taken out until it announces itself" if worker.gone else "",
+                "; it is taken out until it is heard of again" if worker.gone else "",
             )
         for lease in turn.leases:
             self._dispatcher.send(lease)

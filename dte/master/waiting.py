@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 
 from dte.core.job import Job
+
+TOLD_A_TURN = 16
 
 
 class Waiters:
@@ -13,6 +16,7 @@ class Waiters:
 
     def __init__(self) -> None:
         self._by_job: dict[int, list[_Waiter]] = {}
+        self._over: deque[_Waiter] = deque()
 
     def __len__(self) -> int:
         """How many jobs are waited for."""
@@ -44,9 +48,20 @@ class Waiters:
                 del self._by_job[number]
 
     def ended(self, job: Job) -> None:
-        """Say that a job has ended."""
+        """Say that a job has ended: who waits for it returns in one of the loop's next turns."""
         for waiter in self._by_job.pop(job.number, ()):
-            waiter.one_ended()
+            waiter.left -= 1
+            if not waiter.left:
+                if not self._over:
+                    asyncio.get_running_loop().call_soon(self._tell)
+                self._over.append(waiter)
+
+    def _tell(self) -> None:
+        # Thousands that return in the same turn would keep the loop from all else for a second.
+        for _ in range(min(TOLD_A_TURN, len(self._over))):
+            self._over.popleft().give_up()
+        if self._over:
+            asyncio.get_running_loop().call_soon(self._tell)
 
     def give_up(self) -> None:
         """Let all return now, whatever their jobs do."""
@@ -54,19 +69,16 @@ class Waiters:
             for waiter in waiters:
                 waiter.give_up()
         self._by_job.clear()
+        for waiter in self._over:
+            waiter.give_up()
 
 
 class _Waiter:
     """A request that is held until some jobs have ended."""
 
     def __init__(self, jobs: int) -> None:
-        self._left = jobs
+        self.left = jobs
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def one_ended(self) -> None:
-        self._left -= 1
-        if not self._left:
-            self.give_up()
 
     def give_up(self) -> None:
         if not self.over.done():

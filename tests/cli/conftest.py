@@ -21,7 +21,7 @@ Dte = Callable[..., Result]
 DteProcess = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def master() -> Iterator[MasterThread]:
     """A master with two workers."""
     with MasterThread(workers=2) as running:

@@ -15,14 +15,14 @@ from dte.client.patience import Patience
 from .impostor import Answer, Impostor
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def master() -> Iterator[MasterThread]:
     """A master with two workers."""
     with MasterThread(workers=2) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def idle_master() -> Iterator[MasterThread]:
     """A master without workers: a formula with an operation waits for ever."""
     with MasterThread() as running:

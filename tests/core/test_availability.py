@@ -400,3 +400,13 @@ def test_workers_that_are_gone_make_room() -> None:
     queue.announce(0.0, at(3))
     assert worker not in list(queue)
     queue.check()
+
+
+def test_a_worker_that_is_forgotten_is_not_heard() -> None:
+    queue = AvailabilityQueue(SchedulerLimits(workers_max=1), Random(0))
+    old, _ = queue.announce(0.0, at(1))
+    old.gone = True
+    queue.announce(1.0, at(2))
+    queue.heard(2.0, old)
+    assert (old.gone, old.heard_at) == (True, 0.0)
+    queue.check()

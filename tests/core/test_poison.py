@@ -75,12 +75,44 @@ def test_a_seed_worker_that_ended_is_counted_against_what_it_had(how) -> None:
     assert charges(job) == {0: 1}
 
 
-def test_a_seed_worker_that_announces_itself_again_had_ended() -> None:
+def test_a_seed_worker_that_announces_itself_again_may_not_have_ended() -> None:
+    """One may do so every few seconds; it is asked before it gets anything."""
     core = Core(SEED_WORKER)
     (job,) = core.add("1*2")
     core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
     core.announce(1.0, SEED_WORKER)
+    assert charges(job) == {0: 0}
+    question = only(core.turn(1.0).leases)
+    assert question.count == 0
+    core.lose(1.0, question, Failure.REFUSED)
     assert charges(job) == {0: 1}
+
+
+def test_an_answer_that_comes_too_late_says_that_the_worker_lives() -> None:
+    core = Core(SEED_WORKER)
+    (job,) = core.add("1*2")
+    lease = only(core.turn(0.0).leases)
+    core.turn(10.0)
+    assert lease.may_come_late
+    core.late(11.0, lease)
+    core.check()
+    assert (charges(job), core.stale_results, lease.worker.heard_at) == ({0: 0}, 1, 11.0)
+    core.run(20.0)
+    assert job.answer == 2
+
+
+def test_a_late_answer_brings_back_a_worker_that_is_gone_but_not_for_another_start() -> None:
+    core = Core(SEED_WORKER)
+    lease = only(core.turn(6.0).leases)
+    assert lease.count == 0
+    for now in (16.0, 17.0, 18.0, 30.0):
+        core.turn(now)
+    assert lease.worker.state == "gone"
+    core.late(31.0, lease)
+    assert (lease.worker.state, core.stale_results) == ("free", 0)
+    assert lease.worker.joined_at == 31.0
+    core.late(99.0, lease)
+    assert lease.worker.heard_at == 31.0
 
 
 def test_a_worker_is_counted_once_however_often_it_had_the_operation() -> None:

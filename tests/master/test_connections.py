@@ -381,6 +381,20 @@ async def test_a_list_that_is_itself_beyond_the_bound_is_refused(
     assert (await rig.get("/jobs?ids=1-50")).status == 200
 
 
+async def test_of_a_list_whose_client_left_while_it_was_written_nothing_is_left(
+    rig: Rig, dial: Dial
+) -> None:
+    await rig.post("/submit", {"tasks": [LONG_ANSWER] * 600})
+    line = await dial(rig.port)
+    await line.send(request_bytes("GET", "/jobs?ids=1-600"))
+    replies = server_of(rig)._replies
+    await until(lambda: replies.bytes, "it is being written")
+    line.reset()
+    await until(lambda: not server_of(rig)._open, "the connection is closed")
+    await until(lambda: replies.bytes == 0, "nothing is counted")
+    assert (await rig.get("/jobs?ids=1-600")).status == 200
+
+
 async def test_what_has_been_accepted_is_answered_whatever_the_bound(
     start_master: StartMaster,
 ) -> None:
@@ -421,6 +435,16 @@ async def test_a_worker_is_heard_while_there_is_no_room_for_bodies(
     while not await is_busy():
         await asyncio.sleep(0)
     await rig.announce(7_000)
+
+
+async def test_many_bodies_at_a_time_are_received_in_turns_and_whole(rig: Rig) -> None:
+    bodies = [{"task": f"{number}+1".ljust(1_000_000)} for number in range(12)]
+    replies = await asyncio.gather(*(rig.post("/submit", body) for body in bodies))
+    numbers = [reply.json["job_id"] for reply in replies]
+    assert sorted(numbers) == list(range(1, 13))
+    for number, body in zip(numbers, bodies, strict=True):
+        job = rig.master.core.jobs.job(number)
+        assert job.task.startswith(body["task"][:10])
 
 
 async def test_a_body_is_not_unpacked(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from wire.until import until
 from dte.master import garbage
 from dte.master.garbage import GarbageCollector
 
-from .rig import Rig, StartMaster
+from .rig import StartMaster
 
 
 class Knot:
@@ -20,48 +20,49 @@ class Knot:
         self.itself = self
 
 
-@pytest.fixture
-def thresholds() -> Iterator[tuple[int, int, int]]:
-    """Python's own, which are to be there again after each test."""
+PYTHONS = (700, 10, 10)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Other masters of this process, which other tests keep, are left out of it."""
     before = gc.get_threshold()
-    yield before
-    assert gc.get_threshold() == before
+    monkeypatch.setattr(GarbageCollector, "_running", set())
+    monkeypatch.setattr(GarbageCollector, "_thresholds", PYTHONS, raising=False)
+    gc.set_threshold(*PYTHONS)
+    yield
+    assert gc.get_threshold() == PYTHONS
+    gc.set_threshold(*before)
 
 
-async def test_a_running_master_does_not_look_through_all_objects_at_any_moment(rig: Rig) -> None:
-    assert gc.get_threshold()[2] == garbage.NEVER
-    before = gc.get_stats()[2]["collections"]
-    kept = [[number] for number in range(100_000)]
-    assert gc.get_stats()[2]["collections"] == before
-    del kept
-
-
-async def test_after_stopping_python_decides_again(rig: Rig) -> None:
-    await rig.server.stop()
-    assert gc.get_threshold()[2] < garbage.NEVER
-
-
-async def test_of_several_masters_the_last_one_leaves_it_to_python(
-    rig: Rig, start_master: StartMaster
+async def test_while_a_master_runs_python_does_not_look_through_all_objects_by_itself(
+    alone: None, start_master: StartMaster
 ) -> None:
-    other = await start_master()
-    await rig.server.stop()
-    await rig.server.stop()
+    rig = await start_master()
     assert gc.get_threshold()[2] == garbage.NEVER
-    await other.server.stop()
-    assert gc.get_threshold()[2] < garbage.NEVER
+    await rig.server.stop()
+    assert gc.get_threshold() == PYTHONS
 
 
-async def test_young_objects_are_looked_through_as_ever(thresholds: tuple[int, int, int]) -> None:
+async def test_young_objects_are_looked_through_as_ever() -> None:
     collector = GarbageCollector()
     collector.start()
-    assert gc.get_threshold()[:2] == thresholds[:2]
+    assert gc.get_threshold()[:2] == PYTHONS[:2]
     collector.stop()
 
 
-async def test_old_garbage_is_freed_in_the_end(
-    thresholds: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_of_several_the_last_one_leaves_it_to_python() -> None:
+    one, other = GarbageCollector(), GarbageCollector()
+    one.start()
+    other.start()
+    one.stop()
+    one.stop()
+    assert gc.get_threshold()[2] == garbage.NEVER
+    other.stop()
+    assert gc.get_threshold() == PYTHONS
+
+
+async def test_old_garbage_is_freed_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage, "EVERY_S", 0.001)
     knot = Knot()
     gc.collect()
@@ -73,7 +74,5 @@ async def test_old_garbage_is_freed_in_the_end(
     collector.stop()
 
 
-async def test_stopping_what_was_not_started_changes_nothing(
-    thresholds: tuple[int, int, int],
-) -> None:
+async def test_stopping_what_was_not_started_changes_nothing() -> None:
     GarbageCollector().stop()

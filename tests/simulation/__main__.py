@@ -75,7 +75,11 @@ def run_some(seeds: Sequence[int]) -> Report:
 def main() -> int:
     arguments = _arguments()
     if arguments.seed:
-        return _run_single(arguments.seed, arguments.trace)
+        try:
+            return _run_single(arguments.seed, arguments.trace)
+        except BrokenPipeError:  # Who reads it has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return WRONG
     try:
         report, took_s = _run_many(arguments.first, arguments.seeds, arguments.processes)
     except KeyboardInterrupt:

@@ -120,7 +120,9 @@ def _kill_while_it_writes(machines: Machines) -> None:
 def _step_the_clock(machines: Machines) -> None:
     random = machines.world.random
     most_s = 30 * DAY_S if machines.wild_clock else random.choice((1.0, 3600.0, DAY_S))
-    machines.world.wall_offset_s += random.uniform(-most_s, most_s)
+    step_s = random.uniform(-most_s, most_s)
+    machines.world.note("the clock", f"steps by {step_s:.0f} s")
+    machines.world.wall_offset_s += step_s
 
 
 ACCIDENTS: dict[str, Callable[[Machines], None]] = {

@@ -41,7 +41,7 @@ class Watch:
         self._leases: set[int] = set()
         self._recorded: set[int] = set()
         self._outcomes: dict[int, Outcome] = {}
-        self._submitted_at: dict[int, datetime] = {}
+        self._shown: dict[int, JobReply] = {}
         self._progress: dict[int, tuple[int, int]] = {}
         self._losses: Counter[tuple[int, int]] = Counter()
 
@@ -63,6 +63,8 @@ class Watch:
 
     def end(self) -> None:
         """The master has ended."""
+        if self._core is not None:
+            self._world.seen["a result comes too late"] += self._core.stale_results
         self._master = self._core = None
 
     # After every step
@@ -127,6 +129,7 @@ class Watch:
 
     def acknowledged(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
         """The master is about to acknowledge formulas as these jobs."""
+        self._world.seen["a submission is acknowledged"] += 1
         for number, text in zip(numbers, texts, strict=True):
             self._must_be_recorded(number, "is acknowledged")
             known = self._texts.setdefault(number, text)
@@ -142,23 +145,33 @@ class Watch:
 
     def refused(self, key: str, error: DteError) -> None:
         """The master is about to refuse what was recorded when it was asked for."""
-        if isinstance(error, TryAgain) and "the disk cannot be read" not in self._profile.accidents:
+        readable = "the disk cannot be read" not in self._profile.accidents
+        if isinstance(error, TryAgain) and readable and not self._forgets:
             raise Violation(f"{key} was recorded, and is refused: {error}")
 
     def shown(self, job: JobReply) -> None:
         """The master is about to tell how a job stands."""
         number = job.job_id
         self._must_be_recorded(number, "is shown")
-        at = job.submitted_at
-        assert at is not None
-        if abs((self._submitted_at.setdefault(number, at) - at).total_seconds()) > TIMES_DIFFER_S:
-            raise Violation(f"job {number} was submitted at another time before")
+        before = self._shown.get(number, job)
+        self._shown[number] = job
+        same = before.operations == job.operations and _agree(before.submitted_at, job.submitted_at)
         if job.finished:
             self._finished(number, (repr(job.answer), job.error))
+            if before.finished:
+                same = same and before.operations_done == job.operations_done
+                same = same and _agree(before.started_at, job.started_at)
+                same = same and _agree(before.ended_at, job.ended_at)
         elif number in self._outcomes:
             raise Violation(f"job {number} had ended, and is {job.state} again")
-        elif job.answer is not None or job.error is not None:
+        elif job.answer is not None or job.error is not None or job.ended_at is not None:
             raise Violation(f"job {number} is {job.state}, and has an outcome already")
+        if not same:
+            raise Violation(f"job {number} was {before}, and is {job}")
+        self._must_not_go_back(number, job)
+
+    def _must_not_go_back(self, number: int, job: JobReply) -> None:
+        """Between two starts of a master, which begins unfinished jobs again."""
         progress = (RANKS[job.state], job.operations_done)
         before = self._progress.get(number, progress)
         if progress[0] < before[0] or progress[1] < before[1]:
@@ -179,6 +192,7 @@ class Watch:
                 raise Violation(f"job {number} is shown as {outcome}, recorded as {rows[0]}")
         if number in self._texts:
             self._must_be_right(number, self._texts[number], outcome)
+        self._world.seen["a job is seen to have ended"] += 1
         self._outcomes[number] = outcome
         if self._world.tracing:
             self._note(f"shows the end of job {number}: {_brief(outcome[1] or outcome[0])}")
@@ -268,6 +282,13 @@ def _nothing_waits_without_reason(core: Scheduler) -> None:
     idle = [worker for worker in free if not worker.leases]
     if idle and any(job.graph is not None for job, _ in core._suspects._line):
         raise Violation(f"a suspect waits, and {idle[0].said.name} has nothing to do")
+
+
+def _agree(one: datetime | None, other: datetime | None) -> bool:
+    """Whether two times are the same but for rounding."""
+    if one is None or other is None:
+        return one is other
+    return abs((one - other).total_seconds()) < TIMES_DIFFER_S
 
 
 def _brief(text: str) -> str:

@@ -98,6 +98,7 @@ class Lines:
 
     def reset(self, host: WorkerHost) -> None:
         """Break all connections to a worker, as a box between does that forgets them."""
+        self.world.note(host.name, "its connections are reset")
         for line in [line for line in self._lines if line.host is host]:
             line.break_off("the connection was reset")
 

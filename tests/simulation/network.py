@@ -39,7 +39,7 @@ class Weather:
     lost: float = 0.0
     broken: float = 0.0
     doubled: float = 0.0
-    cut: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict, repr=False)
 
     def heal(self) -> None:
         """Nothing is lost, cut or late from now on."""
@@ -87,6 +87,7 @@ class Network:
 
     def cut(self, end: str, cut_s: float) -> None:
         """Let no message to or from there through, for some time."""
+        self._world.note(end, f"is cut off for {cut_s:.2f} s")
         cut = self.weather.cut
         cut[end] = cut.get(end, 0) + 1
         self._world.after(cut_s, self._mend, end)

@@ -66,7 +66,7 @@ class Profile:
         self.clients = random.randint(1, 3)
         self.habits = self._habits(random)
         self.shares = Shares(
-            lone=random.choice((1.0, 1.0, 10.0)),
+            lone=10.0 if self.forgets else random.choice((1.0, 1.0, 1.0, 10.0)),
             large=0.5 if self.takes_s < 0.01 and random.random() < 0.5 else 0.0,
             harmful=1.5 if harmful else 0.0,
         )
@@ -93,7 +93,7 @@ class Profile:
             f"{', '.join(words)}; leases of {self.lease_s} s, requests of {self.takes_s} s",
             f"{len(modern)} workers of dte ({', '.join(modern)}), "
             f"{len(self.workers) - len(modern)} like the seed's; {self.clients} clients",
-            f"{self.weather}",
+            f"network: {self.weather}",
             f"accidents: {', '.join(self.accidents) or 'none'}",
             f"odd bounds: {', '.join(name for _, name, _ in self.knobs) or 'none'}",
         ]

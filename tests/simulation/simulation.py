@@ -52,13 +52,14 @@ def simulate(seed: int, tracing: bool = False) -> Course:
     """Live through the history of a seed."""
     world = World(seed, tracing)
     failure: Exception | None = None
+    simulation = Simulation(world)
     try:
-        Simulation(world).run()
+        simulation.run()
     except Exception as error:
         failure = error
         world.note("", f"FAILURE: {error!r}")
     finally:
-        world.end()
+        simulation.end()
     return Course(seed, failure, world.history, world.seen, world.now)
 
 
@@ -104,6 +105,11 @@ class Simulation:
             self._watch.settled()
             if profile.journaled:
                 self._audit()
+
+    def end(self) -> None:
+        """Let go of all that there is."""
+        self._world.end()
+        self._disk.database.close()
 
     def _begin(self) -> None:
         world, profile = self._world, self._profile

@@ -25,6 +25,7 @@ HAPPENS = (
     "a message is late",
     "a message is lost",
     "a reply comes once more",
+    "a result comes too late",
     "a worker answers nonsense",
     "a worker is slow",
     "an operation kills a worker",

@@ -98,6 +98,7 @@ class WorkerHost:
         self._lines = lines
         self._master = master
         self._starts = 0
+        self._said_name = ""
         self._announcer: Announcer | None = None
         self._compute = ComputeServer("")
         self.name = f"worker {number}"
@@ -116,7 +117,7 @@ class WorkerHost:
         self._starts += 1
         self.silent = False
         kind = self._kind
-        name = f"{self.name}-{self._starts if kind.renames else 1}"
+        name = self._said_name = f"{self.name}-{self._starts if kind.renames else 1}"
         self.process = WorkerProcess(self._world, self.name, self)
         self._compute = ComputeServer(name)
         self._announcer = None
@@ -128,16 +129,12 @@ class WorkerHost:
                 said = Announce(name, 6000, kind.slots, kind.batch_max, incarnation)
                 self._announcer = Announcer("http://master", said, kind.heartbeat_s)
             else:
-                self.process.create_task(self._announce_once(name))
+                self.process.create_task(self._announce_once())
 
-    def crash(self, why: str, heard: bool = True) -> None:
-        """Kill the worker; it is started again some time later.
-
-        Args:
-            heard: whether its connections break by that, as they do unless the machine goes off.
-        """
-        process = self._stop(why, heard)
-        if process is not None:
+    def crash(self, why: str) -> None:
+        """Kill the worker; it is started again some time later."""
+        if self.process is not None:
+            self._stop(why, heard=True)
             restart_s = 0.05 + self._world.random.random() * self._kind.restart_s
             self._world.after(restart_s, self.start)
 
@@ -173,15 +170,15 @@ class WorkerHost:
         if self.process.frozen:
             self.process.thaw()
         if forgotten and not self._kind.modern:
-            self.process.create_task(self._announce_once(f"{self.name}-{self._starts}"))
+            self.process.create_task(self._announce_once())
 
-    def _stop(self, why: str, heard: bool) -> WorkerProcess | None:
+    def _stop(self, why: str, heard: bool) -> None:
+        """End the process, if there is one; its connections break, if that is `heard`."""
         process, self.process = self.process, None
         if process is not None:
             process.note(f"ends: {why}")
             process.kill()
             self._lines.worker_ended(process, heard)
-        return process
 
     async def _leave(self, process: WorkerProcess, announcer: Announcer) -> None:
         await announcer.leave()
@@ -225,13 +222,13 @@ class WorkerHost:
 
     # Announcing
 
-    async def _announce_once(self, name: str) -> None:
+    async def _announce_once(self) -> None:
         process = self.process
         assert process is not None
         status = 0
         while status != 200:
             with suppress(NoReply):
-                status = await self.call(process, encode({"worker_name": name}))
+                status = await self.call(process, encode({"worker_name": self._said_name}))
             await asyncio.sleep(ANNOUNCE_AGAIN_S)
 
     async def call(self, process: WorkerProcess, body: bytes) -> int:

@@ -212,6 +212,7 @@ class Process:
     def freeze(self, frozen_s: float) -> None:
         """Stop for some time."""
         if self.alive and not self.frozen:
+            self.note(f"is frozen for {frozen_s:.2f} s")
             self.frozen = True
             self.world.after(frozen_s, self.thaw)
 

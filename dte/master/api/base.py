@@ -266,10 +266,6 @@ class JsonHandler(RequestHandler):
         """
         self._send(await self.master.slices.run(self._encode_list(values, before, after)))
 
-    async def encoded(self, values: Iterable[Any]) -> bytes:
-        """The JSON of a list, written in slices if it is long."""
-        return b"".join(await self.master.slices.run(self._encode_list(values, b"", b"")))
-
     def _encode_list(
         self, values: Iterable[Any], before: bytes, after: bytes
     ) -> Generator[None, None, list[bytes]]:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from dte.core.availability import Announcement
 from dte.core.errors import InvalidRequest, NotFound, TooLarge
 from dte.core.job import Job, JobState
 from dte.core.operations import Number
 from dte.master.api.base import JsonHandler
-from dte.wire.codec import Decoder
+from dte.wire.codec import Decoder, encode
 from dte.wire.messages import Announce
 
 JOBS_LISTED = 100
@@ -106,7 +104,7 @@ class Submit(JobHandler):
 
     async def post(self) -> None:
         wait_s = self.wait_s()
-        accepted = await self._submit()
+        accepted = await self._submit(wait_s)
         self.release_body()
         jobs: Sequence[Job] = [accepted] if isinstance(accepted, Job) else accepted
         await self.master.waiters.wait(jobs, wait_s, self.gone)
@@ -116,12 +114,14 @@ class Submit(JobHandler):
             else:
                 self.reply({"job_id": accepted.number, "finished": accepted.finished})
             return
-        reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
+        numbers = [job.number for job in jobs]
         if wait_s:
-            reply["jobs"] = Raw(await self.encoded(map(self.job_reply, jobs)))
-        self.reply(reply)
+            before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
+            await self.reply_list(map(self.job_reply, jobs), before, b"}")
+        else:
+            self.reply({"job_ids": numbers})
 
-    async def _submit(self) -> Job | Sequence[Job]:
+    async def _submit(self, wait_s: float) -> Job | Sequence[Job]:
         """Accept what the body has; its texts are gone when this returns, before any wait."""
         formulas_max = self.master.settings.formulas_max
         # Millions of texts would take a second to decode, only to be refused.
@@ -129,7 +129,7 @@ class Submit(JobHandler):
             raise TooLarge(f"more than {formulas_max} formulas in a request (formulas_max)")
         key = self._key()
         digest = self.body_digest() if key else ""
-        submission = self.body(_submission)
+        submission = await self.body_in_slices(_submission)
         task, tasks = submission.task, submission.tasks
         if isinstance(task, str) and isinstance(tasks, list):
             raise InvalidRequest("give task or tasks, not both")
@@ -141,6 +141,8 @@ class Submit(JobHandler):
             raise TooLarge(
                 f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
             )
+        if wait_s:
+            self.ensure_room_for_reply()
         return await self.master.submit_all(tasks, key, digest)
 
     def _key(self) -> str:
@@ -175,18 +177,31 @@ class Jobs(JobHandler):
     async def get(self) -> None:
         ids = self.get_query_argument("ids", None)
         if ids is not None:
-            wait_s = self.wait_s()
-            jobs = await self.master.find(self._numbers(ids))
-            await self.master.waiters.wait(jobs, wait_s, self.gone)
-            self.finish(await self.encoded(map(self.job_reply, jobs)))
+            await self._get_these(ids, self.wait_s())
             return
         newest = list(self.master.core.jobs.newest(JOBS_LISTED))
-        self.finish(
-            await self.encoded(
-                JobListed(job.number, job.task, job.finished, job.answer, job.error)
-                for job in newest
-            )
+        await self.reply_list(
+            JobListed(job.number, job.task, job.finished, job.answer, job.error) for job in newest
         )
+
+    async def _get_these(self, ids: str, wait_s: float) -> None:
+        # Ten thousand numbers take half a megabyte, so none are kept while this waits.
+        count = len(self._numbers(ids))
+        async with self.room_for_list(count):
+            jobs = await self.master.find(self._numbers(ids))
+            waiting = [job for job in jobs if not job.finished] if wait_s else []
+            if not waiting:
+                await self.reply_list(map(self.job_reply, jobs))
+                return
+            del jobs  # Of what has ended, much may have been read from the journal.
+        self.count_held(len(waiting))
+        await self.master.waiters.wait(waiting, wait_s, self.gone)
+        async with self.room_for_list(count):
+            known = {job.number: job for job in waiting}
+            numbers = self._numbers(ids)
+            ended = [number for number in numbers if number not in known]
+            known |= {job.number: job for job in await self.master.find(ended)}
+            await self.reply_list(self.job_reply(known[number]) for number in numbers)
 
     def _numbers(self, ids: str) -> list[int]:
         formulas_max = self.master.settings.formulas_max
