@@ -39,7 +39,7 @@ URGENT = frozenset({"/health", "/worker"})
 BACKLOG = 4_096
 """Connections that the system keeps for us; those beyond would try again only after a second."""
 ACCEPTED_A_TURN = 32
-BEGUN_MAX, BEGUN_MIN = 8, 2
+BEGUN_MAX, BEGUN_MIN = 4, 2
 """Requests that begin in a turn of the loop."""
 CHUNKS_MAX, CHUNKS_MIN = 16, 4
 """Parts of bodies, of up to 64 kB, that are received in a turn; not counting small ones."""

@@ -10,6 +10,7 @@ holding Python's lock, so a loop beside it goes on.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from dte.core.availability import Announcement
 from dte.core.facts import End, Facts, KnownSubmission, Submission
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.operations import Number
-from dte.master.journal_file import Sync, failure, open_journal, refusal
+from dte.master.journal_file import JournalFailed, Sync, failure, open_journal, refusal
 from dte.wire.codec import encode
 
 ENDED = (
@@ -59,6 +60,7 @@ PRUNE_S = 1.0
 """How often old rows are looked for, unless many are added."""
 PRUNED_AT_LEAST = 1_000
 """How many old rows may be deleted in a commit, besides two for each that was added."""
+PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
 """About how many characters of formulas are read at a time."""
 ROWS_BYTES = 500_000
@@ -124,6 +126,7 @@ class Journal:
         except sqlite3.Error as error:
             self._db.close()
             raise refusal(path, error) from None
+        self._identity = _identity(path)
         self._added = 0
         self._pruned_s = float("-inf")
 
@@ -161,6 +164,7 @@ class Journal:
             JournalFailed: nothing has been written.
         """
         ends = facts.all_ends()
+        self._ensure_there()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             known = self._insert_keys(facts.submissions)
@@ -189,24 +193,41 @@ class Journal:
         Raises:
             JournalFailed: it does not.
         """
+        self._ensure_there()
         try:
-            self._db.execute("UPDATE master SET boot = boot")
+            # As much as a small submission may take: less might fit where that does not.
+            self._db.execute("DROP TABLE IF EXISTS probe")
+            self._db.execute(f"CREATE TABLE probe AS SELECT zeroblob({PROBE_BYTES})")
+            self._db.execute("DROP TABLE probe")
         except sqlite3.Error as error:
             self._roll_back()
             raise failure(error) from None
 
     def remember(self, said: Announcement, wall_s: float) -> None:
-        """Note a worker that will not announce itself again to a master that is restarted.
+        """Note a worker that will not announce itself again, or forget it if it leaves.
 
         Raises:
             JournalFailed: that could not be written.
         """
         values = (said.address, said.name, said.slots, said.batch_max, wall_s)
         try:
-            self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)", values)
+            if said.draining:
+                self._db.execute("DELETE FROM worker WHERE address = ?", (said.address,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
             self._roll_back()
             raise failure(error) from None
+
+    def _ensure_there(self) -> None:
+        """Check that the file has not been deleted or exchanged: nobody would find what is written.
+
+        Raises:
+            JournalFailed: it has been.
+        """
+        if _identity(self._path) != self._identity:
+            reason = f"{self._path} is not the file any more that was opened; put that back"
+            raise JournalFailed(reason, full=False)
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
@@ -321,7 +342,9 @@ class Journal:
         self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest,))
         workers = [
             Announcement(name, address, slots, batch_max)
-            for address, name, slots, batch_max, _ in self._db.execute("SELECT * FROM worker")
+            for address, name, slots, batch_max, _ in self._db.execute(
+                "SELECT * FROM worker ORDER BY announced_at DESC"
+            )
         ]
         return Loaded(self._last_job, waiting, ended, workers)
 
@@ -409,6 +432,14 @@ def _as_json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
 def _writable(text: str) -> str:
     """The text, with question marks for what is no character and can be written nowhere."""
     return text.encode(errors="replace").decode()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells a file from others; None if there is none."""
+    with suppress(OSError):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _number(text: str) -> Number:

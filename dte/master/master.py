@@ -63,6 +63,9 @@ class Master:
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
         self.waiters = Waiters()
+        self._remembered: dict[str, Announcement] = {}
+        self._unremembered: dict[str, Announcement] = {}
+        self._remembering: asyncio.Task[None] | None = None
         self._dirty = False
         self._ending = False
         self._closed = False
@@ -125,8 +128,9 @@ class Master:
         """
         self._ending = True
         self.core.hand_over_no_more()
-        if self._resuming is not None:
-            self._resuming.cancel()
+        for task in (self._resuming, self._remembering):
+            if task is not None:
+                task.cancel()
         deadline = time.monotonic() + grace_s
         while self.core.leases and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
@@ -264,9 +268,26 @@ class Master:
             log.info("worker %s joined from %s", said.name, said.address)
         elif said.draining:
             log.info("worker %s at %s leaves", said.name, said.address)
-        if self.recorder is not None and self._journal is not None and not said.incarnation:
-            with suppress(Unavailable):
+        if not said.incarnation and self._remembered.get(said.address) != said:
+            self._unremembered[said.address] = said
+            await self._remember()
+
+    async def _remember(self) -> None:
+        """Note in the journal the workers that will not announce themselves again after a restart.
+
+        What cannot be noted now is so as soon as something can be written.
+        """
+        if self.recorder is None or self._journal is None:
+            return
+        while self._unremembered:
+            address, said = self._unremembered.popitem()
+            try:
                 await self.recorder.read(self._journal.remember, said, time.time())
+                self._remembered[address] = said
+            except Unavailable as error:
+                log.warning("worker %s cannot be noted yet: %s", said.name, error)
+                self._unremembered.setdefault(address, said)
+                return
 
     # What the dispatcher reports
 
@@ -295,6 +316,8 @@ class Master:
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
         self.core.jobs.recorded(facts, repeats)
+        if self._unremembered:
+            self._remembering = asyncio.get_running_loop().create_task(self._remember())
         for submission in facts.submissions:
             self._accepting.pop(submission).set_result(repeats.get(submission))
         self.poke()

@@ -12,15 +12,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dte.core.availability import Announcement
 from dte.core.facts import Facts
 from dte.master import journal as journal_module
 from dte.master import journal_file as file_module
 from dte.master.journal import Journal, Retention
-from dte.master.journal_file import APPLICATION_ID, WAL_BYTES_KEPT, JournalRefused, Sync
+from dte.master.journal_file import (
+    APPLICATION_ID,
+    WAL_BYTES_KEPT,
+    JournalFailed,
+    JournalRefused,
+    Sync,
+)
 
 from .book import Book
 
@@ -394,3 +402,37 @@ def test_a_key_is_kept_as_long_as_one_of_its_jobs_waits(path: Path) -> None:
 def count(book: Book, table: str) -> int:
     """How many rows a table has."""
     return int(book.journal._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def test_what_is_deleted_or_exchanged_is_written_no_more(tmp_path: Path) -> None:
+    """Nobody would find it; when the file is back, so is the journal."""
+    path, aside = tmp_path / "dte.db", tmp_path / "aside.db"
+    with closing(Journal(str(path))) as journal:
+        path.rename(aside)
+        for exchanged in (False, True):
+            if exchanged:
+                path.write_bytes(b"")
+            with pytest.raises(JournalFailed, match="is not the file any more that was opened"):
+                journal.write(Facts([], []), 0.0)
+            with pytest.raises(JournalFailed):
+                journal.probe()
+        aside.replace(path)
+        journal.write(Facts([], []), 0.0)
+        journal.probe()
+
+
+def test_a_probe_that_was_cut_short_is_no_hindrance_for_the_next(tmp_path: Path) -> None:
+    with closing(Journal(str(tmp_path / "dte.db"))) as journal:
+        journal._db.execute("CREATE TABLE probe (rest)")
+        journal.probe()
+        journal.probe()
+
+
+def test_a_worker_that_leaves_is_not_announced_after_a_restart(tmp_path: Path) -> None:
+    path = str(tmp_path / "dte.db")
+    staying, leaving = (Announcement("w", f"10.0.0.1:{port}") for port in (1, 2))
+    with closing(Journal(path)) as journal:
+        for said in (staying, leaving, replace(leaving, draining=True)):
+            journal.remember(said, 0.0)
+    with closing(Journal(path)) as journal:
+        assert journal.load(1, 1, 0.0).workers == [staying]

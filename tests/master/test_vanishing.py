@@ -12,6 +12,8 @@ from wire.plain import Line, Message, PlainServer
 from wire.until import until
 
 from dte.core import availability, pauses
+from dte.master.journal import Journal
+from dte.master.journal_file import JournalFailed
 
 from . import fakes
 from .rig import Hire, Rig, StartMaster
@@ -299,3 +301,27 @@ async def test_a_worker_of_the_seed_is_found_again_by_a_master_that_was_restarte
     assert (await rig.compute("2*3"))["answer"] == 6
     await rig.announce(other, incarnation="a")
     assert len((await rig.get("/worker")).json) == 2
+
+
+async def test_a_worker_that_cannot_be_noted_while_the_disk_is_full_is_noted_when_it_is_not(
+    start_master: StartMaster, hire: Hire, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It will not announce itself again to the master that comes after."""
+    journal, noted, full = str(tmp_path / "journal.db"), [], True
+    remember = Journal.remember
+
+    def remember_if_there_is_room(*arguments: Any) -> None:
+        if full:
+            raise JournalFailed("database or disk is full", full=True)
+        remember(*arguments)
+        noted.append(arguments)
+
+    monkeypatch.setattr(Journal, "remember", remember_if_there_is_room)
+    rig = await start_master(journal=journal)
+    await hire(rig, fakes.good)
+    full = False
+    await rig.compute("6*7")
+    await until(lambda: noted, "it is noted")
+    await rig.stop()
+    rig = await start_master(journal=journal)
+    assert len((await rig.get("/worker")).json) == 1

@@ -134,6 +134,12 @@ class JsonHandler(RequestHandler):
     def _too_large(self) -> TooLarge:
         return TooLarge(f"a body has up to {self.body_bytes_max()} bytes here (body_bytes_max)")
 
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"{name or 'the path'} is not in UTF-8: {value!r}") from None
+
     def release_body(self) -> None:
         """Count the body no more: nothing is left of it."""
         self._bodies.remove(self._size)
