@@ -223,6 +223,9 @@ class Master:
             ) from None
 
     async def _look_up(self, key: str) -> KnownSubmission | None:
+        first = [done for other, done in self._accepting.items() if other.key == key]
+        if first:  # It is on its way: what becomes of it is known soon.
+            await asyncio.wait(first)
         if self.recorder is None or self._journal is None:
             return self._keys.get(key)
         return await self.recorder.read(self._journal.submission, key)
