@@ -1,8 +1,9 @@
 """The worker-availability queue: who can take how many operations now.
 
 A worker is known by its address: the seed's workers name themselves after the second they start in,
-so that replicas share a name, and only one process listens at an address. Another name there, or
-another `incarnation`, is another start: what was leased to the old one is over.
+so that replicas share a name, and only one process listens at an address. One that fetches its work
+has no address, and is known by its name. Another name at an address, or another `incarnation`, is
+another start: what was leased to the old one is over.
 
     announced ──▶ available ◀──▶ pausing (after a failure, longer each time)
         ▲             │ silence     │ too many failures in a row
@@ -12,16 +13,22 @@ After a failure a worker is tried with a single operation. One with an incarnati
 again and again, and is gone when it has neither done so nor answered for some seconds. One without,
 like the seed's, announces itself once: when it is silent it is asked, and is gone when it has not
 answered for as long; even then it is asked now and then, as it would not come back by itself.
+
+A worker stands in line twice: for arithmetic and for calls, which do not take each other's slots.
+One that claims its work does so as long as its claim waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from heapq import heappop, heappush
 from random import Random
 
+from dte.core.call import HandlerPolicy
+from dte.core.call_lease import Claim
 from dte.core.errors import Busy
 from dte.core.job import Job
 from dte.core.limits import SchedulerLimits
@@ -42,6 +49,17 @@ BATCH_TARGET_S = 0.005
 BATCH_FIRST = 16
 
 
+class Reach(Enum):
+    """How work gets to a worker."""
+
+    PUSH = "push"
+    """The master calls it at its address."""
+    CLAIM = "claim"
+    """It asks for work, and waits for it."""
+    LOOK = "look"
+    """It looks now and then at what has been given to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Announcement:
     """What a worker says of itself.
@@ -53,6 +71,14 @@ class Announcement:
         batch_max: how many operations it takes in a request; 1 for the seed's form.
         incarnation: differs for each start of the worker; "" when it does not say.
         draining: it wants no more operations.
+        handlers: what it can call, with the policy of each.
+        handler_slots: how many calls it takes at a time.
+        arithmetic: whether it does the four operations.
+        reach: how work gets to it.
+        obeys: it stops calls itself when they take too long, and when it is told to.
+        lease_s: how long a lease of a call goes on without a sign of life; None for the master's
+            bound.
+        dead_after_s: after which silence it is gone; None for the master's bound.
     """
 
     name: str
@@ -61,6 +87,26 @@ class Announcement:
     batch_max: int = 1
     incarnation: str = ""
     draining: bool = False
+    handlers: Mapping[str, HandlerPolicy] = field(default_factory=dict)
+    handler_slots: int = 0
+    arithmetic: bool = True
+    reach: Reach = Reach.PUSH
+    obeys: bool = True
+    lease_s: float | None = None
+    dead_after_s: float | None = None
+
+    @property
+    def identity(self) -> str:
+        """What it is known by."""
+        return self.address if self.reach is Reach.PUSH else f"{PULLS}{self.name}"
+
+
+PULLS = "pull:"
+"""Before the names of workers that have no address; no address begins so."""
+
+
+CALLS_A_SLOT_MAX = 64
+"""Most calls that a worker has for each of its slots; more than one only where they are quick."""
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +128,11 @@ class Worker:
             of job and operation, with the jobs: it may have ended by one of them.
         accused_at: when the last of these came.
         asked_at: when it was last asked whether it is there.
+        call_leases: the numbers of the leases of calls that it holds.
+        long_calls: how many of these are of handlers that are not known to be quick.
+        calls_queued: whether the availability queue has it in line for calls.
+        claim: its claim that waits, if it has one.
+        info: what it says besides, for those who ask.
     """
 
     said: Announcement
@@ -100,6 +151,12 @@ class Worker:
     accused: dict[tuple[int, int], Job] = field(default_factory=dict)
     accused_at: float = float("-inf")
     asked_at: float = float("-inf")
+    call_leases: set[int] = field(default_factory=set)
+    long_calls: int = 0
+    calls_queued: bool = False
+    calls_done: int = 0
+    claim: Claim | None = None
+    info: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -110,14 +167,45 @@ class Worker:
             return "draining"
         if self.resumes_at is not None:
             return "pausing"
-        return "busy" if self.leases else "free"
+        return "busy" if self.leases or self.call_leases else "free"
+
+    @property
+    def holds(self) -> int:
+        """How many leases it holds."""
+        return len(self.leases) + len(self.call_leases)
 
     @property
     def free_slots(self) -> int:
-        if self.gone or self.said.draining or self.resumes_at is not None:
+        """How many batches of arithmetic it takes now."""
+        said = self.said
+        if self.gone or said.draining or self.resumes_at is not None or not said.arithmetic:
             return 0
-        slots = 1 if self.failures or self.reserved or self.alone else self.said.slots
+        if said.reach is not Reach.PUSH:
+            if self.leases and (self.reserved or self.alone):
+                return 0
+            claim = self.claim
+            return int(claim is not None and not claim.closed and claim.batch is None)
+        slots = 1 if self.failures or self.reserved or self.alone else said.slots
         return max(0, slots - len(self.leases))
+
+    @property
+    def free_call_slots(self) -> int:
+        """How many calls it takes now."""
+        said = self.said
+        if self.gone or said.draining or self.resumes_at is not None:
+            return 0
+        if said.reach is Reach.CLAIM:
+            claim = self.claim
+            return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
+        slots = min(1, said.handler_slots) if self.failures else said.handler_slots
+        if self.takes_more:
+            slots *= CALLS_A_SLOT_MAX
+        return max(0, slots - len(self.call_leases))
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether quick calls may wait at it for a slot: not where it has one that is long."""
+        return self.said.batch_max > 1 and not self.long_calls and not self.failures
 
 
 class AvailabilityQueue:
@@ -128,6 +216,7 @@ class AvailabilityQueue:
         self._random = random
         self._workers: dict[str, Worker] = {}
         self._line: deque[Worker] = deque()
+        self._call_line: deque[Worker] = deque()
         self._pauses: list[tuple[float, int, Worker]] = []
         self._pause_count = 0
         self._census_at = float("-inf")
@@ -145,10 +234,10 @@ class AvailabilityQueue:
         Raises:
             Busy: as many workers as the bound are known and in use.
         """
-        worker = self._workers.get(said.address)
+        worker = self._workers.get(said.identity)
         if worker is None:
             self._make_room(now)
-            worker = self._workers[said.address] = Worker(said, now, now)
+            worker = self._workers[said.identity] = Worker(said, now, now)
             worker.batch = min(BATCH_FIRST, said.batch_max)
         old = worker.said
         reborn = (old.name, old.incarnation) != (said.name, said.incarnation)
@@ -167,7 +256,7 @@ class AvailabilityQueue:
         if len(self._workers) < workers_max:
             return
         for worker in list(self):
-            if worker.state in ("gone", "draining", "pausing") and not worker.leases:
+            if worker.state in ("gone", "draining", "pausing") and not worker.holds:
                 self._forget(worker)
         if len(self._workers) >= workers_max:
             self._drop_most_silent(now)
@@ -183,7 +272,8 @@ class AvailabilityQueue:
         silent = [
             worker
             for worker in self
-            if not worker.leases and not worker.operations_done and now - worker.heard_at > FORGET_S
+            if not (worker.holds or worker.operations_done or worker.calls_done)
+            and now - worker.heard_at > FORGET_S
         ]
         if silent:
             self._forget(min(silent, key=lambda worker: worker.heard_at))
@@ -193,13 +283,29 @@ class AvailabilityQueue:
         worker.gone, worker.resumes_at = True, None
         if worker.accused:
             self._forgotten.append(worker)
-        del self._workers[worker.said.address]
+        del self._workers[worker.said.identity]
+
+    def get(self, identity: str) -> Worker | None:
+        """The worker that is known by an address, or as ``pull:NAME``."""
+        return self._workers.get(identity)
+
+    def remove(self, worker: Worker) -> None:
+        """Know a worker no more that has left."""
+        if self._workers.get(worker.said.identity) is worker:
+            self._forget(worker)
+
+    def named(self, name: str) -> list[Worker]:
+        """The workers of a name."""
+        return [worker for worker in self if worker.said.name == name]
 
     def offer(self, worker: Worker) -> None:
         """Put a worker in line if it has a free slot and is not there yet."""
         if not worker.queued and worker.free_slots:
             worker.queued = True
             self._line.append(worker)
+        if not worker.calls_queued and worker.free_call_slots:
+            worker.calls_queued = True
+            self._call_line.append(worker)
 
     def next(self) -> Worker | None:
         """The first in line with a free slot, taken out of the line; `offer` puts it back."""
@@ -210,8 +316,17 @@ class AvailabilityQueue:
                 return worker
         return None
 
+    def next_for_calls(self) -> Worker | None:
+        """As `next`, of those that take calls."""
+        while self._call_line:
+            worker = self._call_line.popleft()
+            worker.calls_queued = False
+            if worker.free_call_slots:
+                return worker
+        return None
+
     def __len__(self) -> int:
-        """How many workers stand in line."""
+        """How many workers stand in line for arithmetic."""
         return len(self._line)
 
     def succeeded(self, now: float, worker: Worker, operations: int, took_s: float) -> None:
@@ -228,7 +343,7 @@ class AvailabilityQueue:
 
     def heard(self, now: float, worker: Worker) -> None:
         """Note that a worker is there, unless it is known no more."""
-        if self._workers.get(worker.said.address) is not worker:
+        if self._workers.get(worker.said.identity) is not worker:
             return
         worker.heard_at = now
         if worker.gone:
@@ -270,13 +385,21 @@ class AvailabilityQueue:
         self._forgotten = []
         for worker in list(self):
             silent_s = now - worker.heard_at
-            if worker.gone and silent_s > FORGET_S and not worker.leases:
+            dead_after_s = worker.said.dead_after_s or limits.dead_after_s
+            if worker.claim is not None and not worker.gone:
+                worker.heard_at = now  # Its request is open, so it is there.
+            elif worker.gone and silent_s > FORGET_S and not worker.holds:
                 self._forget(worker)
-            elif silent_s > limits.dead_after_s and self._may_be_gone(worker):
+            elif silent_s > dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
                 worker.last_failure = f"not heard of for {silent_s:.0f} s"
                 gone.append(worker)
-            elif not worker.said.incarnation and not worker.leases and self._to_ask(now, worker):
+            elif (
+                not worker.said.incarnation
+                and worker.said.reach is Reach.PUSH
+                and not worker.leases
+                and self._to_ask(now, worker)
+            ):
                 worker.asked_at = now
                 silent.append(worker)
         return gone, silent
@@ -285,11 +408,12 @@ class AvailabilityQueue:
         """Whether silence says anything new: of one that only answers, not before it was asked."""
         if worker.gone:
             return bool(worker.accused)
-        return bool(worker.said.incarnation or worker.failures)
+        said = worker.said
+        return bool(said.incarnation or worker.failures or said.reach is not Reach.PUSH)
 
     def _to_ask(self, now: float, worker: Worker) -> bool:
         """Whether a worker that never announces itself again has been silent for too long."""
-        if worker.said.draining or worker.resumes_at is not None:
+        if worker.said.draining or worker.resumes_at is not None or not worker.said.arithmetic:
             return False
         if worker.gone:
             return now - max(worker.asked_at, worker.heard_at) > ASK_GONE_S
@@ -306,7 +430,11 @@ class AvailabilityQueue:
         assert len(set(map(id, self._line))) == len(self._line), "a worker stands in line twice"
         for worker in self._line:
             assert worker.queued
+        assert len(set(map(id, self._call_line))) == len(self._call_line)
         for worker in self:
             assert worker.queued == any(worker is other for other in self._line)
             assert worker.queued or not worker.free_slots, "a free worker is not in line"
-            assert len(worker.leases) <= worker.said.slots, "more leases than slots"
+            assert worker.calls_queued == any(worker is other for other in self._call_line)
+            assert worker.calls_queued or not worker.free_call_slots, "a free worker is not in line"
+            if worker.said.reach is Reach.PUSH:
+                assert len(worker.leases) <= worker.said.slots, "more leases than slots"

@@ -1,4 +1,4 @@
-"""Builds a graph in which equal subexpressions are one operation.
+"""Builds the graph of a formula, in which equal subexpressions are one operation.
 
 An operand is a number that carries two flags: `number << 2 | LITERAL | INTEGRAL`, where the number
 is an operation's or a literal's. Equal things are found in hash tables of 4 bytes a place, whose
@@ -6,14 +6,20 @@ entries are the numbers of literals and operations kept beside them. A dict woul
 entry, and growing one of a million entries stops the loop for some 40 ms. A search looks at a
 bounded number of places, so that no input can make it slow; in the rare case that all are taken, an
 equal thing is not found and stands in the graph twice.
+
+A call stands among the literals, and so in the slots of the operations that read it, until all is
+read: `finish` makes these operations wait for it. So nothing is dearer where there are no calls.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from math import copysign, isfinite
+from typing import Any
 
+from dte.core.call import Call, Ref
+from dte.core.call_graph import CallGraph
 from dte.core.graph import Graph
 from dte.core.operations import Number
 
@@ -25,24 +31,37 @@ LITERAL = 2
 PLACES_MAX = 24
 EMPTY = -1
 FINISH_LITERALS = 100_000
+AWAITING_OPERATIONS = 10_000
+"""So many operations are looked through for calls at a time."""
+CALL = 8
+"""The kind of a literal that is a call; those of numbers are below."""
 TIMES = ord("*")
 DIVISION = ord("/")
 
 
 class GraphBuilder:
-    """Adds literals and operations to a `graph`, each once.
+    """Adds literals and operations to a `graph`, each once, and calls to `calls`.
 
     Run `reserve` before the first and `finish` after the last: they are slices of work, as large
     tables take milliseconds to make and to throw away.
 
     Args:
         operations_max: at most this many operations will be added.
+        pure: names of handlers known to be pure: equal calls of these become one.
+
+    Attributes:
+        calls: None until the first call.
     """
 
-    def __init__(self, operations_max: int) -> None:
+    calls: CallGraph | None = None
+    _known_calls: dict[tuple[str, tuple[int, ...]], int]
+    """The operands of pure calls, by handler and arguments; from the first call on."""
+
+    def __init__(self, operations_max: int, pure: Collection[str] = ()) -> None:
         self.graph = Graph()
         self._operations_max = operations_max
-        self._literals: list[Number] = []
+        self._pure = pure
+        self._literals: list[Any] = []
         self._kinds = bytearray()
         size = 1 << (2 * operations_max + 7).bit_length()
         self._mask = size - 1
@@ -59,13 +78,43 @@ class GraphBuilder:
         yield
         self._operation_table = array("i", [EMPTY]) * (self._mask + 1)
 
-    def finish(self) -> Iterator[None]:
-        """Throw away what is not of the graph, in slices."""
+    def finish(self, answer: int) -> Iterator[None]:
+        """Settle what waits for calls, and throw away what is not of the graph, in slices.
+
+        Args:
+            answer: the operand that stands for the whole formula.
+        """
         self.graph.trim()
         self._literal_table = self._operation_table = array("i")
+        if self.calls is not None:
+            if answer & LITERAL:
+                self.calls.answer = self._literals[answer >> 2]
+            else:
+                self.calls.root = answer >> 2
+            yield from self._await_calls()
         while self._literals:
             yield
             del self._literals[-FINISH_LITERALS:]
+
+    def _await_calls(self) -> Iterator[None]:
+        """Let operations wait for the calls that stand in their slots, in slices."""
+        graph = self.graph
+        graph.wide = True  # Nobody knows how long the integers are that calls give.
+        edges: dict[Call, list[int]] = {}
+        for start in range(0, graph.remaining, AWAITING_OPERATIONS):
+            yield
+            end = start + AWAITING_OPERATIONS
+            for side, operands in enumerate((graph.operands1, graph.operands2)):
+                slots: list[Any] = operands[start:end]
+                for node, value in enumerate(slots, start):
+                    if type(value) is Call:
+                        edges.setdefault(value, []).append(node + node + side)
+                        operands[node] = None
+                        graph.missing[node] += 1
+        yield
+        graph.ready = array("i", [node for node in graph.ready if not graph.missing[node]])
+        for call, leading in edges.items():
+            call.edges = tuple(leading)
 
     def literal(self, value: Number) -> int:
         """The operand that stands for `value`."""
@@ -118,13 +167,71 @@ class GraphBuilder:
             return graph.add(symbol, source1, value1, -1, literals[right >> 2]) << 2 | integral
         return graph.add(symbol, source1, value1, right >> 2, None) << 2 | integral
 
+    def call(self, handler: str, column: int, operands: Sequence[int]) -> int:
+        """The operand that stands for the result of a call.
+
+        Args:
+            column: where it stands in the text, from 1: with the handler it is the call's name.
+            operands: its arguments.
+        """
+        if self.calls is None:
+            self.calls = CallGraph()
+            self.calls.arithmetic = {}
+            self._known_calls = {}
+        key = (handler, tuple(operands))
+        pure = handler in self._pure
+        if pure and key in self._known_calls:
+            return self._known_calls[key]
+        call = Call(f"{handler}@{column}", handler, [], pure=pure)
+        sources: dict[str, int] = {}
+        for operand in operands:
+            argument = self._literals[operand >> 2] if operand & LITERAL else None
+            if argument is None:
+                argument = Ref(f"#{operand >> 2}")
+            elif type(argument) is Call:
+                argument = Ref(argument.name)
+            if type(argument) is Ref:
+                sources[argument.name] = operand
+            call.args.append(argument)
+        self._link(call, sources)
+        self.calls.calls[call.name] = call
+        self.calls.remaining += 1
+        self.calls.size += 2 * len(call.name) + len(handler) + sum(map(_size, call.args))
+        number = len(self._literals)
+        self._literals.append(call)
+        self._kinds.append(CALL)
+        operand = number << 2 | LITERAL
+        if pure:
+            self._known_calls[key] = operand
+        return operand
+
+    def _link(self, call: Call, sources: dict[str, int]) -> None:
+        """Let a call wait for other calls and for operations, given by the names of its refs."""
+        assert self.calls is not None
+        assert self.calls.arithmetic is not None
+        call.refs = tuple(sources)
+        call.missing = len(sources)
+        for name, operand in sources.items():
+            if operand & LITERAL:
+                self._literals[operand >> 2].readers.append(call)
+            else:
+                self.calls.arithmetic.setdefault(operand >> 2, []).append((call, name))
+
     def negation(self, operand: int) -> int:
         """The operand that stands for minus an operand."""
-        if operand & LITERAL:
+        if operand & LITERAL and self._kinds[operand >> 2] != CALL:
             return self.literal(-self._literals[operand >> 2])
         # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
         return self.operation(TIMES, operand, self.literal(-1))
 
     def value(self, operand: int) -> Number | None:
-        """The value of an operand that is a literal, else None."""
-        return self._literals[operand >> 2] if operand & LITERAL else None
+        """The value of an operand that is a number in the formula itself, else None."""
+        if not operand & LITERAL or self._kinds[operand >> 2] == CALL:
+            return None
+        value: Number = self._literals[operand >> 2]
+        return value
+
+
+def _size(argument: Number | Ref) -> int:
+    """About how many bytes an argument takes."""
+    return argument.bit_length() // 3 + 8 if type(argument) is int else 24

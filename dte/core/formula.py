@@ -3,7 +3,8 @@
     formula = sum
     sum     = product {("+" | "-") product}          left to right
     product = factor {("*" | "/") factor}            left to right
-    factor  = {"+" | "-"} (number | "(" sum ")")
+    factor  = {"+" | "-"} (number | "(" sum ")" | call)
+    call    = name "(" [sum {"," sum}] ")"           name: a handler's, without "-"
 
 Numbers are written as in Python: ``7``, ``.5``, ``5.``, ``1e-3``. The parser is an operator
 precedence parser (Dijkstra's shunting yard) over explicit stacks, so nothing is too deep for it,
@@ -11,23 +12,27 @@ and it is fed slices, so nothing is too long.
 
 A chain of integer sums or of integer products is exact in any order, so it becomes a balanced tree
 while it is read, in the way a binary counter adds: two neighbours of equal rank merge into one of
-the next rank. A chain that meets a float or a division goes on from left to right, as Python does.
+the next rank. A chain that meets a float or a division goes on from left to right, as Python does;
+so does one that meets a call, as nobody knows what number it will give.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+import string
+from collections.abc import Collection, Generator
+from dataclasses import dataclass, field
 
 from dte.core.builder import INTEGRAL, GraphBuilder
+from dte.core.call_graph import NAME_CHARS_MAX, CallGraph
 from dte.core.errors import FormulaError, TooLarge, caret_lines
 from dte.core.graph import Graph
 from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
 
-TOKEN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|\S", re.ASCII)
-CUT = re.compile(r"[()*/×÷\s]|(?<![eE])[+\-−]", re.ASCII)
-"""Where a text may be cut without cutting a number."""
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*", re.ASCII)
+TOKEN = re.compile(rf"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/()]|{NAME.pattern}|\S", re.ASCII)
+CUT = re.compile(r"[()*/×÷,\s]|(?<![eE])[+\-−]", re.ASCII)
+"""Where a text may be cut without cutting a number or a name."""
 
 SPELLINGS = str.maketrans("×÷−", "*/-")
 OPERATORS = frozenset("+-*/")
@@ -36,11 +41,18 @@ PRODUCTS = frozenset("*/")
 FLIPPED = {"+": "-", "-": "+"}
 BOTTOM = "bottom"
 """Lies under the operators, so that there is always one on top."""
+NEGATED = 1
+CALLED = 2
+OPENINGS = ("(", "(-", "f(")
+"""What a parenthesis is among the operators: plain, to be negated, that of a call."""
+NUMBER_STARTS = frozenset(string.digits + ".")
+NAME_STARTS = frozenset(string.ascii_letters + "_")
 SIGNS = "+-*/×÷−"
 SLICE_CHARS = 1024
 NUMBER_CHARS_MAX = 8192
 """Longest number, in characters; an integer's bound is `digits_max`."""
 TOO_LONG = f"a number of more than {NUMBER_CHARS_MAX} characters"
+ARGUMENTS_MAX = 100
 SAFE_BITS = (INTEGER_LIMIT - 1).bit_length() - 1
 """Every integer of so many bits travels. Chains whose parts may have more are not balanced: a part
 might be too long where no partial result of Python's own order is."""
@@ -51,29 +63,40 @@ COUNT_CHARS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FormulaLimits:
-    """The bounds of one formula: characters, operations, and decimal digits of an integer."""
+    """The bounds of one formula: characters, operations, decimal digits of an integer, calls."""
 
     chars_max: int = 16_000_000
     operations_max: int = 2_000_000
     digits_max: int = INTEGER_DIGITS_MAX
+    calls_max: int = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Formula:
-    """A parsed formula: its graph, or the `value` of a formula without any operation."""
+    """A parsed formula.
+
+    Attributes:
+        graph: its operations.
+        value: of a formula that is a number.
+        calls: its calls and what they wait for; None if there are none.
+    """
 
     graph: Graph
     value: Number | None
+    calls: CallGraph | None = None
 
 
-def parse(text: str, limits: FormulaLimits) -> Formula:
+def parse(text: str, limits: FormulaLimits, pure: Collection[str] = frozenset()) -> Formula:
     """Parse a formula at once; for a short one.
+
+    Args:
+        pure: names of handlers known to be pure: equal calls of these become one.
 
     Raises:
         FormulaError: it has a syntax error.
         TooLarge: it exceeds a bound.
     """
-    slices = parse_in_slices(text, limits)
+    slices = parse_in_slices(text, limits, pure)
     while True:
         try:
             next(slices)
@@ -81,8 +104,13 @@ def parse(text: str, limits: FormulaLimits) -> Formula:
             return stop.value  # type: ignore[no-any-return]
 
 
-def parse_in_slices(text: str, limits: FormulaLimits) -> Generator[None, None, Formula]:
+def parse_in_slices(
+    text: str, limits: FormulaLimits, pure: Collection[str] = frozenset()
+) -> Generator[None, None, Formula]:
     """Parse a formula in slices of a few milliseconds: a generator that returns the formula.
+
+    Args:
+        pure: as for `parse`.
 
     Raises:
         FormulaError: it has a syntax error.
@@ -97,9 +125,9 @@ def parse_in_slices(text: str, limits: FormulaLimits) -> Generator[None, None, F
     for start in range(0, len(text), COUNT_CHARS):
         operators += sum(text.count(sign, start, start + COUNT_CHARS) for sign in SIGNS)
         yield
-    builder = GraphBuilder(min(operators, limits.operations_max))
+    builder = GraphBuilder(min(operators, limits.operations_max), pure)
     yield from builder.reserve()
-    parser = _Parser(text, limits.digits_max, builder)
+    parser = _Parser(text, limits, builder)
     try:
         while parser.read(SLICE_CHARS):
             yield
@@ -110,16 +138,32 @@ def parse_in_slices(text: str, limits: FormulaLimits) -> Generator[None, None, F
             "which is as many as this master takes (formula_operations_max)"
         ) from None
     value = builder.value(operand)
-    yield from builder.finish()
-    return Formula(builder.graph, value)
+    yield from builder.finish(operand)
+    return Formula(builder.graph, value, builder.calls)
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """A call whose parenthesis is open, or follows; `operands` are its arguments so far."""
+
+    name: str
+    column: int
+    negative: bool
+    operands: list[int] = field(default_factory=list)
 
 
 class _Parser:
     """The stacks of the parser, between slices."""
 
-    def __init__(self, text: str, digits_max: int, builder: GraphBuilder) -> None:
+    _last_token = ""
+    """The last of the slices before."""
+    _places: list[int] | None = None
+    """Where the tokens of the slice begin in it, once somebody asks."""
+
+    def __init__(self, text: str, limits: FormulaLimits, builder: GraphBuilder) -> None:
         self._text = text
-        self._digits_max = digits_max
+        self._digits_max = limits.digits_max
+        self._calls_max = limits.calls_max
         self._builder = builder
         self._position = 0
         self._operands: list[int] = []
@@ -127,8 +171,10 @@ class _Parser:
         self._bits: list[int] = []
         """At most so many bits an operand has, if it is an integer."""
         self._pending = [BOTTOM]
-        """Operators and open parentheses; ``(-`` is a parenthesis to be negated."""
-        self._negative = False
+        """Operators and open parentheses, see `OPENINGS`."""
+        self._open_calls: list[_OpenCall] = []
+        self._opening = 0
+        """What the next parenthesis is, if one follows: a place in `OPENINGS`."""
         self._operand_next = True
 
     def read(self, chars: int) -> bool:
@@ -151,7 +197,12 @@ class _Parser:
             self._read(tokens[:-1], start)
             raise self._error(TOO_LONG, start, len(tokens) - 1)
         self._read(tokens, start)
-        return end < len(self._text)
+        if end == len(self._text):
+            return False
+        self._places = None
+        if tokens:
+            self._last_token = tokens[-1]
+        return True
 
     def finish(self) -> int:
         """The operand that stands for the whole formula, once all of it has been read.
@@ -161,6 +212,8 @@ class _Parser:
         """
         pending = self._pending
         if self._operand_next:
+            if self._opening == CALLED:
+                raise self._not_called()
             empty = not self._operands and pending == [BOTTOM]
             what = "is empty" if empty else "ends where a number or '(' is expected"
             raise self._error_at(f"the formula {what}", len(self._text) + 1)
@@ -178,34 +231,47 @@ class _Parser:
         operands, ranks, pending = self._operands, self._ranks, self._pending
         bits = self._bits
         literal, number = self._builder.literal, self._number
-        operand_next, negative = self._operand_next, self._negative
+        operand_next, opening = self._operand_next, self._opening
+        if opening == CALLED and tokens and tokens[0] != "(":
+            raise self._not_called()
         for index, token in enumerate(tokens):
             if operand_next:
                 if token == "(":
-                    pending.append("(-" if negative else "(")
-                    negative = False
+                    pending.append(OPENINGS[opening] if opening else "(")
+                    opening = 0
                 elif token in SUMS:
-                    negative ^= token == "-"
+                    opening ^= token == "-"
                 else:
                     try:
                         value = number(token)
                     except ValueError as error:
+                        if token[0] in NAME_STARTS:
+                            self._name(token, opening == NEGATED, start, index)
+                            if tokens[index + 1 : index + 2] not in ([], ["("]):
+                                raise self._not_called() from None
+                            opening = CALLED
+                            continue
+                        before = tokens[index - 1] if index else self._last_token
+                        if token == ")" and before == "(" and pending[-1] == OPENINGS[CALLED]:
+                            pending.pop()
+                            self._call()
+                            operand_next = False
+                            continue
                         raise self._error(str(error), start, index) from None
-                    operands.append(literal(-value if negative else value))
+                    operands.append(literal(-value if opening else value))
                     ranks.append(0)
                     bits.append(value.bit_length() if type(value) is int else 0)
-                    operand_next = negative = False
+                    operand_next = False
+                    opening = 0
             elif token == ")":
                 # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
                 if pending[-1] in PRODUCTS:
                     self._reduce(PRODUCTS, whole=True)
                 if pending[-1] in SUMS:
                     self._reduce(SUMS, whole=True)
-                opening = pending.pop()
-                if opening == "(-":
-                    operands[-1] = self._builder.negation(operands[-1])
-                elif opening == BOTTOM:
-                    raise self._error("')' without a '(' before it", start, index)
+                closed = pending.pop()
+                if closed != "(":
+                    self._close(closed, start, index)
                 ranks[-1] = 0
             elif token in OPERATORS:
                 if pending[-1] in PRODUCTS:
@@ -216,9 +282,69 @@ class _Parser:
                         self._reduce(SUMS)
                 pending.append(token)
                 operand_next = True
+            elif token == ",":
+                self._end_argument(start, index)
+                operand_next = True
             else:
-                raise self._error(_not_an_operator(token), start, index)
-        self._operand_next, self._negative = operand_next, negative
+                raise self._error(self._not_an_operator(token, start, index), start, index)
+        self._operand_next, self._opening = operand_next, opening
+
+    def _close(self, opening: str, start: int, index: int) -> None:
+        """Close a parenthesis that is not a plain one, with what is in it on top of the stacks."""
+        if opening == OPENINGS[NEGATED]:
+            self._operands[-1] = self._builder.negation(self._operands[-1])
+        elif opening == OPENINGS[CALLED]:
+            self._take_argument()
+            self._call()
+        else:
+            raise self._error("')' without a '(' before it", start, index)
+
+    def _name(self, name: str, negative: bool, start: int, index: int) -> None:
+        """Begin a call with its name."""
+        column = self._column(start, index)
+        if len(name) > NAME_CHARS_MAX:
+            raise self._error_at(f"a name of more than {NAME_CHARS_MAX} characters", column)
+        self._open_calls.append(_OpenCall(name, column, negative))
+        # Nested calls are never equal, so there are at least as many.
+        self._check_calls(len(self._open_calls))
+
+    def _end_argument(self, start: int, index: int) -> None:
+        """Take the last argument before a comma."""
+        if self._pending[-1] in PRODUCTS:
+            self._reduce(PRODUCTS, whole=True)
+        if self._pending[-1] in SUMS:
+            self._reduce(SUMS, whole=True)
+        if self._pending[-1] != OPENINGS[CALLED]:
+            raise self._error(
+                "',' stands only between the arguments of a call; a decimal point is '.'",
+                start,
+                index,
+            )
+        self._take_argument()
+        if len(self._open_calls[-1].operands) == ARGUMENTS_MAX:
+            raise self._error(f"a call has up to {ARGUMENTS_MAX} arguments", start, index)
+
+    def _take_argument(self) -> None:
+        self._open_calls[-1].operands.append(self._operands.pop())
+        self._ranks.pop()
+        self._bits.pop()
+
+    def _call(self) -> None:
+        """Make the innermost open call, which has all of its arguments, an operand."""
+        call = self._open_calls.pop()
+        operand = self._builder.call(call.name, call.column, call.operands)
+        assert self._builder.calls is not None
+        self._check_calls(self._builder.calls.remaining)
+        self._operands.append(self._builder.negation(operand) if call.negative else operand)
+        self._ranks.append(0)
+        self._bits.append(0)
+
+    def _check_calls(self, count: int) -> None:
+        if count > self._calls_max:
+            raise TooLarge(
+                f"the formula has more than {self._calls_max} calls, "
+                "which is as many as this master takes (calls_max)"
+            )
 
     def _reduce(self, run: frozenset[str], whole: bool = False) -> None:
         """Merge the run of equal precedence on top of the stacks.
@@ -283,7 +409,7 @@ class _Parser:
             ValueError: the token is something else, with what it is as the message.
         """
         if not (token.isascii() and token.isdigit()):
-            if len(token) == 1 or not token.isascii():
+            if len(token) == 1 or token[0] > "9":
                 raise ValueError(_not_a_number(token))
             if len(token) > NUMBER_CHARS_MAX:
                 raise ValueError(TOO_LONG)
@@ -299,25 +425,40 @@ class _Parser:
             )
         return int(token)
 
+    def _not_called(self) -> FormulaError:
+        """What is wrong with a name that no parenthesis follows."""
+        call = self._open_calls[-1]
+        name = _brief(call.name)
+        return self._error_at(
+            f"{name!r} is no number; to call a handler of that name, write {name}(…)",
+            call.column,
+        )
+
+    def _not_an_operator(self, token: str, start: int, index: int) -> str:
+        if token[0] in NAME_STARTS:
+            name = NAME.match(self._text, self._column(start, index) - 1)
+            token = name[0] if name else token  # All of it, wherever the slice ends.
+        elif token != "(" and token[0] not in NUMBER_STARTS:
+            return _not_a_number(token)
+        return f"an operator is missing before {_brief(token)!r}"
+
+    def _column(self, start: int, index: int) -> int:
+        """Where token `index` of the slice that begins at `start` is in the text."""
+        if self._places is None:
+            part = self._text[start : self._position].translate(SPELLINGS)
+            self._places = [match.start() for match in TOKEN.finditer(part)]
+        return start + self._places[index] + 1
+
     def _error(self, reason: str, start: int, index: int) -> FormulaError:
         """A syntax error at token `index` of the slice that begins at `start`."""
-        part = self._text[start : self._position].translate(SPELLINGS)
-        places: Iterator[re.Match[str]] = TOKEN.finditer(part)
-        column = start + next(match.start() for at, match in enumerate(places) if at == index) + 1
-        return self._error_at(reason, column)
+        return self._error_at(reason, self._column(start, index))
 
     def _error_at(self, reason: str, column: int) -> FormulaError:
         return FormulaError(reason, column, caret_lines(self._text, column))
 
 
-def _not_an_operator(token: str) -> str:
-    if token == "(" or token[0] == "." or (token.isascii() and token[0].isdigit()):
-        return f"an operator is missing before {_brief(token)!r}"
-    return _not_a_number(token)
-
-
 def _not_a_number(token: str) -> str:
-    if token in "+-*/)":
+    if token in "+-*/),":
         return f"a number or '(' is expected before {token!r}"
     if token == ".":
         return "'.' without a digit"

@@ -9,7 +9,8 @@ built, a result when the operation that gives it is done, so:
 
 Edge `2 * n` leads to the first slot of operation n, edge `2 * n + 1` to the second. The edges that
 leave an operation are a linked list through `first_edge` and `next_edge`. The one operation
-without an edge is the root, whose result is the job's answer.
+without an edge is the root, whose result is the job's answer. (Where a formula has calls, an
+operation that only calls read has no edge either: `CallGraph` knows these, and the root.)
 
 An operation costs about 30 bytes and its operands; there are no objects for the garbage
 collector to follow.
@@ -18,7 +19,7 @@ collector to follow.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dte.core.operations import Number
 
@@ -170,6 +171,24 @@ class Graph:
                 edge = next_edge[edge]
         self.remaining -= len(nodes)
         return answer
+
+    def supply(self, edges: Iterable[int], value: Number) -> None:
+        """Put the result of a call into the slots that wait for it.
+
+        Args:
+            edges: where these slots are, each given once in the life of the graph.
+            value: a finite float, or an integer that travels.
+        """
+        missing = self.missing
+        for edge in edges:
+            reader = edge >> 1
+            if edge & 1:
+                self.operands2[reader] = value
+            else:
+                self.operands1[reader] = value
+            missing[reader] -= 1
+            if not missing[reader]:
+                self.ready.append(reader)
 
     def is_done(self, node: int) -> bool:
         """Whether an operation that was taken has its result."""

@@ -2,56 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dte.core.call_graph import CallGraph
+    from dte.core.facts import CallRecord
     from dte.core.graph import Graph
     from dte.core.operations import Number
 
 
 class JobState(Enum):
-    """Where a job is in its life; the last two states never change.
+    """Where a job is in its life; the last four states never change.
 
-    accepting ──▶ waiting ──▶ running ──▶ ending ──▶ succeeded
-                     └────────────────────▶ └──────▶ failed
+    accepting ──▶ waiting ──▶ running ──▶ ending ──▶ succeeded, failed, timed_out, cancelled
+                     │           └──▶ cancelling ▲
+                     └───────────────────────────┘
 
     A job is accepting until that it was accepted is recorded, and nobody sees it before; it is
-    ending until its end is recorded, and nobody sees how it ended before.
+    ending until its end is recorded, and nobody sees how it ended before. It is cancelling while
+    workers stop its calls.
     """
 
     ACCEPTING = "accepting"
     WAITING = "waiting"
     RUNNING = "running"
+    CANCELLING = "cancelling"
     ENDING = "ending"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
 
 
-NEXT_STATES = {
-    JobState.ACCEPTING: {JobState.WAITING},
-    JobState.WAITING: {JobState.RUNNING, JobState.ENDING},
-    JobState.RUNNING: {JobState.ENDING},
-    JobState.ENDING: {JobState.SUCCEEDED, JobState.FAILED},
-    JobState.SUCCEEDED: set(),
-    JobState.FAILED: set(),
+FINISHED = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
+NEXT_STATES: dict[JobState, frozenset[JobState]] = {
+    JobState.ACCEPTING: frozenset((JobState.WAITING,)),
+    JobState.WAITING: frozenset((JobState.RUNNING, JobState.CANCELLING, JobState.ENDING)),
+    JobState.RUNNING: frozenset((JobState.CANCELLING, JobState.ENDING)),
+    JobState.CANCELLING: frozenset((JobState.ENDING,)),
+    JobState.ENDING: FINISHED,
+    **dict.fromkeys(FINISHED, frozenset()),
 }
-FINISHED = (JobState.SUCCEEDED, JobState.FAILED)
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One submitted formula.
+    """One submitted formula or graph of calls.
 
     Attributes:
         number: the job's id, an integer from 1.
-        task: the formula's text; a long one is cut, see `TASK_CHARS_KEPT`.
-        operations: how many operations there are in all.
+        task: the formula's text; a long one is cut, see `TASK_CHARS_KEPT`. For people, if the job
+            has a plan.
+        operations: how many operations there are in all, calls included.
         graph: what is left to do; None when nothing is, so that its memory is free, and until a job
             from before a restart has been read again.
         in_turns: whether the ready-set has the job among its turns.
         suspicions: what happened to workers that had its operations, by operation.
+        answer: the formula's value, or of another job the JSON of its answer.
+        priority: higher is sooner.
+        calls: the part of its operations that are calls.
+        plan: its whole text where it is more than a formula.
+        records: what was recorded of its calls before a restart; None once it goes on.
+        cancelled: whether that it is to be cancelled is recorded.
+        notify: a URL that is told of its end; "" for none.
+        size: about how many bytes it takes besides its arithmetic.
     """
 
     number: int
@@ -62,18 +79,26 @@ class Job:
     state: JobState = JobState.ACCEPTING
     started_at: float | None = None
     ended_at: float | None = None
-    answer: Number | None = None
+    answer: Number | bytes | None = None
     error: str | None = None
     operations_done: int = 0
     in_turns: bool = False
     suspicions: dict[int, Suspicion] | None = None
+    priority: int = 0
+    calls: CallGraph | None = None
+    plan: str | None = None
+    records: Sequence[CallRecord] | None = None
+    cancelled: bool = False
+    size: int = 0
+    notify: str = ""
 
     @property
     def progress(self) -> int:
         """How many operations are done."""
-        return (
-            self.operations_done if self.graph is None else self.operations - self.graph.remaining
-        )
+        if self.graph is None:
+            return self.operations_done
+        calls = self.calls.remaining if self.calls is not None else 0
+        return self.operations - self.graph.remaining - calls
 
     @property
     def finished(self) -> bool:

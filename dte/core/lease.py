@@ -21,6 +21,7 @@ class Lease:
         alone: whether it is of a suspect operation, which its worker has alone.
         lost_because: why it ended without results, if it did.
         may_come_late: whether it ended by silence, so that results may still come.
+        kept: its columns, where they are sent in a later turn.
     """
 
     number: int
@@ -32,12 +33,16 @@ class Lease:
     alone: bool = False
     lost_because: str | None = None
     may_come_late: bool = False
+    kept: tuple[str, list[Number], list[Number]] | None = None
 
     def columns(self) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of the operations, in the lease's order.
 
-        To be read in the turn that makes the lease, when none of its jobs can have ended.
+        To be read in the turn that makes the lease, when none of its jobs can have ended; else
+        they are `kept`.
         """
+        if self.kept is not None:
+            return self.kept
         symbols: list[str] = []
         operands1: list[Number] = []
         operands2: list[Number] = []

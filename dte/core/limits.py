@@ -13,6 +13,7 @@ class SchedulerLimits:
 
     jobs_waiting_max: int = 100_000
     operations_waiting_max: int = 4_000_000
+    bytes_waiting_max: int = 1_000_000_000
     jobs_kept: int = 100_000
     jobs_kept_bytes: int = 256_000_000
     workers_max: int = 1_000
@@ -21,3 +22,5 @@ class SchedulerLimits:
     lease_s: float = 10.0
     heartbeat_s: float = 5.0
     dead_after_s: float = 15.0
+    retry_pause_s: float = 1.0
+    retry_pause_max_s: float = 60.0

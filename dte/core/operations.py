@@ -23,3 +23,18 @@ def describe(symbol: str, left: Number, right: Number) -> str:
 def _brief(value: Number) -> str:
     text = str(value)
     return text if len(text) <= 24 else f"{text[:10]}…{text[-4:]} ({len(text)} digits)"
+
+
+def number_of(value: bytes | None) -> Number | None:
+    """The number that a JSON text stands for; None if it is no number, or too long a one."""
+    text = (value or b"").decode(errors="replace").strip()
+    digits = text.removeprefix("-")
+    try:
+        if digits.isascii() and digits.isdigit():
+            return int(text) if len(digits) <= INTEGER_DIGITS_MAX else None
+        if not digits[:1].isdigit():
+            return None
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number not in (float("inf"), float("-inf")) else None

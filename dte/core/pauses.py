@@ -8,11 +8,13 @@ PAUSE_FIRST_S = 0.1
 PAUSE_MAX_S = 5.0
 
 
-def pause_s(random: Random, failures: int) -> float:
+def pause_s(
+    random: Random, failures: int, first_s: float = PAUSE_FIRST_S, most_s: float = PAUSE_MAX_S
+) -> float:
     """How long to pause after so many failures in a row, from 1.
 
     Between half of the pause and the whole, so that those who failed together do not all come back
     together.
     """
-    whole_s: float = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** min(failures - 1, 16))
+    whole_s: float = min(most_s, first_s * 2.0 ** min(failures - 1, 40))
     return whole_s * (0.5 + random.random() / 2)

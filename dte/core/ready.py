@@ -1,8 +1,9 @@
-"""The ready-set: operations whose operands are known, job by job in turns."""
+"""The ready-set: operations whose operands are known, the highest priority first, jobs in turns."""
 
 from __future__ import annotations
 
 from array import array
+from bisect import insort
 from collections import deque
 
 from dte.core.job import Job
@@ -15,12 +16,14 @@ such an integer takes 0.2 ms."""
 class ReadySet:
     """Hands out ready operations so that jobs take turns.
 
-    A job of four operations does not wait for one of a million: each take goes through the jobs in
-    turn and gives each an equal share. Inside a job the newest ready operation goes first.
+    A job of four operations does not wait for one of a million: each take goes through the jobs of
+    the highest priority in turn and gives each an equal share. Inside a job the newest ready
+    operation goes first.
     """
 
     def __init__(self) -> None:
-        self._turns: deque[Job] = deque()
+        self._levels: dict[int, deque[Job]] = {}
+        self._priorities: list[int] = []
         self.count = 0
         """How many operations are ready in all jobs."""
 
@@ -29,7 +32,11 @@ class ReadySet:
         self.count += count
         if count and not job.in_turns:
             job.in_turns = True
-            self._turns.append(job)
+            turns = self._levels.get(job.priority)
+            if turns is None:
+                turns = self._levels[job.priority] = deque()
+                insort(self._priorities, job.priority)
+            turns.append(job)
 
     def drop(self, job: Job) -> None:
         """Forget what is ready of a job that has ended; its turn is passed over when it comes."""
@@ -38,14 +45,24 @@ class ReadySet:
             del job.graph.ready[:]
         if not self.count:
             # Nobody takes while nothing is ready, so turns that were passed over would add up.
-            for other in self._turns:
-                other.in_turns = False
-            self._turns.clear()
+            for turns in self._levels.values():
+                for other in turns:
+                    other.in_turns = False
+            self._levels.clear()
+            self._priorities.clear()
 
     def take(self, count: int) -> list[tuple[Job, array[int]]]:
         """Take up to `count` ready operations, in shares by job."""
-        turns = self._turns
         parts: list[tuple[Job, array[int]]] = []
+        while count > 0 and self._priorities:
+            turns = self._levels[self._priorities[-1]]
+            count = self._take_from(turns, count, parts)
+            if not turns:
+                del self._levels[self._priorities.pop()]
+        return parts
+
+    def _take_from(self, turns: deque[Job], count: int, parts: list[tuple[Job, array[int]]]) -> int:
+        """Take from jobs of one priority; how many operations may still be taken."""
         while count > 0 and turns:
             share = max(1, count // len(turns))
             for _ in range(len(turns)):
@@ -64,10 +81,12 @@ class ReadySet:
                 count -= len(nodes) * weight
                 self.count -= len(nodes)
                 parts.append((job, nodes))
-        return parts
+        return count
 
     def check(self) -> None:
         """Assert what must always hold; for tests."""
-        assert len({job.number for job in self._turns}) == len(self._turns), "a job has two turns"
-        assert all(job.in_turns for job in self._turns)
-        assert self.count == sum(len(job.graph.ready) for job in self._turns if job.graph)
+        jobs = [job for turns in self._levels.values() for job in turns]
+        assert len({job.number for job in jobs}) == len(jobs), "a job has two turns"
+        assert all(job.in_turns for job in jobs)
+        assert self.count == sum(len(job.graph.ready) for job in jobs if job.graph)
+        assert sorted(self._levels) == self._priorities

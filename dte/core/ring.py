@@ -38,9 +38,11 @@ class JobRing:
 
     def ended(self, job: Job) -> None:
         """Say that a job has ended: from now on it may be forgotten, once, in this order."""
-        size = JOB_BYTES + len(job.task)
+        size = JOB_BYTES + max(len(job.task), job.size)
         if isinstance(job.answer, int):
             size += job.answer.bit_length() // 8
+        elif isinstance(job.answer, bytes):
+            size += len(job.answer)
         self._ended.append((job.number, size))
         self._bytes += size
         while len(self._ended) > 1 and (

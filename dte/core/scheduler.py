@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from dte.core.availability import Announcement, AvailabilityQueue, Worker
+from dte.core.availability import Announcement, AvailabilityQueue, Reach, Worker
+from dte.core.call_lease import CallLease, Claim
+from dte.core.calls import CallScheduler
+from dte.core.facts import Event
 from dte.core.graph import Graph
 from dte.core.job import Job, JobState, Suspicion
 from dte.core.jobs import JobBook
@@ -66,11 +69,19 @@ class Turn:
         leases: operations to hand over now; one without any only asks whether the worker is there.
         ended: jobs whose end has been recorded since the last turn.
         lost: leases that have ended without results since the last turn.
+        calls: calls to hand to workers now.
+        stops: calls that workers are to stop.
+        claims: claims that can be answered.
+        events: what happened, for those who watch.
     """
 
     leases: list[Lease] = field(default_factory=list)
     ended: list[Job] = field(default_factory=list)
     lost: list[Lease] = field(default_factory=list)
+    calls: list[CallLease] = field(default_factory=list)
+    stops: list[CallLease] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
 
 class Scheduler:
@@ -83,6 +94,7 @@ class Scheduler:
 
     Attributes:
         jobs: what is to be done, and how every job stands.
+        calls: the course of calls.
         stale_results: how many results came under leases that had ended.
     """
 
@@ -92,6 +104,7 @@ class Scheduler:
         self.jobs = JobBook(limits)
         self._workers = AvailabilityQueue(limits, random)
         self._suspects = Suspects(random, limits.workers_lost_max)
+        self.calls = CallScheduler(limits, self.jobs, self._workers, random, self._number)
         self._reserved: dict[Worker, None] = {}
         self._leases: dict[int, Lease] = {}
         self._last_lease = boot * LEASES_OF_A_BOOT
@@ -117,7 +130,39 @@ class Scheduler:
         # Without an incarnation it may have started anew or not: it will be asked.
         if said.draining:
             self._reserve_no_more(worker)
+        self.calls.know(said.handlers)
         return worker
+
+    def claim(self, now: float, said: Announcement, slots: int) -> Claim:
+        """Note that a worker waits for work; a claim of its that waits already is withdrawn.
+
+        Args:
+            slots: how many calls it takes.
+
+        Raises:
+            Busy: too many workers are known.
+        """
+        worker = self.announce(now, said)
+        self._acquit(now, worker)
+        if worker.claim is not None:
+            self.withdraw(now, worker.claim)
+        return self.calls.claim(worker, slots)
+
+    def withdraw(self, now: float, claim: Claim) -> None:
+        """Note that nobody waits for a claim any more; what it got goes to others."""
+        self.calls.withdraw(now, claim)
+        batch, claim.batch = claim.batch, None
+        if batch is not None and batch.number in self._leases:
+            self._lose(now, batch, "its worker hung up", taken=False)
+
+    def leave(self, now: float, worker: Worker) -> None:
+        """A worker says that it has ended."""
+        self._worker_ended(now, worker, "it has left")
+        self._workers.remove(worker)
+
+    def worker(self, identity: str) -> Worker | None:
+        """The worker that is known by an address, or as ``pull:NAME``."""
+        return self._workers.get(identity)
 
     def workers(self) -> list[Worker]:
         """Every known worker, those that are gone too."""
@@ -130,6 +175,7 @@ class Scheduler:
         self._charge(now, worker)
         for lease in held:
             self._lose(now, lease, reason, taken=True)
+        self.calls.worker_ended(now, worker, reason)
 
     def _accuse(self, now: float, lease: Lease) -> None:
         """Note that a worker vanished, and that what it had under a lease may be why."""
@@ -200,12 +246,13 @@ class Scheduler:
             end = start + len(nodes)
             if job.graph is not None:
                 first = bisect_left(failed, start)
-                if first < len(failed) and failed[first] < end:
+                if first < len(failed) and failed[first] < end and not job.cancelled:
                     place = failed[first]
                     reason = _failure(job.graph, nodes[place - start], errors[place])
                     self.jobs.end(now, job, error=reason)
                 else:
-                    self.jobs.finish(now, job, nodes, results[start:end])
+                    for call in self.jobs.finish(now, job, nodes, results[start:end]):
+                        self.calls.begin_call(now, call)
             start = end
         return True
 
@@ -237,6 +284,16 @@ class Scheduler:
                     reason = f"no worker could do it, the last time: {reason}"
                     self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
 
+    def fail_call(self, now: float, lease: CallLease, reason: str, failure: Failure) -> None:
+        """Say that a call could not be handed over, or came to nothing there."""
+        worker = lease.worker
+        if worker is not None and lease.number in worker.call_leases:
+            self._workers.failed(now, worker, reason)
+            if failure is Failure.REFUSED:
+                self._charge(now, worker)
+        taken = failure in (Failure.BROKEN, Failure.GARBLED)
+        self.calls.fail(now, lease.number, reason, taken=taken)
+
     def late(self, now: float, lease: Lease) -> None:
         """Note that a worker answered under a lease that had ended by silence: it is there."""
         self.stale_results += bool(lease.count)
@@ -260,24 +317,32 @@ class Scheduler:
         self._workers.resume(now)
         self._suspects.resume(now)
         self.jobs.sweep()
-        turn = Turn(questions + self._match(now), self.jobs.take_ended(), self._lost)
-        self._lost = []
-        return turn
+        self.calls.advance(now)
+        leases = questions + self._match(now)
+        calls = self.calls.hand_over(now)
+        events, self.jobs.events = self.jobs.events, []
+        lost, self._lost = self._lost, []
+        ended = self.jobs.take_ended()
+        return Turn(leases, ended, lost, calls.leases, calls.stops, calls.claims, events)
 
     def hand_over_no_more(self) -> None:
         """Make no more leases; those that there are may still be completed."""
-        self._handing_over = False
+        self._handing_over = self.calls.handing_over = False
 
     @property
     def leases(self) -> int:
-        """How many leases there are."""
+        """How many leases of arithmetic there are."""
         return len(self._leases)
 
     def next_turn(self) -> float | None:
         """When `turn` must be called although nothing happens; None when never."""
         if self._more_to_match or self.jobs.sweeping:
             return float("-inf")
-        moments = [self._workers.next_moment(), self._suspects.next_moment()]
+        moments = [
+            self._workers.next_moment(),
+            self._suspects.next_moment(),
+            self.calls.next_moment(),
+        ]
         if self._leases:
             moments.append(next(iter(self._leases.values())).deadline)
         return min((moment for moment in moments if moment is not None), default=None)
@@ -296,7 +361,9 @@ class Scheduler:
             parts = self._parts_for(worker)
             # Who vanished is asked first: what a dead worker gets would be charged with its end.
             if parts or (worker.accused and not worker.leases):
-                leases.append(self._lease(now, worker, parts))
+                lease = self._lease(now, worker, parts)
+                if worker.said.reach is Reach.PUSH:
+                    leases.append(lease)
                 self._workers.offer(worker)
             else:
                 passed.append(worker)
@@ -339,18 +406,26 @@ class Scheduler:
         return None
 
     def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> Lease:
-        self._last_lease += 1
         count = 0
         for job, nodes in parts:
             count += len(nodes)
             if job.started_at is None:
                 job.started_at = now
                 job.enter(JobState.RUNNING)
+                self.jobs.events.append(Event(now, job.number, "", "running"))
         deadline = now + self._limits.lease_s
-        lease = Lease(self._last_lease, worker, parts, count, now, deadline, worker.alone)
+        lease = Lease(self._number(), worker, parts, count, now, deadline, worker.alone)
         self._leases[lease.number] = lease
         worker.leases.add(lease.number)
+        if worker.claim is not None:
+            worker.claim.batch = lease
+            lease.kept = lease.columns()
         return lease
+
+    def _number(self) -> int:
+        """The number of the next lease."""
+        self._last_lease += 1
+        return self._last_lease
 
     def _release(self, lease: Lease) -> None:
         del self._leases[lease.number]
@@ -367,7 +442,7 @@ class Scheduler:
         self._reserve_no_more(lease.worker)
         lease.lost_because = reason
         for job, nodes in lease.parts:
-            if job.graph is None:
+            if job.graph is None or job.state is JobState.CANCELLING:
                 continue
             if taken or lease.alone:
                 self._suspects.add(now, job, nodes)
@@ -380,6 +455,7 @@ class Scheduler:
     def check(self) -> None:
         """Assert every invariant; for tests, after each step."""
         self._workers.check()
+        self.calls.check()
         handed_out: set[tuple[int, int]] = set()
         for number, lease in self._leases.items():
             assert number == lease.number in lease.worker.leases
@@ -398,7 +474,7 @@ class Scheduler:
             assert job.graph is not None
             out = {node for number, node in busy if number == job.number}
             assert not out & set(job.graph.ready), "an operation is ready and handed out"
-            if job.state is not JobState.ACCEPTING:
+            if job.calls is None and job.state is not JobState.ACCEPTING:
                 assert out or job.graph.ready, f"job {job.number} waits for nothing"
 
 

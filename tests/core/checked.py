@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from core.disk import Disk
 from core.evaluate import do
-from dte.core.availability import Announcement, Worker
+from core.plans import Node, Plan
+from dte.core.availability import Announcement, Reach, Worker
+from dte.core.call import Call, CallState, HandlerPolicy
+from dte.core.call_course import Outcome
+from dte.core.call_lease import CallLease, Claim
+from dte.core.facts import CallRecord, Cancel, End, Event, Facts, Step
 from dte.core.formula import Formula, FormulaLimits, parse
-from dte.core.job import Job
+from dte.core.job import Job, JobState
+from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
@@ -17,6 +24,21 @@ from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
 SEED_WORKER = Announcement("worker-1700000000", "10.0.0.2:6000")
+HANDLERS = {name: HandlerPolicy() for name in ("f", "g", "h")} | {"p": HandlerPolicy(pure=True)}
+"""What the workers of the tests can call; what p does is pure."""
+CALLER = Announcement(
+    "c",
+    "10.0.1.1:6000",
+    incarnation="a",
+    handlers=HANDLERS,
+    handler_slots=2,
+    arithmetic=False,
+)
+"""A worker for calls alone."""
+PULLER = replace(CALLER, name="puller", address="", reach=Reach.CLAIM)
+LOOKER = replace(CALLER, name="looker", address="", incarnation="", reach=Reach.LOOK, obeys=False)
+AT_WORK = (CallState.RUNNING, CallState.CANCELLING)
+UNDER_WAY = (*AT_WORK, CallState.READY, CallState.PAUSED, CallState.ENDING)
 TURNS_MAX = 20
 """After so many turns at the same time there must be nothing left to do."""
 
@@ -35,9 +57,17 @@ class Core(Scheduler):
         boot: int = 0,
         seed: int = 0,
         records_at_once: bool = True,
+        disk: Disk | None = None,
     ) -> None:
         super().__init__(limits, boot, seed)
+        self.boot = boot
         self.records_at_once = records_at_once
+        self.disk = disk or Disk()
+        self.events: list[Event] = []
+        self.out: list[CallLease] = []
+        """The calls that workers have been handed, as far as the leases have not ended."""
+        self.told: list[CallLease] = []
+        """The leases that workers have been told to stop."""
         for said in workers:
             self.announce(0.0, said)
 
@@ -46,22 +76,116 @@ class Core(Scheduler):
         self._step()
         return jobs
 
-    def record(self) -> None:
-        """Record all that is to be recorded."""
+    def plan(self, plan: Plan, now: float = 0.0, records: Sequence[CallRecord] = ()) -> Job:
+        """Accept a job of calls."""
+        formula = plan.formula_for(self)
+        text = self.disk.text_of(plan)
+        planned = PlannedJob(plan.task, text, formula, priority=plan.priority, records=records)
+        submission = self.jobs.submit_plans(now, [planned])
+        self._step()
+        return submission.jobs[0]
+
+    def graph(self, now: float = 0.0, *, answer: str | None = None, **nodes: Node) -> Job:
+        """Accept a graph of calls."""
+        return self.plan(Plan(nodes, answer=answer), now)
+
+    def formula(self, text: str, now: float = 0.0) -> Job:
+        """Accept a formula with calls."""
+        return self.plan(Plan({}, text), now)
+
+    def record(self) -> bool:
+        """Record all that is to be recorded; False if that is nothing."""
+        found = False
         while (facts := self.jobs.facts()) is not None:
-            self.jobs.recorded(facts)
+            self.write(facts)
+            found = True
+        return found
+
+    def write(self, facts: Facts) -> None:
+        """Record what has been taken out to be recorded."""
+        self.disk.write(facts)
+        self.jobs.recorded(facts)
         self.check()
+
+    def refuse(self) -> None:
+        """Let the recording of all that is to be recorded fail."""
+        facts = self.jobs.facts()
+        assert facts is not None
+        self.jobs.unrecorded(facts)
+        self.check()
+
+    def restarted(self, *workers: Announcement, now: float = 0.0, reads: bool = True) -> Core:
+        """The core after a crash, which knows what is recorded.
+
+        Args:
+            reads: read the jobs that have not ended again.
+        """
+        core = Core(
+            limits=self._limits,
+            boot=self.boot + 1,
+            records_at_once=self.records_at_once,
+            disk=self.disk,
+        )
+        waiting, ended = self.disk.load()
+        core.jobs.restore(self.disk.last, waiting, ended)
+        for said in workers:
+            core.announce(now, said)
+        for job in waiting if reads else ():
+            core.read_again(now, job)
+        return core
+
+    def read_again(self, now: float, job: Job) -> None:
+        """Go on with a job of before a restart."""
+        self.disk.read(self, now, job)
+        self._step()
 
     def turn(self, now: float) -> Turn:
         self._step()
         turn = super().turn(now)
         self.check()
+        self._check_calls(turn)
         if self._handing_over and self.jobs.ready.count and not self._more_to_match:
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
             assert all(worker.accused and worker.leases for worker in free), "work waits"
             assert len(self._reserved) <= len(self._suspects), "work waits for no suspect"
         return turn
+
+    def hand_out(self, now: float = 0.0) -> dict[str, CallLease]:
+        """Turn, and give the calls that workers are handed, by the names of the calls."""
+        handed = self.settle(now)
+        return {lease.call.name: lease for turn in handed for lease in turn.calls}
+
+    def end_call(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | bool | None:
+        """A worker reports."""
+        fact = self.calls.report(now, lease.number, outcome)
+        self._step()
+        return fact
+
+    def succeed(
+        self, now: float, lease: CallLease, value: bytes = b"null"
+    ) -> Step | End | bool | None:
+        return self.end_call(now, lease, Outcome(CallState.SUCCEEDED, value))
+
+    def fail_at(
+        self, now: float, lease: CallLease, error: str = "no", *, retry: bool = True
+    ) -> Step | End | bool | None:
+        return self.end_call(now, lease, Outcome(CallState.FAILED, None, error, retry))
+
+    def cancel(self, now: float, job: Job) -> Cancel | End | None:
+        fact = self.calls.cancel(now, job)
+        self._step()
+        return fact
+
+    def ask(self, now: float, said: Announcement = PULLER, slots: int = 2) -> Claim:
+        """A worker asks for work."""
+        claim = self.claim(now, said, slots)
+        self._step()
+        return claim
+
+    def hang_up(self, now: float, claim: Claim) -> None:
+        self.withdraw(now, claim)
+        self._step()
 
     def answer(self, now: float, lease: Lease) -> bool:
         """What a good worker gives back."""
@@ -99,16 +223,98 @@ class Core(Scheduler):
     def settle(self, now: float) -> list[Turn]:
         """Turn until the next turn need not be now: nothing may keep the loop busy for ever."""
         turns = [self.turn(now)]
-        while (moment := self.next_turn()) is not None and moment <= now:
+        while (self.records_at_once and self.record()) or self._is_due(now):
             turns.append(self.turn(now))
             assert len(turns) < TURNS_MAX, "the core wants to be called again and again"
         return turns
+
+    def _is_due(self, now: float) -> bool:
+        moment = self.next_turn()
+        return moment is not None and moment <= now
 
     def following(self, now: float) -> float:
         """When the loop turns next if nothing happens before."""
         moment = self.next_turn()
         assert moment is not None
         return max(now, moment)
+
+    def _check_calls(self, turn: Turn) -> None:
+        """Check what must hold when a turn is over."""
+        self.events += turn.events
+        self.told += turn.stops
+        handed = turn.calls + [lease for claim in turn.claims for lease in claim.leases]
+        for lease in handed:
+            assert self.calls.lease(lease.number) is lease, "a call is handed over that has ended"
+            assert lease.sent
+            assert not lease.stop, "what is to be stopped is handed over"
+            job = lease.call.job
+            assert job is not None
+            assert job.state is JobState.RUNNING
+            assert set(lease.call.refs) <= lease.call.operands.keys(), "operands are not known"
+            if not lease.call.pure:
+                assert (job.number, lease.call.name, lease.number) in self.disk.handed_out, (
+                    "a call is handed over before that is recorded"
+                )
+        on = [lease for lease in self.out if self.calls.lease(lease.number) is lease]
+        self.out = on + handed
+        if self._handing_over and self.calls.next_moment() != float("-inf"):
+            waiting = set(self.calls.ready.handlers())
+            for worker in self.workers():
+                said = worker.said
+                quick = said.reach is Reach.PUSH and len(worker.call_leases) >= said.handler_slots
+                if worker.free_call_slots and not quick:
+                    assert not waiting & worker.said.handlers.keys(), "a call waits for nothing"
+
+    def check(self) -> None:
+        """Assert every invariant, those of calls too that cost too much to be in the core."""
+        super().check()
+        pending = {lease.call for lease in self.jobs_leases()}
+        ready = 0
+        for job in self.jobs.newest(10**6):
+            if job.calls is None or job.records is not None:
+                continue
+            calls = list(job.calls.calls.values())
+            ready += sum(call.state is CallState.READY for call in calls)
+            for call in calls:
+                assert call.job is job
+                assert (call.lease is not None) == (call in pending)
+                if call.state is not CallState.READY and call.lease is not None:
+                    assert call.state in AT_WORK
+                if call.state is CallState.PAUSED:
+                    moment = self.calls.next_moment()
+                    assert call.resumes_at is not None
+                    assert moment is not None
+                    assert moment <= call.resumes_at, "nothing resumes a call"
+                if call.state in (CallState.READY, CallState.PAUSED) and job.graph is not None:
+                    assert not call.missing, "a call is begun before its operands are known"
+                    assert set(call.refs) <= call.operands.keys()
+                if call.ended and job.graph is not None:
+                    assert call.ended_at is not None, f"{call.name} ended at no moment"
+            if job.finished:
+                assert not any(call.state is CallState.READY for call in self.ended_calls(job))
+            going_on = job.graph is not None and job.state is not JobState.ACCEPTING
+            if going_on and not self.jobs.begun and not self.jobs.closed:
+                assert (
+                    any(call.state in UNDER_WAY for call in calls)
+                    or any(not other.finished for other in job.calls.awaited)
+                    or (job.graph is not None and job.graph.remaining)
+                ), f"job {job.number} waits for nothing"
+        assert self.calls.ready.count == ready
+
+    def jobs_leases(self) -> Iterable[CallLease]:
+        """Every lease of a call that has not ended."""
+        found = []
+        for job in self.jobs.newest(10**6):
+            for call in job.calls.calls.values() if job.calls is not None else ():
+                if call.lease is not None:
+                    assert self.calls.lease(call.lease.number) is call.lease
+                    found.append(call.lease)
+        assert len(found) == self.calls.leases, "a lease of a call that is forgotten"
+        return found
+
+    def ended_calls(self, job: Job) -> list[Call]:
+        """The calls of a job that has ended, if what it left behind has been stopped."""
+        return [] if job.calls is None or self.jobs.orphans else list(job.calls.calls.values())
 
     def _step(self) -> None:
         if self.records_at_once:

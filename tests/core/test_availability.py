@@ -12,8 +12,10 @@ from dte.core.availability import (
     FORGET_S,
     Announcement,
     AvailabilityQueue,
+    Reach,
     Worker,
 )
+from dte.core.call_lease import Claim
 from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
 from dte.core.pauses import PAUSE_FIRST_S, PAUSE_MAX_S
@@ -410,3 +412,24 @@ def test_a_worker_that_is_forgotten_is_not_heard() -> None:
     queue.heard(2.0, old)
     assert (old.gone, old.heard_at) == (True, 0.0)
     queue.check()
+
+
+def test_at_the_bound_a_worker_that_has_done_calls_is_not_forgotten() -> None:
+    queue = make_queue(at(1), at(2), workers_max=2)
+    first, second = queue
+    first.calls_done = 1
+    queue.announce(FORGET_S + 1, at(3))
+    assert first in list(queue)
+    assert second not in list(queue)
+
+
+@pytest.mark.parametrize("why", ["alone", "reserved"])
+def test_a_worker_that_claims_gets_nothing_beside_a_suspect(why) -> None:
+    queue = make_queue(replace(SAID, address="", reach=Reach.CLAIM))
+    (worker,) = queue
+    worker.claim = Claim(worker, 1)
+    assert worker.free_slots == 1
+    setattr(worker, why, True)
+    assert worker.free_slots == 1, "it has nothing else"
+    worker.leases.add(1)
+    assert worker.free_slots == 0

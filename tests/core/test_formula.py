@@ -104,7 +104,7 @@ def test_formulas_have_python_s_value(text, value) -> None:
         """
         1e
          ^
-        'e' is not part of a formula, which has numbers, + - * / and parentheses
+        an operator is missing before 'e'
         """,
         """
         1+１
@@ -114,7 +114,7 @@ def test_formulas_have_python_s_value(text, value) -> None:
         """
         1+x
           ^
-        'x' is not part of a formula, which has numbers, + - * / and parentheses
+        'x' is no number; to call a handler of that name, write x(…)
         """,
         """
         7%2
@@ -260,10 +260,10 @@ def test_graphs_know_whether_their_integers_may_be_long() -> None:
     [
         ("1+" + "7" * 10_000, "a number of more than 8192 characters", 3),
         ("1." + "7" * 10_000 + "+1", "a number of more than 8192 characters", 1),
-        ("a" * 100_000, "'a' is not part of a formula", 1),
+        ("a" * 100_000, "a name of more than 200 characters", 1),
         ("1.1" * 100_000, "an operator is missing before '.11'", 5),
         ("1." + "7" * (SLICE_CHARS + NUMBER_CHARS_MAX - 3) + "x1", "a number of more than 8192", 1),
-        ("1." + "7" * (NUMBER_CHARS_MAX - 2) + "x1", "'x' is not part", 8193),
+        ("1." + "7" * (NUMBER_CHARS_MAX - 2) + "x1", "an operator is missing before 'x1'", 8193),
         ("." * 10_000, "'.' without a digit", 1),
         ("7" * 10_000 + "x", "a number of more than 8192 characters", 1),
     ],

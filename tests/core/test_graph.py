@@ -65,6 +65,20 @@ def test_one_result_goes_to_every_reader() -> None:
     graph.check()
 
 
+def test_a_supplied_value_makes_operations_ready() -> None:
+    graph = make_graph(3)
+    first = plus(graph, 1, 2)
+    second, third = plus(graph, None, 1, first), plus(graph, None, None, first, first)
+    graph.take(1)
+    graph.supply([2 * second, 2 * third], 0.5)
+    assert list(graph.ready) == [second]
+    graph.check()
+    graph.supply([2 * third + 1], 7)
+    assert list(graph.ready) == [second, third]
+    assert graph.columns([second, third]) == ("++", [0.5, 0.5], [1, 7])
+    graph.check()
+
+
 def test_the_newest_ready_operation_is_taken_first() -> None:
     graph = make_graph(3)
     nodes = [plus(graph, n, n) for n in range(3)]

@@ -3,16 +3,21 @@ from itertools import product
 import pytest
 
 from core.checked import parsed
-from dte.core.job import TASK_CHARS_KEPT, Job, JobState, kept_task
+from dte.core.job import FINISHED, TASK_CHARS_KEPT, Job, JobState, kept_task
 
-ACCEPTING, WAITING, RUNNING, ENDING, SUCCEEDED, FAILED = JobState
+ACCEPTING, WAITING, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = JobState
 WAYS = {
     (ACCEPTING, WAITING),
     (WAITING, RUNNING),
+    (WAITING, CANCELLING),
     (WAITING, ENDING),
+    (RUNNING, CANCELLING),
     (RUNNING, ENDING),
+    (CANCELLING, ENDING),
     (ENDING, SUCCEEDED),
     (ENDING, FAILED),
+    (ENDING, TIMED_OUT),
+    (ENDING, CANCELLED),
 }
 
 
@@ -40,7 +45,8 @@ def test_a_new_job_is_not_accepted_yet() -> None:
 
 @pytest.mark.parametrize("state", JobState)
 def test_a_job_is_finished_when_its_end_is_recorded(state) -> None:
-    assert make_job("1+2", state).finished == (state in (SUCCEEDED, FAILED))
+    ends = (SUCCEEDED, FAILED, TIMED_OUT, CANCELLED)
+    assert make_job("1+2", state).finished == (state in FINISHED) == (state in ends)
 
 
 def test_progress_counts_operations_done() -> None:

@@ -1,0 +1,75 @@
+"""Protects: quick calls may wait at a worker, and none waits there behind a long one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dte.core.availability import CALLS_A_SLOT_MAX, Announcement, Reach, Worker
+from dte.core.call import HandlerPolicy
+from dte.core.quickness import HANDLERS_MAX, QUICK_S, SLOW_S, Quickness
+
+SAID = Announcement(
+    "w",
+    "10.0.0.1:6000",
+    batch_max=64,
+    handlers={"quick": HandlerPolicy(), "long": HandlerPolicy()},
+    handler_slots=2,
+)
+
+
+def holding(calls: int, said: Announcement = SAID) -> Worker:
+    worker = Worker(said, 0.0, 0.0)
+    worker.call_leases.update(range(calls))
+    return worker
+
+
+def quick(times: int = 1, handler: str = "quick") -> Quickness:
+    quickness = Quickness()
+    for _ in range(times):
+        quickness.took(handler, QUICK_S / 2)
+    return quickness
+
+
+def test_a_handler_is_long_until_a_call_has_been_quick() -> None:
+    assert Quickness().is_long("quick")
+    assert not quick().is_long("quick")
+    assert quick().is_long("long")
+
+
+def test_a_worker_with_a_free_slot_gets_any_call() -> None:
+    assert quick().allowed(holding(1), ["quick", "long"]) == SAID.handlers
+
+
+def test_a_worker_whose_slots_are_taken_gets_quick_calls_alone() -> None:
+    assert list(quick().allowed(holding(2), ["long", "quick", "unknown"])) == ["quick"]
+    assert list(Quickness().allowed(holding(2), ["long", "quick"])) == []
+
+
+def test_the_quicker_calls_have_been_the_more_of_them_go_out() -> None:
+    assert list(quick(1).allowed(holding(4), ["quick"])) == []
+    assert list(quick(2).allowed(holding(4), ["quick"])) == ["quick"]
+    most = quick(1_000)
+    assert list(most.allowed(holding(2 * CALLS_A_SLOT_MAX - 1), ["quick"])) == ["quick"]
+    assert list(most.allowed(holding(2 * CALLS_A_SLOT_MAX), ["quick"])) == []
+
+
+def test_one_that_took_long_halves_how_many_go_out() -> None:
+    quickness = quick(7)
+    quickness.took("quick", SLOW_S * 2)
+    assert list(quickness.allowed(holding(7), ["quick"])) == ["quick"]
+    assert list(quickness.allowed(holding(8), ["quick"])) == []
+    for _ in range(5):
+        quickness.took("quick", SLOW_S * 2)
+    assert quickness.is_long("quick")
+
+
+def test_a_worker_that_fetches_its_work_says_itself_how_much_it_takes() -> None:
+    said = replace(SAID, reach=Reach.CLAIM)
+    assert Quickness().allowed(holding(9, said), ["long"]) == SAID.handlers
+
+
+def test_the_handlers_that_are_remembered_are_bounded() -> None:
+    quickness = Quickness()
+    for number in range(HANDLERS_MAX + 1):
+        quickness.took(f"handler{number}", 0.0)
+    assert len(quickness._depths) == 1
