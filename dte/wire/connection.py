@@ -131,7 +131,16 @@ class KeptAliveConnection:
                 self._host, self._port, timeout=CONNECT_TIMEOUT_S
             )
             self._stream.set_nodelay(True)
+            _notice_silence(self._stream.socket)
         return self._stream
+
+
+def _notice_silence(connection: socket.socket) -> None:
+    """Have a connection break when nobody is at its other end, which says nothing of that."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
+        if hasattr(socket, option):  # Not everywhere.
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 class _Reply(HTTPMessageDelegate):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import msgspec
 
 from dte.core.operations import Number
+from dte.wire.handlers import Handlers
 
 
 class Announce(msgspec.Struct, omit_defaults=True):
@@ -24,6 +25,9 @@ class Announce(msgspec.Struct, omit_defaults=True):
         batch_max: how many operations it takes in a request.
         incarnation: differs for each start of the worker.
         draining: it wants no more operations.
+        handlers: what it can call: names, or for each name a `HandlerInfo`.
+        handler_slots: how many calls it takes at a time; 0 for as many as `slots`.
+        arithmetic: whether it does the four operations.
     """
 
     worker_name: str
@@ -32,6 +36,9 @@ class Announce(msgspec.Struct, omit_defaults=True):
     batch_max: int = 1
     incarnation: str = ""
     draining: bool = False
+    handlers: Handlers = {}
+    handler_slots: int = 0
+    arithmetic: bool = True
 
 
 class Single(msgspec.Struct):
