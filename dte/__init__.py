@@ -14,8 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dte.client.asynchronous import AsyncClient
     from dte.client.blocking import Client
-    from dte.client.errors import JobFailed, MasterFault, Unreachable, WaitTimeout
-    from dte.client.replies import Job, JobSummary, WorkerInfo
+    from dte.client.errors import (
+        JobCancelled,
+        JobFailed,
+        JobTimedOut,
+        MasterFault,
+        Unreachable,
+        WaitTimeout,
+    )
+    from dte.client.events import Event
+    from dte.client.graphs import Graph
+    from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
     from dte.core.errors import (
         Busy,
         Conflict,
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
         Unavailable,
         WaitTooLong,
     )
+    from dte.handlers.progress import progress
+    from dte.handlers.registry import handler
 
 __version__ = "0.1.0"
 
@@ -38,12 +49,17 @@ _HOMES = {
     "Client": "dte.client.blocking",
     "Conflict": "dte.core.errors",
     "DteError": "dte.core.errors",
+    "Event": "dte.client.events",
     "FormulaError": "dte.core.errors",
+    "Graph": "dte.client.graphs",
     "InvalidRequest": "dte.core.errors",
     "Job": "dte.client.replies",
+    "JobCancelled": "dte.client.errors",
     "JobFailed": "dte.client.errors",
     "JobSummary": "dte.client.replies",
+    "JobTimedOut": "dte.client.errors",
     "MasterFault": "dte.client.errors",
+    "NodeInfo": "dte.client.replies",
     "NotFound": "dte.core.errors",
     "StorageFull": "dte.core.errors",
     "TooLarge": "dte.core.errors",
@@ -51,7 +67,10 @@ _HOMES = {
     "Unreachable": "dte.client.errors",
     "WaitTimeout": "dte.client.errors",
     "WaitTooLong": "dte.core.errors",
+    "Why": "dte.client.replies",
     "WorkerInfo": "dte.client.replies",
+    "handler": "dte.handlers.registry",
+    "progress": "dte.handlers.progress",
 }
 
 __all__ = [
@@ -60,12 +79,17 @@ __all__ = [
     "Client",
     "Conflict",
     "DteError",
+    "Event",
     "FormulaError",
+    "Graph",
     "InvalidRequest",
     "Job",
+    "JobCancelled",
     "JobFailed",
     "JobSummary",
+    "JobTimedOut",
     "MasterFault",
+    "NodeInfo",
     "NotFound",
     "StorageFull",
     "TooLarge",
@@ -73,8 +97,11 @@ __all__ = [
     "Unreachable",
     "WaitTimeout",
     "WaitTooLong",
+    "Why",
     "WorkerInfo",
     "__version__",
+    "handler",
+    "progress",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 
 from tornado.httpclient import AsyncHTTPClient, HTTPClientError
@@ -26,12 +27,20 @@ class Announcer:
         master_url: where the master is, as ``http://host:port``.
         announce: what to say.
         heartbeat_s: the interval in seconds.
+        on_heard: called each time that the master has heard it.
     """
 
-    def __init__(self, master_url: str, announce: Announce, heartbeat_s: float) -> None:
+    def __init__(
+        self,
+        master_url: str,
+        announce: Announce,
+        heartbeat_s: float,
+        on_heard: Callable[[], None] | None = None,
+    ) -> None:
         self._url = f"{master_url.rstrip('/')}/worker"
         self._announce = announce
         self._heartbeat_s = heartbeat_s
+        self._on_heard = on_heard
         self._hurry = asyncio.Event()
         self._leaving = False
         self._reached: bool | None = None
@@ -78,6 +87,8 @@ class Announcer:
             reached, problem = False, f"{error} {text}".strip()
         except (OSError, ValueError) as error:
             reached, problem = False, str(error)
+        if reached and self._on_heard is not None:
+            self._on_heard()
         if reached != self._reached and not self._leaving:
             self._reached = reached
             if reached:

@@ -1,31 +1,46 @@
-"""Serves `POST /compute` and `GET /health` of a worker."""
+"""Serves `POST /compute`, `POST /stop` and `GET /health` of a worker."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from dte.core.operations import SYMBOLS
+from dte.wire.calls import Call, Calls, Stop, Stopped
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages import Batch, BatchResult, Single
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
 
+if TYPE_CHECKING:
+    from dte.worker.calls import RunningCalls
+
+LEASE_END = 2**63
+"""No lease has a number so high: a master could not read what is reported of it."""
+
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
+_call: Decoder[Call] = Decoder(Call)
+_calls: Decoder[Calls] = Decoder(Calls)
+_stop: Decoder[Stop] = Decoder(Stop)
 
 
 class ComputeServer:
     """Answers the requests of a master, for Tornado's `HTTPServer` to call.
+
+    Args:
+        name: the worker's name.
+        calls: where calls of handlers go; without it there are none.
 
     Attributes:
         draining: set it to refuse new work.
         operations_done: how many operations have been done.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, calls: RunningCalls | None = None) -> None:
         self._name = name
+        self._calls = calls
         self.draining = False
         self.operations_done = 0
 
@@ -52,14 +67,18 @@ class ComputeServer:
                 # Without an "error", which would be the operation's own.
                 return 503, {"status": "draining"}
             return self._compute(request.body)
+        if request.path == "/stop":
+            if request.method != "POST":
+                return 405, {"error": "POST is served here"}
+            return self._stop(request.body)
         if request.path == "/health":
-            status = "draining" if self.draining else "ok"
-            done = self.operations_done
-            return 200, {"status": status, "worker_name": self._name, "operations_done": done}
+            return 200, self._health()
         return 404, {"error": f"there is nothing at {request.path}"}
 
     def _compute(self, body: bytes) -> tuple[int, Any]:
         try:
+            if b'"handler"' in body or b'"calls"' in body:
+                return self._take(body)
             if b'"lease"' in body:  # What tells a batch from the document's form.
                 return self._compute_batch(_batch.decode(body))
             return self._compute_single(_single.decode(body))
@@ -85,4 +104,46 @@ class ComputeServer:
             "op1": single.op1,
             "op2": single.op2,
             "result": result,
+        }
+
+    def _take(self, body: bytes) -> tuple[int, Any]:
+        """Begin calls, or one alone; their results are reported later."""
+        if self._calls is None:
+            return 400, {"error": "Invalid request", "reason": "this worker takes no calls"}
+        try:
+            calls = _calls.decode(body).calls
+        except Malformed as error:
+            # Arguments may hold any word, so that only its shape tells one call alone.
+            try:
+                calls = [_call.decode(body)]
+            except Malformed as other:
+                raise (error if b'"calls"' in body else other) from None
+        for call in calls:
+            if not 0 <= call.lease < LEASE_END:
+                raise ValueError("lease is not below 2^63, or negative")
+        self._calls.take(calls)
+        return 202, {}
+
+    def _stop(self, body: bytes) -> tuple[int, Any]:
+        try:
+            leases = _stop.decode(body).leases
+        except Malformed as error:
+            return 400, {"error": "Invalid request", "reason": str(error)}
+        return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
+
+    def _health(self) -> dict[str, Any]:
+        running = self._calls.running if self._calls is not None else []
+        return {
+            "status": "draining" if self.draining else "ok",
+            "worker_name": self._name,
+            "operations_done": self.operations_done,
+            "calls": [
+                {
+                    "lease": call.lease,
+                    "handler": call.handler,
+                    "job_id": call.job_id,
+                    "node": call.node,
+                }
+                for call in running
+            ],
         }

@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
 from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
 from wire.until import until
 
+from dte.wire.handlers import HandlerInfo
 from dte.wire.messages import Announce
 from dte.worker import announcer as module
 from dte.worker.announcer import Announcer
@@ -31,9 +33,13 @@ def announcer(cleanup: AsyncExitStack, request: pytest.FixtureRequest) -> type[A
 
     class EndsWithTheTest(Announcer):
         def __init__(
-            self, master_url: str, announce: Announce, heartbeat_s: float = HEARTBEAT_S
+            self,
+            master_url: str,
+            announce: Announce,
+            heartbeat_s: float = HEARTBEAT_S,
+            on_heard: Callable[[], None] | None = None,
         ) -> None:
-            super().__init__(master_url, announce, heartbeat_s)
+            super().__init__(master_url, announce, heartbeat_s, on_heard)
             cleanup.push_async_callback(self.leave)
 
     return EndsWithTheTest
@@ -63,6 +69,31 @@ async def test_it_announces_at_once(
         "batch_max": 64,
         "incarnation": "a1",
     }
+
+
+async def test_it_says_what_it_can_call(
+    announcer: type[Announcer], serve_plainly: ServePlainly
+) -> None:
+    master = await serve_plainly(welcome)
+    handlers = {"echo": HandlerInfo(pure=True), "sleep": HandlerInfo()}
+    announcer(url(master), Announce("w", handlers=handlers, handler_slots=4))
+    await until(lambda: master.requests, "an announcement")
+    said = master.requests[0].json
+    assert said["handlers"] == {"echo": {"pure": True}, "sleep": {}}
+    assert said["handler_slots"] == 4
+
+
+async def test_it_tells_each_time_that_the_master_has_heard_it(
+    announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
+) -> None:
+    """So that results which wait for the master are sent."""
+    heard: list[int] = []
+    master = await serve_plainly(refuse)
+    announcer(url(master), Announce("w"), on_heard=lambda: heard.append(len(master.requests)))
+    await until(lambda: len(master.requests) >= 2, "two announcements")
+    assert not heard
+    master.conduct = welcome
+    await until(lambda: len(heard) >= 2, "the master hears it twice")
 
 
 async def test_the_url_may_end_with_a_slash(

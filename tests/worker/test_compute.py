@@ -12,17 +12,32 @@ from tornado.netutil import bind_sockets
 from wire.plain import HOST, Dial, Message, PlainClient
 
 from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT
+from dte.wire.calls import Call
 from dte.worker.compute import ComputeServer
 
 NINES = "9" * INTEGER_DIGITS_MAX
 LONGEST = INTEGER_LIMIT - 1
 
 
+class Calls:
+    """Takes calls, and does nothing with them."""
+
+    def __init__(self) -> None:
+        self.running: list[Call] = []
+
+    def take(self, calls: list[Call]) -> None:
+        self.running += calls
+
+    def stop(self, leases: list[int]) -> list[int]:
+        return [call.lease for call in self.running if call.lease in leases]
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker's server on a port, and a client of it."""
+    """A worker's server on a port, what has its calls, and a client of it."""
 
     compute: ComputeServer
+    calls: Calls
     client: PlainClient
 
     async def single(self, operation: Any, op1: Any, op2: Any) -> Message:
@@ -36,7 +51,8 @@ class Worker:
 
 @pytest.fixture
 def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
-    compute = ComputeServer("worker-1")
+    calls = Calls()
+    compute = ComputeServer("worker-1", calls)  # type: ignore[arg-type]
     sockets = bind_sockets(0, HOST)
 
     async def start() -> None:
@@ -46,7 +62,7 @@ def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
         cleanup.push_async_callback(server.close_all_connections)
 
     io_loop.run_sync(start)
-    return Worker(compute, PlainClient(sockets[0].getsockname()[1]))
+    return Worker(compute, calls, PlainClient(sockets[0].getsockname()[1]))
 
 
 # One operation a request: the form of the seed
@@ -214,6 +230,106 @@ async def test_another_operation_in_a_batch_is_invalid(operations: str, worker: 
     assert (reply.status, reply.json["error"]) == (400, "Invalid operation")
 
 
+# Calls of handlers
+
+
+def one(lease: int, **more: Any) -> dict[str, Any]:
+    fields = {"job_id": 3, "node": "a", "handler": "echo", "args": [1], "timeout": None}
+    return {"lease": lease, "attempt": 1, "lease_s": 10.0} | fields | more
+
+
+async def test_calls_are_taken_and_answered_before_they_are_done(worker: Worker) -> None:
+    reply = await worker.client.post("/compute", {"calls": [one(1), one(2, timeout=2.5)]})
+    assert (reply.status, reply.json) == (202, {})
+    assert [call.lease for call in worker.calls.running] == [1, 2]
+    assert worker.calls.running[1].timeout == 2.5
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [1, 2.5, "x", None],
+        {"calls": [1]},
+        ["calls", "operations", "lease"],
+        {"operation": "sum", "op1": 1},
+        [{"calls": [{"lease": 1, "handler": "echo"}]}],
+        [2**70, -(10**400)],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("alone", [True, False])
+async def test_arguments_are_any_json(worker: Worker, args: Any, alone: bool) -> None:
+    """Also such as look like something else that a worker is sent."""
+    body = one(1, args=args) if alone else {"calls": [one(1, args=args)]}
+    assert (await worker.client.post("/compute", body)).status == 202
+    (call,) = worker.calls.running
+    assert (call.lease, call.handler, call.args) == (1, "echo", args)
+
+
+async def test_no_calls_are_taken_too(worker: Worker) -> None:
+    assert (await worker.client.post("/compute", {"calls": []})).status == 202
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"calls": None},
+        {"calls": [1]},
+        {"calls": [one(1), one(2, handler=None)]},
+        {"calls": [one(1), one(2**63)]},
+        {"calls": [one(1), one(-1)]},
+        one(10**4000),
+        {"calls": [{"handler": "echo"}]},
+        one(1) | {"lease": "x"},
+        {"handler": "echo", "args": []},
+    ],
+    ids=str,
+)
+async def test_calls_are_taken_all_or_none(worker: Worker, body: Any) -> None:
+    reply = await worker.client.post("/compute", body)
+    assert (reply.status, reply.json["error"]) == (400, "Invalid request")
+    assert worker.calls.running == []
+
+
+async def test_the_reason_is_that_of_the_call_that_is_wrong(worker: Worker) -> None:
+    reply = await worker.client.post("/compute", {"calls": [one(1), one(2, handler=None)]})
+    assert "$.calls[1].handler" in reply.json["reason"]
+
+
+async def test_stop_says_which_calls_are_known(worker: Worker) -> None:
+    await worker.client.post("/compute", {"calls": [one(1), one(2)]})
+    reply = await worker.client.post("/stop", {"leases": [2, 3]})
+    assert (reply.status, reply.json) == (200, {"leases": [2]})
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{}", b'{"leases": ["1"]}'], ids=str)
+async def test_a_stop_that_makes_no_sense_is_an_invalid_request(
+    worker: Worker, body: bytes
+) -> None:
+    reply = await worker.client.post("/stop", body)
+    assert (reply.status, reply.json["error"]) == (400, "Invalid request")
+
+
+async def test_only_posts_stop(worker: Worker) -> None:
+    assert (await worker.client.get("/stop")).status == 405
+
+
+async def test_health_shows_the_calls_that_run(worker: Worker) -> None:
+    await worker.client.post("/compute", {"calls": [one(1)]})
+    reply = await worker.client.get("/health")
+    assert reply.json["calls"] == [{"lease": 1, "handler": "echo", "job_id": 3, "node": "a"}]
+
+
+async def test_a_draining_worker_takes_no_calls_and_still_stops_those_that_it_has(
+    worker: Worker,
+) -> None:
+    await worker.client.post("/compute", {"calls": [one(1)]})
+    worker.compute.draining = True
+    assert (await worker.client.post("/compute", {"calls": [one(2)]})).status == 503
+    assert (await worker.client.post("/stop", {"leases": [1]})).json == {"leases": [1]}
+    assert len(worker.calls.running) == 1
+
+
 # The rest
 
 
@@ -222,7 +338,12 @@ async def test_health_counts_operations(worker: Worker) -> None:
     await worker.batch("+-*", [1, 2, 3], [4, 5, 6])
     reply = await worker.client.get("/health")
     assert reply.status == 200
-    assert reply.json == {"status": "ok", "worker_name": "worker-1", "operations_done": 4}
+    assert reply.json == {
+        "status": "ok",
+        "worker_name": "worker-1",
+        "operations_done": 4,
+        "calls": [],
+    }
 
 
 async def test_a_draining_worker_refuses_without_an_error(worker: Worker) -> None:

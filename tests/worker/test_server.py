@@ -4,15 +4,22 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from tornado.ioloop import IOLoop
 from wire.plain import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
 
+from dte.handlers.registry import CannotLoad
+from dte.wire.calls import Report
 from dte.worker import server
 from dte.worker.server import WorkerServer, WorkerSettings, serve
+from dte.worker.spool import Spool
+
+from .fakes import FakeMaster
 
 SUM = {"operation": "sum", "op1": 1, "op2": 2}
 
@@ -56,7 +63,22 @@ async def test_it_announces_what_it_is(start_worker: StartWorker, master: PlainS
     await until(lambda: master.requests, "an announcement")
     said = master.requests[0].json
     assert said.pop("incarnation")
-    assert said == {"worker_name": "w", "port": worker.port, "slots": 3, "batch_max": 1024}
+    handlers = said.pop("handlers")
+    assert said == {
+        "worker_name": "w",
+        "port": worker.port,
+        "slots": 2,
+        "batch_max": 1024,
+        "handler_slots": 3,
+    }
+    assert handlers["echo"] == {"pure": True}
+    assert {"sleep", "fibonacci", "primes"} <= handlers.keys()
+
+
+async def test_it_has_a_slot_for_each_cpu(start_worker: StartWorker, master: PlainServer) -> None:
+    start_worker()
+    await until(lambda: master.requests, "an announcement")
+    assert master.requests[0].json["handler_slots"] == min(64, len(os.sched_getaffinity(0)))
 
 
 async def test_it_announces_the_port_at_which_it_is_reached_where_ports_are_mapped(
@@ -188,3 +210,87 @@ async def test_serve_works_until_it_is_told_to_stop(
     assert master.requests[-1].json["draining"]
     with pytest.raises(ConnectionRefusedError):
         await dial(port)
+
+
+# Calls, in child processes
+
+
+def call(lease: int, handler: str, *args: Any) -> dict[str, Any]:
+    return {
+        "lease": lease,
+        "job_id": 1,
+        "node": "a",
+        "handler": handler,
+        "args": list(args),
+        "timeout": None,
+        "attempt": 1,
+        "lease_s": 10.0,
+    }
+
+
+async def test_a_call_is_done_and_reported(
+    start_worker: StartWorker, fake_master: FakeMaster
+) -> None:
+    worker = start_worker(name="w", slots=1, master_url=fake_master.url)
+    reply = await PlainClient(worker.port).post("/compute", {"calls": [call(7, "echo", [1, "x"])]})
+    assert reply.status == 202
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[7]["result"] == [1, "x"]
+    assert fake_master.said("/result")[0]["worker"] == "w"
+
+
+async def test_a_call_is_stopped_on_the_word_of_the_master(
+    start_worker: StartWorker, fake_master: FakeMaster
+) -> None:
+    worker = start_worker(slots=1, master_url=fake_master.url)
+    client = PlainClient(worker.port)
+    await client.post("/compute", call(7, "sleep", 3600))
+    assert (await client.get("/health")).json["calls"][0]["lease"] == 7
+    assert (await client.post("/stop", {"leases": [7]})).json == {"leases": [7]}
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[7]["state"] == "cancelled"
+
+
+async def test_a_call_that_outlasts_the_grace_is_given_back(
+    start_worker: StartWorker, fake_master: FakeMaster
+) -> None:
+    worker = start_worker(slots=1, master_url=fake_master.url, grace_s=0.01)
+    await PlainClient(worker.port).post("/compute", call(7, "sleep", 3600))
+    await worker.drain()
+    assert fake_master.results()[7]["state"] == "returned"
+    drained_at = [each.json.get("draining", False) for each in fake_master.server.requests]
+    assert drained_at.index(True) < len(drained_at) - 1, "it says first that it leaves"
+
+
+async def test_a_worker_that_claims_its_work_listens_nowhere(
+    fake_master: FakeMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "listen", lambda *where: pytest.fail("it listens"))
+    stop = asyncio.Event()
+    mine = WorkerSettings(fake_master.url, name="w", slots=1, pull=True)
+    serving = asyncio.create_task(serve(mine, stop))
+    fake_master.work.put_nowait({"calls": [call(7, "echo", 5)]})
+    fake_master.work.put_nowait({})
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[7]["result"] == 5
+    assert "echo" in fake_master.said("/claim")[0]["handlers"]
+    await until(lambda: len(fake_master.said("/claim")) >= 3, "a claim that is held")
+    stop.set()
+    await until(lambda: fake_master.said("/claim")[-1].get("draining"), "it says that it leaves")
+    fake_master.work.put_nowait({})
+    await serving
+    assert {each.path for each in fake_master.server.requests} <= {"/claim", "/result", "/extend"}
+
+
+async def test_handlers_that_cannot_be_loaded_are_an_error(master: PlainServer) -> None:
+    with pytest.raises(CannotLoad, match=r"no\.such\.module"):
+        WorkerServer(settings(master, handlers=("no.such.module",)))
+
+
+async def test_results_of_an_earlier_start_are_sent_from_the_spool(
+    start_worker: StartWorker, fake_master: FakeMaster, tmp_path: Path
+) -> None:
+    Spool(tmp_path, 60.0).keep("w", Report(7, Raw(b"1"), state="succeeded"))
+    start_worker(name="w", master_url=fake_master.url, spool=str(tmp_path))
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[7]["result"] == 1

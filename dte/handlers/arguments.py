@@ -1,0 +1,133 @@
+"""Checks what a handler is called with, and converts it to the annotated types."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from inspect import Parameter
+from typing import Any, get_type_hints
+
+import msgspec
+
+SHOWN_CHARS_MAX = 60
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+class BadArguments(TypeError):
+    """A handler cannot be called so; the text names the argument, what is given and expected."""
+
+
+class Signature:
+    """The arguments that a handler takes, as its function is annotated.
+
+    Args:
+        handler: the handler's name, for errors.
+        function: what is annotated.
+
+    Raises:
+        TypeError: an annotation is unknown, or nothing that JSON can be converted to.
+    """
+
+    def __init__(self, handler: str, function: Callable[..., Any]) -> None:
+        self._handler = handler
+        types = _types(handler, function)
+        signature = inspect.signature(function, eval_str=True)
+        parameters = list(signature.parameters.values())
+        self._types = {each.name: types.get(each.name, Any) for each in parameters}
+        for name, kind in self._types.items():
+            try:
+                msgspec.json.Decoder(kind)
+            except TypeError as error:
+                raise TypeError(f"argument {name!r} of handler {handler}: {error}") from None
+        self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
+        self._named = {each.name for each in parameters if each.kind in _NAMED}
+        self._needed = [
+            each
+            for each in parameters
+            if each.default is Parameter.empty and each.kind in (*_POSITIONAL, *_NAMED)
+        ]
+        self._more = _name_of(Parameter.VAR_POSITIONAL, parameters)
+        self._more_named = _name_of(Parameter.VAR_KEYWORD, parameters)
+        self._text = f"it takes {signature.replace(return_annotation=signature.empty)}".replace(
+            "typing.", ""
+        )
+
+    def bind(self, args: Any) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and named arguments to call the function with.
+
+        Args:
+            args: a list of arguments, an object of named ones, or None for no arguments.
+
+        Raises:
+            BadArguments: an argument is missing, unknown, or of another type.
+        """
+        if args is None:
+            args = []
+        if isinstance(args, dict):
+            return [], self._bind_named(args)
+        if isinstance(args, (list, tuple)):
+            return self._bind_positional(args), {}
+        raise BadArguments(
+            f"{self._handler} is given {_shown(args)}, neither a list nor an object of arguments"
+        )
+
+    def _bind_positional(self, args: list[Any] | tuple[Any, ...]) -> list[Any]:
+        if len(args) > len(self._positional) and self._more is None:
+            most = len(self._positional)
+            raise BadArguments(f"{self._handler} is given {len(args)}, not {most}; {self._text}")
+        for each in self._needed:
+            if each.name not in self._positional[: len(args)]:
+                self._miss(each.name)
+        names = [*self._positional, *[str(self._more)] * (len(args) - len(self._positional))]
+        return [self._convert(name, name, value) for name, value in zip(names, args, strict=False)]
+
+    def _bind_named(self, args: dict[Any, Any]) -> dict[str, Any]:
+        for each in self._needed:
+            if each.name not in args or each.kind is Parameter.POSITIONAL_ONLY:
+                self._miss(each.name)
+        converted = {}
+        for name, value in args.items():
+            declared = name if name in self._named else self._more_named
+            if declared is None or not isinstance(name, str):
+                raise BadArguments(f"{self._handler} has no argument {name!r}; {self._text}")
+            converted[name] = self._convert(declared, name, value)
+        return converted
+
+    def _convert(self, declared: str, name: str, value: Any) -> Any:
+        kind = self._types[declared]
+        if kind is Any:
+            return value
+        try:
+            return msgspec.convert(value, kind)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise BadArguments(
+                f"argument {name!r} of {self._handler} is {_shown(value)}: {error}; {self._text}"
+            ) from None
+
+    def _miss(self, name: str) -> None:
+        raise BadArguments(f"{self._handler} is given no argument {name!r}; {self._text}")
+
+
+def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"an annotation of handler {handler}: {error}") from None
+
+
+def _name_of(kind: Any, parameters: list[Parameter]) -> str | None:
+    return next((each.name for each in parameters if each.kind is kind), None)
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON, shortened."""
+    if isinstance(value, int) and value.bit_length() > 4 * SHOWN_CHARS_MAX:
+        return "a long integer"
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"

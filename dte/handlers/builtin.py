@@ -1,0 +1,149 @@
+"""The handlers that every worker has."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from typing import Any, Literal
+
+from dte.handlers.factoring import factors
+from dte.handlers.registry import handler
+
+PI_TERMS_MAX = 1000
+PRIMES_LIMIT_MAX = 100_000_000
+"""What `primes` is capped at, unless the environment has another PRIMES_MAX_LIMIT."""
+
+Method = Literal["sieve", "trial_division"]
+
+
+@handler("echo", pure=True)
+def echo(value: Any) -> Any:
+    """Its argument."""
+    return value
+
+
+@handler("sleep")
+async def sleep(seconds: float) -> float:
+    """Wait for so many seconds, and give their number."""
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"seconds is 0 or more, not {seconds}")
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@handler("fibonacci", pure=True)
+def fibonacci(n: int) -> int:
+    """The n-th Fibonacci number, exact at any size: 0, 1, 1, 2, 3, 5, …"""
+    if n < 0:
+        raise ValueError(f"n is 0 or more, not {n}")
+    low, high = 0, 1  # F(k) and F(k + 1), for the k that the bits read so far stand for.
+    for bit in bin(n)[2:]:
+        low, high = low * (2 * high - low), low * low + high * high
+        if bit == "1":
+            low, high = high, low + high
+    return low
+
+
+@handler("prime_factorization", pure=True)
+def prime_factorization(n: int) -> list[int]:
+    """The prime factors of n, ascending, each as often as it divides n."""
+    if n < 2:
+        raise ValueError(f"n is 2 or more, not {n}")
+    return factors(n)
+
+
+@handler("primes", pure=True)
+def primes(limit: int, method: Method | None = None) -> list[int]:
+    """The primes up to a limit, that one included.
+
+    Args:
+        limit: capped at PRIMES_MAX_LIMIT of the environment, else 100,000,000.
+        method: PRIMES_DEFAULT_METHOD of the environment unless it is given, else ``sieve``.
+    """
+    method = method or _default_method()
+    return (_sieve if method == "sieve" else _trial_division)(min(limit, _limit_max()))
+
+
+@handler("compute")
+def compute(limit: int, method: Method | None = None) -> dict[str, Any]:
+    """The primes up to a limit as `primes`, with the seconds that it took."""
+    method = method or _default_method()
+    start_s = time.perf_counter()
+    found = primes(limit, method)
+    result = {
+        "status": "completed",
+        "primes": found,
+        "computation_time": round(time.perf_counter() - start_s, 6),
+        "method": method,
+    }
+    cap = _limit_max()
+    if limit > cap:
+        result["warning"] = f"the limit {limit} is capped at {cap}"
+        result["requested_limit"] = limit
+    return result
+
+
+handler("prime")(compute)
+
+
+@handler("process_data", pure=True)
+def process_data(x: Any, y: Any) -> Any:
+    """The sum of two numbers, or two texts or lists joined."""
+    return x + y
+
+
+@handler("send_email")
+def send_email(recipient: str, subject: str, body: str) -> str:
+    """A line of text that says what would be sent; nothing is."""
+    return f"Email sent to {recipient} with subject '{subject}'"
+
+
+@handler("calculate_pi", pure=True)
+def calculate_pi(n_digits: int) -> float:
+    """The sum of so many terms of a series for pi (Bailey, Borwein, Plouffe), at most 1000."""
+    total = 0.0
+    for k in range(min(n_digits, PI_TERMS_MAX)):
+        place = 8 * k
+        term = 4 / (place + 1) - 2 / (place + 4) - 1 / (place + 5) - 1 / (place + 6)
+        total += term * 16.0**-k
+    return total
+
+
+def _sieve(limit: int) -> list[int]:
+    """By the sieve of Eratosthenes, over odd numbers alone."""
+    if limit < 2:
+        return []
+    half = (limit + 1) // 2  # The place i stands for the odd number 2i + 1; 1 is taken for 2.
+    is_prime = bytearray(b"\1") * half
+    for i in range(1, (math.isqrt(limit) + 1) // 2):
+        if is_prime[i]:
+            prime = 2 * i + 1
+            first = prime * prime // 2
+            is_prime[first::prime] = bytes(len(range(first, half, prime)))
+    return [2, *(2 * i + 1 for i in range(1, half) if is_prime[i])]
+
+
+def _trial_division(limit: int) -> list[int]:
+    found: list[int] = []
+    for number in range(2, limit + 1):
+        root = math.isqrt(number)
+        for prime in found:
+            if prime > root:
+                found.append(number)
+                break
+            if number % prime == 0:
+                break
+        else:
+            found.append(number)
+    return found
+
+
+def _limit_max() -> int:
+    return int(os.environ.get("PRIMES_MAX_LIMIT") or PRIMES_LIMIT_MAX)
+
+
+def _default_method() -> Method:
+    named = os.environ.get("PRIMES_DEFAULT_METHOD") or "sieve"
+    return "trial_division" if named == "trial_division" else "sieve"

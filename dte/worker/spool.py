@@ -1,0 +1,112 @@
+"""Keeps results on disk while the master is away: a file each, in one folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from dte.wire.calls import Report
+from dte.wire.codec import Decoder, Malformed, encode
+
+log = logging.getLogger("dte.worker")
+
+SUFFIX = ".json"
+UNFINISHED = ".unfinished-"
+
+
+class SpoolUnusable(OSError):
+    """The folder cannot be written to; the text says which and why."""
+
+
+class Spooled(msgspec.Struct):
+    """A file of the spool.
+
+    Attributes:
+        worker: the name of the worker that had the lease.
+        report: what is to be reported.
+    """
+
+    worker: str
+    report: Report
+
+
+_spooled: Decoder[Spooled] = Decoder(Spooled)
+
+
+class Spool:
+    """A folder of results that the master has not heard of. Workers may share it.
+
+    Args:
+        folder: made if it is not there.
+        ttl_s: files that are older, in seconds, are dropped.
+
+    Raises:
+        SpoolUnusable: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path, ttl_s: float) -> None:
+        self._folder = folder
+        self._ttl_s = ttl_s
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(prefix=UNFINISHED, dir=folder):
+                pass
+        except OSError as error:
+            raise SpoolUnusable(f"cannot write to {folder}: {error.strerror or error}") from None
+
+    def keep(self, worker: str, report: Report) -> bool:
+        """Write a result, whole or not at all; whether that was possible."""
+        unfinished = None
+        try:
+            with tempfile.NamedTemporaryFile(
+                prefix=UNFINISHED, dir=self._folder, delete=False
+            ) as file:
+                unfinished = Path(file.name)
+                file.write(encode(Spooled(worker, report)))
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self._path(report.lease))
+        except OSError as error:
+            log.warning("cannot keep the result of lease %d on disk: %s", report.lease, error)
+            if unfinished is not None:
+                with suppress(OSError):
+                    unfinished.unlink()
+            return False
+        return True
+
+    def drop(self, lease: int) -> None:
+        """Remove a result, if it is there."""
+        with suppress(OSError):
+            self._path(lease).unlink(missing_ok=True)
+
+    def read(self) -> list[tuple[Spooled, float]]:
+        """What is there, the oldest first, and the age of each in seconds.
+
+        What is too old, or no result, is removed.
+        """
+        found = []
+        for path in self._folder.iterdir():
+            try:
+                age_s = max(0.0, time.time() - path.stat().st_mtime)
+                if age_s > self._ttl_s and (
+                    path.suffix == SUFFIX or path.name.startswith(UNFINISHED)
+                ):
+                    log.warning("%s is dropped: it is older than %g s", path, self._ttl_s)
+                    path.unlink()
+                elif path.suffix == SUFFIX:
+                    found.append((_spooled.decode(path.read_bytes()), age_s))
+            except Malformed as error:
+                log.warning("%s is no result: %s", path, error)
+                path.rename(path.with_suffix(".broken"))
+            except OSError as error:  # Another worker may have removed it.
+                log.warning("cannot read %s: %s", path, error)
+        return sorted(found, key=lambda each: -each[1])
+
+    def _path(self, lease: int) -> Path:
+        return self._folder / f"{lease}{SUFFIX}"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pytest
+
+from dte.handlers.arguments import BadArguments, Signature
+
+
+class Size(msgspec.Struct):
+    width: int
+    height: int
+
+
+def resize(
+    name: str, size: Size, on: date | None = None, *, mode: Literal["fit", "fill"] = "fit"
+) -> Any:
+    return name, size, on, mode
+
+
+def more(first: int, /, *rest: float, **named: bool) -> Any:
+    return first, rest, named
+
+
+def bare(x, y=2) -> Any:
+    return x, y
+
+
+def positive(n: Annotated[int, msgspec.Meta(gt=0)]) -> Any:
+    return n
+
+
+def nothing() -> Any:
+    return ()
+
+
+def call(function: Callable[..., Any], args: Any) -> Any:
+    positional, named = Signature("it", function).bind(args)
+    return function(*positional, **named)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "result"),
+    [
+        (resize, ["a", {"width": 1, "height": 2}], ("a", Size(1, 2), None, "fit")),
+        (
+            resize,
+            {"name": "a", "size": {"width": 1, "height": 2}, "on": "2024-02-29", "mode": "fill"},
+            ("a", Size(1, 2), date(2024, 2, 29), "fill"),
+        ),
+        (more, [1], (1, (), {})),
+        (more, [1, 2, 3.5], (1, (2.0, 3.5), {})),
+        (bare, ["x"], ("x", 2)),
+        (bare, {"y": None, "x": [1]}, ([1], None)),
+        (positive, [7**400], 7**400),
+        (nothing, None, ()),
+        (nothing, [], ()),
+        (nothing, {}, ()),
+    ],
+)
+def test_arguments_are_converted_to_their_annotations(
+    function: Callable[..., Any], args: Any, result: Any
+) -> None:
+    assert call(function, args) == result
+
+
+SIZE = {"width": 1, "height": 2}
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "error"),
+    [
+        (resize, [1, SIZE], "argument 'name' of it is 1: Expected `str`, got `int`; it takes ("),
+        (resize, ["a", {"width": 1}], "'size' of it is {\"width\": 1}: Object missing required"),
+        (resize, ["a", SIZE, None, "fit"], "it is given 4, not 3; it takes (name: str, size:"),
+        (resize, ["a"], "it is given no argument 'size'; it takes (name: str, size:"),
+        (resize, {"name": "a", "size": SIZE, "mode": "x"}, "'mode' of it is \"x\": Invalid enum"),
+        (resize, {"name": "a", "size": SIZE, "mod": "x"}, "it has no argument 'mod'; it takes ("),
+        (resize, {"name": "a"}, "it is given no argument 'size'"),
+        (resize, ["x" * 100, 1], "'size' of it is 1: Expected `object`, got `int`"),
+        (resize, [["x" * 100], 1], f"'name' of it is [\"{'x' * 58}…: Expected `str`"),
+        (more, [1, "x"], "argument 'rest' of it is \"x\": Expected `float`"),
+        (more, {"first": 1}, "it is given no argument 'first'"),
+        (positive, [-(7**400)], "argument 'n' of it is a long integer: "),
+        (positive, [True], "Expected `int`, got `bool`"),
+        (positive, ["1"], "Expected `int`, got `str`"),
+        (nothing, [1], "it is given 1, not 0; it takes ()"),
+        (nothing, "text", 'it is given "text", neither a list nor an object of arguments'),
+    ],
+)
+def test_an_error_names_the_argument_what_is_given_and_what_is_expected(
+    function: Callable[..., Any], args: Any, error: str
+) -> None:
+    with pytest.raises(BadArguments) as caught:
+        call(function, args)
+    assert error in str(caught.value)
+
+
+def test_an_annotation_that_makes_no_sense_is_an_error_at_the_start() -> None:
+    def strange(x: list[int] | set[int]) -> None: ...
+
+    with pytest.raises(TypeError, match="argument 'x' of handler it"):
+        Signature("it", strange)
+
+    def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
+
+    with pytest.raises(TypeError, match="an annotation of handler it: name 'Nowhere'"):
+        Signature("it", unknown)

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import dte
+from dte.handlers.progress import progress, send_by
+
+
+@pytest.fixture
+def sent() -> Iterator[list[tuple[float, str]]]:
+    told: list[tuple[float, str]] = []
+    send_by(lambda fraction, text: told.append((fraction, text)))
+    yield told
+    send_by(None)
+
+
+def test_outside_a_call_it_does_nothing() -> None:
+    dte.progress(0.4, "nobody hears")
+
+
+def test_it_tells_the_fraction_and_the_text(sent: list[tuple[float, str]]) -> None:
+    progress(0)
+    dte.progress(0.4, "almost half")
+    progress(1, "x" * 501)
+    assert sent == [(0.0, ""), (0.4, "almost half"), (1.0, "x" * 500)]
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_a_fraction_is_from_0_to_1(sent: list[tuple[float, str]], fraction: float) -> None:
+    with pytest.raises(ValueError, match="a fraction from 0 to 1"):
+        progress(fraction)
+    assert not sent

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dte
+from dte.handlers import registry
+from dte.handlers.registry import CannotLoad, handler, infos, load
+from dte.wire.handlers import HandlerInfo
+
+MODULE = """
+import dte
+
+@dte.handler("resize_{name}", timeout=30, retries=3)
+async def resize(width: int) -> int:
+    return width
+"""
+
+
+def test_a_function_stays_what_it_is_and_is_found_by_its_name() -> None:
+    @dte.handler("twice", timeout=30, retries=3, pure=True)
+    def twice(x: int) -> int:
+        return 2 * x
+
+    assert twice(2) == 4
+    found = registry.handlers()["twice"]
+    assert found.function is twice
+    assert infos()["twice"] == HandlerInfo(30, 3, True)
+
+
+def test_a_name_is_taken_once() -> None:
+    with pytest.raises(ValueError, match=r"the handler echo of .* is already there, of dte\."):
+
+        @handler("echo")
+        def other() -> None: ...
+
+    for _ in range(2):  # A module that is loaded again under another name.
+
+        @handler("same")
+        def same() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"name": ""}, "1 to 100 characters"),
+        ({"name": "x" * 101}, "1 to 100 characters"),
+        ({"name": "a\n"}, "1 to 100 characters"),
+        ({"name": "a", "timeout": 0}, "handler a: timeout is positive seconds or None, not 0"),
+        ({"name": "a", "timeout": float("inf")}, "timeout is positive seconds"),
+        ({"name": "a", "retries": -1}, "handler a: retries is 0 or more, not -1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        handler(**settings)(print)  # type: ignore[arg-type]
+
+
+def test_a_decorator_without_a_name_says_how_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r'@dte\.handler\("name"\)'):
+        handler(print)  # type: ignore[arg-type]
+
+
+def test_loading_brings_the_built_in_handlers() -> None:
+    script = "from dte.handlers.registry import load, infos; load(); print(*sorted(infos()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == [
+        *("calculate_pi", "compute", "echo", "fibonacci", "prime", "prime_factorization"),
+        *("primes", "process_data", "send_email", "sleep"),
+    ]
+
+
+def test_a_module_is_found_in_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "handlers_of_here.py").write_text(MODULE.format(name="here"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    load(["handlers_of_here"])
+    assert infos()["resize_here"] == HandlerInfo(30, 3, False)
+    del sys.modules["handlers_of_here"]
+
+
+def test_installed_packages_are_found_by_their_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "handlers_of_package.py").write_text(MODULE.format(name="package"))
+    metadata = tmp_path / "a_package-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: a-package\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[dte.handlers]\nany = handlers_of_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load()
+    assert "resize_package" in infos()
+    del sys.modules["handlers_of_package"]
+    (metadata / "entry_points.txt").write_text("[dte.handlers]\nany = no_such\n")
+    with pytest.raises(CannotLoad, match="from no_such, the entry point any of dte"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("raise RuntimeError('broken')", "cannot load handlers from broken: RuntimeError: broken"),
+        ("import sys; sys.exit(1)", "cannot load handlers from broken: SystemExit: 1"),
+        ("def f(:", "cannot load handlers from broken: SyntaxError: "),
+        ("import dte\n@dte.handler('echo')\ndef f(): ...", "the handler echo of broken.f is"),
+        ("import dte\n@dte.handler('a')\ndef f(x: 'Y'): ...", "annotation of handler a: name 'Y'"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_is_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(CannotLoad) as caught:
+        load(["broken"])
+    assert error in str(caught.value)
+    sys.modules.pop("broken", None)

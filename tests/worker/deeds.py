@@ -1,0 +1,124 @@
+"""Handlers that tests of the executor call."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from dte.handlers.progress import progress
+from dte.handlers.registry import handler
+
+if multiprocessing.parent_process() is not None and "DEEDS_FAIL_IN_CHILDREN" in os.environ:
+    raise RuntimeError("not in children")
+
+
+def note(path: str, text: object) -> None:
+    """Write a file, so that a reader finds all of it or none."""
+    beside = Path(f"{path}.new")
+    beside.write_text(str(text))
+    beside.rename(path)
+
+
+@handler("pid")
+def pid() -> int:
+    return os.getpid()
+
+
+@handler("pid_async")
+async def pid_async() -> int:
+    await asyncio.sleep(0)
+    return os.getpid()
+
+
+@handler("touch")
+def touch(path: str) -> None:
+    note(path, os.getpid())
+
+
+@handler("wait_for_file")
+def wait_for_file(mine: str, other: str) -> str:
+    note(mine, os.getpid())
+    while not Path(other).exists():
+        time.sleep(0.005)
+    return "seen"
+
+
+@handler("spin")
+def spin(path: str, ignore: bool = False) -> None:
+    if ignore:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(path, os.getpid())
+    while True:
+        pass
+
+
+@handler("hold_the_lock")
+def hold_the_lock(path: str) -> int:
+    note(path, os.getpid())
+    return 3 ** (10**9)
+
+
+@handler("start_program")
+def start_program(path: str) -> None:
+    with subprocess.Popen(["sleep", "1000"]) as program:
+        note(path, program.pid)
+
+
+@handler("exit")
+def exit_at_once(code: int) -> None:
+    os._exit(code)
+
+
+@handler("signal")
+def signal_itself(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(1000)
+
+
+@handler("fail")
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@handler("leave")
+def leave() -> None:
+    raise SystemExit("enough")
+
+
+@handler("allocate")
+def allocate(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1024 * 1024))
+
+
+@handler("give")
+def give(what: str) -> Any:
+    return {
+        "object": object(),
+        "infinity": [1.0, {"a": float("inf")}],
+        "none": [None, "null"],
+        "half a pair": "\ud800",
+        "long": 7**20_000,
+        "text": "x" * 2000,
+        "deep": eval("[" * 90 + "]" * 90),
+    }[what]
+
+
+@handler("go_on")
+def go_on(steps: int) -> str:
+    for step in range(steps):
+        progress((step + 1) / steps, f"step {step + 1}")
+    return "done"
+
+
+@handler("leave_tasks")
+async def leave_tasks() -> int:
+    before = len(asyncio.all_tasks())
+    task = asyncio.create_task(asyncio.sleep(1000))
+    task.add_done_callback(lambda _: None)
+    return before

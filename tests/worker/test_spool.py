@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from dte.wire.calls import Report
+from dte.worker.spool import Spool, SpoolUnusable
+
+TTL_S = 3600.0
+RESULT = Report(7, msgspec.Raw(b'{"n":[1,2.50]}'), state="succeeded")
+
+
+def age(folder: Path, seconds: float) -> None:
+    """Make all files of a folder so old."""
+    for path in folder.iterdir():
+        os.utime(path, (time.time() - seconds, time.time() - seconds))
+
+
+def leases(spool: Spool) -> list[int]:
+    return [spooled.report.lease for spooled, _ in spool.read()]
+
+
+def test_a_result_is_read_as_it_was_kept(tmp_path: Path) -> None:
+    assert Spool(tmp_path, TTL_S).keep("w", RESULT)
+    ((spooled, age_s),) = Spool(tmp_path, TTL_S).read()
+    assert (spooled.worker, spooled.report.lease, spooled.report.state) == ("w", 7, "succeeded")
+    assert bytes(spooled.report.result) == b'{"n":[1,2.50]}'  # type: ignore[arg-type]
+    assert 0 <= age_s < 60
+
+
+def test_a_failure_is_kept_too(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", Report(8, error="ValueError: no", state="failed", retry=False))
+    ((spooled, _),) = spool.read()
+    assert (spooled.report.error, spooled.report.retry) == ("ValueError: no", False)
+    assert spooled.report.result is msgspec.UNSET
+
+
+def test_each_result_has_one_file_of_its_own(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    for lease in (1, 2, 2):
+        spool.keep("w", Report(lease))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.json", "2.json"]
+    spool.drop(1)
+    spool.drop(1)
+    assert leases(spool) == [2]
+
+
+def test_the_oldest_come_first(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", Report(5))
+    age(tmp_path, 100)
+    spool.keep("w", Report(3))
+    assert leases(spool) == [5, 3]
+
+
+def test_what_is_too_old_is_removed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", RESULT)
+    (tmp_path / ".unfinished-of-a-worker-that-was-killed").write_bytes(b"{")
+    age(tmp_path, TTL_S + 1)
+    assert spool.read() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_worker_is_just_writing_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-1").write_bytes(b"{")
+    assert Spool(tmp_path, TTL_S).read() == []
+    assert (tmp_path / ".unfinished-1").exists()
+
+
+def test_what_is_no_result_is_set_aside_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    (tmp_path / "1.json").write_bytes(b'{"worker":"w","rep')
+    (tmp_path / "2.json").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    spool.keep("w", RESULT)
+    with caplog.at_level(logging.WARNING, "dte.worker"):
+        assert leases(spool) == [7]
+        assert leases(spool) == [7]
+    assert caplog.text.count("is no result") == 1
+    assert (tmp_path / "1.broken").exists()
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_a_folder_is_made(tmp_path: Path) -> None:
+    Spool(tmp_path / "a" / "b", TTL_S).keep("w", RESULT)
+    assert (tmp_path / "a" / "b" / "7.json").exists()
+
+
+def test_a_folder_that_cannot_be_used_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolUnusable, match=r"cannot write to .*file"):
+        Spool(tmp_path / "file" / "spool", TTL_S)
+
+
+def test_a_folder_that_vanishes_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path / "spool", TTL_S)
+    (tmp_path / "spool").rmdir()
+    assert not spool.keep("w", RESULT)
+    assert "cannot keep the result of lease 7 on disk" in caplog.text
+    spool.drop(7)
+
+
+def test_a_disk_that_is_full_leaves_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    spool = Spool(tmp_path, TTL_S)
+    monkeypatch.setattr(os, "fsync", full)
+    assert not spool.keep("w", RESULT)
+    assert list(tmp_path.iterdir()) == []
