@@ -1,7 +1,8 @@
 """The journal: facts in a SQLite file, so that a restart knows them.
 
 A job is in one of two tables: in `waiting` with its whole formula until its end is recorded, then
-in `ended`. Its operations are not recorded: arithmetic gives the same again.
+in `ended` (`journal_jobs`). Its operations are not recorded: arithmetic gives the same again. Its
+plan, if it has one, and what became of its calls are in tables of their own (`journal_calls`).
 
 Everything here blocks, and is made to be called from one thread at a time. A group of facts is
 written by a few statements that take all rows as one JSON text: SQLite does its work without
@@ -13,42 +14,29 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 from dte.core.availability import Announcement
-from dte.core.facts import End, Facts, KnownSubmission, Submission
-from dte.core.job import TASK_CHARS_KEPT, Job, JobState
-from dte.core.operations import Number
+from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.job import Job
+from dte.master.journal_calls import CallTables
 from dte.master.journal_file import JournalFailed, Sync, failure, open_journal, refusal
-from dte.wire.codec import encode
+from dte.master.journal_jobs import JobTables, is_more
+from dte.wire.codec import Decoder, encode
 
-ENDED = (
-    "number, submitted_at, started_at, ended_at, operations, operations_done, answer, error, task"
-)
-INSERT_WAITING = """
-INSERT INTO waiting (number, submitted_at, operations, task)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-       json_extract(value, '$[3]')
-FROM json_each(?)
-"""
-MOVE_ENDED = f"""
-INSERT INTO ended ({ENDED})
-SELECT waiting.number, waiting.submitted_at, json_extract(value, '$[1]'),
-       json_extract(value, '$[2]'), json_extract(value, '$[3]'), json_extract(value, '$[4]'),
-       json_extract(value, '$[5]'), json_extract(value, '$[6]'), waiting.task
-FROM json_each(?) CROSS JOIN waiting ON waiting.number = json_extract(value, '$[0]')
-"""
-DELETE_WAITING = """
-DELETE FROM waiting WHERE number IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
-"""
-NUL = "\0"
-REPLACE_ERROR = "UPDATE ended SET error = ? WHERE number = ?"
 DELETE_ENDED = """
 DELETE FROM ended WHERE sequence IN (
     SELECT sequence FROM (SELECT sequence, ended_at FROM ended ORDER BY sequence LIMIT :rows)
     WHERE sequence <= :sequence OR ended_at < :moment)
+"""
+DELETE_ENDED_WITH_CALLS = """
+DELETE FROM ended WHERE sequence IN (
+    SELECT sequence FROM (
+        SELECT sequence, ended_at, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
+            SELECT sequence, ended_at, iif(state IS NULL, 1, 1 + operations) AS rows
+            FROM ended ORDER BY sequence LIMIT :rows))
+    WHERE before < :rows AND (sequence <= :sequence OR ended_at < :moment))
 """
 DELETE_SUBMISSIONS = """
 DELETE FROM submission WHERE sequence IN (
@@ -56,15 +44,16 @@ DELETE FROM submission WHERE sequence IN (
     WHERE (sequence <= :sequence OR submitted_at < :moment) AND NOT EXISTS (
         SELECT 1 FROM waiting WHERE number BETWEEN first AND first + count - 1))
 """
+SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
 PRUNE_S = 1.0
 """How often old rows are looked for, unless many are added."""
 PRUNED_AT_LEAST = 1_000
 """How many old rows may be deleted in a commit, besides two for each that was added."""
 PROBE_BYTES = 262_144
+
+
 TEXTS_CHARS = 1_000_000
 """About how many characters of formulas are read at a time."""
-ROWS_BYTES = 500_000
-"""About how long a JSON text of rows is: making a longer one would stop the loop for too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +73,33 @@ class Loaded:
         waiting: the jobs that have not ended, without graphs.
         ended: the last that have ended, in that order.
         workers: those that do not announce themselves again.
+        notices: see `Journal.notices`.
     """
 
     last: int
     waiting: list[Job]
     ended: list[Job]
     workers: list[Announcement]
+    notices: list[tuple[int, str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A job that has not ended, with all that it takes to begin it again.
+
+    Attributes:
+        text: its whole formula; of a job that has a plan what it is, for people.
+        plan: its whole text where it is more than a formula.
+        records: what is known of its calls.
+    """
+
+    number: int
+    text: str
+    plan: str | None
+    records: list[CallRecord]
+
+
+_said: Decoder[Announcement] = Decoder(Announcement)
 
 
 class Journal:
@@ -126,6 +136,8 @@ class Journal:
         except sqlite3.Error as error:
             self._db.close()
             raise refusal(path, error) from None
+        self._jobs = JobTables(self._db, wall_offset_s)
+        self._calls = CallTables(self._db, wall_offset_s)
         self._identity = _identity(path)
         self._added = 0
         self._pruned_s = float("-inf")
@@ -163,16 +175,19 @@ class Journal:
         Raises:
             JournalFailed: nothing has been written.
         """
-        ends = facts.all_ends()
         self._ensure_there()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             known = self._insert_keys(facts.submissions)
             new = [submission for submission in facts.submissions if submission not in known]
-            self._insert_waiting(new)
-            self._move_ended(ends)
+            ends = [end for submission in new for end in submission.ends] + facts.ends
+            plans = self._jobs.accept(new)
+            more = [end for end in ends if is_more(end)]
+            if plans or facts.steps or facts.cancels or more:
+                self._calls.write(plans, facts.steps, facts.cancels, more)
+            self._jobs.end(ends, arithmetic=not more)
             last_job = max([self._last_job, *(submission.jobs[-1].number for submission in new)])
-            added = self._added + len(ends) + len(new)
+            added = self._added + len(ends) + len(new) + sum(end.job.operations for end in more)
             # Not each time: a look costs as much as what it is added to.
             due = added >= PRUNED_AT_LEAST or abs(wall_s - self._pruned_s) >= PRUNE_S
             if due:
@@ -209,12 +224,25 @@ class Journal:
         Raises:
             JournalFailed: that could not be written.
         """
-        values = (said.address, said.name, said.slots, said.batch_max, wall_s)
+        text = encode(said).decode()
+        values = (said.identity, said.name, said.slots, said.batch_max, wall_s, text)
         try:
             if said.draining:
-                self._db.execute("DELETE FROM worker WHERE address = ?", (said.address,))
+                self._db.execute("DELETE FROM worker WHERE address = ?", (said.identity,))
             else:
-                self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?)", values)
+                self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", values)
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise failure(error) from None
+
+    def noticed(self, number: int) -> None:
+        """Note that who was to be told of a job's end has been told, or never will be.
+
+        Raises:
+            JournalFailed: that could not be written.
+        """
+        try:
+            self._calls.noticed(number)
         except sqlite3.Error as error:
             self._roll_back()
             raise failure(error) from None
@@ -239,9 +267,7 @@ class Journal:
         for submission in submissions:
             if not submission.key:
                 continue
-            row = self._db.execute(
-                "SELECT digest, first, count FROM submission WHERE key = ?", (submission.key,)
-            ).fetchone()
+            row = self._db.execute(SUBMISSION, (submission.key,)).fetchone()
             if row is not None:
                 known[submission] = KnownSubmission(*row)
                 continue
@@ -254,43 +280,15 @@ class Journal:
             )
         return known
 
-    def _insert_waiting(self, submissions: Iterable[Submission]) -> None:
-        rows = []
-        for submission in submissions:
-            for job, text in zip(submission.jobs, submission.texts, strict=True):
-                row = (job.number, job.submitted_at + self._offset_s, job.operations, job.task)
-                if len(text) > TASK_CHARS_KEPT:
-                    self._db.execute("INSERT INTO waiting VALUES (?, ?, ?, ?, ?)", (*row, text))
-                else:
-                    rows.append(row)
-        for text in _as_json(rows):
-            self._db.execute(INSERT_WAITING, (text,))
-
-    def _move_ended(self, ends: Iterable[End]) -> None:
-        for text in _as_json(map(self._end_row, ends)):
-            self._db.execute(MOVE_ENDED, (text,))
-            self._db.execute(DELETE_WAITING, (text,))
-        for end in ends:
-            if end.error is not None and NUL in end.error:  # Older SQLites read JSON up to there.
-                self._db.execute(REPLACE_ERROR, (_writable(end.error), end.job.number))
-
-    def _end_row(self, end: End) -> tuple[Any, ...]:
-        job, offset_s = end.job, self._offset_s
-        return (
-            job.number,
-            None if job.started_at is None else job.started_at + offset_s,
-            end.at + offset_s,
-            job.operations,
-            job.operations_done,
-            None if end.answer is None else repr(end.answer),
-            None if end.error is None else _writable(end.error),
-        )
-
     def _prune(self, wall_s: float, rows: int, last_job: int) -> None:
-        """Delete up to so many of the jobs, and of the keys, that are too many or too old."""
+        """Delete up to so many of the jobs, and of the keys, that are too many or too old.
+
+        A call counts as a job does, as it is deleted with its job; one job is deleted in any case.
+        """
         moment = wall_s - self._retention.age_max_s
+        (calls,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM call)").fetchone()
         for table, column, statement in (
-            ("ended", "ended_at", DELETE_ENDED),
+            ("ended", "ended_at", DELETE_ENDED_WITH_CALLS if calls else DELETE_ENDED),
             ("submission", "submitted_at", DELETE_SUBMISSIONS),
         ):
             first = self._db.execute(
@@ -323,33 +321,20 @@ class Journal:
             raise refusal(self._path, error) from None
 
     def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
-        waiting = [
-            Job(number, task, at - self._offset_s, operations, None, JobState.WAITING)
-            for number, at, operations, task in self._db.execute(
-                "SELECT number, submitted_at, operations, task FROM waiting ORDER BY number"
-            )
-        ]
-        ended: list[Job] = []
-        for row in self._db.execute(
-            f"SELECT {ENDED} FROM ended ORDER BY sequence DESC LIMIT ?", (jobs_kept,)
-        ):
-            bytes_kept -= len(row[-1]) + len(row[-3] or "") // 2
-            if bytes_kept < 0:
-                break
-            ended.append(self._ended_job(row))
-        ended.reverse()
         oldest = wall_s - self._retention.age_max_s
         self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest,))
         workers = [
-            Announcement(name, address, slots, batch_max)
-            for address, name, slots, batch_max, _ in self._db.execute(
+            _said.decode(text.encode()) if text else Announcement(name, address, slots, batch_max)
+            for address, name, slots, batch_max, _, text in self._db.execute(
                 "SELECT * FROM worker ORDER BY announced_at DESC"
             )
         ]
-        return Loaded(self._last_job, waiting, ended, workers)
+        ended = self._jobs.last_ended(jobs_kept, bytes_kept)
+        waiting, notices = self._jobs.waiting(), self._calls.notices()
+        return Loaded(self._last_job, waiting, ended, workers, notices)
 
-    def formulas(self, after: int) -> list[tuple[int, str]]:
-        """Some of the jobs from before this start that have not ended, with their whole formulas.
+    def unfinished(self, after: int) -> list[Unfinished]:
+        """Some of the jobs from before this start that have not ended.
 
         Args:
             after: they have higher numbers than this, and come in their order.
@@ -357,18 +342,41 @@ class Journal:
         Raises:
             JournalFailed: it cannot be read.
         """
-        found: list[tuple[int, str]] = []
-        chars = 0
-        for number, task, formula in self._read(
-            "SELECT number, task, formula FROM waiting WHERE number > ? AND number <= ? "
-            "ORDER BY number",
-            (after, self._last_before),
-        ):
-            found.append((number, task if formula is None else formula))
-            chars += len(found[-1][1])
-            if chars > TEXTS_CHARS:
-                break
-        return found
+        with _reading():
+            found: list[Unfinished] = []
+            size = 0
+            for number, text, plan, has_calls in self._jobs.unfinished(after, self._last_before):
+                records = self._calls.records(number) if has_calls else []
+                found.append(Unfinished(number, text, plan, records))
+                size += len(text) + len(plan or "")
+                size += sum(len(record.value or b"") for record in records)
+                if size > TEXTS_CHARS:
+                    break
+            return found
+
+    def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
+        """What there is of jobs that are more than arithmetic, by number.
+
+        Returns:
+            The whole texts of plans, None for formulas with calls; and what is known of calls.
+
+        Raises:
+            JournalFailed: it cannot be read.
+        """
+        with _reading():
+            return self._calls.plans(numbers)
+
+    def notices(self) -> list[tuple[int, str, float]]:
+        """Who is still to be told that jobs have ended.
+
+        Returns:
+            The number, the URL, and when it ended, on the core's clock; the oldest first.
+
+        Raises:
+            JournalFailed: it cannot be read.
+        """
+        with _reading():
+            return self._calls.notices()
 
     def submission(self, key: str) -> KnownSubmission | None:
         """What is known of a submission by its key.
@@ -376,9 +384,9 @@ class Journal:
         Raises:
             JournalFailed: it cannot be read.
         """
-        query = "SELECT digest, first, count FROM submission WHERE key = ?"
-        rows = list(self._read(query, (key,)))
-        return KnownSubmission(*rows[0]) if rows else None
+        with _reading():
+            row = self._db.execute(SUBMISSION, (key,)).fetchone()
+        return KnownSubmission(*row) if row is not None else None
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
         """Those of the jobs that have ended, by number.
@@ -386,52 +394,17 @@ class Journal:
         Raises:
             JournalFailed: it cannot be read.
         """
-        query = f"SELECT {ENDED} FROM ended WHERE number IN (SELECT value FROM json_each(?))"
-        rows = self._read(query, (encode(numbers).decode(),))
-        return {row[0]: self._ended_job(row) for row in rows}
-
-    def _read(self, query: str, values: tuple[Any, ...]) -> Iterator[Any]:
-        try:
-            yield from self._db.execute(query, values)
-        except sqlite3.Error as error:
-            raise failure(error) from None
-
-    def _ended_job(self, row: tuple[Any, ...]) -> Job:
-        number, submitted_at, started_at, ended_at, operations, done, answer, error, task = row
-        offset_s = self._offset_s
-        return Job(
-            number,
-            task,
-            submitted_at - offset_s,
-            operations,
-            None,
-            JobState.SUCCEEDED if error is None else JobState.FAILED,
-            None if started_at is None else started_at - offset_s,
-            ended_at - offset_s,
-            None if answer is None else _number(answer),
-            error,
-            done,
-        )
+        with _reading():
+            return self._jobs.ended(numbers)
 
 
-def _as_json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    """Rows as texts of some length."""
-    parts: list[bytes] = []
-    size = 0
-    for row in rows:
-        parts.append(encode(row))
-        size += len(parts[-1])
-        if size > ROWS_BYTES:
-            yield f"[{b','.join(parts).decode()}]"
-            parts.clear()
-            size = 0
-    if parts:
-        yield f"[{b','.join(parts).decode()}]"
-
-
-def _writable(text: str) -> str:
-    """The text, with question marks for what is no character and can be written nowhere."""
-    return text.encode(errors="replace").decode()
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turns what SQLite raises into what is raised here."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise failure(error) from None
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -440,7 +413,3 @@ def _identity(path: str) -> tuple[int, int] | None:
         found = os.stat(path)
         return found.st_dev, found.st_ino
     return None
-
-
-def _number(text: str) -> Number:
-    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -9,8 +9,41 @@ from pathlib import Path
 
 APPLICATION_ID = 0x64746531
 """What tells a journal from other SQLite files: "dte1"."""
-SCHEMA_VERSION = 1
-SCHEMA = """
+SCHEMA_VERSION = 2
+CALLS_SCHEMA = """
+CREATE TABLE plan (  -- of jobs that are more than formulas, waiting and ended
+    number INTEGER PRIMARY KEY,
+    text TEXT NOT NULL
+);
+CREATE TABLE call (  -- of jobs waiting and ended: those that were handed out, or have ended
+    job INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    state TEXT,                 -- how it ended; NULL if it has not
+    attempts INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    lost INTEGER NOT NULL,
+    lease INTEGER NOT NULL,     -- under which a worker has it; 0 for none
+    lease_s REAL NOT NULL,
+    worker TEXT NOT NULL,
+    started_at REAL,
+    ended_at REAL,
+    resumes_at REAL,
+    value TEXT,                 -- JSON; a BLOB if it is no text after all
+    error TEXT,
+    PRIMARY KEY (job, name)
+) WITHOUT ROWID;
+CREATE TABLE notice (  -- who is still to be told that a job has ended
+    number INTEGER PRIMARY KEY,
+    url TEXT NOT NULL,
+    since REAL NOT NULL
+);
+CREATE TRIGGER ended_deleted AFTER DELETE ON ended BEGIN
+    DELETE FROM plan WHERE number = OLD.number;
+    DELETE FROM call WHERE job = OLD.number;
+    DELETE FROM notice WHERE number = OLD.number;
+END;
+"""
+SCHEMA = f"""
 CREATE TABLE master (
     boot INTEGER NOT NULL,     -- how often a master has been started with this file
     last_job INTEGER NOT NULL  -- the highest number of a job that has been deleted
@@ -21,7 +54,8 @@ CREATE TABLE waiting (
     submitted_at REAL NOT NULL,  -- this and the other times: seconds since 1970
     operations INTEGER NOT NULL,
     task TEXT NOT NULL,
-    formula TEXT                 -- the whole formula, where task is only its beginning
+    formula TEXT,                -- the whole formula, where task is only its beginning
+    cancelled_at REAL            -- since when it is to be cancelled
 );
 CREATE TABLE ended (
     sequence INTEGER PRIMARY KEY,  -- in the order of the ends
@@ -33,14 +67,17 @@ CREATE TABLE ended (
     operations_done INTEGER NOT NULL,
     answer TEXT,                   -- as Python writes it: integers may be of any size
     error TEXT,
-    task TEXT NOT NULL
+    task TEXT NOT NULL,
+    state TEXT,                    -- how; NULL for arithmetic that succeeded, or failed by error
+    answer_json TEXT               -- an answer that is no formula's; a BLOB if it is no text
 );
 CREATE TABLE worker (  -- those that do not announce themselves again
     address TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     slots INTEGER NOT NULL,
     batch_max INTEGER NOT NULL,
-    announced_at REAL NOT NULL
+    announced_at REAL NOT NULL,
+    said TEXT  -- all that it said, as JSON; before version 2 no worker said more than the above
 );
 CREATE TABLE submission (
     sequence INTEGER PRIMARY KEY,
@@ -50,7 +87,16 @@ CREATE TABLE submission (
     count INTEGER NOT NULL,
     submitted_at REAL NOT NULL
 );
-"""
+{CALLS_SCHEMA}"""
+MIGRATIONS = {
+    1: f"""
+ALTER TABLE waiting ADD COLUMN cancelled_at REAL;
+ALTER TABLE ended ADD COLUMN state TEXT;
+ALTER TABLE ended ADD COLUMN answer_json TEXT;
+ALTER TABLE worker ADD COLUMN said TEXT;
+{CALLS_SCHEMA}"""
+}
+"""What makes a journal of an older version, by that, one of this version."""
 WAL_BYTES_KEPT = 16_000_000
 """To how much the write-ahead log is cut back after it has been longer."""
 BUSY_TIMEOUT_S = 2.0
@@ -81,7 +127,7 @@ class Sync(Enum):
 
 
 def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
-    """Open a journal for this process alone.
+    """Open a journal for this process alone; one of an older version becomes one of this.
 
     Raises:
         JournalRefused: it is another kind of file, or of another version.
@@ -96,7 +142,7 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
     try:
         # Held from the first look to the last write, and no memory shared with other processes.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
-        new = not _is_journal(db, path)
+        version = _version(db, path)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {sync.value.upper()}")
         db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
@@ -104,10 +150,11 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
         db.execute("PRAGMA temp_store = MEMORY")
         # Some systems overwrite what is deleted, which takes as long as it took to write it.
         db.execute("PRAGMA secure_delete = OFF")
-        if new:
+        if version != SCHEMA_VERSION:
             db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; "
+                f"{SCHEMA if version is None else MIGRATIONS[version]} COMMIT"
             )
     except BaseException:
         db.close()
@@ -128,11 +175,11 @@ def _look_at(path: str) -> None:
         suppress(sqlite3.Error),  # Whoever opens it hears of it.
         closing(sqlite3.connect(as_it_is, uri=True)) as db,
     ):
-        _is_journal(db, path)
+        _version(db, path)
 
 
-def _is_journal(db: sqlite3.Connection, path: str) -> bool:
-    """Whether a database is a journal of this version; False if there is nothing in it yet.
+def _version(db: sqlite3.Connection, path: str) -> int | None:
+    """The version of the journal that a database is; None if there is nothing in it yet.
 
     Raises:
         JournalRefused: there is something else in it.
@@ -142,15 +189,15 @@ def _is_journal(db: sqlite3.Connection, path: str) -> bool:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables and not application:
-        return False
+        return None
     if application != APPLICATION_ID:
         raise JournalRefused(f"{path} is not a journal of dte but another SQLite database")
-    if version != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION and version not in MIGRATIONS:
         raise JournalRefused(
             f"{path} is a journal of version {version}; this dte knows version "
             f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
         )
-    return True
+    return int(version)
 
 
 def refusal(path: str, error: sqlite3.Error) -> JournalRefused:

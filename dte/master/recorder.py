@@ -127,7 +127,7 @@ class Recorder:
         if self.failure is not None:
             log.warning("the journal can be written again")
             self.failure = None
-        if facts.submissions or facts.ends:
+        if facts:
             self.commits += 1
         self._set_timer(PRUNE_S)
 
@@ -141,7 +141,7 @@ class Recorder:
         if self._writing:
             return
         facts = self._jobs.facts() or Facts([], [])
-        if self.failure is not None and not facts.ends and not facts.submissions:
+        if self.failure is not None and not facts:
             self._probe(facts)
         else:
             self._write(facts)

@@ -34,6 +34,10 @@ def read_journal(path: Path) -> Journal:
                 if number in texts:
                     problems.append(f"job {number} is in the journal twice")
                 texts[number] = text
+            for table, column in (("plan", "number"), ("call", "job"), ("notice", "number")):
+                for (number,) in db.execute(f"SELECT DISTINCT {column} FROM {table}"):
+                    if number not in texts:
+                        problems.append(f"job {number} is only in the table {table}")
     except sqlite3.Error as error:
         problems = [f"{path.name} cannot be read: {error}"]
     return Journal(texts, problems)

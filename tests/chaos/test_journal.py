@@ -36,9 +36,16 @@ def test_jobs_that_wait_and_that_have_ended_are_read(path: Path) -> None:
 
 def test_a_job_that_waits_and_has_ended_is_a_problem(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO waiting SELECT number, 1.0, 1, task, NULL FROM ended")
+        db.execute("INSERT INTO waiting SELECT number, 1.0, 1, task, NULL, NULL FROM ended")
         db.commit()
     assert read_journal(path).problems == ["job 2 is in the journal twice"]
+
+
+def test_what_is_left_of_a_job_that_is_not_there_is_a_problem(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("INSERT INTO plan VALUES (2, '{}'), (3, '{}')")
+        db.commit()
+    assert read_journal(path).problems == ["job 3 is only in the table plan"]
 
 
 def test_a_damaged_file_is_a_problem(path: Path) -> None:

@@ -95,18 +95,17 @@ def in_a_fork(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def crash(
-    live: Callable[[Path], None], folder: Path, ends: list[int], after: bool
-) -> tuple[int, list[str]]:
+def crash(kind: str, folder: Path, ends: list[int], after: bool) -> tuple[int, list[str]]:
     """One history of lives, each of which ends at a commit; how the first ended, what was wrong."""
     found: list[str] = []
     ended = []
     for commits in ends:
-        ended.append(in_a_fork(partial(mortal, live, folder, commits, after)))
+        ended.append(in_a_fork(partial(mortal, LIVES[kind], folder, commits, after)))
         if ended[-1] not in (0, DIED):
             found.append(f"life {len(ended)} ended with exit code {ended[-1]}")
         content = read_copy(folder, folder.with_name("copy"))
-        found += problems(content, read_told(folder / TOLD), finished=ended[-1] == 0)
+        told, finished = read_told(folder / TOLD), ended[-1] == 0
+        found += problems(content, told, finished=finished, plans=kind == "core")
     return ended[0], found
 
 
@@ -120,7 +119,7 @@ def main() -> None:
             place = folder / "journal"
             place.mkdir()
             second = [1 + commits % SECOND_LIFE_COMMITS] if kind == "core" else []
-            ended, wrong = crash(LIVES[kind], place, [commits, *second, 0], after)
+            ended, wrong = crash(kind, place, [commits, *second, 0], after)
             shutil.rmtree(place)
             found += [f"commit {commits}, {'after' if after else 'before'}: {it}" for it in wrong]
             ends += ended == DIED

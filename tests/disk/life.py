@@ -15,18 +15,30 @@ from typing import Any
 from core.evaluate import FUNCTIONS
 
 from dte.core.availability import Announcement
+from dte.core.call import Call, CallState, HandlerPolicy, filled
+from dte.core.call_course import Outcome
 from dte.core.facts import Facts
-from dte.core.formula import FormulaLimits, parse
+from dte.core.formula import Formula, FormulaLimits, parse
 from dte.core.job import Job
+from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.master.journal import Journal
+from dte.master.journal import Journal, Unfinished
 from dte.master.journal_file import JournalFailed
+from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
 
 JOURNAL = "dte.db"
 TOLD = "told.jsonl"
-WORKER = Announcement("worker", "10.0.0.1:6000", slots=2, batch_max=3, incarnation="a")
+WORKER = Announcement(
+    "worker",
+    "10.0.0.1:6000",
+    slots=2,
+    batch_max=3,
+    incarnation="a",
+    handlers={"double": HandlerPolicy(), "fail": HandlerPolicy()},
+    handler_slots=2,
+)
 WALL_S = 1.7e9
 ROUNDS_MAX = 1_000
 POISON = 666
@@ -46,10 +58,32 @@ SENT: dict[str, list[str]] = {
     "last": ["1-2-3-4-5"],
 }
 """What clients submit, by the keys under which they repeat it until they know it is accepted."""
+URL = "http://10.0.0.9/ended"
+PLAN_TASK = "calls"
+PLANS = {
+    "chain": (
+        '{"graph":{"a":{"handler":"double","args":["\\u0000"]},'
+        '"b":{"handler":"double","args":[{"ref":"a"}]}}}'
+    ),
+    "broken": (
+        '{"graph":{"a":{"handler":"fail"},"b":{"handler":"double","args":[1],"after":["a"]},'
+        '"c":{"handler":"double","args":[2]}},"notify":"' + URL + '"}'
+    ),
+}
+"""Plans that clients submit, by their keys."""
+VALUES: dict[str, dict[str, str | None]] = {
+    "chain": {"a": '"\\u0000\\u0000"', "b": '"\\u0000\\u0000\\u0000\\u0000"'},
+    "broken": {"a": None, "b": None, "c": "4"},
+}
+"""What their calls give."""
 
 
 def expected(task: str) -> tuple[str | None, str | None]:
-    """The answer to a formula as Python writes it, and the beginning of its error."""
+    """The answer to a formula as Python writes it, or to a plan, and the beginning of its error."""
+    if task == PLANS["chain"]:
+        return VALUES["chain"]["b"], None
+    if task == PLANS["broken"]:
+        return None, f"node 'a': {POISONED}"
     if str(POISON) in task:
         return None, POISONED
     try:
@@ -90,23 +124,42 @@ class Life:
             {job.number for job in loaded.waiting}, {job.number for job in loaded.ended}
         )
         last = 0
-        while formulas := self.journal.formulas(last):
-            for last, text in formulas:
-                jobs.resume(0.0, jobs.job(last), parse(text, FormulaLimits()))
+        self._calls: list[int] = []
+        while unfinished := self.journal.unfinished(last):
+            for found in unfinished:
+                last = found.number
+                self._resume(found)
         self._core.announce(0.0, WORKER)
         self._leases: list[Lease] = []
         self.failures = 0
 
+    def _resume(self, found: Unfinished) -> None:
+        """Go on with a job; the worker still has what it was given of it."""
+        job = self._core.jobs.job(found.number)
+        job.plan, job.records = found.plan, found.records or None
+        if found.plan is None:
+            formula = parse(found.text, FormulaLimits())
+        else:
+            formula = built(found.plan)
+            job.notify = read_plan(found.plan).notify
+        self._calls += [record.lease for record in found.records if record.lease]
+        self._core.jobs.resume(0.0, job, formula)
+
     def go_on(self) -> None:
         """Submit what clients do not know to be accepted, and do it all."""
         known = {line["key"] for line in read_told(self._told) if line["what"] == "accepted"}
-        to_send = [key for key in SENT if key not in known]
+        to_send = [key for key in [*PLANS, *SENT] if key not in known]
         for number in range(ROUNDS_MAX):
             now = 1.0 + number
             if to_send:
                 self._submit(now, to_send.pop(0))
             to_send += self._record(now)
-            self._leases += self._core.turn(now).leases
+            turn = self._core.turn(now)
+            self._leases += turn.leases
+            self._calls += [lease.number for lease in turn.calls]
+            for number_given in self._calls[:1]:
+                self._report(now, number_given)
+            del self._calls[:1]
             for lease in self._leases[:2]:
                 self._answer(now, lease)
             del self._leases[:2]
@@ -118,6 +171,11 @@ class Life:
         raise AssertionError(f"not done after {ROUNDS_MAX} rounds")
 
     def _submit(self, now: float, key: str) -> None:
+        if key in PLANS:
+            text, notify = PLANS[key], read_plan(PLANS[key]).notify
+            planned = PlannedJob(PLAN_TASK, text, built(text), notify=notify)
+            self._core.jobs.submit_plans(now, [planned], key, f"digest of {key}")
+            return
         formulas = [(task, parse(task, FormulaLimits())) for task in SENT[key]]
         self._core.jobs.submit(now, formulas, key, f"digest of {key}")
 
@@ -144,6 +202,9 @@ class Life:
                     key=submission.key,
                     first=known.first if known is not None else first,
                 )
+            for step in facts.steps:
+                if step.ends is not None and step.call.job is not None:
+                    self._tell("reported", number=step.call.job.number, name=step.call.name)
             for end in facts.all_ends():
                 if end.job.finished:
                     self._tell_end(end.job)
@@ -151,10 +212,18 @@ class Life:
 
     def _tell_end(self, job: Job) -> None:
         answer = None if job.answer is None else repr(job.answer)
+        if isinstance(job.answer, bytes):
+            answer = job.answer.decode()
         self._tell("ended", number=job.number, answer=answer, error=job.error)
 
     def _tell(self, what: str, **more: Any) -> None:
         tell(self._told, what, **more)
+
+    def _report(self, now: float, number: int) -> None:
+        """Do a call, and say what came of it."""
+        lease = self._core.calls.lease(number)
+        if lease is not None:
+            self._core.calls.report(now, number, outcome(lease.call))
 
     def _answer(self, now: float, lease: Lease) -> None:
         results: list[int | float] = []
@@ -168,6 +237,25 @@ class Life:
             if POISON in (a, b):
                 errors[place] = POISONED
         self._core.complete(now, lease.number, results, errors)
+
+
+def built(plan: str) -> Formula:
+    """What is to be done for a plan."""
+    building = build(read_plan(plan), NO_PLAN_LIMITS, FormulaLimits(), WALL_S)
+    while True:
+        try:
+            next(building)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def outcome(call: Call) -> Outcome:
+    """What comes of a call."""
+    if call.handler == "fail":
+        return Outcome(CallState.FAILED, None, POISONED, retry=False)
+    operands = {name: json.loads(value) for name, value in call.operands.items()}
+    (argument,) = filled(call.args, operands)
+    return Outcome(CallState.SUCCEEDED, json.dumps(argument * 2).encode())
 
 
 def tell(path: Path, what: str, **more: Any) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .life import JOURNAL, SENT, expected
+from .life import JOURNAL, PLAN_TASK, PLANS, SENT, URL, VALUES, expected
 
 Told = list[dict[str, Any]]
 
@@ -22,12 +22,18 @@ class Content:
         waiting: the formulas of jobs that have not ended, by number.
         ended: formula, answer and error of those that have.
         keys: the first number and the count of jobs of each key.
+        plans: the plans of jobs that have one, by number.
+        calls: state and value of each call, by job and name.
+        notices: who is to be told, by job.
         problems: what is wrong with the file.
     """
 
     waiting: dict[int, str] = field(default_factory=dict)
     ended: dict[int, tuple[str, str | None, str | None]] = field(default_factory=dict)
     keys: dict[str, tuple[int, int]] = field(default_factory=dict)
+    plans: dict[int, str] = field(default_factory=dict)
+    calls: dict[int, dict[str, tuple[str | None, str | None]]] = field(default_factory=dict)
+    notices: dict[int, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -42,10 +48,16 @@ def read(journal: Path) -> Content:
                 return content
             for number, text in db.execute("SELECT number, coalesce(formula, task) FROM waiting"):
                 content.waiting[number] = text
-            for number, *end in db.execute("SELECT number, task, answer, error FROM ended"):
+            for number, *end in db.execute(
+                "SELECT number, task, coalesce(answer, answer_json), error FROM ended"
+            ):
                 content.ended[number] = tuple(end)
             for key, first, count in db.execute("SELECT key, first, count FROM submission"):
                 content.keys[key] = first, count
+            content.plans.update(db.execute("SELECT number, text FROM plan"))
+            content.notices.update(db.execute("SELECT number, url FROM notice"))
+            for number, name, *call in db.execute("SELECT job, name, state, value FROM call"):
+                content.calls.setdefault(number, {})[name] = tuple(call)
     except sqlite3.Error as error:
         content.problems.append(f"{type(error).__name__}: {error}")
     return content
@@ -61,41 +73,79 @@ def read_copy(folder: Path, copy: Path) -> Content:
     return read(copy / JOURNAL)
 
 
-def problems(content: Content, told: Told, *, finished: bool = False) -> list[str]:
+def problems(
+    content: Content, told: Told, *, finished: bool = False, plans: bool = True
+) -> list[str]:
     """What is lost, doubled, changed or wrong, as sentences.
 
     Args:
         told: what clients had been told when the file was as it is.
         finished: whether everything must have been done.
+        plans: whether there were plans too.
     """
+    sent = SENT | ({key: [plan] for key, plan in PLANS.items()} if plans else {})
     found = list(content.problems)
     found += [f"job {number} is twice" for number in content.waiting.keys() & content.ended.keys()]
     jobs = content.waiting.keys() | content.ended.keys()
     numbered: dict[int, str] = {}
     for key, (first, count) in content.keys.items():
-        if count != len(SENT[key]):
+        if count != len(sent[key]):
             found.append(f"{key} has {count} jobs")
-        for number, task in enumerate(SENT[key], first):
+        for number, task in enumerate(sent[key], first):
             if number in numbered:
                 found.append(f"job {number} is of two submissions")
             numbered[number] = task
     if jobs != numbered.keys():
         found.append(f"jobs {sorted(jobs)} instead of {sorted(numbered)}")
     for number, task in content.waiting.items():
-        if task != numbered.get(number):
+        if task != (PLAN_TASK if number in content.plans else numbered.get(number)):
             found.append(f"job {number} waits with another formula: {task[:50]}")
     for number, (_, answer, error) in content.ended.items():
         if not is_right(numbered.get(number, "0"), answer, error):
             found.append(f"job {number} has a wrong end: {answer!r:.50}, {error!r:.50}")
+    found += problems_of_calls(content, numbered)
     for line in told:
         if line["what"] == "accepted" and content.keys.get(line["key"], (0,))[0] != line["first"]:
             found.append(f"{line['key']} was accepted, and is lost")
+        if line["what"] == "reported":
+            state, _ = content.calls.get(line["number"], {}).get(line["name"], (None, None))
+            if state is None:
+                found.append(f"what came of {line['name']} of job {line['number']} is lost")
         if line["what"] == "ended":
             end = content.ended.get(line["number"])
             if end is None or end[1:] != (line["answer"], line["error"]):
                 found.append(f"the end of job {line['number']} is lost or changed")
-    if finished and (content.waiting or content.keys.keys() != SENT.keys()):
-        found.append(f"not done: {sorted(content.waiting)}, {SENT.keys() - content.keys.keys()}")
+    if finished and (content.waiting or content.keys.keys() != sent.keys()):
+        found.append(f"not done: {sorted(content.waiting)}, {sent.keys() - content.keys.keys()}")
+    return found
+
+
+def problems_of_calls(content: Content, numbered: dict[int, str]) -> list[str]:
+    """What is wrong with plans, calls and notices.
+
+    Args:
+        numbered: the formulas and plans by the numbers of their jobs.
+    """
+    found = []
+    keys = {plan: key for key, plan in PLANS.items()}
+    plans = {number: text for number, text in numbered.items() if text in keys}
+    if content.plans != plans:
+        found.append(f"plans of jobs {sorted(content.plans)} instead of {sorted(plans)}, or others")
+    left = content.calls.keys() | content.notices.keys() | content.plans.keys()
+    left -= content.waiting.keys() | content.ended.keys()
+    found += [f"job {number} is not there, but something of it is" for number in left]
+    for number, plan in plans.items():
+        values, calls = VALUES[keys[plan]], content.calls.get(number, {})
+        if number in content.ended and calls.keys() != values.keys():
+            found.append(f"job {number} ended, and {sorted(calls)} are known of its calls")
+        for name, (state, value) in calls.items():
+            wanted = values.get(name) if state == "succeeded" else None
+            wrong = (wanted is None and state == "succeeded") or value != wanted
+            if wrong or (state is None and number in content.ended):
+                found.append(f"{name} of job {number} is {state} with {value!r}")
+        notice = URL if URL in plan and number in content.ended else None
+        if content.notices.get(number) != notice:
+            found.append(f"who is told of job {number} is {content.notices.get(number)}")
     return found
 
 

@@ -16,10 +16,11 @@ from dte.core.formula import FormulaLimits, parse
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.operations import Number
 from dte.master import journal as journal_module
+from dte.master import journal_rows as rows_module
 from dte.master.journal import Journal, Retention
 from dte.master.journal_file import JournalFailed
 
-from .book import OFFSET_S, Book
+from .book import OFFSET_S, Book, calls_of
 
 DAY_S = 86_400.0
 
@@ -168,7 +169,7 @@ def test_every_character_that_a_formula_may_have_is_kept(open_book: OpenBook) ->
     book = open_book()
     book.accept(*tasks)
     book.write()
-    assert [text for _, text in open_book().journal.formulas(0)] == tasks
+    assert [job.text for job in open_book().journal.unfinished(0)] == tasks
 
 
 def test_the_whole_of_a_long_formula_is_kept_until_its_job_ends(open_book: OpenBook) -> None:
@@ -178,7 +179,7 @@ def test_the_whole_of_a_long_formula_is_kept_until_its_job_ends(open_book: OpenB
     book.write()
     book = open_book()
     assert book.loaded.waiting[1].task == text[:TASK_CHARS_KEPT] + "…"
-    assert book.journal.formulas(1) == [(2, text)]
+    assert formulas(book.journal, 1) == [(2, text)]
     book.end(book.jobs.job(2), 3)
     book.write()
     assert only(open_book().loaded.ended).task == text[:TASK_CHARS_KEPT] + "…"
@@ -189,13 +190,13 @@ def test_a_formula_of_exactly_what_is_kept_is_no_long_one(open_book: OpenBook) -
     book = open_book()
     book.accept(text)
     book.write()
-    assert open_book().journal.formulas(0) == [(1, text)]
+    assert formulas(open_book().journal, 0) == [(1, text)]
 
 
 def test_a_group_that_is_too_long_for_one_text_of_rows_is_written_whole(
     open_book: OpenBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "ROWS_BYTES", 1_000)
+    monkeypatch.setattr(rows_module, "ROWS_BYTES", 1_000)
     answers = list(range(1_000))
     open_book().ended(*answers)
     assert [job.answer for job in open_book().loaded.ended] == answers
@@ -234,9 +235,9 @@ def test_formulas_come_some_at_a_time(open_book: OpenBook, monkeypatch: pytest.M
     book.accept("1+1", "2+2", "3+3", "4+4")
     book.write()
     journal = open_book().journal
-    assert journal.formulas(0) == [(1, "1+1"), (2, "2+2")]
-    assert journal.formulas(2) == [(3, "3+3"), (4, "4+4")]
-    assert journal.formulas(4) == []
+    assert formulas(journal, 0) == [(1, "1+1"), (2, "2+2")]
+    assert formulas(journal, 2) == [(3, "3+3"), (4, "4+4")]
+    assert formulas(journal, 4) == []
 
 
 def test_formulas_are_those_from_before_the_start(open_book: OpenBook) -> None:
@@ -247,7 +248,7 @@ def test_formulas_are_those_from_before_the_start(open_book: OpenBook) -> None:
     book = open_book()
     book.accept("2+2")
     book.write()
-    assert book.journal.formulas(0) == [(1, "1+1")]
+    assert formulas(book.journal, 0) == [(1, "1+1")]
 
 
 def test_numbers_of_jobs_go_on_also_after_all_are_deleted(open_book: OpenBook) -> None:
@@ -351,7 +352,19 @@ def test_no_statement_needs_a_new_sqlite(book: Book) -> None:
     book.write()
     book.ended(1, 2)
     book.journal.ended([1])
-    book.journal.formulas(0)
+    book.accept_plan("a", notify="http://10.0.0.1/")
+    book.write()
+    job = book.jobs.job(4)
+    book.step(calls_of(job)["a"])
+    book.jobs.cancel(1.0, job)
+    book.end(job, b"{}")
+    book.write()
+    book.journal.unfinished(0)
+    book.journal.plans([4])
+    book.journal.notices()
+    book.journal.noticed(4)
+    book.now += DAY_S * 10
+    book.journal.write(Facts([], []), book.wall_s)
     book.journal.submission("k")
     book.journal.load(10, 10**6, 0.0)
     book.journal._db.set_trace_callback(None)
@@ -397,7 +410,7 @@ def test_a_failure_that_is_not_for_want_of_space_says_what_it_is(book: Book) -> 
 def test_a_bug_does_not_leave_a_transaction_open(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "encode", lambda value: 1 / 0)
+    monkeypatch.setattr(rows_module, "encode", lambda value: 1 / 0)
     book.accept("1+1", key="k")
     facts = book.jobs.facts()
     assert facts is not None
@@ -411,9 +424,19 @@ def test_a_bug_does_not_leave_a_transaction_open(
 def test_what_cannot_be_read_is_a_failure_too() -> None:
     journal = Journal(":memory:")
     journal.close()
-    for read in (lambda: journal.ended([1]), lambda: journal.formulas(0)):
+    for read in (
+        lambda: journal.ended([1]),
+        lambda: journal.unfinished(0),
+        lambda: journal.submission("k"),
+        lambda: journal.plans([1]),
+        journal.notices,
+    ):
         with pytest.raises(JournalFailed, match="closed"):
             read()
+
+
+def formulas(journal: Journal, after: int) -> list[tuple[int, str]]:
+    return [(job.number, job.text) for job in journal.unfinished(after)]
 
 
 def limit_pages(journal: Journal, more: int) -> None:

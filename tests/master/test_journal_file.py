@@ -19,6 +19,7 @@ import pytest
 
 from dte.core.availability import Announcement
 from dte.core.facts import Facts
+from dte.core.job import JobState
 from dte.master import journal as journal_module
 from dte.master import journal_file as file_module
 from dte.master.journal import Journal, Retention
@@ -278,6 +279,133 @@ def test_of_two_masters_that_make_the_same_file_at_most_one_gets_it(path: Path) 
     Journal(str(path)).close()
 
 
+# Journals of older versions
+
+
+SCHEMA_1 = """
+CREATE TABLE master (boot INTEGER NOT NULL, last_job INTEGER NOT NULL);
+INSERT INTO master VALUES (3, 0);
+CREATE TABLE waiting (
+    number INTEGER PRIMARY KEY,
+    submitted_at REAL NOT NULL,
+    operations INTEGER NOT NULL,
+    task TEXT NOT NULL,
+    formula TEXT
+);
+CREATE TABLE ended (
+    sequence INTEGER PRIMARY KEY,
+    number INTEGER NOT NULL UNIQUE,
+    submitted_at REAL NOT NULL,
+    started_at REAL,
+    ended_at REAL NOT NULL,
+    operations INTEGER NOT NULL,
+    operations_done INTEGER NOT NULL,
+    answer TEXT,
+    error TEXT,
+    task TEXT NOT NULL
+);
+CREATE TABLE worker (
+    address TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    slots INTEGER NOT NULL,
+    batch_max INTEGER NOT NULL,
+    announced_at REAL NOT NULL
+);
+CREATE TABLE submission (
+    sequence INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    digest TEXT NOT NULL,
+    first INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    submitted_at REAL NOT NULL
+);
+"""
+ROWS_1 = """
+INSERT INTO waiting VALUES (4, 1.7e9, 2, '1+2*3', NULL), (5, 1.7e9, 1, '1+…', '1+          2');
+INSERT INTO ended VALUES
+    (1, 2, 1.7e9, 1.7e9, 1.7e9, 1, 1, '2.5', NULL, '5/2'),
+    (2, 1, 1.7e9, NULL, 1.7e9, 1, 0, NULL, 'division by zero', '5/0');
+INSERT INTO worker VALUES ('10.0.0.1:6000', 'w', 2, 3, 1.7e9);
+INSERT INTO submission VALUES (1, 'k', 'd', 4, 2, 1.7e9);
+"""
+
+
+def make_version_1(path: Path, rows: str = ROWS_1) -> None:
+    """A journal as the first version made it, closed or not."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1; "
+            f"{SCHEMA_1} COMMIT; {rows}"
+        )
+
+
+def schema_of(path: Path) -> dict[str, object]:
+    """What tables have, whatever the comments and spaces are in which that was said."""
+    with closing(sqlite3.connect(path)) as db:
+        found: dict[str, object] = {"version": db.execute("PRAGMA user_version").fetchone()}
+        for kind, name, text in db.execute("SELECT type, name, sql FROM sqlite_master").fetchall():
+            columns = db.execute(f"PRAGMA table_xinfo({name})").fetchall()
+            found[f"{kind} {name}"] = columns if kind == "table" else text
+        return found
+
+
+def test_a_journal_of_the_first_version_goes_on_as_one_of_this(path: Path) -> None:
+    make_version_1(path)
+    book = Book(path)
+    assert book.journal.boot == 4
+    assert [(job.number, job.task, job.cancelled) for job in book.loaded.waiting] == [
+        (4, "1+2*3", False),
+        (5, "1+…", False),
+    ]
+    assert [job.text for job in book.journal.unfinished(0)] == ["1+2*3", "1+          2"]
+    first, second = book.loaded.ended
+    assert (first.number, first.answer, first.state) == (2, 2.5, JobState.SUCCEEDED)
+    assert (second.error, second.state) == ("division by zero", JobState.FAILED)
+    assert book.loaded.workers == [Announcement("w", "10.0.0.1:6000", slots=2, batch_max=3)]
+    assert book.journal.submission("k") is not None
+    book.end(book.jobs.job(4), 7)
+    job = book.accept_plan("a")
+    book.write()
+    book.end(job, b"{}")
+    book.write()
+    book.close()
+    book = Book(path)
+    assert [(job.number, job.answer) for job in book.loaded.ended[2:]] == [(4, 7), (6, b"{}")]
+    book.close()
+
+
+def test_what_becomes_of_the_first_version_is_as_if_it_had_been_new(path: Path) -> None:
+    make_version_1(path)
+    Journal(str(path)).close()
+    new = path.with_name("new.db")
+    Journal(str(new)).close()
+    assert schema_of(path) == schema_of(new)
+
+
+def test_a_journal_becomes_one_of_this_version_in_one_piece_or_not_at_all(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_version_1(path)
+    before = schema_of(path)
+    whole = file_module.MIGRATIONS[1]
+    monkeypatch.setitem(file_module.MIGRATIONS, 1, whole + "INSERT INTO nowhere VALUES (1);")
+    assert "no such table: nowhere" in refusal(path)
+    assert schema_of(path) == before
+    monkeypatch.undo()
+    book = Book(path)
+    assert len(book.loaded.waiting) == 2
+    book.close()
+
+
+def test_old_jobs_of_the_first_version_are_deleted_like_others(path: Path) -> None:
+    make_version_1(path)
+    book = Book(path, retention=Retention(jobs_max=1))
+    book.journal.write(Facts([], []), book.wall_s)
+    assert list(book.journal.ended([1, 2])) == [1]
+    book.close()
+
+
 # What is left after a crash, and how long it gets
 
 
@@ -316,8 +444,8 @@ def test_the_file_stays_as_long_as_it_was_over_many_generations_of_jobs(path: Pa
             book.write()
         sizes.append(path.stat().st_size)
         assert log.stat().st_size < 5_000_000
-    assert count(book, "ended") <= 600
-    assert count(book, "submission") <= 600
+    assert book.count("ended") <= 600
+    assert book.count("submission") <= 600
     assert 0 < max(sizes) < 300_000
     book.close()
 
@@ -359,7 +487,7 @@ def test_what_is_old_is_deleted_some_at_a_time(path: Path, monkeypatch: pytest.M
     for _ in range(3):
         book.now += 2
         book.journal.write(Facts([], []), book.wall_s)
-        left.append((count(book, "ended"), count(book, "submission")))
+        left.append((book.count("ended"), book.count("submission")))
     assert left == [(16, 16), (6, 6), (1, 1)]
     assert book.journal.submission("young") is not None
     book.close()
@@ -374,12 +502,12 @@ def test_nothing_is_looked_for_again_within_a_second_unless_many_are_added(
     left = []
     for _ in range(5):
         book.ended(2)
-        left.append(count(book, "ended"))
+        left.append(book.count("ended"))
     assert left == [2, 3, 4, 5, 2]
     book.ended(3)
     book.now += 1
     book.journal.write(Facts([], []), book.wall_s)
-    assert count(book, "ended") == 1
+    assert book.count("ended") == 1
     book.close()
 
 
@@ -397,11 +525,6 @@ def test_a_key_is_kept_as_long_as_one_of_its_jobs_waits(path: Path) -> None:
     book.write()
     assert book.journal.submission("waits") is None
     book.close()
-
-
-def count(book: Book, table: str) -> int:
-    """How many rows a table has."""
-    return int(book.journal._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
 def test_what_is_deleted_or_exchanged_is_written_no_more(tmp_path: Path) -> None:

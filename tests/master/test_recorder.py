@@ -11,15 +11,17 @@ from tornado.ioloop import IOLoop
 from wire.until import until
 
 from dte.core.errors import StorageFull, Unavailable
-from dte.core.facts import Facts, KnownSubmission, Submission
+from dte.core.facts import Facts, KnownSubmission, Step, Submission, record_of
 from dte.core.formula import FormulaLimits, parse
 from dte.core.job import Job, JobState
-from dte.core.jobs import JobBook
+from dte.core.jobs import JobBook, PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.master import recorder as recorder_module
 from dte.master.journal import Journal, Retention
 from dte.master.journal_file import JournalFailed
 from dte.master.recorder import Recorder
+
+from .book import calls_of, formula_of
 
 RETRY_S = 0.02
 
@@ -84,6 +86,18 @@ class Desk:
         (job,) = self.jobs.submit(0.0, [(task, parse(task, FormulaLimits()))], key).jobs
         self.recorder.poke()
         return job
+
+    def submit_calls(self) -> Job:
+        planned = PlannedJob("calls", '["a"]', formula_of(["a"]))
+        (job,) = self.jobs.submit_plans(0.0, [planned]).jobs
+        self.recorder.poke()
+        return job
+
+    def step(self, job: Job) -> None:
+        """Something becomes of the call of a job."""
+        call = calls_of(job)["a"]
+        self.jobs.step(Step(call, record_of(call)))
+        self.recorder.poke()
 
     def end(self, job: Job) -> None:
         self.jobs.end(1.0, job, answer=2)
@@ -279,6 +293,34 @@ async def test_a_failure_is_logged_once_and_so_is_its_end(
         "the journal cannot be written: no; nothing is accepted until it can",
         "the journal can be written again",
     ]
+
+
+async def test_a_step_or_a_cancel_alone_is_written_too(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    job = desk.submit_calls()
+    await desk.recorder.flush()
+    desk.step(job)
+    await desk.recorder.flush()
+    assert len(desk.journal.plans([1])[1][1]) == 1
+    desk.jobs.cancel(1.0, job)
+    await desk.recorder.flush()
+    assert desk.journal.load(0, 0, 0.0).waiting[0].cancelled
+    assert desk.recorder.commits == 3
+
+
+async def test_a_step_that_could_not_be_written_is_tried_again(
+    open_desk: OpenDesk, may_fail: None
+) -> None:
+    desk = open_desk()
+    job = desk.submit_calls()
+    await desk.recorder.flush()
+    desk.journal.error = JournalFailed("no", full=False)
+    desk.step(job)
+    await until(lambda: len(desk.journal.groups) >= 4, "it is tried again")
+    assert desk.journal.probes == 0, "there is something to write"
+    desk.journal.error = None
+    await until(lambda: desk.recorder.failure is None, "the journal is well again")
+    assert len(desk.journal.plans([1])[1][1]) == 1
 
 
 # Flush, read, prune, close
