@@ -34,7 +34,7 @@ from dte.wire.codec import encode
 
 log = logging.getLogger("dte.master")
 
-URGENT = frozenset({"/health", "/worker"})
+URGENT = frozenset({"/health", "/worker", "/extend", "/heartbeat"})
 """What is small and must be heard: whether the master is well, and that a worker is there."""
 BACKLOG = 4_096
 """Connections that the system keeps for us; those beyond would try again only after a second."""

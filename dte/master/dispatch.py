@@ -9,8 +9,9 @@ from typing import Protocol
 from dte.core.lease import Lease
 from dte.core.operations import NAMES, Number
 from dte.core.scheduler import Failure
+from dte.master.connection_pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
-from dte.wire.connection import ConnectionFailed, KeptAliveConnection
+from dte.wire.connection import ConnectionFailed
 from dte.wire.messages import Batch, BatchResult, Refusal, Single, SingleResult
 
 _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
@@ -41,11 +42,11 @@ class Outcomes(Protocol):
 
 
 class Dispatcher:
-    """Sends each lease on a connection of its own, which is kept for the next."""
+    """Sends each lease on a connection of its own."""
 
-    def __init__(self, outcomes: Outcomes) -> None:
+    def __init__(self, outcomes: Outcomes, pool: ConnectionPool) -> None:
         self._outcomes = outcomes
-        self._idle: dict[str, list[KeptAliveConnection]] = {}
+        self._pool = pool
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._late: set[asyncio.Task[None]] = set()
 
@@ -74,53 +75,16 @@ class Dispatcher:
         asyncio.get_running_loop().call_later(LATE_S, task.cancel)
 
     def close(self) -> None:
-        """Abandon everything and close all connections."""
+        """Abandon everything."""
         for task in (*self._under_way.values(), *self._late):
             task.cancel()
         self._under_way.clear()
-        for connections in self._idle.values():
-            for connection in connections:
-                connection.close()
-        self._idle.clear()
-
-    def _take(self, address: str) -> KeptAliveConnection:
-        """An idle connection to a worker, or a new one."""
-        idle = self._idle.get(address)
-        if not idle:
-            host, _, port = address.rpartition(":")
-            return KeptAliveConnection(host, int(port))
-        connection = idle.pop()
-        if not idle:
-            del self._idle[address]
-        return connection
-
-    def _keep(self, address: str, connection: KeptAliveConnection) -> None:
-        if not connection.is_open:
-            return  # The worker answers one request a connection.
-        idle = self._idle.setdefault(address, [])
-        idle.append(connection)
-        connection.on_close = lambda: self._forget(address, connection)
-
-    def _forget(self, address: str, connection: KeptAliveConnection) -> None:
-        """The worker has closed an idle connection."""
-        idle = self._idle.get(address, [])
-        if connection in idle:
-            idle.remove(connection)
-        if not idle:
-            self._idle.pop(address, None)
-
-    def _close_idle(self, address: str) -> None:
-        for connection in self._idle.pop(address, []):
-            connection.close()
 
     async def _hand_over(self, lease: Lease, batched: bool, body: bytes) -> None:
         address = lease.worker.said.address
-        connection = self._take(address)
         try:
-            status, _, reply = await connection.request("POST", "/compute", body)
+            status, reply = await self._pool.post(address, "/compute", body)
         except ConnectionFailed as error:
-            # The others of this worker were opened to the same process: they are no better.
-            self._close_idle(address)
             self._under_way.pop(lease.number, None)
             failure = Failure.BROKEN if error.sent else Failure.UNREACHED
             if error.refused:
@@ -128,7 +92,6 @@ class Dispatcher:
             self._outcomes.failed(lease.number, str(error), failure)
             return
         self._under_way.pop(lease.number, None)
-        self._keep(address, connection)
         try:
             results, errors = _read_reply(lease, batched, status, reply)
         except Malformed as error:

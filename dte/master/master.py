@@ -11,23 +11,33 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 
-from dte.core.availability import Announcement
+from dte.core.availability import Announcement, Reach
+from dte.core.call_course import Outcome
+from dte.core.call_lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
-from dte.core.facts import Facts, KnownSubmission, Submission
+from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
 from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
 from dte.core.job import Job
+from dte.core.jobs import JobBook
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler
+from dte.master.call_dispatch import CallDispatcher
+from dte.master.calls import ID_KEY, CallDesk
+from dte.master.connection_pool import ConnectionPool
 from dte.master.dispatch import Dispatcher
+from dte.master.events import EventLog
 from dte.master.journal import Journal
 from dte.master.keys import KeyMemory
-from dte.master.parsing import parse_again, parse_all
+from dte.master.notices import Notices
+from dte.master.parsing import parse_all
 from dte.master.recorder import Recorder
+from dte.master.resuming import Resuming
 from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
@@ -37,7 +47,8 @@ log = logging.getLogger("dte.master")
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
-READ_AGAIN_S = 1.0
+Submit = Callable[[float, str, str], Submission]
+"""Submits what was prepared: now, with a key and a digest."""
 BOOTS_WITHOUT_JOURNAL = 800_000
 """Without a journal the number of a start is its second, modulo this: leases of two differ."""
 
@@ -53,12 +64,15 @@ class Master:
         self.settings = settings
         self.started_at = time.monotonic()
         # Clocks of the wall step; what people are shown is the monotonic clock, set once.
-        self._wall_offset_s = time.time() - time.monotonic()
-        self._journal = settings.open_journal(self._wall_offset_s)
+        self.wall_offset_s = time.time() - time.monotonic()
+        self._journal = settings.open_journal(self.wall_offset_s)
         boot = self._journal.boot if self._journal else int(time.time()) % BOOTS_WITHOUT_JOURNAL
         self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self._formula_limits = settings.formula_limits()
-        self._dispatcher = Dispatcher(self)
+        self.calls = CallDesk(self)
+        self._pool = ConnectionPool()
+        self._dispatcher = Dispatcher(self, self._pool)
+        self._call_dispatcher = CallDispatcher(self, self._pool, settings.value_bytes_max)
         self.slices = Slices()
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
@@ -73,6 +87,16 @@ class Master:
         self._keys = KeyMemory(settings.jobs_kept)
         self.recorder: Recorder | None = None
         self._resuming: asyncio.Task[None] | None = None
+        self.events = EventLog(boot, self.wall_time, streams_max=settings.streams_max)
+        self.notices = Notices(
+            self._notice_of,
+            self._noticed,
+            secret=settings.notify_secret,
+            notify_for_s=settings.notify_for_s,
+            notices_max=settings.notices_max,
+        )
+        self.encode_job: Callable[[Job], bytes] = _encode_nothing
+        """How a job is shown; the routes say it."""
         if self._journal is not None:
             self._restore(self._journal)
 
@@ -85,6 +109,7 @@ class Master:
                 self.core.announce(time.monotonic(), said)
         self.poke()
         self.recorder = Recorder(journal, self.core.jobs, self)
+        self.notices.restore(loaded.notices)
         log.info(
             "journal %s: start %d, %d jobs go on, the last %d ended ones are in memory",
             settings.journal,
@@ -93,33 +118,8 @@ class Master:
             len(loaded.ended),
         )
         if loaded.waiting:
-            resume = self._resume_all(journal, self.recorder)
-            self._resuming = asyncio.get_running_loop().create_task(resume)
-
-    async def _resume_all(self, journal: Journal, recorder: Recorder) -> None:
-        """Read the formulas of jobs from before the start again, and go on with them."""
-        started_at, count, last = time.monotonic(), 0, 0
-        while formulas := await self._formulas(journal, recorder, last):
-            await self.slices.run(parse_again(formulas, self._resume))
-            count += len(formulas)
-            last = formulas[-1][0]
-        log.info("%d jobs go on, after %.1f s", count, time.monotonic() - started_at)
-
-    async def _formulas(
-        self, journal: Journal, recorder: Recorder, after: int
-    ) -> list[tuple[int, str]]:
-        """The next formulas in the journal, as soon as it can be read."""
-        while True:
-            try:
-                return await recorder.read(journal.formulas, after)
-            except Unavailable as error:
-                log.error("%s; jobs from before the start wait", error)
-                await asyncio.sleep(READ_AGAIN_S)
-
-    def _resume(self, number: int, formula: Formula) -> None:
-        jobs = self.core.jobs
-        jobs.resume(time.monotonic(), jobs.job(number), formula)
-        self.poke()
+            resuming = Resuming(self, journal, self.recorder)
+            self._resuming = asyncio.get_running_loop().create_task(resuming.run())
 
     async def end(self, grace_s: float) -> None:
         """Accept nothing more, wait up to `grace_s` seconds for what workers have, and stop.
@@ -136,22 +136,39 @@ class Master:
             await asyncio.sleep(0.01)
         self._closed = True
         self._dispatcher.close()
+        self._call_dispatcher.close()
+        self._pool.close()
         if self._timer is not None:
             self._timer.cancel()
         if self.recorder is not None:
             await self.recorder.flush()
         self.waiters.give_up()
+        self.calls.give_up()
+        self.events.close()
 
     async def close(self) -> None:
         """Close the journal, when nobody asks any more."""
+        await self.notices.close()
         if self.recorder is not None:
             await self.recorder.close()
+
+    async def _notice_of(self, number: int) -> bytes:
+        (job,) = await self.find([number])
+        return self.encode_job(job)
+
+    async def _noticed(self, number: int) -> None:
+        if self.recorder is not None and self._journal is not None:
+            await self.recorder.read(self._journal.noticed, number)
 
     def wall_time(self, moment: float | None) -> datetime | None:
         """A moment of the core's clock as people write it."""
         if moment is None:
             return None
-        return datetime.fromtimestamp(moment + self._wall_offset_s, UTC)
+        return datetime.fromtimestamp(moment + self.wall_offset_s, UTC)
+
+    def now(self) -> float:
+        """This moment, on the core's clock."""
+        return time.monotonic()
 
     # What clients and workers ask for
 
@@ -170,7 +187,7 @@ class Master:
             Unavailable: nothing can be accepted now.
             Conflict: the key was used with another body.
         """
-        return (await self._accept(self._parse(task), key, digest))[0]
+        return (await self.accept(self._parse(task), key, digest))[0]
 
     async def submit_all(
         self, tasks: Sequence[str], key: str = "", digest: str = ""
@@ -180,30 +197,38 @@ class Master:
         Raises:
             FormulaError: one has a syntax error; its `index` says which.
         """
-        return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
+        return await self.accept(self._parse_all(tasks), key, digest) if tasks else []
 
-    async def _parse(self, task: str) -> list[tuple[str, Formula]]:
-        self._ensure_room(1)
+    async def _parse(self, task: str) -> Submit:
+        self.ensure_room(1)
+        limits, pure = self._formula_limits, self.core.calls.pure_handlers()
         if len(task) <= SLICE_CHARS:
-            return [(task, parse(task, self._formula_limits))]
-        async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-            parsing = parse_in_slices(task, self._formula_limits)
-            return [(task, await self.slices.run(parsing))]
+            formula = parse(task, limits, pure)
+        else:
+            async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
+                formula = await self.slices.run(parse_in_slices(task, limits, pure))
+        return partial(_submit, self.core.jobs, [(task, formula)])
 
-    async def _parse_all(self, tasks: Sequence[str]) -> list[tuple[str, Formula]]:
-        self._ensure_room(len(tasks))
-        parsing = parse_all(tasks, self._formula_limits, self.core.jobs.ensure_room)
-        return await self.slices.run(parsing)
+    async def _parse_all(self, tasks: Sequence[str]) -> Submit:
+        self.ensure_room(len(tasks))
+        pure = self.core.calls.pure_handlers()
+        parsing = parse_all(tasks, self._formula_limits, self.core.jobs.ensure_room, pure)
+        return partial(_submit, self.core.jobs, await self.slices.run(parsing))
 
-    async def _accept(
-        self, parsing: Awaitable[Sequence[tuple[str, Formula]]], key: str, digest: str
-    ) -> Sequence[Job]:
+    async def accept(self, preparing: Awaitable[Submit], key: str, digest: str) -> Sequence[Job]:
+        """Have jobs accepted, and return them when that is recorded.
+
+        Args:
+            preparing: gives what submits them, once all is known for it.
+            key: see `submit`.
+            digest: see `submit`.
+        """
         try:
-            formulas = await parsing
-            self._ensure_room(len(formulas))
-            submission = self.core.jobs.submit(time.monotonic(), formulas, key, digest)
+            submit = await preparing
+            self.ensure_room(1)
+            submission = submit(time.monotonic(), key, digest)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
-            self._record()
+            self.record()
             known = await accepted
         except TryAgain:
             # Whoever asks again, because no reply came, shall not be refused what was accepted.
@@ -230,7 +255,32 @@ class Master:
             return self._keys.get(key)
         return await self.recorder.read(self._journal.submission, key)
 
-    def _ensure_room(self, jobs: int) -> None:
+    async def find_named(self, name: str) -> Job:
+        """The job that a client gave a name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        known = await self._look_up(ID_KEY + name)
+        if known is None:
+            raise NotFound("Job not found")
+        return (await self.find([known.first]))[0]
+
+    async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
+        """The plans of jobs, and what is remembered of their calls."""
+        past = [job.number for job in jobs if job.finished and job.calls is None]
+        kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
+        if past and self.recorder is not None and self._journal is not None:
+            kept = await self.recorder.read(self._journal.plans, past)
+        found: list[tuple[str | None, Sequence[CallRecord]]] = []
+        for job in jobs:
+            if job.calls is not None:
+                found.append((job.plan, [end_record(call) for call in job.calls.named()]))
+            else:
+                found.append(kept.get(job.number, (job.plan, [])))
+        return found
+
+    def ensure_room(self, jobs: int) -> None:
         """Check that so many jobs can be accepted now."""
         if self._ending:
             raise Unavailable("the master is ending; try again when it is back")
@@ -268,11 +318,13 @@ class Master:
         worker = self.core.announce(now, said)
         self.poke()
         if worker.joined_at == now:
-            log.info("worker %s joined from %s", said.name, said.address)
+            log.info("worker %s joined from %s", said.name, said.address or "somewhere")
         elif said.draining:
-            log.info("worker %s at %s leaves", said.name, said.address)
-        if not said.incarnation and self._remembered.get(said.address) != said:
-            self._unremembered[said.address] = said
+            log.info("worker %s leaves", said.name)
+        # One that only looks registers once, like the seed's; the others say it again and again.
+        returns = said.reach is Reach.CLAIM or (said.reach is Reach.PUSH and said.incarnation)
+        if not returns and self._remembered.get(said.identity) != said:
+            self._unremembered[said.identity] = said
             await self._remember()
 
     async def _remember(self) -> None:
@@ -300,6 +352,18 @@ class Master:
         self.core.complete(time.monotonic(), lease_number, results, errors)
         self.poke()
 
+    def reported(self, number: int, outcome: Outcome) -> None:
+        self.core.calls.report(time.monotonic(), number, outcome)
+        self.poke()
+
+    def at_work(self, number: int) -> None:
+        self.core.calls.extend(time.monotonic(), [number], {})
+
+    def call_failed(self, lease: CallLease, reason: str, failure: Failure) -> None:
+        log.warning("worker %s: %s", lease.worker_name, reason)
+        self.core.fail_call(time.monotonic(), lease, reason, failure)
+        self.poke()
+
     def late(self, lease: Lease) -> None:
         self.core.late(time.monotonic(), lease)
         self.poke()
@@ -310,7 +374,7 @@ class Master:
 
     # What the recorder reports
 
-    def _record(self) -> None:
+    def record(self) -> None:
         if self.recorder is not None:
             self.recorder.poke()
             return
@@ -319,6 +383,7 @@ class Master:
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
         self.core.jobs.recorded(facts, repeats)
+        self.calls.recorded(facts)
         if self._unremembered:
             self._remembering = asyncio.get_running_loop().create_task(self._remember())
         for submission in facts.submissions:
@@ -343,7 +408,7 @@ class Master:
         self._dirty = False
         if self._closed:
             return
-        self._record()
+        self.record()
         turn = self.core.turn(time.monotonic())
         for lease in turn.lost:
             self._dispatcher.abandon(lease)
@@ -358,9 +423,17 @@ class Master:
             )
         for lease in turn.leases:
             self._dispatcher.send(lease)
+        if turn.calls:
+            self._call_dispatcher.send(turn.calls)
+        if turn.stops:
+            self._call_dispatcher.stop(turn.stops)
+        self.calls.complete(turn.claims)
         for job in turn.ended:
             self.waiters.ended(job)
-        self._record()
+            if job.notify:
+                self.notices.add(job.number, job.notify, job.ended_at or 0.0)
+        self.events.add(turn.events)
+        self.record()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -375,3 +448,13 @@ class Master:
     def _time_is_up(self) -> None:
         self._timer = None
         self.poke()
+
+
+def _encode_nothing(job: Job) -> bytes:
+    raise NotImplementedError("no route shows jobs")
+
+
+def _submit(
+    jobs: JobBook, formulas: Sequence[tuple[str, Formula]], now: float, key: str, digest: str
+) -> Submission:
+    return jobs.submit(now, formulas, key, digest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from dte.core.errors import DteError, FormulaError, TooLarge
 from dte.core.formula import SLICE_CHARS, Formula, FormulaLimits, parse, parse_in_slices
@@ -11,16 +11,20 @@ from dte.core.graph import Graph
 
 FORMULA_CHARS = 15
 """What a formula costs to parse besides its characters, in characters."""
-NO_LIMITS = FormulaLimits(chars_max=sys.maxsize, operations_max=sys.maxsize)
+NO_LIMITS = FormulaLimits(chars_max=sys.maxsize, operations_max=sys.maxsize, calls_max=sys.maxsize)
 """What was accepted before a restart is not refused after it."""
 
 
 def parse_all(
-    tasks: Sequence[str], limits: FormulaLimits, ensure_room: Callable[[int, int], None]
+    tasks: Sequence[str],
+    limits: FormulaLimits,
+    ensure_room: Callable[[int, int], None],
+    pure: Collection[str] = (),
 ) -> Generator[None, None, list[tuple[str, Formula]]]:
     """Parse formulas, all or none, each given back with its text.
 
     Args:
+        pure: names of handlers known to be pure.
         ensure_room: called with how many jobs and operations there will be; it may raise.
 
     Raises:
@@ -32,15 +36,16 @@ def parse_all(
     for index, task in enumerate(tasks):
         try:
             if len(task) <= SLICE_CHARS:
-                formula = parse(task, limits)
+                formula = parse(task, limits, pure)
             else:
-                formula = yield from parse_in_slices(task, limits)
+                formula = yield from parse_in_slices(task, limits, pure)
         except FormulaError as error:
             raise FormulaError(error.reason, error.column, error.caret, index) from None
         except TooLarge as error:
             raise TooLarge(f"formula {index}: {error}") from None
         formulas.append((task, formula))
         operations += formula.graph.remaining
+        operations += formula.calls.remaining if formula.calls is not None else 0
         ensure_room(len(tasks), operations)
         chars += len(task) + FORMULA_CHARS
         if chars > SLICE_CHARS:

@@ -13,6 +13,7 @@ from dte.core.limits import SchedulerLimits
 from dte.core.operations import INTEGER_DIGITS_MAX
 from dte.master.journal import Journal, Retention
 from dte.master.journal_file import Sync
+from dte.master.plans import PlanLimits
 
 
 def _bound(default: int | float, help_text: str, minimum: int | float = 1, **more: Any) -> Any:
@@ -27,6 +28,7 @@ class Settings:
     port: int = 5000
     journal: str = "none"
     journal_sync: Sync = Sync.FULL
+    notify_secret: str = field(default="", repr=False)
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(
@@ -44,9 +46,21 @@ class Settings:
     operations_waiting_max: int = _bound(
         4_000_000, "Most operations that are not done, in all jobs."
     )
+    bytes_waiting_max: int = _bound(
+        1_000_000_000, "About how many bytes the jobs that have not ended may take."
+    )
+    calls_max: int = _bound(100_000, "Most calls of handlers in a job.")
+    value_bytes_max: int = _bound(
+        16_000_000, "Most bytes of the arguments of a call, and of its result."
+    )
     jobs_kept: int = _bound(100_000, "How many ended jobs are kept.")
     jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
     workers_max: int = _bound(1_000, "Most workers that are known at a time.")
+    streams_max: int = _bound(1_000, "Most streams of events that are open at a time.")
+    notices_max: int = _bound(100_000, "Most notices of jobs' ends that wait to be delivered.")
+    notify_for_s: float = _bound(
+        86_400.0, "How long, in seconds, a notice is tried that nobody takes."
+    )
     wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)
     connections_max: int = _bound(
         10_000, "Most connections of clients; fewer if fewer files may be open."
@@ -67,6 +81,30 @@ class Settings:
     workers_lost_max: int = _bound(
         3, "How many workers an operation may lose before its job fails."
     )
+    retry_pause_s: float = _bound(
+        1.0, "Pause before a call that failed is tried again; it doubles each time.", 0.001
+    )
+    retry_pause_max_s: float = _bound(60.0, "Longest of these pauses.", 0.001)
+    queue_attempts_max: int = _bound(
+        5,
+        "How many workers that poll /get-task may vanish with a task before it fails.",
+        envvars=("DEFAULT_MAX_ATTEMPTS",),
+    )
+    queue_lease_s: float = _bound(
+        120.0,
+        "How long, in seconds, such a worker has a task without a heartbeat.",
+        0.1,
+        envvars=("DEFAULT_LEASE_DURATION",),
+    )
+    queue_dead_after_s: float = _bound(
+        60.0,
+        "Silence after which such a worker is gone.",
+        0.1,
+        envvars=("WORKER_DEATH_TIMEOUT",),
+    )
+    scheduler_dead_after_s: float = _bound(
+        10.0, "Silence after which a worker that polls /get_task is gone.", 0.1
+    )
     journal_jobs_max: int = _bound(1_000_000, "How many ended jobs the journal keeps.")
     journal_age_max_s: float = _bound(
         7 * 86_400.0, "How long, in seconds, the journal keeps ended jobs."
@@ -76,7 +114,12 @@ class Settings:
     )
 
     def formula_limits(self) -> FormulaLimits:
-        return FormulaLimits(self.formula_chars_max, self.formula_operations_max, self.digits_max)
+        return FormulaLimits(
+            self.formula_chars_max, self.formula_operations_max, self.digits_max, self.calls_max
+        )
+
+    def plan_limits(self) -> PlanLimits:
+        return PlanLimits(self.calls_max, self.value_bytes_max)
 
     def open_journal(self, wall_offset_s: float) -> Journal | None:
         """The journal, unless there is to be none.
@@ -96,6 +139,7 @@ class Settings:
         return SchedulerLimits(
             jobs_waiting_max=self.jobs_waiting_max,
             operations_waiting_max=self.operations_waiting_max,
+            bytes_waiting_max=self.bytes_waiting_max,
             jobs_kept=self.jobs_kept,
             jobs_kept_bytes=self.jobs_kept_bytes,
             workers_max=self.workers_max,
@@ -104,4 +148,6 @@ class Settings:
             lease_s=self.lease_s,
             heartbeat_s=self.heartbeat_s,
             dead_after_s=self.dead_after_s,
+            retry_pause_s=self.retry_pause_s,
+            retry_pause_max_s=self.retry_pause_max_s,
         )

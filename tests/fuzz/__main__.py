@@ -13,31 +13,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import blocks, http, parser
+from . import blocks, contract, http, parser
 from .cluster import Cluster
 
-PARSER, HTTP = "parser", "http"
+PARSER, HTTP, CONTRACT = "parser", "http", "contract"
+ALL = (PARSER, HTTP, CONTRACT)
 SEED_MAX = 10**9
 SHOWN_CHARS = 2000
 
 DESCRIPTION = """\
 Feed dte with random input, and look for what it should not do.
 
-parser  Texts go through the parser, and the operations through a worker's arithmetic, in any order.
-        Python's own evaluation says what is right: the same number bit for bit, or refused by both.
-http    Scripts of requests, good and bad, and bytes that are no HTTP go to a master and two workers
-        in processes of their own. They must go on, answer with JSON, and never with a 5xx; and
-        known formulas must get their answers meanwhile.
+parser    Texts go through the parser, and the operations through a worker's arithmetic, in any
+          order. Python's own evaluation says what is right: the same number bit for bit, or refused
+          by both.
+http      Scripts of requests, good and bad, and bytes that are no HTTP go to a master and two
+          workers in processes of their own. They must go on, answer in the form of each
+          route, never with a fault of their own, and do known formulas and calls meanwhile.
+contract  Requests that a master's OpenAPI document allows, and some that it does not, go to such
+          processes. Each reply must be one that the document names, and fit its schema.
 
-Without a name, both are done.
+Without a name, all are done.
 """
 EXAMPLES = """\
 examples:
-  scripts/fuzz                                 a million texts and 20,000 requests, two minutes
+  scripts/fuzz                                 a million texts and 22,000 requests, three minutes
   scripts/fuzz --inputs 50000 parser           a shorter one
   scripts/fuzz --seed 7 http                   the same requests each time
   scripts/fuzz --seed 7 --input 123 parser     input 123 of seed 7 alone, as a finding names it
   scripts/fuzz --seed 7 --input 45 http        script 45 of seed 7, with what is sent and replied
+  scripts/fuzz --contract-requests 50000 contract   a longer one
 
 Exit codes: 0 nothing found, 1 a difference or a fault, 2 the command is wrong, 130 Ctrl-C.
 """
@@ -55,11 +60,13 @@ def main() -> int:
         summary[PARSER] = _fuzz_parser(seed, arguments.inputs, arguments.processes)
     if arguments.what in (None, HTTP):
         summary[HTTP] = _fuzz_http(seed, arguments.requests)
+    if arguments.what in (None, CONTRACT):
+        summary[CONTRACT] = _fuzz_contract(seed, arguments.contract_requests)
     if arguments.json:
         print(json.dumps(summary, indent=2))
     else:
         _show(summary)
-    return int(any(summary[what]["found"] for what in (PARSER, HTTP) if what in summary))
+    return int(any(summary[what]["found"] for what in ALL if what in summary))
 
 
 def _arguments() -> argparse.Namespace:
@@ -69,12 +76,19 @@ def _arguments() -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("what", nargs="?", choices=(PARSER, HTTP), help="one of the two alone")
+    options.add_argument("what", nargs="?", choices=ALL, help="one of them alone")
     options.add_argument(
         "--inputs", type=_count, default=1_000_000, metavar="N", help="texts for the parser [10^6]"
     )
     options.add_argument(
         "--requests", type=_count, default=20_000, metavar="N", help="requests [20,000]"
+    )
+    options.add_argument(
+        "--contract-requests",
+        type=_count,
+        default=2_000,
+        metavar="N",
+        help="requests that are judged by the document, at most [2,000]",
     )
     options.add_argument(
         "--seed",
@@ -95,7 +109,7 @@ def _arguments() -> argparse.Namespace:
     )
     options.add_argument("--json", action="store_true", help="print the summary as JSON")
     arguments = options.parse_args()
-    if arguments.input is not None and arguments.what is None:
+    if arguments.input is not None and arguments.what not in (PARSER, HTTP):
         options.error("--input K: of parser or of http?")
     return arguments
 
@@ -174,9 +188,23 @@ def _fuzz_http(seed: int, requests: int) -> dict[str, Any]:
     return summary
 
 
+def _fuzz_contract(seed: int, requests: int) -> dict[str, Any]:
+    tally = contract.run(seed, requests, progress=_progress("requests", requests))
+    return {
+        "requests": tally.requests,
+        "statuses": {
+            route: {str(status): counts[status] for status in sorted(counts)}
+            for route, counts in tally.statuses.items()
+        },
+        "faults": len(tally.found),
+        "requests_per_s": round(tally.requests / tally.took_s),
+        "found": [{"route": fault.route, "what": fault.what} for fault in tally.found],
+    }
+
+
 def _show(summary: dict[str, Any]) -> None:
     print(f"seed {summary['seed']}")
-    for what in (PARSER, HTTP):
+    for what in ALL:
         if what not in summary:
             continue
         part = summary[what]
@@ -187,10 +215,10 @@ def _show(summary: dict[str, Any]) -> None:
             if isinstance(value, dict):
                 for of, values in value.items():
                     label = f"{name} of {of}"
-                    print(f"  {label:<24}{_listed(values)}")
+                    print(f"  {label:<24} {_listed(values)}")
             else:
                 shown = f"{value:,}" if isinstance(value, int) else value
-                print(f"  {name:<24}{shown}")
+                print(f"  {name:<24} {shown}")
         for entry in part["found"]:
             print()
             for name, value in entry.items():

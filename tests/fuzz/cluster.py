@@ -26,12 +26,30 @@ BOUNDS = {
     "DTE_JOBS_KEPT": "2000",
     "DTE_JOBS_KEPT_BYTES": "10000000",
     "DTE_WAIT_MAX_S": "2",
+    "DTE_VALUE_BYTES_MAX": "100000",
+    "DTE_CALLS_MAX": "500",
+    "DTE_STREAMS_MAX": "100",
+    "DTE_LEASE_S": "2",
+    "DTE_RETRY_PAUSE_MAX_S": "1",
+    "DTE_QUEUE_LEASE_S": "2",
+    "DTE_QUEUE_DEAD_AFTER_S": "2",
+    "DTE_SCHEDULER_DEAD_AFTER_S": "2",
+    "DTE_NOTIFY_FOR_S": "2",
     "DTE_JOURNAL": "none",
 }
 """Settings of the master: small, so that bounds are met and what is not given back adds up."""
 PROBE_TIMEOUT_S = 10.0
+KNOWN_CALL = {"handler": "prime_factorization", "args": [360], "timeout": 5}
+"""Of a handler that no script announces."""
+KNOWN_ANSWER = [2, 2, 2, 3, 3, 5]
 KNOWN = ("1+(2*3)/4-5", "0.1+0.2", "2*3*7", "-(0.0+0)", "(1+2)*(1+2)-10/4")
-FAULT = re.compile(r"^(?:\S+ \S+ (?:ERROR|CRITICAL) |Traceback|Exception ignored|Fatal ).*", re.M)
+FAULT = re.compile(
+    r"^(?:\S+ \S+ (?:ERROR|CRITICAL) |Exception ignored|Fatal |"
+    # What a handler has raised is told as well, and is no fault of the worker.
+    r'Traceback(?! \(most recent call last\):\n  File ".*/worker/child\.py", line \d+, in run\n)'
+    r").*",
+    re.M,
+)
 """How a line of a log begins that tells of a bug. Nothing that is sent stands at a line's begin."""
 
 
@@ -53,6 +71,7 @@ class Cluster:
         self._processes = self._stack.enter_context(Processes(folder))
         self._folder = folder
         self._read: dict[Path, int] = {}
+        self._job = self._cancelled = 0
         self.silent_ports = [self._hold_a_port() for _ in range(PORTS)]
         self.port = free_port()
         self.master = self._processes.start_master(self.port, **BOUNDS)
@@ -80,13 +99,13 @@ class Cluster:
         return int(holder.getsockname()[1])
 
     def ask(self, method: str, path: str, body: Any = None, port: int = 0) -> Any:
-        """The value of a reply of the master, or of the worker at `port`; it must be a 200."""
+        """The value of a reply of the master, or of the worker at `port`; it must be a success."""
         connection = HTTPConnection("127.0.0.1", port or self.port, timeout=PROBE_TIMEOUT_S)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
             reply = connection.getresponse()
             value = json.loads(reply.read())
-            if reply.status != 200:
+            if reply.status >= 300:
                 raise ValueError(f"{method} {path}: {reply.status} {value}")
             return value
         finally:
@@ -94,7 +113,7 @@ class Cluster:
 
     def faults(self) -> list[str]:
         """What is wrong now with the processes, what they answer, and what they have logged."""
-        return [*self._dead(), *self._answered_badly(), *self._logged()]
+        return [*self._dead(), *self._answered_badly(), *self._cancelled_badly(), *self._logged()]
 
     def _dead(self) -> list[str]:
         named = {"the master": self.master}
@@ -113,6 +132,10 @@ class Cluster:
                 job = self._finished(job)
                 if repr(job["answer"]) != repr(eval(task)):
                     faults.append(f"{task} gives {job}")
+            job = self._finished(self.ask("POST", "/jobs?wait=2", KNOWN_CALL))
+            if job["answer"] != KNOWN_ANSWER:
+                faults.append(f"{KNOWN_CALL} gives {job}")
+            self._job = job["job_id"]
         except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
             faults.append(f"a probe fails: {error!r}")
         return faults
@@ -122,6 +145,24 @@ class Cluster:
         while not job["finished"] and time.monotonic() < deadline:
             job = self.ask("GET", f"/job/{job['job_id']}?wait=2")
         return job
+
+    def _cancelled_badly(self) -> list[str]:
+        """Cancel what has not ended of the jobs since the last look: much waits for nobody."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_S)
+        faults = []
+        try:
+            while self._cancelled < self._job:
+                self._cancelled += 1
+                connection.request("POST", f"/job/{self._cancelled}/cancel")
+                reply = connection.getresponse()
+                said = reply.read()
+                if reply.status not in (200, 404, 409):
+                    faults.append(f"cancelling job {self._cancelled}: {reply.status} {said!r}")
+        except (OSError, HTTPException) as error:
+            faults.append(f"cancelling fails: {error!r}")
+        finally:
+            connection.close()
+        return faults[:3]
 
     def _logged(self) -> list[str]:
         faults = []

@@ -7,6 +7,7 @@ So chains of one operator, which the parser treats apart, are as common as mixed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from random import Random
 
@@ -45,6 +46,7 @@ NASTY = (
     *("e", "E", "x", "j", "inf", "nan", "None", "()", ")(", "(", ")", ".", "..", "...", "1e", "e5"),
     *("𝟙", "😀", "é", "e\u0301", "if", "lambda:0", " ", "\t", "\n", "×", "÷", "−", "0", "00", "9"),
 )
+HANDLERS = ("f", "e", "E", "e5", "inf", "now", "max.of", "x_1.2e5", "_", "if", "fibonacci", "f.e")
 LANGUAGE = "00112345678999..eE++--**//(((()))) ×÷−\n"
 
 LONG_CHAIN = 2000
@@ -83,6 +85,8 @@ def well_formed(rng: Random) -> str:
     made = _ordinary(rng)
     if shape < 0.1:  # Equal subexpressions become one operation.
         return f"({made}){one('+-*/', rng)}({made})"
+    if shape < 0.13:
+        return _with_calls(f"({made})", rng)
     return made
 
 
@@ -146,6 +150,21 @@ def _ordinary(rng: Random) -> str:
     if spaced:
         return "".join(part + one(WHITE_SPACE, rng) for part in ("", *parts))
     return "".join(parts)
+
+
+def _with_calls(formula: str, rng: Random) -> str:
+    """The formula with calls in the place of some of its parentheses."""
+
+    def opening(_: re.Match[str]) -> str:
+        if rng.random() < 0.4:
+            return "("
+        call = f"{one(HANDLERS, rng)}{one(WHITE_SPACE, rng)}("
+        while rng.random() < 0.4:
+            call += f"{_ordinary(rng)}{one((',', ', ', ' ,'), rng)}"
+        return call
+
+    made = re.sub(r"\(", opening, formula)
+    return re.sub(r"(?<=[A-Za-z_])\(\d\)", "()", made)
 
 
 def _chain(rng: Random, operators_max: int) -> str:

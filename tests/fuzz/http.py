@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import scripts
 from .cluster import Cluster
-from .exchange import Exchange, play
+from .exchange import Exchange, Named, play
 from .scripts import MASTER, WORKER, Script
 
 CONNECTIONS = 8
@@ -79,9 +79,10 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
     with _folder(tally) as folder, Cluster(folder) as cluster:
         files_before = cluster.open_files()
         memory_before: dict[str, int] = {}
+        named = Named()
         while tally.requests < requests and len(tally.found) < FOUND_MAX:
             first = tally.scripts
-            asyncio.run(_round(seed, cluster, tally, requests))
+            asyncio.run(_round(seed, cluster, tally, requests, named))
             span = f"after scripts {first} to {tally.scripts - 1}"
             tally.found += [Fault(None, f"{span}: {fault}") for fault in cluster.faults()]
             progress(tally.requests)
@@ -95,24 +96,26 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
     return tally
 
 
-async def _round(seed: int, cluster: Cluster, tally: Tally, requests: int) -> None:
+async def _round(seed: int, cluster: Cluster, tally: Tally, requests: int, named: Named) -> None:
     numbers = iter(range(tally.scripts, tally.scripts + ROUND))
 
     async def one_after_another() -> None:
         for number in numbers:
             if tally.requests >= requests or len(tally.found) >= FOUND_MAX:
                 return
-            script, exchange = await play_one(seed, number, cluster)
+            script, exchange = await play_one(seed, number, cluster, named)
             tally.add(number, script, exchange)
 
     await asyncio.gather(*(one_after_another() for _ in range(CONNECTIONS)))
 
 
-async def play_one(seed: int, number: int, cluster: Cluster) -> tuple[Script, Exchange]:
-    """Play script `number` of a seed against a cluster."""
+async def play_one(
+    seed: int, number: int, cluster: Cluster, named: Named | None = None
+) -> tuple[Script, Exchange]:
+    """Play script `number` of a seed against a cluster; see `play`."""
     script = scripts.script(seed, number, cluster.silent_ports)
     ports = cluster.worker_ports if script.target == WORKER else [cluster.port]
-    return script, await play(script, ports[number % len(ports)])
+    return script, await play(script, ports[number % len(ports)], named)
 
 
 def _growth(tally: Tally, cluster: Cluster, files_before: int) -> Iterator[str]:

@@ -3,15 +3,18 @@
 A text is either refused by both, or both give the same number, bit for bit, or the job fails where
 one of Python's own partial results does not travel. Besides:
 
+- calls of handlers give numbers that are made up, the same here and in Python;
 - a refusal's column is a place in the text, the caret points there, and nothing before it is wrong;
-- the operations may be done in any order in which they become ready;
+- the operations and calls may be done in any order in which they become ready;
 - the text may be cut into slices of any length;
-- a bound on characters or operations is met exactly.
+- a bound on characters, operations or calls is met exactly.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +22,8 @@ from random import Random
 from unittest.mock import patch
 
 from dte.core import formula as parser
+from dte.core.call import Call, CallState, filled
+from dte.core.call_graph import CallGraph
 from dte.core.errors import FormulaError, TooLarge
 from dte.core.formula import NUMBER_CHARS_MAX, Formula, FormulaLimits
 from dte.core.graph import Graph
@@ -30,9 +35,11 @@ from . import reference
 Parse = Callable[[str, FormulaLimits], Formula]
 
 LIMITS = FormulaLimits()
-ACCEPTED, FAILED, REFUSED, UNDECIDED = "accepted", "failed", "refused", "undecided"
-OUTCOMES = (ACCEPTED, FAILED, REFUSED, UNDECIDED)
-"""How a text may end without a difference; the last: Python gave up, so nothing is compared."""
+ACCEPTED, CALLING, FAILED, REFUSED = "accepted", "calling", "failed", "refused"
+UNDECIDED = "undecided"
+OUTCOMES = (ACCEPTED, CALLING, FAILED, REFUSED, UNDECIDED)
+"""How a text may end without a difference; the second: accepted, and it has calls; the last: Python
+gave up, so nothing is compared."""
 NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 TOO_LONG = f"a number of more than {NUMBER_CHARS_MAX} characters"
 SLICED_CHANCE = 0.2
@@ -80,18 +87,35 @@ def _check_value(text: str, rng: Random, parse: Parse) -> str:
         _check_refused_by_python(text, error)
         return REFUSED
     value = evaluate(formula, rng)
+    if value is None and formula.calls is not None:
+        return FAILED
     if value is None:
         _check_failed_by_python(text)
         return FAILED
     try:
-        expected = reference.value(text)
+        if formula.calls is not None:
+            expected = reference.value_with_calls(text, made_up)
+        else:
+            expected = reference.value(text)
     except reference.Refused:
         raise Difference(f"gives {_brief(value)}, and Python refuses it") from None
     except ArithmeticError as error:
         raise Difference(f"gives {_brief(value)}, and Python says {error}") from None
     if not reference.identical(value, expected):
         raise Difference(f"gives {_brief(value)}, and Python {_brief(expected)}")
-    return ACCEPTED
+    return ACCEPTED if formula.calls is None else CALLING
+
+
+def made_up(handler: str, *args: Number) -> Number:
+    """What a call gives: another number for each handler and for arguments that are not the same.
+
+    Raises:
+        ArithmeticError: an argument does not travel.
+    """
+    if not all(map(reference.travels, args)):
+        raise OverflowError
+    number = zlib.crc32(repr((handler, args)).encode()) - 2**31
+    return number if number & 1 else number / 1000
 
 
 def evaluate(formula: Formula, rng: Random) -> Number | None:
@@ -104,6 +128,8 @@ def evaluate(formula: Formula, rng: Random) -> Number | None:
     graph.check()
     if graph.failure is not None:
         return None
+    if formula.calls is not None:
+        return _evaluate_with_calls(graph, formula.calls, rng)
     if formula.value is not None:
         return formula.value
     waiting: list[int] = []
@@ -122,6 +148,44 @@ def evaluate(formula: Formula, rng: Random) -> Number | None:
     if answer is None:
         raise Difference("all operations are done, and there is no answer")
     return answer
+
+
+def _evaluate_with_calls(graph: Graph, calls: CallGraph, rng: Random) -> Number | None:
+    answers: list[Number] = []
+    ready = calls.ready()
+    while ready or graph.ready:
+        if ready and (not graph.ready or rng.random() < 0.5):
+            call = ready.pop(int(rng.random() * len(ready)))
+            value = _do_call(call)
+            ready += calls.ended(call)[0]
+            graph.supply(call.edges, value)
+            if call is calls.answer:
+                answers.append(value)
+        else:
+            nodes = graph.take(1 + int(rng.random() * len(graph.ready)))
+            results, errors = compute_all(*graph.columns(nodes))
+            if errors:
+                return None
+            graph.done(nodes, results)
+            now_ready, answer = calls.arithmetic_done(nodes, results)
+            ready += now_ready
+            if answer is not None:
+                answers.append(answer)
+        graph.check()
+        calls.check()
+    if graph.remaining or calls.remaining:
+        raise Difference(f"{graph.remaining} operations and {calls.remaining} calls are left over")
+    if len(answers) != 1:
+        raise Difference(f"there are {len(answers)} answers")
+    return answers[0]
+
+
+def _do_call(call: Call) -> Number:
+    operands = {name: json.loads(value) for name, value in call.operands.items()}
+    value = made_up(call.handler, *filled(call.args, operands))
+    call.value = repr(value).encode()
+    call.enter(CallState.SUCCEEDED)
+    return value
 
 
 def _check_refused_by_python(text: str, error: FormulaError) -> None:
@@ -188,17 +252,25 @@ def _described(text: str, parse: Parse) -> str:
         formula = parse(text, LIMITS)
     except FormulaError as error:
         return f"{error} {error.caret}"
-    return f"{formula.value!r} {_described_graph(formula.graph)}"
+    described = f"{formula.value!r} {_described_graph(formula.graph)}"
+    return described if formula.calls is None else described + _described_calls(formula.calls)
 
 
 def _described_graph(graph: Graph) -> str:
     return repr({name: getattr(graph, name) for name in Graph.__slots__})
 
 
+def _described_calls(calls: CallGraph) -> str:
+    made = [(call.name, call.args, call.missing, call.edges) for call in calls.calls.values()]
+    return repr((made, calls.root, calls.answer and calls.answer.name))
+
+
 def _check_bounds(text: str, parse: Parse) -> None:
     try:
-        operations = parse(text, replace(LIMITS, chars_max=len(text))).graph.remaining
-        parse(text, replace(LIMITS, operations_max=operations))
+        formula = parse(text, replace(LIMITS, chars_max=len(text)))
+        operations = formula.graph.remaining
+        calls = 0 if formula.calls is None else formula.calls.remaining
+        parse(text, replace(LIMITS, operations_max=operations, calls_max=calls))
     except FormulaError:
         return
     except TooLarge as error:
@@ -206,6 +278,8 @@ def _check_bounds(text: str, parse: Parse) -> None:
     bounds = [replace(LIMITS, chars_max=len(text) - 1)]
     if operations:
         bounds.append(replace(LIMITS, operations_max=operations - 1))
+    if calls:
+        bounds.append(replace(LIMITS, calls_max=calls - 1))
     for bound in bounds:
         try:
             parse(text, bound)

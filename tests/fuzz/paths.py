@@ -11,13 +11,24 @@ from tornado.web import RequestHandler
 
 from dte.master.api.routes import ROUTES
 
+from .calls import JOB
 from .chance import one
 
-GROUP = re.compile(r"\([^()]*\)")
-PATTERNS = ("/submit", *(route[0] for route in ROUTES))
-WORKER_PATTERNS = ("/compute", "/compute", "/compute", "/health")
-POSTED = ("/submit", "/compute")
-"""Where most requests are to be a POST, so that they reach something."""
+GROUP = re.compile(r"\{[^{}]*\}")
+FORMULAS = (("POST", "/submit"),) * 5 + (("GET", "/job/{id:int}"), ("GET", "/jobs"))
+CALLS = (
+    *(("POST", "/jobs"),) * 8,
+    *(("POST", "/claim"), ("POST", "/result")) * 3,
+    *(("POST", "/extend"), ("POST", "/job/{id:int}/cancel"), ("POST", "/job/{id:int}/retry")) * 2,
+    *(("GET", "/job/{id:int}/why"), ("GET", "/job/{id:int}/nodes")) * 2,
+)
+TARGETS = (
+    *FORMULAS,
+    *CALLS,
+    *((method.upper(), route.path) for route in ROUTES for method, _ in route.methods()),
+)
+"""Methods and paths of a master: all of the table, and some more often."""
+WORKER_TARGETS = (("POST", "/compute"),) * 3 + (("POST", "/stop"), ("GET", "/health"))
 NO_ROUTES = (
     *("/", "//", "/submit/", "/SUBMIT", "/job", "/job/", "/job/1/2", "/jobs/1", "*", "/%00"),
     *("/%ff", "/..", "/../etc/passwd", "/%2e%2e/", "/job/..", "/submit%3Fwait=1", "/health;a"),
@@ -29,7 +40,7 @@ PARTS = (
     *("%00", "%2F", "%", "%zz", "1-2", "1,2", "+1", "%20", "~", "null", "٣"),
     *("9" * 18, "9" * 19, "9" * 5000),
 )
-"""What stands for a group of a route's pattern, as the id of a job."""
+"""What stands for a parameter of a route's path, as the id of a job."""
 WAITS = (
     *("0", "0.01", "0.05", "-0", "-1", "nan", "inf", "-inf", "1e999", "1e-400", "2.0000001"),
     *("0x1", "1_0", "0,1", "%D9%A0", "%ff", "%00", "true"),
@@ -46,25 +57,32 @@ QUERIES = (
     *("a" * 5000, "a&" * 90),
 )
 METHODS = (*RequestHandler.SUPPORTED_METHODS, "GET", "POST", "POST")
+KNOWN_PART = 0.6
 ODD_METHODS = ("BREW", "get", "Post", "PROPFIND", "X" * 300, "TRACE", "CONNECT", "!#$%&'*+-.^_`|~")
 
 
-def method_and_path(patterns: Sequence[str], rng: Random) -> tuple[str, str]:
-    """A method and a path with its query; most often of one of the routes with those patterns."""
-    path = one(patterns, rng)
-    method = "POST" if path in POSTED or rng.random() < 0.2 else "GET"
+def target(targets: Sequence[tuple[str, str]], rng: Random) -> tuple[str, str, str]:
+    """A method, a path with its query, and the path of the table that it was made of, or "".
+
+    Most often it is one of the given targets.
+    """
+    method, pattern = one(targets, rng)
     if rng.random() < 0.1:
-        path = one(NO_ROUTES, rng)
+        pattern = ""
     if rng.random() < 0.15:
         method = one((*METHODS, *METHODS, *ODD_METHODS), rng)
-    path = GROUP.sub(lambda _: one(PARTS, rng), path)
+    path = GROUP.sub(lambda _: _part(rng), pattern) or one(NO_ROUTES, rng)
     if not path.isascii():
         path = quote(path)
-    return method, path + _query(rng)
+    return method, path + _query(rng), pattern
+
+
+def _part(rng: Random) -> str:
+    return JOB if rng.random() < KNOWN_PART else one(PARTS, rng)
 
 
 def _query(rng: Random) -> str:
-    if rng.random() < 0.5:
+    if rng.random() < 0.7:
         return ""
     parts = []
     while rng.random() < 0.6:

@@ -6,7 +6,8 @@ Two things Python does not do, and so the text is prepared for it:
 - It takes no more than 200 nested parentheses. So each pair, from the inside, is evaluated apart,
   and stands as a name in the text around it.
 
-And it does more than formulas can say: powers, calls, names, ``()``. Those count as refused.
+And it does more than formulas can say: powers, names, ``()``. Those count as refused, and so
+do calls, unless it is told what they give.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import copysign, isfinite
 from typing import Any
 
@@ -24,12 +26,18 @@ LANGUAGE = re.compile(r"[0-9.eE+\-*/() ]*")
 """With these characters alone, an `int` or `float` can only come from the four operations, from
 powers, and from divisions that drop the rest."""
 SPELLINGS = str.maketrans("×÷−\t\n\r\f\v", "*/-     ")
+NUMBER_OR_NAME = re.compile(
+    r"(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|([a-z_][a-z0-9_]*(?:\.[a-z0-9_]+)*)",
+    re.ASCII | re.IGNORECASE,
+)
 PARENTHESES_MAX = 150
 NODES = (
     *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Constant, ast.Name, ast.Load),
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub),
 )
 
+Function = Callable[..., Number]
+"""Takes the name of a handler, and the arguments of a call."""
 Evaluate = Callable[[str, Mapping[str, Any]], Any]
 
 
@@ -51,6 +59,32 @@ def value(text: str) -> Number:
         Undecided: Python gives up.
     """
     result = _by_parentheses(text, _plain_value)
+    assert isinstance(result, int | float)
+    return result
+
+
+def value_with_calls(text: str, function: Function) -> Number:
+    """The value of a formula in which `function` says what calls give.
+
+    Raises:
+        Refused: it is no formula.
+        ArithmeticError: as for `value`.
+        Undecided: Python gives up.
+    """
+    names: dict[str, Any] = {}
+
+    def plain(match: re.Match[str]) -> str:
+        """A name that Python takes for one, whatever the handler's is."""
+        if match[1] is None:
+            return match[0]
+        name = f"call_{len(names)}"
+        names[name] = partial(function, match[1])
+        return f" {name} "
+
+    text = NUMBER_OR_NAME.sub(plain, text.translate(SPELLINGS))
+    if text.count("(") > PARENTHESES_MAX:
+        raise Undecided
+    result = _plain_value(text, names)
     assert isinstance(result, int | float)
     return result
 

@@ -6,15 +6,15 @@ not clean stands last in its script, as nobody can tell where it ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from tornado.web import RequestHandler
 
-from . import bodies
+from . import bodies, calls, forms
 from .chance import one
-from .paths import PATTERNS, WORKER_PATTERNS, method_and_path
+from .paths import TARGETS, WORKER_TARGETS, target
 
 MASTER, WORKER = "master", "worker"
 READ, HALF_CLOSE, CUT = "read", "half-close", "cut"
@@ -76,6 +76,13 @@ class Request:
     clean: bool
     last: bool = False
 
+    @property
+    def path(self) -> str | None:
+        """What the server takes for its path; None if nobody can tell."""
+        if not self.clean:
+            return None
+        return self.raw.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -101,26 +108,26 @@ def script(seed: int, number: int, ports: Sequence[int]) -> Script:
         ports: where announced workers are to be; nobody listens there.
     """
     rng = Random(seed * SCRIPTS_MAX + number)
-    target = WORKER if rng.random() < 0.2 else MASTER
+    side = WORKER if rng.random() < 0.2 else MASTER
     requests: list[Request] = []
     while len(requests) < REQUESTS_MAX and rng.random() < 0.8:
-        requests.append(_clean_request(target, rng, ports))
+        requests.append(_clean_request(side, rng, ports))
         if requests[-1].last:
             break
     kind = rng.random()
     if kind < 0.15 or not requests:
         before = [request for request in requests if not request.last]
-        unclean = _unclean_request(target, rng, ports)
-        return Script(target, (*before, unclean), False, HALF_CLOSE)
+        unclean = _unclean_request(side, rng, ports)
+        return Script(side, (*before, unclean), False, HALF_CLOSE)
     if kind < 0.2:
-        return Script(target, tuple(requests), False, CUT)
-    return Script(target, tuple(requests), rng.random() < 0.3, READ)
+        return Script(side, tuple(requests), False, CUT)
+    return Script(side, tuple(requests), rng.random() < 0.3, READ)
 
 
-def _clean_request(target: str, rng: Random, ports: Sequence[int]) -> Request:
+def _clean_request(side: str, rng: Random, ports: Sequence[int]) -> Request:
     """A request that is valid HTTP, to a route or to none."""
-    method, path = method_and_path(PATTERNS if target == MASTER else WORKER_PATTERNS, rng)
-    body = _body(path, method, rng, ports)
+    method, path, pattern = target(TARGETS if side == MASTER else WORKER_TARGETS, rng)
+    body = _body(method, pattern, rng, ports)
     version = one(VERSIONS, rng)
     headers = [b"Host: 127.0.0.1"]
     while rng.random() < 0.3:
@@ -140,17 +147,19 @@ def _clean_request(target: str, rng: Random, ports: Sequence[int]) -> Request:
         version == "HTTP/1.0"
         or method not in RequestHandler.SUPPORTED_METHODS
         or any(header in ends for header in headers)
+        # The beginning of a stream is read, and no more.
+        or (side == MASTER and forms.is_stream(method, path.partition("?")[0]))
     )
     return Request(method, raw, True, last)
 
 
-def _unclean_request(target: str, rng: Random, ports: Sequence[int]) -> Request:
+def _unclean_request(side: str, rng: Random, ports: Sequence[int]) -> Request:
     kind = rng.random()
     if kind < 0.25:
         return Request("", one(NO_HTTP, rng), False)
     if kind < 0.3:
         return Request("", rng.randbytes(int(400 * rng.random())), False)
-    made = _clean_request(target, rng, ports)
+    made = _clean_request(side, rng, ports)
     head, _, body = made.raw.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     if kind < 0.5:
@@ -168,25 +177,41 @@ def _unclean_request(target: str, rng: Random, ports: Sequence[int]) -> Request:
         method, _, rest = lines[0].partition(b" ")
         path = rest.rpartition(b" ")[0]
         lines[0] = b" ".join((method, path, one(ODD_VERSIONS, rng).encode()))
-    elif b"worker_name" not in made.raw:  # Else it might announce a worker that is somebody else.
+    elif b"worker_name" not in made.raw and b"notify" not in made.raw:
+        # Else the master might be told to call somebody else.
         return Request(made.method, bodies.garbled(made.raw, rng), False)
     return Request(made.method, b"\r\n".join(lines) + b"\r\n\r\n" + body, False)
 
 
-def _body(path: str, method: str, rng: Random, ports: Sequence[int]) -> bytes:
+def _body(method: str, pattern: str, rng: Random, ports: Sequence[int]) -> bytes:
     kind = rng.random()
     if method in ("GET", "HEAD") and kind < 0.9:
         return b""
-    route = path.partition("?")[0]
-    if kind < 0.1:
+    if kind < 0.05:
         body = bodies.anything(rng)
-    elif route == "/worker":
+    elif pattern in BODIES:
+        body = BODIES[pattern](rng)
+    elif pattern == "/worker":
         body = bodies.announcement(rng, ports)
-    elif route == "/compute":
-        body = bodies.operations(rng)
+    elif pattern == "/jobs":
+        body = calls.job(rng, ports)
     else:
-        body = bodies.submission(rng)
+        body = calls.like_an_example(method, pattern, rng) or bodies.submission(rng)
     return b"{}" if bodies.calls_elsewhere(body, ports) else body
+
+
+def _computation(rng: Random) -> bytes:
+    return (calls.handed_out if rng.random() < 0.2 else bodies.operations)(rng)
+
+
+BODIES: dict[str, Callable[[Random], bytes]] = {
+    "/submit": bodies.submission,
+    "/claim": calls.claim,
+    "/result": calls.reports,
+    "/extend": calls.extension,
+    "/stop": calls.stop,
+    "/compute": _computation,
+}
 
 
 def _chunked(body: bytes, rng: Random) -> bytes:

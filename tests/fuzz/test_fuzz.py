@@ -18,7 +18,7 @@ from dte.core import formula as dte_parser
 from dte.core.errors import FormulaError
 from dte.core.formula import Formula, FormulaLimits
 
-from . import blocks, bodies, http, parser, paths, reference, scripts
+from . import blocks, bodies, calls, http, parser, paths, reference, scripts
 from .cluster import FAULT, Cluster
 from .exchange import Exchange, play
 from .scripts import MASTER, READ, WORKER, Request, Script
@@ -43,6 +43,7 @@ def test_a_master_and_its_workers_bear_whatever_is_sent() -> None:
     assert not tally.found
     assert tally.requests >= REQUESTS
     assert tally.statuses[MASTER].keys() >= {200, 400, 404, 405}
+    assert tally.statuses[MASTER].keys() >= {201, 409}, "calls have been accepted"
     assert tally.statuses[WORKER].keys() >= {200, 400, 404, 405}
 
 
@@ -246,13 +247,14 @@ async def hanging_up(_: Message, line: Line) -> None:
     [
         (replying(500, {"error": "Internal Server Error", "code": "http"}), "server's own fault"),
         (replying(502, {"error": "a", "code": "b"}), "server's own fault"),
-        (replying(503, {"error": "a"}), "without error and code"),
+        (replying(503, {"error": "a"}), "without ErrorReply"),
         (replying(304, None), "is not expected"),
-        (replying(400, {"error": "a"}), "without error and code"),
-        (replying(400, {"error": "", "code": "a"}), "without error and code"),
-        (replying(400, ["error", "code"]), "without error and code"),
+        (replying(400, {"error": "a"}), "without ErrorReply"),
+        (replying(400, {"error": "", "code": "a"}), "without error"),
+        (replying(400, ["error", "code"]), "without ErrorReply"),
+        (replying(201, {"status": "ok"}), "is not documented"),
         (replying(400, b""), "without JSON"),
-        (replying(404, b"<html>", Content_Type="text/html"), "without JSON"),
+        (replying(404, b"<html>", Content_Type="text/html"), "as text/html"),
         (replying(200, b'{"status": NaN'), "without JSON"),
         (hanging_up, "hung up without a reply"),
     ],
@@ -301,6 +303,88 @@ async def test_a_master_that_answers_well_is_no_fault(
     assert exchange.requests == len(requests)
 
 
+# Dialects and streams, each in the form of its route
+
+
+def asking(method: str, path: str) -> Request:
+    return Request(method, f"{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), clean=True)
+
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("request_", "conduct", "fault"),
+    [
+        (asking("GET", "/tasks/x"), replying(404, b"no\n", Content_Type=TEXT), None),
+        (asking("BREW", "/tasks/x?a"), replying(405, b"no\n", Content_Type=TEXT), None),
+        (asking("GET", "/tasks/x"), replying(404, b"", Content_Type=TEXT), "without a text"),
+        (asking("GET", "/tasks/x"), replying(404, {"error": "a", "code": "b"}), "as application"),
+        (asking("PUT", "/add_task"), replying(405, {"detail": "no"}), None),
+        (asking("PUT", "/add_task"), replying(405, {"detail": ""}), "without detail"),
+        (asking("PUT", "/add_task"), replying(405, {"error": "a", "code": "b"}), "without Refused"),
+        (asking("POST", "/add_task"), replying(422, {"detail": []}), "without detail"),
+        (asking("GET", "/task/1"), replying(404, {"status": "error", "message": "no"}), None),
+        (asking("GET", "/task/1"), replying(404, {"error": "a", "code": "b"}), "without Missing"),
+        (asking("PUT", "/workers/w/heartbeat"), replying(204, None, Content_Type=None), None),
+        (asking("PUT", "/workers/w/heartbeat"), replying(204, b"x"), "with a body"),
+        (asking("GET", "/nowhere"), replying(404, b"no\n", Content_Type=TEXT), "as text/plain"),
+    ],
+)
+async def test_a_reply_is_judged_by_the_form_of_its_route(
+    serve_plainly: ServePlainly, request_: Request, conduct: Conduct, fault: str | None
+) -> None:
+    server = await serve_plainly(conduct)
+    faults = (await play(script_of(request_), server.port)).faults
+    assert [fault in each for each in faults] == ([] if fault is None else [True])
+
+
+def streaming(block: bytes) -> Conduct:
+    async def conduct(_: Message, line: Line) -> None:
+        head = {"Content_Type": "text/event-stream", "Content_Length": None}
+        await line.reply(200, block, **head)
+        if not block:
+            line.close()
+
+    return conduct
+
+
+@pytest.mark.parametrize(
+    ("block", "is_good"),
+    [(b"retry: 1000\nid: 7\n\nevent: job\n", True), (b"event: job\n\n", False), (b"", False)],
+)
+async def test_of_a_stream_the_beginning_is_read(
+    serve_plainly: ServePlainly, block: bytes, is_good: bool
+) -> None:
+    server = await serve_plainly(streaming(block))
+    exchange = await play(script_of(asking("GET", "/events")), server.port)
+    assert [fault.partition(" with ")[0] for fault in exchange.faults] == (
+        [] if is_good else ["a stream begins"]
+    )
+
+
+def test_nothing_is_asked_behind_a_stream() -> None:
+    for number in range(2000):
+        script = scripts.script(1, number, PORTS)
+        for request in script.requests[:-1]:
+            assert not (script.target == MASTER and b"/events" in request.raw[:200]) or (
+                not request.raw.startswith(b"GET")
+            )
+
+
+async def test_what_replies_name_is_asked_for(serve_plainly: ServePlainly) -> None:
+    server = await serve_plainly(
+        replying(201, b'{"job_id":5,"calls":[{"lease":6789,"job_id":345}]}')
+    )
+    body = b'{"leases": [%s]}' % calls.LEASE.encode()
+    head = f"POST /job/{calls.JOB}/cancel HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    named = Request("POST", head.encode() + body, clean=True)
+    await play(script_of(asking("POST", "/jobs"), named), server.port)
+    second = server.requests[1]
+    assert second.path == f"/job/{345:018}/cancel"
+    assert second.json == {"leases": [6789]}
+
+
 def test_a_process_that_has_ended_is_found(tmp_path: Path) -> None:
     with Cluster(tmp_path) as cluster:
         assert not cluster.faults()
@@ -314,6 +398,8 @@ def test_a_process_that_has_ended_is_found(tmp_path: Path) -> None:
         ("2026-11-21 06:16:37,025 ERROR dte.master: POST /submit", True),
         ("2026-11-21 06:16:37,025 CRITICAL root: x", True),
         ("Traceback (most recent call last):", True),
+        ('Traceback (most recent call last):\n  File "a/worker/calls.py", line 7, in run\n', True),
+        ('Traceback (most recent call last):\n  File "a/worker/child.py", line 7, in run\n', False),
         ("2026-11-21 06:16:37,025 WARNING dte.master: worker ERROR at 127.0.0.1:1", False),
         ("2026-11-21 06:16:37,025 INFO dte.master: worker Traceback joined", False),
     ],
@@ -352,11 +438,11 @@ def test_a_script_follows_from_its_seed_and_number() -> None:
 def test_every_route_is_asked_for() -> None:
     asked = b" ".join(
         request.raw.partition(b" HTTP")[0]
-        for number in range(500)
+        for number in range(1000)
         for request in scripts.script(1, number, PORTS).requests
     ).decode("latin-1")
-    for pattern in paths.PATTERNS:
-        assert re.search(pattern.replace(r"([^/]+)", r"[^/ ]+") + r"\b", asked), pattern
+    for method, pattern in (*paths.TARGETS, *paths.WORKER_TARGETS):
+        assert re.search(f"{method} {paths.GROUP.sub('[^/ ]+', pattern)}\\b", asked), pattern
 
 
 def test_texts_are_of_all_kinds() -> None:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dte.core.facts import KnownSubmission, Submission
-from dte.core.formula import FormulaLimits, parse
-from dte.core.job import Job
-from dte.core.jobs import JobBook
+from dte.core.call import Call, CallState
+from dte.core.call_graph import CallGraphBuilder
+from dte.core.facts import CallRecord, KnownSubmission, Step, Submission, record_of
+from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.graph import Graph
+from dte.core.job import Job, JobState
+from dte.core.jobs import JobBook, PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.core.operations import Number
-from dte.master.journal import Journal, Loaded
+from dte.master.journal import Journal, Loaded, Unfinished
+from dte.wire.codec import encode
 
 OFFSET_S = 1_700_000_000.0
 """What the book's clock is behind the wall's."""
@@ -37,10 +43,13 @@ class Book:
         self.loaded: Loaded = self.journal.load(1_000_000, 10**9, self.wall_s)
         self.jobs.restore(self.loaded.last, self.loaded.waiting, self.loaded.ended)
         last = 0
-        while formulas := self.journal.formulas(last):
-            for last, text in formulas:
+        while unfinished := self.journal.unfinished(last):
+            for found in unfinished:
+                last = found.number
                 job = self.jobs.job(last)
-                self.jobs.resume(self.now, job, parse(text, FormulaLimits()))
+                job.plan, job.records = found.plan, found.records or None
+                formula = parse(found.text, FormulaLimits()) if found.plan is None else built(found)
+                self.jobs.resume(self.now, job, formula)
 
     @property
     def wall_s(self) -> float:
@@ -51,9 +60,29 @@ class Book:
         formulas = [(task, parse(task, FormulaLimits())) for task in tasks]
         return self.jobs.submit(self.now, formulas, key, digest).jobs
 
-    def end(self, job: Job, answer: Number | None = None, error: str | None = None) -> None:
+    def accept_plan(
+        self, *names: str, task: str = "calls", plan: str = "", key: str = "", **more: Any
+    ) -> Job:
+        """Accept a job with calls of these names, or with any plan; nothing is written yet."""
+        planned = PlannedJob(task, plan or encode(names).decode(), formula_of(names), **more)
+        (job,) = self.jobs.submit_plans(self.now, [planned], key).jobs
+        return job
+
+    def step(self, call: Call, ends: CallState | None = None, **known: Any) -> CallRecord:
+        """Have something become of a call; nothing is written yet."""
+        record = replace(record_of(call, ends), **known)
+        self.jobs.step(Step(call, record, None, ends))
+        return record
+
+    def end(
+        self,
+        job: Job,
+        answer: Number | bytes | None = None,
+        error: str | None = None,
+        state: JobState = JobState.SUCCEEDED,
+    ) -> None:
         """End a job that was accepted; nothing is written yet."""
-        self.jobs.end(self.now, job, answer=answer, error=error)
+        self.jobs.end(self.now, job, answer=answer, error=error, state=state)
 
     def write(self) -> Mapping[Submission, KnownSubmission]:
         """Write what is to be written, as one group; the repeats."""
@@ -72,5 +101,30 @@ class Book:
         self.write()
         return jobs
 
+    def count(self, table: str) -> int:
+        """How many rows a table of the journal has."""
+        return int(self.journal._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
     def close(self) -> None:
         self.journal.close()
+
+
+def formula_of(names: Sequence[str]) -> Formula:
+    """What is to be done for a job with calls of these names."""
+    builder = CallGraphBuilder()
+    for name in names:
+        builder.add(name, "echo", [1])
+    list(builder.finish(None))
+    return Formula(Graph(), None, builder.graph)
+
+
+def built(unfinished: Unfinished) -> Formula:
+    """What is to be done for a job from the journal that has a plan of this book's."""
+    assert unfinished.plan is not None
+    return formula_of(json.loads(unfinished.plan))
+
+
+def calls_of(job: Job) -> dict[str, Call]:
+    """The calls of a job, by name."""
+    assert job.calls is not None
+    return job.calls.calls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from wire.plain import HOST, PlainClient, PlainServer
+from wire.plain import HOST, Message, PlainClient, PlainServer
 
 from dte.core.availability import Worker
 from dte.master.master import Master
@@ -50,6 +50,30 @@ class Rig(PlainClient):
         assert job["finished"], f"{task} has not been computed"
         return job
 
+    async def accept(self, **said: Any) -> int:
+        """Submit a graph, a call or a formula to `POST /jobs`, and give its job's id."""
+        reply = await self.post("/jobs", said)
+        assert reply.status == 201, reply.json
+        return int(reply.json["job_id"])
+
+    async def nodes(self, number: int) -> dict[str, dict[str, Any]]:
+        """The calls of a job, by their names."""
+        reply = await self.get(f"/job/{number}/nodes")
+        assert reply.status == 200, reply.json
+        return {node["node"]: node for node in reply.json}
+
+    async def why(self, number: int) -> dict[str, dict[str, Any]]:
+        """What the unfinished operations of a job wait for, by their names."""
+        reply = await self.get(f"/job/{number}/why")
+        assert reply.status == 200, reply.json
+        return {reason["node"]: reason for reason in reply.json["reasons"]}
+
+    async def cancel(self, number: int) -> dict[str, Any]:
+        """Cancel a job; how it stands then."""
+        reply = await self.post(f"/job/{number}/cancel")
+        assert reply.status == 200, reply.json
+        return dict(reply.json)
+
     async def announce(self, worker: PlainServer | int, **said: Any) -> None:
         """Announce a worker, by itself or by its port."""
         port = worker if isinstance(worker, int) else worker.port
@@ -74,6 +98,14 @@ class Rig(PlainClient):
             or core.leases
             or len(self.master.waiters)
         )
+
+
+def check_bound(reply: Message, status: int, *words: str) -> None:
+    """A refusal names the bound that is met, and when to come again if that makes sense."""
+    assert reply.status == status, reply.json
+    for word in words:
+        assert word in reply.json["error"]
+    assert ("retry-after" in reply.headers) == (status == 429)
 
 
 StartMaster = Callable[..., Awaitable[Rig]]

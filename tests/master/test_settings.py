@@ -12,10 +12,10 @@ from dte.master.settings import Settings
 BOUNDS = [field for field in fields(Settings) if field.metadata]
 
 
-def test_every_setting_but_the_address_and_the_journal_is_a_bound() -> None:
+def test_every_setting_but_the_address_the_journal_and_the_secret_is_a_bound() -> None:
     assert {field.name for field in fields(Settings)} - {field.name for field in BOUNDS} == {
         *("host", "port"),
-        *("journal", "journal_sync"),
+        *("journal", "journal_sync", "notify_secret"),
     }
 
 

@@ -15,7 +15,7 @@ from wire.until import until
 
 from dte.core.facts import Facts
 from dte.master import recorder
-from dte.master.journal import Journal
+from dte.master.journal import Journal, Unfinished
 from dte.master.journal_file import JournalFailed
 
 from . import fakes
@@ -139,9 +139,15 @@ async def test_an_end_is_not_seen_before_it_is_recorded(rig: Rig, disk: Disk, hi
     job = await asyncio.wait_for(rig.job(number), 1)
     assert (job["finished"], job["state"], job["answer"]) == (False, "running", None)
     assert (job["ended_at"], job["error"]) == (None, None)
-    assert (await rig.get("/jobs")).json == [
-        {"job_id": number, "task": "1+2", "finished": False, "answer": None, "error": None}
-    ]
+    (listed,) = (await rig.get("/jobs")).json
+    assert listed == {
+        "job_id": number,
+        "task": "1+2",
+        "finished": False,
+        "answer": None,
+        "error": None,
+        "state": "running",
+    }
     assert (await is_well(rig))["jobs_waiting"] == 1
     assert not waiting.done()
     disk.go_on()
@@ -394,15 +400,15 @@ async def test_jobs_from_before_the_start_go_on_as_soon_as_they_can_be_read(
 ) -> None:
     await rig.submit("1+2")
     await rig.stop()
-    formulas = Journal.formulas
+    unfinished = Journal.unfinished
     failures = [JournalFailed("disk I/O error", False)] * 2
 
-    def fail_twice(journal: Journal, after: int) -> list[tuple[int, str]]:
+    def fail_twice(journal: Journal, after: int) -> list[Unfinished]:
         if failures:
             raise failures.pop()
-        return formulas(journal, after)
+        return unfinished(journal, after)
 
-    monkeypatch.setattr(Journal, "formulas", fail_twice)
+    monkeypatch.setattr(Journal, "unfinished", fail_twice)
     expected_errors.append("the master's journal cannot be used: disk I/O error")
     again = await start_master(journal=rig.master.settings.journal)
     await hire(again, fakes.good)

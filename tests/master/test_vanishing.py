@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 from wire.plain import Line, Message, PlainServer
 from wire.until import until
 
-from dte.core import availability, pauses
+from dte.core import availability, suspects
+from dte.core.pauses import pause_s
 from dte.master.journal import Journal
 from dte.master.journal_file import JournalFailed
 
@@ -34,8 +36,9 @@ all_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the master look and try again within milliseconds, not seconds."""
     monkeypatch.setattr(availability, "CENSUS_S", 0.01)
-    monkeypatch.setattr(pauses, "PAUSE_FIRST_S", 0.01)
-    monkeypatch.setattr(pauses, "PAUSE_MAX_S", 0.02)
+    brief = partial(pause_s, first_s=0.01, most_s=0.02)
+    monkeypatch.setattr(availability, "pause_s", brief)
+    monkeypatch.setattr(suspects, "pause_s", brief)
 
 
 class Mortal:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from dte.wire.codec import Decoder
+from simulation.callers import Caller
 from simulation.formulas import Formula, Formulas
 from simulation.ledger import Ledger, Submitted
 from simulation.master import MasterHost
 from simulation.network import Call, Network, NoReply
+from simulation.plans import PlanMaker
 from simulation.world import Process, Violation, World
 
 TRY_AGAIN = (429, 503, 507)
@@ -43,6 +45,7 @@ class Habits:
         keyed: how many submissions have a key.
         pause_s: how long they pause between two submissions, at most.
         forgiving: the master forgets jobs and keys soon, so that they may be unknown.
+        calling: how many submissions are jobs with calls.
     """
 
     submissions: int
@@ -50,10 +53,15 @@ class Habits:
     keyed: float
     pause_s: float
     forgiving: bool
+    calling: float
 
 
 class Client:
-    """One client, which is done when it has submitted all and has asked for its answers."""
+    """One client, which is done when it has submitted all and has asked for its answers.
+
+    Attributes:
+        random: decides what it does.
+    """
 
     def __init__(
         self,
@@ -64,15 +72,17 @@ class Client:
         formulas: Formulas,
         ledger: Ledger,
         habits: Habits,
+        plans: PlanMaker,
     ) -> None:
         self._world = world
-        self._random = world.random
+        self.random = world.random
         self._name = f"client {number}"
         self._network = network
         self._master = master
         self._formulas = formulas
         self._ledger = ledger
         self._habits = habits
+        self._caller = Caller(self, plans, ledger, habits.forgiving)
         self.process = Process(world, self._name)
         self._keys = 0
         self._left = 1
@@ -86,19 +96,21 @@ class Client:
 
     async def _live(self) -> None:
         for _ in range(self._habits.submissions):
-            await asyncio.sleep(self._random.random() * self._habits.pause_s)
+            await asyncio.sleep(self.random.random() * self._habits.pause_s)
             self._left += 1
             self.process.create_task(self._submit_and_ask())
         self._left -= 1
 
     async def _submit_and_ask(self) -> None:
-        random = self._random
+        random = self.random
+        if self._world.chance(self._habits.calling):
+            key = self._next_key() if random.random() < self._habits.keyed else ""
+            await self._caller.submit_and_ask(key)
+            self._left -= 1
+            return
         alone = random.random() < 0.6
         formulas = self._formulas.some(1 if alone else random.randint(1, self._habits.batch_max))
-        key = ""
-        if random.random() < self._habits.keyed:
-            self._keys += 1
-            key = f"{self._name} key {self._keys}"
+        key = self._next_key() if random.random() < self._habits.keyed else ""
         submitted = self._ledger.submits(formulas, key)
         if await self._submit(submitted, alone):
             if key and random.random() < REPEATED:
@@ -111,13 +123,17 @@ class Client:
                 await self._list()
         self._left -= 1
 
+    def _next_key(self) -> str:
+        self._keys += 1
+        return f"{self._name} key {self._keys}"
+
     async def _submit(self, submitted: Submitted, alone: bool) -> bool:
         """Submit until it is known what became of it; whether it was accepted."""
         formulas, key = submitted.formulas, submitted.key
-        wait_s = self._random.choice((0.0, 0.0, 0.5, 5.0))
+        wait_s = self.random.choice((0.0, 0.0, 0.5, 5.0))
         while True:
             try:
-                status, reply = await self._call(
+                status, reply = await self.call(
                     "submit", [formula.text for formula in formulas], alone, key, wait_s
                 )
             except NoReply as error:
@@ -148,7 +164,7 @@ class Client:
         other = self._formulas.harmless()
         self._ledger.submits([other], submitted.key)
         try:
-            status, reply = await self._call("submit", [other.text], True, submitted.key, 0.0)
+            status, reply = await self.call("submit", [other.text], True, submitted.key, 0.0)
         except NoReply:
             return
         if status not in (409, *TRY_AGAIN) and not self._habits.forgiving:
@@ -157,18 +173,18 @@ class Client:
     async def _ask(self, submitted: Submitted) -> None:
         """Ask until all jobs have ended."""
         assert submitted.numbers is not None
-        while not await self.look(submitted.numbers, self._random.choice((0.0, 1.0, 10.0))):
+        while not await self.look(submitted.numbers, self.random.choice((0.0, 1.0, 10.0))):
             await self.pause()
 
     async def _list(self) -> None:
         """Ask for the newest jobs."""
         with suppress(NoReply):
-            await self._call("list", 0.0)
+            await self.call("list", 0.0)
 
     async def look(self, numbers: Sequence[int], wait_s: float) -> bool:
         """Ask once; whether the reply says that all of them have ended."""
         try:
-            status, reply = await self._call("jobs", numbers, wait_s)
+            status, reply = await self.call("jobs", numbers, wait_s)
         except NoReply:
             return False
         if status == 404 and self._habits.forgiving:
@@ -181,14 +197,23 @@ class Client:
 
     async def pause(self) -> None:
         """Wait a bit, before something is tried again."""
-        await asyncio.sleep(0.05 + self._random.random())
+        await asyncio.sleep(0.05 + self.random.random())
 
-    async def _call(self, route: str, *arguments: Any) -> tuple[int, Any]:
-        twice = route != "submit" or bool(arguments[2])
+    async def call(self, route: str, *arguments: Any) -> tuple[int, Any]:
+        """Send the master a request, of which the last argument says how long it may be held.
+
+        Raises:
+            NoReply: none came.
+        """
+        twice = route not in ("submit", "plan", "retry") or bool(arguments[2:-1] and arguments[2])
         call = Call(self._network, self.process, self._name, route, arguments, twice)
         wait_s = arguments[-1]
         status, body = await call.send(self._master, TIMEOUT_S + wait_s)
         return status, _reply.decode(body)
+
+    def saw(self, what: str) -> None:
+        """Count something that happened."""
+        self._world.saw(self._name, what)
 
     def _note(self, what: str) -> None:
         if self._world.tracing:

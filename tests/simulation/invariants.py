@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
+import msgspec
+
+from dte.core.availability import Reach
 from dte.core.errors import DteError, TryAgain
-from dte.core.job import kept_task
+from dte.core.job import Job, kept_task
 from dte.core.lease import Lease
 from dte.core.scheduler import Scheduler, Turn
-from dte.master.api.formula import JobReply
+from dte.core.why import reasons
+from dte.master.api.job_handler import JobReply
 from dte.master.master import Master
+from simulation.call_watch import CallWatch
 from simulation.disk import Disk
 from simulation.formulas import IN_VAIN, WORKERS_LOST, Outcome
 from simulation.ledger import Ledger
+from simulation.outcomes import Ended, complaint
 from simulation.profile import Profile
 from simulation.world import Violation, World
 
-RANKS = {"waiting": 0, "running": 1, "succeeded": 2, "failed": 2}
+RANKS = {
+    "waiting": 0,
+    "running": 1,
+    "cancelling": 2,
+    **dict.fromkeys(("succeeded", "failed", "timed_out", "cancelled"), 3),
+}
 LOSSES_BEFORE_BLAME = {WORKERS_LOST: 3, IN_VAIN: 5}
 """So many leases of an innocent operation must have been lost before its job may fail for it."""
 TIMES_DIFFER_S = 0.001
@@ -28,11 +40,14 @@ TIMES_DIFFER_S = 0.001
 class Watch:
     """Looks at the master from within, and at all that it tells, over all its starts."""
 
-    def __init__(self, world: World, disk: Disk, ledger: Ledger, profile: Profile) -> None:
+    def __init__(
+        self, world: World, disk: Disk, ledger: Ledger, profile: Profile, calls: CallWatch
+    ) -> None:
         self._world = world
         self._disk = disk
         self._ledger = ledger
         self._profile = profile
+        self.calls = calls
         self._forgets = profile.forgets
         self._texts: dict[int, str] = {}
         self._master: Master | None = None
@@ -57,6 +72,7 @@ class Watch:
             return turn
 
         vars(core)["turn"] = watched_turn
+        self.calls.begin(core)
         if core.jobs._last < max(self._texts, default=0):
             raise Violation(f"after job {max(self._texts)} the next is {core.jobs._last + 1}")
         self._progress.clear()
@@ -66,6 +82,7 @@ class Watch:
         if self._core is not None:
             self._world.seen["a result comes too late"] += self._core.stale_results
         self._master = self._core = None
+        self.calls.end()
 
     # After every step
 
@@ -80,13 +97,17 @@ class Watch:
         self._check_surroundings(master, core)
         if core._handing_over and not core._more_to_match:
             _nothing_waits_without_reason(core)
+            self.calls.step(core)
 
     def _check_surroundings(self, master: Master, core: Scheduler) -> None:
         under_way = master._dispatcher._under_way.keys()
-        if under_way != core._leases.keys():
-            raise Violation(
-                f"leases {sorted(core._leases)}, but requests under way {sorted(under_way)}"
-            )
+        pushed = {
+            number
+            for number, lease in core._leases.items()
+            if lease.worker.said.reach is Reach.PUSH
+        }
+        if under_way != pushed:
+            raise Violation(f"leases {sorted(pushed)}, but requests under way {sorted(under_way)}")
         if sum(len(worker.leases) for worker in core.workers()) != core.leases:
             raise Violation("slots in use are not as many as leases")
         for number in master.waiters._by_job:
@@ -94,7 +115,8 @@ class Watch:
                 raise Violation(f"job {number} has ended, and who waits for it is not told")
         recorder = master.recorder
         may_write = recorder is None or (not recorder._writing and recorder.failure is None)
-        if may_write and (core.jobs._submissions or core.jobs._ends):
+        jobs = core.jobs
+        if may_write and (jobs._submissions or jobs._ends or jobs._steps or jobs._cancels):
             raise Violation("there are facts, and nobody records them")
         moment = core.next_turn()
         if moment is not None and (master._timer is None or master._timer.when() > moment):
@@ -103,6 +125,7 @@ class Watch:
     def _turned(self, turn: Turn) -> None:
         for lease in turn.leases:
             self._handed_over(lease)
+        self.calls.turned(turn)
         for lease in turn.lost:
             self._world.seen["a lease is lost"] += 1
             for job, nodes in lease.parts:
@@ -149,15 +172,17 @@ class Watch:
         if isinstance(error, TryAgain) and readable and not self._forgets:
             raise Violation(f"{key} was recorded, and is refused: {error}")
 
-    def shown(self, job: JobReply) -> None:
+    def shown(self, job: JobReply, inside: Job) -> None:
         """The master is about to tell how a job stands."""
         number = job.job_id
         self._must_be_recorded(number, "is shown")
         before = self._shown.get(number, job)
         self._shown[number] = job
-        same = before.operations == job.operations and _agree(before.submitted_at, job.submitted_at)
+        # Of calls it may become known only later that they are equal.
+        same = before.operations == job.operations or bool(self._profile.calling)
+        same = same and _agree(before.submitted_at, job.submitted_at)
         if job.finished:
-            self._finished(number, (repr(job.answer), job.error))
+            self._finished(number, (_answer(job.answer), job.error), inside)
             if before.finished:
                 same = same and before.operations_done == job.operations_done
                 same = same and _agree(before.started_at, job.started_at)
@@ -178,36 +203,84 @@ class Watch:
             raise Violation(f"job {number} was at {before}, and now is at {progress}")
         self._progress[number] = progress
 
-    def _finished(self, number: int, outcome: Outcome) -> None:
+    def _finished(self, number: int, outcome: Outcome, inside: Job) -> None:
         if self._outcomes.get(number) == outcome:
             return
         if number in self._outcomes:
             raise Violation(f"job {number} ended as {self._outcomes[number]}, and as {outcome}")
         if self._profile.journaled:
-            query = "SELECT answer, error FROM ended WHERE number = ?"
+            query = "SELECT answer, answer_json, error FROM ended WHERE number = ?"
             rows = self._disk.rows(query, number)
             if not rows and not self._forgets:
                 raise Violation(f"job {number} is shown as ended, and its end is not recorded")
-            if rows and (str(rows[0][0]), rows[0][1]) != outcome:
+            if rows and (_kept_answer(*rows[0][:2]), rows[0][2]) != outcome:
                 raise Violation(f"job {number} is shown as {outcome}, recorded as {rows[0]}")
         if number in self._texts:
-            self._must_be_right(number, self._texts[number], outcome)
+            self._must_be_right(number, self._texts[number], outcome, inside)
         self._world.seen["a job is seen to have ended"] += 1
         self._outcomes[number] = outcome
         if self._world.tracing:
             self._note(f"shows the end of job {number}: {_brief(outcome[1] or outcome[0])}")
 
-    def _must_be_right(self, number: int, text: str, outcome: Outcome) -> None:
+    def _must_be_right(
+        self, number: int, text: str, outcome: Outcome, inside: Job | None = None
+    ) -> None:
+        if text in self.calls.plans.made:
+            self._calls_must_be_right(number, text, outcome, inside)
+            return
         formula = self._ledger.formula(text)
         if formula.allows(outcome) or self._is_excused(number, outcome[1], formula.innocent):
             return
         came, expected = outcome[1] or outcome[0], formula.reason or repr(formula.answer)
         raise Violation(f"job {number}, {_brief(text)}, is {came}, not {expected}")
 
+    def _calls_must_be_right(
+        self, number: int, name: str, outcome: Outcome, inside: Job | None
+    ) -> None:
+        """Check the end of a job with calls, as long as it is known how these ended."""
+        plan, calls = self.calls.plans.made[name], self.calls
+        rows = calls.rows(number, inside)
+        if self._profile.journaled:
+            ended = "SELECT state FROM ended WHERE number = ?"
+            kept = self._disk.rows(ended, number)
+            if not kept:
+                return  # It is deleted.
+            state = kept[0][0] or ("failed" if outcome[1] else "succeeded")
+        else:
+            assert inside is not None
+            state = inside.state.value
+        end = Ended(
+            number,
+            *outcome,
+            state,
+            rows,
+            number in calls.cancels_asked,
+            calls.is_retry(number),
+            any(self._failed(other) for other in plan.after),
+            lambda call: calls.losses[number, call],
+        )
+        wrong = complaint(plan, end, calls.executions)
+        if wrong is not None:
+            raise Violation(f"job {number}, {name}, is {state} {outcome}: {wrong}")
+
+    def _failed(self, number: int) -> bool:
+        """Whether a job has ended, and did not succeed."""
+        if not self._profile.journaled:
+            return number in self._outcomes and self._outcomes[number][1] is not None
+        query = "SELECT 1 FROM ended WHERE number = ? AND error IS NOT NULL"
+        return bool(self._disk.rows(query, number))
+
     def _is_excused(self, number: int, error: str | None, innocent: bool) -> bool:
-        """Whether so many workers were lost by chance that it looks as if the job was to blame."""
-        if error is None or self._profile.gentle:
+        """Whether so many workers were lost by chance that it looks as if the job was to blame.
+
+        A worker like the seed's that keeps its name is acquitted when it is asked after it was
+        started anew. So an operation that ends such a worker again and again is ended by the
+        connections that broke, not by the workers that it has cost.
+        """
+        if error is None:
             return False
+        if self._profile.gentle:
+            return IN_VAIN in error and not innocent and self._profile.restarts_unnoticed
         for reason, least in LOSSES_BEFORE_BLAME.items():
             if reason in error:
                 losses = [times for (job, _), times in self._losses.items() if job == number]
@@ -232,6 +305,26 @@ class Watch:
         core = self._core
         return core is not None and core.jobs.waiting == 0
 
+    def explain(self) -> str:
+        """Check that of every job it is known what it waits for."""
+        master, core = self._master, self._core
+        if master is not None and core is not None and not master._closed:
+            for job in core.jobs.newest(len(core.jobs._ring)):
+                self.calls.explained(job, list(reasons(core, master.now(), job)))
+        return ""
+
+    def what_is_left(self) -> str:
+        """Why the first job that has not ended has not."""
+        core = self._core
+        if core is None:
+            return "no master runs"
+        for job in core.jobs.newest(len(core.jobs._ring)):
+            if not job.finished:
+                assert self._master is not None
+                found = reasons(core, self._master.now(), job)
+                return f"job {job.number}: {'; '.join(reason.text for reason in found)}"
+        return "some client is not"
+
     def settled(self) -> None:
         """Check that nothing is left over, and that every job is in the journal as it should be."""
         master, core = self._master, self._core
@@ -252,18 +345,27 @@ class Watch:
 
     def _check_journal(self) -> None:
         texts: Counter[str] = Counter()
-        for number, answer, error, task in self._disk.rows(
-            "SELECT number, answer, error, task FROM ended"
+        plans = dict(self._disk.rows("SELECT number, text FROM plan"))
+        for number, answer, answer_json, error, task in self._disk.rows(
+            "SELECT number, answer, answer_json, error, task FROM ended"
         ):
+            outcome = (_kept_answer(answer, answer_json), error)
+            if number in plans:
+                task, again = self.calls.plan_of(plans[number])
+                texts[task] -= again  # It may be done once more.
             texts[task] += 1
-            outcome = (str(answer), error)
             self._must_be_right(number, task, outcome)
             if self._outcomes.get(number, outcome) != outcome:
                 raise Violation(f"job {number} was {self._outcomes[number]}, and is {outcome}")
             if texts[task] > 1 and not self._forgets:
                 raise Violation(f"{_brief(task)} was done twice, the second time as job {number}")
         if not self._forgets:
-            for number in self._ledger.numbers:
+            for number, name in self._ledger.plans.items():
+                if number not in plans or not self._disk.rows(
+                    "SELECT 1 FROM ended WHERE number = ?", number
+                ):
+                    raise Violation(f"job {number}, {name}, was acknowledged and is lost")
+            for number in self._ledger.formulas:
                 if kept_task(self._ledger.text(number)) not in texts:
                     raise Violation(f"job {number} was acknowledged and is lost")
 
@@ -282,6 +384,20 @@ def _nothing_waits_without_reason(core: Scheduler) -> None:
     idle = [worker for worker in free if not worker.leases]
     if idle and any(job.graph is not None for job, _ in core._suspects._line):
         raise Violation(f"a suspect waits, and {idle[0].said.name} has nothing to do")
+
+
+def _answer(answer: Any) -> str:
+    """An answer that is shown: as `repr` writes a number, or as JSON."""
+    if isinstance(answer, msgspec.Raw):
+        return f"json:{bytes(answer).decode()}"
+    return repr(answer)
+
+
+def _kept_answer(answer: str | None, json: str | bytes | None) -> str:
+    """The same, of what the journal has."""
+    if json is None:
+        return str(answer)
+    return f"json:{json.decode() if isinstance(json, bytes) else json}"
 
 
 def _agree(one: datetime | None, other: datetime | None) -> bool:

@@ -29,6 +29,9 @@ class Ledger:
 
     Args:
         forgets: the journal keeps few keys, so that a repeat may rightly be taken for new.
+
+    Attributes:
+        plans: the jobs with calls that were acknowledged, with their names.
     """
 
     def __init__(self, forgets: bool) -> None:
@@ -36,6 +39,7 @@ class Ledger:
         self.submitted: list[Submitted] = []
         self._formulas: dict[str, Formula] = {}
         self._texts: dict[int, str] = {}
+        self.plans: dict[int, str] = {}
 
     def submits(self, formulas: Sequence[Formula], key: str) -> Submitted:
         """A client is about to submit formulas."""
@@ -56,6 +60,11 @@ class Ledger:
             if self._texts.setdefault(number, formula.text) != formula.text:
                 raise Violation(f"job {number} is {self._texts[number]!r} and {formula.text!r}")
 
+    def accepted(self, plan: str, number: int) -> None:
+        """The client was told the number of a job with calls."""
+        if number in self._texts or self.plans.setdefault(number, plan) != plan:
+            raise Violation(f"job {number} is {plan}, and something else")
+
     def text(self, number: int) -> str:
         """What is to be computed as a job that was acknowledged."""
         return self._texts[number]
@@ -69,4 +78,9 @@ class Ledger:
     @property
     def numbers(self) -> list[int]:
         """All jobs that were acknowledged."""
+        return sorted([*self._texts, *self.plans])
+
+    @property
+    def formulas(self) -> list[int]:
+        """Those of them that are formulas without calls."""
         return sorted(self._texts)

@@ -17,6 +17,8 @@ from simulation.world import Process, World
 if TYPE_CHECKING:
     from simulation.workers import WorkerHost
 
+SILENT_S = 20.0
+"""After so long the system breaks a connection at whose other end nobody is."""
 HANG_UP_S = 0.001
 """How long it takes until the other side notices that a connection was closed."""
 
@@ -74,6 +76,8 @@ class Lines:
         for line in [line for line in self._lines if line.peer is process]:
             if heard:
                 line.break_off("the connection was reset")
+            else:
+                line.give_up()
 
     def master_ended(self, process: Process) -> None:
         """A master's process is no more."""
@@ -135,7 +139,7 @@ class Line:
             if self.peer is None:
                 await self._connect()
             reply = self._reply = self.process.create_future()
-            self._send(body, reply)
+            self._send(path, body, reply)
             answer: Reply = await reply
             return answer
         except BaseException:
@@ -157,6 +161,11 @@ class Line:
         network = self._lines.network
         if self.host.name not in network.weather.cut:
             self._lines.world.after(self._latency_s(), self._broken, self._reply, reason)
+
+    def give_up(self, reply: asyncio.Future[Reply] | None = None) -> None:
+        """Break the connection when the other side has said nothing for long."""
+        world, reply = self._lines.world, reply or self._reply
+        world.after(SILENT_S, self._broken, reply, "the connection timed out")
 
     def _broken(self, reply: asyncio.Future[Reply] | None, reason: str) -> None:
         if not self.process.alive:
@@ -183,19 +192,24 @@ class Line:
         self.peer = host.process
         self._lines.opened(self)
 
-    def _send(self, body: bytes, reply: asyncio.Future[Reply]) -> None:
+    def _send(self, path: str, body: bytes, reply: asyncio.Future[Reply]) -> None:
         network = self._lines.network
         self._lines.sent()
         if not network.loses(self.host.name):
-            self._lines.world.after(self._latency_s(), self._arrive, self.peer, body, reply)
+            self._lines.world.after(self._latency_s(), self._arrive, self.peer, path, body, reply)
+        else:
+            self.give_up(reply)
 
-    def _arrive(self, peer: Process | None, body: bytes, reply: asyncio.Future[Reply]) -> None:
+    def _arrive(
+        self, peer: Process | None, path: str, body: bytes, reply: asyncio.Future[Reply]
+    ) -> None:
         if peer is None or self.host.silent:
+            self.give_up(reply)
             return
         if self.host.process is not peer:
             self.break_off("the connection was reset")
         else:
-            self.host.serve(body, lambda status, answer: self._answer(status, answer, reply))
+            self.host.serve(path, body, lambda status, answer: self._answer(status, answer, reply))
 
     def _answer(self, status: int, body: bytes, reply: asyncio.Future[Reply]) -> None:
         """The worker's reply begins its way."""
@@ -205,6 +219,8 @@ class Line:
             self._broken_later(reply)
         elif not network.loses(self.host.name):
             lines.world.after(self._latency_s(), self._take, reply, (status, {}, body))
+        else:
+            self.give_up(reply)
 
     def _broken_later(self, reply: asyncio.Future[Reply]) -> None:
         self._lines.world.after(self._latency_s(), self._broken, reply, "the connection broke")

@@ -1,24 +1,26 @@
 """The master's machine, where the real `Master` is started, killed, frozen, ended, started again.
 
 What the routes of `dte.master.api` do around it is done here without HTTP; a job is shown by the
-route's own `job_reply`.
+routes' own `job_reply`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from dte.core.availability import Announcement
 from dte.core.errors import DteError
 from dte.core.job import Job
-from dte.master.api.formula import JobHandler, JobReply
+from dte.master.api.job_handler import JobReply, job_reply
+from dte.master.api.workers import policies
 from dte.master.journal_file import JournalRefused
 from dte.master.master import Master
 from dte.master.settings import Settings
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages import Announce
+from simulation import call_routes
 from simulation.disk import Disk, Killed
 from simulation.network import Call
 from simulation.world import Process, World
@@ -162,7 +164,7 @@ class MasterHost:
         master = self.master
         assert master is not None
         call.gone = asyncio.get_running_loop().create_future()
-        key = call.arguments[2] if call.route == "submit" else ""
+        key = call.arguments[2] if call.route in ("submit", "plan") else ""
         known = self._watch.knows(key)
         try:
             status, reply = 200, await self._reply(master, call)
@@ -186,8 +188,12 @@ class MasterHost:
             case "list":
                 newest = list(master.core.jobs.newest(JOBS_LISTED))
                 return [self._shown(master, job) for job in newest]
-            case _:
+            case "plan":
+                return await self._submit_plan(master, call, *arguments)
+            case "worker":
                 return await self._announce(master, *arguments)
+            case _:
+                return await call_routes.reply(master, self._watch.calls, call)
 
     async def _submit(
         self,
@@ -210,11 +216,18 @@ class MasterHost:
             reply["jobs"] = [self._shown(master, job) for job in jobs]
         return reply
 
+    async def _submit_plan(
+        self, master: Master, call: Call, body: bytes, name: str, key: str, wait_s: float
+    ) -> Any:
+        job = await call_routes.submit(master, body, key)
+        self._watch.acknowledged([job.number], [name])
+        await master.waiters.wait([job], wait_s, call.gone)
+        return {"job_ids": [job.number], "jobs": [self._shown(master, job)]}
+
     def _shown(self, master: Master, job: Job) -> JobReply:
         """How a job is shown to clients; what is shown is watched."""
-        handler = cast(JobHandler, _Handler(master))
-        reply = JobHandler.job_reply(handler, job)
-        self._watch.shown(reply)
+        reply = job_reply(job, master.wall_time)
+        self._watch.shown(reply, job)
         return reply
 
     async def _announce(self, master: Master, ip: str, body: bytes) -> dict[str, str]:
@@ -227,13 +240,9 @@ class MasterHost:
                 said.batch_max,
                 said.incarnation,
                 said.draining,
+                policies(said.handlers),
+                (said.handler_slots or said.slots) if said.handlers else 0,
+                said.arithmetic,
             )
         )
         return {"status": "Worker registered"}
-
-
-class _Handler:
-    """What `JobHandler.job_reply` needs of a handler."""
-
-    def __init__(self, master: Master) -> None:
-        self.master = master

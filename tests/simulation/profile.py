@@ -7,15 +7,17 @@ meet what all together would hide.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
-from dte.core import availability, formula, job, jobs, scheduler
-from dte.master import dispatch, journal, master, parsing, recorder
+from dte.core import availability, call_jobs, calls, formula, job, jobs, scheduler
+from dte.master import dispatch, journal, journal_jobs, journal_rows, master, parsing, recorder
 from dte.master.settings import Settings
 from simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
 from simulation.clients import Habits
 from simulation.formulas import Shares
 from simulation.network import Weather
+from simulation.plans import HANDLERS
 from simulation.workers import WorkerKind
 
 Knob = tuple[Sequence[object], str, float]
@@ -28,15 +30,22 @@ KNOBS: list[Knob] = [
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),
-    ((job, journal), "TASK_CHARS_KEPT", 40),
+    ((job, jobs, journal_jobs), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
-    ((journal,), "ROWS_BYTES", 100),
+    ((journal_rows,), "ROWS_BYTES", 100),
     ((journal,), "PRUNED_AT_LEAST", 1),
     PRUNES_ALWAYS,
     ((recorder,), "PRUNE_S", 0.5),
     ((dispatch,), "LATE_S", 0.5),
 ]
 """Numbers in dte that a small world would never come up to, with those that it meets soon."""
+CALL_KNOBS: list[Knob] = [
+    ((calls,), "LEASES_IN_TURN", 1),
+    ((call_jobs,), "RESTORED_S", 1.0),
+    ((journal_rows,), "FIELD_CHARS_MAX", 5),
+]
+CALLING = 0.45
+"""How many worlds have calls."""
 
 
 class Profile:
@@ -49,9 +58,10 @@ class Profile:
             other formula can be blamed.
         lasts_s: how long things happen.
         takes_s: about how long a worker takes for a request.
+        calling: how many submissions are jobs with calls; 0 for none, and no handlers.
     """
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, seed: int) -> None:
         self.journaled = random.random() < 0.95
         self.forgets = self.journaled and random.random() < 0.15
         harmful = random.random() < 0.35
@@ -78,6 +88,13 @@ class Profile:
         self.knobs = [knob for knob in KNOBS if random.random() < 0.15]
         if self.forgets and PRUNES_ALWAYS not in self.knobs:
             self.knobs.append(PRUNES_ALWAYS)
+        # From another source of chance, so that worlds without calls stay as they were.
+        self._add_calls(Random(f"calls {seed}"))
+
+    @property
+    def delays(self) -> bool:
+        """Whether calls may be delayed: until a moment that a step of the clock moves."""
+        return "the clock steps" not in self.accidents
 
     @property
     def workers_forgotten(self) -> bool:
@@ -85,6 +102,11 @@ class Profile:
         write it down, or knows as many others as it may, or takes it for one of weeks ago."""
         disk_fails = any("the disk" in name for name in self.accidents)
         return self.forgets or disk_fails or self.settings.workers_max < len(self.workers)
+
+    @property
+    def restarts_unnoticed(self) -> bool:
+        """Whether a worker may start anew without the master being able to tell."""
+        return any(not kind.modern and not kind.renames for kind in self.workers)
 
     def __str__(self) -> str:
         words = [name for name in ("journaled", "forgets", "gentle") if getattr(self, name)]
@@ -94,10 +116,62 @@ class Profile:
             f"{len(modern)} workers of dte ({', '.join(modern)}), "
             f"{len(self.workers) - len(modern)} like the seed's; {self.clients} clients",
             f"network: {self.weather}",
+            f"calls: {self.calling}; " + ", ".join(map(_described, self.workers)),
             f"accidents: {', '.join(self.accidents) or 'none'}",
             f"odd bounds: {', '.join(name for _, name, _ in self.knobs) or 'none'}",
         ]
         return "\n".join(lines)
+
+    def _add_calls(self, random: Random) -> None:
+        """Have jobs with calls in some worlds, and workers with handlers."""
+        self.calling = random.choice((0.3, 0.7, 1.0)) if random.random() < CALLING else 0.0
+        if not self.calling:
+            return
+        self.habits = replace(self.habits, calling=self.calling)
+        self.settings = replace(
+            self.settings,
+            retry_pause_s=random.choice((0.02, 0.2)),
+            retry_pause_max_s=2.0,
+            workers_max=1000,  # Else one that alone has a handler might have no place.
+        )
+        self.calls_take_s = random.choice((0.005, 0.05, 0.3 * self.lease_s))
+        if random.random() < 0.15:
+            self.workers = self.workers[:1]
+        self.workers = [self._with_handlers(random, kind) for kind in self.workers]
+        # Somebody can do each call in the end.
+        first = self.workers[0]
+        reach = first.reach if first.handlers else "push"
+        self.workers[0] = replace(
+            first,
+            modern=True,
+            handlers=tuple(HANDLERS),
+            batch_max=1 if reach == "hold" else max(2, first.batch_max),
+            reach=reach,
+            extends=True,
+            handler_slots=max(1, first.handler_slots),
+            calls_take_s=self.calls_take_s,
+            lease_s=self.lease_s,
+        )
+        self.knobs += [knob for knob in CALL_KNOBS if random.random() < 0.2]
+
+    def _with_handlers(self, random: Random, kind: WorkerKind) -> WorkerKind:
+        """A worker of a kind that has handlers, or has none after all."""
+        if random.random() < 0.2:
+            return kind
+        reach = random.choice(("push", "push", "hold", "pull"))
+        if reach == "pull" and self.gentle:
+            reach = "push"
+        return replace(
+            kind,
+            modern=True,
+            batch_max=1 if reach == "hold" else max(2, kind.batch_max),
+            reach=reach,
+            handlers=tuple(name for name in HANDLERS if random.random() < 0.7) or ("mix",),
+            handler_slots=random.choice((1, 1, 2, 4)),
+            extends=reach != "pull" or random.random() < 0.7,
+            calls_take_s=self.calls_take_s,
+            lease_s=self.lease_s,
+        )
 
     def _settings(self, random: Random) -> Settings:
         few = random.random() < 0.2
@@ -148,4 +222,11 @@ class Profile:
             keyed=random.choice((0.5, 1.0)),
             pause_s=1.5 * self.lasts_s / submissions,
             forgiving=self.forgets,
+            calling=0.0,
         )
+
+
+def _described(kind: WorkerKind) -> str:
+    if not kind.handlers:
+        return "none"
+    return f"{kind.reach} {'/'.join(kind.handlers)}, {kind.handler_slots} at a time"

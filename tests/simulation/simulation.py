@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.messages import BatchResult
 from simulation.accidents import Accidents, Machines
+from simulation.call_watch import CallWatch
 from simulation.clients import Client
 from simulation.disk import Disk
+from simulation.executions import Executions
 from simulation.formulas import Formulas
 from simulation.invariants import Watch
 from simulation.ledger import Ledger
 from simulation.lines import Lines
 from simulation.master import MasterHost
 from simulation.network import Network
+from simulation.plans import PlanMaker
 from simulation.profile import Profile
 from simulation.seams import standing_in
 from simulation.workers import WorkerHost
@@ -68,21 +72,24 @@ class Simulation:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._profile = profile = Profile(world.random)
+        self._profile = profile = Profile(world.random, world.seed)
         self._network = Network(world, profile.weather)
         self._disk = Disk(world)
         self._ledger = Ledger(profile.forgets)
-        self._watch = Watch(world, self._disk, self._ledger, profile)
+        plans = PlanMaker(world.random, not profile.forgets, profile.delays)
+        executions = Executions(world, plans)
+        calls = CallWatch(world, self._disk, profile, plans, executions)
+        self._watch = Watch(world, self._disk, self._ledger, profile, calls)
         self._lines = Lines(world, self._network, self._replay)
         self._master = MasterHost(
             world, self._disk, profile.settings, self._watch, self._lines.master_ended
         )
         self._workers = [
-            WorkerHost(world, number, kind, self._lines, self._master)
+            WorkerHost(world, number, kind, self._lines, self._master, executions)
             for number, kind in enumerate(profile.workers, 1)
         ]
         formulas = Formulas(world.random, profile.shares)
-        everything = (self._network, self._master, formulas, self._ledger, profile.habits)
+        everything = (self._network, self._master, formulas, self._ledger, profile.habits, plans)
         self._clients = [
             Client(world, number, *everything) for number in range(1, profile.clients + 1)
         ]
@@ -100,8 +107,10 @@ class Simulation:
         with standing_in(world, self._disk, self._lines, profile.knobs):
             self._begin()
             world.run(profile.lasts_s, lambda: False)
+            self._in_master(self._watch.explain)
             if not world.run(world.now + DONE_WITHIN_S, self._is_done):
-                raise Violation(f"{DONE_WITHIN_S:g} s after all was healed it is not done")
+                left = self._in_master(self._watch.what_is_left)
+                raise Violation(f"{DONE_WITHIN_S:g} s after all was healed it is not done: {left}")
             self._watch.settled()
             if profile.journaled:
                 self._audit()
@@ -150,6 +159,12 @@ class Simulation:
         auditor.process.create_task(ask())
         if not self._world.run(self._world.now + AUDIT_S, lambda: bool(said)):
             raise Violation("after the last start not every job is known and has ended")
+
+    def _in_master(self, ask: Callable[[], str]) -> str:
+        """Look into the master as its own routes would."""
+        process = self._master.process
+        with process.running() if process is not None else nullcontext():
+            return ask()
 
     def _step(self) -> None:
         process = self._master.process

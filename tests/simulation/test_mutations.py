@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from dte.core.availability import AvailabilityQueue
-from dte.core.facts import End, Facts, Submission
+from dte.core.availability import AvailabilityQueue, Worker
+from dte.core.call import Call, CallState
+from dte.core.call_course import CallCourse, Outcome
+from dte.core.call_graph import CallGraph
+from dte.core.call_jobs import CallJobs
+from dte.core.calls import CallScheduler
+from dte.core.facts import CallRecord, End, Facts, Submission
 from dte.core.formula import Formula
 from dte.core.job import Job, JobState
 from dte.core.jobs import JobBook
 from dte.core.lease import Lease
 from dte.core.operations import Number
+from dte.core.ready_calls import _Lane
 from dte.core.scheduler import Scheduler
 from dte.core.suspects import Suspects
 from dte.master.journal import Journal
+from dte.master.journal_jobs import JobTables
 from simulation.simulation import simulate
 
-SEEDS_MAX = 150
+SEEDS_MAX = 300
 """Within so many seeds each is found; most are within the first few."""
 
 Patch = pytest.MonkeyPatch
@@ -177,6 +185,109 @@ def charges_nobody_for_lost_workers(patch: Patch) -> None:
     patch.setattr(Scheduler, "_charge", lambda core, now, worker: worker.accused.clear())
 
 
+def sends_calls_before_that_is_recorded(patch: Patch) -> None:
+    hand_over = CallScheduler._hand_over
+
+    def hasty(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
+        hand_over(calls, now, worker, call)
+        if call.lease is not None and not call.lease.sent:
+            calls._send(now, call.lease)
+
+    patch.setattr(CallScheduler, "_hand_over", hasty)
+
+
+def forgets_leases_on_restart(patch: Patch) -> None:
+    restore = CallJobs._restore
+
+    def forgetful(jobs: CallJobs, now: float, job: Job, record: CallRecord) -> None:
+        restore(jobs, now, job, replace(record, lease=0) if record.lease else record)
+
+    patch.setattr(CallJobs, "_restore", forgetful)
+
+
+def accepts_stale_reports(patch: Patch) -> None:
+    hand_over, report = CallScheduler._hand_over, CallScheduler.report
+    calls_by_lease: dict[tuple[int, int], Call] = {}
+
+    def remembering(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
+        hand_over(calls, now, worker, call)
+        if call.lease is not None:
+            calls_by_lease[id(calls), call.lease.number] = call
+
+    def forgiving(calls: CallScheduler, now: float, number: int, outcome: Outcome) -> Any:
+        call = calls_by_lease.get((id(calls), number))
+        if call is not None and call.lease is not None and calls.lease(number) is None:
+            number = call.lease.number
+        return report(calls, now, number, outcome)
+
+    patch.setattr(CallScheduler, "_hand_over", remembering)
+    patch.setattr(CallScheduler, "report", forgiving)
+
+
+def begins_calls_with_their_first_operand(patch: Patch) -> None:
+    ended = CallGraph.ended
+
+    def hasty(graph: CallGraph, call: Call) -> Any:
+        for reader in call.readers:
+            if reader.state is CallState.WAITING:
+                reader.missing = min(reader.missing, 1)
+        return ended(graph, call)
+
+    patch.setattr(CallGraph, "ended", hasty)
+    patch.setattr(CallGraph, "check", lambda graph: None)
+
+
+def tries_calls_again_for_ever(patch: Patch) -> None:
+    settle = CallCourse.settle
+
+    def stubborn(course: CallCourse, now: float, call: Call, outcome: Outcome) -> Any:
+        if outcome.retry and call.terms.retries is None:
+            call.terms = replace(call.terms, retries=1_000)
+        return settle(course, now, call, outcome)
+
+    patch.setattr(CallCourse, "settle", stubborn)
+
+
+def does_not_try_calls_again(patch: Patch) -> None:
+    settle = CallCourse.settle
+
+    def faint(course: CallCourse, now: float, call: Call, outcome: Outcome) -> Any:
+        return settle(course, now, call, replace(outcome, retry=False))
+
+    patch.setattr(CallCourse, "settle", faint)
+
+
+def forgets_cancelling_on_restart(patch: Patch) -> None:
+    waiting = JobTables.waiting
+
+    def forgetful(tables: JobTables) -> list[Job]:
+        jobs = waiting(tables)
+        for job in jobs:
+            job.cancelled = False
+        return jobs
+
+    patch.setattr(JobTables, "waiting", forgetful)
+
+
+def forgets_ends_of_calls_on_restart(patch: Patch) -> None:
+    def forgetful(jobs: CallJobs, now: float, call: Call, record: CallRecord) -> None:
+        call.attempts, call.failures, call.lost, call.recorded = 0, 0, 0, False
+
+    patch.setattr(CallJobs, "_ended_before", forgetful)
+
+
+def hands_calls_out_whatever_their_priority(patch: Patch) -> None:
+    add = _Lane.add
+
+    def levelling(lane: _Lane, call: Call) -> None:
+        priority, terms = call.priority, call.terms
+        call.terms = replace(terms, priority=0)
+        add(lane, call)
+        call.terms = replace(terms, priority=priority)
+
+    patch.setattr(_Lane, "add", levelling)
+
+
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -192,6 +303,15 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     leaves_workers_idle_after_a_pause,
     hands_out_suspects_together,
     charges_nobody_for_lost_workers,
+    sends_calls_before_that_is_recorded,
+    forgets_leases_on_restart,
+    accepts_stale_reports,
+    begins_calls_with_their_first_operand,
+    tries_calls_again_for_ever,
+    does_not_try_calls_again,
+    forgets_cancelling_on_restart,
+    forgets_ends_of_calls_on_restart,
+    hands_calls_out_whatever_their_priority,
 ]
 
 

@@ -1,7 +1,8 @@
 """Workers on machines of their own: they compute, crash, freeze, vanish, leave, and come back.
 
 Those of dte run the real `Announcer` and the real `ComputeServer`. Those like the seed's announce
-themselves once, take one operation a request, and say nothing of their incarnation.
+themselves once, take one operation a request, and say nothing of their incarnation. Some have
+handlers: they report later, answer when they are done, or fetch their work.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ from typing import TYPE_CHECKING, Any, cast
 from tornado.httpclient import HTTPClientError
 from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
-from dte.wire.codec import encode
-from dte.wire.messages import Announce
+from dte.wire.calls import Call as WireCall
+from dte.wire.calls import Claim, Claimed
+from dte.wire.codec import Decoder, encode
+from dte.wire.messages import Announce, Batch, BatchResult
 from dte.worker.announcer import Announcer
+from dte.worker.arithmetic import compute_all
 from dte.worker.compute import ComputeServer
+from simulation.executions import Executions
 from simulation.formulas import DEADLY_BYTES, SENSELESS_BYTES
 from simulation.network import Call, NoReply
+from simulation.plans import HANDLERS
+from simulation.runner import Runner
 from simulation.world import Process, Violation, World
 
 if TYPE_CHECKING:
@@ -29,9 +36,17 @@ if TYPE_CHECKING:
 
 Answer = Callable[[int, bytes], None]
 
+_call: Decoder[WireCall] = Decoder(WireCall)
+_claimed: Decoder[Claimed] = Decoder(Claimed)
+
 DRAIN_S = 0.2
 ANNOUNCE_TIMEOUT_S = 2.0
 ANNOUNCE_AGAIN_S = 0.5
+CLAIM_TIMEOUT_S = 1.0
+"""How much longer than it said a worker waits for work."""
+CLAIM_AGAIN_S = 0.3
+HOLDS = 0.7
+"""How many of the calls that come alone are answered when they are done."""
 SENSELESS: tuple[tuple[int, bytes], ...] = (
     (500, b"Internal Server Error"),
     (503, b'{"status": "draining"}'),
@@ -58,6 +73,11 @@ class WorkerKind:
         slow_s: how long they take, at most.
         senseless: how many requests it answers with nonsense.
         restart_s: how long it stays away after a crash, at most.
+        reach: ``push``; ``hold``, which may answer a call when it is done; or ``pull``.
+        handlers: what it can call.
+        extends: whether it keeps its leases; of one that fetches its work.
+        calls_take_s: how long a call takes, at most.
+        lease_s: how long the master's leases are.
     """
 
     modern: bool
@@ -70,6 +90,12 @@ class WorkerKind:
     slow_s: float
     senseless: float
     restart_s: float
+    reach: str = "push"
+    handlers: tuple[str, ...] = ()
+    handler_slots: int = 0
+    extends: bool = True
+    calls_take_s: float = 0.05
+    lease_s: float = 1.0
 
 
 class WorkerProcess(Process):
@@ -86,19 +112,29 @@ class WorkerHost:
     Attributes:
         address: where it listens.
         process: the worker's process; None while there is none.
+        said_name: the name that it has since its last start.
         silent: the machine is off: not even a refusal comes from it.
         healed: no accident happens to it any more.
     """
 
     def __init__(
-        self, world: World, number: int, kind: WorkerKind, lines: Lines, master: MasterHost
+        self,
+        world: World,
+        number: int,
+        kind: WorkerKind,
+        lines: Lines,
+        master: MasterHost,
+        executions: Executions,
     ) -> None:
         self._world = world
         self._kind = kind
         self._lines = lines
         self._master = master
+        self._executions = executions
         self._starts = 0
-        self._said_name = ""
+        self._runner: Runner | None = None
+        self._leaving = False
+        self.said_name = ""
         self._announcer: Announcer | None = None
         self._compute = ComputeServer("")
         self.name = f"worker {number}"
@@ -117,19 +153,36 @@ class WorkerHost:
         self._starts += 1
         self.silent = False
         kind = self._kind
-        name = self._said_name = f"{self.name}-{self._starts if kind.renames else 1}"
+        name = self.said_name = f"{self.name}-{self._starts if kind.renames else 1}"
         self.process = WorkerProcess(self._world, self.name, self)
-        self._compute = ComputeServer(name)
-        self._announcer = None
+        self._announcer = self._runner = None
+        self._leaving = False
         if self._world.tracing:
             self.process.note(f"start {self._starts} as {name}")
         with self.process.running():
-            if kind.modern:
-                incarnation = f"{self.name} start {self._starts}"
-                said = Announce(name, 6000, kind.slots, kind.batch_max, incarnation)
-                self._announcer = Announcer("http://master", said, kind.heartbeat_s)
-            else:
-                self.process.create_task(self._announce_once())
+            if kind.handlers:
+                extends, takes_s = kind.extends, kind.calls_take_s
+                self._runner = Runner(
+                    self, self.process, self._executions, extends, takes_s, kind.lease_s
+                )
+            # It asks a runner for nothing that this one has not.
+            self._compute = ComputeServer(name, cast(Any, self._runner))
+            self._announce(self.process, name)
+
+    def _announce(self, process: WorkerProcess, name: str) -> None:
+        """Let the master know that the worker has started."""
+        kind = self._kind
+        incarnation = f"{self.name} start {self._starts}"
+        if kind.reach == "pull":
+            assert self._runner is not None
+            process.create_task(self._claim(process, self._runner, incarnation))
+        elif kind.modern:
+            said = Announce(name, 6000, kind.slots, kind.batch_max, incarnation)
+            said.handlers = {handler: HANDLERS[handler] for handler in kind.handlers}
+            said.handler_slots = kind.handler_slots
+            self._announcer = Announcer("http://master", said, kind.heartbeat_s)
+        else:
+            process.create_task(self._announce_once())
 
     def crash(self, why: str) -> None:
         """Kill the worker; it is started again some time later."""
@@ -152,7 +205,9 @@ class WorkerHost:
     def drain(self) -> None:
         """Let the worker leave in good order, and come back."""
         process = self.process
-        if process is not None and self._announcer is not None and not process.frozen:
+        if process is None or process.frozen:
+            return
+        if self._announcer is not None or self._kind.reach == "pull":
             process.note("leaves")
             process.create_task(self._leave(process, self._announcer))
 
@@ -180,8 +235,12 @@ class WorkerHost:
             process.kill()
             self._lines.worker_ended(process, heard)
 
-    async def _leave(self, process: WorkerProcess, announcer: Announcer) -> None:
-        await announcer.leave()
+    async def _leave(self, process: WorkerProcess, announcer: Announcer | None) -> None:
+        self._leaving = True
+        if announcer is not None:
+            await announcer.leave()
+        if self._runner is not None:
+            self._runner.give_back()
         await asyncio.sleep(DRAIN_S)
         self._compute.draining = True
         process.call_soon(self.crash, "it has left")
@@ -193,26 +252,41 @@ class WorkerHost:
         if self.process is not None and self._announcer is not None:
             self.process.call_soon(self._announcer.hurry)
 
-    def serve(self, body: bytes, answer: Answer) -> None:
+    def serve(self, path: str, body: bytes, answer: Answer) -> None:
         """Do a request, some time later."""
-        process, world, kind = self.process, self._world, self._kind
-        assert process is not None
-        took_s = (0.1 + world.random.random()) * kind.takes_s
+        assert self.process is not None
+        is_call = self._runner is not None and (path == "/stop" or b'"handler"' in body)
+        takes_s = self.takes_s(0.01 if is_call else self._kind.takes_s)
+        self.process.call_later(takes_s, self._finish, path, body, answer)
+
+    def takes_s(self, most_s: float) -> float:
+        """How long something takes that usually takes up to so long."""
+        world, kind = self._world, self._kind
+        took_s = (0.1 + world.random.random()) * most_s
         if not self.healed and world.chance(kind.slow):
             world.saw(self.name, "a worker is slow")
             took_s = world.random.random() * kind.slow_s
-        process.call_later(took_s, self._finish, body, answer)
+        return took_s
 
-    def _finish(self, body: bytes, answer: Answer) -> None:
+    def chance(self, probability: float) -> bool:
+        """Whether something happens that happens so often."""
+        return self._world.chance(probability)
+
+    def _finish(self, path: str, body: bytes, answer: Answer) -> None:
         world = self._world
         if DEADLY_BYTES in body:
             world.seen["an operation kills a worker"] += 1
             self.crash("an operation killed it")
         elif SENSELESS_BYTES in body or (not self.healed and world.chance(self._kind.senseless)):
             world.saw(self.name, "a worker answers nonsense")
-            answer(*world.random.choice(SENSELESS))
+            # Of a call anything is a result.
+            answer(*world.random.choice(SENSELESS[: 5 if b'"handler"' in body else None]))
+        elif self._kind.reach == "hold" and b'"handler"' in body and self.chance(HOLDS):
+            assert self.process is not None
+            assert self._runner is not None
+            self.process.create_task(self._runner.hold(_call.decode(body), answer))
         else:
-            exchange = Exchange(body)
+            exchange = Exchange(path, body)
             self._compute(cast(HTTPServerRequest, exchange))
             if exchange.status == 400:
                 raise Violation(f"the master asked for what makes no sense: {body!r}")
@@ -228,7 +302,7 @@ class WorkerHost:
         status = 0
         while status != 200:
             with suppress(NoReply):
-                status = await self.call(process, encode({"worker_name": self._said_name}))
+                status = await self.call(process, encode({"worker_name": self.said_name}))
             await asyncio.sleep(ANNOUNCE_AGAIN_S)
 
     async def call(self, process: WorkerProcess, body: bytes) -> int:
@@ -237,10 +311,69 @@ class WorkerHost:
         Raises:
             NoReply: none came.
         """
+        return (await self.post(process, "worker", body, twice=True))[0]
+
+    async def post(
+        self,
+        process: WorkerProcess,
+        route: str,
+        body: bytes,
+        twice: bool,
+        timeout_s: float = ANNOUNCE_TIMEOUT_S,
+    ) -> tuple[int, bytes]:
+        """Post something to the master; the status and the body of the reply.
+
+        Raises:
+            NoReply: none came.
+        """
         ip = self.address.partition(":")[0]
-        call = Call(self._lines.network, process, self.name, "worker", (ip, body), twice=True)
-        status, _ = await call.send(self._master, ANNOUNCE_TIMEOUT_S)
-        return status
+        call = Call(self._lines.network, process, self.name, route, (ip, body), twice)
+        return await call.send(self._master, timeout_s)
+
+    # Fetching work
+
+    async def _claim(self, process: WorkerProcess, runner: Runner, incarnation: str) -> None:
+        """Ask for work again and again; some do not wait as long as they said."""
+        kind, random = self._kind, self._world.random
+        handlers = {handler: HANDLERS[handler] for handler in kind.handlers}
+        while not self._leaving:
+            slots = kind.handler_slots - len(runner.running)
+            if slots <= 0:
+                await asyncio.sleep(CLAIM_AGAIN_S)
+                continue
+            wait_s = random.choice((0.0, 0.5, 3.0))
+            claim = Claim(self.said_name, handlers, slots, wait_s, kind.batch_max, incarnation)
+            patience_s = random.choice((0.3, 1.0, 1.0)) * wait_s + CLAIM_TIMEOUT_S
+            status = 0
+            with suppress(NoReply):
+                status, reply = await self.post(
+                    process, "claim", encode(claim), twice=False, timeout_s=patience_s
+                )
+            if status == 200:
+                self._take(runner, _claimed.decode(reply))
+            if status != 200 or not wait_s:
+                await asyncio.sleep(CLAIM_AGAIN_S * (0.5 + random.random()))
+        with suppress(NoReply):
+            claim = Claim(self.said_name, handlers, 0, incarnation=incarnation, draining=True)
+            await self.post(process, "claim", encode(claim), twice=True)
+
+    def _take(self, runner: Runner, claimed: Claimed) -> None:
+        if claimed.calls:
+            self._world.seen["calls are claimed"] += 1
+        runner.take(claimed.calls)
+        for batch in claimed.batches:
+            if not self._is_harmed_by(batch):
+                runner.report_batch(
+                    BatchResult(batch.lease, *compute_all(batch.operations, batch.op1, batch.op2))
+                )
+
+    def _is_harmed_by(self, batch: Batch) -> bool:
+        """Whether an operation of a batch ends the worker, or keeps it from answering."""
+        body = encode(batch)
+        if DEADLY_BYTES in body and self.process is not None:
+            self._world.seen["an operation kills a worker"] += 1
+            self.process.call_soon(self.crash, "an operation killed it")
+        return DEADLY_BYTES in body or SENSELESS_BYTES in body
 
 
 class HttpClient:
@@ -268,9 +401,9 @@ class Exchange:
     """A request and its connection, as far as `ComputeServer` looks at them."""
 
     method = "POST"
-    path = "/compute"
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, path: str, body: bytes) -> None:
+        self.path = path
         self.body = body
         self.connection = self
         self.status = 0

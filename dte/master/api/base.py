@@ -204,14 +204,21 @@ class JsonHandler(RequestHandler):
         Raises:
             WaitTooLong: it is longer than the bound, or no number of seconds.
         """
-        text = self.get_query_argument("wait", "0")
+        return self.checked_wait_s(self.get_query_argument("wait", "0"))
+
+    def checked_wait_s(self, wait: str | float) -> float:
+        """How long a request asks to be held, in seconds.
+
+        Raises:
+            WaitTooLong: it is longer than the bound, or no number of seconds.
+        """
         wait_max_s = self.master.settings.wait_max_s
         try:
-            wait_s = float(text)
+            wait_s = float(wait)
         except ValueError:
             wait_s = -1.0
         if not isfinite(wait_s) or not 0 <= wait_s <= wait_max_s:
-            raise WaitTooLong(text, wait_max_s)
+            raise WaitTooLong(str(wait), wait_max_s)
         return wait_s
 
     def ensure_room_for_reply(self) -> None:

@@ -4,25 +4,78 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from dte.master.api import formula, ops
+from dte.master.api import docs, events, formula, jobs, ops, workers
 from dte.master.api.base import BodyMeter, UnknownPath
+from dte.master.api.job_handler import job_reply
+from dte.master.api.openapi import Route
+from dte.master.api.queue import stats as queue_stats
+from dte.master.api.queue import tasks as queue_tasks
+from dte.master.api.queue import workers as queue_workers
+from dte.master.api.rest import tasks as rest_tasks
+from dte.master.api.rest import workers as rest_workers
+from dte.master.api.scheduler import status as scheduler_status
+from dte.master.api.scheduler import tasks as scheduler_tasks
+from dte.master.api.scheduler import workers as scheduler_workers
 from dte.master.master import Master
+from dte.wire.codec import encode
 
-ROUTES = [
-    (r"/submit", formula.Submit),
-    (r"/job/([^/]+)", formula.OneJob),
-    (r"/jobs", formula.Jobs),
-    (r"/worker", formula.Workers),
-    (r"/health", ops.Health),
-]
+ROUTES = (
+    Route("/submit", formula.Submit),
+    Route("/job/{id:int}", jobs.OneJob),
+    Route("/jobs", jobs.Jobs),
+    Route("/job/{id:int}/cancel", jobs.Cancel),
+    Route("/job/{id:int}/retry", jobs.Retry),
+    Route("/job/{id:int}/why", jobs.Why),
+    Route("/job/{id:int}/nodes", jobs.Nodes),
+    Route("/job/{id:int}/events", events.JobEvents, "jobs"),
+    Route("/events", events.AllEvents, "jobs"),
+    Route("/worker", workers.Workers),
+    Route("/claim", workers.Claims),
+    Route("/result", workers.Results),
+    Route("/extend", workers.Extends),
+    Route("/tasks", rest_tasks.Tasks, "rest"),
+    Route("/tasks/{id}", rest_tasks.OneTask, "rest"),
+    Route("/workers", rest_workers.Workers, "rest"),
+    Route("/workers/{id}", rest_workers.OneWorker, "rest"),
+    Route("/workers/{id}/heartbeat", rest_workers.Heartbeat, "rest"),
+    Route("/workers/{id}/tasks/{task_id}/complete", rest_workers.Complete, "rest"),
+    Route("/submit-task", queue_tasks.SubmitTask, "queue"),
+    Route("/get-task", queue_workers.GetTask, "queue"),
+    Route("/submit-result", queue_workers.SubmitResult, "queue"),
+    Route("/heartbeat", queue_workers.Heartbeats, "queue"),
+    Route("/task/{id:int}", queue_tasks.Task, "queue"),
+    Route("/stats", queue_stats.StatsHandler, "queue"),
+    *(
+        Route(f"{prefix}{path}", handler, "scheduler")
+        for prefix in ("", "/scheduler")
+        for path, handler in (
+            ("/add_task", scheduler_tasks.AddTask),
+            ("/get_task/{worker_id}", scheduler_workers.GetTask),
+            ("/task_status", scheduler_workers.ReportStatus),
+            ("/cancel_task/{task_id}", scheduler_tasks.CancelTask),
+            ("/register_worker/{worker_id}", scheduler_workers.RegisterWorker),
+            ("/heartbeat/{worker_id}", scheduler_workers.Heartbeat),
+            ("/unregister_worker/{worker_id}", scheduler_workers.UnregisterWorker),
+            ("/unregister/{worker_id}", scheduler_workers.UnregisterWorker),
+            ("/status", scheduler_status.Status),
+        )
+    ),
+    Route("/health", ops.Health, "operations"),
+    Route("/openapi.json", docs.Document, "operations"),
+    Route("/docs", docs.Page, "operations"),
+    Route("/docs/{file}", docs.Asset, "operations"),
+)
+"""Every path that is served, with who serves it, and the section of the document it is in."""
 
 
 def application(master: Master) -> Application:
     """The Tornado application that serves a master's routes."""
+    master.encode_job = lambda job: encode(job_reply(job, master.wall_time))
     shared = {"master": master, "bodies": BodyMeter(master.settings.bodies_bytes_max)}
     return Application(
-        [(path, handler, shared) for path, handler in ROUTES],
+        [(route.pattern, route.handler, shared) for route in ROUTES],
         default_handler_class=UnknownPath,
         default_handler_args=shared,
         log_function=lambda handler: None,
+        openapi=docs.encoded(ROUTES),
     )

@@ -1,0 +1,85 @@
+"""For those who write against a master: its OpenAPI document, and a page to read and try it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from dte.core.errors import NotFound
+from dte.master.api.base import JsonHandler
+from dte.master.api.openapi import HTML, Content, Route, document, documented
+from dte.wire.codec import encode
+
+MEDIA = {"page.css": "text/css", "page.js": "text/javascript"}
+"""What the page loads."""
+CACHE_S = 600
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "img-src data:",
+        "connect-src 'self'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""The page loads from this master alone, and runs nothing that is written into it."""
+
+
+@cache  # For each master of a process; there is one but in tests.
+def encoded(routes: tuple[Route, ...]) -> bytes:
+    """The OpenAPI document of those routes, as JSON."""
+    return encode(document(routes))
+
+
+@cache
+def asset(name: str) -> bytes:
+    """A file of the folder ``page``."""
+    return resources.files(__package__).joinpath("page", name).read_bytes()
+
+
+class Served(JsonHandler):
+    """Base of what is served as it is."""
+
+    def serve(self, raw: bytes, media: str) -> None:
+        self.set_header("Content-Type", media)
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self._send([raw])
+
+
+class Document(Served):
+    """``GET /openapi.json``: the document of all routes of the application."""
+
+    @documented("This document", replies={200: dict[str, Any]})
+    def get(self) -> None:
+        self.set_header("Cache-Control", "no-cache")
+        self.serve(self.settings["openapi"], "application/json")
+
+
+class Page(Served):
+    """``GET /docs``: the page."""
+
+    @documented("The routes, to read and to try in a browser", replies={200: HTML})
+    def get(self) -> None:
+        self.set_header("Content-Security-Policy", POLICY)
+        self.set_header("Cache-Control", "no-cache")
+        self.serve(asset("page.html"), "text/html; charset=utf-8")
+
+
+class Asset(Served):
+    """``GET /docs/{file}``: what the page loads."""
+
+    @documented(
+        "What the page loads",
+        path={"file": Literal["page.css", "page.js"]},
+        replies={200: tuple(Content(str, media) for media in MEDIA.values())},
+        errors=(404,),
+    )
+    def get(self, file: str) -> None:
+        if file not in MEDIA:
+            raise NotFound(f"there is nothing at {self.request.path}")
+        self.set_header("Cache-Control", f"max-age={CACHE_S}")
+        self.serve(asset(file), f"{MEDIA[file]}; charset=utf-8")

@@ -1,0 +1,77 @@
+"""The document and the page are served, and the page loads from the master alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dte.master.api.docs import MEDIA, asset
+from dte.master.api.openapi import document
+from dte.master.api.routes import ROUTES
+from dte.wire.codec import encode
+from master.rig import Rig
+
+FILES = ("page.html", *MEDIA)
+
+
+async def test_the_document_is_served(rig: Rig) -> None:
+    reply = await rig.get("/openapi.json")
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.body == encode(document(ROUTES))
+
+
+async def test_the_page_is_served_under_a_strict_policy(rig: Rig) -> None:
+    reply = await rig.get("/docs")
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert reply.body == asset("page.html")
+    policy = dict(
+        part.split(" ", 1) for part in reply.headers["content-security-policy"].split("; ")
+    )
+    assert policy.pop("img-src") == "data:"
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == policy["style-src"] == "'self'"
+    assert set(policy.values()) == {"'self'", "'none'"}
+
+
+@pytest.mark.parametrize(("name", "media"), MEDIA.items())
+async def test_what_the_page_loads_is_served_and_may_be_kept(
+    name: str, media: str, rig: Rig
+) -> None:
+    reply = await rig.get(f"/docs/{name}")
+    assert reply.status == 200
+    assert reply.headers["content-type"] == f"{media}; charset=utf-8"
+    assert re.fullmatch(r"max-age=[1-9]\d*", reply.headers["cache-control"])
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.body == asset(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["page.html", "x", "..", "%2e%2e%2fdocs.py", "..%2fdocs.py", "%00"]
+)
+async def test_no_other_file_is_served(name: str, rig: Rig) -> None:
+    reply = await rig.get(f"/docs/{name}")
+    assert reply.status == 404
+    assert reply.json["code"] == "not_found"
+
+
+def test_the_page_loads_all_that_it_needs_and_nothing_else() -> None:
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', asset("page.html").decode())
+    assert set(loaded) == {"data:,", "openapi.json", *(f"docs/{name}" for name in MEDIA)}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_loaded_from_elsewhere(name: str) -> None:
+    text = asset(name).decode()
+    assert not re.search(r"(?i:https?:|@import)|[\"'(]//|\burl\(", text)
+
+
+def test_the_page_reads_no_text_as_html_and_has_no_inline_code() -> None:
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", asset("page.js").decode()
+    )
+    page = asset("page.html").decode()
+    assert re.findall(r"<script[^>]*>([^<]*)</script>", page) == [""]
+    assert not re.search(r"(?i)<style|\sstyle=|\son\w+=", page)

@@ -1,0 +1,302 @@
+"""Plans: what is read from clients and the journal, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from dte.core.call import CallTerms, Ref
+from dte.core.call_graph import CallGraph
+from dte.core.errors import InvalidRequest, TooLarge
+from dte.core.formula import FormulaLimits
+from dte.master.plans import (
+    DEPTH_MAX,
+    NO_PLAN_LIMITS,
+    Node,
+    Plan,
+    PlanLimits,
+    build,
+    check_priority,
+    describe,
+    plan_text,
+    read_plan,
+    set_moments,
+)
+from dte.wire.codec import Malformed
+
+OFFSET_S = 1_700_000_000.0
+NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
+
+
+def plan_of(**nodes: Any) -> Plan:
+    """A plan with these nodes: a list is the arguments of an ``echo``, a dict a whole node."""
+    whole = {
+        name: {"handler": "echo", "args": said} if isinstance(said, list) else said
+        for name, said in nodes.items()
+    }
+    return msgspec.convert({"graph": whole}, Plan)
+
+
+def built(plan: Plan, limits: PlanLimits = NO_PLAN_LIMITS, pure: Collection[str] = ()) -> CallGraph:
+    building = build(plan, limits, FormulaLimits(), OFFSET_S, pure)
+    while True:
+        try:
+            next(building)
+        except StopIteration as stop:
+            graph: CallGraph = stop.value.calls
+            return graph
+
+
+# References
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([{"ref": "a"}], [Ref("a")]),
+        ({"x": {"ref": "a"}, "y": 2}, {"x": Ref("a"), "y": 2}),
+        ({"ref": "a"}, None),
+        ([[{"x": [{"ref": "a"}, 1]}]], [[{"x": [Ref("a"), 1]}]]),
+        ([{"ref": "a"}, {"ref": "a"}], [Ref("a"), Ref("a")]),
+    ],
+)
+def test_a_reference_may_stand_anywhere_in_arguments(args: Any, expected: Any) -> None:
+    plan = plan_of(a=[1], b={"handler": "echo", "args": args})
+    if expected is None:
+        with pytest.raises(InvalidRequest, match=r"^node 'b': args are a list, or an object"):
+            built(plan)
+        return
+    call = built(plan).calls["b"]
+    assert (call.args, call.refs, call.missing) == (expected, ("a",), 1)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [{"ref": 1}],
+        [{"ref": None}],
+        [{"ref": "a", "more": 1}],
+        [{"reference": "a"}],
+        ["ref"],
+        [{"literal": "a", "more": {}}],
+    ],
+)
+def test_what_is_no_reference_stays_as_it_is(args: list[Any]) -> None:
+    call = built(plan_of(a=[1], b=args)).calls["b"]
+    assert (call.args, call.refs) == (args, ())
+
+
+def test_a_literal_is_what_it_has_even_where_that_looks_like_a_reference() -> None:
+    args = [{"literal": {"ref": "a"}}, {"literal": {"literal": [{"ref": "b"}]}}]
+    call = built(plan_of(b=args)).calls["b"]
+    assert (call.args, call.refs) == ([{"ref": "a"}, {"literal": [{"ref": "b"}]}], ())
+
+
+def nested(depth: int) -> list[Any]:
+    args: list[Any] = []
+    for _ in range(depth):
+        args = [args]
+    return args
+
+
+def test_arguments_nest_up_to_a_bound() -> None:
+    assert built(plan_of(a=nested(DEPTH_MAX))).calls["a"].args == nested(DEPTH_MAX)
+    with pytest.raises(InvalidRequest, match=r"^node 'a': args nest more than 100 deep$"):
+        built(plan_of(a=nested(DEPTH_MAX + 1)))
+
+
+@pytest.mark.parametrize("args", [1, "text", None, True, {"literal": 5}])
+def test_arguments_are_a_list_or_an_object(args: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^node 'a': args are a list, or an object of named"):
+        built(plan_of(a={"handler": "echo", "args": args}))
+
+
+# The graph
+
+
+def test_nodes_may_refer_to_nodes_that_come_later() -> None:
+    graph = built(plan_of(b=[{"ref": "a"}], a=[1]))
+    assert [call.name for call in graph.ready()] == ["a"]
+
+
+def test_an_unknown_name_is_called_by_its_node() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"^node 'b' refers to 'c', which is not in the graph$"
+    ):
+        built(plan_of(b=[{"ref": "c"}]))
+    with pytest.raises(
+        InvalidRequest, match=r"^node 'b' refers to 'c', which is not in the graph$"
+    ):
+        built(plan_of(b={"handler": "echo", "after": ["c"]}))
+
+
+def test_a_circle_is_shown() -> None:
+    with pytest.raises(InvalidRequest, match=r"^nodes wait for each other: b -> c -> b$"):
+        built(plan_of(a=[1], b=[{"ref": "c"}], c={"handler": "echo", "after": ["b"]}))
+    with pytest.raises(InvalidRequest, match=r"^nodes wait for each other: a -> a$"):
+        built(plan_of(a=[{"ref": "a"}]))
+
+
+def test_an_unknown_answer_is_named() -> None:
+    plan = plan_of(a=[1])
+    plan.answer = "b"
+    with pytest.raises(InvalidRequest, match=r"^answer 'b' is not in the graph$"):
+        built(plan)
+
+
+def test_equal_calls_of_pure_handlers_are_one_and_others_are_not() -> None:
+    nodes = {"a": [1], "b": [1], "c": [2], "d": [{"ref": "a"}], "e": [{"ref": "b"}]}
+    assert list(built(plan_of(**nodes), pure={"echo"}).calls) == ["a", "c", "d"]
+    assert list(built(plan_of(**nodes)).calls) == list(nodes)
+
+
+# Terms
+
+
+def test_a_node_s_terms_are_those_of_the_core() -> None:
+    node = {
+        "handler": "echo",
+        "priority": -3,
+        "timeout": 0.5,
+        "retries": 0,
+        "not_before": "2030-01-31T12:00:00Z",
+        "when": "done",
+        "lost_max": 7,
+    }
+    terms = built(plan_of(a=node)).calls["a"].terms
+    assert terms == CallTerms(-3, 0.5, 0, 7, NOON.timestamp() - OFFSET_S, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("timeout", 0, "timeout is 0; 0.001 to 3.16224e+08 is expected"),
+        ("timeout", -1, "timeout is -1; 0.001 to "),
+        ("timeout", 1e300, "timeout is 1e+300; 0.001 to "),
+        ("retries", -1, "retries is -1; 0 to 1000 is expected"),
+        ("retries", 1_001, "retries is 1001; 0 to 1000 is expected"),
+        ("retries", 10**400, "0 to 1000 is expected"),
+        ("lost_max", 0, "lost_max is 0; 1 to 1000 is expected"),
+        ("lost_max", 10**400, "1 to 1000 is expected"),
+        ("priority", 1_000_001, "priority is 1000001; -1000000 to 1000000 is expected"),
+        ("priority", -(10**400), "-1000000 to 1000000 is expected"),
+        ("not_before", "2030-01-31T12:00:00", "not_before has no time zone: 2030-01-31T12:00:00Z"),
+        ("not_before", "9999-12-31T23:59:59.999999Z", "not_before is in the year 9999"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_term_out_of_its_range_is_named_with_its_node(field: str, value: Any, words: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        built(plan_of(a={"handler": "echo", field: value}))
+    assert str(refused.value).startswith("node 'a': ")
+    assert words in str(refused.value)
+
+
+def test_the_job_s_priority_has_the_same_range() -> None:
+    check_priority(1_000_000)
+    check_priority(-1_000_000)
+    for priority in (1_000_001, -1_000_001, 10**30):
+        with pytest.raises(InvalidRequest, match="1000000 is expected"):
+            check_priority(priority)
+
+
+def test_a_delay_becomes_a_moment() -> None:
+    """After a restart nobody knows any more when the delay began."""
+    plan = plan_of(a={"handler": "echo", "delay": 60}, b=[1])
+    set_moments(plan, NOON)
+    assert plan.graph["a"].not_before == NOON + timedelta(seconds=60)
+    assert plan.graph["a"].delay == 0
+    assert plan.graph["b"].not_before is None
+
+
+@pytest.mark.parametrize(("delay_s", "expected_s"), [(10, 60), (90, 90)])
+def test_of_a_delay_and_a_moment_the_later_holds(delay_s: float, expected_s: float) -> None:
+    plan = Plan(graph={"a": Node("echo", delay=delay_s, not_before=NOON + timedelta(seconds=60))})
+    set_moments(plan, NOON)
+    assert plan.graph["a"].not_before == NOON + timedelta(seconds=expected_s)
+
+
+@pytest.mark.parametrize("delay", [-1, 1e9, 1e300])
+def test_a_delay_out_of_its_range_is_named_with_its_node(delay: float) -> None:
+    with pytest.raises(InvalidRequest, match=r"^node 'a': delay is .*; seconds from 0 to"):
+        set_moments(plan_of(a={"handler": "echo", "delay": delay}), NOON)
+
+
+def test_a_delay_beside_a_moment_without_a_time_zone_is_refused() -> None:
+    node = {"handler": "echo", "delay": 1, "not_before": "2030-01-31T12:00:00"}
+    with pytest.raises(InvalidRequest, match=r"^node 'a': not_before has no time zone"):
+        set_moments(plan_of(a=node), NOON)
+
+
+# Bounds
+
+
+def test_a_graph_has_bounds_that_are_named() -> None:
+    plan = plan_of(a=[1], b=[1], c=[1])
+    built(plan, PlanLimits(calls_max=3))
+    with pytest.raises(TooLarge, match=r"3 nodes; this master takes up to 2 \(calls_max\)$"):
+        built(plan, PlanLimits(calls_max=2))
+    plan = plan_of(a=[1], b=["x" * 6])
+    built(plan, PlanLimits(value_bytes_max=10))
+    with pytest.raises(TooLarge, match=r"^node 'b': its args have 10 bytes.*\(value_bytes_max\)$"):
+        built(plan, PlanLimits(value_bytes_max=9))
+
+
+def test_a_large_graph_is_built_in_slices() -> None:
+    """While others are answered."""
+    nodes = {f"n{count}": [{"ref": f"n{count - 1}"}] if count else [0] for count in range(5_000)}
+    building = build(plan_of(**nodes), NO_PLAN_LIMITS, FormulaLimits(), OFFSET_S)
+    assert sum(1 for _ in building) > 20
+
+
+# Text
+
+
+def test_the_journal_s_text_is_read_as_the_plan_that_was_written() -> None:
+    plan = plan_of(
+        a={
+            "handler": "echo",
+            "args": [{"ref": "é"}],
+            "retries": 2,
+            "not_before": "2030-01-31T12:00:00Z",
+        },
+        é={"handler": "sleep", "args": {"seconds": 1}, "when": "done"},
+    )
+    plan.answer, plan.after, plan.priority, plan.notify = "a", [3], -1, "http://127.0.0.1/x"
+    plan.about = {"title": "x"}
+    assert read_plan(plan_text(plan)) == plan
+    assert read_plan(plan_text(Plan(formula="1+2"))) == Plan(formula="1+2")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"graph": 1}', '{"grahp": {}}'])
+def test_what_is_no_plan_is_not_read(text: str) -> None:
+    with pytest.raises(Malformed):
+        read_plan(text)
+
+
+@pytest.mark.parametrize(
+    ("plan", "line"),
+    [
+        (Plan(formula="fibonacci(30) + 2*3"), "fibonacci(30) + 2*3"),
+        (plan_of(call=["hi", 2]), 'echo("hi",2)'),
+        (
+            plan_of(call={"handler": "sleep", "args": {"seconds": 1, "text": "x"}}),
+            'sleep(seconds=1, text="x")',
+        ),
+        (plan_of(a=[1], b=[2]), "2 calls: echo"),
+        (
+            plan_of(**{name: {"handler": name} for name in "abcdef"}),
+            "6 calls: a, b, c, d, e, …",
+        ),
+    ],
+)
+def test_a_plan_is_a_line_for_people(plan: Plan, line: str) -> None:
+    assert describe(plan) == line
+
+
+def test_long_arguments_are_cut_in_that_line() -> None:
+    assert describe(plan_of(call=["x" * 1_000])) == f'echo("{"x" * 99}…)'
