@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
@@ -34,14 +34,22 @@ class LocalCluster:
         workers: how many worker processes.
         port: the master's; 0 for any free one.
         settings: its bounds.
+        handlers: modules with handlers for the workers.
 
     Raises:
         CannotListen: the port cannot be had.
         WorkersFailed: a worker did not start.
     """
 
-    def __init__(self, workers: int, port: int, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        port: int,
+        settings: Settings | None = None,
+        handlers: Sequence[str] = (),
+    ) -> None:
         self._count = workers
+        self._handlers = handlers
         self._settings = replace(settings or Settings(), host="127.0.0.1", port=port)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._loop = asyncio.new_event_loop()
@@ -99,6 +107,9 @@ class LocalCluster:
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
         arguments += ["--name", f"worker-{number}", "--log-level", "warning", "--leave-with-stdin"]
+        arguments += ["--grace-s", "1"]
+        for module in self._handlers:
+            arguments += ["--handlers", module]
         # A process group of its own: Ctrl-C goes to this process, which ends the workers. When this
         # process is killed, their stdin ends, and they do.
         return subprocess.Popen(

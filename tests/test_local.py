@@ -119,6 +119,15 @@ def test_a_worker_that_ends_at_once_is_named_with_its_exit_code(worker_program: 
     assert not master_threads()
 
 
+def test_workers_are_told_which_handlers_they_have(
+    worker_program: Impostor, tmp_path: Path
+) -> None:
+    worker_program(f'echo "$@" >> {tmp_path}/arguments\nexit 7')
+    with pytest.raises(WorkersFailed), LocalCluster(1, 0, handlers=("a.b", "c")):
+        pass
+    assert "--handlers a.b --handlers c" in (tmp_path / "arguments").read_text()
+
+
 def test_a_worker_that_never_announces_itself_is_not_waited_for_without_end(
     worker_program: Impostor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

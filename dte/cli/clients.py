@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import click
-import msgspec
 
 from dte.cli.options import FORMULAS, json_option, master_option, option, timeout_option
 from dte.cli.output import (
@@ -19,9 +18,17 @@ from dte.cli.output import (
     print_job,
     print_table,
     short,
+    shown,
     standing,
+    wait_visibly,
 )
+from dte.cli.watching import explain_calls, how_far
+from dte.client.exact import encode
 from dte.client.keys import key_header
+from dte.client.replies import Job, JobSummary
+
+UNSPELLED_BITS = 100_000
+"""Longer integers are not spelled out in lists."""
 
 
 def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -107,9 +114,12 @@ def job_command(
 ) -> None:
     """Print how a job stands."""
     with explained(master_url), connected(master_url, timeout_s) as client:
-        job = client.wait(number, timeout_s) if wait else client.job(number)
+        if wait:
+            job = wait_visibly(client, Job(number, False), timeout_s, explain_calls, how_far)
+        else:
+            job = client.job(number)
         print_job(job, as_json, f"job {job.id}: {standing(job)}")
-        if job.finished and job.answer is None:
+        if job.finished and not job.succeeded:
             sys.exit(EXIT_JOB_FAILED)
 
 
@@ -121,18 +131,29 @@ def jobs_command(master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         jobs = client.jobs()
     if as_json:
-        click.echo(msgspec.json.encode(jobs))
+        click.echo(encode(jobs))
         return
     rows = [
         (
             str(job.id),
-            "succeeded" if job.answer is not None else "failed" if job.finished else "unfinished",
+            job.state,
             short(job.task),
-            short(str(job.answer) if job.answer is not None else job.error or ""),
+            short(_outcome(job)),
         )
         for job in jobs
     ]
-    print_table(("JOB", "STATE", "FORMULA", "ANSWER"), rows, "no jobs yet: dte submit '1+2'")
+    print_table(("JOB", "STATE", "WORK", "ANSWER"), rows, "no jobs yet: dte submit '1+2'")
+
+
+def _outcome(job: JobSummary) -> str:
+    if job.error is not None:
+        return job.error
+    if not job.finished:
+        return ""
+    # It would be cut anyway, and turning a million digits into text takes its time.
+    if isinstance(job.answer, int) and job.answer.bit_length() > UNSPELLED_BITS:
+        return f"an integer of about {job.answer.bit_length() * 30_103 // 100_000} digits"
+    return shown(job.answer)
 
 
 @click.command("workers")
@@ -143,7 +164,7 @@ def workers_command(master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         workers = client.workers()
     if as_json:
-        click.echo(msgspec.json.encode(workers))
+        click.echo(encode(workers))
         return
     rows = [
         (

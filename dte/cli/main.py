@@ -8,7 +8,15 @@ import click
 from dotenv import load_dotenv
 
 from dte import __version__
+from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
+from dte.cli.jobs import (
+    cancel_command,
+    events_command,
+    nodes_command,
+    retry_command,
+    why_command,
+)
 from dte.cli.output import EXIT_USAGE, leave
 from dte.cli.servers import master_command, run_command, worker_command
 
@@ -23,7 +31,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dte")
 def main() -> None:
-    """Compute formulas on a master and its workers.
+    """Compute formulas and call handlers on a master and its workers.
 
     \b
     Try it on this machine:     dte run '1+(2*3)/4-5'
@@ -50,8 +58,15 @@ for command in (
     master_command,
     worker_command,
     submit_command,
+    call_command,
+    graph_command,
     job_command,
     jobs_command,
+    nodes_command,
+    why_command,
+    events_command,
+    cancel_command,
+    retry_command,
     workers_command,
 ):
     main.add_command(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -58,7 +58,7 @@ def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
 master_option = option(
     "--master",
     "master_url",
-    envvar="DTE_MASTER",
+    envvar=["DTE_MASTER", "WORKER_DISPATCHER_URL"],
     default="http://localhost:5000",
     metavar="URL",
     callback=check_url,
@@ -80,10 +80,39 @@ timeout_option = option(
     metavar="SECONDS",
     help="Wait no longer for an answer.  [default: for ever]",
 )
+
+
+def split_modules(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Names of modules; several in one value are separated by commas or spaces."""
+    return tuple(name for value in values for name in value.replace(",", " ").split())
+
+
+handlers_option = option(
+    "--handlers",
+    envvar="DTE_HANDLERS",
+    metavar="MODULE",
+    multiple=True,
+    callback=split_modules,
+    help="Python module with functions that jobs may call, each under @dte.handler; in the current "
+    "folder or installed. Can be given several times, or several with commas.",
+)
+
+
+class LogLevel(click.Choice):  # type: ignore[type-arg]
+    """A level of logging, also under the names that it has in Python."""
+
+    ALIASES: ClassVar = {"warn": "warning", "critical": "error", "fatal": "error"}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(self.ALIASES.get(str(value).lower(), value), param, ctx)
+
+
 log_option = option(
     "--log-level",
-    envvar="DTE_LOG_LEVEL",
-    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    envvar=["DTE_LOG_LEVEL", "LOG_LEVEL"],
+    type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     help="How much to say on stderr.",
 )
@@ -111,6 +140,17 @@ def journal_options(default: str) -> Callable[[F], F]:
     )
 
 
+notify_option = click.option(
+    "--notify-secret",
+    envvar="DTE_NOTIFY_SECRET",
+    show_envvar=True,
+    metavar="TEXT",
+    default="",
+    help="Signs what is posted to the notify URL of a job that has ended. Rather in the "
+    "environment: command lines are seen by others.",
+)
+
+
 def bounds() -> Callable[[F], F]:
     """An option for each bound of the master."""
     decorators = []
@@ -122,7 +162,7 @@ def bounds() -> Callable[[F], F]:
             option(
                 f"--{field.name.replace('_', '-')}",
                 field.name,
-                envvar=f"DTE_{field.name.upper()}",
+                envvar=[f"DTE_{field.name.upper()}", *field.metadata.get("envvars", ())],
                 type=number(field.metadata["minimum"], field.metadata.get("maximum")),
                 default=field.default,
                 metavar="N",

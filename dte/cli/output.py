@@ -6,17 +6,18 @@ answers, or it refuses · 4 the time to wait is over · 130 Ctrl-C.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
-import msgspec
 
 from dte.client.blocking import Client
 from dte.client.errors import JobFailed, Unreachable, WaitTimeout
+from dte.client.exact import decimal_digits, encode
 from dte.client.patience import PATIENCE_S
 from dte.client.replies import Job
 from dte.core.errors import Conflict, DteError, FormulaError, InvalidRequest, NotFound
@@ -68,36 +69,63 @@ def answer(
                 click.echo(syntax_error(error), err=True)
         for formula, job in submitted:
             found = wait_visibly(client, job, timeout_s)
-            if found.answer is None:
+            if not found.succeeded:
                 code = code or EXIT_JOB_FAILED
-            print_job(found, as_json, f"{formula} = {standing(found)}", err=found.answer is None)
+            print_job(found, as_json, f"{formula} = {standing(found)}", err=not found.succeeded)
     if code:
         sys.exit(code)
 
 
-def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
-    """Wait for a job; after two seconds show its progress, if somebody watches."""
+def explain_workers(client: Client, job: Job) -> None:
+    """Say so if there is nobody to do a formula."""
+    if not any(worker.state in ("free", "busy") for worker in client.workers()):
+        click.echo(f"no worker is there: dte worker --master {client.master_url}", err=True)
+
+
+HowFar = Callable[[Client, Job], tuple[float, str]]
+
+
+def wait_visibly(
+    client: Client,
+    job: Job,
+    timeout_s: float | None,
+    explain: Callable[[Client, Job], None] = explain_workers,
+    how_far: HowFar = lambda client, job: (0.0, ""),
+) -> Job:
+    """Wait for a job; after two seconds show its progress, if somebody watches.
+
+    Args:
+        explain: says after two seconds why it takes so long, if there is more to say.
+        how_far: how many more of its operations are done, in parts of them, and what is done now.
+    """
     given_s = float("inf") if timeout_s is None else timeout_s
     end = time.monotonic() + given_s
     with suppress(WaitTimeout):
         return client.wait(job, min(UNWATCHED_S, given_s))
-    if not any(worker.state in ("free", "busy") for worker in client.workers()):
-        click.echo(f"no worker is there: dte worker --master {client.master_url}", err=True)
+    explain(client, job)
     # Asking may have taken its time, while the master restarted.
     left_s = end - time.monotonic()
     if left_s > 0 and not sys.stderr.isatty():
         with suppress(WaitTimeout):
             return client.wait(job, None if timeout_s is None else left_s)
     elif left_s > 0:
-        label = f"job {job.id}"
-        with click.progressbar(length=job.operations or 1, label=label, file=sys.stderr) as bar:
+        with click.progressbar(
+            length=100 * (job.operations or 1),
+            label=f"job {job.id}",
+            file=sys.stderr,
+            item_show_func=lambda text: text,
+        ) as bar:
             while left_s > 0:
                 found = client.job(job)
                 with suppress(WaitTimeout):
                     step_s = min(PROGRESS_S, left_s)
                     found = client.wait(job, step_s) if not found.finished else found
-                bar.length = found.operations or 1
-                bar.update((found.operations_done or found.finished) - bar.pos)
+                bar.length = 100 * (found.operations or 1)
+                done, text = how_far(client, found) if not found.finished else (0.0, "")
+                done += found.operations_done or found.finished
+                bar.current_item = short(text)
+                bar.update(max(0, int(100 * done) - bar.pos), bar.current_item)
+                bar.render_progress()  # It does so by itself only when there is a step.
                 if found.finished:
                     return found
                 left_s = end - time.monotonic()
@@ -105,17 +133,32 @@ def wait_visibly(client: Client, job: Job, timeout_s: float | None) -> Job:
     raise WaitTimeout([job.id], timeout_s)
 
 
+def shown(value: Any) -> str:
+    """An answer: a number as Python has it, anything else as JSON that commands no terminal."""
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return decimal_digits(value)
+    text = encode(value).decode()
+    if text.isprintable():
+        return text
+    # What cannot be printed stands in texts alone, where JSON has another way to write it.
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
 def standing(job: Job) -> str:
-    if job.answer is not None:
-        return str(job.answer)
+    if job.succeeded:
+        return shown(job.answer)
     if job.error is not None:
         return f"error: {job.error}"
+    if job.finished:
+        return job.state
     return f"{job.state}, {job.operations_done} of {job.operations} operations done"
 
 
 def print_job(job: Job, as_json: bool, text: str, err: bool = False) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(job))
+        click.echo(encode(job))
     else:
         click.echo(text, err=err)
 

@@ -14,20 +14,23 @@ from functools import partial
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from dte import __version__
 from dte.cli.options import (
     FORMULAS,
     Seconds,
     bounds,
+    handlers_option,
     journal_options,
     json_option,
     log_option,
     master_option,
+    notify_option,
     option,
     timeout_option,
 )
-from dte.cli.output import EXIT_MASTER, answer, check_formulas, explained, leave
+from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
 from dte.master.journal_file import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.listening import CannotListen
@@ -50,14 +53,17 @@ from dte.wire.listening import CannotListen
     metavar="PORT",
     help="Port of the master.  [default: 5000, with formulas any free one]",
 )
+@handlers_option
 @json_option
 @timeout_option
 @journal_options("none")
+@notify_option
 @bounds()
 def run_command(
     formulas: tuple[str, ...],
     workers: int,
     port: int | None,
+    handlers: tuple[str, ...],
     as_json: bool,
     timeout_s: float | None,
     **values: Any,
@@ -69,11 +75,14 @@ def run_command(
     \b
     dte run '1+(2*3)/4-5'
     dte run --workers 4
+    dte run --handlers my.module
     """
     from dte.local import LocalCluster, WorkersFailed
 
     check_formulas(formulas)
     _log("warning")
+    if handlers:
+        _check_handlers(handlers)
     port = port if port is not None else 0 if formulas else 5000
     # As with Ctrl-C, no worker is left behind; and SIGTERM is how a server is meant to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
@@ -81,7 +90,7 @@ def run_command(
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with explained(""):
         try:
-            with LocalCluster(workers, port, Settings(**values)) as cluster:
+            with LocalCluster(workers, port, Settings(**values), handlers) as cluster:
                 if formulas:
                     answer(cluster.master_url, formulas, timeout_s, as_json, master_stays=False)
                 else:
@@ -95,6 +104,16 @@ def run_command(
             leave(EXIT_MASTER, f"{error}; give another --journal")
 
 
+def _check_handlers(modules: tuple[str, ...]) -> None:
+    """Leave with a message if handlers cannot be loaded: once, and not from each worker."""
+    from dte.handlers import registry
+
+    try:
+        registry.load(modules)
+    except registry.CannotLoad as error:
+        leave(EXIT_USAGE, str(error))
+
+
 def _say_how_to_use(master_url: str, workers: int) -> None:
     click.echo(
         f"dte {__version__}: a master at {master_url} and {workers} workers. Ctrl-C ends them.\n\n"
@@ -106,16 +125,22 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 
 
 @click.command("master", short_help="Run a master.")
-@option("--host", envvar="DTE_MASTER_HOST", default="0.0.0.0", help="Address to listen on.")
+@option(
+    "--host",
+    envvar=["DTE_MASTER_HOST", "DISPATCHER_HOST"],
+    default="0.0.0.0",
+    help="Address to listen on.",
+)
 @option(
     "--port",
-    envvar="DTE_MASTER_PORT",
+    envvar=["DTE_MASTER_PORT", "DISPATCHER_PORT"],
     type=click.IntRange(0, 65_535),
     metavar="PORT",
     default=5000,
     help="Port to listen on; 0 for any free one.",
 )
 @journal_options("dte.db")
+@notify_option
 @bounds()
 @log_option
 def master_command(log_level: str, **values: Any) -> None:
@@ -131,6 +156,22 @@ def master_command(log_level: str, **values: Any) -> None:
     _allow_many_connections()
     settings = Settings(**values)
     _serve(partial(serve, settings))
+
+
+def _own_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """A worker's name; the one that some `.env` files give to all workers is none."""
+    return None if value == "worker_auto" else value
+
+
+def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """How often a worker announces itself.
+
+    WORKER_HEARTBEAT_INTERVAL is heeded as far as it is shorter: it is meant for masters that wait
+    for a minute, and one that waits for less would take the worker for dead in between.
+    """
+    if ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT:
+        return value
+    return max(0.1, min(value, _seconds_from("WORKER_HEARTBEAT_INTERVAL", value)))
 
 
 @click.command("worker", short_help="Run a worker.")
@@ -153,16 +194,51 @@ def master_command(log_level: str, **values: Any) -> None:
 )
 @option(
     "--name",
-    envvar="DTE_WORKER_NAME",
+    envvar=["DTE_WORKER_NAME", "WORKER_ID"],
+    callback=_own_name,
     help="Its name.  [default: host name and process id]",
 )
+@handlers_option
 @option(
     "--slots",
     envvar="DTE_WORKER_SLOTS",
     type=click.IntRange(1, 64),
     metavar="N",
-    default=2,
-    help="How many requests it takes at a time; with two, one is on its way while one is done.",
+    help="How many handlers run at a time, each in a process of its own; arithmetic needs no slot."
+    "  [default: number of CPUs]",
+)
+@option(
+    "--memory-mb",
+    envvar="DTE_WORKER_MEMORY_MB",
+    type=click.IntRange(64),
+    metavar="N",
+    help="Memory that each process with a handler may have, so that one that takes more fails "
+    "alone.  [default: no bound]",
+)
+@option(
+    "--pull",
+    envvar="DTE_WORKER_PULL",
+    is_flag=True,
+    help="Claim work from the master and listen nowhere: for a worker that the master cannot call "
+    "back, behind NAT say. No other worker may have its name.",
+)
+@option(
+    "--spool",
+    envvar="DTE_WORKER_SPOOL",
+    metavar="DIR",
+    help="Folder in which results are kept while the master is away, so that they survive the end "
+    "of the worker; they are sent again every 20 s and dropped after an hour "
+    "(CACHE_RETRY_INTERVAL and CACHE_TTL_SECONDS change that).  [default: CACHE_DIR, else memory "
+    "alone]",
+)
+@option(
+    "--grace-s",
+    envvar="DTE_WORKER_GRACE_S",
+    type=Seconds(min=0),
+    metavar="N",
+    default=5.0,
+    help="How long handlers may go on after SIGTERM or Ctrl-C; then they are stopped, and other "
+    "workers get their calls.",
 )
 @option(
     "--heartbeat-s",
@@ -170,6 +246,7 @@ def master_command(log_level: str, **values: Any) -> None:
     type=Seconds(min=0.1),
     metavar="N",
     default=5.0,
+    callback=_heartbeat_s,
     help="How often it announces itself; to a master it is gone after --dead-after-s of silence.",
 )
 # For whoever starts workers, and may be killed before it can end them.
@@ -181,25 +258,66 @@ def worker_command(
     port: int,
     announce_port: int | None,
     name: str | None,
-    slots: int,
+    handlers: tuple[str, ...],
+    slots: int | None,
+    memory_mb: int | None,
+    pull: bool,
+    spool: str | None,
+    grace_s: float,
     heartbeat_s: float,
     leave_with_stdin: bool,
     log_level: str,
 ) -> None:
-    """Run a worker: it announces itself to a master and does operations for it.
+    """Run a worker: it does operations for a master, and calls handlers.
 
-    The master calls it back on --port at the address that the announcement comes from.
+    It announces itself; then the master calls it back on --port at the address that the
+    announcement comes from. Or it claims its work, with --pull.
 
     \b
     dte worker --master http://localhost:5000 --port 6001
+    dte worker --handlers my.module --slots 4
+    dte worker --pull
     """
+    from dte.handlers.registry import CannotLoad
+    from dte.worker.reporter import RETRY_S, TTL_S
     from dte.worker.server import WorkerSettings, serve
+    from dte.worker.spool import SpoolUnusable
 
     _log(log_level)
     settings = WorkerSettings(
-        master_url, host, port, name or "", slots, announce_port or 0, heartbeat_s
+        master_url,
+        host,
+        port,
+        name or "",
+        slots or 0,
+        announce_port or 0,
+        heartbeat_s,
+        handlers,
+        memory_mb,
+        pull,
+        grace_s,
+        spool or os.environ.get("CACHE_DIR", ""),
+        _seconds_from("CACHE_RETRY_INTERVAL", RETRY_S),
+        _seconds_from("CACHE_TTL_SECONDS", TTL_S),
     )
-    _serve(partial(serve, settings), leave_with_stdin)
+    try:
+        _serve(partial(serve, settings), leave_with_stdin)
+    except CannotLoad as error:
+        leave(EXIT_USAGE, str(error))
+    except SpoolUnusable as error:
+        leave(EXIT_USAGE, f"{error}; give another --spool")
+
+
+def _seconds_from(variable: str, default: float) -> float:
+    """A positive number of seconds from the environment."""
+    text = os.environ.get(variable) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        leave(EXIT_USAGE, f"{variable} is {text!r}; a positive number of seconds is expected")
+    return seconds
 
 
 def _log(level: str) -> None:

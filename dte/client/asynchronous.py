@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 
-from dte.client import calls
-from dte.client.errors import JobFailed
+from dte.client import calls, jobs
+from dte.client.events import Event, Subscription
+from dte.client.exact import encode
 from dte.client.exchange import Attempt, Call, NoReply, Response
+from dte.client.graphs import CallOptions, Graph, Node, When, check_options
 from dte.client.patience import PATIENCE_S, Contact, patiently
-from dte.client.replies import Job, JobSummary, WorkerInfo
-from dte.core.operations import Number
+from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+from dte.client.streaming import StreamingReply
 from dte.wire.connection import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
@@ -44,7 +47,7 @@ class AsyncClient:
 
     async def compute(
         self, formula: str, timeout_s: float | None = None, *, key: str | None = None
-    ) -> Number:
+    ) -> Any:
         """Submit a formula and give its value."""
         return (await self._run(calls.compute(formula, timeout_s, key))).result()
 
@@ -54,10 +57,91 @@ class AsyncClient:
         timeout_s: float | None = None,
         *,
         return_exceptions: bool = False,
-    ) -> list[Number | JobFailed]:
+    ) -> list[Any]:
         """Submit many formulas and give their values in order."""
         jobs = await self._run(calls.map_formulas(formulas, timeout_s))
         return calls.results(jobs, return_exceptions)
+
+    async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+        """Call a handler on some worker, and give its result."""
+        return await AsyncCalls(self, {}).call(handler, *args, **named)
+
+    async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+        """Submit a call of a handler; the job has an `id` to ask for later."""
+        return await AsyncCalls(self, {}).submit_call(handler, *args, **named)
+
+    def with_options(self, **options: Unpack[CallOptions]) -> AsyncCalls:
+        """What is to hold for calls: ``await client.with_options(priority=5).call(…)``."""
+        check_options(options)
+        return AsyncCalls(self, options)
+
+    async def run(
+        self,
+        graph: Graph,
+        answer: Node | str | None = None,
+        timeout_s: float | None = None,
+        *,
+        priority: int = 0,
+        after: Iterable[Job | int] = (),
+        when: When = "success",
+        notify: str = "",
+        key: str | None = None,
+    ) -> Any:
+        """Submit a graph of calls, and give its answer."""
+        body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
+        return (await self._run(jobs.run_plan(body, timeout_s, key))).result()
+
+    async def submit_graph(
+        self,
+        graph: Graph,
+        answer: Node | str | None = None,
+        *,
+        priority: int = 0,
+        after: Iterable[Job | int] = (),
+        when: When = "success",
+        notify: str = "",
+        key: str | None = None,
+    ) -> Job:
+        """Submit a graph of calls; the job has an `id` to ask for later."""
+        body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
+        return await self._run(jobs.submit_plan(body, key))
+
+    async def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
+        """Submit what ``POST /jobs`` takes, as a dict or as its JSON."""
+        body = plan if isinstance(plan, bytes) else encode(plan)
+        return await self._run(jobs.submit_plan(body, key))
+
+    async def cancel(self, job: Job | int) -> Job:
+        """Cancel a job: what waits never starts, what runs is stopped."""
+        return await self._run(jobs.cancel(calls.number_of(job)))
+
+    async def retry(self, job: Job | int) -> Job:
+        """Have the failed part of a job done again, as a new job, which is given."""
+        return await self._run(jobs.retry(calls.number_of(job)))
+
+    async def why(self, job: Job | int) -> Why:
+        """What the unfinished operations of a job wait for."""
+        return await self._run(jobs.why(calls.number_of(job)))
+
+    async def nodes(self, job: Job | int) -> list[NodeInfo]:
+        """The calls of a job, with their results."""
+        return await self._run(jobs.nodes(calls.number_of(job)))
+
+    async def events(
+        self, job: Job | int | None = None, *, after: int | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """The events of a job until it has ended, or of all jobs for ever, as they happen."""
+        number = None if job is None else calls.number_of(job)
+        subscription = Subscription(number, self._contact, after)
+        while not subscription.over:
+            await asyncio.sleep(subscription.pause_s)
+            reply = StreamingReply()
+            try:
+                async with aclosing(self._stream(reply, subscription)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                await reply.close()
 
     async def wait(self, job: Job | int, timeout_s: float | None = None) -> Job:
         """The job when it has ended."""
@@ -90,6 +174,38 @@ class AsyncClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    async def _stream(
+        self, reply: StreamingReply, subscription: Subscription
+    ) -> AsyncGenerator[Event, None]:
+        """The events that come over one connection."""
+        attempt = subscription.attempt()
+        try:
+            async with asyncio.timeout(attempt.timeout_s):
+                await reply.begin(self._host, self._port, attempt.path, attempt.headers)
+        except OSError as error:
+            subscription.lost(self._no_reply(error.strerror or str(error), sent=False))
+            return
+        headers = reply.headers
+        is_stream = subscription.is_stream(reply.status, headers.get("Content-Type", ""))
+        body = b""
+        while not subscription.over:
+            try:
+                async with asyncio.timeout(attempt.timeout_s):
+                    piece = await reply.piece()
+            except TimeoutError:
+                piece = b""
+            if not is_stream and piece:
+                body += piece
+            elif not is_stream:
+                retry_after = headers.get("Retry-After")
+                subscription.refused(Response(reply.status, body, retry_after))
+                return
+            elif not piece:
+                subscription.lost(self._no_reply("the stream of events has ended", sent=True))
+                return
+            for event in subscription.feed(piece) if is_stream else ():
+                yield event
 
     async def _run(self, call: Call[T]) -> T:
         attempts = patiently(call, self._contact)
@@ -133,3 +249,19 @@ class AsyncClient:
             self.close()
             self._loop = loop
         return self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
+
+
+class AsyncCalls:
+    """A client with what holds for calls, see `AsyncClient.with_options`."""
+
+    def __init__(self, client: AsyncClient, options: CallOptions) -> None:
+        self._client = client
+        self._options = options
+
+    async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+        """As `AsyncClient.call`."""
+        return (await self._client._run(jobs.call(handler, args, named, self._options))).result()
+
+    async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+        """As `AsyncClient.submit_call`."""
+        return await self._client._run(jobs.submit_call(handler, args, named, self._options))

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from dte.client.errors import JobFailed, MasterFault
+from dte.client.exact import Decoder
 from dte.client.exchange import Call, Deadline, Request, read
 from dte.client.keys import key_header
 from dte.client.replies import BatchAccepted, Job, JobSummary, WorkerInfo
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.operations import Number
-from dte.wire.codec import Decoder, encode
+from dte.wire.codec import encode
 
 WAIT_S = 20.0
 """How long one request is held by the master; longer waits are several."""
@@ -38,9 +39,13 @@ _accepted: Decoder[BatchAccepted] = Decoder(BatchAccepted)
 
 def submit(formula: str, key: str | None = None) -> Call[Job]:
     """Submit a formula, under a key of the caller's or a new one."""
+    return (yield from submit_body("/submit", encode({"task": formula}), key))
+
+
+def submit_body(path: str, body: bytes, key: str | None) -> Call[Job]:
+    """Submit the JSON of one job."""
     headers = key_header(key)
-    body = encode({"task": formula})
-    submitted = read(_job, (yield Request("POST", "/submit", body, headers)))
+    submitted = read(_job, (yield Request("POST", path, body, headers)))
     # A lone number has its value at once, which the short reply leaves out.
     return (yield from job(submitted.id)) if submitted.finished else submitted
 
@@ -80,12 +85,17 @@ def _wait(number: int, deadline: Deadline) -> Call[Job]:
 
 def compute(formula: str, timeout_s: float | None, key: str | None = None) -> Call[Job]:
     """Submit a formula, and give the job when it has ended."""
-    deadline = Deadline(timeout_s)
-    headers = key_header(key)
     body = encode({"task": formula})
-    request = Request("POST", "/submit", body, headers, hold_s=WAIT_S, deadline=deadline)
+    return (yield from run_body("/submit", body, key, Deadline(timeout_s)))
+
+
+def run_body(path: str, body: bytes, key: str | None, deadline: Deadline) -> Call[Job]:
+    """Submit the JSON of one job, and give the job when it has ended."""
+    headers = key_header(key)
+    request = Request("POST", path, body, headers, hold_s=WAIT_S, deadline=deadline)
     submitted = read(_job, (yield request))
-    if submitted.answer is not None or submitted.error is not None:
+    # The short reply, to a request that was not held, says at most that it has ended.
+    if submitted.succeeded or submitted.error is not None:
         return submitted
     return (yield from _wait(submitted.id, deadline))
 
@@ -157,13 +167,13 @@ def _pause_s(asked_at: float) -> float:
     return SOON_S if time.monotonic() - asked_at < SOON_S else 0.0
 
 
-def results(jobs: list[Job], return_exceptions: bool) -> list[Number | JobFailed]:
+def results(jobs: list[Job], return_exceptions: bool) -> list[Any]:
     """The values of jobs that have ended, or their failures.
 
     Raises:
         JobFailed: the first that failed, unless they are to be returned.
     """
-    values: list[Number | JobFailed] = []
+    values: list[Any] = []
     for job in jobs:
         try:
             values.append(job.result())

@@ -2,6 +2,8 @@
 
 DteError                 (dte.core.errors, with InvalidRequest, FormulaError, NotFound, …)
 ├── JobFailed            the job ended without an answer
+│   ├── JobCancelled     because it was cancelled
+│   └── JobTimedOut      because a call took longer than it may
 ├── WaitTimeout          the job has not ended in the time given; it goes on
 ├── Unreachable          no reply from the master
 └── MasterFault          a reply that says that the master is at fault, or no master's at all
@@ -32,6 +34,18 @@ class JobFailed(DteError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.job,)
+
+
+class JobCancelled(JobFailed):
+    """A job was cancelled."""
+
+    code = "job_cancelled"
+
+
+class JobTimedOut(JobFailed):
+    """A call of a job took longer than its timeout, and was stopped."""
+
+    code = "job_timed_out"
 
 
 class WaitTimeout(DteError, TimeoutError):

@@ -108,6 +108,11 @@ class Response:
     body: bytes
     retry_after: str | None = None
 
+    @property
+    def is_good(self) -> bool:
+        """Whether the master did what it was asked for."""
+        return 200 <= self.status < 300
+
 
 class NoReply(Exception):
     """What is thrown in the place of a response when none came. The text says why.
@@ -142,7 +147,7 @@ def read(decoder: Decoder[T], response: Response) -> T:
     Raises:
         DteError: what the master says is wrong.
     """
-    if response.status != 200:
+    if not response.is_good:
         raise error_of(response)
     try:
         return decoder.decode(response.body)

@@ -139,7 +139,7 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
             failure, arrived = error, arrived or error.sent
         else:
             contact.answered = True
-            refusal = error_of(response) if response.status != 200 else None
+            refusal = None if response.is_good else error_of(response)
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
                 hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds none for so long.
                 continue

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from dte.client.errors import JobFailed
-from dte.core.operations import Number
+from dte.client.errors import JobCancelled, JobFailed, JobTimedOut
+
+ENDS = frozenset(("succeeded", "failed", "timed_out", "cancelled"))
+"""States of jobs and calls that never change."""
+
+_FAILURES = {"cancelled": JobCancelled, "timed_out": JobTimedOut}
 
 
 class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
@@ -16,17 +21,21 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
     Attributes:
         id: the job's number.
         finished: whether it has ended.
-        answer: the formula's value, if it has been computed.
+        answer: the formula's value, or what the calls gave: whatever JSON has. Integers are exact,
+            of any length.
         error: why there is none, if the job failed.
-        state: ``waiting``, ``running``, ``succeeded`` or ``failed``.
+        state: ``waiting``, ``running``, ``cancelling``, ``succeeded``, ``failed``, ``timed_out`` or
+            ``cancelled``.
         operations: how many operations it has.
         operations_done: how many of them are done.
         submitted_at, started_at, ended_at: by the master's clock.
+        priority: higher is sooner.
+        retry_of: the job whose failed part it does again, as far as the reply says so.
     """
 
     id: int
     finished: bool
-    answer: Number | None = None
+    answer: Any = None
     error: str | None = None
     state: str = "waiting"
     operations: int = 0
@@ -34,29 +43,113 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
     submitted_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    priority: int = 0
+    retry_of: int | None = None
 
-    def result(self) -> Number:
+    @property
+    def succeeded(self) -> bool:
+        """Whether it has ended with an answer, which of a call can be None."""
+        known = self.answer is not None or self.state == "succeeded"
+        return self.finished and self.error is None and known
+
+    def result(self) -> Any:
         """The answer of a job that has ended.
 
         Raises:
-            JobFailed: it ended without one.
+            JobFailed: it ended without one; as `JobCancelled` or `JobTimedOut` if that is why.
             ValueError: it has not ended.
         """
         if not self.finished:
             raise ValueError(f"job {self.id} has not ended; wait for it first")
-        if self.answer is None:
-            raise JobFailed(self)
+        if not self.succeeded:
+            raise _FAILURES.get(self.state, JobFailed)(self)
         return self.answer
 
 
 class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """A job among the last ones: its id, formula, and answer or error once it has ended."""
+    """A job among the last ones: its id, what it does, and answer or error once it has ended."""
 
     id: int
     task: str
     finished: bool
-    answer: Number | None = None
+    answer: Any = None
     error: str | None = None
+    state: str = "waiting"
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a handler says that it is: from 0 to 1, and a text."""
+
+    fraction: float
+    text: str = ""
+
+
+class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
+    """A call of a job.
+
+    Attributes:
+        name: its name in the job.
+        handler: what is called.
+        state: ``waiting``, ``paused``, ``ready``, ``running``, ``cancelling``, ``succeeded``,
+            ``failed``, ``timed_out`` or ``cancelled``.
+        attempts: how often it has been handed to a worker.
+        failures: how many of these failed.
+        worker: the name of the worker that had it last.
+        result: what it gave, whatever JSON has.
+        error: why there is none.
+        started_at, ended_at: by the master's clock.
+        progress: what its handler said last.
+    """
+
+    name: str
+    handler: str
+    state: str
+    attempts: int = 0
+    failures: int = 0
+    worker: str = ""
+    result: Any = None
+    error: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    progress: Progress | None = None
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """What an operation waits for.
+
+    Attributes:
+        node: a call's name; "" for the job itself, or its arithmetic.
+        state: the call's, or the job's.
+        waits_for: a word, such as ``operands``, ``worker``, ``slot``, ``delay`` or ``retry``.
+        text: the same for people.
+        names: of what it waits for, the first of them.
+        place: how many calls come before it, if it waits for a slot.
+        until: when it goes on, if it waits for a moment.
+    """
+
+    node: str
+    state: str
+    waits_for: str = ""
+    text: str = ""
+    names: list[str] = []
+    place: int | None = None
+    until: datetime | None = None
+
+
+class Why(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
+    """What the unfinished operations of a job wait for; `more` of them are not told."""
+
+    id: int
+    state: str
+    reasons: list[Reason] = []
+    more: int = 0
+
+
+class Retried(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
+    """The reply to a retry: the job that does the failed part of another again."""
+
+    id: int
+    retry_of: int
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):

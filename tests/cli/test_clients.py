@@ -301,20 +301,21 @@ def test_jobs_are_a_table_with_the_newest_first(ask_idle: Dte) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     ones = "1" * 39 + "…"
     assert [line.split(maxsplit=3) for line in result.stdout.splitlines()] == [
-        ["JOB", "STATE", "FORMULA", "ANSWER"],
+        ["JOB", "STATE", "WORK", "ANSWER"],
         ["4", "succeeded", ones, ones],
         ["3", "failed", "1e999", "a number in the formula is too large fo…"],
         ["2", "succeeded", "42", "42"],
-        ["1", "unfinished", "1+2"],
+        ["1", "waiting", "1+2"],
     ]
 
 
 def test_jobs_are_json_if_asked_for(ask_idle: Dte) -> None:
     ask_idle("submit", "--no-wait", "1+2", "42")
-    assert json.loads(ask_idle("jobs", "--json").stdout) == [
-        {"job_id": 2, "task": "42", "finished": True, "answer": 42, "error": None},
-        {"job_id": 1, "task": "1+2", "finished": False, "answer": None, "error": None},
-    ]
+    newest, oldest = json.loads(ask_idle("jobs", "--json").stdout)
+    ended = {"finished": True, "answer": 42, "error": None, "state": "succeeded"}
+    assert newest == {"job_id": 2, "task": "42"} | ended
+    waits = {"finished": False, "answer": None, "error": None, "state": "waiting"}
+    assert oldest == {"job_id": 1, "task": "1+2"} | waits
 
 
 def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:
@@ -325,7 +326,7 @@ def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:
 def test_a_formula_of_several_lines_takes_one_line_of_the_table(ask_idle: Dte) -> None:
     ask_idle("submit", "--no-wait", "1+\n2\t*\r3")
     header, row = ask_idle("jobs").stdout.splitlines()
-    assert row.split() == ["1", "unfinished", "1+", "2", "*", "3"]
+    assert row.split() == ["1", "waiting", "1+", "2", "*", "3"]
     assert header.startswith("JOB")
 
 

@@ -15,7 +15,10 @@ from dte.cli.main import main
 
 from .conftest import Dte, DteProcess
 
-COMMANDS = ["run", "master", "worker", "submit", "job", "jobs", "workers"]
+COMMANDS = [
+    *("run", "master", "worker", "submit", "call", "graph", "job", "jobs"),
+    *("nodes", "why", "events", "cancel", "retry", "workers"),
+]
 OPTIONS = [
     pytest.param(name, option, id=f"{name} {option.opts[0]}")
     for name, command in main.commands.items()
@@ -63,8 +66,9 @@ def test_help_says_of_every_option_what_it_does_and_which_variable_sets_it(
     words = " ".join(dte(command, "--help").stdout.split())
     assert option.help
     assert " ".join(option.help.split()) in words
-    assert str(option.envvar).startswith("DTE_")
-    assert f"env var: {option.envvar}" in words
+    variables = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
+    assert variables[0].startswith("DTE_")
+    assert f"env var: {', '.join(variables)}" in words
 
 
 def test_the_help_of_a_workers_name_shows_one_default(dte: Dte) -> None:

@@ -102,6 +102,31 @@ def test_the_progress_of_a_job_that_ends_while_it_is_waited_for_is_complete(
     assert percents(terminal)[-1] == 100
 
 
+def test_a_long_job_of_calls_shows_what_is_done_now_and_how_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(output, "sys", SimpleNamespace(stderr=terminal))
+    client = ScriptedClient(running(0, of=4), running(2, of=4), ENDED, patient=False)
+    monkeypatch.setattr(output, "time", SimpleNamespace(monotonic=lambda: client.now))
+    told: list[int] = []
+
+    def how_far(_: object, job: Job) -> tuple[float, str]:
+        return (0.5, "resize 50% half way") if job.operations_done else (0.0, "load")
+
+    found = output.wait_visibly(
+        client,  # type: ignore[arg-type]
+        Job(7, False),
+        None,
+        lambda _, job: told.append(job.id),
+        how_far,
+    )
+    assert (found, told) == (ENDED, [7])
+    assert {62, 100} <= set(percents(terminal))
+    assert "load" in terminal.getvalue()
+    assert "resize 50% half way" in terminal.getvalue()
+
+
 def test_a_long_job_shows_no_progress_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
     client = ScriptedClient(running(0), ENDED)

@@ -31,6 +31,8 @@ from end_to_end.live import (
 
 import dte as package
 from dte import local
+from dte.worker import server
+from dte.worker.server import WorkerSettings
 
 from .conftest import Dte, DteProcess
 
@@ -355,6 +357,9 @@ def test_a_master_takes_its_port_from_the_environment(processes: Processes) -> N
         ("master", ["1+2"]),
         ("worker", ["--port", "-1"]),
         ("worker", ["--slots", "0"]),
+        ("worker", ["--slots", "65"]),
+        ("worker", ["--memory-mb", "1"]),
+        ("worker", ["--grace-s", "-1"]),
         ("worker", ["--announce-port", "0"]),
         ("worker", ["--announce-port", "65536"]),
         ("worker", ["--heartbeat-s", "0"]),
@@ -427,12 +432,140 @@ def test_a_worker_takes_its_settings_from_the_environment(
         DTE_WORKER_HOST="127.0.0.1",
         DTE_WORKER_PORT=str(port),
         DTE_WORKER_NAME="mine",
-        DTE_WORKER_SLOTS="7",
     )
     until(idle_master.workers, "the worker is announced")
     with package.Client(idle_master.url) as client:
         (worker,) = client.workers()
-    assert (worker.worker_name, worker.address, worker.slots) == ("mine", f"127.0.0.1:{port}", 7)
+    assert (worker.worker_name, worker.address, worker.slots) == ("mine", f"127.0.0.1:{port}", 2)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[WorkerSettings]:
+    """The settings of workers that are to be served; none of them is."""
+    settings: list[WorkerSettings] = []
+
+    async def serve(given: WorkerSettings, stop: object) -> None:
+        settings.append(given)
+
+    monkeypatch.setattr(server, "serve", serve)
+    monkeypatch.delenv("CACHE_DIR", raising=False)
+    return settings
+
+
+WORK = {
+    "--handlers": ("DTE_HANDLERS", "a.b,c", "handlers", ("a.b", "c")),
+    "--slots": ("DTE_WORKER_SLOTS", "7", "slots", 7),
+    "--memory-mb": ("DTE_WORKER_MEMORY_MB", "512", "memory_mb", 512),
+    "--spool": ("DTE_WORKER_SPOOL", "results", "spool", "results"),
+    "--grace-s": ("DTE_WORKER_GRACE_S", "0.5", "grace_s", 0.5),
+    "--pull": ("DTE_WORKER_PULL", "1", "pull", True),
+}
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+@pytest.mark.parametrize("option", WORK)
+def test_what_a_worker_does_can_be_set(
+    dte: Dte, served: list[WorkerSettings], option: str, way: str
+) -> None:
+    variable, text, name, value = WORK[option]
+    if way == "environment":
+        result = dte("worker", **{variable: text})
+    else:
+        result = dte("worker", option, *([] if option == "--pull" else [text]))
+    assert result.exit_code == 0
+    assert getattr(served[0], name) == value
+
+
+def test_a_worker_that_is_told_nothing_has_the_defaults_of_its_settings(
+    dte: Dte, served: list[WorkerSettings]
+) -> None:
+    dte("worker")
+    assert served == [WorkerSettings()]
+
+
+def test_handlers_can_be_given_several_times(dte: Dte, served: list[WorkerSettings]) -> None:
+    dte("worker", "--handlers", "a", "--handlers", "b c,d")
+    dte("worker", DTE_HANDLERS="a b,c")
+    assert [each.handlers for each in served] == [("a", "b", "c", "d"), ("a", "b", "c")]
+
+
+def test_a_worker_takes_the_names_that_others_gave_to_settings_of_its_spool(
+    dte: Dte, served: list[WorkerSettings]
+) -> None:
+    cache = {"CACHE_DIR": "cache", "CACHE_RETRY_INTERVAL": "10", "CACHE_TTL_SECONDS": "60"}
+    dte("worker", **cache)
+    dte("worker", "--spool", "mine", **cache)
+    assert [each.spool for each in served] == ["cache", "mine"]
+    assert (served[0].spool_retry_s, served[0].spool_ttl_s) == (10.0, 60.0)
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_a_time_of_the_spool_that_is_none_is_refused(
+    dte: Dte, served: list[WorkerSettings], text: str
+) -> None:
+    result = dte("worker", CACHE_TTL_SECONDS=text)
+    assert result.exit_code == 2
+    assert "CACHE_TTL_SECONDS" in result.stderr
+    assert not served
+
+
+def test_handlers_of_the_current_folder_are_found(
+    processes: Processes, idle_master: MasterThread
+) -> None:
+    """By the command `dte` too, whose own folder Python looks into first."""
+    (processes.folder / "mine.py").write_text(
+        "from dte.handlers.registry import handler\n"
+        '@handler("resize")\n'
+        "def resize(width: int) -> int:\n"
+        "    return width\n"
+    )
+    program = (sys.executable, "-P", "-c", "from dte.cli.main import entry; entry()")
+    worker = processes.start_worker(idle_master.port, "mine", "--handlers", "mine", program=program)
+    until(lambda: "announced to" in worker.output, "the worker is announced")
+    assert "resize" in worker.output
+    assert worker.end() == 0
+
+
+@pytest.mark.parametrize("command", [["worker", "--port", "0"], ["run", "1+2"]], ids=str)
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (None, "No module named 'mine'"),
+        ("1/0", "division by zero"),
+        ("def f(:", "invalid syntax"),
+        ("raise SystemExit(7)", "SystemExit"),
+    ],
+)
+def test_handlers_that_cannot_be_loaded_are_named_with_the_reason(
+    dte_process: DteProcess, tmp_path: Path, command: list[str], source: str | None, reason: str
+) -> None:
+    if source is not None:
+        (tmp_path / "mine.py").write_text(source)
+    result = dte_process(*command, "--handlers", "mine")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "mine" in result.stderr
+    assert reason in result.stderr
+
+
+def test_a_spool_that_cannot_be_written_to_is_named(
+    dte_process: DteProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    result = dte_process("worker", "--port", "0", "--spool", "file", "--log-level", "warning")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("dte: cannot write to file: ")
+    assert "--spool" in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_worker_that_pulls_ends_with_0_although_there_is_no_master(
+    processes: Processes, number: signal.Signals
+) -> None:
+    worker = processes.start_worker(free_port(), "mine", "--pull")
+    until(lambda: "cannot claim work" in worker.output, "it says that there is no master")
+    assert worker.end(number) == 0
+    assert "Traceback" not in worker.output
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])

@@ -53,6 +53,7 @@ class Impostor:
         requests: the first lines of the requests, such as ``GET /job/1 HTTP/1.1``.
         bodies: theirs.
         keys: their idempotency keys, of those that have one.
+        last_ids: their ``Last-Event-ID``; "" for none.
         connections: how many there have been.
     """
 
@@ -61,6 +62,7 @@ class Impostor:
         self.requests: list[str] = []
         self.bodies: list[bytes] = []
         self.keys: list[str] = []
+        self.last_ids: list[str] = []
         self.connections = 0
         impostor = self
 
@@ -93,6 +95,7 @@ class Impostor:
         self.bodies.append(handler.rfile.read(int(headers.get("content-length", 0))))
         if "idempotency-key" in headers:
             self.keys.append(headers["idempotency-key"])
+        self.last_ids.append(headers.get("last-event-id", ""))
         self.requests.append(first)
         answer = self._answers.pop(0) if self._answers else b""
         return answer if isinstance(answer, bytes) else answer()

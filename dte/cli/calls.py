@@ -1,0 +1,265 @@
+"""Commands that have handlers called: `dte call`, `dte graph`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+import click
+
+from dte.cli.clients import check_key
+from dte.cli.options import (
+    FORMULAS,
+    Seconds,
+    json_option,
+    master_option,
+    option,
+    options,
+    timeout_option,
+)
+from dte.cli.output import (
+    EXIT_INTERRUPTED,
+    EXIT_JOB_FAILED,
+    EXIT_USAGE,
+    connected,
+    explained,
+    leave,
+    print_job,
+    printable,
+    shown,
+    wait_visibly,
+)
+from dte.cli.watching import explain_calls, how_far
+from dte.client.blocking import Client
+from dte.client.exact import Decoder, encode
+from dte.client.graphs import CallOptions
+from dte.client.replies import Job
+from dte.wire.codec import Malformed
+
+_json: Decoder[Any] = Decoder(Any)
+
+no_wait_option = click.option(
+    "--no-wait",
+    is_flag=True,
+    envvar="DTE_NO_WAIT",
+    show_envvar=True,
+    help="Print the id of the job and do not wait.",
+)
+key_option = option(
+    "--key",
+    envvar="DTE_KEY",
+    metavar="TEXT",
+    callback=check_key,
+    help="Submit it only once: the same key again gives the first job again.",
+)
+call_options = options(
+    option(
+        "--priority",
+        envvar="DTE_PRIORITY",
+        type=int,
+        metavar="N",
+        default=0,
+        help="Higher is sooner.",
+    ),
+    option(
+        "--call-timeout",
+        "call_timeout_s",
+        envvar="DTE_CALL_TIMEOUT",
+        type=Seconds(min=0.001),
+        metavar="SECONDS",
+        help="Stop the call when it takes longer.  [default: the handler's own]",
+    ),
+    option(
+        "--retries",
+        envvar="DTE_RETRIES",
+        type=click.IntRange(0),
+        metavar="N",
+        help="Try again so often when it fails.  [default: the handler's own]",
+    ),
+    option(
+        "--delay",
+        "delay_s",
+        envvar="DTE_DELAY",
+        type=Seconds(min=0),
+        metavar="SECONDS",
+        default=0.0,
+        help="Do not begin before so many seconds from now.",
+    ),
+    option(
+        "--after",
+        envvar="DTE_AFTER",
+        type=click.IntRange(1),
+        multiple=True,
+        metavar="ID",
+        help="Begin when this job has succeeded. Can be given several times.",
+    ),
+    option(
+        "--notify",
+        envvar="DTE_NOTIFY",
+        metavar="URL",
+        default="",
+        help="POST the end of the job to it.",
+    ),
+)
+
+
+def read_value(text: str) -> Any:
+    """The JSON that a text is; else the text itself."""
+    try:
+        return _json.decode(text.encode())
+    except Malformed:
+        return text
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{printable(text)!r} is not UTF-8 text") from None
+
+
+def read_named(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any]:
+    """Arguments by name, each given as NAME=JSON."""
+    named: dict[str, Any] = {}
+    for value in values:
+        name, sign, text = value.partition("=")
+        if not name or not sign:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=JSON")
+        if name in named:
+            raise click.BadParameter(f"{name!r} is given twice")
+        named[name] = read_value(text)
+    return named
+
+
+@click.command("call", context_settings=FORMULAS, short_help="Call a handler and print its result.")
+@click.argument("handler")
+@click.argument("args", nargs=-1, metavar="[ARG]...")
+@option(
+    "--arg",
+    "named",
+    envvar="DTE_ARG",
+    multiple=True,
+    metavar="NAME=JSON",
+    callback=read_named,
+    help="An argument by name, in the place of those by position. Can be given several times.",
+)
+@master_option
+@call_options
+@key_option
+@no_wait_option
+@timeout_option
+@json_option
+def call_command(
+    handler: str,
+    args: tuple[str, ...],
+    named: dict[str, Any],
+    master_url: str,
+    key: str | None,
+    no_wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+    **terms: Any,
+) -> None:
+    """Call a handler on some worker and print its result, as JSON.
+
+    An argument that is JSON is what it says: 7, 2.5, true, null, [1, 2], {"a": 1}. Any other is a
+    text. A text that looks like JSON is put in quotes: '"7"'.
+
+    \b
+    dte call fibonacci 100
+    dte call primes --arg limit=100 --arg method=sieve
+    dte call echo hello --priority 5 --retries 2
+    """
+    for text in args:
+        if text.startswith("--") and text[2:3].isalpha():
+            raise click.UsageError(f"there is no option {printable(text)}")
+    if args and named:
+        raise click.UsageError("give arguments by position or with --arg, not both")
+    values = [read_value(text) for text in args]
+    taken: CallOptions = {**terms, "key": key}  # type: ignore[typeddict-item]
+
+    def submit(client: Client) -> Job:
+        try:
+            return client.with_options(**taken).submit_call(handler, *values, **named)
+        except (TypeError, ValueError) as error:
+            leave(EXIT_USAGE, str(error))
+
+    _submit(submit, master_url, no_wait, timeout_s, as_json)
+
+
+@click.command("graph", short_help="Submit a graph of calls and print its answer.")
+@click.argument("file", type=click.File("rb"))
+@master_option
+@key_option
+@no_wait_option
+@timeout_option
+@json_option
+def graph_command(
+    file: BinaryIO,
+    master_url: str,
+    key: str | None,
+    no_wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    """Submit a graph of calls from a file and print its answer, as JSON.
+
+    The FILE has what POST /jobs takes; - is stdin. {"ref": "a"} stands for the result of node a:
+
+    \b
+    {"graph": {"a": {"handler": "primes", "args": {"limit": 100}},
+               "b": {"handler": "echo", "args": [{"ref": "a"}], "retries": 2}},
+     "answer": "b"}
+    """
+    name = getattr(file, "name", "stdin")
+    with explained(""):
+        body = file.read()
+    try:
+        plan = _json.decode(body)
+    except Malformed as error:
+        leave(EXIT_USAGE, f"{name} is not JSON: {error}")
+    if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:
+        leave(EXIT_USAGE, f'{name} has no "graph": dte graph --help shows one')
+    # As it stands: whoever sends the same file under the same key is to send the same bytes.
+    _submit(
+        lambda client: client.submit_plan(body, key=key), master_url, no_wait, timeout_s, as_json
+    )
+
+
+def _submit(
+    submit: Callable[[Client], Job],
+    master_url: str,
+    no_wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> None:
+    """Submit a job, and print its answer unless nobody waits for it."""
+    with explained(master_url), connected(master_url, timeout_s) as client:
+        job = submit(client)
+        if no_wait:
+            print_job(job, as_json, f"job {job.id}")
+            return
+        try:
+            found = wait_visibly(client, job, timeout_s, explain_calls, how_far)
+        except KeyboardInterrupt:
+            later = f"dte job {job.id} --wait --master {master_url}"
+            end = f"dte cancel {job.id} --master {master_url}"
+            leave(EXIT_INTERRUPTED, f"job {job.id} goes on; see it: {later}, or end it: {end}")
+        if as_json:
+            click.echo(encode(found))
+        elif found.succeeded:
+            click.echo(shown(found.answer))
+        if not found.succeeded:
+            if not as_json:
+                say_why(found, master_url)
+            sys.exit(EXIT_JOB_FAILED)
+
+
+def say_why(job: Job, master_url: str) -> None:
+    """Say that a job failed, why, and what can be done."""
+    what = job.state.replace("_", " ") if job.state != "waiting" else "failed"
+    why = f": {job.error}" if job.error else ""
+    click.echo(
+        f"dte: job {job.id} {what}{why}\n"
+        f"its calls: dte nodes {job.id} --master {master_url}; "
+        f"the failed part again: dte retry {job.id} --master {master_url}",
+        err=True,
+    )

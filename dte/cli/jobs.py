@@ -1,0 +1,144 @@
+"""Commands about a job of calls: `dte nodes`, `why`, `cancel`, `retry`, `events`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+
+import click
+
+from dte.cli.options import json_option, master_option, option
+from dte.cli.output import (
+    connected,
+    explained,
+    print_job,
+    print_table,
+    printable,
+    short,
+    shown,
+)
+from dte.client.events import Event
+from dte.client.exact import encode
+from dte.client.replies import NodeInfo
+
+number_argument = click.argument("number", type=click.IntRange(1), metavar="ID")
+
+
+@click.command("nodes")
+@number_argument
+@master_option
+@json_option
+def nodes_command(number: int, master_url: str, as_json: bool) -> None:
+    """List the calls of a job, with their results."""
+    with explained(master_url), connected(master_url) as client:
+        nodes = client.nodes(number)
+    if as_json:
+        click.echo(encode(nodes))
+        return
+    rows = [
+        (
+            short(node.name),
+            short(node.handler),
+            node.state,
+            str(node.attempts),
+            short(node.worker),
+            _outcome(node),
+        )
+        for node in nodes
+    ]
+    header = ("NODE", "HANDLER", "STATE", "ATTEMPTS", "WORKER", "RESULT")
+    print_table(header, rows, f"job {number} calls no handler: dte job {number}")
+
+
+def _outcome(node: NodeInfo) -> str:
+    if node.error is not None:
+        return short(node.error)
+    if node.state == "succeeded":
+        return short(shown(node.result))
+    if node.progress is not None:
+        return short(f"{node.progress.fraction:.0%} {node.progress.text}".rstrip())
+    return ""
+
+
+@click.command("why", short_help="Tell what a job waits for.")
+@number_argument
+@master_option
+@json_option
+def why_command(number: int, master_url: str, as_json: bool) -> None:
+    """Tell what the unfinished operations of a job wait for."""
+    with explained(master_url), connected(master_url) as client:
+        why = client.why(number)
+    if as_json:
+        click.echo(encode(why))
+        return
+    if not why.reasons:
+        click.echo(f"job {number} waits for nothing, it is {why.state}: dte job {number}", err=True)
+        return
+    for reason in why.reasons:
+        about = f"{reason.node} ({reason.state})" if reason.node else f"job {number}"
+        click.echo(printable(f"{about}: {reason.text}"))
+    if why.more:
+        click.echo(f"… and {why.more} more")
+
+
+@click.command("cancel", short_help="Cancel a job.")
+@number_argument
+@master_option
+@json_option
+def cancel_command(number: int, master_url: str, as_json: bool) -> None:
+    """Cancel a job: what waits never starts, what runs is stopped.
+
+    It is cancelling until its workers have stopped; dte job ID --wait waits for that.
+    """
+    with explained(master_url), connected(master_url) as client:
+        job = client.cancel(number)
+    print_job(job, as_json, f"job {job.id}: {job.state}")
+
+
+@click.command("retry", short_help="Do the failed part of a job again.")
+@number_argument
+@master_option
+@json_option
+def retry_command(number: int, master_url: str, as_json: bool) -> None:
+    """Do the failed part of a job again, as a new job, with the results that there are."""
+    with explained(master_url), connected(master_url) as client:
+        job = client.retry(number)
+    later = f"dte job {job.id} --wait --master {master_url}"
+    print_job(job, as_json, f"job {job.id} does the failed part of job {number} again: {later}")
+
+
+@click.command("events", short_help="Print what happens, as it happens.")
+@click.argument("number", type=click.IntRange(1), metavar="[ID]", required=False)
+@option(
+    "--after",
+    envvar="DTE_AFTER_EVENT",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Go on after the event with this number.",
+)
+@master_option
+@json_option
+def events_command(number: int | None, after: int | None, master_url: str, as_json: bool) -> None:
+    """Print what happens to a job until it has ended, or to all jobs until Ctrl-C.
+
+    With --json, an object a line, with its number as "id".
+    """
+    with (
+        explained(master_url),
+        connected(master_url) as client,
+        closing(client.events(number, after=after)) as events,
+    ):
+        for event in events:
+            click.echo(encode(event) if as_json else line_of(event))
+            sys.stdout.flush()
+
+
+def line_of(event: Event) -> str:
+    """An event in a line for people."""
+    if event.kind == "missed":
+        return f"{'some' if event.missed is None else event.missed} events were missed"
+    at = event.at.astimezone().strftime("%H:%M:%S") if event.at is not None else "--:--:--"
+    node = f" {event.node}" if event.node else ""
+    fraction = f" {event.fraction:.0%}" if event.fraction is not None else ""
+    text = f" {event.text}" if event.text else ""
+    return printable(f"{at} job {event.job_id}{node} {event.state}{fraction}{text}")

@@ -1,0 +1,89 @@
+"""A reply that is read piece by piece as it comes, on an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+from tornado.iostream import IOStream
+from tornado.tcpclient import TCPClient
+
+from dte.wire.connection import CONNECT_TIMEOUT_S
+
+PIECES_AHEAD = 4
+"""Pieces that are read before anybody has taken them."""
+
+_endless = HTTP1ConnectionParameters(max_body_size=2**62)
+
+
+class StreamingReply(HTTPMessageDelegate):
+    """The reply to a GET, over a connection of its own.
+
+    Attributes:
+        status: of the reply, once `begin` has returned.
+        headers: of the reply.
+    """
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers = HTTPHeaders()
+        self._began = asyncio.Event()
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_AHEAD)
+        self._stream: IOStream | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def begin(self, host: str, port: int, path: str, headers: Mapping[str, str]) -> None:
+        """Ask, and return when the reply has begun.
+
+        Raises:
+            OSError: there is no reply.
+        """
+        self._stream = await TCPClient().connect(host, port, timeout=CONNECT_TIMEOUT_S)
+        http = HTTP1Connection(self._stream, True, _endless)
+        host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        http.write_headers(
+            RequestStartLine("GET", path, ""), HTTPHeaders({"Host": host_field, **headers})
+        )
+        http.finish()
+        self._reading = asyncio.create_task(self._read(http))
+        await self._began.wait()
+        if not self.status:
+            raise ConnectionError("the connection was closed before a reply")
+
+    async def piece(self) -> bytes:
+        """The next piece of the body; b"" at its end."""
+        return await self._pieces.get() or b""
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        if self._stream is not None:
+            self._stream.close()
+
+    async def _read(self, http: HTTP1Connection) -> None:
+        # Whoever reads hears that nothing more comes, and asks again from where he was.
+        with suppress(OSError, HTTPInputError):
+            await http.read_response(self)
+        self._began.set()
+        await self._pieces.put(None)
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> None:
+        assert isinstance(start_line, ResponseStartLine)
+        self.status, self.headers = start_line.code, headers
+        self._began.set()
+
+    async def data_received(self, chunk: bytes) -> None:
+        await self._pieces.put(chunk)

@@ -1,0 +1,186 @@
+"""`dte call` and `dte graph`, on real masters: what they print, and how they exit."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from end_to_end.live import MasterThread, Processes, until
+
+import dte as package
+from dte.cli import output
+from dte.cli.calls import read_value
+
+from .conftest import Dte
+
+GRAPH = {
+    "graph": {
+        "a": {"handler": "primes", "args": {"limit": 12}},
+        "b": {"handler": "echo", "args": [{"ref": "a"}], "retries": 2},
+    },
+    "answer": "b",
+}
+
+
+@pytest.fixture
+def ask(dte: Dte, master: MasterThread) -> Dte:
+    """Runs a command for the master with workers."""
+    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=master.url, **more)
+
+
+@pytest.fixture
+def ask_idle(dte: Dte, idle_master: MasterThread) -> Dte:
+    """Runs a command for a fresh master without workers."""
+    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=idle_master.url, **more)
+
+
+# dte call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [
+        (("fibonacci", "100"), "354224848179261915075"),
+        (("primes", "--arg", "limit=12", "--arg", "method=sieve"), "[2,3,5,7,11]"),
+        (("echo", "hello"), '"hello"'),
+        (("echo", '"7"'), '"7"'),
+        (("echo", "-5"), "-5"),
+        (("echo", "null"), "null"),
+        (("echo", '{"a": [1, 2.5, true]}'), '{"a":[1,2.5,true]}'),
+        (("echo", "2.50"), "2.5"),
+        (("echo", "--arg", "value=a=b"), '"a=b"'),
+        (("echo", "\x1b[31mé"), '"\\u001b[31mé"'),
+        (("echo", "\u202e\x9b"), '"\\u202e\\u009b"'),
+    ],
+)
+def test_call_prints_the_result_as_json(ask: Dte, arguments: tuple[str, ...], printed: str) -> None:
+    result = ask("call", *arguments)
+    assert (result.stdout, result.stderr, result.exit_code) == (f"{printed}\n", "", 0)
+
+
+def test_call_prints_results_of_any_length(ask: Dte) -> None:
+    printed = ask("call", "fibonacci", "30000").stdout
+    assert (len(printed), printed[:5], printed[-4:]) == (6271, "19042", "000\n")
+    job = json.loads(ask("call", "fibonacci", "30000", "--json").stdout, parse_int=str)
+    assert job["answer"] == printed.strip()
+
+
+@pytest.mark.parametrize("text", ["01", "1e999", "NaN", "{", "tru", "", "a b"])
+def test_what_is_no_json_is_a_text(text: str) -> None:
+    assert read_value(text) == text
+
+
+def test_call_of_what_fails_exits_with_1_and_says_why_and_what_to_do(ask: Dte) -> None:
+    result = ask("call", "echo", "1", "2")
+    assert (result.exit_code, result.stdout) == (1, "")
+    first, second = result.stderr.splitlines()
+    assert first.startswith("dte: job ")
+    assert " failed: echo" in first
+    assert "dte nodes " in second
+    assert "dte retry " in second
+
+
+def test_call_says_that_it_took_too_long(ask: Dte) -> None:
+    result = ask("call", "sleep", "20", "--call-timeout", "0.1")
+    assert result.exit_code == 1
+    assert " timed out: " in result.stderr
+    told = ask("call", "sleep", "20", "--call-timeout", "0.1", "--json")
+    assert (json.loads(told.stdout)["state"], told.stderr, told.exit_code) == ("timed_out", "", 1)
+
+
+def test_call_without_waiting_prints_the_job(ask_idle: Dte) -> None:
+    assert ask_idle("call", "echo", "1", "--no-wait").stdout == "job 1\n"
+    assert (
+        ask_idle("call", "echo", "1", "--no-wait", "--key", "a", "--priority", "5").exit_code == 0
+    )
+    again = ask_idle("call", "echo", "1", "--no-wait", "--key", "a", "--priority", "5", "--json")
+    assert json.loads(again.stdout)["job_id"] == 2
+    assert json.loads(ask_idle("job", "2", "--json").stdout)["priority"] == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("echo", "1", "--arg", "value=2"), "not both"),
+        (("echo", "--arg", "value"), "NAME=JSON"),
+        (("echo", "--arg", "=1"), "NAME=JSON"),
+        (("echo", "--arg", "a=1", "--arg", "a=2"), "given twice"),
+        (("echo", "--frobnicate", "1"), "no option --frobnicate"),
+        (("echo", "1", "--retries", "-1"), "--retries"),
+        (("echo", "1", "--notify", "ftp://x"), "notify"),
+        (("echo", "1", "--after", "77"), "77"),
+        ((), "HANDLER"),
+    ],
+)
+def test_call_refuses_what_makes_no_sense(ask: Dte, arguments: tuple[str, ...], words: str) -> None:
+    result = ask("call", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+
+
+def test_call_that_takes_too_long_to_wait_for_exits_with_4_and_goes_on(ask_idle: Dte) -> None:
+    result = ask_idle("call", "echo", "1", "--timeout", "0.05")
+    assert result.exit_code == 4
+    assert "it goes on, ask for it later: dte job 1" in result.stderr
+
+
+def test_ctrl_c_while_a_call_is_waited_for_says_how_to_go_on(
+    processes: Processes, idle_master: MasterThread
+) -> None:
+    waiting = processes.start("call", "echo", "1", DTE_MASTER=idle_master.url)
+    with package.Client(idle_master.url) as client:
+        until(client.jobs, "the call is submitted")
+        assert waiting.end(signal.SIGINT) == 130
+        assert not client.job(1).finished
+    assert f"dte job 1 --wait --master {idle_master.url}" in waiting.output
+    assert f"dte cancel 1 --master {idle_master.url}" in waiting.output
+    assert "Traceback" not in waiting.output
+
+
+def test_a_call_that_no_worker_can_do_says_so_after_two_seconds(
+    ask_idle: Dte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "UNWATCHED_S", 0.01)
+    result = ask_idle("call", "frobnicate", "1", "--timeout", "0.1")
+    assert "job 1 waits: call: " in result.stderr
+    assert "'frobnicate'" in result.stderr
+    assert "dte worker --handlers MODULE --master http://127.0.0.1" in result.stderr
+
+
+# dte graph
+
+
+def test_graph_prints_its_answer_from_a_file_or_stdin(ask: Dte, tmp_path: Path) -> None:
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(GRAPH))
+    assert ask("graph", str(file)).stdout == "[2,3,5,7,11]\n"
+    told = json.loads(ask("graph", "-", "--json", stdin=json.dumps(GRAPH)).stdout)
+    assert (told["answer"], told["operations"]) == ([2, 3, 5, 7, 11], 2)
+
+
+def test_graph_takes_a_formula_that_calls_handlers(ask: Dte) -> None:
+    assert ask("graph", "-", stdin='{"formula": "fibonacci(30) + 2*3"}').stdout == "832046\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "stdin is not JSON: "),
+        ("[]", 'stdin has no "graph"'),
+        ("{}", "dte graph --help"),
+        ('{"graph": {"a": {"handler": "echo", "args": [{"ref": "b"}]}}}', "'b'"),
+        ('{"graph": {"a": {"handler": "echo"}}, "colour": "red"}', "colour"),
+    ],
+)
+def test_graph_refuses_what_is_none_and_says_why(ask: Dte, text: str, words: str) -> None:
+    result = ask("graph", "-", stdin=text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr
+
+
+def test_graph_of_a_file_that_is_not_there_is_named(ask: Dte) -> None:
+    result = ask("graph", "nowhere.json")
+    assert result.exit_code == 2
+    assert "nowhere.json" in result.stderr

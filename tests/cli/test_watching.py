@@ -1,0 +1,45 @@
+"""What is told while a job is waited for."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dte.cli.watching import explain_calls, how_far
+from dte.client.replies import Job, NodeInfo, Progress, Reason, Why
+
+
+def asked(**replies: Any) -> Any:
+    """A client whose methods give the same whatever they are asked."""
+    methods = {name: lambda job, reply=reply: reply for name, reply in replies.items()}
+    return SimpleNamespace(master_url="http://x", **methods)
+
+
+def test_what_is_first_in_the_way_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = [
+        Reason("b", "waiting", "operands", "it waits for a"),
+        Reason("a", "paused", "delay", "it begins at noon"),
+    ]
+    explain_calls(asked(why=Why(1, "waiting", reasons)), Job(1, False))
+    assert capsys.readouterr().err == "job 1 waits: a: it begins at noon\n"
+
+
+def test_nothing_is_told_while_a_worker_is_at_it(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = [Reason("b", "waiting", "operands", "a"), Reason("a", "running", "result", "x")]
+    explain_calls(asked(why=Why(1, "running", reasons)), Job(1, False))
+    explain_calls(asked(why=Why(1, "succeeded")), Job(1, False))
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_counts_what_handlers_say() -> None:
+    nodes = [
+        NodeInfo("a", "x", "succeeded", progress=Progress(1.0)),
+        NodeInfo("b", "x", "running"),
+        NodeInfo("c", "x", "running", progress=Progress(0.4, "half way")),
+        NodeInfo("d", "x", "running", progress=Progress(7.0)),
+    ]
+    assert how_far(asked(nodes=nodes), Job(1, False, operations=4)) == (1.4, "c 40% half way")
+    assert how_far(asked(nodes=nodes[:2]), Job(1, False, operations=2)) == (0, "b")
+    assert how_far(asked(), Job(1, False, operations=1_000)) == (0, "")
