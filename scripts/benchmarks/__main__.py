@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
+import calls
 import workloads
 from system import System
 
@@ -25,7 +26,9 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="smaller workloads, in seconds")
     parser.add_argument(
-        "--only", metavar="NAME", help="one of: tree, batches, singles, large, journal"
+        "--only",
+        metavar="NAME",
+        help="one of: tree, batches, singles, large, echo, graph, journal",
     )
     arguments = parser.parse_args()
     small = 10 if arguments.quick else 1
@@ -34,6 +37,8 @@ def main() -> None:
         "batches": lambda system: workloads.batches(system, 20_000 // small),
         "singles": lambda system: workloads.singles(system, 2_000 // small),
         "large": lambda system: workloads.large(system, 1_000_000 // small),
+        "echo": lambda system: calls.echo(system, 20_000 // small),
+        "graph": lambda system: calls.graph(system, 10_000 // small),
     }
     names = [*measured, "journal"]
     if arguments.only and arguments.only not in names:
