@@ -123,6 +123,8 @@ class CallGraph:
 
     def kept_from(self, call: Call) -> str | None:
         """Why a call can never begin that misses operands; None if it may."""
+        if call.terms.whatever:
+            return None
         sources = (self.get(name) for name in (*call.refs, *call.after))
         for source in sources:
             if source is not None and source.ended and source.state is not CallState.SUCCEEDED:

@@ -213,12 +213,18 @@ class CallDesk:
         master = self._master
         if text is None and not records:
             return []
+        if text is None and len(job.task) > TASK_CHARS_KEPT:
+            # Of a long formula that has ended only its beginning is kept.
+            names = [record.name for record in records]
+            graph = CallGraph()
+            graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
+            return list(restored(graph, records).calls.values())
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         formula = await master.slices.run(
             build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
         )
-        graph = formula.calls
-        return list(restored(graph, records).calls.values()) if graph is not None else []
+        calls = formula.calls
+        return list(restored(calls, records).calls.values()) if calls is not None else []
 
     # Cancelling
 

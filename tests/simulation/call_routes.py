@@ -53,9 +53,12 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
 
 
 async def submit(master: Master, body: bytes, key: str) -> Any:
-    """Accept a job with calls."""
+    """Accept a job with calls; a formula as any other, if there is nothing else to be said."""
     plan = _submission.decode(body).plan()
-    return await master.calls.submit(plan, key, body.decode() if key else "")
+    digest = body.decode() if key else ""
+    if plan.formula is not None and not plan.priority:
+        return await master.submit(plan.formula, key, digest)
+    return await master.calls.submit(plan, key, digest)
 
 
 async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from simulation.executions import Executions
 from simulation.plans import FATAL, FLAKY, NodeSpec, PlanSpec, filled, value_of
 
-LOST = "workers were lost while they did it (workers_lost_max)"
+LOST = "lost while"
 TOO_LONG = "it took longer than", "it took too long"
 NOT_RUN = "not run, as "
 
@@ -108,9 +108,11 @@ def _of_call(
         return None if right else f"it should be {value}"
     if row.state == "cancelled":
         return None if ended.cancel_asked else "nobody wanted it cancelled"
-    if not row.attempts:
+    # One may have been begun before a restart, after which what it waits for was done anew.
+    twins = [other.name for other in plan.nodes.values() if other.tag == node.tag]
+    if not row.attempts or (row.error or "").startswith(NOT_RUN):
         return None if failed_before and not node.whatever else "it was never tried"
-    return _of_failure(node, row, ended.losses(row.name))
+    return _of_failure(node, row, max(map(ended.losses, twins)))
 
 
 def _of_failure(node: NodeSpec, row: CallRow, losses: int) -> str | None:

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+from dte.core.job import kept_task
 from dte.wire.codec import encode
 from dte.wire.handlers import HandlerInfo
 
@@ -154,7 +155,7 @@ class PlanMaker:
             plan = self._graph(number, known)
         self.made[plan.name] = plan
         if plan.formula:
-            self.made[plan.formula] = plan
+            self.made[plan.formula] = self.made[kept_task(plan.formula)] = plan
         self.by_tag |= {node.tag: (plan, node) for node in plan.nodes.values()}
         return plan
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from random import Random
 
 from dte.core import availability, call_jobs, calls, formula, job, jobs, scheduler
+from dte.master import calls as desk
 from dte.master import dispatch, journal, journal_jobs, journal_rows, master, parsing, recorder
 from dte.master.settings import Settings
 from simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
@@ -30,7 +31,7 @@ KNOBS: list[Knob] = [
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),
-    ((job, jobs, journal_jobs), "TASK_CHARS_KEPT", 40),
+    ((job, jobs, journal_jobs, desk), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
     ((journal_rows,), "ROWS_BYTES", 100),
     ((journal,), "PRUNED_AT_LEAST", 1),
@@ -44,7 +45,7 @@ CALL_KNOBS: list[Knob] = [
     ((call_jobs,), "RESTORED_S", 1.0),
     ((journal_rows,), "FIELD_CHARS_MAX", 5),
 ]
-CALLING = 0.45
+CALLING = 0.4
 """How many worlds have calls."""
 
 
