@@ -171,8 +171,8 @@ def workers_command(master_url: str, as_json: bool) -> None:
             short(worker.worker_name),
             worker.address,
             worker.state,
-            f"{worker.leases}/{worker.slots}",
-            str(worker.operations_done),
+            f"{worker.leases + worker.calls}/{worker.slots + worker.handler_slots}",
+            str(worker.operations_done + worker.calls_done),
             short(worker.last_failure or ""),
         )
         for worker in workers

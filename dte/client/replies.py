@@ -160,8 +160,11 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         state: ``free``, ``busy``, ``pausing``, ``draining`` or ``gone``.
         slots: how many requests it takes at a time.
         leases: how many it has now.
+        handler_slots: how many calls it takes at a time.
+        calls: how many it has now.
         batch: how many operations it is handed in one at most.
         operations_done: since it was first known.
+        calls_done: since it was first known.
         failures: in a row, and the last of them.
         heard_at: when it last announced itself or answered.
     """
@@ -176,6 +179,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     failures: int
     last_failure: str | None
     heard_at: datetime | None
+    handler_slots: int = 0
+    calls: int = 0
+    calls_done: int = 0
 
 
 class BatchAccepted(msgspec.Struct, frozen=True):

@@ -128,6 +128,7 @@ class Worker:
             of job and operation, with the jobs: it may have ended by one of them.
         accused_at: when the last of these came.
         asked_at: when it was last asked whether it is there.
+        silent_at: when it last lost a call by silence.
         call_leases: the numbers of the leases of calls that it holds.
         long_calls: how many of these are of handlers that are not known to be quick.
         calls_queued: whether the availability queue has it in line for calls.
@@ -151,6 +152,7 @@ class Worker:
     accused: dict[tuple[int, int], Job] = field(default_factory=dict)
     accused_at: float = float("-inf")
     asked_at: float = float("-inf")
+    silent_at: float = float("-inf")
     call_leases: set[int] = field(default_factory=set)
     long_calls: int = 0
     calls_queued: bool = False
@@ -193,6 +195,8 @@ class Worker:
         """How many calls it takes now."""
         said = self.said
         if self.gone or said.draining or self.resumes_at is not None:
+            return 0
+        if self.silent_at > self.heard_at:  # It would wait there unread, and be done in vain.
             return 0
         if said.reach is Reach.CLAIM:
             claim = self.claim

@@ -13,7 +13,7 @@ kept as the JSON that it sent: the master does not look inside, so the core call
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ class CallState(Enum):
 
 ENDS = frozenset((CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED))
 NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
-    CallState.WAITING: ENDS | {CallState.PAUSED, CallState.READY, CallState.RUNNING},
+    CallState.WAITING: ENDS
+    | {CallState.PAUSED, CallState.READY, CallState.RUNNING, CallState.ENDING},
     CallState.PAUSED: ENDS | {CallState.READY, CallState.RUNNING, CallState.ENDING},
     CallState.READY: ENDS | {CallState.RUNNING, CallState.ENDING},
     CallState.RUNNING: ENDS
@@ -111,6 +112,7 @@ class Call:
         readers: the calls that wait for this one.
         operands: the results that `args` refers to, as far as they are known, as JSON.
         missing: how many calls and operations it waits for.
+        size: how many bytes its arguments take without operands.
         edges: slots of a formula's arithmetic that wait for its result, see `Graph`.
         pure: nothing is lost when it is done twice, so its attempts are not recorded.
         attempts: how often it has been handed out.
@@ -139,6 +141,7 @@ class Call:
     readers: list[Call] = field(default_factory=list)
     operands: dict[str, bytes] = field(default_factory=dict)
     missing: int = 0
+    size: int = 0
     edges: tuple[int, ...] = ()
     attempts: int = 0
     failures: int = 0
@@ -155,6 +158,10 @@ class Call:
     ticket: int = 0
     recorded: bool = False
     reported: bool = False
+
+    def filled_size(self) -> int:
+        """How many bytes its arguments take with the operands in them."""
+        return self.size + sum(len(self.operands[name]) for name in references(self.args))
 
     @property
     def priority(self) -> int:
@@ -198,3 +205,15 @@ def filled(args: Any, values: Mapping[str, Any]) -> Any:
     if isinstance(args, list):
         return [filled(value, values) for value in args]
     return args
+
+
+def references(args: Any) -> Iterator[str]:
+    """The names that arguments refer to, each as often as they do."""
+    if isinstance(args, Ref):
+        yield args.name
+    elif isinstance(args, dict):
+        for value in args.values():
+            yield from references(value)
+    elif isinstance(args, list):
+        for value in args:
+            yield from references(value)

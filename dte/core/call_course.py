@@ -36,12 +36,14 @@ class Outcome:
         value: its result, as JSON.
         error: why there is none.
         retry: whether trying again can make sense.
+        begun: of one that was given back: it had begun, and was stopped.
     """
 
     state: CallState | None
     value: bytes | None = None
     error: str | None = None
     retry: bool = True
+    begun: bool = False
 
 
 class CallCourse:
@@ -83,7 +85,9 @@ class CallCourse:
         if stopped:
             return self._end(now, call, CallState.CANCELLED, None, error or "cancelled")
         if state is None or state is CallState.CANCELLED:
-            call.attempts -= 1
+            # What was begun may have had effects: that it was stays counted.
+            call.attempts -= not outcome.begun
+            call.error = error
             call.returned += 1
             wait_s = pause_s(self._random, call.returned - 1) if call.returned > 1 else 0.0
             return self._again(now, call, now + wait_s if wait_s else None)
@@ -281,11 +285,22 @@ class CallCourse:
             return None
         return self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
 
+    def _is_too_long(self, now: float, call: Call) -> bool:
+        """End a call whose arguments, with the operands in them, are longer than the bound."""
+        size, most = call.filled_size(), self._limits.value_bytes_max
+        if size <= most:
+            return False
+        error = f"its arguments have {size} bytes with what they refer to, more than {most} "
+        self._end(now, call, CallState.FAILED, None, f"{error}(value_bytes_max)")
+        return True
+
     def begin_call(self, now: float, call: Call) -> None:
         """A call's operands are known: it is ready, at once or from its moment on."""
         assert call.job is not None
         assert call.job.calls is not None
         if call.job.calls.held:
+            return
+        if call.ended or (call.operands and self._is_too_long(now, call)):
             return
         moments = [at for at in (call.terms.not_before, call.resumes_at) if at is not None]
         when = max(moments, default=now)

@@ -213,6 +213,7 @@ class CallGraphBuilder:
             tuple(dict.fromkeys(after)),
             terms,
             handler in self._pure,
+            size=size,
         )
         self.graph.size += size + 2 * len(name) + len(handler)
 

@@ -176,6 +176,8 @@ class CallJobs:
             return
         call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
         call.worker, call.started_at, call.error = record.worker, record.started_at, record.error
+        if record.started_at is not None:
+            job.started_at = min(record.started_at, job.started_at or record.started_at)
         if record.state is not None:
             call.recorded = True
             if call.state is CallState.WAITING and (record.attempts or record.state in ENDS):

@@ -49,6 +49,10 @@ class CallLease:
         """Whether the worker has it, as far as the core knows."""
         return self.sent and (self.claim is None or self.claim.answered)
 
+    def is_of(self, worker: str | None) -> bool:
+        """Whether a worker of that name may have it; with None, whether any may."""
+        return self.sent and worker in (None, self.worker_name)
+
 
 @dataclass(slots=True, eq=False)
 class Claim:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
-from dte.core.availability import AvailabilityQueue, Worker
+from dte.core.availability import AvailabilityQueue, Reach, Worker
 from dte.core.call import CallState
 from dte.core.call_lease import CallLease
 
@@ -36,7 +36,12 @@ class CallLeases:
 
     def of(self, worker: Worker) -> list[CallLease]:
         """Those that a worker holds, the first first."""
-        return [self._leases[number] for number in sorted(worker.call_leases)]
+        leases = [self._leases[number] for number in sorted(worker.call_leases)]
+        if (
+            worker.said.reach is Reach.LOOK
+        ):  # It says nothing of its leases, so nobody attaches them.
+            leases += self._restored_of(worker)
+        return leases
 
     def add(self, lease: CallLease) -> None:
         """Take in a new lease."""
@@ -82,12 +87,12 @@ class CallLeases:
 
     def renew_of(self, now: float, worker: Worker) -> None:
         """Put off the deadlines of all that a worker has which gives a sign of life."""
-        restored = [
-            lease for lease in self._restored.values() if lease.worker_name == worker.said.name
-        ]
-        for lease in self.of(worker) + restored:
+        for lease in dict.fromkeys((*self.of(worker), *self._restored_of(worker))):
             if lease.renewed:
                 self.renew(now, lease)
+
+    def _restored_of(self, worker: Worker) -> list[CallLease]:
+        return [lease for lease in self._restored.values() if lease.worker_name == worker.said.name]
 
     def _attach(self, lease: CallLease) -> None:
         """A worker is at work on a lease from before a restart: find out which one it is."""

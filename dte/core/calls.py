@@ -133,9 +133,16 @@ class CallScheduler:
             claim.worker.claim = None
 
     def extend(
-        self, now: float, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
+        self,
+        now: float,
+        numbers: Iterable[int],
+        progress: Mapping[int, tuple[float, str]],
+        worker: str | None = None,
     ) -> tuple[list[int], list[int], list[int]]:
         """Note that a worker is at work on leases.
+
+        Args:
+            worker: its name; None if it is known who says it.
 
         Returns:
             Those that go on, those that have ended, and those that go on and are to be stopped.
@@ -145,7 +152,7 @@ class CallScheduler:
         stop: list[int] = []
         for number in numbers:
             lease = self._leases.get(number)
-            if lease is None or not lease.sent:
+            if lease is None or not lease.is_of(worker):
                 lost.append(number)
                 continue
             self._leases.renew(now, lease)
@@ -176,15 +183,20 @@ class CallScheduler:
         for lease in self._leases.of(worker):
             self._course.lose(now, lease, reason)
 
-    def report(self, now: float, number: int, outcome: Outcome) -> Step | End | bool | None:
+    def report(
+        self, now: float, number: int, outcome: Outcome, worker: str | None = None
+    ) -> Step | End | bool | None:
         """Take in what a worker says of a call.
+
+        Args:
+            worker: its name; None if it is known who says it.
 
         Returns:
             What is to be recorded before the worker hears that it counts; None for nothing; False
             if the lease has ended, so that it does not count.
         """
         lease = self._leases.get(number)
-        if lease is None or not lease.sent:
+        if lease is None or not lease.is_of(worker):
             self.stale_results += 1
             return False
         if lease.worker is not None:
@@ -321,7 +333,7 @@ class CallScheduler:
             else:
                 reason = f"silent for {lease.lease_s:g} s"
                 if lease.worker is not None and lease.worker.said.reach is Reach.PUSH:
-                    self._workers.failed(now, lease.worker, reason)
+                    lease.worker.silent_at = now
                 self._course.lose(now, lease, reason)
 
     def _match(self, now: float) -> None:

@@ -14,6 +14,7 @@ class SchedulerLimits:
     jobs_waiting_max: int = 100_000
     operations_waiting_max: int = 4_000_000
     bytes_waiting_max: int = 1_000_000_000
+    value_bytes_max: int = 16_000_000
     jobs_kept: int = 100_000
     jobs_kept_bytes: int = 256_000_000
     workers_max: int = 1_000

@@ -24,6 +24,7 @@ from random import Random
 from dte.core.availability import Announcement, AvailabilityQueue, Reach, Worker
 from dte.core.call_lease import CallLease, Claim
 from dte.core.calls import CallScheduler
+from dte.core.errors import Conflict
 from dte.core.facts import Event
 from dte.core.graph import Graph
 from dte.core.job import Job, JobState, Suspicion
@@ -141,12 +142,32 @@ class Scheduler:
 
         Raises:
             Busy: too many workers are known.
+            Conflict: another worker of this name is at work.
         """
+        other = self._workers.get(said.identity)
+        if other is not None and self._is_another(now, other, said):
+            raise Conflict(
+                f"another worker claims work under the name {said.name!r}, by which a worker that "
+                "claims is known: give this one another"
+            )
         worker = self.announce(now, said)
         self._acquit(now, worker)
         if worker.claim is not None:
             self.withdraw(now, worker.claim)
         return self.calls.claim(worker, slots)
+
+    def _is_another(self, now: float, known: Worker, said: Announcement) -> bool:
+        """Whether a worker that claims is there beside the one that is known by its name."""
+        same = not said.incarnation or known.said.incarnation in ("", said.incarnation)
+        if same or known.gone or known.said.draining:
+            return False
+        silent_s = now - known.heard_at
+        return known.claim is not None or (known.holds > 0 and silent_s < self._limits.lease_s / 2)
+
+    def holder(self, number: int) -> str | None:
+        """The name of the worker that has a lease of arithmetic; None if it has ended."""
+        lease = self._leases.get(number)
+        return lease.worker.said.name if lease is not None else None
 
     def withdraw(self, now: float, claim: Claim) -> None:
         """Note that nobody waits for a claim any more; what it got goes to others."""

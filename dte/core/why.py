@@ -45,7 +45,7 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
     """The reasons why a job has not ended, one for each call that has not; none if it has."""
     if job.finished:
         return
-    state = job.state.value
+    state = "running" if job.state is JobState.ENDING else job.state.value
     if job.graph is None:
         text = "its end is being recorded"
         waits_for = "journal"
@@ -133,7 +133,7 @@ def _paused(now: float, call: Call) -> Reason:
     if not tried:
         text = f"it is not to begin for another {left_s:.1f} s"
         return Reason(call.name, call.state.value, "delay", text, until=call.resumes_at)
-    text = f"it is tried again in {left_s:.1f} s, after {tried} of {call.attempts} attempts failed"
+    text = f"it is tried again in {left_s:.1f} s, after attempt {call.attempts} failed"
     if call.error:
         text += f": {call.error}"
     return Reason(call.name, call.state.value, "retry", text, until=call.resumes_at)

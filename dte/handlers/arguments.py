@@ -9,10 +9,12 @@ from inspect import Parameter
 from typing import Any, get_type_hints
 
 import msgspec
+from msgspec.inspect import CustomType, type_info
 
 SHOWN_CHARS_MAX = 60
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_JSON = (dict, list, str, int, float, bool, type(None))
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -40,8 +42,15 @@ class Signature:
         for name, kind in self._types.items():
             try:
                 msgspec.json.Decoder(kind)
+                alien = _alien(type_info(kind))
             except TypeError as error:
                 raise TypeError(f"argument {name!r} of handler {handler}: {error}") from None
+            if alien is not None:
+                raise TypeError(
+                    f"argument {name!r} of handler {handler}: JSON cannot be converted to "
+                    f"{getattr(alien, '__qualname__', alien)}; annotate it with a type of JSON, a "
+                    "dataclass, a TypedDict or a msgspec.Struct, or with Any"
+                )
         self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
         self._named = {each.name for each in parameters if each.kind in _NAMED}
         self._needed = [
@@ -116,6 +125,31 @@ def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
         raise TypeError(f"an annotation of handler {handler}: {error}") from None
+
+
+def _alien(info: Any) -> Any:
+    """A class in a type that msgspec cannot convert to; None if there is none."""
+    seen: set[int] = set()  # A type may have itself in it.
+    left = [info]
+    while left:
+        each = left.pop()
+        if isinstance(each, CustomType):
+            if not _has_json(each.cls):
+                return each.cls
+        elif isinstance(each, (list, tuple)):
+            left += each
+        elif isinstance(each, msgspec.Struct) and id(each) not in seen:
+            seen.add(id(each))
+            left += [getattr(each, name) for name in each.__struct_fields__ if name != "default"]
+    return None
+
+
+def _has_json(cls: Any) -> bool:
+    """Whether values of JSON are instances of a class as they are: of `object`, say."""
+    try:
+        return any(issubclass(each, cls) for each in _JSON)
+    except TypeError:
+        return False
 
 
 def _name_of(kind: Any, parameters: list[Parameter]) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
+from dte.core.call_graph import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
 from dte.wire.handlers import HandlerInfo
 
@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 BUILTIN = "dte.handlers.builtin"
 ENTRY_POINTS = "dte.handlers"
-NAME_CHARS_MAX = 100
+RETRIES_MAX = 1000
 
 
 class CannotLoad(Exception):
@@ -44,12 +44,13 @@ class Handler:
         retries: int = 0,
         pure: bool = False,
     ) -> None:
-        if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
-            raise ValueError(f"a handler's name has 1 to {NAME_CHARS_MAX} characters, not {name!r}")
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise ValueError(f"handler {name}: timeout is positive seconds or None, not {timeout}")
-        if retries < 0:
-            raise ValueError(f"handler {name}: retries is 0 or more, not {retries}")
+        if len(name) > NAME_CHARS_MAX or not HANDLER.fullmatch(name):
+            raise ValueError(
+                f"a handler's name has letters, digits and _, in parts with . or - between them, "
+                f"and up to {NAME_CHARS_MAX} characters; it is not {name[:50]!r}"
+            )
+        _check_timeout(name, timeout)
+        _check_retries(name, retries)
         self.name = name
         self.function = function
         self.timeout = timeout
@@ -77,6 +78,24 @@ class Handler:
         return Signature(self.name, self.function)
 
 
+def _check_timeout(name: str, timeout: object) -> None:
+    right = f"handler {name}: timeout is positive seconds or None, not {timeout!r}"
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(right)
+    if not 0 < timeout <= sys.float_info.max:
+        raise ValueError(right)
+
+
+def _check_retries(name: str, retries: object) -> None:
+    right = f"handler {name}: retries is an integer from 0 to {RETRIES_MAX}, not {retries!r}"
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        raise TypeError(right)
+    if not 0 <= retries <= RETRIES_MAX:
+        raise ValueError(right)
+
+
 _handlers: dict[str, Handler] = {}
 
 
@@ -89,14 +108,14 @@ def handler(
     to them (by msgspec); what it gives is to be JSON-able.
 
     Args:
-        name: what it is called by.
+        name: what it is called by: letters, digits and ``_``, in parts with ``.`` or ``-`` between.
         timeout: seconds after which a call is stopped; None for never. A call may say otherwise.
-        retries: how often a call that fails is tried again. A call may say otherwise.
+        retries: how often a call that fails is tried again, 0 to 1000. A call may say otherwise.
         pure: calls with equal arguments give equal results and do nothing else, so that equal
             calls in a job are done once.
 
     Raises:
-        ValueError: the name is taken, or an argument makes no sense.
+        TypeError, ValueError: the name is taken, or an argument makes no sense.
     """
     if not isinstance(name, str):
         raise TypeError('a handler is given a name: @dte.handler("name")')

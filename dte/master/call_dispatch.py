@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from dte.core import call as core
 from dte.core.call import CallState, filled
 from dte.core.call_course import Outcome
 from dte.core.call_lease import CallLease
@@ -24,7 +25,10 @@ from dte.wire.messages import Refusal
 
 _result: Decoder[CallResult] = Decoder(CallResult, lenient=False)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
+_any: Decoder[Any] = Decoder(Any)
 
+BODY_BYTES = 16_000_000
+"""Calls whose arguments together are longer go in several requests: workers have bounds too."""
 ALIVE_S = 3.0
 """How often a lease is extended while its worker keeps the request open."""
 
@@ -96,7 +100,20 @@ class CallDispatcher:
         return task
 
     async def _hand_over(self, address: str, leases: list[CallLease]) -> None:
-        body = encode(Calls([call_of(lease) for lease in leases]))
+        calls: list[Call] = []
+        part: list[CallLease] = []
+        size = 0
+        for lease in leases:
+            call = call_of(lease)
+            if part and size + len(bytes(call.args)) > BODY_BYTES:
+                self._start(self._post(address, part, encode(Calls(calls))))
+                calls, part, size = [], [], 0
+            size += len(bytes(call.args))
+            calls.append(call)
+            part.append(lease)
+        await self._post(address, part, encode(Calls(calls)))
+
+    async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
         try:
             status, reply = await self._pool.post(address, "/compute", body)
         except ConnectionFailed as error:
@@ -164,6 +181,8 @@ def call_of(lease: CallLease) -> Call:
     args = call.args
     if call.operands:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
+    if not isinstance(args, msgspec.Raw):
+        args = msgspec.Raw(encode(args))
     return Call(
         lease.number,
         call.job.number,
@@ -174,6 +193,20 @@ def call_of(lease: CallLease) -> Call:
         call.attempts,
         lease.lease_s,
     )
+
+
+def arguments(call: core.Call) -> Any:
+    """The arguments of a call, with the results that they refer to; None if they cannot be read."""
+    args = call.args
+    if isinstance(args, msgspec.Raw):
+        raw = bytes(args)
+    else:
+        values = {name: msgspec.Raw(value) for name, value in call.operands.items()}
+        raw = encode(filled(args, dict.fromkeys(call.refs, msgspec.Raw(b"null")) | values))
+    try:
+        return _any.decode(raw)
+    except Malformed:
+        return None
 
 
 def outcome_of(result: bytes, bytes_max: int) -> Outcome:

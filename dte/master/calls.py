@@ -63,17 +63,21 @@ class CallDesk:
         self._core = master.core
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._told: dict[Recordable, asyncio.Future[None]] = {}
+        self._reported: dict[int, Recordable] = {}
+        self._lease_of: dict[Recordable, int] = {}
 
     # What the master passes on
 
     def recorded(self, facts: Facts) -> None:
         """Facts are in the journal: whoever waits for one goes on."""
-        if self._told:
-            recorded: tuple[Recordable, ...] = (*facts.steps, *facts.ends, *facts.cancels)
-            for fact in recorded:
-                told = self._told.pop(fact, None)
-                if told is not None and not told.done():
-                    told.set_result(None)
+        if not self._told:
+            return
+        recorded: tuple[Recordable, ...] = (*facts.steps, *facts.ends, *facts.cancels)
+        for fact in recorded:
+            told = self._told.pop(fact, None)
+            if told is not None and not told.done():
+                told.set_result(None)
+            self._reported.pop(self._lease_of.pop(fact, 0), None)
 
     def complete(self, claims: Iterable[Claim]) -> None:
         """These claims have got what they were waiting for."""
@@ -156,6 +160,8 @@ class CallDesk:
             plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
         )
         formula = with_awaited(formula, awaited)
+        if formula.calls is not None:
+            records = _sound(formula.calls, records)
         text, task = plan_text(plan), describe(plan)
         return PlannedJob(task, text, formula, plan.priority, plan.notify, records)
 
@@ -186,7 +192,8 @@ class CallDesk:
             Conflict: it has not ended, or it succeeded, or its text is not kept.
         """
         if not job.finished or job.state is JobState.SUCCEEDED:
-            raise Conflict(f"job {job.number} is {job.state.value}; only what failed is retried")
+            shown = "running" if job.state is JobState.ENDING else job.state.value
+            raise Conflict(f"job {job.number} is {shown}; only what failed is retried")
         text, records = await self.plan_of(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"job {job.number} is a formula too long to be kept; submit it again")
@@ -237,6 +244,9 @@ class CallDesk:
         Raises:
             Unavailable: the journal cannot be written.
         """
+        recorder = self._master.recorder
+        if recorder is not None and recorder.failure is not None and not job.finished:
+            raise recorder.failure  # Rather than to wait for a disk that may stay full.
         fact = self._core.calls.cancel(time.monotonic(), job)
         if fact is None:
             if job.finished:
@@ -330,12 +340,15 @@ class CallDesk:
         self._master.poke()
 
     async def report(
-        self, outcomes: Iterable[tuple[int, Outcome]], batches: Iterable[BatchResults] = ()
+        self,
+        worker: str,
+        outcomes: Iterable[tuple[int, Outcome]],
+        batches: Iterable[BatchResults] = (),
     ) -> tuple[list[int], list[int]]:
-        """Take in results; return when those that count are recorded.
+        """Take in a worker's results; return when those that count are recorded.
 
         Returns:
-            The leases whose results count, and those that had ended.
+            The leases whose results count, and those that had ended or are another worker's.
 
         Raises:
             Unavailable: the journal cannot be written.
@@ -343,17 +356,26 @@ class CallDesk:
         now = time.monotonic()
         accepted: list[int] = []
         stale: list[int] = []
+        accepted_once: set[int] = set()
         facts: list[Recordable] = []
         for number, outcome in outcomes:
-            fact = self._core.calls.report(now, number, outcome)
-            if isinstance(fact, bool):
+            if number in accepted_once:
+                stale.append(number)
+                continue
+            answer = self._core.calls.report(now, number, outcome, worker)
+            # What has ended may be the repeat of a result that is being recorded.
+            fact = self._reported.get(number) if isinstance(answer, bool) else answer
+            if fact is None and isinstance(answer, bool):
                 stale.append(number)
                 continue
             accepted.append(number)
+            accepted_once.add(number)
             if fact is not None:
+                self._reported[number], self._lease_of[fact] = fact, number
                 facts.append(fact)
         for batch in batches:
-            counts = self._core.complete(now, batch.lease, batch.results, batch.errors)
+            holds = self._core.holder(batch.lease) in (None, worker)
+            counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
             (accepted if counts else stale).append(batch.lease)
         await self.until_recorded(facts)
         return accepted, stale
@@ -391,10 +413,10 @@ class CallDesk:
         return True
 
     def extend(
-        self, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
+        self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
         """See `CallScheduler.extend`."""
-        answer = self._core.calls.extend(time.monotonic(), numbers, progress)
+        answer = self._core.calls.extend(time.monotonic(), numbers, progress, worker)
         if progress:
             self._master.poke()
         return answer
@@ -418,6 +440,18 @@ def with_awaited(formula: Formula, awaited: list[Job]) -> Formula:
         raise InvalidRequest("after: a formula without calls does not wait for other jobs")
     calls.awaited = awaited
     return formula
+
+
+def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
+    """Those of the records that do not follow from a call which is to be done again."""
+    kept = {record.name for record in records}
+    again = [call for call in graph.calls.values() if call.name not in kept]
+    for call in again:  # Grows meanwhile.
+        for reader in call.readers:
+            if reader.name in kept:
+                kept.discard(reader.name)
+                again.append(reader)
+    return [record for record in records if record.name in kept]
 
 
 def restored(graph: CallGraph, records: Iterable[CallRecord]) -> CallGraph:

@@ -108,9 +108,10 @@ class Journal:
     Args:
         path: of the file, which is made if there is none; ``:memory:`` for none at all.
         wall_offset_s: what turns moments of the core's clock into seconds since 1970.
+        first_boot: the number of the first start with a new file.
 
     Attributes:
-        boot: how often a master has been started with this file, this time included.
+        boot: the number of this start; each is one more than the last.
 
     Raises:
         JournalRefused: the file is in use, or is no journal of this version, or cannot be opened.
@@ -122,6 +123,7 @@ class Journal:
         wall_offset_s: float = 0.0,
         sync: Sync = Sync.FULL,
         retention: Retention | None = None,
+        first_boot: int = 1,
     ) -> None:
         self._path = path
         self._offset_s = wall_offset_s
@@ -131,7 +133,7 @@ class Journal:
         except sqlite3.Error as error:
             raise refusal(path, error) from None
         try:
-            self.boot = self._begin()
+            self.boot = self._begin(first_boot)
             self._last_job = self._last_before = self._find_last_job()
         except sqlite3.Error as error:
             self._db.close()
@@ -142,9 +144,11 @@ class Journal:
         self._added = 0
         self._pruned_s = float("-inf")
 
-    def _begin(self) -> int:
+    def _begin(self, first_boot: int) -> int:
         """Count this start."""
-        self._db.execute("UPDATE master SET boot = boot + 1")
+        self._db.execute(
+            "UPDATE master SET boot = CASE boot WHEN 0 THEN ? ELSE boot + 1 END", (first_boot,)
+        )
         (boot,) = self._db.execute("SELECT boot FROM master").fetchone()
         return int(boot)
 

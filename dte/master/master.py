@@ -49,8 +49,9 @@ LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
 Submit = Callable[[float, str, str], Submission]
 """Submits what was prepared: now, with a key and a digest."""
-BOOTS_WITHOUT_JOURNAL = 800_000
-"""Without a journal the number of a start is its second, modulo this: leases of two differ."""
+FIRST_BOOTS = 800_000
+"""The number of a first start is its second, modulo this: so leases of two journals differ, and fit
+into numbers as other languages have them."""
 
 
 class Master:
@@ -65,8 +66,10 @@ class Master:
         self.started_at = time.monotonic()
         # Clocks of the wall step; what people are shown is the monotonic clock, set once.
         self.wall_offset_s = time.time() - time.monotonic()
-        self._journal = settings.open_journal(self.wall_offset_s)
-        boot = self._journal.boot if self._journal else int(time.time()) % BOOTS_WITHOUT_JOURNAL
+        # A worker may bring results of another journal's time, so starts are not counted from 1.
+        first_boot = 1 + int(time.time()) % FIRST_BOOTS
+        self._journal = settings.open_journal(self.wall_offset_s, first_boot)
+        boot = self._journal.boot if self._journal else first_boot
         self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self._formula_limits = settings.formula_limits()
         self.calls = CallDesk(self)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from dte.core.call_graph import CallGraphBuilder
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula import Formula, FormulaLimits, parse_in_slices
 from dte.core.graph import Graph
-from dte.wire.codec import Decoder, encode
+from dte.wire.codec import Decoder, Malformed, encode
 
 NODES_IN_SLICE = 200
 DEPTH_MAX = 100
@@ -28,6 +29,11 @@ SECONDS_MAX = 10 * 366 * 86_400.0
 RETRIES_MAX = 1_000
 TASK_SHOWN = 100
 When = Literal["success", "done"]
+NO_ARGS = msgspec.Raw(b"[]")
+READ_MARKS = (b'"ref"', b'"literal"', b"\\u")
+"""What arguments have that are to be looked into; others are passed on as they are."""
+MERGED_BYTES_MAX = 10_000
+"""Longer arguments are not compared with those of other calls of a pure handler."""
 
 
 class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -48,7 +54,7 @@ class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """
 
     handler: str
-    args: Any = []
+    args: msgspec.Raw = msgspec.field(default_factory=lambda: NO_ARGS)
     after: list[str] = []
     priority: int | None = None
     timeout: float | None = None
@@ -98,6 +104,7 @@ NO_PLAN_LIMITS = PlanLimits(sys.maxsize, sys.maxsize)
 """What was accepted before a restart is not refused after it."""
 
 _plan: Decoder[Plan] = Decoder(Plan)
+_any: Decoder[Any] = Decoder(Any, lenient=False)
 
 
 def read_plan(text: str) -> Plan:
@@ -121,15 +128,25 @@ def describe(plan: Plan) -> str:
     handlers = list(dict.fromkeys(node.handler for node in plan.graph.values()))
     if len(plan.graph) == 1:
         (node,) = plan.graph.values()
-        if isinstance(node.args, dict):
-            named = (f"{name}={encode(value).decode()}" for name, value in node.args.items())
-            inside = ", ".join(named)
-        else:
-            inside = encode(node.args).decode()[1:-1]
-        shown = inside if len(inside) <= TASK_SHOWN else f"{inside[:TASK_SHOWN]}…"
-        return f"{node.handler}({shown})"
+        return f"{node.handler}({_shown_args(bytes(node.args))})"
     shown = ", ".join(handlers[:5]) + (", …" if len(handlers) > 5 else "")
     return f"{len(plan.graph)} calls: {shown}"
+
+
+def _shown_args(raw: bytes) -> str:
+    text = raw[: 4 * TASK_SHOWN].decode(errors="replace").strip()[1:]
+    if len(raw) <= TASK_SHOWN:
+        with suppress(Malformed):
+            args = _any.decode(raw)
+            if isinstance(args, dict):
+                return ", ".join(f"{key}={encode(args[key]).decode()}" for key in args)
+        return text[:-1]
+    return f"{text[:TASK_SHOWN]}…"
+
+
+def raw_json(value: Any) -> msgspec.Raw:
+    """A value as the JSON that it is kept as."""
+    return msgspec.Raw(encode(value))
 
 
 def set_moments(plan: Plan, now: datetime) -> None:
@@ -175,7 +192,7 @@ def build(
     builder = CallGraphBuilder(pure)
     size = 0
     for count, (name, node) in enumerate(plan.graph.items()):
-        node_size = len(encode(node.args))
+        node_size = len(bytes(node.args))
         if node_size > limits.value_bytes_max:
             raise TooLarge(
                 f"node {name[:50]!r}: its args have {node_size} bytes; this master takes up to "
@@ -183,9 +200,7 @@ def build(
             )
         refs: dict[str, None] = {}
         try:
-            args = _with_refs(node.args, refs, 0)
-            if not isinstance(args, list | dict):
-                raise InvalidRequest("args are a list, or an object of named ones")
+            args = _read_args(bytes(node.args), refs, is_pure=node.handler in pure)
             terms = _terms(node, wall_offset_s)
         except InvalidRequest as error:
             raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
@@ -197,6 +212,32 @@ def build(
     yield from builder.finish(plan.answer)
     builder.graph.whatever = plan.when == "done"
     return Formula(Graph(), None, builder.graph)
+
+
+def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
+    """Arguments as they are kept: what has no references in it is passed on as it is.
+
+    Args:
+        refs: gets the names of the references.
+        is_pure: whether equal calls become one, so that it is to be seen whether they are equal.
+    """
+    if raw.lstrip()[:1] not in (b"[", b"{"):
+        raise InvalidRequest("args are a list, or an object of named ones")
+    if any(mark in raw for mark in READ_MARKS) or (is_pure and len(raw) <= MERGED_BYTES_MAX):
+        try:
+            args = _with_refs(_any.decode(raw), refs, 0)
+        except Malformed as error:
+            if any(mark in raw for mark in READ_MARKS):
+                raise InvalidRequest(f"args cannot be read: {error}") from None
+        else:
+            if not isinstance(args, list | dict):
+                raise InvalidRequest("args are a list, or an object of named ones")
+            return args
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest("args are not in UTF-8") from None
+    return msgspec.Raw(raw)
 
 
 def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:

@@ -14,7 +14,9 @@ from itertools import islice
 from typing import Any
 from weakref import WeakValueDictionary
 
-from dte.core.availability import Announcement, Reach, Worker
+import msgspec
+
+from dte.core.availability import PULLS, Announcement, Reach, Worker
 from dte.core.call import ENDS, Call, CallState, HandlerPolicy
 from dte.core.call_course import Outcome
 from dte.core.call_lease import CallLease
@@ -22,14 +24,18 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.job import Job, JobState
 from dte.core.jobs import JobBook
 from dte.master.master import Master
-from dte.master.plans import DEPTH_MAX, Plan
-from dte.wire.codec import encode
+from dte.master.plans import READ_MARKS, Plan
+from dte.wire.codec import Decoder, Malformed, encode
 
 TASK = "task"
 """The name of the one node of a job that such a dialect submits."""
 NAME_CHARS_MAX = 200
 COUNTED_IN_SLICE = 2_000
 NOT_BEGUN = (CallState.WAITING, CallState.PAUSED, CallState.READY)
+MARGIN = 600
+"""Arguments that cannot be read so many levels deeper nest too deep: in a plan they do so."""
+
+_raw: Decoder[msgspec.Raw] = Decoder(msgspec.Raw, lenient=False)
 
 
 def poller(
@@ -67,10 +73,15 @@ def polls(worker: Worker) -> bool:
 
 
 class Polling:
-    """What workers that poll ask of a master."""
+    """What workers that poll ask of a master.
 
-    def __init__(self, master: Master) -> None:
+    Args:
+        handlers: what every worker of the dialect can call, and none of another has all of.
+    """
+
+    def __init__(self, master: Master, handlers: Mapping[str, HandlerPolicy]) -> None:
         self._master = master
+        self._handlers = handlers.keys()
         self._polls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def beat(self, said: Announcement) -> Worker:
@@ -119,6 +130,21 @@ class Polling:
             key=lambda lease: lease.number,
             default=None,
         )
+
+    def unnamed(self, job: Job) -> str:
+        """Who gives back a job without its own name: who has it, or had it last.
+
+        Returns:
+            The worker's name; empty if nobody of this dialect has it, or had it last.
+        """
+        call = only_call(job)
+        if call is None:
+            return ""
+        worker = call.lease.worker if call.lease is not None else None
+        worker = worker or self._master.core.worker(f"{PULLS}{call.worker}")
+        if worker is None or not polls(worker) or not self._handlers <= worker.said.handlers.keys():
+            return ""
+        return call.worker
 
     async def settle(self, job: Job, said: Announcement, outcome: Outcome) -> bool:
         """Take in what a worker says of a job of which it had a call.
@@ -172,21 +198,20 @@ def too_long(bytes_max: int) -> Outcome:
     return Outcome(CallState.FAILED, None, error, retry=False)
 
 
-def quoted(value: Any, depth: int = 0) -> Any:
+def quoted(value: Any) -> msgspec.Raw:
     """Arguments such that nothing in them is taken for a reference to another node.
 
     Raises:
         InvalidRequest: they nest too deep.
     """
-    if depth > DEPTH_MAX:
-        raise InvalidRequest(f"arguments nest more than {DEPTH_MAX} deep")
-    if isinstance(value, dict):
-        inside = {key: quoted(item, depth + 1) for key, item in value.items()}
-        is_special = len(value) == 1 and ("ref" in value or "literal" in value)
-        return {"literal": value} if is_special else inside
-    if isinstance(value, list):
-        return [quoted(item, depth + 1) for item in value]
-    return value
+    try:
+        raw = encode(value)
+        _raw.decode(MARGIN * b"[" + raw + MARGIN * b"]")
+    except (Malformed, RecursionError):
+        raise InvalidRequest("the arguments nest too deep") from None
+    if any(mark in raw for mark in READ_MARKS):
+        raw = b'{"literal":' + raw + b"}"
+    return msgspec.Raw(raw)
 
 
 def only_call(job: Job) -> Call | None:

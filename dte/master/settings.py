@@ -121,11 +121,12 @@ class Settings:
     def plan_limits(self) -> PlanLimits:
         return PlanLimits(self.calls_max, self.value_bytes_max)
 
-    def open_journal(self, wall_offset_s: float) -> Journal | None:
+    def open_journal(self, wall_offset_s: float, first_boot: int = 1) -> Journal | None:
         """The journal, unless there is to be none.
 
         Args:
             wall_offset_s: see `Journal`.
+            first_boot: see `Journal`.
 
         Raises:
             JournalRefused: it cannot be used.
@@ -133,13 +134,14 @@ class Settings:
         if self.journal == "none":
             return None
         retention = Retention(self.journal_jobs_max, self.journal_age_max_s)
-        return Journal(self.journal, wall_offset_s, self.journal_sync, retention)
+        return Journal(self.journal, wall_offset_s, self.journal_sync, retention, first_boot)
 
     def scheduler_limits(self) -> SchedulerLimits:
         return SchedulerLimits(
             jobs_waiting_max=self.jobs_waiting_max,
             operations_waiting_max=self.operations_waiting_max,
             bytes_waiting_max=self.bytes_waiting_max,
+            value_bytes_max=self.value_bytes_max,
             jobs_kept=self.jobs_kept,
             jobs_kept_bytes=self.jobs_kept_bytes,
             workers_max=self.workers_max,

@@ -9,7 +9,7 @@ that the result will be reported.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ class Call(msgspec.Struct):
         job_id: the job that it is part of.
         node: its name in the job.
         handler: what to call.
-        args: a list of arguments, or an object of named ones.
+        args: the JSON of a list of arguments, or of an object of named ones.
         timeout: seconds after which the worker is to stop it; None for never.
         attempt: how often it has been handed out, this time included.
         lease_s: the lease ends after so many seconds, unless it is extended.
@@ -35,7 +35,7 @@ class Call(msgspec.Struct):
     job_id: int
     node: str
     handler: str
-    args: Any
+    args: msgspec.Raw
     timeout: float | None
     attempt: int
     lease_s: float
@@ -76,8 +76,9 @@ class Report(msgspec.Struct, omit_defaults=True):
         result: any JSON, of a call that succeeded.
         error: why there is none.
         state: ``succeeded`` if there is no error, else ``failed``; ``timed_out``, ``cancelled``,
-            or ``returned``: it was not begun, or its process was ended from outside.
+            or ``returned``: it was not begun, or was stopped as its worker left.
         retry: whether trying again can make sense; not after bad arguments, say.
+        begun: of a `returned` call: it had begun, and was stopped.
     """
 
     lease: int
@@ -85,6 +86,7 @@ class Report(msgspec.Struct, omit_defaults=True):
     error: str | None = None
     state: State | None = None
     retry: bool = True
+    begun: bool = False
 
 
 class Reports(msgspec.Struct, omit_defaults=True):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from dte.wire.calls import Call, Extend, ExtendReply, Progress, Report
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.worker.executor import Executor
+from dte.worker.executor import LEAVING, LEFT, Executor
 from dte.worker.master import MasterAway, MasterConnection, Refused
 from dte.worker.reporter import Reporter
 
@@ -146,7 +146,7 @@ class RunningCalls:
                 async with asyncio.timeout(STOP_S):
                     await self._executor.close()
         for lease in list(self._running):  # Such as will not end even so.
-            self._done(_returned(lease))
+            self._done(Report(lease, error=LEFT, state="returned", begun=True))
         await self._reporter.close()
         if self._task is not None:
             self._task.cancel()
@@ -250,4 +250,4 @@ class RunningCalls:
 
 
 def _returned(lease: int) -> Report:
-    return Report(lease, error="the worker is leaving", state="returned")
+    return Report(lease, error=LEAVING, state="returned")

@@ -6,7 +6,7 @@ import asyncio
 import ctypes
 import json
 import os
-import pickle
+import re
 import resource
 import signal
 import sys
@@ -25,12 +25,18 @@ import msgspec
 from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
-from dte.wire.codec import encode
+from dte.wire.codec import Decoder, Malformed, encode
 
 ERROR_CHARS_MAX = 2000
+DEPTH_MAX = 500
+"""Arguments that nest deeper could be read, but hardly worked with: Python's stack has its end."""
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500
 """Makes the system end a child rather than the worker when memory runs out."""
+
+_args: Decoder[Any] = Decoder(Any)
+_no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
+_alike = bytes.maketrans(b"{}", b"[]")
 
 
 class Outcome(NamedTuple):
@@ -96,19 +102,21 @@ def ready() -> None:
     """Do nothing; that this can be called says that the process is ready."""
 
 
-def run(lease: int, name: str, pickled_args: bytes) -> Outcome:
+def run(lease: int, name: str, args: bytes) -> Outcome:
     """Call a handler.
 
     Args:
         lease: what progress is reported under.
         name: the handler's.
-        pickled_args: a list of arguments, or an object of named ones.
+        args: the JSON of a list of arguments, or of an object of named ones.
     """
     found = registry.handlers().get(name)
     if found is None:
         return Outcome(error=f"this worker has no handler {name}", retry=False)
     try:
-        positional, named = found.signature.bind(pickle.loads(pickled_args))
+        positional, named = found.signature.bind(_read(args))
+    except Malformed as error:
+        return Outcome(error=f"the arguments cannot be read: {error}", retry=False)
     except BadArguments as error:
         return Outcome(error=str(error), retry=False)
     except MemoryError:
@@ -128,6 +136,22 @@ def run(lease: int, name: str, pickled_args: bytes) -> Outcome:
         return _result(result)
     except MemoryError:
         return Outcome(error=_out_of_memory())
+
+
+def _read(raw: bytes) -> Any:
+    """Arguments.
+
+    Raises:
+        Malformed: they are no JSON, or nest too deep, or have a number that is not finite.
+    """
+    args = _args.decode(raw)
+    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
+        brackets = _no_brackets.sub(b"", raw).translate(_alike)
+        for _ in range(DEPTH_MAX):  # Each time, what is innermost goes.
+            brackets = brackets.replace(b"[]", b"")
+        if brackets:
+            raise Malformed(f"they nest more than {DEPTH_MAX} deep")
+    return args
 
 
 async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
@@ -159,7 +183,9 @@ def _result(result: Any) -> Outcome:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return _no_result(f"it is no JSON: {error}")
     if len(raw) > most:
-        return _no_result(f"it has {len(raw)} bytes; the limit is {most}")
+        return _no_result(
+            f"it has {len(raw)} bytes; the limit is {most}: ask for less, as by a smaller argument"
+        )
     return Outcome(raw)
 
 

@@ -12,6 +12,7 @@ from dte.wire.calls import Call, Calls, Stop, Stopped
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages import Batch, BatchResult, Single
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
+from dte.worker.call_bodies import CallDecoder
 
 if TYPE_CHECKING:
     from dte.worker.calls import RunningCalls
@@ -21,8 +22,8 @@ LEASE_END = 2**63
 
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
-_call: Decoder[Call] = Decoder(Call)
-_calls: Decoder[Calls] = Decoder(Calls)
+_call = CallDecoder(Call, 1, lambda call: [call])
+_calls = CallDecoder(Calls, 3, lambda several: several.calls)
 _stop: Decoder[Stop] = Decoder(Stop)
 
 

@@ -24,6 +24,7 @@ RESULT_BYTES_MAX = 16_000_000
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 30.0
 LEAVING = "the worker is leaving"
+LEFT = "its worker left"
 
 
 class Executor:
@@ -120,7 +121,7 @@ class Executor:
             del self._waiting[lease]
             self._report(lease, "returned", LEAVING)
         for process in self._processes:
-            process.end("returned", LEAVING)
+            process.end("returned", LEFT)
         if self._processes:
             await self._empty.wait()
         self._threads.shutdown(wait=False)

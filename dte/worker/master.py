@@ -18,7 +18,15 @@ class MasterAway(OSError):
 
 
 class Refused(ValueError):
-    """The master will not take this request, however often it is sent; the text says why."""
+    """The master will not take this request, however often it is sent; the text says why.
+
+    Attributes:
+        status: of its reply.
+    """
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class MasterConnection:
@@ -52,7 +60,7 @@ class MasterConnection:
         reason = f"HTTP {status} {reply[:500].decode(errors='replace')}".strip()
         if status in (408, 425, 429) or status >= 500:
             raise MasterAway(reason)
-        raise Refused(reason)
+        raise Refused(reason, status)
 
     def close(self) -> None:
         """Close the connection; a request under way fails."""

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -87,7 +86,7 @@ class Process:
         self._call: Call | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_ready = False
-        self._verdict: tuple[State, str] | None = None
+        self._verdict: tuple[State, str, bool] | None = None
         self._is_ending = False
         self._rest = b""
         self._news, theirs = _context.Pipe(duplex=False)
@@ -109,24 +108,20 @@ class Process:
         """Do a call, and tell its end."""
         self._call = call
         try:
-            arguments = (call.lease, call.handler, pickle.dumps(call.args))
+            arguments = (call.lease, call.handler, bytes(call.args))
             future = self._pool.schedule(child.run, arguments)
-        except RecursionError:
-            error = "the arguments nest too deep"
-            self._conclude(Report(call.lease, error=error, state="failed", retry=False))
-            self._owner.freed(self)
         except RuntimeError:
-            self.end("returned", "the process had ended before the call began")
+            self.end("returned", "the process had ended before the call began", begun=False)
         else:
             if call.timeout is not None:
                 text = f"stopped after {call.timeout:g} s"
                 self._timer = self._loop.call_later(call.timeout, self.end, "timed_out", text)
             future.add_done_callback(self._on_loop(self._answered))
 
-    def end(self, state: State, text: str) -> None:
+    def end(self, state: State, text: str, begun: bool = True) -> None:
         """End it, and then report so of the call that it does, if nothing else was said before."""
         if not self._is_ending:
-            self._verdict = state, text
+            self._verdict = state, text, begun and state == "returned"
             self._begin_to_end()
 
     def _begin_to_end(self) -> None:
@@ -190,11 +185,12 @@ class Process:
         code = None if self._process is None else self._process.exitcode
         try:
             if self._call is not None:
-                state, text = self._verdict or _verdict(code)
-                self._conclude(Report(self._call.lease, error=text, state=state))
+                state, text, begun = self._verdict or ("failed", _end_by_itself(code), False)
+                report = Report(self._call.lease, error=text, state=state, begun=begun)
+                self._conclude(report)
         finally:
             never_began = not self._is_ready and self._verdict is None
-            self._owner.ended(self, _verdict(code)[1] if never_began else None)
+            self._owner.ended(self, _end_by_itself(code) if never_began else None)
 
     def _conclude(self, report: Report) -> None:
         if self._timer is not None:
@@ -239,22 +235,28 @@ def _report(call: Call, outcome: Outcome) -> Report:
     if outcome.result is not None:
         return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
     log.info(
-        "%s, %s of job %d: %s\n%s",
-        *(call.handler, call.node, call.job_id, outcome.error, outcome.trace),
+        "%r, %r of job %d: %r%s",
+        *(call.handler, call.node, call.job_id, outcome.error, _indented(outcome.trace)),
     )
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
 
 
-def _verdict(code: int | None) -> tuple[State, str]:
-    """What is to be said of a call whose process ended by itself, with that exit code."""
+def _indented(trace: str) -> str:
+    """A trace for the log, in which no line of a handler's can pass for one of the log itself."""
+    lines = (
+        "".join(c if c.isprintable() else repr(c)[1:-1] for c in s) for s in trace.splitlines()
+    )
+    return "".join(f"\n    {line}" for line in lines)
+
+
+def _end_by_itself(code: int | None) -> str:
+    """What is to be said of a process that ended by itself, with that exit code."""
     if code is None:
-        return "failed", "the process ended"
-    if abs(code) == signal.SIGTERM:
-        return "returned", "the process was ended from outside"
+        return "the process ended"
     hint = ""
     if code == -signal.SIGKILL:
         hint = " (killed, out of memory?)"
     elif code < 0:
         with suppress(ValueError):
             hint = f" ({signal.Signals(-code).name})"
-    return "failed", f"the process ended: exit code {code}{hint}"
+    return f"the process ended: exit code {code}{hint}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from http import HTTPStatus
+from typing import Literal
 
+import msgspec
 from msgspec.structs import replace
 
-from dte.wire.calls import Call, Claim, Claimed
+from dte.wire.calls import Call, Claim
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages import Batch, BatchResult
 from dte.worker.arithmetic import compute_all
+from dte.worker.call_bodies import CallDecoder
 from dte.worker.calls import RunningCalls
 from dte.worker.master import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
 from dte.worker.reporter import Reporter
@@ -27,7 +31,19 @@ REPLY_S = 10.0
 LEAVE_S = 2.0
 """How long the master may take to hear that a worker leaves, and to answer the last claim."""
 
-_claimed: Decoder[Claimed] = Decoder(Claimed)
+Standing = Literal["", "heard", "away", "taken"]
+"""How the last claim went; ``taken`` if another worker has the name."""
+
+
+class _Claimed(msgspec.Struct):
+    """`dte.wire.calls.Claimed`, whose batches are read when its calls have begun."""
+
+    calls: list[Call]
+    batches: msgspec.Raw
+
+
+_claimed = CallDecoder(_Claimed, 3, lambda claimed: claimed.calls)
+_batches: Decoder[list[Batch]] = Decoder(list[Batch])
 
 
 class Puller:
@@ -57,7 +73,7 @@ class Puller:
         self._master = MasterConnection(master_url)
         self._free = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._reached: bool | None = None
+        self._standing: Standing = ""
         calls.on_ended = self._free.set
         self._task = asyncio.create_task(self._run())
 
@@ -85,10 +101,11 @@ class Puller:
                 continue
             try:
                 got_some = await self._claim(slots)
-                self._say_reached("")
+                self._say("heard")
             except (MasterAway, Refused, Malformed) as reason:
                 got_some = False
-                self._say_reached(str(reason) or type(reason).__name__)
+                is_taken = isinstance(reason, Refused) and reason.status == HTTPStatus.CONFLICT
+                self._say("taken" if is_taken else "away", str(reason) or type(reason).__name__)
             if got_some:
                 pause_s = PAUSE_FIRST_S
             elif not self._leaving.is_set():
@@ -107,9 +124,10 @@ class Puller:
         claimed = _claimed.decode(reply)
         self._reporter.hurry()
         self._begin(claimed.calls)
-        for batch in claimed.batches:
+        batches = _batches.decode(bytes(claimed.batches))
+        for batch in batches:
             self._compute(batch)
-        return bool(claimed.calls or claimed.batches) or loop.time() - begun >= HELD_S
+        return bool(claimed.calls or batches) or loop.time() - begun >= HELD_S
 
     def _begin(self, calls: list[Call]) -> None:
         if self._leaving.is_set():
@@ -132,12 +150,19 @@ class Puller:
                 await self._leaving.wait()
         return min(2 * pause_s, self._pause_max_s)
 
-    def _say_reached(self, problem: str) -> None:
-        reached = not problem
-        if reached == self._reached or self._leaving.is_set():
+    def _say(self, standing: Standing, problem: str = "") -> None:
+        """Log how it stands with the master, if that is new."""
+        if standing == self._standing or self._leaving.is_set():
             return
-        self._reached = reached
-        if reached:
-            log.info("worker %s claims work from %s", self._said.worker, self._url)
+        self._standing = standing
+        name = self._said.worker
+        if standing == "heard":
+            log.info("worker %s claims work from %s", name, self._url)
+        elif standing == "taken":
+            log.error(
+                "another worker named %r claims work from %s: give this one another --name, or "
+                "end the other; trying again",
+                *(name, self._url),
+            )
         else:
             log.warning("cannot claim work from %s: %s; trying again", self._url, problem)

@@ -340,6 +340,19 @@ def test_workers_are_a_table(ask: Dte) -> None:
     assert all(row.split()[2] in ("free", "busy") for row in rows)
 
 
+def test_the_table_of_workers_counts_calls_of_handlers_too(dte: Dte, impostor: Impostors) -> None:
+    arithmetic = (
+        '"worker_name": "w", "address": "127.0.0.1:1", "state": "busy", "slots": 2, "leases": 1, '
+        '"batch": 64, "operations_done": 10, "failures": 0, "last_failure": null, "heard_at": null'
+    )
+    calls = ', "handlers": ["echo"], "handler_slots": 4, "calls": 3, "calls_done": 7'
+    for more, busy, done in ((calls, "4/6", "17"), ("", "1/2", "10")):
+        master = impostor(reply(f"[{{{arithmetic}{more}}}]"))
+        result = dte("workers", "--master", master.url)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert result.stdout.splitlines()[1].split() == ["w", "127.0.0.1:1", "busy", busy, done]
+
+
 def test_workers_are_json_if_asked_for(ask: Dte) -> None:
     workers = json.loads(ask("workers", "--json").stdout)
     assert [worker["worker_name"] for worker in workers] == ["worker-1", "worker-2"]

@@ -534,6 +534,18 @@ def test_handlers_of_the_current_folder_are_found(
         ("1/0", "division by zero"),
         ("def f(:", "invalid syntax"),
         ("raise SystemExit(7)", "SystemExit"),
+        (
+            "import dte\n@dte.handler('a', timeout='5')\ndef a(): ...",
+            "TypeError: handler a: timeout is positive seconds or None, not '5'",
+        ),
+        (
+            "import dte\n@dte.handler('a b')\ndef a(): ...",
+            "ValueError: a handler's name has letters, digits and _",
+        ),
+        (
+            "import dte\nclass Y: ...\n@dte.handler('a')\ndef a(y: Y): ...",
+            "TypeError: argument 'y' of handler a: JSON cannot be converted to Y",
+        ),
     ],
 )
 def test_handlers_that_cannot_be_loaded_are_named_with_the_reason(

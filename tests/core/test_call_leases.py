@@ -8,7 +8,7 @@ import pytest
 
 from core.checked import CALLER, HANDLERS, LIMITS, LOOKER, Core
 from core.plans import call
-from dte.core.call import Call, CallState, HandlerPolicy
+from dte.core.call import Call, CallState, HandlerPolicy, Ref
 from dte.core.call_course import Outcome
 from dte.core.job import Job, JobState
 
@@ -263,3 +263,30 @@ def test_a_failure_that_is_told_twice_is_counted_once() -> None:
     again = Outcome(CallState.FAILED, None, "no")
     assert core.calls.report_unleased(0.0, only_call(job), "c", again) is False
     assert only_call(job).failures == 1
+
+
+def test_a_lease_is_its_worker_s_alone() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    lease = core.hand_out(0.0)["a"]
+    done = Outcome(CallState.SUCCEEDED, b"1")
+    assert core.calls.report(1.0, lease.number, done, "somebody else") is False
+    assert core.calls.extend(1.0, [lease.number], {}, "somebody else") == ([], [lease.number], [])
+    assert core.calls.extend(1.0, [lease.number], {}, CALLER.name) == ([lease.number], [], [])
+    assert core.calls.report(1.0, lease.number, done, CALLER.name) is not False
+    core.settle(1.0)
+    assert job.answer == b"1"
+
+
+def test_arguments_that_grow_beyond_the_bound_by_what_they_refer_to_fail_their_call() -> None:
+    """A short graph could else ask for gigabytes, and again after each restart."""
+    core = Core(CALLER, limits=replace(LIMITS, value_bytes_max=100))
+    thrice = {"x": Ref("a"), "y": [Ref("a"), {"z": Ref("a")}]}
+    job = core.graph(a=call("f"), b=call("f", named=thrice), c=call("f", Ref("a")))
+    core.succeed(0.0, core.hand_out(0.0)["a"], b"1" * 40)
+    core.settle(0.0)
+    assert job.calls is not None
+    b = job.calls.calls["b"]
+    assert b.state is CallState.FAILED
+    assert "more than 100 (value_bytes_max)" in str(b.error)
+    assert job.calls.calls["c"].state in (CallState.READY, CallState.RUNNING)

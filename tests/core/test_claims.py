@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.checked import CALLER, PULLER, Core
+import pytest
+
+from core.checked import CALLER, LIMITS, PULLER, Core
 from core.plans import call
 from dte.core.availability import Reach
+from dte.core.errors import Conflict
 from dte.core.job import Job, JobState
 
 DOES_ARITHMETIC = replace(PULLER, arithmetic=True, batch_max=64)
@@ -155,6 +158,9 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     core.record()
     old = core.ask(0.0)
     core.turn(0.0)
+    with pytest.raises(Conflict, match="another worker claims work under the name"):
+        core.ask(1.0, replace(PULLER, incarnation="b"))
+    core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))
     assert old.closed
     assert attempts(job) == 0
@@ -279,3 +285,25 @@ def test_a_claim_that_has_lost_its_call_gets_arithmetic_at_once() -> None:
     core.record()
     assert core.turn(0.0).claims == [claim]
     assert claim.batch is not None
+
+
+def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_of_life() -> None:
+    """Two of one name would end each other's leases by every claim."""
+    core = Core()
+    core.graph(a=call("f"))
+    core.ask(0.0)
+    core.settle(0.0)
+    another = replace(PULLER, incarnation="b")
+    with pytest.raises(Conflict):
+        core.ask(LIMITS.lease_s / 2 - 0.1, another)
+    core.ask(LIMITS.lease_s / 2, another)
+    assert core.workers()[0].said.incarnation == "b"
+
+
+def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:
+    core = Core(replace(CALLER, arithmetic=True))
+    core.add("1+2")
+    (lease,) = core.turn(0.0).leases
+    assert core.holder(lease.number) == CALLER.name
+    core.complete(0.0, lease.number, [3], {})
+    assert core.holder(lease.number) is None

@@ -123,13 +123,46 @@ def test_what_is_given_back_again_and_again_pauses_longer_each_time() -> None:
     assert pauses[-1] > 4 * pauses[0]
 
 
-def test_a_silent_worker_is_not_handed_the_same_again_at_once() -> None:
+def test_a_worker_that_lost_a_call_by_silence_gets_none_until_it_is_heard_of() -> None:
+    """What waited for it unread would be done by it when it goes on, and by others before."""
     core = Core(CALLER)
-    core.graph(a=call("f", retries=9))
+    job = core.graph(a=call("f", retries=9))
     core.hand_out(0.0)
-    turn = core.turn(LIMITS.lease_s + 0.1)
-    assert turn.calls == []
-    assert core.workers()[0].state == "pausing"
+    now = LIMITS.lease_s + 0.1
+    assert core.turn(now).calls == []
+    assert only_call(job).lost == 1
+    assert core.turn(now + 1.0).calls == []
+    core.announce(now + 2.0, CALLER)
+    assert list(core.hand_out(now + 2.0)) == ["a"]
+
+
+def test_what_had_begun_when_its_worker_left_stays_counted_as_an_attempt() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    outcome = Outcome(None, None, "its worker left", begun=True)
+    core.end_call(0.0, core.hand_out(0.0)["a"], outcome)
+    assert (only_call(job).attempts, only_call(job).failures) == (1, 0)
+    assert core.hand_out(0.0)["a"].call.attempts == 2
+
+
+def test_a_failure_told_before_the_handler_is_known_again_ends_the_call_once_it_is() -> None:
+    """After a restart nobody has said yet how often the handler is tried again."""
+    core = Core(replace(CALLER, handlers={"f": HandlerPolicy(retries=0)}))
+    job = core.graph(a=call("f"))
+    core.hand_out(0.0)
+    core = core.restarted(now=1.0)
+    core.settle(1.0)
+    lease = core.calls.lease(next(iter(core.calls._leases._leases)))
+    assert lease is not None
+    core.end_call(1.0, lease, Outcome(CallState.FAILED, None, "no"))
+    assert not core.jobs.job(job.number).finished
+    core.announce(2.0, replace(CALLER, handlers={"f": HandlerPolicy(retries=0)}))
+    now = 2.0
+    while not core.jobs.job(job.number).finished:
+        core.settle(now)
+        now += 1.0
+        assert now < 100
+    assert core.jobs.job(job.number).error == "no"
 
 
 def test_a_call_that_ends_workers_fails_after_some() -> None:

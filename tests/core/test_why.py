@@ -109,7 +109,7 @@ def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
     )
     assert found["b"].waits_for == "retry"
     assert found["b"].until is not None
-    assert found["b"].text.endswith(" s, after 1 of 1 attempts failed: no disk")
+    assert found["b"].text.endswith(" s, after attempt 1 failed: no disk")
 
 
 def test_a_call_waits_for_its_result() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
+from numbers import Number
 from pathlib import Path
 
 import pytest
@@ -46,16 +48,26 @@ def test_a_name_is_taken_once() -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"name": ""}, "1 to 100 characters"),
-        ({"name": "x" * 101}, "1 to 100 characters"),
-        ({"name": "a\n"}, "1 to 100 characters"),
+        ({"name": ""}, "has letters, digits and _"),
+        ({"name": "x" * 201}, "up to 200 characters"),
+        ({"name": "a\n"}, "has letters, digits and _"),
+        ({"name": "1a"}, "has letters, digits and _"),
+        ({"name": "a b"}, "it is not 'a b'"),
+        ({"name": "a", "timeout": 10**400}, "timeout is positive seconds"),
+        ({"name": "a", "timeout": float("nan")}, "timeout is positive seconds"),
+        ({"name": "a", "timeout": "5"}, "timeout is positive seconds or None, not '5'"),
+        ({"name": "a", "timeout": True}, "timeout is positive seconds"),
+        ({"name": "a", "retries": 1001}, "retries is an integer from 0 to 1000, not 1001"),
+        ({"name": "a", "retries": 1.0}, "retries is an integer from 0 to 1000, not 1.0"),
+        ({"name": "a", "retries": True}, "retries is an integer from 0 to 1000"),
+        ({"name": "a", "retries": None}, "retries is an integer from 0 to 1000"),
         ({"name": "a", "timeout": 0}, "handler a: timeout is positive seconds or None, not 0"),
         ({"name": "a", "timeout": float("inf")}, "timeout is positive seconds"),
-        ({"name": "a", "retries": -1}, "handler a: retries is 0 or more, not -1"),
+        ({"name": "a", "retries": -1}, "handler a: retries is an integer from 0 to 1000, not -1"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], error: str) -> None:
-    with pytest.raises(ValueError, match=error):
+    with pytest.raises((TypeError, ValueError), match=error):
         handler(**settings)(print)  # type: ignore[arg-type]
 
 
@@ -109,6 +121,19 @@ def test_installed_packages_are_found_by_their_entry_point(
         ("def f(:", "cannot load handlers from broken: SyntaxError: "),
         ("import dte\n@dte.handler('echo')\ndef f(): ...", "the handler echo of broken.f is"),
         ("import dte\n@dte.handler('a')\ndef f(x: 'Y'): ...", "annotation of handler a: name 'Y'"),
+        (
+            "import dte\nclass Y: ...\n@dte.handler('a')\ndef f(x: list[Y] | None): ...",
+            "TypeError: argument 'x' of handler a: JSON cannot be converted to Y; annotate it",
+        ),
+        (
+            "import dte, dataclasses\nclass Y: ...\n@dataclasses.dataclass\nclass Z:\n    y: Y\n"
+            "    z: 'Z'\n@dte.handler('a')\ndef f(x: Z): ...",
+            "argument 'x' of handler a: JSON cannot be converted to Y",
+        ),
+        (
+            "import dte\n@dte.handler('a', timeout='5')\ndef f(): ...",
+            "TypeError: handler a: timeout",
+        ),
     ],
 )
 def test_a_module_that_cannot_be_loaded_is_a_clear_error(
@@ -120,3 +145,18 @@ def test_a_module_that_cannot_be_loaded_is_a_clear_error(
         load(["broken"])
     assert error in str(caught.value)
     sys.modules.pop("broken", None)
+
+
+@dataclass
+class Node:
+    value: object
+    next: Node | None = None
+
+
+def test_annotations_of_all_that_json_can_become_are_taken() -> None:
+    @handler("walk")
+    def walk(node: Node, any_: object, number: Number, more: dict[str, list[Node]]) -> None: ...
+
+    load()
+    bound, _ = registry.handlers()["walk"].signature.bind([{"value": 1}, "x", 2.5, {}])
+    assert bound == [Node(1), "x", 2.5, {}]

@@ -82,16 +82,23 @@ async def hire_called(
     return worker
 
 
-async def report(rig: Rig, lease: int, worker: str = "w", **said: Any) -> dict[str, Any]:
-    """Report what became of a call; the master's reply."""
-    body = {"worker": worker, "results": [{"lease": lease} | said]}
+def holder(rig: Rig, lease: int) -> str:
+    """The name of the worker that has a lease; some name if it has ended."""
+    found = rig.master.core.calls.lease(lease)
+    return found.worker_name if found is not None else "w"
+
+
+async def report(rig: Rig, lease: int, worker: str = "", **said: Any) -> dict[str, Any]:
+    """Report what became of a call, as its worker if no other is named; the master's reply."""
+    body = {"worker": worker or holder(rig, lease), "results": [{"lease": lease} | said]}
     reply = await rig.post("/result", body)
     assert reply.status == 200, reply.json
     return dict(reply.json)
 
 
-async def extend(rig: Rig, *leases: int, worker: str = "w", **more: Any) -> dict[str, Any]:
-    """Say that a worker is at work on leases; the master's reply."""
+async def extend(rig: Rig, *leases: int, worker: str = "", **more: Any) -> dict[str, Any]:
+    """Say that a worker is at work on leases, as for `report`; the master's reply."""
+    worker = worker or next((holder(rig, lease) for lease in leases), "w")
     reply = await rig.post("/extend", {"worker": worker, "leases": leases} | more)
     assert reply.status == 200, reply.json
     return dict(reply.json)

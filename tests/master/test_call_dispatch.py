@@ -205,7 +205,14 @@ async def test_silence_ends_a_lease_and_signs_of_life_do_not(
     for _ in range(6):
         await asyncio.sleep(0.05)
         assert (await extend(rig, call["lease"]))["extended"] == [call["lease"]]
-    _, again = await worker.has(2)  # It says nothing more.
+    # It says nothing more.
+    await until(lambda: rig.master.core.calls.lease(call["lease"]) is None, "the lease has ended")
+    await asyncio.sleep(0.05)
+    await worker.has(1)  # Nothing is sent into the silence.
+    port = int(rig.master.core.workers()[0].said.address.rpartition(":")[2])
+    form = {"batch_max": 64, "handler_slots": 1, "incarnation": "a", "handlers": ["echo"]}
+    await rig.announce(port, **form)
+    _, again = await worker.has(2)
     assert (again["attempt"], again["lease"] != call["lease"]) == (2, True)
     assert (await worker.report(call["lease"], result=1))["stale"] == [call["lease"]]
     assert rig.master.core.calls.stale_results == 1

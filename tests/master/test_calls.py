@@ -214,6 +214,8 @@ async def test_a_job_succeeds_whose_answer_did_although_another_node_failed(
 async def test_a_call_may_lose_fewer_workers_than_the_master_s_bound(rig: Rig) -> None:
     number = await rig.accept(graph={"a": echo(1, lost_max=1)})
     await claim_one(rig, incarnation="1")
+    (worker,) = rig.master.core.workers()
+    worker.heard_at -= rig.master.settings.lease_s  # It has been silent.
     await claim(rig, incarnation="2")
     state, _, error = await ended(rig, number)
     assert (state, error and error.startswith("a worker was lost")) == ("failed", True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +15,7 @@ from dte.core.call import CallTerms, Ref
 from dte.core.call_graph import CallGraph
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula import FormulaLimits
+from dte.master.call_dispatch import arguments
 from dte.master.plans import (
     DEPTH_MAX,
     NO_PLAN_LIMITS,
@@ -26,7 +29,7 @@ from dte.master.plans import (
     read_plan,
     set_moments,
 )
-from dte.wire.codec import Malformed
+from dte.wire.codec import Malformed, encode
 
 OFFSET_S = 1_700_000_000.0
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
@@ -38,7 +41,7 @@ def plan_of(**nodes: Any) -> Plan:
         name: {"handler": "echo", "args": said} if isinstance(said, list) else said
         for name, said in nodes.items()
     }
-    return msgspec.convert({"graph": whole}, Plan)
+    return read_plan(encode({"graph": whole}).decode())
 
 
 def built(plan: Plan, limits: PlanLimits = NO_PLAN_LIMITS, pure: Collection[str] = ()) -> CallGraph:
@@ -87,7 +90,25 @@ def test_a_reference_may_stand_anywhere_in_arguments(args: Any, expected: Any) -
 )
 def test_what_is_no_reference_stays_as_it_is(args: list[Any]) -> None:
     call = built(plan_of(a=[1], b=args)).calls["b"]
-    assert (call.args, call.refs) == (args, ())
+    assert (arguments(call), call.refs) == (args, ())
+
+
+@pytest.mark.parametrize("args", [[1, 10**5_000], {"b": 1.50, "a": "é"}, [[]] * 3])
+def test_arguments_without_references_are_passed_on_as_they_were_sent(args: Any) -> None:
+    with_any_digits = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        text = json.dumps(args, ensure_ascii=False)
+    finally:
+        sys.set_int_max_str_digits(with_any_digits)
+    plan = read_plan(f'{{"graph": {{"a": {{"handler": "f", "args": {text}}}}}}}')
+    assert bytes(built(plan).calls["a"].args) == text.encode()
+
+
+def test_arguments_that_are_not_utf_8_are_refused() -> None:
+    plan = Plan(graph={"a": Node("f", msgspec.Raw(b'["\xff"]'))})
+    with pytest.raises(InvalidRequest, match=r"^node 'a': args are not in UTF-8$"):
+        built(plan)
 
 
 def test_a_literal_is_what_it_has_even_where_that_looks_like_a_reference() -> None:
@@ -104,9 +125,11 @@ def nested(depth: int) -> list[Any]:
 
 
 def test_arguments_nest_up_to_a_bound() -> None:
-    assert built(plan_of(a=nested(DEPTH_MAX))).calls["a"].args == nested(DEPTH_MAX)
+    """Those that are looked into, as they have references; the others are the worker's affair."""
+    deep = [*nested(DEPTH_MAX - 1), {"ref": "b"}]
+    assert built(plan_of(a=[deep], b=[])).calls["a"].refs == ("b",)
     with pytest.raises(InvalidRequest, match=r"^node 'a': args nest more than 100 deep$"):
-        built(plan_of(a=nested(DEPTH_MAX + 1)))
+        built(plan_of(a=[nested(DEPTH_MAX), {"ref": "b"}], b=[]))
 
 
 @pytest.mark.parametrize("args", [1, "text", None, True, {"literal": 5}])

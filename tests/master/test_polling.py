@@ -11,21 +11,23 @@ from dte.core.call import CallState
 from dte.core.errors import InvalidRequest
 from dte.core.formula import FormulaLimits
 from dte.core.job import JobState
-from dte.master.plans import DEPTH_MAX, Node, Plan, PlanLimits, build, plan_text, read_plan
+from dte.master.call_dispatch import arguments
+from dte.master.plans import Node, Plan, PlanLimits, build, plan_text, read_plan
 from dte.master.polling import TASK, census, poller, quoted, standing, succeeded
+from dte.wire.codec import encode
 
 from .rig import Rig
 
 
 def built(args: Any) -> Any:
-    """What a call has for arguments whose plan is kept and read again."""
+    """What a worker gets of arguments whose plan is kept and read again."""
     plan = read_plan(plan_text(Plan({TASK: Node("echo", quoted(args))})))
     steps = build(plan, PlanLimits(), FormulaLimits(), 0.0)
     while True:
         try:
             next(steps)
         except StopIteration as end:
-            return end.value.calls.calls[TASK].args
+            return arguments(end.value.calls.calls[TASK])
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,7 @@ def built(args: Any) -> Any:
         {"literal": {"ref": "a"}},
         [{"literal": 1}, {"ref": {"literal": 2}}],
         {"ref": "a", "b": {"ref": "c"}},
+        [{"r\u00e9f": "\0", "ref": '"'}],
     ],
 )
 def test_quoted_arguments_are_what_they_were(args: Any) -> None:
@@ -47,10 +50,23 @@ def test_quoted_arguments_are_what_they_were(args: Any) -> None:
 
 def test_arguments_that_nest_too_deep_are_refused() -> None:
     value: Any = {"ref": "a"}
-    for _ in range(DEPTH_MAX + 1):
+    for _ in range(500):
         value = [value]
     with pytest.raises(InvalidRequest, match="deep"):
         quoted(value)
+
+
+@pytest.mark.parametrize("inmost", [1, {"ref": "a"}])
+def test_arguments_that_nest_a_hundred_deep_are_not(inmost: Any) -> None:
+    value = [inmost]
+    for _ in range(99):
+        value = [value]
+    assert built(value) == value
+
+
+@pytest.mark.parametrize("args", [{"limit": 10}, [["a", "literally", "x ref"]]])
+def test_arguments_that_have_no_such_words_are_kept_as_they_are(args: Any) -> None:
+    assert bytes(quoted(args)) == encode(args)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a" * 201, "\0"])

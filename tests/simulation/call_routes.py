@@ -49,7 +49,9 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
             return await _results(master, watch, arguments[1])
         case _:
             said = _extend.decode(arguments[1])
-            return ExtendReply(*master.calls.extend(said.leases, {}), master.settings.lease_s)
+            return ExtendReply(
+                *master.calls.extend(said.worker, said.leases, {}), master.settings.lease_s
+            )
 
 
 async def submit(master: Master, body: bytes, key: str) -> Any:
@@ -102,7 +104,7 @@ async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsRepl
         for report in reports.results
     ]
     batches = [BatchResults(batch.lease, batch.results, batch.errors) for batch in reports.batches]
-    live = watch.before_reports(outcomes)
-    accepted, stale = await master.calls.report(outcomes, batches)
+    live = watch.before_reports(outcomes, master.calls._reported.keys())
+    accepted, stale = await master.calls.report(reports.worker, outcomes, batches)
     watch.reported(live, [lease for lease, _ in outcomes], accepted)
     return ReportsReply(accepted, stale)

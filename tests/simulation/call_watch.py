@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from dte.core.availability import Worker
@@ -159,8 +159,10 @@ class CallWatch:
 
     # What workers report
 
-    def before_reports(self, outcomes: Sequence[tuple[int, Outcome]]) -> set[int]:
-        """Reports have come: the leases among them that go on."""
+    def before_reports(
+        self, outcomes: Sequence[tuple[int, Outcome]], being_recorded: Collection[int]
+    ) -> set[int]:
+        """Reports have come: the leases among them that go on, or whose end is being recorded."""
         assert self._core is not None
         live = {
             number
@@ -170,7 +172,7 @@ class CallWatch:
         self.executions.returned(
             number for number, outcome in outcomes if number in live and outcome.state is None
         )
-        return live
+        return live | {number for number, _ in outcomes if number in being_recorded}
 
     def reported(self, live: set[int], reports: Sequence[int], accepted: Iterable[int]) -> None:
         """The master is about to say which reports count."""

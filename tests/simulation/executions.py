@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,17 @@ import msgspec
 
 from dte.wire.calls import Call, Report
 from dte.wire.codec import encode
-from simulation.plans import FATAL, FLAKY, NodeSpec, PlanMaker, PlanSpec, filled, tag_of, value_of
+from simulation.plans import (
+    FATAL,
+    FLAKY,
+    NodeSpec,
+    PlanMaker,
+    PlanSpec,
+    filled,
+    read,
+    tag_of,
+    value_of,
+)
 from simulation.world import Violation, World
 
 
@@ -81,7 +91,7 @@ class Executions:
             if node.whatever:
                 values.append(None)
             choices = [{**known, ref: value} for known in choices for value in values]
-        args = encode(call.args)
+        args = encode(read(call.args))
         if all(encode(filled(node.args, values)) != args for values in choices):
             raise Violation(f"{what}: {args!r} are not its arguments, {node.args}")
 
@@ -131,8 +141,19 @@ class Executions:
                 self._returned[execution.call.job_id, execution.node.tag] += 1
 
     def taken_over(self, old: int, new: int) -> None:
-        """The master acknowledges a job that does the failed part of another again."""
-        self._done |= {(new, tag) for job, tag in self._done if job == old}
+        """The master acknowledges a job that does the failed part of another again.
+
+        What waited for something that is done again may be so too.
+        """
+        done = {tag for job, tag in self._done if job == old}
+        self._done |= {(new, tag) for tag in done if self._follows_from(tag, done)}
+
+    def _follows_from(self, tag: int, done: Set[int]) -> bool:
+        """Whether a call and all that it waited for are among these."""
+        plan, node = self._plans.by_tag[tag]
+        return tag in done and all(
+            self._follows_from(plan.nodes[name].tag, done) for name in (*node.refs, *node.after)
+        )
 
     def was_done(self, tag: int, value: int) -> bool:
         """Whether a worker has given this value for a call."""
@@ -141,6 +162,7 @@ class Executions:
 
 def extra_of(args: Any) -> float:
     """The second argument of a call."""
+    args = read(args)
     extra = args["extra"] if isinstance(args, dict) else args[1]
     assert isinstance(extra, int | float)
     return extra

@@ -14,6 +14,8 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+import msgspec
+
 from dte.core.job import kept_task
 from dte.wire.codec import encode
 from dte.wire.handlers import HandlerInfo
@@ -95,13 +97,19 @@ class PlanSpec:
         return [name for name in self.nodes if name not in read]
 
 
+def read(args: Any) -> Any:
+    """Arguments, also where they are kept as JSON."""
+    return msgspec.json.decode(args) if isinstance(args, msgspec.Raw) else args
+
+
 def value_of(args: Any) -> int:
     """What every handler gives for these arguments, if it succeeds."""
-    return crc32(encode(args))
+    return crc32(encode(read(args)))
 
 
 def tag_of(args: Any) -> int:
     """The tag among the arguments of a call."""
+    args = read(args)
     tag = args["tag"] if isinstance(args, dict) else args[0]
     assert isinstance(tag, int)
     return tag

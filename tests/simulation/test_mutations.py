@@ -214,11 +214,13 @@ def accepts_stale_reports(patch: Patch) -> None:
         if call.lease is not None:
             calls_by_lease[id(calls), call.lease.number] = call
 
-    def forgiving(calls: CallScheduler, now: float, number: int, outcome: Outcome) -> Any:
+    def forgiving(
+        calls: CallScheduler, now: float, number: int, outcome: Outcome, worker: str | None = None
+    ) -> Any:
         call = calls_by_lease.get((id(calls), number))
         if call is not None and call.lease is not None and calls.lease(number) is None:
-            number = call.lease.number
-        return report(calls, now, number, outcome)
+            number, worker = call.lease.number, None
+        return report(calls, now, number, outcome, worker)
 
     patch.setattr(CallScheduler, "_hand_over", remembering)
     patch.setattr(CallScheduler, "report", forgiving)

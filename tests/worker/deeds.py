@@ -86,6 +86,11 @@ def fail(text: str) -> None:
     raise ValueError(text)
 
 
+@handler("fail_by_half_a_pair")
+def fail_by_half_a_pair() -> None:
+    raise ValueError("\udcff")
+
+
 @handler("leave")
 def leave() -> None:
     raise SystemExit("enough")

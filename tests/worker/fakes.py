@@ -10,10 +10,11 @@ from msgspec import Raw
 from wire.plain import HOST, Line, Message, PlainServer
 
 from dte.wire.calls import Call, Progress, Report
+from dte.wire.codec import encode
 
 
 def call(lease: int, lease_s: float = 3600.0) -> Call:
-    return Call(lease, 1, "a", "echo", [lease], None, 1, lease_s)
+    return Call(lease, 1, "a", "echo", Raw(encode([lease])), None, 1, lease_s)
 
 
 class FakeMaster:

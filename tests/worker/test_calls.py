@@ -312,7 +312,8 @@ async def test_what_will_not_end_at_all_is_given_back_even_so(
     rig.calls.take([call(1)])
     rig.executor.heeds = False
     await rig.calls.drain(0.0)
-    assert fake_master.results()[1]["state"] == "returned"
+    report = fake_master.results()[1]
+    assert (report["state"], report["begun"]) == ("returned", True)
 
 
 async def test_calls_that_come_too_late_are_given_back_unbegun(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -263,7 +264,52 @@ async def test_arguments_are_any_json(worker: Worker, args: Any, alone: bool) ->
     body = one(1, args=args) if alone else {"calls": [one(1, args=args)]}
     assert (await worker.client.post("/compute", body)).status == 202
     (call,) = worker.calls.running
-    assert (call.lease, call.handler, call.args) == (1, "echo", args)
+    assert (call.lease, call.handler) == (1, "echo")
+    assert json.loads(bytes(call.args)) == args
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+BODY = b'{"calls": [%b, %b, %b]}'
+CALL = (
+    b'{"lease": %d, "job_id": 3, "node": "a", "handler": "echo", "args" : %b, '
+    b'"timeout": null, "attempt": 1, "lease_s": 10.0}'
+)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        DEEP,
+        b'{"args": %b}' % DEEP,
+        b'["]", "\\"[", %b]' % DEEP,
+        b"[" * 900 + b"]" * 900,
+        b'["\\ud800"]',
+        b'["\xff"]',
+        b"[NaN, -Infinity]",
+        b"[1e999]",
+        b"[-1%b]" % (b"0" * 10_000),
+    ],
+    ids=lambda args: args[:20].decode("latin-1"),
+)
+@pytest.mark.parametrize("alone", [True, False])
+async def test_arguments_that_cannot_be_read_keep_no_call_away(
+    worker: Worker, args: bytes, alone: bool
+) -> None:
+    """What is wrong with them is found where the call runs."""
+    given = [args] if alone else [b'["x"]', args, b'{"y": [1]}']
+    calls = [CALL % each for each in enumerate(given)]
+    body = calls[0] if alone else BODY % tuple(calls)
+    assert (await worker.client.post("/compute", body)).status == 202
+    assert [bytes(call.args) for call in worker.calls.running] == given
+
+
+@pytest.mark.parametrize("field", [b"timeout", b"node", b"lease"])
+async def test_what_is_wrong_beside_arguments_is_still_refused(
+    worker: Worker, field: bytes
+) -> None:
+    body = (CALL % (1, DEEP))[:-1] + b', "%b": []}' % field
+    assert (await worker.client.post("/compute", body)).status == 400
+    assert worker.calls.running == []
 
 
 async def test_no_calls_are_taken_too(worker: Worker) -> None:

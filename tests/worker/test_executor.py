@@ -18,6 +18,7 @@ from wire.until import until
 from dte.handlers import registry
 from dte.handlers.registry import CannotLoad
 from dte.wire.calls import Call, Progress, Report
+from dte.wire.codec import encode
 from dte.worker.executor import Executor
 
 DEEDS = "worker.deeds"
@@ -40,8 +41,12 @@ class Rig:
         self.reports[report.lease] = report
 
     def start(self, handler: str, *args: Any, timeout: float | None = None, **named: Any) -> int:
+        return self.start_with(handler, encode(named or list(args)), timeout)
+
+    def start_with(self, handler: str, args: bytes, timeout: float | None = None) -> int:
+        """Start a call whose arguments are this JSON."""
         self._leases += 1
-        given = named or list(args)
+        given = msgspec.Raw(args)
         self.executor.start(Call(self._leases, 1, "a", handler, given, timeout, 1, 10.0))
         return self._leases
 
@@ -128,7 +133,7 @@ async def test_a_result_that_cannot_be_sent_is_an_error_that_says_why(rig: Start
         "object": "no JSON: Encoding objects of type object is unsupported",
         "infinity": "no JSON: Out of range float values are not JSON compliant",
         "half a pair": "no JSON: 'utf-8' codec can't encode",
-        "text": "has 2002 bytes; the limit is 1000",
+        "text": "has 2002 bytes; the limit is 1000: ask for less, as by a smaller argument",
         "long": "an integer of more than 1000 digits; the limit is 1000 bytes",
     }.items():
         report = await one.call("give", what)
@@ -143,7 +148,7 @@ async def test_what_a_handler_raises_is_reported_with_its_type(rig: StartRig) ->
     one = rig()
     report = await one.call("fail", "no luck")
     assert (report.state, report.error, report.retry) == ("failed", "ValueError: no luck", True)
-    assert await one.error("fail", "\udcff") == "ValueError: ?"
+    assert await one.error("fail_by_half_a_pair") == "ValueError: ?"
     assert await one.error("leave") == "SystemExit: enough"
 
 
@@ -154,6 +159,63 @@ async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig
         assert not report.retry
     assert "argument 'n' of fibonacci" in str(one.reports[1].error)
     assert one.reports[2].error == "this worker has no handler nothing"
+
+
+async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
+    one = rig()
+    for number in (b"7" * 9000, b"-" + b"7" * 9000):
+        report = await one.report(one.start_with("echo", b"[%b]" % number))
+        assert isinstance(report.result, msgspec.Raw)
+        assert bytes(report.result) == number
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (b"[" * 5000 + b"]" * 5000, "the arguments cannot be read: the JSON nests too deep"),
+        (b'["\\ud800"]', "the arguments cannot be read: "),
+        (b"[1e999]", "the arguments cannot be read: not a finite number"),
+        (b'["\xff"]', "the arguments cannot be read: 'utf-8' codec can't decode"),
+        (b"[1, }", "the arguments cannot be read: "),
+        (b"7", "echo is given 7, neither a list nor an object of arguments"),
+    ],
+    ids=["deep", "half a pair", "infinite", "no UTF-8", "no JSON", "number"],
+)
+async def test_arguments_that_cannot_be_read_fail_alone(
+    rig: StartRig, args: bytes, error: str
+) -> None:
+    one = rig()
+    pid = await one.value("pid")
+    report = await one.report(one.start_with("echo", args))
+    assert (report.state, report.retry) == ("failed", False)
+    assert str(report.error).startswith(error)
+    assert await one.value("pid") == pid
+
+
+async def test_arguments_nested_900_deep_fail_alone_with_a_clear_error(rig: StartRig) -> None:
+    one = rig()
+    report = await one.report(one.start_with("echo", b"[" * 900 + b"]" * 900))
+    assert (report.state, report.retry) == ("failed", False)
+    assert report.error == "the arguments cannot be read: they nest more than 500 deep"
+    brackets = "]" * 600
+    for fine in ([brackets, {"[": [[]] * 600}], [[1, 2]] * 600):
+        assert await one.value("echo", fine) == fine
+    deepest = b"[" * 400 + b'{"a":' * 100 + b"1" + b"}" * 100 + b"]" * 400
+    report = await one.report(one.start_with("echo", deepest))
+    assert report.state == "succeeded"
+
+
+async def test_no_line_of_the_log_is_a_handlers(
+    rig: StartRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one = rig()
+    await one.error("fail", "x\n2030-01-01 INFO dte.worker: forged\r\u2028forged")
+    (record,) = [each for each in caplog.records if "fail" in each.getMessage()]
+    first, *rest = record.getMessage().splitlines()
+    assert first.startswith("'fail', 'a' of job 1: 'ValueError: x\\n2030-01-01 INFO")
+    assert rest
+    assert all(line.startswith("    ") for line in rest)
 
 
 async def test_a_timeout_ends_the_code_and_what_waits_goes_on(
@@ -245,7 +307,7 @@ async def test_a_call_that_waits_goes_back_only_where_each_process_has_one_that_
 
 async def test_a_lease_is_begun_once(rig: StartRig) -> None:
     one = rig()
-    call = Call(1, 1, "a", "pid", [], None, 1, 10.0)
+    call = Call(1, 1, "a", "pid", msgspec.Raw(b"[]"), None, 1, 10.0)
     one.executor.start(call)
     one.executor.start(call)
     await one.report(1)
@@ -257,15 +319,17 @@ async def test_a_process_that_ends_takes_its_call_with_it_alone(
 ) -> None:
     three = rig(slots=3)
     other = three.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
-    for handler, argument, state, error in [
-        ("exit", 3, "failed", "the process ended: exit code 3"),
-        ("exit", 0, "failed", "the process ended: exit code 0"),
-        ("signal", 9, "failed", "the process ended: exit code -9 (killed, out of memory?)"),
-        ("signal", 11, "failed", "the process ended: exit code -11 (SIGSEGV)"),
-        ("signal", 15, "returned", "the process was ended from outside"),
+    for handler, argument, error in [
+        ("exit", 3, "exit code 3"),
+        ("exit", 0, "exit code 0"),
+        ("exit", 15, "exit code 15"),
+        ("signal", 9, "exit code -9 (killed, out of memory?)"),
+        ("signal", 11, "exit code -11 (SIGSEGV)"),
+        ("signal", 15, "exit code 15"),
     ]:
         report = await three.call(handler, argument)
-        assert (report.state, report.error, report.retry) == (state, error, True)
+        error = f"the process ended: {error}"
+        assert (report.state, report.error, report.retry) == ("failed", error, True)
     assert three.executor.running == {other}
     (tmp_path / "other").touch()
     assert (await three.report(other)).state == "succeeded"
@@ -322,7 +386,10 @@ async def test_closing_returns_all_calls_and_ends_all_processes(
     pid = await noted(tmp_path / "spin")
     await asyncio.gather(one.executor.close(), one.executor.close())
     late = one.start("pid")
-    assert [one.reports[lease].state for lease in (running, waiting, late)] == ["returned"] * 3
+    told = [one.reports[lease] for lease in (running, waiting, late)]
+    assert [report.state for report in told] == ["returned"] * 3
+    assert [report.begun for report in told] == [True, False, False]
+    assert told[0].error == "its worker left"
     assert is_gone(pid)
 
 
@@ -344,13 +411,14 @@ async def test_calls_are_returned_when_no_process_can_begin(
 
 
 WORKER = f"""
-import asyncio, sys
+import asyncio, msgspec, sys
 from dte.wire.calls import Call
 from dte.worker.executor import Executor
 
 async def main():
     executor = Executor(1, ["{DEEDS}"], None, print, print)
-    executor.start(Call(1, 1, "a", "hold_the_lock", [sys.argv[1]], None, 1, 10.0))
+    args = msgspec.Raw(msgspec.json.encode([sys.argv[1]]))
+    executor.start(Call(1, 1, "a", "hold_the_lock", args, None, 1, 10.0))
     await asyncio.Event().wait()
 
 asyncio.run(main())  # Without a guard: children do not run it once more.

@@ -39,7 +39,9 @@ StartPuller = Callable[..., Rig]
 
 def work(*leases: int) -> dict[str, Any]:
     """A reply with calls."""
-    reply: dict[str, Any] = msgspec.to_builtins({"calls": [call(lease) for lease in leases]})
+    reply: dict[str, Any] = msgspec.json.decode(
+        msgspec.json.encode({"calls": [call(lease) for lease in leases]})
+    )
     return reply
 
 
@@ -155,6 +157,46 @@ async def test_whatever_the_master_answers_it_is_asked_again(
     del fake_master.replies["/claim"]
     fake_master.work.put_nowait(work(1))
     await until(lambda: rig.executors, "work is done")
+
+
+@pytest.mark.usefixtures("errors_are_logged")
+async def test_a_name_that_another_worker_has_is_told_once_with_what_to_do(
+    fake_master: FakeMaster, start_puller: StartPuller, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_master.replies["/claim"] = (409, {"error": "another worker has this name"})
+    rig = start_puller()
+    await until(lambda: len(fake_master.said("/claim")) >= 3, "three claims")
+    (error,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "another worker named 'w'" in error.getMessage()
+    assert "--name" in error.getMessage()
+    del fake_master.replies["/claim"]
+    fake_master.work.put_nowait(work(1))
+    await until(lambda: rig.executors, "work is done")
+
+
+async def test_arguments_that_cannot_be_read_and_batches_that_are_none_keep_no_call_away(
+    fake_master: FakeMaster, start_puller: StartPuller
+) -> None:
+    deep = msgspec.Raw(b"[" * 5000 + b"]" * 5000)
+    calls = [call(1), msgspec.structs.replace(call(2), args=deep)]
+    reply = msgspec.json.encode({"calls": calls, "batches": [7]})
+    replies = iter([(200, reply)])
+    fake_master.replies["/claim"] = lambda _: next(replies, (503, None))
+    rig = start_puller()
+    await until(lambda: rig.executors and len(rig.executor.begun) == 2, "both are begun")
+    assert [bytes(each.args) for each in rig.executor.begun] == [b"[1]", bytes(deep)]
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+async def test_batches_have_integers_of_the_longest_length(
+    fake_master: FakeMaster, start_puller: StartPuller, sign: str
+) -> None:
+    number = int(f"{sign}{'9' * 4300}")
+    start_puller()
+    batch = {"lease": 4, "operations": "+", "op1": [number], "op2": [0]}
+    fake_master.work.put_nowait(work(1) | {"batches": [batch]})
+    await until(lambda: fake_master.said("/result"), "a report")
+    assert fake_master.said("/result")[0]["batches"] == [{"lease": 4, "results": [number]}]
 
 
 async def test_a_master_that_comes_back_is_found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -13,6 +14,10 @@ from dte.wire.codec import encode
 
 MEDIA = {"page.css": "text/css", "page.js": "text/javascript"}
 """What the page loads."""
+LINK = re.compile(rb'((?:href|src)=")(?!data:)')
+"""Where the page names something beside it; paths there are relative, as it may be behind a proxy
+that adds to them."""
+BELOW = b"../"
 CACHE_S = 600
 POLICY = "; ".join(
     (
@@ -64,9 +69,26 @@ class Page(Served):
 
     @documented("The routes, to read and to try in a browser", replies={200: HTML})
     def get(self) -> None:
+        self.show(b"")
+
+    def show(self, root: bytes) -> None:
+        """Serve the page.
+
+        Args:
+            root: the path from the page's folder to that of the routes.
+        """
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-cache")
-        self.serve(asset("page.html"), "text/html; charset=utf-8")
+        page = LINK.sub(rb"\1" + root, asset("page.html"))
+        self.serve(page, "text/html; charset=utf-8")
+
+
+class PageBelow(Page):
+    """``GET /scheduler/docs``: the same page, for who looks for it among a dialect's routes."""
+
+    @documented("The same page as at /docs", replies={200: HTML})
+    def get(self) -> None:
+        self.show(BELOW)
 
 
 class Asset(Served):

@@ -25,8 +25,8 @@ from dte.master.api.job_handler import (
 )
 from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
 from dte.master.notices import check_notify
-from dte.master.plans import Node, Plan, When
-from dte.wire.codec import Decoder
+from dte.master.plans import NO_ARGS, Node, Plan, When
+from dte.wire.codec import Decoder, Malformed
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
@@ -42,7 +42,7 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     graph: dict[str, Node] | msgspec.UnsetType = msgspec.UNSET
     formula: str | msgspec.UnsetType = msgspec.UNSET
     handler: str | msgspec.UnsetType = msgspec.UNSET
-    args: Any = []
+    args: msgspec.Raw = msgspec.field(default_factory=lambda: NO_ARGS)
     timeout: float | None = None
     retries: int | None = None
     delay: float = 0.0
@@ -69,7 +69,7 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
                 'one of graph, formula and handler is expected: {"handler": "echo", "args": ["hi"]}'
             )
         if given != ["handler"] and (
-            self.args
+            bytes(self.args) != bytes(NO_ARGS)
             or self.timeout is not None
             or self.retries is not None
             or self.delay
@@ -196,8 +196,54 @@ class Retried(msgspec.Struct):
     retry_of: int
 
 
-# Not lenient: what clients send may be large, and the slow reader takes seconds for it.
-_submission: Decoder[JobSubmission] = Decoder(JobSubmission, lenient=False)
+class _Nodes(msgspec.Struct):
+    """A job whose nodes are read one by one."""
+
+    graph: dict[str, msgspec.Raw] = {}
+
+
+class _JobsOfNodes(_Nodes):
+    """What `POST /jobs` takes, whose nodes are read one by one."""
+
+    jobs: list[_Nodes] = []
+
+
+class SubmissionDecoder(Decoder[JobSubmission]):
+    """Reads submissions; an error within a node of a graph tells the node's name."""
+
+    def __init__(self) -> None:
+        # Not lenient: what clients send may be large, and the slow reader takes seconds for it.
+        super().__init__(JobSubmission, lenient=False)
+        self._whole: Decoder[_JobsOfNodes] = Decoder(_JobsOfNodes, lenient=False)
+        self._node: Decoder[Node] = Decoder(Node, lenient=False)
+
+    def decode(self, raw: bytes) -> JobSubmission:
+        try:
+            return super().decode(raw)
+        except Malformed as error:
+            if ".graph[...]" in str(error):
+                self._tell_node(raw)
+            raise
+
+    def _tell_node(self, raw: bytes) -> None:
+        """Fail with the first node that is none."""
+        try:
+            whole = self._whole.decode(raw)
+        except Malformed:
+            return  # There is more that is wrong.
+        self._check_nodes(whole.graph, "")
+        for index, job in enumerate(whole.jobs):
+            self._check_nodes(job.graph, f"job {index} of the request: ")
+
+    def _check_nodes(self, graph: dict[str, msgspec.Raw], place: str) -> None:
+        for name, node in graph.items():
+            try:
+                self._node.decode(bytes(node))
+            except Malformed as error:
+                raise Malformed(f"{place}node {name[:50]!r}: {error}") from None
+
+
+_submission = SubmissionDecoder()
 
 
 class OneJob(JobHandler):

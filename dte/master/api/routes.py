@@ -64,6 +64,7 @@ ROUTES = (
     Route("/openapi.json", docs.Document, "operations"),
     Route("/docs", docs.Page, "operations"),
     Route("/docs/{file}", docs.Asset, "operations"),
+    Route("/scheduler/docs", docs.PageBelow, "scheduler"),
 )
 """Every path that is served, with who serves it, and the section of the document it is in."""
 

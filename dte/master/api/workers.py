@@ -12,7 +12,7 @@ from dte.core.availability import Announcement, Reach
 from dte.core.call import CallState, HandlerPolicy
 from dte.core.call_course import Outcome
 from dte.core.call_graph import check_handler
-from dte.core.errors import InvalidRequest
+from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.lease import Lease
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
@@ -37,6 +37,8 @@ EXTEND_BYTES_MAX = 1_000_000
 SLOTS_MAX = 1_000
 BATCH_MAX = 100_000
 HANDLERS_MAX = 1_000
+LEASES_MAX = 10_000
+"""Most leases in one request of a worker: each takes some microseconds."""
 PROGRESS_CHARS_MAX = 500
 
 
@@ -164,7 +166,7 @@ class Claims(JsonHandler):
             "a worker": {"worker": "worker-1", "handlers": ["echo"], "slots": 2, "wait": 0.1}
         },
         replies={200: Claimed},
-        errors=(503,),
+        errors=(409, 503),
         description="Results are given back by `POST /result`; until then `POST /extend` keeps the "
         "leases. A claim that is hung up on gives back what it got.",
     )
@@ -211,10 +213,13 @@ class Results(JsonHandler):
     )
     async def post(self) -> None:
         reports = await self.body_in_slices(_reports)
+        count = len(reports.results) + len(reports.batches)
+        if count > LEASES_MAX:
+            raise TooLarge(f"{count} results in a request; up to {LEASES_MAX} are taken")
         bytes_max = self.master.settings.value_bytes_max
         outcomes = [(report.lease, outcome(report, bytes_max)) for report in reports.results]
         batches = [batch_results(raw) for raw in reports.batches]
-        accepted, stale = await self.master.calls.report(outcomes, batches)
+        accepted, stale = await self.master.calls.report(reports.worker, outcomes, batches)
         self.reply(ReportsReply(accepted, stale))
 
 
@@ -238,12 +243,16 @@ class Extends(JsonHandler):
     )
     def post(self) -> None:
         extend = self.body(_extend)
+        if len(extend.leases) > LEASES_MAX:
+            raise TooLarge(
+                f"{len(extend.leases)} leases in a request; up to {LEASES_MAX} are taken"
+            )
         progress = {}
         for number, said in extend.progress.items():
             if not isfinite(said.fraction) or not 0 <= said.fraction <= 1:
                 raise InvalidRequest(f"progress of {number} is {said.fraction}; 0 to 1 is expected")
             progress[number] = (said.fraction, said.text[:PROGRESS_CHARS_MAX])
-        extended, lost, stop = self.master.calls.extend(extend.leases, progress)
+        extended, lost, stop = self.master.calls.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
 
 
@@ -293,7 +302,7 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
 def outcome(report: Report, bytes_max: int) -> Outcome:
     """What a report says became of a call."""
     if report.state == "returned":
-        return Outcome(None)
+        return Outcome(None, None, report.error, begun=report.begun)
     succeeded = report.error is None and report.state in (None, "succeeded")
     if report.result is not msgspec.UNSET and succeeded:
         return outcome_of(bytes(report.result), bytes_max)

@@ -35,6 +35,7 @@ METHODS = {
     "/openapi.json": "GET",
     "/docs": "GET",
     "/docs/page.css": "GET",
+    "/scheduler/docs": "GET",
 }
 """The routes of dte itself, and what each takes; other dialects are tested by themselves."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urljoin
 
 import pytest
 
-from dte.master.api.docs import MEDIA, asset
+from dte.master.api.docs import MEDIA, POLICY, asset
 from dte.master.api.openapi import document
 from dte.master.api.routes import ROUTES
 from dte.wire.codec import encode
@@ -34,6 +35,26 @@ async def test_the_page_is_served_under_a_strict_policy(rig: Rig) -> None:
     assert policy["default-src"] == "'none'"
     assert policy["script-src"] == policy["connect-src"] == policy["style-src"] == "'self'"
     assert set(policy.values()) == {"'self'", "'none'"}
+
+
+@pytest.mark.parametrize("page", ["/docs", "/scheduler/docs"])
+async def test_what_the_page_names_is_there_where_it_looks_for_it(page: str, rig: Rig) -> None:
+    reply = await rig.get(page)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert reply.headers["content-security-policy"] == POLICY
+    links = set(re.findall(r'(?:src|href)="([^"]*)"', reply.body.decode())) - {"data:,"}
+    paths = {urljoin(page, link) for link in links}
+    assert paths == {"/openapi.json", *(f"/docs/{name}" for name in MEDIA)}
+    for path in paths:
+        assert (await rig.get(path)).status == 200
+
+
+def test_the_page_asks_for_routes_beside_the_folder_of_its_script() -> None:
+    script = asset("page.js").decode()
+    assert 'const ROOT = new URL("..", document.currentScript.src);' in script
+    assert urljoin("http://h/x/docs/page.js", "..") == "http://h/x/"
+    assert "baseURI" not in script
+    assert "location.pathname" not in script
 
 
 @pytest.mark.parametrize(("name", "media"), MEDIA.items())

@@ -147,6 +147,34 @@ async def test_a_result_whose_lease_ran_out_counts_as_long_as_nobody_else_has_th
     assert await poll(rig, "second") is None
 
 
+async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(
+    start_master: StartMaster, bounds: dict[str, Any]
+) -> None:
+    rig = await start_master(**bounds)
+    task_id = await submit(rig)
+    assert await poll(rig, "w")
+    assert (await give_back(rig, "", task_id, worker_id=None))["saved"]
+    assert (await shown(rig, task_id))["assigned_to"] == "w"
+
+
+@pytest.mark.parametrize("claims", [True, False], ids=["claims", "polls"])
+async def test_a_result_without_a_name_does_not_count_for_a_worker_of_another_dialect(
+    start_master: StartMaster, bounds: dict[str, Any], claims: bool
+) -> None:
+    rig = await start_master(**bounds)
+    graph = {"a": {"handler": "process_data", "args": [1, 2]}}
+    task_id = await rig.accept(graph=graph)
+    if claims:
+        claimed = await rig.post("/claim", {"worker": "able", "handlers": ["process_data"]})
+        assert claimed.json["calls"]
+    else:
+        assert (await rig.get("/get_task/able")).status == 200
+    said = await give_back(rig, "", task_id, worker_id=None)
+    assert (said["saved"], said["status"]) == (False, "in-progress")
+    assert said["message"] == "Task is not assigned to this worker"
+    assert (await rig.job(task_id))["state"] == "running"
+
+
 async def test_heartbeats_keep_the_lease(start_master: StartMaster, bounds: dict[str, Any]) -> None:
     rig = await start_master(queue_lease_s=0.5, **bounds)
     task_id = await submit(rig)
@@ -306,11 +334,21 @@ async def test_a_body_that_is_too_large_is_refused(
     reply = await rig.post("/submit-task", {"task_type": "compute", "task_data": "a" * 600})
     assert reply.status == 413
     assert "value_bytes_max" in reply.json["error"]
-    deep: Any = 0
-    for _ in range(150):
-        deep = [deep]
-    reply = await rig.post("/submit-task", {"task_type": "compute", "task_data": deep})
-    assert reply.status == 400
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900, 2_000])
+@pytest.mark.parametrize("inmost", [b"1", b'{"ref": "a"}'])
+async def test_data_that_nest_deep_are_refused_or_handed_out(
+    start_master: StartMaster, bounds: dict[str, Any], depth: int, inmost: bytes
+) -> None:
+    rig = await start_master(**bounds)
+    data = b"[" * depth + inmost + b"]" * depth
+    reply = await rig.post("/submit-task", b'{"task_type": "compute", "task_data": %s}' % data)
+    assert reply.status == (201 if depth == 100 else 400)
+    if depth == 100:
+        task = await poll(rig, "w")
+        assert task is not None
+        assert task["payload"] == {"limit": json.loads(data)}
 
 
 async def test_who_meets_a_bound_is_told_when_to_come_again(

@@ -14,6 +14,7 @@ from tornado.ioloop import IOLoop
 from wire.plain import Message, PlainClient
 from wire.until import until
 
+from dte.master.api.rest import views
 from dte.master.api.rest import workers as rest_workers
 from dte.master.api.rest.durations import duration_text
 from master.api import conversations
@@ -241,7 +242,8 @@ async def test_other_workers_get_plain_arguments(
         ("fibonacci", [10], b'{"n":10}'),
         ("sleep", {"seconds": 0.25}, b'{"duration":250000000}'),
         ("echo", [{"a": 1}], b'{"a":1}'),
-        ("custom", [1, 2], b"[1,2]"),
+        ("custom", [1, 2], b"[1, 2]"),
+        ("custom", {"literal": [{"ref": "a"}]}, b'[{"ref":"a"}]'),
     ],
 )
 async def test_workers_of_this_dialect_get_arguments_in_its_form(
@@ -367,12 +369,44 @@ async def test_the_same_id_with_the_same_body_is_the_same_task_also_after_a_rest
     assert len((await rig.get("/tasks")).json) == 1
 
 
-async def test_a_given_id_comes_before_a_number(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    "task_id", ["0000000000000002", "ABCDEFabcdef0123", "0000000000000002.a", "0000000000000002."]
+)
+async def test_an_id_that_the_master_may_make_up_is_refused(rig: Rig, task_id: str) -> None:
+    reply = await SeedClient(rig).ask("echo", b"x", id=task_id)
+    assert reply.status == 400
+    assert b"16 hexadecimal digits" in reply.body
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    assert (await rig.get("/tasks")).json == []
+
+
+@pytest.mark.parametrize(
+    "task_id", ["000000000000002", "00000000000000002", "000000000000000g", "0000000000000002-a"]
+)
+async def test_an_id_that_only_looks_a_little_like_it_is_none_of_the_master_s(
+    rig: Rig, task_id: str
+) -> None:
     client = SeedClient(rig)
-    await client.submit("echo", b"first")
-    await client.submit("echo", b"second", id="0000000000000001")
-    assert b64decode((await client.task("0000000000000001"))["Args"]) == b"second"
+    assert await client.submit("echo", b"first", id=task_id) == task_id
+    assert await client.submit("echo", b"second") == "0000000000000002"
+    assert b64decode((await client.task(task_id))["Args"]) == b"first"
     assert b64decode((await client.task("0000000000000002"))["Args"]) == b"second"
+
+
+async def test_long_arguments_are_listed_whole_and_in_slices(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, worker = SeedClient(rig), SeedWorker(rig)
+    long = json.dumps(["x" * 300_000]).encode()
+    ids = [await client.submit("custom", long) for _ in range(4)]
+    await worker.register(("custom",), slots=4)
+    await worker.look(4)
+    (shown,) = (await rig.get("/workers")).json
+    for tasks in ((await rig.get("/tasks")).json, shown["CurrentTasks"].values()):
+        found = {task["ID"]: b64decode(task["Args"]) for task in tasks}
+        assert found == dict.fromkeys(ids, long)
+    monkeypatch.setattr(views, "REPLY_SLICE_S", 0.0)
+    assert len(list(views.Viewer(rig.master).workers(rig.master.core.workers()))) == 4
 
 
 async def test_ids_may_have_any_letters(keeping: Rig) -> None:
@@ -485,6 +519,8 @@ async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
     rig = await start_master(journal=journal)
     client, worker = SeedClient(rig), SeedWorker(rig)
     assert await client.task(done) == before
+    assert list(await worker.look()) == [running], "it is at work, and need not beat first"
+    assert (await worker.shown())["Status"] == "busy"
     async with asyncio.timeout(5):  # It is read from the journal first.
         while (await client.task(waiting))["Dependencies"] != [running]:
             await asyncio.sleep(0.002)

@@ -231,6 +231,34 @@ async def test_a_late_result_counts_as_long_as_nobody_else_has_the_task(
     assert await statuses(rig) == {"COMPLETED": 1}
 
 
+async def test_a_status_without_a_name_is_that_of_the_worker_that_polled(
+    start_master: StartMaster, bounds: dict[str, Any]
+) -> None:
+    rig = await start_master(**bounds)
+    task_id = await add(rig)
+    assert await poll(rig, "w")
+    assert await report(rig, None, task_id, "COMPLETED", result=1) == "Task 1 is COMPLETED"
+
+
+@pytest.mark.parametrize("status", ["COMPLETED", "FAILED", "CANCELED"])
+async def test_a_status_without_a_name_does_not_count_for_a_worker_of_another_dialect(
+    start_master: StartMaster, bounds: dict[str, Any], status: str
+) -> None:
+    rig = await start_master(**bounds)
+    claim = {"worker": "able", "handlers": ["process_data", "compute"]}
+    task_id = await add(rig)
+    (call,) = (await rig.post("/claim", claim)).json["calls"]
+    other = (await rig.post("/submit-task", {"task_type": "compute"})).json["task_id"]
+    assert (await rig.post("/get-task", {"worker_id": "q"})).json["task_id"] == other
+    for each in (task_id, str(other)):
+        said = await report(rig, None, each, status, result=1)
+        assert said == f"Task {each} is not with a worker that polls here; nothing is changed"
+    assert await statuses(rig) == {"RUNNING": 2}
+    results = {"worker": "able", "results": [{"lease": call["lease"], "result": 7}]}
+    assert (await rig.post("/result", results)).json["accepted"] == [call["lease"]]
+    assert (await rig.job(int(task_id)))["answer"] == 7
+
+
 async def test_a_worker_that_leaves_gives_back_what_it_has(
     start_master: StartMaster, bounds: dict[str, Any]
 ) -> None:

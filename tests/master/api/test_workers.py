@@ -329,6 +329,11 @@ async def test_what_it_has_it_still_reports(rig: Rig) -> None:
 async def test_another_incarnation_of_a_name_has_lost_what_the_first_had(rig: Rig) -> None:
     await rig.accept(handler="echo")
     first = await claim_one(rig, incarnation="a")
+    body = {"worker": "puller", "handlers": ["echo"], "incarnation": "b"}
+    refused = await rig.post("/claim", body)
+    assert (refused.status, refused.json["code"]) == (409, "conflict"), "it may be at work"
+    (worker,) = rig.master.core.workers()
+    worker.heard_at -= rig.master.settings.lease_s  # It has been silent.
     again = await claim_one(rig, incarnation="b")
     assert (again["attempt"], again["lease"] != first["lease"]) == (2, True)
     assert (await report(rig, first["lease"], result=1))["stale"] == [first["lease"]]
@@ -574,7 +579,9 @@ async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
         raise JournalFailed("disk I/O error", False)
 
     monkeypatch.setattr(Journal, "write", fail)
-    reply = await rig.post("/result", {"worker": "w", "results": [{"lease": lease, "result": 1}]})
+    reply = await rig.post(
+        "/result", {"worker": "puller", "results": [{"lease": lease, "result": 1}]}
+    )
     assert (reply.status, "retry-after" in reply.headers) == (503, True)
     monkeypatch.setattr(Journal, "write", write)
     assert (await rig.job(number, wait_s=20))["answer"] == 1

@@ -1,6 +1,8 @@
 // Shows the routes of openapi.json, and sends requests to this master.
 "use strict";
 
+// Where the routes are; the page itself may be served below that.
+const ROOT = new URL("..", document.currentScript.src);
 const DEPTH_MAX = 4;
 const SHOWN_CHARS = 200_000;
 
@@ -88,7 +90,7 @@ function requestOf(method, path, fields, body) {
     else headers[name] = input.value;
   }
   const search = query.toString();
-  const url = new URL(`.${target}${search ? `?${search}` : ""}`, document.baseURI);
+  const url = new URL(`.${target}${search ? `?${search}` : ""}`, ROOT);
   if (body) headers["Content-Type"] = body.media;
   return { url: url.href, method: method.toUpperCase(), headers, body: body ? body.input.value : undefined };
 }
@@ -241,7 +243,7 @@ function show(whole) {
 
 async function start() {
   try {
-    const reply = await fetch("openapi.json");
+    const reply = await fetch(new URL("openapi.json", ROOT));
     if (!reply.ok) throw new Error(`${reply.status} ${reply.statusText}`);
     show(await reply.json());
   } catch (error) {

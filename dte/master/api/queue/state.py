@@ -27,7 +27,7 @@ class QueueState:
 
     def __init__(self, master: Master) -> None:
         self._master = master
-        self.polling = Polling(master)
+        self.polling = Polling(master, HANDLERS)
         self._types: dict[str, None] = {}  # The one submitted last stands last.
         jobs = master.core.jobs
         self._before = [job for job in jobs.newest(jobs.waiting) if not job.finished]

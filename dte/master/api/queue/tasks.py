@@ -100,12 +100,12 @@ class SubmitTask(QueueHandler):
         if not isinstance(said.task_type, str) or not said.task_type:
             raise InvalidRequest("task_type is required")
         check_handler(said.task_type, "task_type: ")
-        data = quoted(said.task_data)
+        data = said.task_data
         attempts = self.master.settings.queue_attempts_max
         node = Node(
             said.task_type,
             # Handlers take a list or named arguments; what is neither is their only argument.
-            data if isinstance(data, dict) else [data],
+            quoted(data if isinstance(data, dict) else [data]),
             retries=0,
             lost_max=attempts,
         )

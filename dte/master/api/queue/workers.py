@@ -23,7 +23,7 @@ from dte.master.api.queue.base import (
     Unset,
 )
 from dte.master.api.queue.state import HANDLERS
-from dte.master.call_dispatch import call_of
+from dte.master.call_dispatch import arguments
 from dte.master.polling import only_call, standing, succeeded, too_long
 from dte.wire.codec import Decoder, encode
 
@@ -165,8 +165,11 @@ class SubmitResult(QueueHandler):
             raise InvalidRequest("status must be 'completed' or 'failed'")
         worker_id = fields.pop("worker_id", None)
         call = only_call(job)
-        if worker_id is None and call is not None:
-            worker_id = call.worker  # It does not say: then it is the one that has it.
+        if worker_id is None and call is not None and call.worker:
+            worker_id = self.state.polling.unnamed(job)
+            if not worker_id:  # Who has it, or had it last, speaks another dialect.
+                self.reply(self._saved(job, status, False))
+                return
         said = self.state.said(self.worker_id(worker_id))
         saved = await self.state.polling.settle(job, said, self._outcome(fields, size))
         self.reply(self._saved(job, status, saved))
@@ -230,15 +233,16 @@ class Heartbeats(QueueHandler):
 
 def _given(lease: CallLease) -> TaskGiven:
     """A call as a worker of this dialect gets it."""
-    call = call_of(lease)
-    data = call.args
+    call = lease.call
+    assert call.job is not None
+    data = arguments(call)
     # Workers here look for named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
         if call.handler in HANDLERS:
             data = dict(zip(PARAMETERS, data, strict=False))
         elif len(data) == 1:
             data = data[0]
-    return TaskGiven(call.job_id, call.handler, encode(data).decode())
+    return TaskGiven(call.job.number, call.handler, encode(data).decode())
 
 
 def _digits(given: object) -> str:

@@ -28,8 +28,6 @@ EXAMPLES = {
 }
 DURATION_NS_MAX = 2**63
 NULL = b"null"
-QUOTED_WORDS = (b"ref", b"literal", b"\\")
-"""Without one of these JSON has nothing that a plan would take for a reference."""
 FIBONACCI = re.compile(rb"Fibonacci\(-?\d+\) = (\d+)")
 INTEGER = re.compile(rb"-?\d+")
 
@@ -48,8 +46,8 @@ def decoded_base64(text: str) -> bytes:
         raise InvalidRequest(f"illegal base64 data: {error}") from None
 
 
-def plan_arguments(handler: str, sent: bytes) -> Any:
-    """The arguments of a plan's node, for what a client of this dialect sent.
+def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any]:
+    """The arguments of a handler, for what a client of this dialect sent.
 
     Raises:
         InvalidRequest: the handler can do nothing with it.
@@ -60,13 +58,10 @@ def plan_arguments(handler: str, sent: bytes) -> Any:
         if handler in FIELDS and sent:
             raise _not_for(handler) from None
         return [_as_value(sent)] if sent or handler == "echo" else []
-    args = _arguments(handler, value)
-    if any(word in sent for word in QUOTED_WORDS):
-        return {"literal": args}
-    return args
+    return _arguments(handler, value)
 
 
-def _arguments(handler: str, value: Any) -> Any:
+def _arguments(handler: str, value: Any) -> list[Any] | dict[str, Any]:
     if handler == "echo":
         return [value]
     if handler not in FIELDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -15,12 +16,16 @@ from dte.master.api.rest.base import RestHandler, check_name
 from dte.master.api.rest.payloads import decoded_base64, plan_arguments
 from dte.master.api.rest.views import PENDING, Remembered, Task, job_id
 from dte.master.plans import Node, Plan
+from dte.master.polling import quoted
 
 TASKS_LISTED = 1000
 DEPENDENCIES_MAX = 1000
 NODE = "task"
 BODY_BYTES_BESIDE = 100_000
 """What a body may have besides the arguments in base64."""
+
+LIKE_ITS_OWN = re.compile(r"[0-9a-f]{16}(?:\..*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
+"""An id that a task without one may have, or a part of it."""
 
 Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
@@ -69,7 +74,8 @@ class Tasks(RestHandler):
         replies={201: TaskAccepted},
         errors=(409, 503, 507),
         errors_as=TEXT,
-        description="With an `id` of its own a task is accepted once, however often it is sent.",
+        description="With an `id` of its own a task is accepted once, however often it is sent. "
+        "Ids of 16 hexadecimal digits are the master's.",
     )
     async def post(self) -> None:
         digest = self.body_digest()
@@ -89,11 +95,16 @@ class Tasks(RestHandler):
             raise InvalidRequest("Task name and handler are required")
         check_name("name", said.name)
         check_name("id", said.id)
+        if LIKE_ITS_OWN.fullmatch(said.id):
+            raise InvalidRequest(
+                "an id of 16 hexadecimal digits, or one that begins with these and a dot, is made "
+                "up by the master alone"
+            )
         try:
             sent = decoded_base64(said.args or "")
         except InvalidRequest as error:
             raise InvalidRequest(f"Invalid request body: args: {error}") from None
-        node = Node(said.handler, plan_arguments(said.handler, sent))
+        node = Node(said.handler, quoted(plan_arguments(said.handler, sent)))
         after = await self._jobs(said.dependencies)
         about: dict[str, Any] = {"dialect": "rest", "id": said.id, "name": said.name}
         about |= {"args": said.args, "metadata": said.metadata, "dependencies": said.dependencies}

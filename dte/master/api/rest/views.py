@@ -6,8 +6,9 @@ graph of calls one of ``graph``. What a worker has of those is a part, a task wi
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -17,10 +18,10 @@ import msgspec
 
 from dte.core.availability import Worker
 from dte.core.call import Call, CallState, filled
-from dte.core.call_lease import CallLease
 from dte.core.facts import CallRecord
 from dte.core.job import FINISHED, Job, JobState
 from dte.core.operations import Number
+from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.rest.payloads import given_result, sent_arguments
 from dte.master.master import Master
 from dte.master.plans import Node, Plan, read_plan
@@ -30,6 +31,7 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """What Go shows of a time that is not set."""
 PLAN_BYTES_MIN = 1_000_000
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
+LITERAL = b'"literal"'
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
 Remembered = tuple[str | None, Sequence[CallRecord]]
@@ -111,7 +113,14 @@ class _Head(msgspec.Struct):
     formula: str | None = None
 
 
+class _Literal(msgspec.Struct, forbid_unknown_fields=True):
+    """Arguments that are not to be looked into."""
+
+    literal: msgspec.Raw
+
+
 _head: Decoder[_Head] = Decoder(_Head, lenient=False)
+_literal: Decoder[_Literal] = Decoder(_Literal, lenient=False)
 
 
 def job_id(number: int) -> str:
@@ -178,11 +187,6 @@ class Viewer:
             {},
         )
 
-    def lease(self, lease: CallLease) -> Task:
-        """What a worker has under a lease."""
-        assert lease.call.job is not None
-        return self.part(lease.call.job, lease.call)
-
     def sent_for(self, job: Job, call: Call) -> bytes:
         """The arguments of a call of a job that goes on, as in this dialect."""
         plan = self._plan_of_one_call(job, job.plan)
@@ -190,12 +194,27 @@ class Viewer:
         sent = _sent_here(about)
         return _sent(call) if sent is None and about.get("dialect") != "rest" else sent or b""
 
-    def worker(self, worker: Worker) -> ShownWorker:
-        """A worker with what it has to do."""
-        leases = map(self.lease, self._master.core.calls.leases_of(worker))
-        tasks = {task.id: task for task in leases}
+    def workers(self, workers: Iterable[Worker]) -> Generator[None, None, list[ShownWorker]]:
+        """Workers with what they have to do, in slices."""
+        shown = []
+        began = time.monotonic()
+        for worker in workers:
+            tasks: dict[str, Task] = {}
+            for lease in self._master.core.calls.leases_of(worker):
+                call = lease.call
+                if call.job is None or call.lease is not lease:
+                    continue  # It has ended since the slice before.
+                task = self.part(call.job, call)
+                tasks[task.id] = task
+                if time.monotonic() - began > REPLY_SLICE_S:
+                    yield
+                    began = time.monotonic()
+            shown.append(self._worker(worker, tasks))
+        return shown
+
+    def _worker(self, worker: Worker, tasks: dict[str, Task]) -> ShownWorker:
         resources = worker.info.get("resources")
-        status = "busy" if worker.holds else "idle"
+        status = "busy" if tasks or worker.holds else "idle"
         return ShownWorker(
             worker.said.name,
             list(worker.said.handlers) or None,
@@ -321,18 +340,21 @@ def _sent_here(about: Mapping[str, Any]) -> bytes | None:
 
 def _sent(call: Call) -> bytes:
     """The arguments of a call that is known, with the results that went in as far as there are."""
-    values: dict[str, Any] = {name: {"ref": name} for name in call.refs}
-    values |= {name: msgspec.Raw(value) for name, value in call.operands.items()}
-    args = filled(call.args, values) if values else call.args
+    args: Any = call.args
+    if not isinstance(args, msgspec.Raw):
+        values: dict[str, Any] = {name: {"ref": name} for name in call.refs}
+        values |= {name: msgspec.Raw(value) for name, value in call.operands.items()}
+        args = filled(args, values) if values else args
     return sent_arguments(call.handler, args)
 
 
 def _sent_of_node(node: Node) -> bytes:
     """The arguments of a plan's only node."""
-    args = node.args
-    if isinstance(args, dict) and list(args) == ["literal"]:
-        args = args["literal"]
-    return sent_arguments(node.handler, args)
+    raw = bytes(node.args)
+    if LITERAL in raw:
+        with suppress(Malformed):
+            raw = bytes(_literal.decode(raw).literal)
+    return sent_arguments(node.handler, msgspec.Raw(raw))
 
 
 def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:

@@ -165,7 +165,7 @@ class Workers(WorkersHandler):
     async def get(self) -> None:
         workers = self.master.core.workers()
         async with self.room_for_list(len(workers)):
-            await self.reply_list(map(self.viewer.worker, workers))
+            await self.reply_list(await self.master.slices.run(self.viewer.workers(workers)))
 
 
 class OneWorker(WorkersHandler):
@@ -177,8 +177,10 @@ class OneWorker(WorkersHandler):
         errors=(404,),
         errors_as=TEXT,
     )
-    def get(self, worker_id: str) -> None:
-        self.reply(self.viewer.worker(self.known(worker_id)))
+    async def get(self, worker_id: str) -> None:
+        workers = [self.known(worker_id)]
+        (shown,) = await self.master.slices.run(self.viewer.workers(workers))
+        self.reply(shown)
 
 
 class Heartbeat(WorkersHandler):

@@ -11,7 +11,7 @@ from typing import Any
 from dte.core.call_lease import CallLease
 from dte.core.job import Job
 from dte.master.api.scheduler.faults import Fault, Unprocessable
-from dte.master.call_dispatch import call_of
+from dte.master.call_dispatch import arguments as arguments_of
 from dte.master.plans import read_plan
 from dte.master.polling import only_call
 
@@ -51,7 +51,7 @@ def _refusal(text: str) -> Unprocessable:
 
 def handed_out(lease: CallLease, job: Job) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call by place and by name, as they were given."""
-    args = call_of(lease).args
+    args = arguments_of(lease.call)
     if isinstance(args, list):
         return args, {}
     if job.plan is not None and only_call(job) is not None:

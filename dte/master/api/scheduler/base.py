@@ -59,7 +59,7 @@ class SchedulerHandler(JsonHandler):
     def polling(self) -> Polling:
         # One to an application: its settings live as long as the master's routes.
         if DIALECT not in self.settings:
-            self.settings[DIALECT] = Polling(self.master)
+            self.settings[DIALECT] = Polling(self.master, HANDLERS)
         polling: Polling = self.settings[DIALECT]
         return polling
 

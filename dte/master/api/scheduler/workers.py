@@ -156,15 +156,16 @@ class ReportStatus(SchedulerHandler):
         job = await self.find(update.task_id)
         call = only_call(job)
         worker_id = update.worker_id
-        if not worker_id and call is not None:
-            worker_id = call.worker  # It does not say: then it is the one that has it.
+        if not worker_id and call is not None and call.worker:
+            worker_id = self.polling.unnamed(job)
+            if not worker_id:  # Who has it, or had it last, speaks another dialect.
+                self.reply(Done(_unchanged(job)))
+                return
         said = self.said(worker_id or "")
         if await self._settle(job, said, update):
             text = f"Task {job.number} is {update.status}"
-        elif job.finished or job.state is JobState.ENDING:
-            text = f"Task {job.number} has ended before; nothing is changed"
         else:
-            text = f"Task {job.number} is not with worker {said.name}; nothing is changed"
+            text = _unchanged(job, said.name)
         self.reply(Done(text))
 
     async def _settle(self, job: Job, said: Announcement, update: TaskStatus) -> bool:
@@ -198,3 +199,11 @@ class UnregisterWorker(SchedulerHandler):
         if worker is not None:
             self.master.calls.leave(worker)
         self.reply(Done(f"Worker {worker_id} unregistered"))
+
+
+def _unchanged(job: Job, worker: str = "") -> str:
+    """What somebody hears whose word does not count; nameless if he does not say who he is."""
+    if job.finished or job.state is JobState.ENDING:
+        return f"Task {job.number} has ended before; nothing is changed"
+    who = f"worker {worker}" if worker else "a worker that polls here"
+    return f"Task {job.number} is not with {who}; nothing is changed"
