@@ -422,6 +422,52 @@ async def test_a_retry_does_only_what_did_not_succeed(
     assert (nodes["good"]["state"], nodes["good"]["result"]) == ("succeeded", [1.5, "é"])
 
 
+async def test_a_retry_does_again_what_was_made_of_a_failure(rig: Rig, hire: Hire) -> None:
+    runs = Runs("bad")
+    await hire_called(hire, rig, runs)
+    graph = {
+        "good": echo(1),
+        "bad": echo(2),
+        "whatever": echo(ref("bad"), when="done"),
+        "last": echo(ref("whatever")),
+    }
+    number = await rig.accept(graph=graph)
+    assert (await ended(rig, number))[0] == "failed"
+    assert (await rig.nodes(number))["last"]["result"] is None, "made of no result"
+    runs.bad.clear()
+    number = (await rig.post(f"/job/{number}/retry")).json["job_id"]
+    assert await ended(rig, number) == ("succeeded", {"good": 1, "last": 2}, None)
+    assert runs.count == {"good": 1, "bad": 2, "whatever": 2, "last": 2}
+
+
+async def test_nothing_is_cancelled_while_that_cannot_be_recorded(
+    start_master: StartMaster,
+    tmp_path: Path,
+    expected_errors: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who asks hears so at once, as the disk may stay full for long."""
+    expected_errors.append("the journal cannot be written")
+    monkeypatch.setattr(recorder, "RETRY_S", 0.01)
+    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    number = await rig.accept(graph={"a": echo(1)})
+    await claim_one(rig)
+    write, probe = Journal.write, Journal.probe
+
+    def fail(*arguments: Any) -> Any:
+        raise JournalFailed("no space left", True)
+
+    monkeypatch.setattr(Journal, "write", fail)
+    monkeypatch.setattr(Journal, "probe", fail)
+    assert (await rig.post("/jobs", {"handler": "echo"})).status == 507
+    assert (await rig.post(f"/job/{number}/cancel")).status == 507
+    monkeypatch.setattr(Journal, "write", write)
+    monkeypatch.setattr(Journal, "probe", probe)
+    await until(lambda: rig.master.recorder and rig.master.recorder.failure is None, "it is well")
+    assert (await rig.job(number))["state"] == "running"
+    assert (await rig.post(f"/job/{number}/cancel")).status == 200
+
+
 async def test_a_retry_may_be_retried(rig: Rig, hire: Hire) -> None:
     runs = Runs("b", "c")
     await hire_called(hire, rig, runs)

@@ -209,6 +209,17 @@ def test_starts_are_counted(open_book: OpenBook) -> None:
     assert [open_book().journal.boot for _ in range(3)] == [1, 2, 3]
 
 
+def test_the_first_start_of_a_journal_has_the_number_that_it_is_given(tmp_path: Path) -> None:
+    """A worker may bring what it did for a journal that is gone: leases of two are to differ."""
+    path = str(tmp_path / "journal.db")
+    boots = []
+    for first in (58_000, 61_000):
+        journal = Journal(path, first_boot=first)
+        boots.append(journal.boot)
+        journal.close()
+    assert boots == [58_000, 58_001]
+
+
 def test_ended_jobs_are_given_in_the_order_of_their_ends(open_book: OpenBook) -> None:
     book = open_book()
     jobs = book.accept(*["1+1"] * 4)

@@ -415,3 +415,13 @@ async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again)
     assert (await rig.get("/health")).status == 200
     await all_go_on(rig)
     assert rig.master.core.calls.ready.count == 200
+
+
+async def test_when_a_job_began_is_remembered(rig: Rig, again: Again) -> None:
+    number = await rig.accept(handler="sleep", args=[1])
+    await claim_one(rig, handlers=["sleep"])
+    before = (await rig.job(number))["started_at"]
+    rig = await again()
+    await until(lambda: rig.master.core.calls.leases, "the job goes on")
+    after = (await rig.job(number))["started_at"]
+    assert after[:21] == before[:21], "but for what the clocks differ"

@@ -633,3 +633,15 @@ async def test_a_wrong_extension_is_refused(body: Any, words: str, rig: Rig) -> 
     reply = await rig.post("/extend", body)
     assert reply.status == 400
     assert words in reply.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/extend", {"leases": [1] * 10_001}),
+        ("/result", {"results": [{"lease": 1, "result": 1}] * 10_001}),
+    ],
+)
+async def test_what_is_said_at_once_is_bounded(rig: Rig, path: str, body: Any) -> None:
+    reply = await rig.post(path, {"worker": "w"} | body)
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
