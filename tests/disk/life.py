@@ -15,7 +15,7 @@ from typing import Any
 from core.evaluate import FUNCTIONS
 
 from dte.core.availability import Announcement
-from dte.core.call import Call, CallState, HandlerPolicy, filled
+from dte.core.call import Call, CallState, HandlerPolicy
 from dte.core.call_course import Outcome
 from dte.core.facts import Facts
 from dte.core.formula import Formula, FormulaLimits, parse
@@ -24,6 +24,7 @@ from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
+from dte.master.call_dispatch import arguments
 from dte.master.journal import Journal, Unfinished
 from dte.master.journal_file import JournalFailed
 from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
@@ -253,8 +254,7 @@ def outcome(call: Call) -> Outcome:
     """What comes of a call."""
     if call.handler == "fail":
         return Outcome(CallState.FAILED, None, POISONED, retry=False)
-    operands = {name: json.loads(value) for name, value in call.operands.items()}
-    (argument,) = filled(call.args, operands)
+    (argument,) = arguments(call)
     return Outcome(CallState.SUCCEEDED, json.dumps(argument * 2).encode())
 
 
