@@ -436,3 +436,19 @@ def test_a_formula_whose_call_had_failed_fails() -> None:
     core.turn(0.0)
     assert core.jobs.job(1).error == "f@1: no"
     assert core.calls.leases == 0
+
+
+def test_a_call_that_is_done_whatever_happens_waits_for_what_is_made_anew() -> None:
+    core = Core(CALLER)
+    core.graph(a=call("p"), b=call("f", A, whatever=True))
+    core.succeed(0.0, core.hand_out()["a"], b"1")
+    core.hand_out()
+    core = core.restarted(now=0.0)
+    core.settle(0.0)
+    core.calls.fail(0.0, restored(core, 2).number, "reset", taken=True)
+    assert the_call(core, "b").state is CallState.WAITING
+    core.announce(0.0, CALLER)
+    core.fail_at(0.0, core.hand_out()["a"], "not today")
+    core.settle(0.0)
+    assert the_call(core, "b").operands == {"a": b"null"}
+    assert the_call(core, "b").state is CallState.RUNNING
