@@ -118,6 +118,7 @@ class CallJobs:
         for other in job.calls.awaited:
             if not other.finished:
                 self._awaiting.setdefault(other.number, []).append(job)
+                self._jobs.awaited.add(other.number)
         if not job.calls.held:
             self._begin_calls(now, job)
 
@@ -146,6 +147,7 @@ class CallJobs:
 
     def closed(self, now: float, job: Job) -> None:
         """A job has ended: others may have waited for that."""
+        self._jobs.awaited.discard(job.number)
         for waiting in self._awaiting.pop(job.number, ()):
             if waiting.graph is None or waiting.calls is None:
                 continue

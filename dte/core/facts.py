@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dte.core.call import Call, CallState
 from dte.core.job import Job, JobState
@@ -36,11 +36,7 @@ class End:
     answer: Number | bytes | None = None
     error: str | None = None
     state: JobState = JobState.SUCCEEDED
-    events: list[Event] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        if self.error is not None and self.state is JobState.SUCCEEDED:
-            self.state = JobState.FAILED
+    events: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +141,7 @@ class Facts:
         return ends + self.ends
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something that people who watch want to hear of.
 
     Attributes:

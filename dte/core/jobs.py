@@ -65,7 +65,8 @@ class JobBook:
         steps: steps that have been recorded, likewise.
         void_steps: steps that could not be recorded, likewise.
         stopping: jobs whose cancelling has been recorded, likewise.
-        closed: jobs that have ended, likewise.
+        closed: jobs with calls that have ended, or that are `awaited`, likewise.
+        awaited: the numbers of jobs whose ends others wait for.
         orphans: calls that workers have of jobs that have ended, likewise.
         events: what happened, for those who watch.
     """
@@ -91,6 +92,7 @@ class JobBook:
         self.void_steps: list[Step] = []
         self.stopping: list[Job] = []
         self.closed: list[Job] = []
+        self.awaited: set[int] = set()
         self.orphans: list[Call] = []
         self.events: list[Event] = []
 
@@ -169,11 +171,15 @@ class JobBook:
         Raises:
             Busy: too much work waits.
         """
-        self.ensure_room(
-            sum(formula.value is None for _, formula in formulas),
-            sum(_operations(formula) for _, formula in formulas),
-            sum(_size(text, formula) for text, formula in formulas),
-        )
+        waiting = operations = size = 0
+        for text, formula in formulas:  # A job's share of many costs little so.
+            waiting += formula.value is None
+            operations += formula.graph.remaining
+            size += len(text) if len(text) < TASK_CHARS_KEPT else TASK_CHARS_KEPT
+            if formula.calls is not None:
+                operations += formula.calls.remaining
+                size += formula.calls.size
+        self.ensure_room(waiting, operations, size)
         jobs = [self._new_job(now, text, formula) for text, formula in formulas]
         return self._accept(now, jobs, formulas, key, digest)
 
@@ -198,9 +204,12 @@ class JobBook:
 
     def _new_job(self, now: float, text: str, formula: Formula) -> Job:
         self._last += 1
-        job = Job(self._last, kept_task(text), now, _operations(formula), formula.graph)
-        job.size = len(job.task)
-        self._give(job, formula)
+        task = kept_task(text)
+        job = Job(self._last, task, now, formula.graph.remaining, formula.graph)
+        job.size = len(task)
+        if formula.calls is not None:
+            job.operations = _operations(formula)
+            self._give(job, formula)
         return job
 
     def _give(self, job: Job, formula: Formula) -> None:
@@ -222,7 +231,7 @@ class JobBook:
         submission = Submission(jobs, [text for text, _ in formulas], [], key, digest)
         for job, (_, formula) in zip(jobs, formulas, strict=True):
             if formula.graph.failure is not None or formula.value is not None:
-                submission.ends.append(End(job, now, formula.value, formula.graph.failure))
+                submission.ends.append(_end_at_once(now, job, formula))
             self._ring.add(job)
             self.waiting += 1
             self.operations_waiting += job.operations
@@ -308,8 +317,10 @@ class JobBook:
         self.bytes_waiting -= job.size
         self._ring.ended(job)
         self._ended.append(job)
-        self.closed.append(job)
-        self.events += end.events
+        if job.calls is not None or job.number in self.awaited:
+            self.closed.append(job)
+        if end.events:
+            self.events += end.events
         self.events.append(Event(end.at, job.number, "", end.state.value, end.error))
 
     def take_ended(self) -> list[Job]:
@@ -359,7 +370,7 @@ class JobBook:
 
     def finish(
         self, now: float, job: Job, nodes: array[int], results: Sequence[Number]
-    ) -> list[Call]:
+    ) -> Sequence[Call]:
         """Take in the results of operations of a job that goes on; it may end by that.
 
         Returns:
@@ -374,7 +385,7 @@ class JobBook:
                 job.suspicions.pop(node, None)
         self.operations_done += len(nodes)
         self.operations_waiting -= len(nodes)
-        ready: list[Call] = []
+        ready: Sequence[Call] = ()
         if job.state is JobState.CANCELLING:
             del graph.ready[:]
             return ready
@@ -405,6 +416,8 @@ class JobBook:
     ) -> End:
         """End a job that goes on: a fact to be recorded."""
         self._stop(job)
+        if error is not None and state is JobState.SUCCEEDED:
+            state = JobState.FAILED
         end = End(job, now, answer, error, state)
         self._ends.append(end)
         return end
@@ -430,8 +443,8 @@ class JobBook:
         graph = job.graph
         assert graph is not None, "a job ends once"
         self.ready.drop(job)
-        self.operations_waiting -= job.operations - job.progress
         job.operations_done = job.progress
+        self.operations_waiting -= job.operations - job.operations_done
         for call in job.calls.calls.values() if job.calls is not None else ():
             if call.state is CallState.ENDING:
                 call.recorded = True  # Its step is, with the job's end if not before.
@@ -480,6 +493,13 @@ class JobBook:
             if job.number in ending:
                 assert job.state is JobState.ENDING
         return [job for job in open_jobs if job.graph is not None]
+
+
+def _end_at_once(now: float, job: Job, formula: Formula) -> End:
+    """The end of a job for which nothing is to be done."""
+    failure = formula.graph.failure
+    state = JobState.SUCCEEDED if failure is None else JobState.FAILED
+    return End(job, now, formula.value, failure, state)
 
 
 def _operations(formula: Formula) -> int:
