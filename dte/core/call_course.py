@@ -78,10 +78,10 @@ class CallCourse:
         if error is not None and len(error) > ERROR_CHARS_MAX:
             error = f"{error[:ERROR_CHARS_MAX]}…"
         if state is CallState.SUCCEEDED:
-            number_error = _number_error(call, outcome.value)
-            if number_error is None:
-                return self._end(now, call, state, outcome.value, None)
-            return self._end(now, call, CallState.FAILED, None, number_error)
+            no_number = _number_error(call, outcome.value)
+            if no_number is not None:
+                return self._end(now, call, CallState.FAILED, None, no_number)
+            return self._end(now, call, state, outcome.value, None)
         if stopped:
             return self._end(now, call, CallState.CANCELLED, None, error or "cancelled")
         if state is None or state is CallState.CANCELLED:
@@ -280,8 +280,7 @@ class CallCourse:
 
     def end_cancelled(self, now: float, job: Job) -> End | None:
         """End a job that is being cancelled, once no worker has anything of it."""
-        calls = job.calls.calls.values() if job.calls is not None else ()
-        if any(call.state in BUSY for call in calls):
+        if is_busy(job):
             return None
         return self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
 
@@ -346,6 +345,12 @@ def event_of(now: float, call: Call, text: str | None = None) -> Event:
     """That a call has the state which it has now; its error says why, unless a text does."""
     assert call.job is not None
     return Event(now, call.job.number, call.name, call.state.value, text or call.error)
+
+
+def is_busy(job: Job) -> bool:
+    """Whether workers have calls of a job, or the end of one is being recorded."""
+    calls = job.calls.calls.values() if job.calls is not None else ()
+    return any(call.state in BUSY for call in calls)
 
 
 def _is_orphan(call: Call) -> bool:

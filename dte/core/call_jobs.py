@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dte.core.call import ENDS, Call, CallState
-from dte.core.call_course import CallCourse, event_of
+from dte.core.call_course import CallCourse, event_of, is_busy
 from dte.core.call_lease import CallLease
 from dte.core.call_leases import CallLeases
 from dte.core.facts import CallRecord, Cancel, End, Event
@@ -42,15 +42,12 @@ class CallJobs:
             return None
         if job.graph is None:  # From before a restart, and not read again yet.
             return self._jobs.cancel(now, job)
-        if job.calls is None or not any(
-            call.state in (CallState.RUNNING, CallState.ENDING, CallState.CANCELLING)
-            for call in job.calls.calls.values()
-        ):
-            events = self._drop_waiting(now, job)
-            end = self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
-            end.events = events
-            return end
-        return self._jobs.cancel(now, job)
+        if is_busy(job):
+            return self._jobs.cancel(now, job)
+        events = self._drop_waiting(now, job)
+        end = self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
+        end.events = events
+        return end
 
     def stop(self, now: float, job: Job) -> None:
         """A job's cancelling is recorded: stop what workers have of it."""

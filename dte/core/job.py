@@ -105,6 +105,13 @@ class Job:
         """Whether its end is recorded."""
         return self.state in FINISHED
 
+    @property
+    def shown_state(self) -> JobState:
+        """The state as others may see it: that it ends is no news before how it ended is."""
+        if self.state is JobState.ENDING:
+            return JobState.CANCELLING if self.cancelled else JobState.RUNNING
+        return self.state
+
     def enter(self, state: JobState) -> None:
         """Go over to another state: the one place where a state changes.
 

@@ -17,18 +17,17 @@ from itertools import islice
 from dte.core.call import Call, CallState
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.facts import CallRecord, Cancel, End, Event, Facts, Step, Submission
-from dte.core.formula import Formula
 from dte.core.graph import Graph
-from dte.core.job import TASK_CHARS_KEPT, Job, JobState, kept_task
+from dte.core.job import Job, JobState, kept_task
 from dte.core.limits import SchedulerLimits
 from dte.core.operations import Number
+from dte.core.outbox import Outbox
 from dte.core.ready import ReadySet
 from dte.core.ring import JobRing
+from dte.core.work import Work
 
 SWEEP_OPERATIONS = 20_000
 """How many operations of an ended graph are freed at a time: about a millisecond's work."""
-FACTS_MAX = 10_000
-"""After so many the rest of the facts waits for the next time, so that each time is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class PlannedJob:
     Attributes:
         task: what it is, for people; the formula's text if there is one.
         text: the whole of it, from which a restart reads it again.
-        formula: its arithmetic and its calls.
+        work: what is to be done for it.
         priority: higher is sooner.
         notify: a URL that is told of its end; "" for none.
         records: ends of calls that need not be done, as another job has done them.
@@ -46,7 +45,7 @@ class PlannedJob:
 
     task: str
     text: str
-    formula: Formula
+    work: Work
     priority: int = 0
     notify: str = ""
     records: Sequence[CallRecord] = ()
@@ -76,10 +75,7 @@ class JobBook:
         self._answer_limit: int = 10**limits.digits_max
         self._ring = JobRing(limits.jobs_kept, limits.jobs_kept_bytes)
         self._sweep: deque[Graph] = deque()
-        self._submissions: deque[Submission] = deque()
-        self._ends: deque[End] = deque()
-        self._steps: deque[Step] = deque()
-        self._cancels: deque[Cancel] = deque()
+        self._outbox = Outbox()
         self._ended: list[Job] = []
         self._last = 0
         self.ready = ReadySet()
@@ -153,11 +149,7 @@ class JobBook:
             )
 
     def submit(
-        self,
-        now: float,
-        formulas: Sequence[tuple[str, Formula]],
-        key: str = "",
-        digest: str = "",
+        self, now: float, formulas: Sequence[tuple[str, Work]], key: str = "", digest: str = ""
     ) -> Submission:
         """Accept formulas, each as a job of its own: all of them or none.
 
@@ -171,96 +163,59 @@ class JobBook:
         Raises:
             Busy: too much work waits.
         """
-        waiting = operations = size = 0
-        for text, formula in formulas:  # A job's share of many costs little so.
-            waiting += formula.value is None
-            operations += formula.graph.remaining
-            size += len(text) if len(text) < TASK_CHARS_KEPT else TASK_CHARS_KEPT
-            if formula.calls is not None:
-                operations += formula.calls.remaining
-                size += formula.calls.size
-        self.ensure_room(waiting, operations, size)
-        jobs = [self._new_job(now, text, formula) for text, formula in formulas]
-        return self._accept(now, jobs, formulas, key, digest)
+        jobs = []
+        for number, (text, work) in enumerate(formulas, self._last + 1):
+            jobs.append(_new_job(number, now, text, work))
+        texts = [text for text, _ in formulas]
+        return self._accept(now, jobs, [work for _, work in formulas], texts, key, digest)
 
     def submit_plans(
         self, now: float, planned: Sequence[PlannedJob], key: str = "", digest: str = ""
     ) -> Submission:
         """Accept jobs that are more than formulas: all of them or none. Else as `submit`."""
-        self.ensure_room(
-            len(planned),
-            sum(_operations(plan.formula) for plan in planned),
-            sum(len(plan.text) + _size(plan.task, plan.formula) for plan in planned),
-        )
         jobs = []
-        for plan in planned:
-            job = self._new_job(now, plan.task, plan.formula)
+        for number, plan in enumerate(planned, self._last + 1):
+            job = _new_job(number, now, plan.task, plan.work)
             job.plan, job.priority, job.notify = plan.text, plan.priority, plan.notify
             job.records = plan.records or None
             job.size += len(plan.text)
             jobs.append(job)
-        formulas = [(plan.text, plan.formula) for plan in planned]
-        return self._accept(now, jobs, formulas, key, digest)
-
-    def _new_job(self, now: float, text: str, formula: Formula) -> Job:
-        self._last += 1
-        task = kept_task(text)
-        job = Job(self._last, task, now, formula.graph.remaining, formula.graph)
-        job.size = len(task)
-        if formula.calls is not None:
-            job.operations = _operations(formula)
-            self._give(job, formula)
-        return job
-
-    def _give(self, job: Job, formula: Formula) -> None:
-        """Give a job what is to be done for it."""
-        job.graph, job.calls = formula.graph, formula.calls
-        if formula.calls is not None:
-            job.size += formula.calls.size
-            for call in formula.calls.calls.values():
-                call.job = job
+        texts = [plan.text for plan in planned]
+        return self._accept(now, jobs, [plan.work for plan in planned], texts, key, digest)
 
     def _accept(
         self,
         now: float,
         jobs: list[Job],
-        formulas: Sequence[tuple[str, Formula]],
+        works: Sequence[Work],
+        texts: Sequence[str],
         key: str,
         digest: str,
     ) -> Submission:
-        submission = Submission(jobs, [text for text, _ in formulas], [], key, digest)
-        for job, (_, formula) in zip(jobs, formulas, strict=True):
-            if formula.graph.failure is not None or formula.value is not None:
-                submission.ends.append(_end_at_once(now, job, formula))
+        ends = []
+        waiting = operations = size = 0
+        for job, work in zip(jobs, works, strict=True):
+            waiting += work.value is None
+            operations += job.operations
+            size += job.size
+            if work.value is not None or work.graph.failure is not None:
+                ends.append(_end_at_once(now, job, work))
+        self.ensure_room(waiting, operations, size)
+        for job in jobs:
             self._ring.add(job)
-            self.waiting += 1
-            self.operations_waiting += job.operations
-            self.bytes_waiting += job.size
-        self._submissions.append(submission)
+        self._last += len(jobs)
+        self.waiting += len(jobs)
+        self.operations_waiting += operations
+        self.bytes_waiting += size
+        submission = Submission(jobs, texts, ends, key, digest)
+        self._outbox.submissions.append(submission)
         return submission
 
     # Recording
 
     def facts(self) -> Facts | None:
         """What is to be recorded next, if anything is; it is given once."""
-        if not (self._submissions or self._ends or self._steps or self._cancels):
-            return None
-        facts = Facts([], [])
-        room = FACTS_MAX
-        while self._submissions and room > 0:
-            facts.submissions.append(self._submissions.popleft())
-            room -= len(facts.submissions[-1].jobs)
-        while self._steps and room > 0:
-            facts.steps.append(self._steps.popleft())
-            room -= 1
-        if room <= 0:
-            return facts  # In this order: an end is recorded with the steps before it, or later.
-        while self._ends and room > 0:
-            facts.ends.append(self._ends.popleft())
-            room -= 1
-        while self._cancels:
-            facts.cancels.append(self._cancels.popleft())
-        return facts
+        return self._outbox.take()
 
     def recorded(self, facts: Facts, void: Collection[Submission] = ()) -> None:
         """Say that facts have been recorded, except for some of the submissions: they are void."""
@@ -294,11 +249,8 @@ class JobBook:
         """Say that facts could not be recorded: submissions are void, ends come up again."""
         for submission in facts.submissions:
             self._withdraw(submission)
-        self._ends.extendleft(reversed(facts.ends))
-        again = [step for step in facts.steps if step.lease is None]
-        self._steps.extendleft(reversed(again))
         self.void_steps += [step for step in facts.steps if step.lease is not None]
-        self._cancels.extendleft(reversed(facts.cancels))
+        self._outbox.put_back(facts)
 
     def _withdraw(self, submission: Submission) -> None:
         for job in submission.jobs:
@@ -350,19 +302,18 @@ class JobBook:
             job.size = len(job.task)
             self.bytes_waiting += job.size
 
-    def resume(self, now: float, job: Job, formula: Formula) -> None:
+    def resume(self, now: float, job: Job, work: Work) -> None:
         """Begin a restored job again, with what was parsed from its text."""
-        graph, operations = formula.graph, _operations(formula)
-        self.operations_waiting += operations - job.operations
-        job.operations = operations
+        graph = work.graph
+        self.operations_waiting += work.operations - job.operations
         self.bytes_waiting -= job.size
-        self._give(job, formula)
+        _give(job, work)
         job.size += len(job.plan or "")
         self.bytes_waiting += job.size
         if job.cancelled and job.calls is None:
             self.end(now, job, error="cancelled", state=JobState.CANCELLED)
-        elif graph.failure is not None or formula.value is not None:
-            self.end(now, job, answer=formula.value, error=graph.failure)
+        elif graph.failure is not None or work.value is not None:
+            self.end(now, job, answer=work.value, error=graph.failure)
         else:
             self._begin(job)
 
@@ -419,17 +370,17 @@ class JobBook:
         if error is not None and state is JobState.SUCCEEDED:
             state = JobState.FAILED
         end = End(job, now, answer, error, state)
-        self._ends.append(end)
+        self._outbox.ends.append(end)
         return end
 
     def step(self, step: Step) -> None:
         """Have a step of a call recorded."""
-        self._steps.append(step)
+        self._outbox.steps.append(step)
 
     def cancel(self, now: float, job: Job) -> Cancel:
         """Have it recorded that a job is to be cancelled."""
         cancel = Cancel(job, now)
-        self._cancels.append(cancel)
+        self._outbox.cancels.append(cancel)
         return cancel
 
     def call_ended(self, job: Job, count: int, size: int) -> None:
@@ -479,8 +430,8 @@ class JobBook:
         assert self.operations_waiting == sum(
             job.operations - job.progress for job in open_jobs if job.state is not JobState.ENDING
         )
-        ending = {end.job.number for end in self._ends}
-        assert len(ending) == len(self._ends), "a job ends twice"
+        ending = {end.job.number for end in self._outbox.ends}
+        assert len(ending) == len(self._outbox.ends), "a job ends twice"
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
         for job in jobs:
             assert (job.answer is None and job.error is None) or job.finished
@@ -495,19 +446,26 @@ class JobBook:
         return [job for job in open_jobs if job.graph is not None]
 
 
-def _end_at_once(now: float, job: Job, formula: Formula) -> End:
+def _new_job(number: int, now: float, text: str, work: Work) -> Job:
+    task = kept_task(text)
+    job = Job(number, task, now, work.graph.remaining, work.graph)
+    job.size = len(task)
+    if work.calls is not None:
+        _give(job, work)
+    return job
+
+
+def _give(job: Job, work: Work) -> None:
+    """Give a job what is to be done for it."""
+    job.graph, job.calls, job.operations = work.graph, work.calls, work.operations
+    if work.calls is not None:
+        job.size += work.calls.size
+        for call in work.calls.calls.values():
+            call.job = job
+
+
+def _end_at_once(now: float, job: Job, work: Work) -> End:
     """The end of a job for which nothing is to be done."""
-    failure = formula.graph.failure
+    failure = work.graph.failure
     state = JobState.SUCCEEDED if failure is None else JobState.FAILED
-    return End(job, now, formula.value, failure, state)
-
-
-def _operations(formula: Formula) -> int:
-    calls = formula.calls.remaining if formula.calls is not None else 0
-    return formula.graph.remaining + calls
-
-
-def _size(text: str, formula: Formula) -> int:
-    """About how many bytes a job takes besides its arithmetic, whose bound is another."""
-    calls = formula.calls.size if formula.calls is not None else 0
-    return min(len(text), TASK_CHARS_KEPT) + calls
+    return End(job, now, work.value, failure, state)

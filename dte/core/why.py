@@ -45,7 +45,7 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
     """The reasons why a job has not ended, one for each call that has not; none if it has."""
     if job.finished:
         return
-    state = "running" if job.state is JobState.ENDING else job.state.value
+    state = job.shown_state.value
     if job.graph is None:
         text = "its end is being recorded"
         waits_for = "journal"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,11 +15,11 @@ from dte.core.call_graph import CallGraph
 from dte.core.call_lease import CallLease, Claim
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
 from dte.core.facts import CallRecord, Cancel, End, Facts, Step, Submission
-from dte.core.formula import Formula
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.operations import Number
+from dte.core.work import Work
 from dte.master.parsing import NO_LIMITS
 from dte.master.plans import (
     NO_PLAN_LIMITS,
@@ -154,16 +153,16 @@ class CallDesk:
     ) -> Generator[None, None, PlannedJob]:
         settings, wall_offset_s = self._master.settings, self._master.wall_offset_s
         check_priority(plan.priority)
-        set_moments(plan, datetime.fromtimestamp(time.monotonic() + wall_offset_s, UTC))
+        set_moments(plan, datetime.fromtimestamp(self._master.now() + wall_offset_s, UTC))
         pure = self._core.calls.pure_handlers()
-        formula = yield from build(
+        work = yield from build(
             plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
         )
-        formula = with_awaited(formula, awaited)
-        if formula.calls is not None:
-            records = _sound(formula.calls, records)
+        work = with_awaited(work, awaited)
+        if work.calls is not None:
+            records = _sound(work.calls, records)
         text, task = plan_text(plan), describe(plan)
-        return PlannedJob(task, text, formula, plan.priority, plan.notify, records)
+        return PlannedJob(task, text, work, plan.priority, plan.notify, records)
 
     async def awaited(self, plan: Plan) -> list[Job]:
         """The jobs that a plan waits for.
@@ -192,7 +191,7 @@ class CallDesk:
             Conflict: it has not ended, or it succeeded, or its text is not kept.
         """
         if not job.finished or job.state is JobState.SUCCEEDED:
-            shown = "running" if job.state is JobState.ENDING else job.state.value
+            shown = job.shown_state.value
             raise Conflict(f"job {job.number} is {shown}; only what failed is retried")
         text, records = await self.plan_of(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
@@ -227,10 +226,8 @@ class CallDesk:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return list(restored(graph, records).calls.values())
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        formula = await master.slices.run(
-            build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
-        )
-        calls = formula.calls
+        work = await master.slices.run(build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s))
+        calls = work.calls
         return list(restored(calls, records).calls.values()) if calls is not None else []
 
     # Cancelling
@@ -247,7 +244,7 @@ class CallDesk:
         recorder = self._master.recorder
         if recorder is not None and recorder.failure is not None and not job.finished:
             raise recorder.failure  # Rather than to wait for a disk that may stay full.
-        fact = self._core.calls.cancel(time.monotonic(), job)
+        fact = self._core.calls.cancel(self._master.now(), job)
         if fact is None:
             if job.finished:
                 return False
@@ -295,7 +292,7 @@ class CallDesk:
             Busy: too many workers are known.
         """
         self._answer_claim_of(said)  # Its worker waits for it no more, or would not claim again.
-        claim = self._core.claim(time.monotonic(), said, slots)
+        claim = self._core.claim(self._master.now(), said, slots)
         if info is not None:
             claim.worker.info = info
         got = self._claims[claim] = asyncio.get_running_loop().create_future()
@@ -336,7 +333,7 @@ class CallDesk:
 
     def withdraw(self, claim: Claim) -> None:
         """Nobody waits for a claim any more."""
-        self._core.withdraw(time.monotonic(), claim)
+        self._core.withdraw(self._master.now(), claim)
         self._master.poke()
 
     async def report(
@@ -353,7 +350,7 @@ class CallDesk:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        now = time.monotonic()
+        now = self._master.now()
         accepted: list[int] = []
         stale: list[int] = []
         accepted_once: set[int] = set()
@@ -402,7 +399,7 @@ class CallDesk:
             (call,) = calls
         if call is None:
             return False
-        now = time.monotonic()
+        now = self._master.now()
         if call.lease is not None and call.lease.worker_name == worker:
             fact = self._core.calls.report(now, call.lease.number, outcome)
         else:
@@ -416,30 +413,28 @@ class CallDesk:
         self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
         """See `CallScheduler.extend`."""
-        answer = self._core.calls.extend(time.monotonic(), numbers, progress, worker)
+        answer = self._core.calls.extend(self._master.now(), numbers, progress, worker)
         if progress:
             self._master.poke()
         return answer
 
     def heard(self, worker: Worker) -> None:
         """A sign of life of a worker that does not name its leases."""
-        self._core.calls.heard(time.monotonic(), worker)
+        self._core.calls.heard(self._master.now(), worker)
 
     def leave(self, worker: Worker) -> None:
         """A worker says that it has ended."""
-        self._core.leave(time.monotonic(), worker)
+        self._core.leave(self._master.now(), worker)
         self._master.poke()
 
 
-def with_awaited(formula: Formula, awaited: list[Job]) -> Formula:
+def with_awaited(work: Work, awaited: list[Job]) -> Work:
     """The same, to begin when these jobs have ended."""
-    if not awaited:
-        return formula
-    calls = formula.calls
-    if calls is None:
-        raise InvalidRequest("after: a formula without calls does not wait for other jobs")
-    calls.awaited = awaited
-    return formula
+    if awaited:
+        if work.calls is None:
+            raise InvalidRequest("after: a formula without calls does not wait for other jobs")
+        work.calls.awaited = awaited
+    return work
 
 
 def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:

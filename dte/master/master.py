@@ -21,12 +21,13 @@ from dte.core.call_course import Outcome
 from dte.core.call_lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
-from dte.core.formula import SLICE_CHARS, Formula, parse, parse_in_slices
+from dte.core.formula import SLICE_CHARS, parse, parse_in_slices
 from dte.core.job import Job
 from dte.core.jobs import JobBook
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler
+from dte.core.work import Work
 from dte.master.call_dispatch import CallDispatcher
 from dte.master.calls import ID_KEY, CallDesk
 from dte.master.connection_pool import ConnectionPool
@@ -206,11 +207,11 @@ class Master:
         self.ensure_room(1)
         limits, pure = self._formula_limits, self.core.calls.pure_handlers()
         if len(task) <= SLICE_CHARS:
-            formula = parse(task, limits, pure)
+            work = parse(task, limits, pure)
         else:
             async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-                formula = await self.slices.run(parse_in_slices(task, limits, pure))
-        return partial(_submit, self.core.jobs, [(task, formula)])
+                work = await self.slices.run(parse_in_slices(task, limits, pure))
+        return partial(_submit, self.core.jobs, [(task, work)])
 
     async def _parse_all(self, tasks: Sequence[str]) -> Submit:
         self.ensure_room(len(tasks))
@@ -458,6 +459,6 @@ def _encode_nothing(job: Job) -> bytes:
 
 
 def _submit(
-    jobs: JobBook, formulas: Sequence[tuple[str, Formula]], now: float, key: str, digest: str
+    jobs: JobBook, formulas: Sequence[tuple[str, Work]], now: float, key: str, digest: str
 ) -> Submission:
     return jobs.submit(now, formulas, key, digest)

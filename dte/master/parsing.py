@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from dte.core.errors import DteError, FormulaError, TooLarge
-from dte.core.formula import SLICE_CHARS, Formula, FormulaLimits, parse, parse_in_slices
-from dte.core.graph import Graph
+from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
+from dte.core.work import Work
 
 FORMULA_CHARS = 15
 """What a formula costs to parse besides its characters, in characters."""
@@ -20,7 +20,7 @@ def parse_all(
     limits: FormulaLimits,
     ensure_room: Callable[[int, int], None],
     pure: Collection[str] = (),
-) -> Generator[None, None, list[tuple[str, Formula]]]:
+) -> Generator[None, None, list[tuple[str, Work]]]:
     """Parse formulas, all or none, each given back with its text.
 
     Args:
@@ -31,21 +31,20 @@ def parse_all(
         FormulaError: one has a syntax error; its `index` says which.
         TooLarge: one is too long, or has too many operations.
     """
-    formulas: list[tuple[str, Formula]] = []
+    formulas: list[tuple[str, Work]] = []
     chars = operations = 0
     for index, task in enumerate(tasks):
         try:
             if len(task) <= SLICE_CHARS:
-                formula = parse(task, limits, pure)
+                work = parse(task, limits, pure)
             else:
-                formula = yield from parse_in_slices(task, limits, pure)
+                work = yield from parse_in_slices(task, limits, pure)
         except FormulaError as error:
             raise FormulaError(error.reason, error.column, error.caret, index) from None
         except TooLarge as error:
             raise TooLarge(f"formula {index}: {error}") from None
-        formulas.append((task, formula))
-        operations += formula.graph.remaining
-        operations += formula.calls.remaining if formula.calls is not None else 0
+        formulas.append((task, work))
+        operations += work.operations
         ensure_room(len(tasks), operations)
         chars += len(task) + FORMULA_CHARS
         if chars > SLICE_CHARS:
@@ -55,25 +54,24 @@ def parse_all(
 
 
 def parse_again(
-    formulas: Iterable[tuple[int, str]], parsed: Callable[[int, Formula], None]
+    formulas: Iterable[tuple[int, str]], parsed: Callable[[int, Work], None]
 ) -> Generator[None, None, None]:
     """Parse formulas that were accepted before a restart.
 
     Args:
         formulas: their texts, with the numbers of their jobs.
-        parsed: called with each number and formula; one that cannot be read any more fails.
+        parsed: called with each number and its work; what cannot be read any more fails.
     """
     chars = 0
     for number, text in formulas:
         try:
             if len(text) <= SLICE_CHARS:
-                formula = parse(text, NO_LIMITS)
+                work = parse(text, NO_LIMITS)
             else:
-                formula = yield from parse_in_slices(text, NO_LIMITS)
+                work = yield from parse_in_slices(text, NO_LIMITS)
         except DteError as error:
-            formula = Formula(Graph(), None)
-            formula.graph.failure = f"it cannot be read any more: {error}"
-        parsed(number, formula)
+            work = Work.failed(f"it cannot be read any more: {error}")
+        parsed(number, work)
         chars += len(text) + FORMULA_CHARS
         if chars > SLICE_CHARS:
             chars = 0

@@ -18,8 +18,9 @@ import msgspec
 from dte.core.call import CallTerms, Ref
 from dte.core.call_graph import CallGraphBuilder
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.formula import Formula, FormulaLimits, parse_in_slices
+from dte.core.formula import FormulaLimits, parse_in_slices
 from dte.core.graph import Graph
+from dte.core.work import Work
 from dte.wire.codec import Decoder, Malformed, encode
 
 NODES_IN_SLICE = 200
@@ -171,7 +172,7 @@ def build(
     formula_limits: FormulaLimits,
     wall_offset_s: float,
     pure: Collection[str] = (),
-) -> Generator[None, None, Formula]:
+) -> Generator[None, None, Work]:
     """Make of a plan what is to be done, in slices.
 
     Args:
@@ -211,7 +212,7 @@ def build(
             yield
     yield from builder.finish(plan.answer)
     builder.graph.whatever = plan.when == "done"
-    return Formula(Graph(), None, builder.graph)
+    return Work(Graph(), calls=builder.graph)
 
 
 def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:

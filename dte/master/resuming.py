@@ -11,9 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from dte.core.errors import DteError, NotFound, Unavailable
-from dte.core.formula import Formula
-from dte.core.graph import Graph
 from dte.core.job import Job
+from dte.core.work import Work
 from dte.master.calls import with_awaited
 from dte.master.journal import Journal, Unfinished
 from dte.master.parsing import NO_LIMITS, parse_again
@@ -79,30 +78,26 @@ class Resuming:
                 log.error("%s; jobs from before the start wait", error)
                 await asyncio.sleep(READ_AGAIN_S)
 
-    async def _build(self, unfinished: Unfinished, text: str) -> Formula:
+    async def _build(self, unfinished: Unfinished, text: str) -> Work:
         """What is to be done for a plan; one that cannot be read any more fails."""
         master = self._master
         job = master.core.jobs.job(unfinished.number)
         try:
             plan = read_plan(text)
             job.plan, job.priority, job.notify = text, plan.priority, plan.notify
-            formula = await master.slices.run(
+            work = await master.slices.run(
                 build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
             )
-            return with_awaited(formula, await self._awaited(plan))
+            return with_awaited(work, await self._awaited(plan))
         except (DteError, Malformed) as error:
-            formula = Formula(Graph(), None)
-            formula.graph.failure = f"it cannot be read any more: {error}"
-            return formula
+            return Work.failed(f"it cannot be read any more: {error}")
 
-    def _resume_one_of(
-        self, unfinished: dict[int, Unfinished], number: int, formula: Formula
-    ) -> None:
-        self._resume(unfinished[number], formula)
+    def _resume_one_of(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
+        self._resume(unfinished[number], work)
 
-    def _resume(self, unfinished: Unfinished, formula: Formula) -> None:
+    def _resume(self, unfinished: Unfinished, work: Work) -> None:
         jobs = self._master.core.jobs
         job = jobs.job(unfinished.number)
         job.records = unfinished.records or None
-        jobs.resume(time.monotonic(), job, formula)
+        jobs.resume(time.monotonic(), job, work)
         self._master.poke()

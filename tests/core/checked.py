@@ -14,12 +14,13 @@ from dte.core.call import Call, CallState, HandlerPolicy
 from dte.core.call_course import Outcome
 from dte.core.call_lease import CallLease, Claim
 from dte.core.facts import CallRecord, Cancel, End, Event, Facts, Step
-from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.formula import FormulaLimits, parse
 from dte.core.job import Job, JobState
 from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
+from dte.core.work import Work
 
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
@@ -323,7 +324,7 @@ class Core(Scheduler):
             self.check()
 
 
-def parsed(*tasks: str) -> list[tuple[str, Formula]]:
+def parsed(*tasks: str) -> list[tuple[str, Work]]:
     """Formulas as they are submitted."""
     return [(task, parse(task, FormulaLimits())) for task in tasks]
 

@@ -6,14 +6,15 @@ import operator
 from itertools import starmap
 from math import isinf
 
-from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.formula import FormulaLimits, parse
 from dte.core.job import Job
 from dte.core.operations import Number
+from dte.core.work import Work
 
 FUNCTIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
-def run(formula: Formula) -> tuple[Number, int]:
+def run(formula: Work) -> tuple[Number, int]:
     """The value of a formula, and in how many rounds of everything that was ready it was done."""
     if formula.value is not None:
         return formula.value, 0

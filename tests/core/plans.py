@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dte.core.call import DEFAULT_TERMS, CallTerms, Ref
 from dte.core.call_graph import CallGraph, CallGraphBuilder
-from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.formula import FormulaLimits, parse
 from dte.core.graph import Graph
+from dte.core.work import Work
 
 if TYPE_CHECKING:
     from dte.core.scheduler import Scheduler
@@ -89,13 +90,13 @@ class Plan:
     def task(self) -> str:
         return self.text or f"{len(self.nodes)} calls"
 
-    def formula_for(self, core: Scheduler) -> Formula:
+    def formula_for(self, core: Scheduler) -> Work:
         """What is to be done for it, built anew."""
         pure = core.calls.pure_handlers()
         if self.text is not None:
             formula = parse(self.text, FormulaLimits(), pure)
         else:
-            formula = Formula(Graph(), None, built(self.nodes, self.answer, pure))
+            formula = Work(Graph(), None, built(self.nodes, self.answer, pure))
         if formula.calls is not None:
             formula.calls.awaited = [core.jobs.job(number) for number in self.after]
             formula.calls.whatever = self.whatever

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from core.evaluate import FUNCTIONS, evaluate, run
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.formula import NUMBER_CHARS_MAX, SLICE_CHARS, FormulaLimits, parse, parse_in_slices
+from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
 from dte.core.operations import INTEGER_LIMIT
+from dte.core.parser import NUMBER_CHARS_MAX
 
 LIMITS = FormulaLimits()
 

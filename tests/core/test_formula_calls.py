@@ -14,8 +14,9 @@ from dte.core import formula as module
 from dte.core.call import Call, CallState, Ref, filled
 from dte.core.call_graph import CallGraph
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.formula import SLICE_CHARS, Formula, FormulaLimits, parse, parse_in_slices
+from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
 from dte.core.operations import Number
+from dte.core.work import Work
 
 LIMITS = FormulaLimits()
 
@@ -55,7 +56,7 @@ class Play:
         rng: decides on the order; without it, calls are done first, and the oldest of them.
     """
 
-    def __init__(self, formula: Formula, rng: Random | None = None) -> None:
+    def __init__(self, formula: Work, rng: Random | None = None) -> None:
         assert formula.calls is not None
         self.graph, self.calls = formula.graph, formula.calls
         self._rng = rng

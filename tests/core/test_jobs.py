@@ -7,6 +7,7 @@ import pytest
 from core.checked import LIMITS, parsed
 from core.evaluate import FUNCTIONS, is_as_python_says
 from dte.core import jobs as jobs_module
+from dte.core import outbox as outbox_module
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.facts import Facts, Submission
 from dte.core.job import Job, JobState, Suspicion
@@ -269,7 +270,7 @@ def test_a_void_submission_vanishes_and_the_rest_is_recorded() -> None:
 
 
 def test_facts_are_cut_but_never_a_submission(monkeypatch) -> None:
-    monkeypatch.setattr(jobs_module, "FACTS_MAX", 3)
+    monkeypatch.setattr(outbox_module, "FACTS_MAX", 3)
     book = Book(LIMITS)
     book.add("1+1", "1+2", "1+3", "1+4", "1+5")
     book.work()

@@ -18,12 +18,13 @@ from dte.core.availability import Announcement
 from dte.core.call import Call, CallState, HandlerPolicy
 from dte.core.call_course import Outcome
 from dte.core.facts import Facts
-from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.formula import FormulaLimits, parse
 from dte.core.job import Job
 from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
+from dte.core.work import Work
 from dte.master.call_dispatch import arguments
 from dte.master.journal import Journal, Unfinished
 from dte.master.journal_file import JournalFailed
@@ -240,7 +241,7 @@ class Life:
         self._core.complete(now, lease.number, results, errors)
 
 
-def built(plan: str) -> Formula:
+def built(plan: str) -> Work:
     """What is to be done for a plan."""
     building = build(read_plan(plan), NO_PLAN_LIMITS, FormulaLimits(), WALL_S)
     while True:

@@ -25,14 +25,16 @@ from dte.core import formula as parser
 from dte.core.call import Call, CallState, filled
 from dte.core.call_graph import CallGraph
 from dte.core.errors import FormulaError, TooLarge
-from dte.core.formula import NUMBER_CHARS_MAX, Formula, FormulaLimits
+from dte.core.formula import FormulaLimits
 from dte.core.graph import Graph
 from dte.core.operations import Number
+from dte.core.parser import NUMBER_CHARS_MAX
+from dte.core.work import Work
 from dte.worker.arithmetic import compute_all
 
 from . import reference
 
-Parse = Callable[[str, FormulaLimits], Formula]
+Parse = Callable[[str, FormulaLimits], Work]
 
 LIMITS = FormulaLimits()
 ACCEPTED, CALLING, FAILED, REFUSED = "accepted", "calling", "failed", "refused"
@@ -118,7 +120,7 @@ def made_up(handler: str, *args: Number) -> Number:
     return number if number & 1 else number / 1000
 
 
-def evaluate(formula: Formula, rng: Random) -> Number | None:
+def evaluate(formula: Work, rng: Random) -> Number | None:
     """The value of a formula, its operations done as workers do them; None when the job fails.
 
     Args:

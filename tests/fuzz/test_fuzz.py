@@ -15,8 +15,10 @@ from wire.plain import Conduct, Line, Message, ServePlainly
 
 from dte.core import builder
 from dte.core import formula as dte_parser
+from dte.core import parser as stacks
 from dte.core.errors import FormulaError
-from dte.core.formula import Formula, FormulaLimits
+from dte.core.formula import FormulaLimits
+from dte.core.work import Work
 
 from . import blocks, bodies, calls, http, parser, paths, reference, scripts
 from .cluster import FAULT, Cluster
@@ -50,7 +52,7 @@ def test_a_master_and_its_workers_bear_whatever_is_sent() -> None:
 # Wrong parsers
 
 
-def swapping(text: str, limits: FormulaLimits) -> Formula:
+def swapping(text: str, limits: FormulaLimits) -> Work:
     """Exchanges the operands of the first operation, if both are known."""
     formula = dte_parser.parse(text, limits)
     graph = formula.graph
@@ -61,7 +63,7 @@ def swapping(text: str, limits: FormulaLimits) -> Formula:
     return formula
 
 
-def forgetting(text: str, limits: FormulaLimits) -> Formula:
+def forgetting(text: str, limits: FormulaLimits) -> Work:
     """Takes one operation for done before it is."""
     formula = dte_parser.parse(text, limits)
     if formula.graph.remaining > 3:
@@ -69,7 +71,7 @@ def forgetting(text: str, limits: FormulaLimits) -> Formula:
     return formula
 
 
-def pointing_beside(text: str, limits: FormulaLimits) -> Formula:
+def pointing_beside(text: str, limits: FormulaLimits) -> Work:
     """Says of a syntax error that it is one column earlier."""
     try:
         return dte_parser.parse(text, limits)
@@ -78,24 +80,24 @@ def pointing_beside(text: str, limits: FormulaLimits) -> Formula:
         raise FormulaError(error.reason, column, error.caret) from None
 
 
-def taking_zeros(text: str, limits: FormulaLimits) -> Formula:
+def taking_zeros(text: str, limits: FormulaLimits) -> Work:
     """Takes 007 for 7."""
     return dte_parser.parse(re.sub(r"(?<![\d.eE+-])0+(?=[1-9])", "", text), limits)
 
 
-def taking_digits_of_any_script(text: str, limits: FormulaLimits) -> Formula:
+def taking_digits_of_any_script(text: str, limits: FormulaLimits) -> Work:
     digits = {ord("٣"): "3", ord("１"): "1"}
     return dte_parser.parse(text.translate(digits), limits)
 
 
-def refusing_a_point_at_the_end(text: str, limits: FormulaLimits) -> Formula:
+def refusing_a_point_at_the_end(text: str, limits: FormulaLimits) -> Work:
     match = re.search(r"\d\.(?!\d)", text)
     if match:
         raise FormulaError("a digit is missing", match.end(), f"{match[0]}\n  ^")
     return dte_parser.parse(text, limits)
 
 
-def recursing(text: str, limits: FormulaLimits) -> Formula:
+def recursing(text: str, limits: FormulaLimits) -> Work:
     if text.count("(") > 300:
         raise RecursionError
     return dte_parser.parse(text, limits)
@@ -126,7 +128,7 @@ def test_a_zero_without_its_sign_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_number_that_is_cut_between_slices_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dte_parser, "CUT", re.compile(r"[()*/×÷−\s+\-]"))
+    monkeypatch.setattr(stacks, "CUT", re.compile(r"[()*/×÷−\s+\-]"))
     assert blocks.run(2, INPUTS_TO_FIND_A_FAULT, found_max=1).found
 
 

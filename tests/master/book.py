@@ -11,12 +11,13 @@ from typing import Any
 from dte.core.call import Call, CallState
 from dte.core.call_graph import CallGraphBuilder
 from dte.core.facts import CallRecord, KnownSubmission, Step, Submission, record_of
-from dte.core.formula import Formula, FormulaLimits, parse
+from dte.core.formula import FormulaLimits, parse
 from dte.core.graph import Graph
 from dte.core.job import Job, JobState
 from dte.core.jobs import JobBook, PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.core.operations import Number
+from dte.core.work import Work
 from dte.master.journal import Journal, Loaded, Unfinished
 from dte.wire.codec import encode
 
@@ -109,16 +110,16 @@ class Book:
         self.journal.close()
 
 
-def formula_of(names: Sequence[str]) -> Formula:
+def formula_of(names: Sequence[str]) -> Work:
     """What is to be done for a job with calls of these names."""
     builder = CallGraphBuilder()
     for name in names:
         builder.add(name, "echo", [1])
     list(builder.finish(None))
-    return Formula(Graph(), None, builder.graph)
+    return Work(Graph(), None, builder.graph)
 
 
-def built(unfinished: Unfinished) -> Formula:
+def built(unfinished: Unfinished) -> Work:
     """What is to be done for a job from the journal that has a plan of this book's."""
     assert unfinished.plan is not None
     return formula_of(json.loads(unfinished.plan))

@@ -15,8 +15,9 @@ from wire.until import until
 
 from dte.core.availability import Announcement
 from dte.core.errors import Busy, FormulaError, TooLarge
-from dte.core.formula import Formula, FormulaLimits, parse_in_slices
+from dte.core.formula import FormulaLimits, parse_in_slices
 from dte.core.scheduler import Failure
+from dte.core.work import Work
 from dte.master import master as module
 from dte.master.master import Master
 from dte.master.settings import Settings
@@ -122,7 +123,7 @@ async def test_few_very_long_formulas_are_parsed_at_a_time(
 
     def counted(
         text: str, limits: FormulaLimits, pure: Collection[str]
-    ) -> Generator[None, None, Formula]:
+    ) -> Generator[None, None, Work]:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
-from dte.core.formula import SLICE_CHARS, Formula
+from dte.core.formula import SLICE_CHARS
+from dte.core.work import Work
 from dte.master.parsing import parse_again
 
 
-def parsed_again(*formulas: tuple[int, str]) -> dict[int, Formula]:
-    found: dict[int, Formula] = {}
+def parsed_again(*formulas: tuple[int, str]) -> dict[int, Work]:
+    found: dict[int, Work] = {}
     for _ in parse_again(formulas, found.__setitem__):
         pass
     return found

@@ -116,7 +116,7 @@ class Watch:
         recorder = master.recorder
         may_write = recorder is None or (not recorder._writing and recorder.failure is None)
         jobs = core.jobs
-        if may_write and (jobs._submissions or jobs._ends or jobs._steps or jobs._cancels):
+        if may_write and jobs._outbox:
             raise Violation("there are facts, and nobody records them")
         moment = core.next_turn()
         if moment is not None and (master._timer is None or master._timer.when() > moment):

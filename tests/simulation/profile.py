@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from dte.core import availability, call_jobs, calls, formula, job, jobs, scheduler
+from dte.core import availability, call_jobs, calls, formula, job, jobs, outbox, scheduler
 from dte.master import calls as desk
 from dte.master import dispatch, journal, journal_jobs, journal_rows, master, parsing, recorder
 from dte.master.settings import Settings
@@ -25,13 +25,13 @@ Knob = tuple[Sequence[object], str, float]
 
 PRUNES_ALWAYS: Knob = ((journal,), "PRUNE_S", 0.0)
 KNOBS: list[Knob] = [
-    ((jobs,), "FACTS_MAX", 2),
+    ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
     ((scheduler,), "LEASES_IN_TURN", 1),
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),
-    ((job, jobs, journal_jobs, desk), "TASK_CHARS_KEPT", 40),
+    ((job, journal_jobs, desk), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
     ((journal_rows,), "ROWS_BYTES", 100),
     ((journal,), "PRUNED_AT_LEAST", 1),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from dte.master import calls, connection_pool, master, recorder, resuming
+from dte.master import connection_pool, master, recorder, resuming
 from dte.worker import announcer
 from simulation.disk import Disk
 from simulation.lines import Lines
@@ -58,7 +58,6 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (master, "time", clocks),
         (master, "secrets", Secrets(world)),
         (recorder, "time", clocks),
-        (calls, "time", clocks),
         (resuming, "time", clocks),
         (sqlite3, "connect", disk.connect),
         (connection_pool, "KeptAliveConnection", lines.dial),

@@ -15,7 +15,6 @@ from dte.core.call_graph import CallGraph
 from dte.core.call_jobs import CallJobs
 from dte.core.calls import CallScheduler
 from dte.core.facts import CallRecord, End, Facts, Submission
-from dte.core.formula import Formula
 from dte.core.job import Job, JobState
 from dte.core.jobs import JobBook
 from dte.core.lease import Lease
@@ -23,6 +22,7 @@ from dte.core.operations import Number
 from dte.core.ready_calls import _Lane
 from dte.core.scheduler import Scheduler
 from dte.core.suspects import Suspects
+from dte.core.work import Work
 from dte.master.journal import Journal
 from dte.master.journal_jobs import JobTables
 from simulation.simulation import simulate
@@ -98,7 +98,7 @@ def shows_ends_that_are_not_recorded(patch: Patch) -> None:
 
     def hasty(book: JobBook, now: float, job: Job, **how: Any) -> None:
         end(book, now, job, **how)
-        close(book, book._ends[-1])
+        close(book, book._outbox.ends[-1])
 
     def once(book: JobBook, fact: End) -> None:
         if not fact.job.finished:
@@ -144,7 +144,7 @@ def takes_repeats_for_new(patch: Patch) -> None:
 
 
 def does_not_go_on_after_a_restart(patch: Patch) -> None:
-    def lazy(book: JobBook, now: float, job: Job, formula: Formula) -> None:
+    def lazy(book: JobBook, now: float, job: Job, formula: Work) -> None:
         pass
 
     patch.setattr(JobBook, "resume", lazy)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
-from dte.core.job import Job, JobState
+from dte.core.job import Job
 from dte.core.operations import Number
 from dte.master.api.base import JsonHandler
 from dte.wire.codec import encode
@@ -111,7 +111,7 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
         job.finished,
         shown_answer(job.answer),
         job.error,
-        shown_state(job),
+        job.shown_state.value,
         job.operations,
         job.progress,
         wall_time(job.submitted_at),
@@ -119,9 +119,3 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
         wall_time(job.ended_at),
         job.priority,
     )
-
-
-def shown_state(job: Job) -> str:
-    """A job's state as others may see it: that it ends is no news before how it ended is."""
-    before = "cancelling" if job.cancelled else "running"
-    return before if job.state is JobState.ENDING else job.state.value

@@ -21,7 +21,6 @@ from dte.master.api.job_handler import (
     JobHandler,
     JobReply,
     shown_answer,
-    shown_state,
 )
 from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
 from dte.master.notices import check_notify
@@ -334,8 +333,8 @@ class Jobs(JobHandler):
         await self.reply_list(self._listed(job) for job in newest)
 
     def _listed(self, job: Job) -> JobListed:
-        answer = shown_answer(job.answer)
-        return JobListed(job.number, job.task, job.finished, answer, job.error, shown_state(job))
+        answer, state = shown_answer(job.answer), job.shown_state.value
+        return JobListed(job.number, job.task, job.finished, answer, job.error, state)
 
     async def _get_these(self, ids: str, wait_s: float) -> None:
         # Ten thousand numbers take half a megabyte, so none are kept while this waits.
