@@ -1,74 +1,163 @@
-"""Measures dte and prints a table. See `scripts/bench --help`."""
+"""Measures dte and others, and prints a table. See `scripts/bench --help`."""
 
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
-from contextlib import ExitStack
-from datetime import UTC, datetime
+import traceback
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
 
 import calls
-import workloads
-from system import System
+import formulas
+import growth
+import journal
+import large
+import machine
+import report
+import singles
+from figures import Row
+from peers import Peer, peers
+from processes import unwind_on_sigterm
 
-from dte import __version__
+ROOT = Path(__file__).parents[2]
+FAILED = "failed"
+DESCRIPTION = """\
+Measure dte on this machine: a master with its journal on and two workers, and beside it
 
-WORKERS = 2
+  - a bare loop that posts the same operations to workers, and a bare Tornado handler,
+    which parse nothing and keep no promise: the floor,
+  - Ray, Dask and Celery with two workers each, which are left out where they are not
+    installed: scripts/setup bench installs them; Celery needs redis-server too.
+
+Figures are medians of turns. A full run takes some minutes, prints its progress on stderr and
+the table on stdout, and draws bench.png; a row without a figure says why. The machine should
+have nothing else to do meanwhile: beside other work, all figures are low and some ratios wrong.
+"""
+EXAMPLES = """\
+examples:
+  scripts/bench --quick               after a change: under a minute, smaller workloads, no peers
+  scripts/bench --only tree           one workload, with its peers
+  scripts/bench --json > bench.json   the figures for a program
+  scripts/bench --write               a full run that puts its table into the README
+"""
 
 
 def main() -> None:
+    arguments = read_arguments()
+    unwind_on_sigterm()
+    try:
+        run(arguments)
+    except KeyboardInterrupt:
+        sys.exit("\nstopped")
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description="Measure dte on this machine: a master and two workers, and beside them a bare "
-        "loop that posts the same batches to the same workers. Medians of five. The master has its "
-        "journal on, as by default; what that costs is measured by turns with and without it.",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="smaller workloads, in seconds")
-    parser.add_argument(
-        "--only",
-        metavar="NAME",
-        help="one of: tree, batches, singles, large, echo, graph, journal",
-    )
+    names = list(workloads(1))
+    parser.add_argument("--quick", action="store_true", help="smaller, no peers, no journals")
+    parser.add_argument("--only", metavar="NAME", choices=names, help=f"one of {', '.join(names)}")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--write", action="store_true", help="put a full run into README.md")
     arguments = parser.parse_args()
-    small = 10 if arguments.quick else 1
-    measured = {
-        "tree": lambda system: workloads.tree(system, 32_767),
-        "batches": lambda system: workloads.batches(system, 20_000 // small),
-        "singles": lambda system: workloads.singles(system, 2_000 // small),
-        "large": lambda system: workloads.large(system, 1_000_000 // small),
-        "echo": lambda system: calls.echo(system, 20_000 // small),
-        "graph": lambda system: calls.graph(system, 10_000 // small),
+    if arguments.write and (arguments.quick or arguments.only):
+        parser.error("--write takes a full run")
+    return arguments
+
+
+def workloads(less: int) -> Mapping[str, Callable[[], list[Row]]]:
+    """What is measured, by name.
+
+    Args:
+        less: by what most amounts are divided.
+    """
+    return {
+        "tree": lambda: formulas.tree(32_767),
+        "batches": lambda: formulas.batches(100_000 // less),
+        "chain": lambda: formulas.chain(2_000 // less),
+        "floats": lambda: formulas.floats(10_000 // less),
+        "singles": lambda: singles.singles(10_000 // less),
+        "large": lambda: large.large(1_000_000 // less),
+        "sleeps": lambda: calls.sleeps(10_000 // less),
+        "echo": lambda: calls.echo(20_000 // less),
+        "graph": lambda: calls.graph(10_000 // less),
+        "growth": lambda: growth.growth(1_000_000 // less, 10_000 // less, 20_000 // less),
+        "idle": lambda: growth.idle(100, 20 // min(less, 4)),
+        "journal": lambda: journal.journal(20_000 // less),
     }
-    names = [*measured, "journal"]
-    if arguments.only and arguments.only not in names:
-        parser.error(f"--only {arguments.only}: there are {', '.join(names)}")
-    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"dte {__version__}, {WORKERS} workers, {python}, {machine()}, {when}\n")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    measured = workloads(10 if arguments.quick else 1)
+    names = [arguments.only] if arguments.only else list(measured)
+    if arguments.quick and not arguments.only:
+        names.remove("journal")
+    others = [] if arguments.quick else peers()
+    circumstances = machine.circumstances(others)
+    if not arguments.json:
+        print(f"{circumstances.text}\n", flush=True)
+    measure_peers(others, names)
+    rows: list[Row] = []
     for name in names:
-        if arguments.only not in (None, name):
-            continue
-        print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
-        # Systems for each, so that what one leaves behind is not measured in the next.
-        with ExitStack() as stack:
-            if name == "journal":
-                systems = {
-                    sync: stack.enter_context(System(WORKERS, sync))
-                    for sync in ("none", "normal", "full")
-                }
-                rows = workloads.journal(systems, 20_000 // small)
-            else:
-                rows = measured[name](stack.enter_context(System(WORKERS)))
-        for label, figure in rows:
-            print(f"{label:<60}{figure:>32}", flush=True)
+        found = measure(name, measured[name], others)
+        if not arguments.json:
+            print("\n".join(map(report.line, found)), flush=True)
+        rows += found
+    if arguments.json:
+        print(report.as_json(circumstances, rows))
+    if any(row.note == FAILED for row in rows):
+        sys.exit(1)
+    if not arguments.quick and not arguments.only:
+        draw(circumstances, rows)
+    if arguments.write:
+        text = report.as_markdown(circumstances, rows)
+        report.write_into(ROOT / "README.md", text)
 
 
-def machine() -> str:
-    import os
+def measure(name: str, workload: Callable[[], list[Row]], others: list[Peer]) -> list[Row]:
+    """The rows of a workload, with those of the peers that have done it."""
+    say(name)
+    try:
+        rows = workload()
+        for peer in others:
+            rows += peer.rows(name, rows[0])
+    except Exception:  # The other workloads are worth having all the same.
+        traceback.print_exc()
+        rows = [Row(name, name, note=FAILED)]
+    say("")
+    return rows
 
-    cores = len(os.sched_getaffinity(0))
-    return f"{platform.system()} {platform.machine()}, {cores} cores"
+
+def measure_peers(others: list[Peer], names: list[str]) -> None:
+    for peer in others:
+        wanted = [name for name in names if name in peer.workloads]
+        if wanted and not peer.missing:
+            say(peer.name)
+            peer.measure(wanted)
+    say("")
+
+
+def draw(circumstances: machine.Circumstances, rows: list[Row]) -> None:
+    if find_spec("matplotlib") is None:
+        print("no bench.png: matplotlib is not installed: scripts/setup bench", file=sys.stderr)
+        return
+    import plot
+
+    plot.draw(ROOT / "bench.png", circumstances, rows)
+
+
+def say(name: str) -> None:
+    """Tell on a terminal what is being done."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{name}{' ...' if name else ''}", end="", file=sys.stderr, flush=True)
+    elif name:
+        print(f"{name} ...", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

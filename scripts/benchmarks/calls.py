@@ -1,4 +1,4 @@
-"""What calls of handlers cost: as jobs of one call each, and in a graph with references."""
+"""Calls of handlers: many that sleep, jobs of one call each, and a graph with references."""
 
 from __future__ import annotations
 
@@ -7,57 +7,87 @@ import json
 import time
 from typing import Any
 
+from figures import Row, rate, share
 from system import System
-from workloads import REPEATS, Row, per_second
 
+REPEATS = 3
 JOBS_A_REQUEST = 5_000
 TIMEOUT_S = 120
+SLEEP_S = 0.01
+SLEEPERS = 50
+"""Slots of a worker for calls that sleep."""
+WORKERS = 2
 
 
-def echo(system: System, jobs: int) -> list[Row]:
+def sleeps(calls: int) -> list[Row]:
+    """One job of calls that only sleep, and need nothing of each other."""
+    ideal_s = calls * SLEEP_S / (WORKERS * SLEEPERS)
+    took_s = []
+    with System(WORKERS, slots=SLEEPERS) as system:
+        sleep_at_once(system, calls // 10)  # Processes of workers start with the first calls.
+        for _ in range(REPEATS):
+            started = time.perf_counter()
+            sleep_at_once(system, calls)
+            took_s.append(time.perf_counter() - started)
+    label = f"{calls:,} calls that sleep {SLEEP_S * 1e3:.0f} ms, {WORKERS} workers of {SLEEPERS}"
+    return [
+        Row("sleeps", label, "s", sorted(took_s)[REPEATS // 2]),
+        share("sleeps.share", "  of the ideal", [ideal_s] * REPEATS, took_s, "at least 90%"),
+    ]
+
+
+def sleep_at_once(system: System, calls: int) -> None:
+    """Do a job of so many calls."""
+    nodes = {f"n{n}": {"handler": "sleep", "args": [SLEEP_S]} for n in range(calls)}
+    job = ask(system, "POST", "/jobs?wait=60", {"graph": nodes, "answer": "n0"})
+    assert job["operations_done"] == calls, job
+
+
+def echo(jobs: int) -> list[Row]:
     """Jobs that are one call of ``echo``, submitted in batches and waited for."""
     rates = []
-    for repeat in range(REPEATS):
-        calls = [{"handler": "echo", "args": [repeat * jobs + n]} for n in range(jobs)]
-        started = time.perf_counter()
-        ids: list[int] = []
-        for start in range(0, jobs, JOBS_A_REQUEST):
-            ids += submit(system, {"jobs": calls[start : start + JOBS_A_REQUEST]})["job_ids"]
-        answers = []
-        for start in range(0, jobs, JOBS_A_REQUEST):
-            last = min(start + JOBS_A_REQUEST, jobs) - 1
-            found = ask(system, "GET", f"/jobs?ids={ids[start]}-{ids[last]}&wait=60")
-            answers += [job["answer"] for job in found]
-        rates.append(jobs / (time.perf_counter() - started))
-        assert answers == [repeat * jobs + n for n in range(jobs)]
-    return [(f"{jobs:,} jobs of one echo each", per_second(rates, "calls"))]
+    with System() as system:
+        for repeat in range(REPEATS):
+            calls = [{"handler": "echo", "args": [repeat * jobs + n]} for n in range(jobs)]
+            started = time.perf_counter()
+            ids: list[int] = []
+            for start in range(0, jobs, JOBS_A_REQUEST):
+                part = calls[start : start + JOBS_A_REQUEST]
+                ids += ask(system, "POST", "/jobs", {"jobs": part})["job_ids"]
+            answers = []
+            for start in range(0, jobs, JOBS_A_REQUEST):
+                last = min(start + JOBS_A_REQUEST, jobs) - 1
+                found = ask(system, "GET", f"/jobs?ids={ids[start]}-{ids[last]}&wait=60")
+                answers += [job["answer"] for job in found]
+            rates.append(jobs / (time.perf_counter() - started))
+            assert answers == [repeat * jobs + n for n in range(jobs)]
+    return [rate("echo", f"{jobs:,} jobs of one call of echo each", rates, "calls/s")]
 
 
-def graph(system: System, nodes: int) -> list[Row]:
+def graph(nodes: int) -> list[Row]:
     """A binary tree of calls, from its root: each takes the result of the one above it."""
     rates = []
-    for repeat in range(REPEATS):
-        calls: dict[str, Any] = {"n0": {"handler": "echo", "args": [[repeat]]}}
-        for n in range(1, nodes):
-            # The number makes it a call of its own: equal calls of a pure handler are one.
-            calls[f"n{n}"] = {"handler": "echo", "args": [[{"ref": f"n{(n - 1) // 2}"}, n]]}
-        started = time.perf_counter()
-        job = ask(system, "POST", "/jobs?wait=60", {"graph": calls, "answer": f"n{nodes - 1}"})
-        rates.append(nodes / (time.perf_counter() - started))
-        expected, path = [repeat], [nodes - 1]
-        while path[-1]:
-            path.append((path[-1] - 1) // 2)
-        for n in reversed(path[:-1]):
-            expected = [expected, n]
-        assert job["answer"] == expected, job
-    return [(f"a graph of {nodes:,} calls with references", per_second(rates, "calls"))]
-
-
-def submit(system: System, jobs: dict[str, Any]) -> Any:
-    return ask(system, "POST", "/jobs", jobs)
+    with System() as system:
+        for repeat in range(REPEATS):
+            calls: dict[str, Any] = {"n0": {"handler": "echo", "args": [[repeat]]}}
+            for n in range(1, nodes):
+                # The number makes it a call of its own: equal calls of a pure handler are one.
+                calls[f"n{n}"] = {"handler": "echo", "args": [[{"ref": f"n{(n - 1) // 2}"}, n]]}
+            started = time.perf_counter()
+            job = ask(system, "POST", "/jobs?wait=60", {"graph": calls, "answer": f"n{nodes - 1}"})
+            rates.append(nodes / (time.perf_counter() - started))
+            expected: list[Any] = [repeat]
+            path = [nodes - 1]
+            while path[-1]:
+                path.append((path[-1] - 1) // 2)
+            for n in reversed(path[:-1]):
+                expected = [expected, n]
+            assert job["answer"] == expected, job
+    return [rate("graph", f"a graph of {nodes:,} calls with references", rates, "calls/s")]
 
 
 def ask(system: System, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The reply to a request, which is to be a good one."""
     connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=TIMEOUT_S)
     try:
         headers = {"Content-Type": "application/json"}

@@ -1,51 +1,85 @@
-"""A master and workers in processes of their own, as a user would start them."""
+"""dte as it is measured: a master and workers in processes of their own, as a user starts them."""
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
-from dte import Client
+from processes import START_TIMEOUT_S, Processes, cpu_s, free_ports, python, wait_until_listening
 
-START_TIMEOUT_S = 20.0
+from dte import Client
 
 
 class System:
     """A running master and its workers.
 
     Args:
-        workers: how many.
+        workers: how many real ones.
+        simulated: how many that share one process instead, see `simulated_workers`.
         journal: what the master's commits survive, ``full`` or ``normal``; ``none`` for no journal.
+        slots: calls of handlers that a worker has at a time.
 
     Attributes:
         port: the master's.
-        worker_ports: the workers'.
+        url: the master's.
+        worker_ports: the real workers'.
     """
 
-    def __init__(self, workers: int, journal: str = "full") -> None:
-        self._journal = journal
-        self._folder = tempfile.TemporaryDirectory(prefix="dte-bench-")
+    def __init__(
+        self, workers: int = 2, *, simulated: int = 0, journal: str = "full", slots: int = 2
+    ) -> None:
         self.port, *self.worker_ports = free_ports(1 + workers)
         self.url = f"http://127.0.0.1:{self.port}"
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._simulated = simulated
+        self._journal = journal
+        self._slots = slots
+        self._stack = ExitStack()
+        self._master_pid = 0
 
     def __enter__(self) -> System:
+        with ExitStack() as stack:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dte-bench-"))
+            self._start(stack.enter_context(Processes()), folder)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def master_cpu_s(self) -> float:
+        """How long the master has been at work, in seconds of a core."""
+        return cpu_s(self._master_pid)
+
+    def master_memory_mb(self, what: str) -> float:
+        """The master's memory in MB: ``VmRSS`` for now, ``VmHWM`` for the most so far."""
+        status = Path(f"/proc/{self._master_pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return int(fields[what].split()[0]) * 1024 / 1e6
+
+    def _start(self, processes: Processes, folder: str) -> None:
+        dte = [sys.executable, "-m", "dte"]
+        listen = ["--log-level", "warning", "--host", "127.0.0.1", "--port"]
         journal = ["--journal", "none"]
         if self._journal != "none":
-            file = f"{self._folder.name}/dte.db"
-            journal = ["--journal", file, "--journal-sync", self._journal]
-        self._start("master", "--host", "127.0.0.1", "--port", str(self.port), *journal)
-        self._wait_for_workers(0)
+            journal = ["--journal", f"{folder}/dte.db", "--journal-sync", self._journal]
+        master = processes.start([*dte, "master", *listen, str(self.port), *journal])
+        self._master_pid = master.pid
+        wait_until_listening(self.port)
         for number, port in enumerate(self.worker_ports, 1):
-            arguments = ["--master", self.url, "--host", "127.0.0.1", "--port", str(port)]
-            self._start("worker", *arguments, "--name", f"worker-{number}")
-        self._wait_for_workers(len(self.worker_ports))
-        return self
+            who = ["--master", self.url, "--name", f"worker-{number}", "--slots", str(self._slots)]
+            processes.start([*dte, "worker", *listen, str(port), *who])
+        if self._simulated:
+            processes.start(python("simulated_workers.py", self.url, self._simulated))
+        self._wait_for_workers(len(self.worker_ports) + self._simulated)
 
     def _wait_for_workers(self, count: int) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -54,35 +88,3 @@ class System:
                 if time.monotonic() > deadline:
                     raise TimeoutError("the workers did not announce themselves")
                 time.sleep(0.02)
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            process.wait()
-        self._folder.cleanup()
-
-    def master_memory_mb(self, what: str) -> float:
-        """The master's memory in MB: ``VmRSS`` for now, ``VmHWM`` for the most so far."""
-        with open(f"/proc/{self._processes[0].pid}/status") as status:
-            fields = dict(line.split(":", 1) for line in status)
-        return int(fields[what].split()[0]) * 1024 / 1e6
-
-    def _start(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "dte", *arguments, "--log-level", "warning"]
-        environment = {name: os.environ[name] for name in os.environ if not name.startswith("DTE_")}
-        self._processes.append(subprocess.Popen(command, env=environment))
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in sockets]
-    for listener in sockets:
-        listener.close()
-    return ports

@@ -1,0 +1,123 @@
+"""Whether an operation costs the same however much there is: the master's time on a core for it.
+
+Time on a core, as workers are simulated and cores are few; by turns and as medians.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from calls import ask
+from figures import Row
+from formulas import batch, mixed
+from system import System
+
+from dte import Client
+
+ROUNDS = 3
+AIM = "grows by less than 10%"
+IDLE_AIM = "less than 1% of a core"
+WORKERS = (1, 10, 100)
+JOBS_A_REQUEST = 5_000
+
+
+def growth(operations_max: int, waiting_max: int, jobs: int) -> list[Row]:
+    """The costs along three lines, each beginning at a hundredth of its end.
+
+    Args:
+        operations_max: of the longest formula.
+        waiting_max: most jobs that wait meanwhile.
+        jobs: of 4 operations, for what is done while others wait.
+    """
+    return [
+        *by_operations([operations_max // 100, operations_max // 10, operations_max]),
+        *by_waiting([1, waiting_max // 100, waiting_max], jobs),
+        *by_workers(WORKERS, operations_max // 5),
+    ]
+
+
+def by_operations(lengths: Sequence[int]) -> list[Row]:
+    """One formula, of growing length; of short ones so many that all are as long together."""
+    formulas = {
+        length: [mixed(length, seed) for seed in range(min(20, lengths[-1] // length))]
+        for length in lengths
+    }
+    with System() as system, Client(system.url) as client:
+
+        def cost(length: int) -> float:
+            before_s = system.master_cpu_s()
+            for formula, answer in formulas[length]:
+                assert client.compute(formula) == answer
+            return (system.master_cpu_s() - before_s) / (length * len(formulas[length]))
+
+        cost(lengths[0])
+        return rows("operations", "a formula of", "operations", lengths, cost)
+
+
+def by_waiting(waiting: Sequence[int], jobs: int) -> list[Row]:
+    """Small formulas, while calls wait for a handler that nobody has."""
+    with ExitStack() as stack:
+        systems = {count: stack.enter_context(System()) for count in waiting}
+        for count, system in systems.items():
+            for start in range(0, count, JOBS_A_REQUEST):
+                part = range(start, min(start + JOBS_A_REQUEST, count))
+                calls = [{"handler": "nobody-has-it", "args": [number]} for number in part]
+                ask(system, "POST", "/jobs", {"jobs": calls})
+            batch(system, 0, jobs // 10)
+
+        def cost(count: int) -> float:
+            before_s = systems[count].master_cpu_s()
+            batch(systems[count], 0, jobs)
+            return (systems[count].master_cpu_s() - before_s) / (4 * jobs)
+
+        return rows("waiting", "small formulas beside", "jobs that wait", waiting, cost)
+
+
+def by_workers(counts: Sequence[int], operations: int) -> list[Row]:
+    """One formula, with simulated workers."""
+    formula, answer = mixed(operations, seed=1)
+    with ExitStack() as stack:
+        systems = {count: stack.enter_context(System(0, simulated=count)) for count in counts}
+
+        def cost(count: int) -> float:
+            before_s = systems[count].master_cpu_s()
+            with Client(systems[count].url) as client:
+                assert client.compute(formula) == answer
+            return (systems[count].master_cpu_s() - before_s) / operations
+
+        for count in counts:
+            cost(count)
+        label = f"a formula of {operations:,} operations,"
+        return rows("workers", label, "workers", counts, cost)
+
+
+def rows(
+    name: str, before: str, after: str, sizes: Sequence[int], cost: Callable[[int], float]
+) -> list[Row]:
+    """A row for each size, and how much more the last costs than the first."""
+    costs_s: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(ROUNDS):
+        for size in sizes:
+            costs_s[size].append(cost(size))
+    cost_us = {size: statistics.median(found) * 1e6 for size, found in costs_s.items()}
+    more = (cost_us[sizes[-1]] / cost_us[sizes[0]] - 1) * 100
+    return [
+        *(
+            Row(f"growth.{name}.{size}", f"{before} {size:,} {after}", "µs/operation", us)
+            for size, us in cost_us.items()
+        ),
+        Row(f"growth.{name}", f"  from {sizes[0]:,} to {sizes[-1]:,}", "% more", more, aim=AIM),
+    ]
+
+
+def idle(workers: int, seconds: int) -> list[Row]:
+    """What a master does that has nothing to do, but workers that announce themselves."""
+    with System(0, simulated=workers) as system:
+        time.sleep(1)  # Until the last has come.
+        before_s, started = system.master_cpu_s(), time.perf_counter()
+        time.sleep(seconds)
+        used = (system.master_cpu_s() - before_s) / (time.perf_counter() - started)
+    return [Row("idle", f"idle master with {workers} workers", "%", used * 100, aim=IDLE_AIM)]

@@ -1,0 +1,87 @@
+"""One large formula, and how responsive the master is from its submission to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from figures import Row, latency
+from formulas import mixed, small, small_answer
+from system import System
+
+from dte import AsyncClient
+from dte.wire.connection import KeptAliveConnection
+
+PAUSE_S = 0.01
+"""Between two questions: they are to notice a busy master, not to make it one."""
+
+
+@dataclass
+class Meanwhile:
+    """How long the large formula took, and other requests meanwhile, in seconds."""
+
+    elapsed_s: float = 0.0
+    health_s: list[float] = field(default_factory=list)
+    small_s: list[float] = field(default_factory=list)
+
+
+def large(operations: int) -> list[Row]:
+    """A formula of many operations beside small ones."""
+    formula, answer = mixed(operations, seed=1)
+    with System() as system:
+        before_mb = system.master_memory_mb("VmRSS")
+        found = asyncio.run(compute(system, formula, answer))
+        peak_mb = system.master_memory_mb("VmHWM")
+    bytes_each = (peak_mb - before_mb) * 1e6 / operations
+    health = f"  meanwhile GET /health ({len(found.health_s):,} times)"
+    small_jobs = f"  meanwhile jobs of 4 operations ({len(found.small_s):,})"
+    label = f"a formula of {operations:,} operations"
+    memory = "  memory of the master, an operation"
+    return [
+        Row("large", label, "s", found.elapsed_s, aim="15 s a million"),
+        Row("large.memory", memory, "bytes", bytes_each, aim="at most 150 bytes"),
+        latency("large.health", health, found.health_s, "p99 at most 10 ms"),
+        latency("large.small", small_jobs, found.small_s, "p99 at most 50 ms"),
+    ]
+
+
+async def compute(system: System, formula: str, answer: int) -> Meanwhile:
+    """Submit the formula and wait for it, while others ask."""
+    body = json.dumps({"task": formula}).encode()
+    found = Meanwhile()
+    over = asyncio.Event()
+
+    async def repeat(request: Callable[[], Awaitable[object]], latencies_s: list[float]) -> None:
+        while not over.is_set():
+            started = time.perf_counter()
+            await request()
+            latencies_s.append(time.perf_counter() - started)
+            await asyncio.sleep(PAUSE_S)
+
+    async def compute_small() -> None:
+        number = len(found.small_s)
+        assert await small_client.compute(small(number)) == small_answer(number)
+
+    async with AsyncClient(system.url) as client, AsyncClient(system.url) as small_client:
+        await compute_small()
+        submitting, asking = (KeptAliveConnection("127.0.0.1", system.port) for _ in range(2))
+        meanwhile = [
+            asyncio.create_task(
+                repeat(lambda: asking.request("GET", "/health", b""), found.health_s)
+            ),
+            asyncio.create_task(repeat(compute_small, found.small_s)),
+        ]
+        started = time.perf_counter()
+        status, _, reply = await submitting.request("POST", "/submit", body)
+        assert status == 200, reply
+        job = await client.wait(json.loads(reply)["job_id"])
+        found.elapsed_s = time.perf_counter() - started
+        over.set()
+        await asyncio.gather(*meanwhile)
+        submitting.close()
+        asking.close()
+    assert job.answer == answer
+    return found
