@@ -1,11 +1,12 @@
 """Builds the graph of a formula, in which equal subexpressions are one operation.
 
 An operand is a number that carries two flags: `number << 2 | LITERAL | INTEGRAL`, where the number
-is an operation's or a literal's. Equal things are found in hash tables of 4 bytes a place, whose
-entries are the numbers of literals and operations kept beside them. A dict would take 100 bytes an
-entry, and growing one of a million entries stops the loop for some 40 ms. A search looks at a
-bounded number of places, so that no input can make it slow; in the rare case that all are taken, an
-equal thing is not found and stands in the graph twice.
+is an operation's or a literal's. Equal operations are found in a hash table of 4 bytes a place,
+whose entries are the numbers of operations. A dict would take 100 bytes an entry, and growing one
+of a million entries stops the loop for some 40 ms. A search looks at a bounded number of places, so
+that no input can make it slow; in the rare case that all are taken, an equal operation is not found
+and stands in the graph twice. Literals are compared by value where operations are: to find equal
+ones first would cost as much again.
 
 A call stands among the literals, and so in the slots of the operations that read it, until all is
 read: `finish` makes these operations wait for it. So nothing is dearer where there are no calls.
@@ -33,8 +34,8 @@ EMPTY = -1
 FINISH_LITERALS = 100_000
 AWAITING_OPERATIONS = 10_000
 """So many operations are looked through for calls at a time."""
-CALL = 8
-"""The kind of a literal that is a call; those of numbers are below."""
+FROM_LITERAL = -1
+"""Where the operand of an operation comes from, if it is a literal."""
 TIMES = ord("*")
 DIVISION = ord("/")
 
@@ -54,7 +55,7 @@ class GraphBuilder:
     """
 
     calls: CallGraph | None = None
-    _known_calls: dict[tuple[str, tuple[int, ...]], int]
+    _known_calls: dict[tuple[str, tuple[int | str, ...]], int]
     """The operands of pure calls, by handler and arguments; from the first call on."""
 
     def __init__(self, operations_max: int, pure: Collection[str] = ()) -> None:
@@ -62,21 +63,17 @@ class GraphBuilder:
         self._operations_max = operations_max
         self._pure = pure
         self._literals: list[Any] = []
-        self._kinds = bytearray()
         size = 1 << (2 * operations_max + 7).bit_length()
         self._mask = size - 1
-        self._literal_table = array("i")
-        self._operation_table = array("i")
-        self._left = array("i")
-        self._right = array("i")
+        self._table = array("i")
+        self._sources1 = array("i")
+        self._sources2 = array("i")
 
     def reserve(self) -> Iterator[None]:
         """Make room for all that will be added, in slices."""
         yield from self.graph.reserve(self._operations_max)
         yield
-        self._literal_table = array("i", [EMPTY]) * (self._mask + 1)
-        yield
-        self._operation_table = array("i", [EMPTY]) * (self._mask + 1)
+        self._table = array("i", [EMPTY]) * (self._mask + 1)
 
     def finish(self, answer: int) -> Iterator[None]:
         """Settle what waits for calls, and throw away what is not of the graph, in slices.
@@ -85,7 +82,7 @@ class GraphBuilder:
             answer: the operand that stands for the whole formula.
         """
         self.graph.trim()
-        self._literal_table = self._operation_table = array("i")
+        self._table = array("i")
         if self.calls is not None:
             if answer & LITERAL:
                 self.calls.answer = self._literals[answer >> 2]
@@ -118,25 +115,13 @@ class GraphBuilder:
 
     def literal(self, value: Number) -> int:
         """The operand that stands for `value`."""
-        integral = 1 if type(value) is int else 0
-        # 0.0 and -0.0 are equal to Python, and not the same operand; nor are 1 and 1.0.
-        kind = integral or (4 if value == 0 and copysign(1, value) < 0 else 0)
-        literals, kinds, table, mask = self._literals, self._kinds, self._literal_table, self._mask
-        place = hash((kind, value)) & mask
-        places_left = PLACES_MAX
-        while (number := table[place]) >= 0 and places_left:
-            if kinds[number] == kind and literals[number] == value:
-                return number << 2 | LITERAL | integral
-            place = (place + 1) & mask
-            places_left -= 1
-        number = len(literals)
-        if places_left:
-            table[place] = number
-        literals.append(value)
-        kinds.append(kind)
-        if not integral and not isfinite(value) and self.graph.failure is None:
+        number = len(self._literals)
+        self._literals.append(value)
+        if type(value) is int:
+            return number << 2 | LITERAL | INTEGRAL
+        if not isfinite(value) and self.graph.failure is None:
             self.graph.failure = "a number in the formula is too large for a float"
-        return number << 2 | LITERAL | integral
+        return number << 2 | LITERAL
 
     def operation(self, symbol: int, left: int, right: int) -> int:
         """The operand that stands for the result of an operation on two operands.
@@ -144,28 +129,37 @@ class GraphBuilder:
         Raises:
             IndexError: more operations than `operations_max`.
         """
-        graph, lefts, rights = self.graph, self._left, self._right
-        table, mask = self._operation_table, self._mask
+        graph, literals = self.graph, self._literals
         integral = left & right & INTEGRAL if symbol != DIVISION else 0
-        place = hash((symbol, left, right)) & mask
+        source1 = source2 = FROM_LITERAL
+        value1 = value2 = None
+        if left & LITERAL:
+            value1 = literals[left >> 2]
+        else:
+            source1 = left >> 2
+        if right & LITERAL:
+            value2 = literals[right >> 2]
+        else:
+            source2 = right >> 2
+        table, mask = self._table, self._mask
+        place = hash((symbol, source1, value1, source2, value2)) & mask
         places_left = PLACES_MAX
         while (node := table[place]) >= 0 and places_left:
-            if lefts[node] == left and rights[node] == right and graph.symbols[node] == symbol:
+            if (
+                self._sources1[node] == source1
+                and self._sources2[node] == source2
+                and graph.symbols[node] == symbol
+                and _same(graph.operands1[node], value1)
+                and _same(graph.operands2[node], value2)
+            ):
                 return node << 2 | integral
             place = (place + 1) & mask
             places_left -= 1
         if places_left:
-            table[place] = len(lefts)
-        lefts.append(left)
-        rights.append(right)
-        literals = self._literals
-        if left & LITERAL:
-            source1, value1 = -1, literals[left >> 2]
-        else:
-            source1, value1 = left >> 2, None
-        if right & LITERAL:
-            return graph.add(symbol, source1, value1, -1, literals[right >> 2]) << 2 | integral
-        return graph.add(symbol, source1, value1, right >> 2, None) << 2 | integral
+            table[place] = graph.remaining
+        self._sources1.append(source1)
+        self._sources2.append(source2)
+        return graph.add(symbol, source1, value1, source2, value2) << 2 | integral
 
     def call(self, handler: str, column: int, operands: Sequence[int]) -> int:
         """The operand that stands for the result of a call.
@@ -178,7 +172,7 @@ class GraphBuilder:
             self.calls = CallGraph()
             self.calls.arithmetic = {}
             self._known_calls = {}
-        key = (handler, tuple(operands))
+        key = (handler, tuple(map(self._key, operands)))
         pure = handler in self._pure
         if pure and key in self._known_calls:
             return self._known_calls[key]
@@ -199,11 +193,15 @@ class GraphBuilder:
         self.calls.size += 2 * len(call.name) + len(handler) + sum(map(_size, call.args))
         number = len(self._literals)
         self._literals.append(call)
-        self._kinds.append(CALL)
         operand = number << 2 | LITERAL
         if pure:
             self._known_calls[key] = operand
         return operand
+
+    def _key(self, operand: int) -> int | str:
+        """The same for the same arguments: of literals how they are written."""
+        value = self.value(operand)
+        return operand if value is None else repr(value)
 
     def _link(self, call: Call, sources: dict[str, int]) -> None:
         """Let a call wait for other calls and for operations, given by the names of its refs."""
@@ -219,17 +217,24 @@ class GraphBuilder:
 
     def negation(self, operand: int) -> int:
         """The operand that stands for minus an operand."""
-        if operand & LITERAL and self._kinds[operand >> 2] != CALL:
-            return self.literal(-self._literals[operand >> 2])
+        if (value := self.value(operand)) is not None:
+            return self.literal(-value)
         # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
         return self.operation(TIMES, operand, self.literal(-1))
 
     def value(self, operand: int) -> Number | None:
         """The value of an operand that is a number in the formula itself, else None."""
-        if not operand & LITERAL or self._kinds[operand >> 2] == CALL:
-            return None
-        value: Number = self._literals[operand >> 2]
-        return value
+        literal = self._literals[operand >> 2] if operand & LITERAL else None
+        return None if type(literal) is Call else literal
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two literals are the same operand: 1 and 1.0 are not, nor are 0.0 and -0.0."""
+    if one is other:
+        return True
+    if one != other or type(one) is not type(other):
+        return False
+    return bool(one) or type(one) is int or copysign(1, one) == copysign(1, other)
 
 
 def _size(argument: Number | Ref) -> int:

@@ -125,10 +125,31 @@ class Graph:
             self.ready.append(node)
         return node
 
+    def with_operands(
+        self, operands1: list[Number | None], operands2: list[Number | None]
+    ) -> Graph:
+        """A graph like this one, of which nothing is done, with other literals in its slots."""
+        graph = Graph.__new__(Graph)
+        graph.symbols = self.symbols  # What does not change any more is shared.
+        graph.first_edge = self.first_edge
+        graph.next_edge = self.next_edge
+        graph.operands1 = operands1
+        graph.operands2 = operands2
+        graph.missing = self.missing[:]
+        graph.ready = self.ready[:]
+        graph.remaining = self.remaining
+        graph.failure = None
+        graph.wide = False
+        return graph
+
     def take(self, count: int) -> array[int]:
         """Take up to `count` ready operations, the newest first: few values stay alive that way."""
-        taken = self.ready[-count:]
-        del self.ready[-count:]
+        ready = self.ready
+        if count >= len(ready):
+            self.ready = array("i")
+            return ready
+        taken = ready[-count:]
+        del ready[-count:]
         return taken
 
     def give_back(self, nodes: array[int]) -> None:
@@ -157,7 +178,8 @@ class Graph:
             edge = first_edge[node]
             if edge < 0:
                 answer = result
-            while edge >= 0:
+                continue
+            while True:
                 reader = edge >> 1
                 if edge & 1:
                     operands2[reader] = result
@@ -169,6 +191,8 @@ class Graph:
                 else:
                     missing[reader] -= 1
                 edge = next_edge[edge]
+                if edge < 0:
+                    break
         self.remaining -= len(nodes)
         return answer
 

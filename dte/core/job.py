@@ -36,6 +36,9 @@ class JobState(Enum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__
+    """There is one object a state, and an Enum's own hash takes longer than all else in `enter`."""
+
 
 FINISHED = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
 NEXT_STATES: dict[JobState, frozenset[JobState]] = {

@@ -320,33 +320,43 @@ class JobBook:
     # The course of a job
 
     def finish(
-        self, now: float, job: Job, nodes: array[int], results: Sequence[Number]
-    ) -> Sequence[Call]:
-        """Take in the results of operations of a job that goes on; it may end by that.
+        self, now: float, parts: Iterable[tuple[Job, array[int]]], results: Sequence[Number]
+    ) -> list[Call]:
+        """Take in the results of operations; jobs may end by that. Those that have ended stay.
+
+        Args:
+            parts: the operations, by job.
+            results: of all of them, in their order.
 
         Returns:
             The calls that wait for nothing any more.
         """
-        graph = job.graph
-        assert graph is not None
-        ready_before = len(graph.ready)
-        answer = graph.done(nodes, results)
-        if job.suspicions:
-            for node in nodes:
-                job.suspicions.pop(node, None)
-        self.operations_done += len(nodes)
-        self.operations_waiting -= len(nodes)
-        ready: Sequence[Call] = ()
-        if job.state is JobState.CANCELLING:
-            del graph.ready[:]
-            return ready
-        if job.calls is not None:
-            ready, answer = job.calls.arithmetic_done(nodes, results)
-        if answer is None:
-            self.ready.add(job, len(graph.ready) - ready_before)
-        else:
-            self.answer(now, job, answer)
-        return ready
+        calls: list[Call] = []
+        start = 0
+        for job, nodes in parts:
+            given = results[start : start + len(nodes)]
+            start += len(nodes)
+            graph = job.graph
+            if graph is None:
+                continue
+            ready_before = len(graph.ready)
+            answer = graph.done(nodes, given)
+            self.operations_done += len(nodes)
+            self.operations_waiting -= len(nodes)
+            if job.suspicions:
+                for node in nodes:
+                    job.suspicions.pop(node, None)
+            if job.state is JobState.CANCELLING:
+                del graph.ready[:]
+                continue
+            if job.calls is not None:
+                begun, answer = job.calls.arithmetic_done(nodes, given)
+                calls += begun
+            if answer is None:
+                self.ready.add(job, len(graph.ready) - ready_before)
+            else:
+                self.answer(now, job, answer)
+        return calls
 
     def answer(self, now: float, job: Job, answer: Number) -> End:
         """End a job with a number, if that is not too long."""

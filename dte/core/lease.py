@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from typing import Any
 
 from dte.core.availability import Worker
 from dte.core.job import Job
@@ -43,13 +44,19 @@ class Lease:
         """
         if self.kept is not None:
             return self.kept
-        symbols: list[str] = []
-        operands1: list[Number] = []
-        operands2: list[Number] = []
+        symbols = bytearray()
+        operands1: list[Any] = []
+        operands2: list[Any] = []
         for job, nodes in self.parts:
-            assert job.graph is not None
-            part = job.graph.columns(nodes)
-            symbols.append(part[0])
-            operands1 += part[1]
-            operands2 += part[2]
-        return "".join(symbols), operands1, operands2
+            graph = job.graph
+            assert graph is not None
+            if len(nodes) == 1:  # As most parts are where jobs are small.
+                node = nodes[0]
+                symbols.append(graph.symbols[node])
+                operands1.append(graph.operands1[node])
+                operands2.append(graph.operands2[node])
+            else:
+                symbols.extend(map(graph.symbols.__getitem__, nodes))
+                operands1.extend(map(graph.operands1.__getitem__, nodes))
+                operands2.extend(map(graph.operands2.__getitem__, nodes))
+        return symbols.decode("ascii"), operands1, operands2

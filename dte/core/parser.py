@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import string
 from dataclasses import dataclass, field
+from operator import length_hint
 
 from dte.core.builder import INTEGRAL, GraphBuilder
 from dte.core.call_graph import NAME_CHARS_MAX
@@ -149,11 +150,13 @@ class Parser:
     def _read(self, tokens: list[str], start: int) -> None:
         operands, ranks, pending = self._operands, self._ranks, self._pending
         bits = self._bits
-        literal, number = self._builder.literal, self._number
+        literal, digits_max = self._builder.literal, self._digits_max
+        value: Number
         operand_next, opening = self._operand_next, self._opening
         if opening == CALLED and tokens and tokens[0] != "(":
             raise self._not_called()
-        for index, token in enumerate(tokens):
+        rest = iter(tokens)  # Where it is, is only asked in case of an error.
+        for token in rest:
             if operand_next:
                 if token == "(":
                     pending.append(OPENINGS[opening] if opening else "(")
@@ -162,8 +165,13 @@ class Parser:
                     opening ^= token == "-"
                 else:
                     try:
-                        value = number(token)
+                        # An integer, as most are; behind a first digit all are ASCII.
+                        if "1" <= token < ":" and token.isdecimal() and len(token) <= digits_max:
+                            value = int(token)
+                        else:
+                            value = self._odd_number(token)
                     except ValueError as error:
+                        index = len(tokens) - 1 - length_hint(rest)
                         if token[0] in NAME_STARTS:
                             self._name(token, opening == NEGATED, start, index)
                             if tokens[index + 1 : index + 2] not in ([], ["("]):
@@ -184,13 +192,15 @@ class Parser:
                     opening = 0
             elif token == ")":
                 # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
-                if pending[-1] in PRODUCTS:
-                    self._reduce(PRODUCTS, whole=True)
-                if pending[-1] in SUMS:
-                    self._reduce(SUMS, whole=True)
+                if pending[-1] in OPERATORS:
+                    if pending[-2] == "(":
+                        self._merge(pending[-1])
+                    else:
+                        self._reduce(PRODUCTS, whole=True)
+                        self._reduce(SUMS, whole=True)
                 closed = pending.pop()
                 if closed != "(":
-                    self._close(closed, start, index)
+                    self._close(closed, start, len(tokens) - 1 - length_hint(rest))
                 ranks[-1] = 0
             elif token in OPERATORS:
                 if pending[-1] in PRODUCTS:
@@ -202,9 +212,10 @@ class Parser:
                 pending.append(token)
                 operand_next = True
             elif token == ",":
-                self._end_argument(start, index)
+                self._end_argument(start, len(tokens) - 1 - length_hint(rest))
                 operand_next = True
             else:
+                index = len(tokens) - 1 - length_hint(rest)
                 raise self._error(self._not_an_operator(token, start, index), start, index)
         self._operand_next, self._opening = operand_next, opening
 
@@ -321,8 +332,8 @@ class Parser:
             self._bits.append(bits)
             self._merge(operator)
 
-    def _number(self, token: str) -> Number:
-        """The value of a number's token.
+    def _odd_number(self, token: str) -> Number:
+        """The value of a number that is no integer of 1 and more, or of too many digits.
 
         Raises:
             ValueError: the token is something else, with what it is as the message.
@@ -337,12 +348,10 @@ class Parser:
             if token.strip("0"):
                 raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
             return 0
-        if len(token) > self._digits_max:
-            raise ValueError(
-                f"a number with {len(token)} digits; this master takes up to "
-                f"{self._digits_max} (digits_max)"
-            )
-        return int(token)
+        raise ValueError(
+            f"a number with {len(token)} digits; this master takes up to "
+            f"{self._digits_max} (digits_max)"
+        )
 
     def _not_called(self) -> FormulaError:
         """What is wrong with a name that no parenthesis follows."""

@@ -63,24 +63,30 @@ class ReadySet:
 
     def _take_from(self, turns: deque[Job], count: int, parts: list[tuple[Job, array[int]]]) -> int:
         """Take from jobs of one priority; how many operations may still be taken."""
+        taken = 0
         while count > 0 and turns:
             share = max(1, count // len(turns))
             for _ in range(len(turns)):
                 if count <= 0:
                     break
                 job = turns.popleft()
-                if job.graph is None or not job.graph.ready:
+                graph = job.graph
+                if graph is None or not graph.ready:
                     job.in_turns = False
                     continue
-                weight = WIDE_WEIGHT if job.graph.wide else 1
-                nodes = job.graph.take(max(1, min(share, count) // weight))
-                if job.graph.ready:
+                if graph.wide:
+                    nodes = graph.take(max(1, min(share, count) // WIDE_WEIGHT))
+                    count -= len(nodes) * WIDE_WEIGHT
+                else:
+                    nodes = graph.take(share if share < count else count)
+                    count -= len(nodes)
+                if graph.ready:
                     turns.append(job)
                 else:
                     job.in_turns = False
-                count -= len(nodes) * weight
-                self.count -= len(nodes)
+                taken += len(nodes)
                 parts.append((job, nodes))
+        self.count -= taken
         return count
 
     def check(self) -> None:

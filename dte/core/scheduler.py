@@ -234,7 +234,12 @@ class Scheduler:
     # Leases
 
     def complete(
-        self, now: float, number: int, results: Sequence[Number], errors: Mapping[int, str]
+        self,
+        now: float,
+        number: int,
+        results: Sequence[Number],
+        errors: Mapping[int, str],
+        took_s: float | None = None,
     ) -> bool:
         """Take in what a worker gave back under a lease.
 
@@ -243,6 +248,7 @@ class Scheduler:
             results: a number for each operation of the lease, in its order.
             errors: why operations failed, by their place in the lease; what `results` has at such
                 a place is not looked at.
+            took_s: how long the worker says that it took; None if it does not.
 
         Returns:
             Whether it changed anything: not when the lease has ended, and not when there are not
@@ -259,23 +265,29 @@ class Scheduler:
         self._release(lease)
         if lease.leased_at > lease.worker.accused_at:  # Else it may have answered and ended then.
             self._acquit(now, lease.worker)
-        self._workers.succeeded(now, lease.worker, lease.count, now - lease.leased_at)
+        if took_s is None:
+            took_s = now - lease.leased_at
+        self._workers.succeeded(now, lease.worker, lease.count, took_s)
         self._workers.offer(lease.worker)
+        if errors:
+            self._end_failed(now, lease, errors)
+        for call in self.jobs.finish(now, lease.parts, results):
+            self.calls.begin_call(now, call)
+        return True
+
+    def _end_failed(self, now: float, lease: Lease, errors: Mapping[int, str]) -> None:
+        """End the jobs of operations that failed, each by the first of its own."""
         failed = sorted(errors)
         start = 0
         for job, nodes in lease.parts:
             end = start + len(nodes)
-            if job.graph is not None:
-                first = bisect_left(failed, start)
-                if first < len(failed) and failed[first] < end and not job.cancelled:
-                    place = failed[first]
+            first = bisect_left(failed, start)
+            if first < len(failed) and failed[first] < end:
+                place = failed[first]
+                if job.graph is not None and not job.cancelled:
                     reason = _failure(job.graph, nodes[place - start], errors[place])
                     self.jobs.end(now, job, error=reason)
-                else:
-                    for call in self.jobs.finish(now, job, nodes, results[start:end]):
-                        self.calls.begin_call(now, call)
             start = end
-        return True
 
     def fail(self, now: float, number: int, reason: str, failure: Failure) -> None:
         """Say that a lease came to nothing: its operations are ready again.

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from dte.core.errors import DteError, FormulaError, TooLarge
-from dte.core.formula import SLICE_CHARS, FormulaLimits, parse, parse_in_slices
+from dte.core.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
+from dte.core.templates import Templates
 from dte.core.work import Work
 
 FORMULA_CHARS = 15
@@ -17,15 +18,17 @@ NO_LIMITS = FormulaLimits(chars_max=sys.maxsize, operations_max=sys.maxsize, cal
 
 def parse_all(
     tasks: Sequence[str],
-    limits: FormulaLimits,
+    templates: Templates,
     ensure_room: Callable[[int, int], None],
     pure: Collection[str] = (),
 ) -> Generator[None, None, list[tuple[str, Work]]]:
     """Parse formulas, all or none, each given back with its text.
 
     Args:
+        templates: reads those that are short.
         pure: names of handlers known to be pure.
-        ensure_room: called with how many jobs and operations there will be; it may raise.
+        ensure_room: called after each slice with how many jobs and operations there will be at
+            least; it may raise.
 
     Raises:
         FormulaError: one has a syntax error; its `index` says which.
@@ -36,18 +39,18 @@ def parse_all(
     for index, task in enumerate(tasks):
         try:
             if len(task) <= SLICE_CHARS:
-                work = parse(task, limits, pure)
+                work = templates.parse(task, pure)
             else:
-                work = yield from parse_in_slices(task, limits, pure)
+                work = yield from parse_in_slices(task, templates.limits, pure)
         except FormulaError as error:
             raise FormulaError(error.reason, error.column, error.caret, index) from None
         except TooLarge as error:
             raise TooLarge(f"formula {index}: {error}") from None
         formulas.append((task, work))
         operations += work.operations
-        ensure_room(len(tasks), operations)
         chars += len(task) + FORMULA_CHARS
         if chars > SLICE_CHARS:
+            ensure_room(len(tasks), operations)
             chars = 0
             yield
     return formulas
@@ -62,11 +65,12 @@ def parse_again(
         formulas: their texts, with the numbers of their jobs.
         parsed: called with each number and its work; what cannot be read any more fails.
     """
+    templates = Templates(NO_LIMITS)
     chars = 0
     for number, text in formulas:
         try:
             if len(text) <= SLICE_CHARS:
-                work = parse(text, NO_LIMITS)
+                work = templates.parse(text)
             else:
                 work = yield from parse_in_slices(text, NO_LIMITS)
         except DteError as error:

@@ -16,18 +16,20 @@ def make_builder(operations_max: int = 10, pure: Collection[str] = ()) -> GraphB
     return builder
 
 
-def test_equal_literals_are_one_operand() -> None:
+@pytest.mark.parametrize("value", [7, 0, 0.5, 0.0, -0.0, 10**20])
+def test_operations_on_equal_literals_are_one(value) -> None:
     builder = make_builder()
-    assert builder.literal(7) == builder.literal(7)
-    assert builder.literal(0.5) == builder.literal(0.5)
+    one, other = builder.literal(value), builder.literal(type(value)(repr(value)))
+    assert builder.operation(PLUS, one, other) == builder.operation(PLUS, other, one)
+    assert builder.graph.remaining == 1
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (0, 0.0), (0.0, -0.0), (0, -0.0)])
-def test_numbers_that_python_calls_equal_but_are_not_the_same_are_two(one, other) -> None:
+def test_operations_on_what_python_calls_equal_but_is_not_the_same_are_two(one, other) -> None:
     builder = make_builder()
-    assert builder.literal(one) != builder.literal(other)
-    assert repr(builder.value(builder.literal(one))) == repr(one)
-    assert repr(builder.value(builder.literal(other))) == repr(other)
+    two, operands = builder.literal(2), (builder.literal(one), builder.literal(other))
+    assert len({builder.operation(PLUS, two, operand) for operand in operands}) == 2
+    assert [repr(builder.value(operand)) for operand in operands] == [repr(one), repr(other)]
 
 
 def test_equal_operations_are_one_operation() -> None:
@@ -99,6 +101,7 @@ def test_a_call_s_numbers_are_its_arguments_and_all_else_is_referred_to() -> Non
     total = builder.operation(PLUS, seven, seven)
     inner = builder.call("f", 1, [seven])
     outer = builder.call("images.g", 5, [inner, seven, total, inner])
+    assert builder.value(outer) is None
     finish(builder, outer)
     assert builder.calls is not None
     assert builder.calls.arithmetic is not None
@@ -109,7 +112,6 @@ def test_a_call_s_numbers_are_its_arguments_and_all_else_is_referred_to() -> Non
     assert (g.refs, g.missing) == (("f@1", "#0"), 2)
     assert (f.readers, builder.calls.arithmetic) == ([g], {0: [(g, "#0")]})
     assert (builder.calls.answer, builder.calls.root) == (g, None)
-    assert builder.value(outer) is None
     assert 100 < builder.calls.size < 1000
 
 

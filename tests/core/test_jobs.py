@@ -51,7 +51,7 @@ class Book(JobBook):
                 job.enter(JobState.RUNNING)
             symbols, (left,), (right,) = job.graph.columns(nodes)
             try:
-                self.finish(now, job, nodes, [FUNCTIONS[symbols](left, right)])
+                self.finish(now, parts, [FUNCTIONS[symbols](left, right)])
             except ZeroDivisionError:
                 self.end(now, job, error=f"division by zero: {left} / {right}")
             self.check()
@@ -320,10 +320,10 @@ def test_what_is_done_counts_no_more_as_waiting() -> None:
 def test_results_clear_operations_of_suspicion() -> None:
     book = Book(LIMITS)
     (job,) = book.add("1*2+3*4")
-    ((_, both),) = book.ready.take(2)
+    parts = book.ready.take(2)
     job.enter(JobState.RUNNING)
-    job.suspicions = {node: Suspicion(workers_lost=1) for node in [*both, 99]}
-    book.finish(0.0, job, both, [12, 2])
+    job.suspicions = {node: Suspicion(workers_lost=1) for node in [*parts[0][1], 99]}
+    book.finish(0.0, parts, [12, 2])
     assert job.suspicions is not None
     assert list(job.suspicions) == [99]
 

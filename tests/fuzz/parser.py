@@ -7,7 +7,8 @@ one of Python's own partial results does not travel. Besides:
 - a refusal's column is a place in the text, the caret points there, and nothing before it is wrong;
 - the operations and calls may be done in any order in which they become ready;
 - the text may be cut into slices of any length;
-- a bound on characters, operations or calls is met exactly.
+- a bound on characters, operations or calls is met exactly;
+- the template of a short text gives what the parser gives.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from dataclasses import replace
 from random import Random
 from unittest.mock import patch
 
+from core.graphs import said_of
+
 from dte.core import formula as parser
 from dte.core.call import Call, CallState, filled
 from dte.core.call_graph import CallGraph
@@ -29,6 +32,7 @@ from dte.core.formula import FormulaLimits
 from dte.core.graph import Graph
 from dte.core.operations import Number
 from dte.core.parser import NUMBER_CHARS_MAX
+from dte.core.templates import CHARS_MAX, Templates
 from dte.core.work import Work
 from dte.worker.arithmetic import compute_all
 
@@ -68,6 +72,8 @@ def check(text: str, rng: Random, parse: Parse = parser.parse) -> str:
     """
     try:
         outcome = _check_value(text, rng, parse)
+        if len(text) <= CHARS_MAX and outcome != REFUSED:
+            _check_template(text)
         if rng.random() < SLICED_CHANCE and not SLICES_MATTER.search(text):
             _check_slices(text, 1 + int(40 * rng.random() ** 2), parse)
         if rng.random() < BOUNDED_CHANCE:
@@ -106,6 +112,16 @@ def _check_value(text: str, rng: Random, parse: Parse) -> str:
     if not reference.identical(value, expected):
         raise Difference(f"gives {_brief(value)}, and Python {_brief(expected)}")
     return ACCEPTED if formula.calls is None else CALLING
+
+
+def _check_template(text: str) -> None:
+    """Check that the text's template, if there is one, gives what the parser gives."""
+    templates = Templates(LIMITS)
+    for _ in range(2):  # Noted, then made a template of.
+        templates.parse(text)
+    filled_in = said_of(templates.parse(text).graph)
+    if filled_in != (parsed := said_of(parser.parse(text, LIMITS).graph)):
+        raise Difference(f"the template gives {filled_in}, the parser {parsed}"[:500])
 
 
 def made_up(handler: str, *args: Number) -> Number:

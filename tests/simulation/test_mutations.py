@@ -27,7 +27,7 @@ from dte.master.journal import Journal
 from dte.master.journal_jobs import JobTables
 from simulation.simulation import simulate
 
-SEEDS_MAX = 300
+SEEDS_MAX = 600
 """Within so many seeds each is found; most are within the first few."""
 
 Patch = pytest.MonkeyPatch
