@@ -198,7 +198,7 @@ class AsyncClient:
             if not is_stream and piece:
                 body += piece
             elif not is_stream:
-                retry_after = headers.get("Retry-After")
+                retry_after = headers.get("retry-after")
                 subscription.refused(Response(reply.status, body, retry_after))
                 return
             elif not piece:
@@ -238,7 +238,7 @@ class AsyncClient:
             self._idle.append(connection)
         else:
             connection.close()
-        return Response(status, body, headers.get("Retry-After"))
+        return Response(status, body, headers.get("retry-after"))
 
     def _no_reply(self, reason: str, *, sent: bool, silent: bool = False) -> NoReply:
         return NoReply(f"no reply from {self.master_url}: {reason}", sent=sent, silent=silent)

@@ -15,7 +15,8 @@ from dte.client.exchange import Attempt, Call, NoReply, Response
 from dte.client.graphs import CallOptions, Graph, Node, When, check_options
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
-from dte.wire.connection import CONNECT_TIMEOUT_S, is_silent
+from dte.wire.connection import CONNECT_TIMEOUT_S
+from dte.wire.stream import is_silent
 
 T = TypeVar("T")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dte.wire.connection import ConnectionFailed, KeptAliveConnection
+from functools import partial
+
+from dte.wire.connection import ConnectionFailed, KeptAliveConnection, Reply, Told
 
 
 class ConnectionPool:
@@ -20,12 +22,23 @@ class ConnectionPool:
         """
         connection = self._take(address)
         try:
-            status, _, reply = await connection.request("POST", path, body)
-        except ConnectionFailed:
-            self._close_idle(address)
+            reply = await connection.request("POST", path, body)
+        except ConnectionFailed as error:
+            self._put_back(address, connection, error)
             raise
-        self._keep(address, connection)
-        return status, reply
+        self._put_back(address, connection, reply)
+        return reply.status, reply.body
+
+    def send(self, address: str, path: str, body: bytes, told: Told) -> KeptAliveConnection:
+        """As `post`, for who is told what came of it; until then the connection is theirs."""
+
+        def came(what: Reply | ConnectionFailed) -> None:
+            self._put_back(address, connection, what)
+            told(what)
+
+        connection = self._take(address)
+        connection.send("POST", path, body, came)
+        return connection
 
     def close(self) -> None:
         """Close what is idle."""
@@ -37,18 +50,21 @@ class ConnectionPool:
         idle = self._idle.get(address)
         if not idle:
             host, _, port = address.rpartition(":")
-            return KeptAliveConnection(host, int(port))
+            connection = KeptAliveConnection(host, int(port))
+            connection.on_close = partial(self._forget, address, connection)
+            return connection
         connection = idle.pop()
         if not idle:
             del self._idle[address]
         return connection
 
-    def _keep(self, address: str, connection: KeptAliveConnection) -> None:
-        if not connection.is_open:
-            return  # The worker answers one request a connection.
-        idle = self._idle.setdefault(address, [])
-        idle.append(connection)
-        connection.on_close = lambda: self._forget(address, connection)
+    def _put_back(
+        self, address: str, connection: KeptAliveConnection, what: Reply | ConnectionFailed
+    ) -> None:
+        if isinstance(what, ConnectionFailed):
+            self._close_idle(address)
+        elif connection.is_open:  # Else the worker answers one request a connection.
+            self._idle.setdefault(address, []).append(connection)
 
     def _forget(self, address: str, connection: KeptAliveConnection) -> None:
         """The worker has closed an idle connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from dte.core.lease import Lease
@@ -11,7 +12,7 @@ from dte.core.operations import NAMES, Number
 from dte.core.scheduler import Failure
 from dte.master.connection_pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
-from dte.wire.connection import ConnectionFailed
+from dte.wire.connection import ConnectionFailed, KeptAliveConnection, Reply
 from dte.wire.messages import Batch, BatchResult, Refusal, Single, SingleResult
 
 _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
@@ -30,7 +31,11 @@ class Outcomes(Protocol):
     """Who hears what came of a lease."""
 
     def completed(
-        self, lease_number: int, results: Sequence[Number], errors: Mapping[int, str]
+        self,
+        lease_number: int,
+        results: Sequence[Number],
+        errors: Mapping[int, str],
+        took_s: float | None,
     ) -> None:
         """The worker gave results, and for some places of the lease errors."""
 
@@ -47,16 +52,17 @@ class Dispatcher:
     def __init__(self, outcomes: Outcomes, pool: ConnectionPool) -> None:
         self._outcomes = outcomes
         self._pool = pool
-        self._under_way: dict[int, asyncio.Task[None]] = {}
-        self._late: set[asyncio.Task[None]] = set()
+        self._under_way: dict[int, KeptAliveConnection] = {}
+        self._late: dict[int, KeptAliveConnection] = {}
 
     def send(self, lease: Lease) -> None:
         """Hand a lease over, and report later."""
+        said = lease.worker.said
         # Kept for the reply: the worker may announce another form meanwhile.
-        batched = lease.worker.said.batch_max > 1
+        batched = said.batch_max > 1
         body = _request_body(lease, batched)
-        task = asyncio.get_running_loop().create_task(self._hand_over(lease, batched, body))
-        self._under_way[lease.number] = task
+        told = partial(self._told, lease, batched)
+        self._under_way[lease.number] = self._pool.send(said.address, "/compute", body, told)
 
     def abandon(self, lease: Lease) -> None:
         """Stop waiting for a lease, if that is still going on, and close its connection.
@@ -64,46 +70,49 @@ class Dispatcher:
         One that fell silent is waited for some time longer: its results come too late, but it is
         known then that they do.
         """
-        task = self._under_way.pop(lease.number, None)
-        if task is None:
+        connection = self._under_way.pop(lease.number, None)
+        if connection is None:
             return
         if not lease.may_come_late:
-            task.cancel()
+            connection.abandon()
             return
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
-        asyncio.get_running_loop().call_later(LATE_S, task.cancel)
+        self._late[lease.number] = connection
+        asyncio.get_running_loop().call_later(LATE_S, self._give_up, lease.number)
 
     def close(self) -> None:
         """Abandon everything."""
-        for task in (*self._under_way.values(), *self._late):
-            task.cancel()
+        for connection in (*self._under_way.values(), *self._late.values()):
+            connection.abandon()
         self._under_way.clear()
+        self._late.clear()
 
-    async def _hand_over(self, lease: Lease, batched: bool, body: bytes) -> None:
-        address = lease.worker.said.address
-        try:
-            status, reply = await self._pool.post(address, "/compute", body)
-        except ConnectionFailed as error:
-            self._under_way.pop(lease.number, None)
-            failure = Failure.BROKEN if error.sent else Failure.UNREACHED
-            if error.refused:
-                failure = Failure.REFUSED
-            self._outcomes.failed(lease.number, str(error), failure)
-            return
+    def _give_up(self, number: int) -> None:
+        connection = self._late.pop(number, None)
+        if connection is not None:
+            connection.abandon()
+
+    def _told(self, lease: Lease, batched: bool, what: Reply | ConnectionFailed) -> None:
         self._under_way.pop(lease.number, None)
+        self._late.pop(lease.number, None)
+        if isinstance(what, ConnectionFailed):
+            failure = Failure.BROKEN if what.sent else Failure.UNREACHED
+            if what.refused:
+                failure = Failure.REFUSED
+            self._outcomes.failed(lease.number, str(what), failure)
+            return
         try:
-            results, errors = _read_reply(lease, batched, status, reply)
+            reply = _read_reply(lease, batched, what.status, what.body)
         except Malformed as error:
-            reason = f"garbled reply, status {status}: {error}"
+            reason = f"garbled reply, status {what.status}: {error}"
             self._outcomes.failed(lease.number, reason, Failure.GARBLED)
-        else:
-            if lease.may_come_late:
-                self._outcomes.late(lease)
-                return
-            if not lease.count:  # Whatever 1 + 1 is, the worker is there.
-                results, errors = [], {}
-            self._outcomes.completed(lease.number, results, errors)
+            return
+        if lease.may_come_late:
+            self._outcomes.late(lease)
+            return
+        results, errors, took_s = reply
+        if not lease.count:  # Whatever 1 + 1 is, the worker is there.
+            results, errors = [], {}
+        self._outcomes.completed(lease.number, results, errors, took_s)
 
 
 def _request_body(lease: Lease, batched: bool) -> bytes:
@@ -117,8 +126,8 @@ def _request_body(lease: Lease, batched: bool) -> bytes:
 
 def _read_reply(
     lease: Lease, batched: bool, status: int, reply: bytes
-) -> tuple[Sequence[Number], Mapping[int, str]]:
-    """Results and errors of a reply.
+) -> tuple[Sequence[Number], Mapping[int, str], float | None]:
+    """Results and errors of a reply, and how long the worker took, if it says so.
 
     Raises:
         Malformed: it is neither results nor a failed operation.
@@ -129,14 +138,14 @@ def _read_reply(
         batch = _batch_result.decode(reply)
         if batch.lease != lease.number:
             raise Malformed(f"it answers lease {batch.lease} instead of {lease.number}")
-        return batch.results, batch.errors
+        return batch.results, batch.errors, batch.took_s
     if status == 200:
         try:
             result = _single_result.decode(reply).result
         except Unrepresentable as error:
-            return [0], {0: f"the result is {error}"}
-        return [result], {}
+            return [0], {0: f"the result is {error}"}, None
+        return [result], {}, None
     if status >= 500:
         # The operation's own failure, if it says so: arithmetic does not get better by repetition.
-        return [0], {0: _refusal.decode(reply).error}
+        return [0], {0: _refusal.decode(reply).error}, None
     raise Malformed("an operation is answered with 200, or with 5xx and an error")

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -19,6 +18,7 @@ from dte.core.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs import JobBook
 from dte.master.journal import Journal
 from dte.master.journal_file import JournalFailed
+from dte.master.journal_thread import JournalThread
 
 log = logging.getLogger("dte.master")
 
@@ -52,7 +52,7 @@ class Recorder:
         self._journal = journal
         self._jobs = jobs
         self._listener = listener
-        self._thread = ThreadPoolExecutor(1, "dte-journal")
+        self._thread = JournalThread()
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(PRUNE_S, self._time_is_up)
         self._writing = self._closed = False
@@ -81,39 +81,45 @@ class Recorder:
         Raises:
             Unavailable: it cannot be read.
         """
-        try:
-            return await self._loop.run_in_executor(self._thread, read, *arguments)
-        except JournalFailed as error:
-            raise _unavailable(error) from None
+        came: asyncio.Future[T | Exception] = self._loop.create_future()
+
+        def told(outcome: T | Exception) -> None:
+            if not came.done():
+                came.set_result(outcome)
+
+        self._thread.do(partial(read, *arguments), told)
+        outcome = await came
+        if isinstance(outcome, JournalFailed):
+            raise _unavailable(outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
     async def close(self) -> None:
         """Close the journal, after what is being written."""
         self._closed = True
         self._timer.cancel()
-        await self._loop.run_in_executor(self._thread, self._journal.close)
-        self._thread.shutdown()
+        await self.read(self._journal.close)
+        self._thread.close()
 
     def _write(self, facts: Facts) -> None:
         self._writing = True
         self._idle.clear()
-        written = self._loop.run_in_executor(self._thread, self._journal.write, facts, time.time())
-        written.add_done_callback(partial(self._written, facts))
+        write = partial(self._journal.write, facts, time.time())
+        self._thread.do(write, partial(self._written, facts))
 
     def _written(
-        self, facts: Facts, written: asyncio.Future[dict[Submission, KnownSubmission]]
+        self, facts: Facts, outcome: dict[Submission, KnownSubmission] | Exception
     ) -> None:
         self._writing = False
-        try:
-            repeats = written.result()
-        except Exception as error:
-            failed = (
-                error if isinstance(error, JournalFailed) else JournalFailed(repr(error), False)
-            )
-            self._fail(failed)
-            self._listener.unrecorded(facts, _unavailable(failed))
+        if isinstance(outcome, Exception):
+            if not isinstance(outcome, JournalFailed):
+                outcome = JournalFailed(repr(outcome), False)
+            self._fail(outcome)
+            self._listener.unrecorded(facts, _unavailable(outcome))
             return
         self._succeed(facts)
-        self._listener.recorded(facts, repeats)
+        self._listener.recorded(facts, outcome)
         self.poke()
 
     def _fail(self, error: JournalFailed) -> None:
@@ -154,8 +160,7 @@ class Recorder:
             return {}
 
         self._writing = True
-        probed = self._loop.run_in_executor(self._thread, probe)
-        probed.add_done_callback(partial(self._written, facts))
+        self._thread.do(probe, partial(self._written, facts))
 
 
 def _unavailable(error: JournalFailed) -> Unavailable:

@@ -25,6 +25,8 @@ SENT_A_TURN = 262_144
 DRAINED_BYTES = 1_000_000
 SLOW_BYTES = 100_000
 """What a client has to send or take, when it is its turn to, in the time that it is given."""
+AHEAD_BYTES = 16_384
+"""How much of what comes next is received while nobody wants it yet."""
 BODY_S = 120.0
 """How long a whole body may take."""
 
@@ -120,6 +122,7 @@ class BoundedStream(IOStream):
         self._moved = 0
         self._moved_before = 0
         self._window: tuple[float, int] | None = None
+        self._nodelay = False
         self.awaited = Awaited.HEAD
         self._awaited_since = time.monotonic()
         self.unsent = 0
@@ -184,7 +187,21 @@ class BoundedStream(IOStream):
         self.unsent += count
         self.replies.add(count)
 
+    def set_nodelay(self, value: bool) -> None:
+        # Tornado would turn it on and off with each reply.
+        if value and not self._nodelay:
+            self._nodelay = True
+            super().set_nodelay(True)
+
+    def reading(self) -> bool:
+        # Between the head of a request and its body nobody reads for a moment; to tell the system
+        # that, and the contrary, would take longer than to receive what comes.
+        pause = not self.writing() and self._read_buffer_size < AHEAD_BYTES
+        return pause or super().reading()
+
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
+        if not super().reading() and self._read_buffer_size >= AHEAD_BYTES:
+            return None  # That is how a stream hears that there is nothing more for now.
         try:
             count = super().read_from_fd(buf)
         finally:

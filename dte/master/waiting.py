@@ -17,6 +17,7 @@ class Waiters:
     def __init__(self) -> None:
         self._by_job: dict[int, list[_Waiter]] = {}
         self._over: deque[_Waiter] = deque()
+        self._told = 0
 
     def __len__(self) -> int:
         """How many jobs are waited for."""
@@ -32,11 +33,16 @@ class Waiters:
         waiter = _Waiter(len(waiting))
         for number in waiting:
             self._by_job.setdefault(number, []).append(waiter)
+        timer = asyncio.get_running_loop().call_later(wait_s, waiter.give_up)
+        if gone is not None:
+            gone.add_done_callback(waiter.give_up)
         try:
-            ends = (waiter.over, gone) if gone is not None else (waiter.over,)
-            await asyncio.wait(ends, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            await waiter.over
         finally:
-            if not waiter.over.done():
+            timer.cancel()
+            if gone is not None:
+                gone.remove_done_callback(waiter.give_up)
+            if waiter.left:
                 for number in waiting:
                     self._forget(number, waiter)
 
@@ -52,15 +58,20 @@ class Waiters:
         for waiter in self._by_job.pop(job.number, ()):
             waiter.left -= 1
             if not waiter.left:
-                if not self._over:
+                if self._told == 0:
                     asyncio.get_running_loop().call_soon(self._tell)
-                self._over.append(waiter)
+                # Thousands that return in the same turn would keep the loop from all else.
+                if self._told < TOLD_A_TURN:
+                    self._told += 1
+                    waiter.give_up()
+                else:
+                    self._over.append(waiter)
 
     def _tell(self) -> None:
-        # Thousands that return in the same turn would keep the loop from all else for a second.
-        for _ in range(min(TOLD_A_TURN, len(self._over))):
+        self._told = min(TOLD_A_TURN, len(self._over))
+        for _ in range(self._told):
             self._over.popleft().give_up()
-        if self._over:
+        if self._told:
             asyncio.get_running_loop().call_soon(self._tell)
 
     def give_up(self) -> None:
@@ -80,6 +91,6 @@ class _Waiter:
         self.left = jobs
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def give_up(self) -> None:
+    def give_up(self, gone: object = None) -> None:
         if not self.over.done():
             self.over.set_result(None)

@@ -1,29 +1,24 @@
-"""HTTP requests on a connection that is kept alive, over Tornado's own HTTP/1.1 classes.
+"""HTTP requests on a connection that is kept alive.
 
-Tornado's client opens a connection for each request, which is most of what a small request costs.
+The next reply belongs to the one request that is under way. It is handed on in the very turn of
+the loop in which it comes, by a callback: a task and some futures for each request would cost as
+much as the request itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
-from tornado.httputil import (
-    HTTPHeaders,
-    HTTPInputError,
-    HTTPMessageDelegate,
-    RequestStartLine,
-    ResponseStartLine,
-)
-from tornado.iostream import IOStream
-from tornado.tcpclient import TCPClient
+from dte.wire.http import Message, MessageReader, NotHttp
+from dte.wire.stream import Stream
 
 REPLY_BYTES_MAX = 64_000_000
 CONNECT_TIMEOUT_S = 2.0
 """A machine that has vanished does not refuse, it says nothing."""
-
-_parameters = HTTP1ConnectionParameters(max_body_size=REPLY_BYTES_MAX)
 
 
 class ConnectionFailed(OSError):
@@ -40,6 +35,18 @@ class ConnectionFailed(OSError):
         self.sent = sent
 
 
+class Reply(NamedTuple):
+    """A whole reply; the names of its headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Told = Callable[[Reply | ConnectionFailed], None]
+"""Is told what came of a request, once."""
+
+
 class KeptAliveConnection:
     """One connection to a server, for one request at a time.
 
@@ -54,8 +61,12 @@ class KeptAliveConnection:
     def __init__(self, host: str, port: int) -> None:
         self._host = host
         self._port = port
-        self._host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._stream: IOStream | None = None
+        host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._fields = f"Host: {host_field}\r\nContent-Type: application/json\r\nContent-Length: "
+        self._stream: Stream | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._told: Told | None = None
+        self._reader = _reply_reader()
         self.on_close: Callable[[], None] | None = None
 
     @property
@@ -65,8 +76,8 @@ class KeptAliveConnection:
 
     async def request(
         self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
-    ) -> tuple[int, HTTPHeaders, bytes]:
-        """Send a request and give the status, the headers and the body of its reply.
+    ) -> Reply:
+        """Send a request and give its reply.
 
         Args:
             more: headers besides those that every request has.
@@ -75,113 +86,154 @@ class KeptAliveConnection:
             ConnectionFailed: no whole reply came; the connection is closed, and the next request
                 opens it again.
         """
-        connected = False
+        came: asyncio.Future[Reply | ConnectionFailed] = asyncio.get_running_loop().create_future()
+
+        def told(what: Reply | ConnectionFailed) -> None:
+            if not came.done():
+                came.set_result(what)
+
+        self.send(method, path, body, told, more)
         try:
-            stream = await self._connected()
-            connected = True
-            http = HTTP1Connection(stream, True, _parameters)
-            headers = HTTPHeaders(
-                {
-                    "Host": self._host_field,
-                    "Content-Type": "application/json",
-                    "Content-Length": str(len(body)),
-                    **(more or {}),
-                }
-            )
-            http.write_headers(RequestStartLine(method, path, ""), headers, body)
-            http.finish()
-            reply = _Reply()
-            await http.read_response(reply)
-        except (OSError, HTTPInputError) as error:
-            self.close()
-            cause = getattr(error, "real_error", None) or error
-            reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-            refused = isinstance(cause, ConnectionRefusedError)
-            raise ConnectionFailed(reason, refused=refused, sent=connected) from error
+            what = await came
         except BaseException:
-            self.close()  # Cancelled: what comes now belongs to nobody.
+            self.abandon()  # Cancelled: what comes now belongs to nobody.
             raise
-        if reply.status is None or not reply.whole:
-            self.close()
-            raise ConnectionFailed("the connection was closed before a whole reply")
-        if reply.closes:
-            self.close()
+        if isinstance(what, ConnectionFailed):
+            raise what
+        return what
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        told: Told,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send a request; what comes of it is told later, and never before this returns.
+
+        Args:
+            method: any but HEAD, whose replies tell lengths of bodies that do not come.
+            more: headers besides those that every request has.
+        """
+        assert self._told is None, "one request at a time"
+        fields = "".join(f"\r\n{name}: {value}" for name, value in more.items()) if more else ""
+        head = f"{method} {path} HTTP/1.1\r\n{self._fields}{len(body)}{fields}\r\n\r\n"
+        whole = head.encode("latin-1") + body
+        self._told = told
+        if self._stream is not None and not self._stream.is_silent:
+            self._disconnect()  # It has been closed, or what it says is no reply to this.
+        if self._stream is not None:
+            self._stream.send(whole)
         else:
-            # Without a callback an idle stream does not notice that the other side has closed it.
-            stream.set_close_callback(self._closed_by_server)
-        return reply.status, reply.headers, b"".join(reply.chunks)
+            self._opening = asyncio.get_running_loop().create_task(self._open(whole))
+
+    def abandon(self) -> None:
+        """Close the connection; nobody is told what comes of a request under way."""
+        self._told = None
+        self.close()
 
     def close(self) -> None:
         """Close the connection; a request under way fails."""
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+        self._disconnect()
+        self._tell(ConnectionFailed("the connection was closed"))
+
+    def _disconnect(self) -> None:
         if self._stream is not None:
-            stream, self._stream = self._stream, None
-            stream.set_close_callback(None)
-            stream.close()
+            self._stream.close()
+            self._stream = None
+
+    def _tell(self, what: Reply | ConnectionFailed) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(what)
+
+    # Opening
+
+    async def _open(self, first: bytes) -> None:
+        try:
+            connected = await self._connected()
+        except OSError as error:
+            refused = isinstance(error, ConnectionRefusedError)
+            self._opening = None
+            self._tell(ConnectionFailed(_reason(error), refused=refused, sent=False))
+            return
+        self._opening = None
+        self._reader = _reply_reader()
+        self._stream = Stream(connected, self._received, self._lost)
+        self._stream.send(first)
+
+    async def _connected(self) -> socket.socket:
+        """A socket that is connected to the first of the host's addresses that takes it."""
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        failure: OSError = OSError(f"{self._host} has no address")
+        for family, kind, protocol, _, address in found:
+            connection = socket.socket(family, kind, protocol)
+            try:
+                connection.setblocking(False)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S / len(found)):
+                    await loop.sock_connect(connection, address)
+            except OSError as error:
+                connection.close()
+                failure = error
+            except BaseException:
+                connection.close()
+                raise
+            else:
+                return connection
+        raise failure
+
+    # What comes
+
+    def _received(self, data: bytes) -> None:
+        if self._told is None:
+            self._closed_by_server()  # Nobody asked for it.
+            return
+        try:
+            message = self._reader.read(data)
+        except NotHttp as error:
+            self._disconnect()
+            self._tell(ConnectionFailed(f"the connection was closed: {error}"))
+            return
+        if message is not None:
+            if message.closes or not self._reader.between:
+                self._disconnect()
+            self._tell(_reply(message))
+
+    def _lost(self, error: OSError | None) -> None:
+        self._stream = None
+        message = self._reader.end() if error is None else None
+        if message is not None:
+            self._tell(_reply(message))
+        elif self._told is not None:
+            reason = "the connection was closed before a whole reply"
+            self._tell(ConnectionFailed(reason if error is None else _reason(error)))
+        else:
+            self._closed_by_server()
 
     def _closed_by_server(self) -> None:
-        self.close()
+        self._disconnect()
         if self.on_close is not None:
             self.on_close()
 
-    async def _connected(self) -> IOStream:
-        if self._stream is not None and not _is_idle(self._stream):
-            self.close()
-        if self._stream is None:
-            self._stream = await TCPClient().connect(
-                self._host, self._port, timeout=CONNECT_TIMEOUT_S
-            )
-            self._stream.set_nodelay(True)
-            _notice_silence(self._stream.socket)
-        return self._stream
+
+def _reply_reader() -> MessageReader:
+    return MessageReader(replies=True, body_bytes_max=REPLY_BYTES_MAX)
 
 
-def _notice_silence(connection: socket.socket) -> None:
-    """Have a connection break when nobody is at its other end, which says nothing of that."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
-        if hasattr(socket, option):  # Not everywhere.
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+def _reply(message: Message) -> Reply:
+    return Reply(int(message.first[1]), message.headers, message.body)
 
 
-class _Reply(HTTPMessageDelegate):
-    def __init__(self) -> None:
-        self.status: int | None = None
-        self.headers = HTTPHeaders()
-        self.chunks: list[bytes] = []
-        self.whole = False
-        self.closes = False
-
-    def headers_received(
-        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> None:
-        assert isinstance(start_line, ResponseStartLine)
-        self.status, self.headers = start_line.code, headers
-        self.closes = (
-            start_line.version == "HTTP/1.0" or headers.get("Connection", "").lower() == "close"
-        )
-
-    def data_received(self, chunk: bytes) -> None:
-        self.chunks.append(chunk)
-
-    def finish(self) -> None:
-        self.whole = True
-
-
-def _is_idle(stream: IOStream) -> bool:
-    """Whether a stream is open and has said nothing since its last reply."""
-    # Tornado tells nowhere in public whether bytes beyond a reply have been read already.
-    return not stream.closed() and stream._read_buffer_size == 0 and is_silent(stream.socket)
-
-
-def is_silent(connection: socket.socket) -> bool:
-    """Whether an idle connection has nothing to read: neither its end nor what nobody asked for."""
-    timeout_s = connection.gettimeout()
-    try:
-        connection.settimeout(0)
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
-        connection.settimeout(timeout_s)
-        return True
-    except OSError:
-        return False
-    return False
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError) and not error.args:
+        return "no connection in time"
+    if isinstance(error, OSError) and error.errno is not None:
+        # What the loop says of a connection that is refused names the address once more.
+        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
+    return str(error) or type(error).__name__

@@ -84,8 +84,11 @@ class BatchResult(msgspec.Struct, omit_defaults=True):
         lease: the batch's lease.
         results: a number for each operation; 0 where it failed.
         errors: why operations failed, by their place in the batch.
+        took_s: how long the worker took, so that the master knows how much it may hand over; else
+            it counts the way there and back, and what kept itself from reading the reply.
     """
 
     lease: int
     results: list[Number]
     errors: dict[int, str] = {}
+    took_s: float | None = None

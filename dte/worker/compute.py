@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
+import time
 from typing import TYPE_CHECKING, Any
-
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
 
 from dte.core.operations import SYMBOLS
 from dte.wire.calls import Call, Calls, Stop, Stopped
 from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.http_server import Request
 from dte.wire.messages import Batch, BatchResult, Single
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
 from dte.worker.call_bodies import CallDecoder
@@ -28,7 +27,7 @@ _stop: Decoder[Stop] = Decoder(Stop)
 
 
 class ComputeServer:
-    """Answers the requests of a master, for Tornado's `HTTPServer` to call.
+    """Answers the requests of a master, for an `HttpServer` to call.
 
     Args:
         name: the worker's name.
@@ -45,22 +44,11 @@ class ComputeServer:
         self.draining = False
         self.operations_done = 0
 
-    def __call__(self, request: HTTPServerRequest) -> None:
+    def __call__(self, request: Request) -> tuple[int, bytes]:
         status, reply = self._answer(request)
-        body = encode(reply)
-        headers = HTTPHeaders(
-            {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        )
-        connection = request.connection
-        assert connection is not None
-        connection.write_headers(
-            ResponseStartLine("HTTP/1.1", status, HTTPStatus(status).phrase),
-            headers,
-            body if request.method != "HEAD" else None,
-        )
-        connection.finish()
+        return status, encode(reply)
 
-    def _answer(self, request: HTTPServerRequest) -> tuple[int, Any]:
+    def _answer(self, request: Request) -> tuple[int, Any]:
         if request.path == "/compute":
             if request.method != "POST":
                 return 405, {"error": "POST is served here"}
@@ -81,17 +69,18 @@ class ComputeServer:
             if b'"handler"' in body or b'"calls"' in body:
                 return self._take(body)
             if b'"lease"' in body:  # What tells a batch from the document's form.
-                return self._compute_batch(_batch.decode(body))
+                started = time.monotonic()
+                return self._compute_batch(_batch.decode(body), started)
             return self._compute_single(_single.decode(body))
         except (Malformed, ValueError) as error:
             return 400, {"error": "Invalid request", "reason": str(error)}
         except KeyError:
             return 400, {"error": "Invalid operation"}
 
-    def _compute_batch(self, batch: Batch) -> tuple[int, BatchResult]:
+    def _compute_batch(self, batch: Batch, started: float) -> tuple[int, BatchResult]:
         results, errors = compute_all(batch.operations, batch.op1, batch.op2)
         self.operations_done += len(results)
-        return 200, BatchResult(batch.lease, results, errors)
+        return 200, BatchResult(batch.lease, results, errors, time.monotonic() - started)
 
     def _compute_single(self, single: Single) -> tuple[int, Any]:
         symbol = SYMBOLS[single.operation]

@@ -6,16 +6,14 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tornado.httpserver import HTTPServer
-
 from dte.handlers import registry
 from dte.wire.calls import Claim
 from dte.wire.connection import REPLY_BYTES_MAX
+from dte.wire.http_server import HttpServer
 from dte.wire.listening import listen
 from dte.wire.messages import Announce
 from dte.worker.announcer import Announcer
@@ -75,18 +73,6 @@ def _do_nothing() -> None:
     pass
 
 
-class _Server(HTTPServer):
-    """An HTTP server that says when a connection is closed by the other side."""
-
-    def initialize(self, *args: object, **kwargs: object) -> None:
-        self.closed_by_peer: Callable[[], None] = _do_nothing
-        super().initialize(*args, **kwargs)  # type: ignore[arg-type]
-
-    def on_close(self, server_conn: object) -> None:
-        super().on_close(server_conn)
-        self.closed_by_peer()
-
-
 class _Worker:
     """What a worker that is called and one that claims have in common.
 
@@ -128,7 +114,7 @@ class WorkerServer(_Worker):
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
         self._compute = ComputeServer(self.name, self._calls)
-        self._http = _Server(self._compute, max_body_size=REPLY_BYTES_MAX)
+        self._http = HttpServer(self._compute, REPLY_BYTES_MAX)
         self._announcer: Announcer | None = None
         self.port = 0
 
@@ -168,7 +154,6 @@ class WorkerServer(_Worker):
         self._compute.draining = True
         await self._calls.drain(self._settings.grace_s)
         self._http.stop()
-        await self._http.close_all_connections()
 
 
 class PullingWorker(_Worker):

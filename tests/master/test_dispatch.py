@@ -8,14 +8,19 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
 
 from dte.core import availability
+from dte.core.availability import Announcement, Worker
+from dte.core.lease import Lease
 from dte.core.operations import INTEGER_DIGITS_MAX
 from dte.core.pauses import pause_s
+from dte.master import dispatch
+from dte.wire.connection import Reply, Told
 from dte.worker import server
 
 from . import fakes
@@ -184,7 +189,7 @@ async def test_an_idle_connection_that_was_closed_is_no_failure(
     await rig.compute("1+2")
     worker.lines[0].close()
     (idle,) = rig.master._pool._idle[rig.worker(worker).said.address]
-    await until(lambda: idle._stream is None, "the master notices")
+    await until(lambda: not idle.is_open, "the master notices")
     assert (await rig.compute("3+4"))["answer"] == 7
     assert rig.worker(worker).last_failure is None
     assert len(worker.lines) == 2
@@ -542,6 +547,47 @@ async def test_a_reply_that_is_late_while_its_operation_is_out_again_changes_not
     assert not (await rig.job(number))["finished"]
     may_reply.set()
     assert (await rig.job(number, wait_s=20))["answer"] == 3
+
+
+class Pool:
+    """Sends nothing, and remembers who is to be told.
+
+    Attributes:
+        told: is told what comes of the request.
+        abandoned: how often the connection was.
+    """
+
+    def __init__(self) -> None:
+        self.told: Told = lambda what: None
+        self.abandoned = 0
+
+    def send(self, address: str, path: str, body: bytes, told: Told) -> Pool:
+        self.told = told
+        return self
+
+    def abandon(self) -> None:
+        self.abandoned += 1
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["nothing came", "a late reply"])
+async def test_a_late_reply_is_waited_for_and_its_connection_is_free_then(
+    answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the time that nobody would wait any more it may carry another request."""
+    monkeypatch.setattr(dispatch, "LATE_S", 0.0)
+    pool, outcomes = Pool(), Mock()
+    dispatcher = dispatch.Dispatcher(outcomes, pool)  # type: ignore[arg-type]
+    worker = Worker(Announcement("w", "here:1", batch_max=4), 0.0, 0)
+    lease = Lease(7, worker, [], 0, 0.0, 1.0, may_come_late=True)
+    dispatcher.send(lease)
+    dispatcher.abandon(lease)
+    if answered:
+        pool.told(Reply(200, {}, b'{"lease": 7, "results": [2]}'))
+        outcomes.late.assert_called_once_with(lease)
+    await until(lambda: not dispatcher._late, "nothing is waited for")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert pool.abandoned == (not answered)
 
 
 async def test_one_silent_slot_does_not_stop_the_others(

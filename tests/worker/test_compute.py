@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from wire.plain import HOST, Dial, Message, PlainClient
 
 from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT
 from dte.wire.calls import Call
+from dte.wire.connection import REPLY_BYTES_MAX
+from dte.wire.http_server import HttpServer
 from dte.worker.compute import ComputeServer
 
 NINES = "9" * INTEGER_DIGITS_MAX
@@ -57,10 +58,9 @@ def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
     sockets = bind_sockets(0, HOST)
 
     async def start() -> None:
-        server = HTTPServer(compute)
+        server = HttpServer(compute, REPLY_BYTES_MAX)
         server.add_sockets(sockets)
         cleanup.callback(server.stop)
-        cleanup.push_async_callback(server.close_all_connections)
 
     io_loop.run_sync(start)
     return Worker(compute, calls, PlainClient(sockets[0].getsockname()[1]))
@@ -195,16 +195,24 @@ async def test_the_request_may_say_more(worker: Worker) -> None:
 # Batches
 
 
+def besides_time(reply: Any) -> Any:
+    """A reply to a batch without how long it took, which it has to say."""
+    said = reply.json
+    assert said.pop("took_s") > 0
+    return said
+
+
 async def test_a_batch_gives_its_lease_and_a_result_for_each_operation(worker: Worker) -> None:
     reply = await worker.batch("+-*/", [1, 2, 3, 4], [5, 6, 7.0, 8])
     assert reply.status == 200
-    assert reply.body == b'{"lease":7,"results":[6,-4,21.0,0.5]}'
+    assert besides_time(reply) == {"lease": 7, "results": [6, -4, 21.0, 0.5]}
+    assert reply.body.startswith(b'{"lease":7,"results":[6,-4,21.0,0.5],')
 
 
 async def test_failures_do_not_keep_the_rest_of_a_batch_from_its_results(worker: Worker) -> None:
     reply = await worker.batch("+/*+/-", [1, 1, 1e308, LONGEST, LONGEST, 2], [2, 0, 10, 1, 1, 1])
     assert reply.status == 200
-    assert reply.json == {
+    assert besides_time(reply) == {
         "lease": 7,
         "results": [3, 0, 0, 0, 0, 1],
         "errors": {
@@ -222,7 +230,7 @@ async def test_long_integers_in_a_batch(worker: Worker) -> None:
 
 
 async def test_an_empty_batch(worker: Worker) -> None:
-    assert (await worker.batch("", [], [])).json == {"lease": 7, "results": []}
+    assert besides_time(await worker.batch("", [], [])) == {"lease": 7, "results": []}
 
 
 @pytest.mark.parametrize("operations", ["+%", "/%", "+é"])

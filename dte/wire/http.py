@@ -1,0 +1,250 @@
+"""HTTP/1.1 messages, read from the bytes of a connection as they come.
+
+There are no sockets here. Requests and replies are read alike; what differs is their first line,
+and that the body of a reply may end with its connection.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+HEAD_BYTES_MAX = 65_536
+CHUNK_LINE_BYTES_MAX = 4_096
+"""Most bytes of the line before a chunk."""
+
+_head_end = re.compile(rb"\r?\n\r?\n")
+_chunk_size = re.compile(rb"[0-9a-fA-F]{1,15}")
+_VERSIONS = ("HTTP/1.1", "HTTP/1.0")
+
+
+class NotHttp(ValueError):
+    """Bytes that are no message, or one beyond a bound; the text says why."""
+
+
+@dataclass(slots=True)
+class Message:
+    """A request or a reply.
+
+    Attributes:
+        first: the three parts of its first line.
+        headers: by their names in lower case; one that comes twice has both values.
+    """
+
+    first: list[str]
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def closes(self) -> bool:
+        """Whether nothing follows it on its connection, by what its sender says."""
+        connection = self.headers.get("connection")
+        if connection is not None:
+            options = [option.strip() for option in connection.lower().split(",")]
+            if "close" in options:
+                return True
+            if "keep-alive" in options:
+                return False
+        return "HTTP/1.0" in self.first
+
+
+class MessageReader:
+    """Reads the messages that come on one connection, one after the other.
+
+    Args:
+        replies: whether they are replies; else they are requests.
+        body_bytes_max: a message with a longer body is refused.
+    """
+
+    def __init__(self, *, replies: bool, body_bytes_max: int) -> None:
+        self._replies = replies
+        self._body_bytes_max = body_bytes_max
+        self._ahead = b""
+        self._message: Message | None = None
+        self._parts: list[bytes] = []
+        self._missing: int | None = 0
+        self._chunks: _Chunks | None = None
+
+    @property
+    def between(self) -> bool:
+        """Whether nothing has come of a message that is not whole, or not read yet."""
+        return self._message is None and not self._ahead
+
+    def read(self, data: bytes = b"") -> Message | None:
+        """The next message if it is whole; what comes after it is kept.
+
+        Args:
+            data: more bytes from the connection.
+
+        Raises:
+            NotHttp: there is none, and nothing more can be read here.
+        """
+        if self._message is None:
+            data = self._read_head(self._ahead + data if self._ahead else data)
+            if self._message is None:
+                self._ahead = data
+                return None
+        return self._read_body(self._message, data)
+
+    def end(self) -> Message | None:
+        """The last message, if it is whole because its connection has ended."""
+        if self._message is None or self._missing is not None or self._chunks is not None:
+            return None
+        return self._finish(self._message, b"")
+
+    def _read_head(self, data: bytes) -> bytes:
+        """Begin the next message if its head is whole; the bytes that come after that."""
+        while True:
+            if data[:1] in (b"\r", b"\n"):  # Some send an empty line after a body.
+                data = data.lstrip(b"\r\n")
+            end = _head_end.search(data)
+            if (len(data) if end is None else end.end()) > HEAD_BYTES_MAX:
+                raise NotHttp(f"the headers have more than {HEAD_BYTES_MAX} bytes")
+            if end is None:
+                return data
+            message = _parse_head(data[: end.start()])
+            data = data[end.end() :]
+            if self._replies:
+                status = _status(message.first)
+                if status < 200:
+                    continue  # The reply itself is still to come.
+                has_none = status in (204, 304)
+            else:
+                _check_request(message.first)
+                has_none = False
+            self._message = message
+            self._begin_body(message.headers, has_none)
+            return data
+
+    def _begin_body(self, headers: dict[str, str], has_none: bool) -> None:
+        length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
+        self._chunks = None
+        if encoding is not None:
+            if length is not None or encoding.lower() != "chunked":
+                raise NotHttp(f"an unknown transfer encoding: {encoding[:100]}")
+            self._chunks = _Chunks(self._body_bytes_max)
+        elif length is not None:
+            if not (length.isascii() and length.isdecimal()):
+                raise NotHttp(f"no length: {length[:100]}")
+            self._missing = int(length[:20])
+            self._ensure_short(self._missing)
+        else:
+            self._missing = None if self._replies else 0
+        if has_none:
+            self._missing, self._chunks = 0, None
+
+    def _read_body(self, message: Message, data: bytes) -> Message | None:
+        if self._chunks is not None:
+            after = self._chunks.read(data)
+            if after is None:
+                return None
+            self._parts = self._chunks.parts
+            return self._finish(message, after)
+        if self._missing is None:
+            self._parts.append(data)
+            self._ensure_short(sum(map(len, self._parts)))
+            return None
+        if len(data) < self._missing:
+            self._parts.append(data)
+            self._missing -= len(data)
+            return None
+        self._parts.append(data[: self._missing])
+        return self._finish(message, data[self._missing :])
+
+    def _finish(self, message: Message, after: bytes) -> Message:
+        message.body = b"".join(self._parts)
+        self._parts = []
+        self._ahead = after
+        self._message = None
+        return message
+
+    def _ensure_short(self, body_bytes: int) -> None:
+        if body_bytes > self._body_bytes_max:
+            raise NotHttp(f"a body of more than {self._body_bytes_max} bytes")
+
+
+class _Chunks:
+    """A body that comes in chunks.
+
+    Attributes:
+        parts: what there is of it.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._raw = bytearray()
+        self._size: int | None = None
+        self._bytes = 0
+        self._trailer_bytes = 0
+        self.parts: list[bytes] = []
+
+    def read(self, data: bytes) -> bytes | None:
+        """Take in more of it; the bytes that come after it, when it is whole."""
+        raw = self._raw
+        raw += data
+        while True:
+            if self._size:
+                if len(raw) < self._size + 2:
+                    return None
+                if raw[self._size : self._size + 2] != b"\r\n":
+                    raise NotHttp("a chunk without an end")
+                self.parts.append(bytes(raw[: self._size]))
+                del raw[: self._size + 2]
+                self._size = None
+            line = self._line()
+            if line is None:
+                return None
+            if self._size is None:
+                self._begin(line)
+            elif not line:
+                return bytes(raw)
+            else:
+                self._trailer_bytes += len(line)
+                if self._trailer_bytes > HEAD_BYTES_MAX:
+                    raise NotHttp("too much after the last chunk")
+
+    def _line(self) -> bytes | None:
+        """The next line, if it is whole."""
+        end = self._raw.find(b"\n", 0, CHUNK_LINE_BYTES_MAX)
+        if end < 0:
+            if len(self._raw) >= CHUNK_LINE_BYTES_MAX:
+                raise NotHttp("a long line instead of a chunk")
+            return None
+        line = bytes(self._raw[:end])
+        del self._raw[: end + 1]
+        return line.strip()
+
+    def _begin(self, line: bytes) -> None:
+        """Begin a chunk; one of 0 bytes is the last."""
+        size = line.partition(b";")[0].strip()
+        if not _chunk_size.fullmatch(size):
+            raise NotHttp("a chunk without a size")
+        self._size = int(size, 16)
+        self._bytes += self._size
+        if self._bytes > self._bytes_max:
+            raise NotHttp(f"a body of more than {self._bytes_max} bytes")
+
+
+def _parse_head(head: bytes) -> Message:
+    lines = head.decode("latin-1").split("\n")
+    first = lines[0].rstrip().split(" ", 2)
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if not colon or not name or name != name.strip():
+            raise NotHttp(f"no header: {line[:100]!r}")
+        name, value = name.lower(), value.strip()
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return Message(first, headers)
+
+
+def _status(first: list[str]) -> int:
+    version, status = first[0], first[1] if len(first) > 1 else ""
+    if version not in _VERSIONS or len(status) != 3 or not status.isdecimal():
+        raise NotHttp(f"no reply: {' '.join(first)[:100]!r}")
+    return int(status)
+
+
+def _check_request(first: list[str]) -> None:
+    if len(first) != 3 or first[2] not in _VERSIONS or not first[0].isalpha() or not first[1]:
+        raise NotHttp(f"no request: {' '.join(first)[:100]!r}")
