@@ -204,15 +204,15 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     envvar="DTE_WORKER_SLOTS",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="How many handlers run at a time, each in a process of its own; arithmetic needs no slot."
-    "  [default: number of CPUs]",
+    help="How many handlers run at a time: each in a process of its own, those that are async def "
+    "together in one; arithmetic needs no slot.  [default: number of CPUs]",
 )
 @option(
     "--memory-mb",
     envvar="DTE_WORKER_MEMORY_MB",
     type=click.IntRange(64),
     metavar="N",
-    help="Memory that each process with a handler may have, so that one that takes more fails "
+    help="Memory that each process with handlers may have, so that one that takes more fails "
     "alone.  [default: no bound]",
 )
 @option(

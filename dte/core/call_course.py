@@ -27,9 +27,9 @@ ANY_POLICY = HandlerPolicy()
 BUSY = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """What a worker says of a call.
+    """What a worker says of a call. It never changes.
 
     Attributes:
         state: an end; None if it was not begun, or is given back for another reason.
@@ -37,6 +37,7 @@ class Outcome:
         error: why there is none.
         retry: whether trying again can make sense.
         begun: of one that was given back: it had begun, and was stopped.
+        lost: of one that was given back: it ended with others, and may be why they did.
     """
 
     state: CallState | None
@@ -44,6 +45,7 @@ class Outcome:
     error: str | None = None
     retry: bool = True
     begun: bool = False
+    lost: bool = False
 
 
 class CallCourse:
@@ -84,6 +86,8 @@ class CallCourse:
             return self._end(now, call, state, outcome.value, None)
         if stopped:
             return self._end(now, call, CallState.CANCELLED, None, error or "cancelled")
+        if outcome.lost:
+            return self._lost(now, call, error or "lost")
         if state is None or state is CallState.CANCELLED:
             # What was begun may have had effects: that it was stays counted.
             call.attempts -= not outcome.begun
@@ -131,17 +135,20 @@ class CallCourse:
         if call.state is CallState.CANCELLING:
             self._end(now, call, CallState.CANCELLED, None, f"cancelled; its worker: {reason}")
             return
+        self._lost(now, call, f"worker {lease.worker_name}: {reason}")
+
+    def _lost(self, now: float, call: Call, error: str) -> Step | End | None:
+        """A call vanished with a worker, or with a process of one."""
         call.lost += 1
-        call.error = f"worker {lease.worker_name}: {reason}"
+        call.error = error
         lost_max = call.terms.lost_max or self._limits.workers_lost_max
         if call.lost >= lost_max:
             text = f"{call.lost} workers were lost while they did it (workers_lost_max)"
             if call.lost == 1:
                 text = "a worker was lost while it did it"
-            self._end(now, call, CallState.FAILED, None, f"{text}; the last, {call.error}")
-            return
+            return self._end(now, call, CallState.FAILED, None, f"{text}; the last, {error}")
         wait_s = pause_s(self._random, call.lost) if call.lost > 1 else 0.0
-        self._again(now, call, now + wait_s if wait_s else None)
+        return self._again(now, call, now + wait_s if wait_s else None)
 
     def give_back(self, now: float, lease: CallLease, *, void: bool = False) -> None:
         """A worker never got a call, or never began it.

@@ -179,6 +179,7 @@ class CallGraphBuilder:
     def __init__(self, pure: Collection[str] = ()) -> None:
         self.graph = CallGraph()
         self._pure = pure
+        self._handlers: set[str] = set()
 
     def add(
         self,
@@ -204,7 +205,9 @@ class CallGraphBuilder:
                 f"node {name[:50]!r}: a name of 1 to {NAME_CHARS_MAX} printable characters is "
                 "expected"
             )
-        check_handler(handler, f"node {name!r}: ")
+        if handler not in self._handlers:
+            check_handler(handler, f"node {name!r}: ")
+            self._handlers.add(handler)
         self.graph.calls[name] = Call(
             name,
             handler,

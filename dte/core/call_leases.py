@@ -6,6 +6,7 @@ worker that is not known again yet: it goes on when that is heard of.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 
@@ -21,6 +22,8 @@ class CallLeases:
         self._workers = workers
         self._leases: dict[int, CallLease] = {}
         self._restored: dict[int, CallLease] = {}
+        # Most moments come in order; a heap has the others.
+        self._line: deque[tuple[float, CallLease]] = deque()
         self._moments: list[tuple[float, int, CallLease]] = []
         self._count = 0
 
@@ -61,13 +64,15 @@ class CallLeases:
         moment = lease.deadline
         if lease.timeout_at is not None:
             moment = min(moment, lease.timeout_at)
-        self._count += 1
-        heappush(self._moments, (moment, self._count, lease))
+        if not self._line or self._line[-1][0] <= moment:
+            self._line.append((moment, lease))
+        else:
+            self._count += 1
+            heappush(self._moments, (moment, self._count, lease))
 
     def due(self, now: float) -> Iterator[CallLease]:
         """The leases whose deadline, or the timeout of whose call, has come."""
-        while self._moments and self._moments[0][0] <= now:
-            _, _, lease = heappop(self._moments)
+        while (lease := self._next_watched(now)) is not None:
             if not self.is_on(lease):
                 continue
             if lease.deadline <= now or (lease.timeout_at is not None and lease.timeout_at <= now):
@@ -75,8 +80,20 @@ class CallLeases:
             else:
                 self.watch(lease)  # It has been renewed since.
 
+    def _next_watched(self, now: float) -> CallLease | None:
+        line = self._line
+        while line and not self.is_on(line[0][1]):  # Most have ended long before their moment.
+            line.popleft()
+        if line and line[0][0] <= now:
+            return line.popleft()[1]
+        if self._moments and self._moments[0][0] <= now:
+            return heappop(self._moments)[2]
+        return None
+
     def next_moment(self) -> float | None:
-        return self._moments[0][0] if self._moments else None
+        """When there may be something `due`."""
+        moments = [line[0][0] for line in (self._line, self._moments) if line]
+        return min(moments, default=None)
 
     def renew(self, now: float, lease: CallLease) -> None:
         """Put off a lease's deadline, as its worker is at work."""

@@ -203,7 +203,7 @@ class CallScheduler:
             lease.worker.heard_at = now
             lease.worker.failures, lease.worker.last_failure = 0, None
             lease.worker.calls_done += 1
-        self._quickness.took(lease.call.handler, now - lease.leased_at)
+        self._quickness.took(now, lease.call.handler, lease.leased_at)
         return self._outcome(now, lease, outcome)
 
     def report_unleased(

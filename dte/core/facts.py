@@ -39,9 +39,9 @@ class End:
     events: Sequence[Event] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CallRecord:
-    """All that is remembered of a call whose attempts are recorded.
+    """All that is remembered of a call whose attempts are recorded. It never changes.
 
     Attributes:
         state: how it ended; None if it has not.

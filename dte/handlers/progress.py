@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 
 TEXT_CHARS_MAX = 500
 
 Send = Callable[[float, str], None]
 
 _send: Send | None = None
+_send_here: ContextVar[Send | None] = ContextVar("dte_progress", default=None)
 
 
 def progress(fraction: float, text: str = "") -> None:
@@ -25,11 +27,19 @@ def progress(fraction: float, text: str = "") -> None:
     """
     if not 0 <= fraction <= 1:
         raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
-    if _send is not None:
-        _send(float(fraction), str(text)[:TEXT_CHARS_MAX])
+    send = _send_here.get() or _send
+    if send is not None:
+        send(float(fraction), str(text)[:TEXT_CHARS_MAX])
 
 
-def send_by(send: Send | None) -> None:
-    """Have `progress` call this from now on; None for nothing."""
+def send_by(send: Send | None, *, here: bool = False) -> None:
+    """Have `progress` call this from now on; None for nothing.
+
+    Args:
+        here: in this task alone and in those that it starts; else in all threads.
+    """
     global _send
-    _send = send
+    if here:
+        _send_here.set(send)
+    else:
+        _send = send

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 from dte.core.call_graph import HANDLER, NAME_CHARS_MAX
@@ -67,6 +68,11 @@ class Handler:
     def info(self) -> HandlerInfo:
         """What a worker says of it."""
         return HandlerInfo(self.timeout, self.retries, self.pure)
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether it is written as ``async def``, so that calls of it run beside each other."""
+        return iscoroutinefunction(self.function)
 
     @cached_property
     def signature(self) -> Signature:
@@ -134,6 +140,11 @@ def handler(
 def handlers() -> dict[str, Handler]:
     """All handlers that are loaded, by their names."""
     return dict(_handlers)
+
+
+def find(name: str) -> Handler | None:
+    """The handler of that name, if it is loaded."""
+    return _handlers.get(name)
 
 
 def infos() -> dict[str, HandlerInfo]:

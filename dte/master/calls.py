@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -14,12 +14,13 @@ from dte.core.call_course import Outcome
 from dte.core.call_graph import CallGraph
 from dte.core.call_lease import CallLease, Claim
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
-from dte.core.facts import CallRecord, Cancel, End, Facts, Step, Submission
+from dte.core.facts import CallRecord, Submission
 from dte.core.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs import PlannedJob
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.work import Work
+from dte.master.awaited_facts import AwaitedFacts, Recordable
 from dte.master.parsing import NO_LIMITS
 from dte.master.plans import (
     NO_PLAN_LIMITS,
@@ -42,8 +43,6 @@ PLANS_IN_SLICE = 50
 ID_KEY = "id\n"
 """Before ids that clients gave to jobs, among the keys of submissions; no such key begins so."""
 
-Recordable = Step | End | Cancel
-
 
 @dataclass(frozen=True, slots=True)
 class BatchResults:
@@ -55,28 +54,19 @@ class BatchResults:
 
 
 class CallDesk:
-    """Claims that wait, and whoever waits for a fact to be recorded."""
+    """Claims that wait, and what clients and workers ask.
+
+    Attributes:
+        facts: those that someone waits for.
+    """
 
     def __init__(self, master: Master) -> None:
         self._master = master
         self._core = master.core
         self._claims: dict[Claim, asyncio.Future[None]] = {}
-        self._told: dict[Recordable, asyncio.Future[None]] = {}
-        self._reported: dict[int, Recordable] = {}
-        self._lease_of: dict[Recordable, int] = {}
+        self.facts = AwaitedFacts()
 
     # What the master passes on
-
-    def recorded(self, facts: Facts) -> None:
-        """Facts are in the journal: whoever waits for one goes on."""
-        if not self._told:
-            return
-        recorded: tuple[Recordable, ...] = (*facts.steps, *facts.ends, *facts.cancels)
-        for fact in recorded:
-            told = self._told.pop(fact, None)
-            if told is not None and not told.done():
-                told.set_result(None)
-            self._reported.pop(self._lease_of.pop(fact, 0), None)
 
     def complete(self, claims: Iterable[Claim]) -> None:
         """These claims have got what they were waiting for."""
@@ -256,20 +246,18 @@ class CallDesk:
         await self.until_recorded([fact])
         return True
 
-    async def until_recorded(self, facts: Iterable[Recordable]) -> None:
+    async def until_recorded(self, facts: Collection[Recordable]) -> None:
         """Return when facts are recorded.
 
         Raises:
             Unavailable: they cannot be for the time being; they will be as soon as they can.
         """
-        loop = asyncio.get_running_loop()
-        told = [self._told.setdefault(fact, loop.create_future()) for fact in facts]
+        wait = self.facts.expect(facts) if facts else None
         self._master.poke()
         self._master.record()
-        if told:
-            _, pending = await asyncio.wait(told, timeout=RECORD_TIMEOUT_S)
-            if pending:
-                raise Unavailable("the journal cannot be written for the time being", 5)
+        if wait is not None:
+            await wait.until_recorded(RECORD_TIMEOUT_S)
+            await asyncio.sleep(0)  # The turn comes first.
 
     # Workers
 
@@ -361,14 +349,14 @@ class CallDesk:
                 continue
             answer = self._core.calls.report(now, number, outcome, worker)
             # What has ended may be the repeat of a result that is being recorded.
-            fact = self._reported.get(number) if isinstance(answer, bool) else answer
+            fact = self.facts.of(number) if isinstance(answer, bool) else answer
             if fact is None and isinstance(answer, bool):
                 stale.append(number)
                 continue
             accepted.append(number)
             accepted_once.add(number)
             if fact is not None:
-                self._reported[number], self._lease_of[fact] = fact, number
+                self.facts.note(number, fact)
                 facts.append(fact)
         for batch in batches:
             holds = self._core.holder(batch.lease) in (None, worker)

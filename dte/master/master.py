@@ -14,19 +14,20 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 
 from dte.core.availability import Announcement, Reach
 from dte.core.call_course import Outcome
 from dte.core.call_lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
-from dte.core.formula import SLICE_CHARS, parse, parse_in_slices
+from dte.core.formula import SLICE_CHARS, parse_in_slices
 from dte.core.job import Job
 from dte.core.jobs import JobBook
 from dte.core.lease import Lease
 from dte.core.operations import Number
 from dte.core.scheduler import Failure, Scheduler
+from dte.core.templates import Templates
 from dte.core.work import Work
 from dte.master.call_dispatch import CallDispatcher
 from dte.master.calls import ID_KEY, CallDesk
@@ -48,6 +49,8 @@ log = logging.getLogger("dte.master")
 LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
+MOMENTS_KEPT = 1_000
+"""How many moments are kept as people write them: the jobs of a batch share theirs."""
 Submit = Callable[[float, str, str], Submission]
 """Submits what was prepared: now, with a key and a digest."""
 FIRST_BOOTS = 800_000
@@ -72,7 +75,7 @@ class Master:
         self._journal = settings.open_journal(self.wall_offset_s, first_boot)
         boot = self._journal.boot if self._journal else first_boot
         self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
-        self._formula_limits = settings.formula_limits()
+        self._templates = Templates(settings.formula_limits())
         self.calls = CallDesk(self)
         self._pool = ConnectionPool()
         self._dispatcher = Dispatcher(self, self._pool)
@@ -166,9 +169,7 @@ class Master:
 
     def wall_time(self, moment: float | None) -> datetime | None:
         """A moment of the core's clock as people write it."""
-        if moment is None:
-            return None
-        return datetime.fromtimestamp(moment + self.wall_offset_s, UTC)
+        return None if moment is None else _wall_time(moment + self.wall_offset_s)
 
     def now(self) -> float:
         """This moment, on the core's clock."""
@@ -205,18 +206,18 @@ class Master:
 
     async def _parse(self, task: str) -> Submit:
         self.ensure_room(1)
-        limits, pure = self._formula_limits, self.core.calls.pure_handlers()
+        pure = self.core.calls.pure_handlers()
         if len(task) <= SLICE_CHARS:
-            work = parse(task, limits, pure)
+            work = self._templates.parse(task, pure)
         else:
             async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-                work = await self.slices.run(parse_in_slices(task, limits, pure))
+                work = await self.slices.run(parse_in_slices(task, self._templates.limits, pure))
         return partial(_submit, self.core.jobs, [(task, work)])
 
     async def _parse_all(self, tasks: Sequence[str]) -> Submit:
         self.ensure_room(len(tasks))
         pure = self.core.calls.pure_handlers()
-        parsing = parse_all(tasks, self._formula_limits, self.core.jobs.ensure_room, pure)
+        parsing = parse_all(tasks, self._templates, self.core.jobs.ensure_room, pure)
         return partial(_submit, self.core.jobs, await self.slices.run(parsing))
 
     async def accept(self, preparing: Awaitable[Submit], key: str, digest: str) -> Sequence[Job]:
@@ -351,9 +352,13 @@ class Master:
     # What the dispatcher reports
 
     def completed(
-        self, lease_number: int, results: Sequence[Number], errors: Mapping[int, str]
+        self,
+        lease_number: int,
+        results: Sequence[Number],
+        errors: Mapping[int, str],
+        took_s: float | None,
     ) -> None:
-        self.core.complete(time.monotonic(), lease_number, results, errors)
+        self.core.complete(time.monotonic(), lease_number, results, errors, took_s)
         self.poke()
 
     def reported(self, number: int, outcome: Outcome) -> None:
@@ -387,7 +392,7 @@ class Master:
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
         self.core.jobs.recorded(facts, repeats)
-        self.calls.recorded(facts)
+        self.calls.facts.recorded(facts)
         if self._unremembered:
             self._remembering = asyncio.get_running_loop().create_task(self._remember())
         for submission in facts.submissions:
@@ -452,6 +457,11 @@ class Master:
     def _time_is_up(self) -> None:
         self._timer = None
         self.poke()
+
+
+@lru_cache(MOMENTS_KEPT)
+def _wall_time(moment_s: float) -> datetime:
+    return datetime.fromtimestamp(moment_s, UTC)
 
 
 def _encode_nothing(job: Job) -> bytes:

@@ -6,6 +6,7 @@ that is needed to begin the job again, so it is recorded as it is.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection, Generator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dte.core.call import CallTerms, Ref
+from dte.core.call import DEFAULT_TERMS, CallTerms, Ref
 from dte.core.call_graph import CallGraphBuilder
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula import FormulaLimits, parse_in_slices
@@ -31,7 +32,8 @@ RETRIES_MAX = 1_000
 TASK_SHOWN = 100
 When = Literal["success", "done"]
 NO_ARGS = msgspec.Raw(b"[]")
-READ_MARKS = (b'"ref"', b'"literal"', b"\\u")
+NO_TERMS = (None,) * 5
+READ_MARKS = re.compile(rb'"ref"|"literal"|\\u')
 """What arguments have that are to be looked into; others are passed on as they are."""
 MERGED_BYTES_MAX = 10_000
 """Longer arguments are not compared with those of other calls of a pure handler."""
@@ -193,7 +195,8 @@ def build(
     builder = CallGraphBuilder(pure)
     size = 0
     for count, (name, node) in enumerate(plan.graph.items()):
-        node_size = len(bytes(node.args))
+        raw = bytes(node.args)
+        node_size = len(raw)
         if node_size > limits.value_bytes_max:
             raise TooLarge(
                 f"node {name[:50]!r}: its args have {node_size} bytes; this master takes up to "
@@ -201,7 +204,7 @@ def build(
             )
         refs: dict[str, None] = {}
         try:
-            args = _read_args(bytes(node.args), refs, is_pure=node.handler in pure)
+            args = _read_args(raw, refs, is_pure=node.handler in pure)
             terms = _terms(node, wall_offset_s)
         except InvalidRequest as error:
             raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
@@ -224,11 +227,12 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
     """
     if raw.lstrip()[:1] not in (b"[", b"{"):
         raise InvalidRequest("args are a list, or an object of named ones")
-    if any(mark in raw for mark in READ_MARKS) or (is_pure and len(raw) <= MERGED_BYTES_MAX):
+    has_marks = READ_MARKS.search(raw) is not None
+    if has_marks or (is_pure and len(raw) <= MERGED_BYTES_MAX):
         try:
             args = _with_refs(_any.decode(raw), refs, 0)
         except Malformed as error:
-            if any(mark in raw for mark in READ_MARKS):
+            if has_marks:
                 raise InvalidRequest(f"args cannot be read: {error}") from None
         else:
             if not isinstance(args, list | dict):
@@ -260,6 +264,9 @@ def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
 
 
 def _terms(node: Node, wall_offset_s: float) -> CallTerms:
+    said = (node.priority, node.timeout, node.retries, node.lost_max, node.not_before)
+    if said == NO_TERMS and node.when == "success":
+        return DEFAULT_TERMS
     check_priority(node.priority or 0)
     for field, value, least, most in (
         ("timeout", node.timeout, 0.001, SECONDS_MAX),

@@ -209,7 +209,7 @@ def quoted(value: Any) -> msgspec.Raw:
         _raw.decode(MARGIN * b"[" + raw + MARGIN * b"]")
     except (Malformed, RecursionError):
         raise InvalidRequest("the arguments nest too deep") from None
-    if any(mark in raw for mark in READ_MARKS):
+    if READ_MARKS.search(raw):
         raw = b'{"literal":' + raw + b"}"
     return msgspec.Raw(raw)
 

@@ -65,7 +65,7 @@ class Stopped(msgspec.Struct):
     leases: list[int]
 
 
-State = Literal["succeeded", "failed", "timed_out", "cancelled", "returned"]
+State = Literal["succeeded", "failed", "timed_out", "cancelled", "returned", "lost"]
 
 
 class Report(msgspec.Struct, omit_defaults=True):
@@ -76,7 +76,8 @@ class Report(msgspec.Struct, omit_defaults=True):
         result: any JSON, of a call that succeeded.
         error: why there is none.
         state: ``succeeded`` if there is no error, else ``failed``; ``timed_out``, ``cancelled``,
-            or ``returned``: it was not begun, or was stopped as its worker left.
+            ``returned``: it was not begun, or was stopped though it had done nothing wrong, as its
+            worker left; or ``lost``: its process ended, and nobody knows by which of its calls.
         retry: whether trying again can make sense; not after bad arguments, say.
         begun: of a `returned` call: it had begun, and was stopped.
     """

@@ -1,9 +1,10 @@
-"""What happens in a child process of a worker: one call of a handler at a time."""
+"""What happens in a child process of a worker: one plain call at a time, or async ones together."""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import json
 import os
 import re
@@ -12,13 +13,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from contextlib import suppress
+from functools import partial
 from math import log10
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -26,6 +28,8 @@ from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, encode
+from dte.worker.line import Begin, Listener, News, Outcome, Stop, message
+from dte.worker.tasks import Tasks
 
 ERROR_CHARS_MAX = 2000
 DEPTH_MAX = 500
@@ -39,30 +43,29 @@ _no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
 _alike = bytes.maketrans(b"{}", b"[]")
 
 
-class Outcome(NamedTuple):
-    """What became of a call.
-
-    Attributes:
-        result: JSON; None if there is an error.
-        error: why there is no result.
-        retry: whether trying again can make sense.
-        trace: where the error came from, for the log.
-    """
-
-    result: bytes | None = None
-    error: str | None = None
-    retry: bool = True
-    trace: str = ""
-
-
 class _Child:
     """This process, as a child of a worker."""
 
-    def __init__(self, news: Connection, memory_mb: int | None, result_bytes_max: int) -> None:
-        self.news = news
+    def __init__(
+        self,
+        line: Connection,
+        place: MutableSequence[int],
+        memory_mb: int | None,
+        result_bytes_max: int,
+    ) -> None:
+        self.line = line
+        self.place = place
         self.memory_mb = memory_mb
         self.result_bytes_max = result_bytes_max
         self.runner = asyncio.Runner()
+        self._speaking = threading.Lock()
+
+    def say(self, said: Sequence[Outcome | News]) -> None:
+        """Tell the worker, which reads whatever comes; from any thread."""
+        with self._speaking:
+            rest = memoryview(message(said))
+            while rest:
+                rest = rest[os.write(self.line.fileno(), rest) :]
 
 
 _child: _Child
@@ -72,7 +75,8 @@ def prepare(
     modules: list[str],
     memory_mb: int | None,
     result_bytes_max: int,
-    news: Connection,
+    line: Connection,
+    place: MutableSequence[int],
 ) -> None:
     """Make this process ready for calls.
 
@@ -80,7 +84,8 @@ def prepare(
         modules: where handlers are, besides the built-in ones.
         memory_mb: how many megabytes of address space this process may take from now on.
         result_bytes_max: the longest result, in bytes of JSON.
-        news: where progress is written; that it is closed tells the worker of this process's end.
+        line: to the worker; that it is closed tells the worker of this process's end.
+        place: see `dte.worker.tasks`.
     """
     global _child
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -90,52 +95,79 @@ def prepare(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     sys.set_int_max_str_digits(0)
-    os.set_blocking(news.fileno(), False)
     registry.load(modules)
+    gc.freeze()  # What is loaded stays: it need not be looked through for garbage.
     if memory_mb is not None:
         limit = _address_space_bytes() + memory_mb * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _child = _Child(news, memory_mb, result_bytes_max)
+    _child = _Child(line, place, memory_mb, result_bytes_max)
 
 
-def ready() -> None:
-    """Do nothing; that this can be called says that the process is ready."""
+def serve() -> None:
+    """Do what the worker says, until it says nothing any more."""
+    listener: Listener[Begin | Stop] = Listener(_child.line.fileno(), Begin | Stop)  # type: ignore[arg-type]
+    tasks = Tasks(listener, _child.line.fileno(), _child.say, _child.place, run_async)
+    _child.say([])
+    while (orders := listener.hear()) is not None:
+        begin = [order for order in orders if isinstance(order, Begin)]
+        if begin and is_async(begin[0].handler):
+            _child.runner.run(tasks.run(orders))
+        else:
+            for order in begin:
+                _child.say([run(order)])
 
 
-def run(lease: int, name: str, args: bytes) -> Outcome:
-    """Call a handler.
+def is_async(name: str) -> bool:
+    """Whether calls of a handler run beside others."""
+    found = registry.find(name)
+    return found is not None and found.is_async
 
-    Args:
-        lease: what progress is reported under.
-        name: the handler's.
-        args: the JSON of a list of arguments, or of an object of named ones.
-    """
-    found = registry.handlers().get(name)
-    if found is None:
-        return Outcome(error=f"this worker has no handler {name}", retry=False)
+
+def run(order: Begin) -> Outcome:
+    """Call a handler."""
+    bound = _bind(order)
+    if isinstance(bound, Outcome):
+        return bound
+    send_by(partial(_progress, order.lease))
     try:
-        positional, named = found.signature.bind(_read(args))
-    except Malformed as error:
-        return Outcome(error=f"the arguments cannot be read: {error}", retry=False)
-    except BadArguments as error:
-        return Outcome(error=str(error), retry=False)
-    except MemoryError:
-        return Outcome(error=_out_of_memory())
-    send_by(lambda fraction, text: _send(lease, fraction, text))
-    try:
-        result = found.function(*positional, **named)
-        if isinstance(result, Coroutine):
+        result = bound()
+        if isinstance(result, Coroutine):  # A plain function may give one too.
             result = _child.runner.run(_alone(result))
-    except MemoryError:
-        return Outcome(error=_out_of_memory(), trace=traceback.format_exc())
     except BaseException as error:
-        return Outcome(error=_text(error), trace=traceback.format_exc())
+        return _failure(order, error)
     finally:
         send_by(None)
+    return _result(order, result)
+
+
+async def run_async(order: Begin) -> Outcome:
+    """Call an async handler."""
+    bound = _bind(order)
+    if isinstance(bound, Outcome):
+        return bound
+    send_by(partial(_progress, order.lease), here=True)
     try:
-        return _result(result)
+        result = await bound()
+    except BaseException as error:
+        return _failure(order, error)
+    return _result(order, result)
+
+
+def _bind(order: Begin) -> Callable[[], Any] | Outcome:
+    """A call with its arguments; an outcome if it cannot be called with these."""
+    lease, name = order.lease, order.handler
+    found = registry.find(name)
+    if found is None:
+        return Outcome(lease, error=f"this worker has no handler {name}", retry=False)
+    try:
+        positional, named = found.signature.bind(_read(order.args))
+    except Malformed as error:
+        return Outcome(lease, error=f"the arguments cannot be read: {error}", retry=False)
+    except BadArguments as error:
+        return Outcome(lease, error=str(error), retry=False)
     except MemoryError:
-        return Outcome(error=_out_of_memory())
+        return Outcome(lease, error=_out_of_memory())
+    return partial(found.function, *positional, **named)
 
 
 def _read(raw: bytes) -> Any:
@@ -155,7 +187,7 @@ def _read(raw: bytes) -> Any:
 
 
 async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a call, and end the tasks that it leaves behind."""
+    """Await a call that has the event loop for itself, and end the tasks that it leaves behind."""
     try:
         return await call
     finally:
@@ -165,32 +197,40 @@ async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-def _send(lease: int, fraction: float, text: str) -> None:
-    """Write a line of news; when the worker has too many of them to read, this one is dropped."""
+def _progress(lease: int, fraction: float, text: str) -> None:
     with suppress(OSError, UnicodeEncodeError):
-        os.write(_child.news.fileno(), encode([lease, fraction, text]) + b"\n")
+        _child.say([News(lease, fraction, text)])
 
 
-def _result(result: Any) -> Outcome:
-    most = _child.result_bytes_max
+def _result(order: Begin, result: Any) -> Outcome:
+    """What a handler gave, as JSON."""
+    lease, most = order.lease, _child.result_bytes_max
     if isinstance(result, int) and result.bit_length() * log10(2) > most:
         # Writing it down might take minutes.
-        return _no_result(f"it is an integer of more than {most} digits; the limit is {most} bytes")
+        reason = f"it is an integer of more than {most} digits; the limit is {most} bytes"
+        return _no_result(lease, reason)
     try:
         raw = encode(result)
-        if b"null" in raw:  # What infinities become as well.
+        if b"null" in raw and result is not None:  # What infinities become as well.
             json.dumps(msgspec.to_builtins(result), allow_nan=False)
+    except MemoryError:
+        return Outcome(lease, error=_out_of_memory())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return _no_result(f"it is no JSON: {error}")
+        return _no_result(lease, f"it is no JSON: {error}")
     if len(raw) > most:
-        return _no_result(
-            f"it has {len(raw)} bytes; the limit is {most}: ask for less, as by a smaller argument"
-        )
-    return Outcome(raw)
+        reason = f"it has {len(raw)} bytes; the limit is {most}: ask for less"
+        return _no_result(lease, f"{reason}, as by a smaller argument")
+    return Outcome(lease, raw)
 
 
-def _no_result(reason: str) -> Outcome:
-    return Outcome(error=f"the result cannot be sent: {reason}", retry=False)
+def _no_result(lease: int, reason: str) -> Outcome:
+    return Outcome(lease, error=f"the result cannot be sent: {reason}", retry=False)
+
+
+def _failure(order: Begin, error: BaseException) -> Outcome:
+    """What a handler raised; to be called while that is handled."""
+    text = _out_of_memory() if isinstance(error, MemoryError) else _text(error)
+    return Outcome(order.lease, error=text, trace=_sendable(traceback.format_exc()))
 
 
 def _out_of_memory() -> str:
@@ -204,9 +244,12 @@ def _text(error: BaseException) -> str:
         text = str(error)
     except Exception:
         text = ""
-    whole = f"{kind}: {text}" if text else kind
-    # Half a surrogate pair cannot be sent.
-    return whole[:ERROR_CHARS_MAX].encode(errors="replace").decode()
+    return _sendable((f"{kind}: {text}" if text else kind)[:ERROR_CHARS_MAX])
+
+
+def _sendable(text: str) -> str:
+    """A text without halves of surrogate pairs, which cannot be sent."""
+    return text.encode(errors="replace").decode()
 
 
 def _address_space_bytes() -> int:

@@ -1,10 +1,14 @@
-"""Runs calls of handlers in child processes, each of which does one call at a time.
+"""Runs calls of handlers in child processes.
 
 start ──▶ waiting ──▶ running ──▶ report: succeeded or failed
              │           │ stop, timeout, close, or the process ends
              │           ▼
-             │        ending ──▶ report, once the process has gone; another takes its place
+             │        ending ──▶ report, once nothing of it runs; another process takes its place
              └── stop, close ──▶ report: cancelled or returned
+
+A plain call has a process for itself, which ends with it when it is stopped. Async calls share one,
+where each is a task that can be cancelled; the process ends only if that is in vain. A handler that
+blocks the event loop of others has a process for itself from then on.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dte.handlers import registry
 from dte.wire.calls import Call, Progress, Report, State
+from dte.worker.child import is_async
 from dte.worker.process import Process, ProcessSettings
 
 log = logging.getLogger("dte.worker")
@@ -59,31 +64,40 @@ class Executor:
         self._on_progress = on_progress
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(slots, "dte-executor")
-        self._waiting: dict[int, Call] = {}
+        self._alone: dict[int, Call] = {}
+        self._together: dict[int, Call] = {}
         self._running: dict[int, Process] = {}
+        self._shared: Process | None = None
         self._idle: list[Process] = []
+        self._starting: set[Process] = set()
         self._processes: set[Process] = set()
+        self._blocking: set[str] = set()
         self._restarts: set[asyncio.TimerHandle] = set()
         self._restart_s = RESTART_FIRST_S
         self._slots = slots
         self._closing = False
         self._empty = asyncio.Event()
-        for _ in range(slots):
-            self._add_process()
 
     @property
     def running(self) -> Set[int]:
         """The leases of all calls that have not been reported, those that wait included."""
-        return self._waiting.keys() | self._running.keys()
+        return self.waiting | self._running.keys()
+
+    @property
+    def waiting(self) -> Set[int]:
+        """The leases of calls that wait for a slot or a process."""
+        return self._alone.keys() | self._together.keys()
 
     def start(self, call: Call) -> None:
-        """Run a call as soon as a process is free; `on_done` is told its end."""
-        if call.lease in self._waiting or call.lease in self._running:
+        """Run a call as soon as there is a slot and a process; `on_done` is told its end."""
+        lease = call.lease
+        if lease in self._running or lease in self._alone or lease in self._together:
             return
         if self._closing:
-            self._report(call.lease, "returned", LEAVING)
+            self._report(lease, "returned", LEAVING)
             return
-        self._waiting[call.lease] = call
+        is_shared = is_async(call.handler) and call.handler not in self._blocking
+        (self._together if is_shared else self._alone)[lease] = call
         self._fill()
 
     def stop(self, lease: int) -> bool:
@@ -92,39 +106,39 @@ class Executor:
         Returns:
             Whether there is such a call.
         """
-        if self._waiting.pop(lease, None) is not None:
+        if self._take(lease) is not None:
             self._report(lease, "cancelled", "cancelled before it began")
             return True
         process = self._running.get(lease)
         if process is not None:
-            process.end("cancelled", "cancelled")
+            process.stop(lease, "cancelled", "cancelled")
         return process is not None
 
     def give_back_waiting(self) -> None:
-        """Report calls that wait as returned, if each process has one that runs."""
+        """Report calls that wait as returned, if each slot has one that runs."""
         if len(self._running) >= self._slots:
-            for lease in list(self._waiting):
-                del self._waiting[lease]
-                self._report(lease, "returned", "it waited for a slot")
-
-    @property
-    def waiting(self) -> Set[int]:
-        """The leases of calls that wait for a process."""
-        return self._waiting.keys()
+            self._return_waiting("it waited for a slot")
 
     async def close(self) -> None:
         """Stop all calls, which are reported as returned, and end the processes."""
         self._closing = True
         for timer in self._restarts:
             timer.cancel()
-        for lease in list(self._waiting):
-            del self._waiting[lease]
-            self._report(lease, "returned", LEAVING)
+        self._return_waiting(LEAVING)
         for process in self._processes:
             process.end("returned", LEFT)
         if self._processes:
             await self._empty.wait()
         self._threads.shutdown(wait=False)
+
+    def _return_waiting(self, why: str) -> None:
+        for lease in list(self.waiting):
+            self._take(lease)
+            self._report(lease, "returned", why)
+
+    def _take(self, lease: int) -> Call | None:
+        """Take a call out of those that wait."""
+        return self._alone.pop(lease, None) or self._together.pop(lease, None)
 
     def _add_process(self) -> None:
         try:
@@ -133,14 +147,13 @@ class Executor:
             self._add_later(f"cannot start a process for handlers: {error}")
         else:
             self._processes.add(process)
+            self._starting.add(process)
 
     def _add_later(self, problem: str) -> None:
         """Start a process after a pause, which grows while this fails."""
         log.warning("%s; trying again in %g s", problem, self._restart_s)
         if not self._processes:
-            for lease in list(self._waiting):
-                del self._waiting[lease]
-                self._report(lease, "returned", problem)
+            self._return_waiting(problem)
 
         def add() -> None:
             self._restarts.discard(timer)
@@ -151,12 +164,38 @@ class Executor:
         self._restart_s = min(RESTART_MAX_S, self._restart_s * 2)
 
     def _fill(self) -> None:
-        """Give calls that wait to processes that are free."""
-        while self._waiting and self._idle:
-            lease, call = next(iter(self._waiting.items()))
-            del self._waiting[lease]
-            process = self._running[lease] = self._idle.pop()
+        """Give calls that wait to processes, and start what processes they lack."""
+        while len(self._running) < self._slots:
+            self._grow()
+            waiting = self._next()
+            if not waiting:
+                return
+            lease, call = next(iter(waiting.items()))
+            del waiting[lease]
+            if waiting is self._alone:
+                process = self._idle.pop()
+            else:
+                process = self._shared = self._shared or self._idle.pop()
+            self._running[lease] = process
             process.run(call)
+
+    def _grow(self) -> None:
+        """Start a process for each call that waits for one."""
+        room = min(self._slots - len(self._running), self._slots - len(self._processes))
+        lacking = len(self._alone) + (bool(self._together) and self._shared is None)
+        for _ in range(min(room, lacking - len(self._starting) - len(self._idle))):
+            self._add_process()
+
+    def _next(self) -> dict[int, Call] | None:
+        """The calls of which the first is the next; None if all wait for a process."""
+        together = self._together if self._shared is not None or self._idle else None
+        # Leases that come later have higher numbers.
+        if self._alone and not (together and next(iter(together)) < next(iter(self._alone))):
+            if self._idle:
+                return self._alone
+            if len(self._processes) >= self._slots:
+                return None  # Else async calls would never leave it one.
+        return together
 
     def _report(self, lease: int, state: State, error: str, retry: bool = True) -> None:
         self._on_done(Report(lease, error=error, state=state, retry=retry))
@@ -164,8 +203,11 @@ class Executor:
     # What processes tell it.
 
     def freed(self, process: Process) -> None:
-        """A process has begun, or has done its call."""
+        """A process has begun, or has nothing to do any more."""
         self._restart_s = RESTART_FIRST_S
+        self._starting.discard(process)
+        if process is self._shared:
+            self._shared = None
         self._idle.append(process)
         self._fill()
 
@@ -173,19 +215,40 @@ class Executor:
         """A call has ended."""
         self._running.pop(report.lease, None)
         self._on_done(report)
+        if self._together:
+            self._fill()
 
     def progressed(self, lease: int, progress: Progress) -> None:
         """A call is so far."""
         self._on_progress(lease, progress)
 
+    def blocked(self, process: Process, handler: str | None) -> None:
+        """A process has an event loop that does not turn."""
+        if process is self._shared:
+            self._shared = None
+        if handler is None:
+            log.warning("the event loop of async handlers is blocked, nobody knows by which")
+            return
+        if handler in self._blocking:
+            return
+        self._blocking.add(handler)
+        log.warning(
+            "handler %r blocks the event loop of async handlers; it has a process for itself from "
+            "now on, as if it were no async def",
+            handler,
+        )
+
     def ending(self, process: Process) -> None:
         """A process gets no more calls."""
+        if process is self._shared:
+            self._shared = None
         if process in self._idle:
             self._idle.remove(process)
 
     def ended(self, process: Process, problem: str | None) -> None:
         """A process has gone; `problem` says why it was never ready."""
         self._processes.discard(process)
+        self._starting.discard(process)
         if not self._closing:
             if problem is None:
                 self._add_process()

@@ -22,15 +22,21 @@ from pebble import ProcessPool
 
 from dte.wire.calls import Call, Progress, Report, State
 from dte.worker import child
-from dte.worker.child import Outcome
+from dte.worker.line import Begin, Listener, News, Outcome, Stop, message
+from dte.worker.tasks import BEAT, PLACES, STEP
 
 log = logging.getLogger("dte.worker")
 
-NEWS_BYTES = 65536
+STOP_S = 3.0
+"""How long an async call that is cancelled may take to end before its process is ended."""
+LOOK_S = 1.0
+LOOKS_MAX = 5
+"""An event loop that has not turned from one look to the next, so many times, is blocked."""
+STOPPED_OTHER = "its process was ended, as another call in it did not stop"
+BLOCKED = "its process was ended, as a call in it blocked the event loop"
 
 _context = multiprocessing.get_context("spawn")
 _starting = threading.Lock()
-_progress = msgspec.json.Decoder(tuple[int, float, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,16 @@ class Owner(Protocol):
     """Who is told what happens in a process, on the loop's thread."""
 
     def freed(self, process: Process) -> None:
-        """It has begun, or has done its call."""
+        """It has begun, or has nothing to do any more."""
 
     def done(self, report: Report) -> None:
         """A call has ended."""
 
     def progressed(self, lease: int, progress: Progress) -> None:
         """A call is so far."""
+
+    def blocked(self, process: Process, handler: str | None) -> None:
+        """Its event loop does not turn, by a call of that handler, if it is known by which."""
 
     def ending(self, process: Process) -> None:
         """It takes no more calls."""
@@ -61,17 +70,34 @@ class Owner(Protocol):
         """It has gone; `problem` says why it never began."""
 
 
+@dataclass(slots=True, eq=False)
+class _Given:
+    """A call that a process has.
+
+    Attributes:
+        timer: looks after its timeout, or after its end when it is stopped.
+        verdict: what is to be reported of it when it has been stopped: the state, and why.
+    """
+
+    call: Call
+    timer: asyncio.TimerHandle | None = None
+    verdict: tuple[State, str] | None = None
+
+
 class Process:
-    """A child process in a pool of pebble for it alone, which does one call at a time.
+    """A child process in a pool of pebble for it alone, which does one plain call or async ones.
 
     So ending one waits for no other, and what may break when it is killed is its own: the pool
-    is thrown away with it. That it has ended is told by a pipe whose other end it alone holds
-    open; progress comes along the same way.
+    is thrown away with it. That it has ended is told by a line whose other end it alone holds
+    open; calls go to it and their outcomes come along the same way.
 
     Args:
         settings: what it is given.
         owner: is told what happens.
         threads: where its end is waited for.
+
+    Attributes:
+        calls: what it has to do, by lease.
 
     Raises:
         OSError, RuntimeError: it cannot be started.
@@ -83,45 +109,63 @@ class Process:
         self._owner = owner
         self._threads = threads
         self._loop = asyncio.get_running_loop()
-        self._call: Call | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.calls: dict[int, _Given] = {}
+        self._orders: list[Begin | Stop] = []
+        self._unsent = bytearray()
         self._is_ready = False
-        self._verdict: tuple[State, str, bool] | None = None
+        self._others: tuple[State, str] | None = None
         self._is_ending = False
-        self._rest = b""
-        self._news, theirs = _context.Pipe(duplex=False)
+        self._looks = 0
+        self._beat = 0
+        self._looking: asyncio.TimerHandle | None = None
+        self._place = _context.RawArray("q", PLACES)
+        self._line, theirs = _context.Pipe()
+        self._listener: Listener[Outcome | News] = Listener(self._line.fileno(), Outcome | News)  # type: ignore[arg-type]
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
-        self._pool = ProcessPool(1, initializer=child.prepare, initargs=given, context=_context)
+        self._pool = ProcessPool(
+            1, initializer=child.prepare, initargs=(*given, self._place), context=_context
+        )
         try:
-            ready, self._process = _start(self._pool)
+            served, self._process = _start(self._pool)
         except BaseException:
-            self._news.close()
+            self._line.close()
             raise
         finally:
             # Nor can the pool start another process now, when this one has ended.
             theirs.close()
-        os.set_blocking(self._news.fileno(), False)
-        self._loop.add_reader(self._news.fileno(), self._read_news)
-        ready.add_done_callback(self._on_loop(self._began))
+        os.set_blocking(self._line.fileno(), False)
+        self._loop.add_reader(self._line.fileno(), self._hear)
+        served.add_done_callback(self._on_loop(self._served))
 
     def run(self, call: Call) -> None:
         """Do a call, and tell its end."""
-        self._call = call
-        try:
-            arguments = (call.lease, call.handler, bytes(call.args))
-            future = self._pool.schedule(child.run, arguments)
-        except RuntimeError:
-            self.end("returned", "the process had ended before the call began", begun=False)
-        else:
-            if call.timeout is not None:
-                text = f"stopped after {call.timeout:g} s"
-                self._timer = self._loop.call_later(call.timeout, self.end, "timed_out", text)
-            future.add_done_callback(self._on_loop(self._answered))
+        given = self.calls[call.lease] = _Given(call)
+        if call.timeout is not None:
+            verdict: tuple[State, str] = "timed_out", f"stopped after {call.timeout:g} s"
+            given.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
+        self._order(Begin(call.lease, call.handler, bytes(call.args)))
+        if self._looking is None and child.is_async(call.handler):
+            self._looks = 0
+            self._looking = self._loop.call_later(LOOK_S, self._look)
 
-    def end(self, state: State, text: str, begun: bool = True) -> None:
-        """End it, and then report so of the call that it does, if nothing else was said before."""
+    def stop(self, lease: int, state: State, text: str) -> None:
+        """End a call, and report so when nothing of it runs any more."""
+        given = self.calls[lease]
+        if given.verdict is not None or self._is_ending:
+            return
+        given.verdict = state, text
+        if not child.is_async(given.call.handler):
+            self.end("returned", STOPPED_OTHER)
+            return
+        if given.timer is not None:
+            given.timer.cancel()
+        self._order(Stop(lease))
+        given.timer = self._loop.call_later(STOP_S, self.end, "returned", STOPPED_OTHER)
+
+    def end(self, state: State, text: str) -> None:
+        """End it, and then report so of the calls of which nothing else was said before."""
         if not self._is_ending:
-            self._verdict = state, text, begun and state == "returned"
+            self._others = state, text
             self._begin_to_end()
 
     def _begin_to_end(self) -> None:
@@ -133,7 +177,7 @@ class Process:
         ended.add_done_callback(self._on_loop(self._ended))
 
     def _end_in_thread(self) -> None:
-        """End the process, and what its handler started: SIGTERM, three seconds later SIGKILL."""
+        """End the process, and what its handlers started: SIGTERM, three seconds later SIGKILL."""
         self._signal_group(signal.SIGTERM)
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
@@ -144,59 +188,136 @@ class Process:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
-    def _began(self, future: Future[Any]) -> None:
-        if future.exception() is not None:
-            self._begin_to_end()
-        elif not self._is_ending:
-            self._is_ready = True
-            self._owner.freed(self)
+    def _served(self, future: Future[Any]) -> None:
+        """The process does no more: it could not begin, or has ended."""
+        self._begin_to_end()
 
-    def _answered(self, future: Future[Any]) -> None:
-        if future.exception() is not None:
-            self._begin_to_end()
-            return
-        if self._verdict is not None or self._call is None:
-            return
-        self._read_news()
-        self._conclude(_report(self._call, future.result()))
-        if not self._is_ending:
-            self._owner.freed(self)
+    # What is said to it
 
-    def _read_news(self) -> None:
-        """Read what the process has written: its progress, of which the latest counts."""
+    def _order(self, order: Begin | Stop) -> None:
+        """Say something, together with all else that is to be said now."""
+        if not self._orders:
+            self._loop.call_soon(self._say)
+        self._orders.append(order)
+
+    def _say(self) -> None:
+        orders, self._orders = self._orders, []
+        if self._is_ending:
+            return
+        waits = bool(self._unsent)
+        self._unsent += message(orders)
+        if not waits:
+            self._send()
+            if self._unsent:
+                self._loop.add_writer(self._line.fileno(), self._send)
+
+    def _send(self) -> None:
         try:
-            data = os.read(self._news.fileno(), NEWS_BYTES)
+            del self._unsent[: os.write(self._line.fileno(), self._unsent)]
         except BlockingIOError:
             return
-        if not data:
-            self._loop.remove_reader(self._news.fileno())
+        except OSError:  # It has ended, which is heard in a moment.
+            self._unsent.clear()
+        if not self._unsent:
+            self._loop.remove_writer(self._line.fileno())
+
+    # What it says
+
+    def _hear(self) -> bool:
+        """Take in what it has said; whether there may be more."""
+        try:
+            said = self._listener.hear()
+        except BlockingIOError:
+            return False
+        except OSError:
+            said = None
+        if said is None:
+            self._loop.remove_reader(self._line.fileno())
             self._begin_to_end()
+            return False
+        if not self._is_ready and not self._is_ending:
+            self._is_ready = True
+            self._owner.freed(self)
+        latest = {each.lease: each for each in said if isinstance(each, News)}
+        for lease, news in latest.items():
+            if lease in self.calls and not self._is_ending:
+                self._owner.progressed(lease, Progress(news.fraction, news.text))
+        for each in said:
+            if isinstance(each, Outcome):
+                self._outcome(each)
+        return True
+
+    def _outcome(self, outcome: Outcome) -> None:
+        given = self.calls.get(outcome.lease)
+        if given is None or self._others is not None:
             return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if lines:
-            lease, fraction, text = _progress.decode(lines[-1])
-            if self._call is not None and self._call.lease == lease and not self._is_ending:
-                self._owner.progressed(lease, Progress(fraction, text))
+        if given.verdict is None:
+            self._conclude(given, _report(given.call, outcome))
+        elif child.is_async(given.call.handler):
+            self._conclude(given, _said_of(given, *given.verdict))
+        if not self.calls and not self._is_ending:
+            self._owner.freed(self)
+
+    def _conclude(self, given: _Given, report: Report) -> None:
+        if given.timer is not None:
+            given.timer.cancel()
+        del self.calls[given.call.lease]
+        if not self.calls and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+        self._owner.done(report)
+
+    def _look(self) -> None:
+        """See whether the event loop turns."""
+        turns = self._place[BEAT] != self._beat
+        self._looks = 0 if turns else self._looks + 1
+        self._beat = self._place[BEAT]
+        if self._looks < LOOKS_MAX:
+            self._looking = self._loop.call_later(LOOK_S, self._look)
+            return
+        guilty = self._guilty()
+        self._owner.blocked(self, None if guilty is None else guilty.call.handler)
+        if len(self.calls) > 1:
+            self.end("lost" if guilty is None else "returned", BLOCKED)
+
+    def _guilty(self) -> _Given | None:
+        """The call that makes a step, or made one when the process ended; None if none did."""
+        if len(self.calls) == 1:
+            return next(iter(self.calls.values()))
+        return self.calls.get(self._place[STEP])
+
+    # Its end
 
     def _ended(self, ended: Future[Any]) -> None:
         ended.result()
-        self._loop.remove_reader(self._news.fileno())
-        self._news.close()
+        for timer in (self._looking, *(given.timer for given in self.calls.values())):
+            if timer is not None:
+                timer.cancel()
+        while self._hear():
+            pass  # It may have said something just before.
+        self._loop.remove_reader(self._line.fileno())
+        self._loop.remove_writer(self._line.fileno())
+        self._line.close()
         code = None if self._process is None else self._process.exitcode
+        never_began = not self._is_ready and self._others is None
         try:
-            if self._call is not None:
-                state, text, begun = self._verdict or ("failed", _end_by_itself(code), False)
-                report = Report(self._call.lease, error=text, state=state, begun=begun)
-                self._conclude(report)
+            guilty = self._guilty() if self._others is None else None
+            for given in list(self.calls.values()):
+                self._conclude(given, _said_of(given, *self._verdict(given, guilty, code)))
         finally:
-            never_began = not self._is_ready and self._verdict is None
             self._owner.ended(self, _end_by_itself(code) if never_began else None)
 
-    def _conclude(self, report: Report) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._call = self._timer = None
-        self._owner.done(report)
+    def _verdict(self, given: _Given, guilty: _Given | None, code: int | None) -> tuple[State, str]:
+        """How a call ends whose process has ended."""
+        verdict = given.verdict or self._others
+        if verdict is not None:
+            return verdict
+        text = _end_by_itself(code)
+        if given is guilty:
+            return "failed", text
+        if guilty is None:
+            return "lost", text
+        return "returned", f"{text}, by another call in it"
 
     def _on_loop(self, callback: Callable[[Future[Any]], None]) -> Callable[[Future[Any]], None]:
         """What has the loop call `callback` when a thread calls it."""
@@ -209,12 +330,12 @@ class Process:
 
 
 def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
-    """Start a pool's process; what says that it is ready, and the process."""
+    """Start a pool's process; what says that it serves no more, and the process."""
     with _starting, _no_main_module():
         before = set(multiprocessing.active_children())
-        ready = pool.schedule(child.ready)
+        served = pool.schedule(child.serve)
         started = set(multiprocessing.active_children()) - before
-    return ready, started.pop() if len(started) == 1 else None
+    return served, started.pop() if len(started) == 1 else None
 
 
 @contextmanager
@@ -239,6 +360,11 @@ def _report(call: Call, outcome: Outcome) -> Report:
         *(call.handler, call.node, call.job_id, outcome.error, _indented(outcome.trace)),
     )
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
+
+
+def _said_of(given: _Given, state: State, text: str) -> Report:
+    """The report of a call that gave nothing."""
+    return Report(given.call.lease, error=text, state=state, begun=state == "returned")
 
 
 def _indented(trace: str) -> str:

@@ -51,6 +51,23 @@ def test_a_lease_goes_on_as_long_as_it_is_extended() -> None:
     assert job.state is JobState.SUCCEEDED
 
 
+@pytest.mark.parametrize("ends", [True, False], ids=["it ends", "it falls silent"])
+def test_an_extended_lease_ends_in_time_though_a_later_one_goes_on_longer(ends: bool) -> None:
+    core = Core(CALLER)
+    core.graph(a=call("f"))
+    first = core.hand_out(0.0)["a"]
+    core.calls.extend(5.0, [first.number], {})
+    core.graph(9.0, b=call("f"))
+    later = core.hand_out(9.0)["b"]
+    core.settle(10.0)
+    assert core.calls.lease(first.number) is first
+    if ends:
+        core.succeed(12.0, first)
+    core.settle(15.0)
+    assert core.calls.lease(first.number) is None
+    assert core.calls.lease(later.number) is later
+
+
 def test_extending_one_lease_does_not_extend_another() -> None:
     core = Core(CALLER)
     core.graph(a=call("f"), b=call("f"))

@@ -25,8 +25,8 @@ def holding(calls: int, said: Announcement = SAID) -> Worker:
 
 def quick(times: int = 1, handler: str = "quick") -> Quickness:
     quickness = Quickness()
-    for _ in range(times):
-        quickness.took(handler, QUICK_S / 2)
+    for time in range(times):
+        quickness.took(time + QUICK_S / 2, handler, time)
     return quickness
 
 
@@ -53,13 +53,23 @@ def test_the_quicker_calls_have_been_the_more_of_them_go_out() -> None:
     assert list(most.allowed(holding(2 * CALLS_A_SLOT_MAX), ["quick"])) == []
 
 
+def test_calls_that_were_handed_over_together_change_it_once() -> None:
+    quickness = quick(1)
+    for _ in range(100):
+        quickness.took(0.02, "quick", 0.0)
+    assert list(quickness.allowed(holding(4), ["quick"])) == []
+
+
 def test_one_that_took_long_halves_how_many_go_out() -> None:
-    quickness = quick(7)
-    quickness.took("quick", SLOW_S * 2)
+    quickness = quick(4)
+    assert list(quickness.allowed(holding(15), ["quick"])) == ["quick"]
+    for _ in range(2):
+        quickness.took(100.0 + 2 * SLOW_S, "quick", 100.0)
     assert list(quickness.allowed(holding(7), ["quick"])) == ["quick"]
     assert list(quickness.allowed(holding(8), ["quick"])) == []
-    for _ in range(5):
-        quickness.took("quick", SLOW_S * 2)
+    for later in range(3):
+        quickness.took(200.0 + later, "quick", 100.0 + later)
+        quickness.took(200.0 + later, "quick", 200.0 + later - SLOW_S * 2)
     assert quickness.is_long("quick")
 
 
@@ -71,5 +81,5 @@ def test_a_worker_that_fetches_its_work_says_itself_how_much_it_takes() -> None:
 def test_the_handlers_that_are_remembered_are_bounded() -> None:
     quickness = Quickness()
     for number in range(HANDLERS_MAX + 1):
-        quickness.took(f"handler{number}", 0.0)
+        quickness.took(0.0, f"handler{number}", 0.0)
     assert len(quickness._depths) == 1

@@ -181,6 +181,18 @@ def test_a_call_that_ends_workers_fails_after_some() -> None:
     )
 
 
+def test_a_call_that_ended_with_others_goes_out_again_and_fails_when_that_happens_often() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    now = 0.0
+    for lost in range(1, LIMITS.workers_lost_max + 1):
+        now, lease = next_attempt(core, now)
+        core.end_call(now, lease, Outcome(None, None, "exit code -9", lost=True))
+        assert (only_call(job).lost, only_call(job).attempts) == (lost, lost)
+    assert (job.state, only_call(job).failures) == (JobState.FAILED, 0)
+    assert str(job.error).endswith("(workers_lost_max); the last, exit code -9")
+
+
 def test_a_call_may_have_a_bound_of_its_own_for_lost_workers() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))

@@ -46,7 +46,8 @@ KNOWN = ("1+(2*3)/4-5", "0.1+0.2", "2*3*7", "-(0.0+0)", "(1+2)*(1+2)-10/4")
 FAULT = re.compile(
     r"^(?:\S+ \S+ (?:ERROR|CRITICAL) |Exception ignored|Fatal |"
     # What a handler has raised is told as well, and is no fault of the worker.
-    r'Traceback(?! \(most recent call last\):\n  File ".*/worker/child\.py", line \d+, in run\n)'
+    r'Traceback(?! \(most recent call last\):\n  File ".*/worker/child\.py", line \d+, '
+    r"in run(?:_async)?\n)"
     r").*",
     re.M,
 )

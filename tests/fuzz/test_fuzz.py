@@ -402,6 +402,10 @@ def test_a_process_that_has_ended_is_found(tmp_path: Path) -> None:
         ("Traceback (most recent call last):", True),
         ('Traceback (most recent call last):\n  File "a/worker/calls.py", line 7, in run\n', True),
         ('Traceback (most recent call last):\n  File "a/worker/child.py", line 7, in run\n', False),
+        (
+            'Traceback (most recent call last):\n  File "/worker/child.py", line 7, in run_async\n',
+            False,
+        ),
         ("2026-11-21 06:16:37,025 WARNING dte.master: worker ERROR at 127.0.0.1:1", False),
         ("2026-11-21 06:16:37,025 INFO dte.master: worker Traceback joined", False),
     ],

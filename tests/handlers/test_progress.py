@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -32,3 +33,17 @@ def test_a_fraction_is_from_0_to_1(sent: list[tuple[float, str]], fraction: floa
     with pytest.raises(ValueError, match="a fraction from 0 to 1"):
         progress(fraction)
     assert not sent
+
+
+async def test_tasks_tell_it_apart() -> None:
+    sent: list[tuple[int, float]] = []
+
+    async def work(number: int) -> None:
+        send_by(lambda fraction, _: sent.append((number, fraction)), here=True)
+        await asyncio.sleep(0)
+        progress(0.5)
+        await asyncio.to_thread(progress, 1)
+
+    await asyncio.gather(work(1), work(2))
+    progress(0.7)
+    assert sorted(sent) == [(1, 0.5), (1, 1.0), (2, 0.5), (2, 1.0)]

@@ -33,6 +33,16 @@ def test_a_function_stays_what_it_is_and_is_found_by_its_name() -> None:
     assert infos()["twice"] == HandlerInfo(30, 3, True)
 
 
+def test_a_handler_is_found_and_known_to_be_async_if_it_is_written_so() -> None:
+    load()
+    echo, sleep = registry.find("echo"), registry.find("sleep")
+    assert echo is not None
+    assert not echo.is_async
+    assert sleep is not None
+    assert sleep.is_async
+    assert registry.find("nothing") is None
+
+
 def test_a_name_is_taken_once() -> None:
     with pytest.raises(ValueError, match=r"the handler echo of .* is already there, of dte\."):
 

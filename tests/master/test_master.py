@@ -15,7 +15,7 @@ from wire.until import until
 
 from dte.core.availability import Announcement
 from dte.core.errors import Busy, FormulaError, TooLarge
-from dte.core.formula import FormulaLimits, parse_in_slices
+from dte.core.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
 from dte.core.scheduler import Failure
 from dte.core.work import Work
 from dte.master import master as module
@@ -112,7 +112,7 @@ async def test_what_would_not_fit_is_not_parsed(start_alone: StartAlone) -> None
 async def test_many_are_not_parsed_beyond_what_would_fit(start_alone: StartAlone) -> None:
     master = start_alone(operations_waiting_max=3)
     with pytest.raises(TooLarge, match="operations_waiting_max"):
-        await master.submit_all(["1/2", "3/4/5/6", "this is no formula"])
+        await master.submit_all(["1/2", "3/4/5/6".ljust(SLICE_CHARS), "this is no formula"])
 
 
 async def test_few_very_long_formulas_are_parsed_at_a_time(
@@ -239,7 +239,7 @@ async def test_the_log_tells_of_workers_that_come_and_go(
 async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
-    master.completed(7, [1], {})
+    master.completed(7, [1], {}, None)
     for failure in Failure:
         master.failed(7, "too late", failure)
     assert not caplog.records

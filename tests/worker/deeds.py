@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,70 @@ async def leave_tasks() -> int:
     task = asyncio.create_task(asyncio.sleep(1000))
     task.add_done_callback(lambda _: None)
     return before
+
+
+@handler("meet")
+async def meet(folder: str, name: int, count: int) -> int:
+    """Wait until so many of them are there at the same time."""
+    note(f"{folder}/{name}", os.getpid())
+    while sum(each.suffix != ".new" for each in Path(folder).iterdir()) < count:
+        await asyncio.sleep(0.005)
+    return os.getpid()
+
+
+@handler("wait_async")
+async def wait_async(mine: str, other: str) -> str:
+    """Wait for a file; a note says when it is cancelled."""
+    note(mine, os.getpid())
+    try:
+        while not Path(other).exists():
+            await asyncio.sleep(0.005)
+    except asyncio.CancelledError:
+        note(f"{mine}.cancelled", os.getpid())
+        raise
+    return "seen"
+
+
+@handler("wait_in_another_task")
+async def wait_in_another_task(mine: str, other: str) -> str:
+    task = asyncio.create_task(wait_async(mine, other))
+    return await asyncio.shield(task)
+
+
+@handler("never_stop")
+async def never_stop(path: str) -> None:
+    note(path, os.getpid())
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+
+
+@handler("block_the_loop")
+async def block_the_loop(mine: str, other: str) -> int:
+    await asyncio.sleep(0)
+    wait_for_file(mine, other)
+    return os.getpid()
+
+
+@handler("exit_async")
+async def exit_async(other: str, code: int) -> None:
+    while not Path(other).exists():
+        await asyncio.sleep(0.005)
+    os._exit(code)
+
+
+@handler("exit_in_another_task")
+async def exit_in_another_task(other: str, code: int) -> None:
+    await asyncio.gather(exit_async(other, code), asyncio.sleep(1000))
+
+
+@handler("go_on_async")
+async def go_on_async(steps: int) -> str:
+    for step in range(steps):
+        await asyncio.to_thread(progress, (step + 1) / steps, f"step {step + 1} of {steps}")
+    return "done"
+
+
+@handler("echo_async")
+async def echo_async(value: Any) -> Any:
+    return value

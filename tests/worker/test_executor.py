@@ -5,109 +5,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 from pebble.common.types import CONSTS
 from wire.until import until
 
-from dte.handlers import registry
 from dte.handlers.registry import CannotLoad
-from dte.wire.calls import Call, Progress, Report
-from dte.wire.codec import encode
+from dte.wire.calls import Call, Progress
 from dte.worker.executor import Executor
 
-DEEDS = "worker.deeds"
+from .rig import DEEDS, StartRig, is_gone, noted
+
 TESTS = Path(__file__).parent.parent
 
-
-class Rig:
-    """An executor, what it has reported, and what it has told of progress."""
-
-    def __init__(self, slots: int, memory_mb: int | None, **more: Any) -> None:
-        self.reports: dict[int, Report] = {}
-        self.progress: list[tuple[int, Progress]] = []
-        self._leases = 0
-        self.executor = Executor(
-            slots, [DEEDS], memory_mb, self._done, lambda *told: self.progress.append(told), **more
-        )
-
-    def _done(self, report: Report) -> None:
-        assert report.lease not in self.reports
-        self.reports[report.lease] = report
-
-    def start(self, handler: str, *args: Any, timeout: float | None = None, **named: Any) -> int:
-        return self.start_with(handler, encode(named or list(args)), timeout)
-
-    def start_with(self, handler: str, args: bytes, timeout: float | None = None) -> int:
-        """Start a call whose arguments are this JSON."""
-        self._leases += 1
-        given = msgspec.Raw(args)
-        self.executor.start(Call(self._leases, 1, "a", handler, given, timeout, 1, 10.0))
-        return self._leases
-
-    async def report(self, lease: int) -> Report:
-        await until(lambda: lease in self.reports, f"the report of lease {lease}")
-        assert lease not in self.executor.running
-        return self.reports[lease]
-
-    async def call(self, handler: str, *args: Any, **named: Any) -> Report:
-        return await self.report(self.start(handler, *args, **named))
-
-    async def value(self, handler: str, *args: Any, **named: Any) -> Any:
-        report = await self.call(handler, *args, **named)
-        assert report.state == "succeeded", report
-        assert isinstance(report.result, msgspec.Raw)
-        return msgspec.json.decode(report.result)
-
-    async def error(self, handler: str, *args: Any, **named: Any) -> str:
-        report = await self.call(handler, *args, **named)
-        assert report.state == "failed", report
-        assert report.error
-        return report.error
-
-
-StartRig = Callable[..., Rig]
-
-
-@pytest.fixture(autouse=True)
-def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is loaded in a test is forgotten after it."""
-    registry.load()
-    monkeypatch.setattr(registry, "_handlers", registry.handlers())
-    # Pools are to look more often whether they are to end.
-    monkeypatch.setattr(CONSTS, "sleep_unit", 0.01)
-
-
-@pytest.fixture
-def rig(cleanup: AsyncExitStack) -> StartRig:
-    """Starts an executor, on the test's loop: ``rig(slots, memory_mb)``."""
-
-    def start(slots: int = 1, memory_mb: int | None = None, **more: Any) -> Rig:
-        made = Rig(slots, memory_mb, **more)
-        cleanup.push_async_callback(made.executor.close)
-        return made
-
-    return start
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has asked for its exit code yet."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return state in "ZX"
-
-
-async def noted(path: Path) -> int:
-    """The process that a handler has noted."""
-    await until(path.exists, f"a note in {path.name}")
-    return int(path.read_text())
+pytestmark = pytest.mark.usefixtures("own_handlers")
 
 
 async def test_calls_run_in_a_process_that_is_kept_for_the_next(rig: StartRig) -> None:
@@ -373,8 +286,8 @@ async def test_an_interrupt_leaves_the_processes_alone(rig: StartRig, tmp_path: 
 
 async def test_tasks_that_an_async_handler_leaves_behind_are_ended(rig: StartRig) -> None:
     one = rig()
-    assert await one.value("leave_tasks") == 1
-    assert await one.value("leave_tasks") == 1
+    before = await one.value("leave_tasks")
+    assert await one.value("leave_tasks") == before
 
 
 async def test_closing_returns_all_calls_and_ends_all_processes(

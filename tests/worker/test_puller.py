@@ -11,6 +11,7 @@ import pytest
 from wire.until import until
 
 from dte.wire.calls import Claim
+from dte.wire.connection import CONNECT_TIMEOUT_S
 from dte.wire.handlers import HandlerInfo
 from dte.worker import calls as calls_module
 from dte.worker import puller as module
@@ -221,7 +222,8 @@ async def test_pauses_grow_while_claims_are_answered_at_once_with_nothing(
     pauses: list[float] = []
 
     def none(delay: float | None) -> asyncio.Timeout:
-        if delay is None or delay > 10:  # Of a request, or of who waits for calls.
+        # Of a request, or of who waits for calls.
+        if delay is None or delay > 10 or delay == CONNECT_TIMEOUT_S:
             return timeout(delay)
         pauses.append(delay)
         return timeout(0)

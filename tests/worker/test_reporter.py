@@ -12,6 +12,7 @@ from msgspec import Raw
 from wire.until import until
 
 from dte.wire.calls import Report
+from dte.wire.connection import CONNECT_TIMEOUT_S
 from dte.wire.messages import BatchResult
 from dte.worker import reporter as module
 from dte.worker.master import TIMEOUT_S
@@ -136,7 +137,7 @@ async def test_pauses_grow_to_the_longest_and_a_hurry_ends_one(
     pauses: list[float] = []
 
     def none(delay: float) -> asyncio.Timeout:
-        if delay == TIMEOUT_S:  # Of a request.
+        if delay in (TIMEOUT_S, CONNECT_TIMEOUT_S):  # Of a request.
             return timeout(delay)
         pauses.append(delay)
         return timeout(0 if len(pauses) < 8 else delay)

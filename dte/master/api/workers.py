@@ -301,6 +301,8 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
 
 def outcome(report: Report, bytes_max: int) -> Outcome:
     """What a report says became of a call."""
+    if report.state == "lost":
+        return Outcome(None, None, report.error, lost=True)
     if report.state == "returned":
         return Outcome(None, None, report.error, begun=report.begun)
     succeeded = report.error is None and report.state in (None, "succeeded")

@@ -510,6 +510,15 @@ async def test_a_state_that_is_no_success_counts_also_beside_a_result(rig: Rig) 
     assert (await rig.job(number))["state"] == "failed"
 
 
+async def test_a_call_that_is_lost_again_and_again_fails(start_master: StartMaster) -> None:
+    rig = await start_master(workers_lost_max=2)
+    number = await rig.accept(handler="echo")
+    await report(rig, (await claim_one(rig))["lease"], state="lost", error="exit code -9")
+    await report(rig, (await claim_one(rig))["lease"], state="lost", error="exit code -9")
+    error = "2 workers were lost while they did it (workers_lost_max); the last, exit code -9"
+    assert (await rig.job(number))["error"] == error
+
+
 @pytest.mark.parametrize(
     ("result", "error"),
     [
@@ -551,7 +560,7 @@ async def test_a_result_is_accepted_when_it_is_recorded(
 
     monkeypatch.setattr(Journal, "write", held)
     reporting = asyncio.create_task(report(rig, lease, result=1))
-    await until(lambda: rig.master.calls._told, "it is being recorded")
+    await until(lambda: rig.master.calls.facts.reported, "it is being recorded")
     assert (await rig.job(number))["state"] == "running"
     assert (await rig.nodes(number))["call"]["result"] is None
     assert not reporting.done()
