@@ -46,6 +46,10 @@ ASK_GONE_S = 30.0
 
 BATCH_TARGET_S = 0.005
 """How long a batch is to take, from hand-over to results. Short, so that a new job waits little."""
+BATCH_MORE_S = 0.002
+"""How much longer it may take for each worker that there is. Where many are busy, one of them is
+soon free for a new job all the same, and replies wait for the master, or for cores that workers
+share: with less in each there would be more of them, and they would wait longer."""
 BATCH_FIRST = 16
 
 
@@ -225,6 +229,7 @@ class AvailabilityQueue:
         self._pause_count = 0
         self._census_at = float("-inf")
         self._forgotten: list[Worker] = []
+        self._present = 0
 
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
@@ -340,9 +345,10 @@ class AvailabilityQueue:
             worker.joined_at = now
         worker.failures, worker.last_failure, worker.gone = 0, None, False
         worker.operations_done += operations
-        if took_s > 2 * BATCH_TARGET_S:
+        target_s = BATCH_TARGET_S + self._present * BATCH_MORE_S
+        if took_s > 2 * target_s:
             worker.batch = max(1, worker.batch // 2)
-        elif took_s < BATCH_TARGET_S and operations == worker.batch:
+        elif took_s * worker.batch < target_s * operations:  # As long as a full one would take.
             worker.batch = min(worker.said.batch_max, worker.batch * 2)
 
     def heard(self, now: float, worker: Worker) -> None:
@@ -387,6 +393,7 @@ class AvailabilityQueue:
         self._census_at = now + CENSUS_S
         limits, gone, silent = self._limits, self._forgotten, []
         self._forgotten = []
+        self._present = sum(not worker.gone for worker in self)
         for worker in list(self):
             silent_s = now - worker.heard_at
             dead_after_s = worker.said.dead_after_s or limits.dead_after_s

@@ -38,6 +38,8 @@ SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
 LEASES_IN_TURN = 100
 """How many leases are made in a turn: each costs some 50 µs to send."""
+OPERATIONS_IN_TURN = 8_192
+"""And after how many operations in them the rest waits for the next turn: each costs about 1 µs."""
 REASON_CHARS_MAX = 500
 """A worker's reason for a failure is kept up to here."""
 LEASES_OF_A_BOOT = 10_000_000_000
@@ -383,9 +385,10 @@ class Scheduler:
     def _match(self, now: float) -> list[Lease]:
         leases: list[Lease] = []
         passed: list[Worker] = []
+        operations = 0
         self._more_to_match = False
         while self._handing_over and (self.jobs.ready.count or len(self._suspects)):
-            if len(leases) >= LEASES_IN_TURN:
+            if len(leases) >= LEASES_IN_TURN or operations >= OPERATIONS_IN_TURN:
                 self._more_to_match = True
                 break
             worker = self._workers.next() or self._reserved_in_vain()
@@ -395,6 +398,7 @@ class Scheduler:
             # Who vanished is asked first: what a dead worker gets would be charged with its end.
             if parts or (worker.accused and not worker.leases):
                 lease = self._lease(now, worker, parts)
+                operations += lease.count
                 if worker.said.reach is Reach.PUSH:
                     leases.append(lease)
                 self._workers.offer(worker)

@@ -11,9 +11,9 @@ import asyncio
 import secrets
 import signal
 import sys
+import time
 
 from http_message import body_of
-from tornado.httpclient import AsyncHTTPClient
 
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages import Announce, Batch, BatchResult
@@ -42,9 +42,10 @@ class SimulatedWorker(asyncio.Protocol):
         if body is None:
             return
         self._received = b""
+        started = time.monotonic()
         batch = _batch.decode(body)
         results, errors = compute_all(batch.operations, batch.op1, batch.op2)
-        reply = encode(BatchResult(batch.lease, results, errors))
+        reply = encode(BatchResult(batch.lease, results, errors, time.monotonic() - started))
         self._transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
             % (len(reply), reply)
@@ -54,8 +55,6 @@ class SimulatedWorker(asyncio.Protocol):
 async def serve(master_url: str, count: int) -> None:
     """Be so many workers of a master, until SIGTERM."""
     loop = asyncio.get_running_loop()
-    # By default ten announcements at a time, and the others would wait for them.
-    AsyncHTTPClient.configure(None, max_clients=count)
     heartbeat_s = WorkerSettings().heartbeat_s
     announcers = []
     for number in range(count):

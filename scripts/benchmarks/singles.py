@@ -37,10 +37,10 @@ def singles(jobs: int) -> list[Row]:
     ]
 
 
-def load(port: int, requests: int) -> tuple[float, Sequence[float]]:
+def load(port: int, requests: int, clients: int = CLIENTS) -> tuple[float, Sequence[float]]:
     """How long so many submissions took to a server, in seconds, and each of them."""
     with Processes() as processes:
-        process = processes.start(python("load.py", port, CLIENTS, requests), reads=True)
+        process = processes.start(python("load.py", port, clients, requests), reads=True)
         assert process.stdout is not None
         elapsed_s, latencies_s = json.loads(process.stdout.read())
     return elapsed_s, latencies_s

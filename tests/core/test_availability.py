@@ -1,3 +1,4 @@
+from collections import deque
 from dataclasses import replace
 from random import Random
 
@@ -336,17 +337,25 @@ def test_a_worker_with_leases_is_busy() -> None:
     assert worker.state == "busy"
 
 
-def test_batches_grow_while_they_are_quick_and_full() -> None:
+def test_batches_grow_while_they_are_quick() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     assert worker.batch == BATCH_FIRST
     queue.succeeded(0.0, worker, BATCH_FIRST, BATCH_TARGET_S / 2)
     assert worker.batch == 2 * BATCH_FIRST
-    queue.succeeded(0.0, worker, 1, BATCH_TARGET_S / 2)
-    assert worker.batch == 2 * BATCH_FIRST
     for _ in range(20):
         queue.succeeded(0.0, worker, worker.batch, BATCH_TARGET_S / 2)
     assert worker.batch == SAID.batch_max
+
+
+def test_batches_grow_if_full_ones_would_be_quick() -> None:
+    """Where what is ready is shared among many workers, few of them ever get a full one."""
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.succeeded(0.0, worker, BATCH_FIRST // 2, BATCH_TARGET_S / 3)
+    assert worker.batch == 2 * BATCH_FIRST
+    queue.succeeded(0.0, worker, 1, BATCH_TARGET_S / 3)
+    assert worker.batch == 2 * BATCH_FIRST
 
 
 def test_batches_shrink_when_they_take_too_long() -> None:
@@ -355,6 +364,40 @@ def test_batches_shrink_when_they_take_too_long() -> None:
     for _ in range(20):
         queue.succeeded(0.0, worker, worker.batch, 3 * BATCH_TARGET_S)
     assert worker.batch == 1
+
+
+LEASE_COSTS_S, OPERATION_COSTS_S = 50e-6, 3e-6
+"""How long a master is at work that is as slow as ours."""
+
+
+def cost_s(workers: int) -> float:
+    """What an operation costs a master whose workers take no time: all that they wait for is it."""
+    queue = make_queue(*map(at, range(1, workers + 1)), workers_max=workers)
+    waiting: deque[tuple[Worker, int, float]] = deque()
+    now, turned_at, done = 0.0, 0.0, 0
+    for turn in range(200):
+        if turn == 100:
+            turned_at, done = now, 0
+        queue.census(now)
+        while worker := queue.next():
+            worker.leases.add(len(waiting))
+            waiting.append((worker, worker.batch, now))
+            queue.offer(worker)
+        for _ in range(len(waiting)):
+            worker, operations, leased_at = waiting.popleft()
+            now += LEASE_COSTS_S + OPERATION_COSTS_S * operations
+            done += operations
+            worker.leases.pop()
+            queue.succeeded(now, worker, operations, now - leased_at)
+            queue.offer(worker)
+    queue.check()
+    return (now - turned_at) / done
+
+
+def test_what_an_operation_costs_does_not_grow_with_the_workers() -> None:
+    """Even if they do not say how long they took, so that waiting for the master counts."""
+    costs_s = [cost_s(workers) for workers in (1, 10, 100)]
+    assert max(costs_s) < 1.1 * min(costs_s)
 
 
 def test_a_worker_that_takes_single_operations_gets_single_operations() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from core.checked import LIMITS, SEED_WORKER, WORKER, Core, operations
 from core.evaluate import is_as_python_says
+from dte.core import scheduler as module
 from dte.core.availability import ASK_GONE_S, FAILURES_MAX
 from dte.core.facts import Facts
 from dte.core.job import Job, JobState
@@ -194,6 +195,20 @@ def test_leases_of_a_turn_are_bounded_and_the_next_turn_comes_at_once() -> None:
     assert len(core.turn(0.0).leases) == LEASES_IN_TURN
     assert core.next_turn() == float("-inf")
     assert len(core.turn(0.0).leases) == 60
+    assert core.next_turn() != float("-inf")
+
+
+def test_operations_of_a_turn_are_bounded_and_the_next_turn_comes_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "OPERATIONS_IN_TURN", 3)
+    core = Core(*(replace(WORKER, address=f"10.0.1.{n}:6000", batch_max=2) for n in range(4)))
+    for worker in core.workers():
+        worker.batch = 2
+    core.add(*(f"{n}+1" for n in range(7)))
+    assert [lease.count for lease in core.turn(0.0).leases] == [2, 2]
+    assert core.next_turn() == float("-inf")
+    assert sum(lease.count for lease in core.turn(0.0).leases) == 3
     assert core.next_turn() != float("-inf")
 
 

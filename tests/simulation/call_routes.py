@@ -104,7 +104,7 @@ async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsRepl
         for report in reports.results
     ]
     batches = [BatchResults(batch.lease, batch.results, batch.errors) for batch in reports.batches]
-    live = watch.before_reports(outcomes, master.calls._reported.keys())
+    live = watch.before_reports(outcomes, master.calls.facts.reported)
     accepted, stale = await master.calls.report(reports.worker, outcomes, batches)
     watch.reported(live, [lease for lease, _ in outcomes], accepted)
     return ReportsReply(accepted, stale)

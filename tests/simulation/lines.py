@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dte.wire.connection import CONNECT_TIMEOUT_S, ConnectionFailed
+from dte.wire.connection import CONNECT_TIMEOUT_S, ConnectionFailed, Reply, Told
 from simulation.network import Network
 from simulation.world import Process, World
 
@@ -24,7 +24,6 @@ HANG_UP_S = 0.001
 
 SOON_S = (0.001, 0.01, 0.3)
 
-Reply = tuple[int, dict[str, str], bytes]
 Replay = Callable[[bytes], None]
 
 
@@ -120,6 +119,7 @@ class Line:
     def __init__(self, lines: Lines, process: Process, host: WorkerHost) -> None:
         self._lines = lines
         self._reply: asyncio.Future[Reply] | None = None
+        self._sending: asyncio.Task[None] | None = None
         self.process = process
         self.host = host
         self.peer: Process | None = None
@@ -147,6 +147,28 @@ class Line:
             raise
         finally:
             self._reply = None
+
+    def send(self, method: str, path: str, body: bytes, told: Told) -> None:
+        """Send a request; what comes of it is told later."""
+
+        async def request() -> None:
+            what: Reply | ConnectionFailed
+            try:
+                what = await self.request(method, path, body)
+            except ConnectionFailed as error:
+                what = error
+            self._sending = None
+            told(what)
+
+        self._sending = self.process.create_task(request())
+
+    def abandon(self) -> None:
+        """Close the connection; nobody is told what comes of a request under way."""
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
+        else:
+            self.close()
 
     def close(self) -> None:
         """Close the connection; a request under way fails."""
@@ -218,7 +240,7 @@ class Line:
         if network.breaks(self.host.name):
             self._broken_later(reply)
         elif not network.loses(self.host.name):
-            lines.world.after(self._latency_s(), self._take, reply, (status, {}, body))
+            lines.world.after(self._latency_s(), self._take, reply, Reply(status, {}, body))
         else:
             self.give_up(reply)
 
@@ -228,6 +250,6 @@ class Line:
     def _take(self, reply: asyncio.Future[Reply], answer: Reply) -> None:
         lines = self._lines
         if lines.network.doubles(self.host.name):
-            lines.world.after(self._latency_s(), lines.replay, answer[2])
+            lines.world.after(self._latency_s(), lines.replay, answer.body)
         if self.process.alive and not reply.done():
             reply.set_result(answer)

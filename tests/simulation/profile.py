@@ -28,6 +28,7 @@ KNOBS: list[Knob] = [
     ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
     ((scheduler,), "LEASES_IN_TURN", 1),
+    ((scheduler,), "OPERATIONS_IN_TURN", 3),
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),

@@ -9,17 +9,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from dte.master import connection_pool, master, recorder, resuming
-from dte.worker import announcer
+from dte.worker import announcer, compute
 from simulation.disk import Disk
 from simulation.lines import Lines
 from simulation.profile import Knob
-from simulation.workers import HttpClient
-from simulation.world import World
+from simulation.workers import MasterLine
+from simulation.world import Process, World
+
+T = TypeVar("T")
 
 
 class Clocks:
@@ -34,6 +36,22 @@ class Clocks:
 
     def time(self) -> float:
         return self._world.wall_s
+
+
+class JournalThread:
+    """Stands in for the thread of the journal: the process has its disk do what is to be done."""
+
+    def __init__(self) -> None:
+        process = asyncio.get_running_loop()
+        assert isinstance(process, Process)
+        self._process = process
+
+    def do(self, work: Callable[[], T], told: Callable[[T | BaseException], None]) -> None:
+        done = self._process.run_in_executor(None, work)
+        done.add_done_callback(lambda done: told(done.exception() or done.result()))
+
+    def close(self) -> None:
+        pass
 
 
 class Secrets:
@@ -59,9 +77,12 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (master, "secrets", Secrets(world)),
         (recorder, "time", clocks),
         (resuming, "time", clocks),
+        (compute, "time", clocks),
         (sqlite3, "connect", disk.connect),
+        (recorder, "JournalThread", JournalThread),
         (connection_pool, "KeptAliveConnection", lines.dial),
-        (announcer, "AsyncHTTPClient", HttpClient),
+        (announcer, "time", clocks),
+        (announcer, "MasterConnection", MasterLine),
         (logging.getLogger("dte.master"), "disabled", True),
         (logging.getLogger("dte.worker"), "disabled", True),
     ]

@@ -185,4 +185,5 @@ class Simulation:
         except Malformed:
             return
         self._world.saw(process.name, "a reply comes once more")
-        process.call_soon(master.completed, result.lease, result.results, result.errors)
+        said = (result.results, result.errors, result.took_s)
+        process.call_soon(master.completed, result.lease, *said)

@@ -13,16 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from tornado.httpclient import HTTPClientError
-from tornado.httputil import HTTPHeaders, HTTPServerRequest, ResponseStartLine
-
 from dte.wire.calls import Call as WireCall
 from dte.wire.calls import Claim, Claimed
 from dte.wire.codec import Decoder, encode
+from dte.wire.http_server import Request
 from dte.wire.messages import Announce, Batch, BatchResult
 from dte.worker.announcer import Announcer
 from dte.worker.arithmetic import compute_all
 from dte.worker.compute import ComputeServer
+from dte.worker.master import MasterAway, Refused
 from simulation.executions import Executions
 from simulation.formulas import DEADLY_BYTES, SENSELESS_BYTES
 from simulation.network import Call, NoReply
@@ -286,13 +285,12 @@ class WorkerHost:
             assert self._runner is not None
             self.process.create_task(self._runner.hold(_call.decode(body), answer))
         else:
-            exchange = Exchange(path, body)
-            self._compute(cast(HTTPServerRequest, exchange))
-            if exchange.status == 400:
+            status, reply = self._compute(Request("POST", path, body))
+            if status == 400:
                 raise Violation(f"the master asked for what makes no sense: {body!r}")
             if world.tracing:
-                world.note(self.name, f"answers {_brief(exchange.reply)}")
-            answer(exchange.status, exchange.reply)
+                world.note(self.name, f"answers {_brief(reply)}")
+            answer(status, reply)
 
     # Announcing
 
@@ -376,45 +374,29 @@ class WorkerHost:
         return DEADLY_BYTES in body or SENSELESS_BYTES in body
 
 
-class HttpClient:
-    """What an announcer takes for Tornado's client."""
+class MasterLine:
+    """What an announcer takes for its connection to the master."""
 
-    async def fetch(self, url: str, *, body: bytes, **_: Any) -> None:
+    def __init__(self, master_url: str) -> None:
+        pass
+
+    async def post(self, path: str, body: bytes, timeout_s: float) -> None:
         """Post an announcement.
 
         Raises:
-            OSError: no reply came.
-            HTTPClientError: the master refuses it.
+            MasterAway: no reply came.
+            Refused: the master refuses it.
         """
-
         process = asyncio.get_running_loop()
         assert isinstance(process, WorkerProcess)
         try:
             status = await process.host.call(process, body)
         except NoReply as error:
-            raise OSError(str(error)) from None
+            raise MasterAway(str(error)) from None
         if status != 200:
-            raise HTTPClientError(status)
+            raise Refused("it is refused", status)
 
-
-class Exchange:
-    """A request and its connection, as far as `ComputeServer` looks at them."""
-
-    method = "POST"
-
-    def __init__(self, path: str, body: bytes) -> None:
-        self.path = path
-        self.body = body
-        self.connection = self
-        self.status = 0
-        self.reply = b""
-
-    def write_headers(
-        self, start_line: ResponseStartLine, headers: HTTPHeaders, chunk: bytes
-    ) -> None:
-        self.status, self.reply = start_line.code, chunk
-
-    def finish(self) -> None:
+    def close(self) -> None:
         pass
 
 

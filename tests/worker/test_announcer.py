@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from types import SimpleNamespace
 
 import pytest
 from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
@@ -13,7 +14,7 @@ from wire.until import until
 from dte.wire.handlers import HandlerInfo
 from dte.wire.messages import Announce
 from dte.worker import announcer as module
-from dte.worker.announcer import Announcer
+from dte.worker.announcer import MOMENTS, Announcer, common_pause_s
 
 HEARTBEAT_S = 5.0
 NEVER_S = 3600.0
@@ -132,15 +133,15 @@ async def test_a_hurry_during_an_announcement_is_not_lost(
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long an announcer would pause, and it does not pause at all."""
-    timeout = asyncio.timeout
+    """How long an announcer would pause, in a time that stands still; it does not pause at all."""
     planned: list[float] = []
 
-    def none(delay: float) -> asyncio.Timeout:
-        planned.append(delay)
-        return timeout(0)
+    async def none(announcer: Announcer, pause_s: float) -> None:
+        planned.append(pause_s)
+        await asyncio.sleep(0)
 
-    monkeypatch.setattr(asyncio, "timeout", none)
+    monkeypatch.setattr(Announcer, "_pause", none)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 0.0))
     return planned
 
 
@@ -152,6 +153,49 @@ async def test_it_announces_again_at_the_interval(
     await until(lambda: len(master.requests) >= 4, "four announcements")
     assert {request.body for request in master.requests} == {b'{"worker_name":"w"}'}
     assert set(pauses) == {2.5}
+
+
+@pytest.mark.parametrize("wall_s", [0.0, 1.1, 1_790_000_000.124, 1_790_000_000.126])
+def test_workers_announce_themselves_at_common_moments(wall_s: float) -> None:
+    """A master that wakes for some of them at a time is at work for less time."""
+    pause_s = common_pause_s(5.0, wall_s)
+    moments = (wall_s + pause_s) / (5.0 / MOMENTS)
+    assert moments == pytest.approx(round(moments), rel=0, abs=1e-5)
+    assert pause_s == pytest.approx(5.0, rel=0.5 / MOMENTS)
+
+
+async def test_the_connection_is_kept_for_the_next_announcement(
+    announcer: type[Announcer], serve_plainly: ServePlainly
+) -> None:
+    master = await serve_plainly(welcome)
+    worker = announcer(url(master), Announce("w"), NEVER_S)
+    for count in range(1, 4):
+        await until(lambda count=count: len(master.requests) == count, f"announcement {count}")
+        worker.hurry()
+    await worker.leave()
+    assert len(master.lines) == 1
+    await until(lambda: master.lines[0].closed, "it is closed at the end")
+
+
+async def test_a_kept_connection_that_the_master_closed_is_opened_anew_silently(
+    announcer: type[Announcer], serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A master at its bound of connections has those that idle make room."""
+    caplog.set_level(logging.INFO, "dte.worker")
+    heard: list[int] = []
+    master = await serve_plainly(welcome)
+    worker = announcer(
+        url(master), Announce("w"), NEVER_S, lambda: heard.append(len(master.requests))
+    )
+    for count in range(1, 4):
+        await until(lambda count=count: len(heard) == count, f"announcement {count}")
+        master.lines[-1].close()
+        await master.lines[-1].writer.wait_closed()
+        worker.hurry()
+    await until(lambda: len(heard) == 4, "the last announcement")
+    assert heard == [1, 2, 3, 4]
+    assert len(master.lines) == 4
+    assert [record.levelname for record in caplog.records] == ["INFO"]
 
 
 async def test_pauses_grow_while_the_master_is_away_and_stay_long(
