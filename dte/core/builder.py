@@ -74,6 +74,11 @@ class GraphBuilder:
         yield from self.graph.reserve(self._operations_max)
         yield
         self._table = array("i", [EMPTY]) * (self._mask + 1)
+        yield
+        # Not longer by and by: to copy millions of them takes tens of milliseconds.
+        self._sources1 = array("i", [FROM_LITERAL]) * self._operations_max
+        yield
+        self._sources2 = array("i", [FROM_LITERAL]) * self._operations_max
 
     def finish(self, answer: int) -> Iterator[None]:
         """Settle what waits for calls, and throw away what is not of the graph, in slices.
@@ -82,7 +87,7 @@ class GraphBuilder:
             answer: the operand that stands for the whole formula.
         """
         self.graph.trim()
-        self._table = array("i")
+        self._table = self._sources1 = self._sources2 = array("i")
         if self.calls is not None:
             if answer & LITERAL:
                 self.calls.answer = self._literals[answer >> 2]
@@ -155,11 +160,12 @@ class GraphBuilder:
                 return node << 2 | integral
             place = (place + 1) & mask
             places_left -= 1
+        node = graph.add(symbol, source1, value1, source2, value2)
         if places_left:
-            table[place] = graph.remaining
-        self._sources1.append(source1)
-        self._sources2.append(source2)
-        return graph.add(symbol, source1, value1, source2, value2) << 2 | integral
+            table[place] = node
+        self._sources1[node] = source1
+        self._sources2[node] = source2
+        return node << 2 | integral
 
     def call(self, handler: str, column: int, operands: Sequence[int]) -> int:
         """The operand that stands for the result of a call.
