@@ -47,9 +47,11 @@ ASK_GONE_S = 30.0
 BATCH_TARGET_S = 0.005
 """How long a batch is to take, from hand-over to results. Short, so that a new job waits little."""
 BATCH_MORE_S = 0.002
-"""How much longer it may take for each worker that there is. Where many are busy, one of them is
-soon free for a new job all the same, and replies wait for the master, or for cores that workers
-share: with less in each there would be more of them, and they would wait longer."""
+"""How much longer it may take for each worker that does arithmetic. Where many are busy, one of
+them is soon free for a new job all the same, and replies wait for the master, or for cores that
+workers share: with less in each there would be more of them, and they would wait longer."""
+BATCH_LONGEST_S = 0.1
+"""How long one may take, however many workers there are."""
 BATCH_FIRST = 16
 
 
@@ -345,7 +347,7 @@ class AvailabilityQueue:
             worker.joined_at = now
         worker.failures, worker.last_failure, worker.gone = 0, None, False
         worker.operations_done += operations
-        target_s = BATCH_TARGET_S + self._present * BATCH_MORE_S
+        target_s = min(BATCH_TARGET_S + self._present * BATCH_MORE_S, BATCH_LONGEST_S)
         if took_s > 2 * target_s:
             worker.batch = max(1, worker.batch // 2)
         elif took_s * worker.batch < target_s * operations:  # As long as a full one would take.
@@ -393,7 +395,10 @@ class AvailabilityQueue:
         self._census_at = now + CENSUS_S
         limits, gone, silent = self._limits, self._forgotten, []
         self._forgotten = []
-        self._present = sum(not worker.gone for worker in self)
+        self._present = sum(
+            not worker.gone and worker.said.arithmetic and not worker.said.draining
+            for worker in self
+        )
         for worker in list(self):
             silent_s = now - worker.heard_at
             dead_after_s = worker.said.dead_after_s or limits.dead_after_s

@@ -250,7 +250,8 @@ class Scheduler:
             results: a number for each operation of the lease, in its order.
             errors: why operations failed, by their place in the lease; what `results` has at such
                 a place is not looked at.
-            took_s: how long the worker says that it took; None if it does not.
+            took_s: how long the worker says that it took; None if it does not. What makes no sense
+                is not heeded.
 
         Returns:
             Whether it changed anything: not when the lease has ended, and not when there are not
@@ -267,7 +268,7 @@ class Scheduler:
         self._release(lease)
         if lease.leased_at > lease.worker.accused_at:  # Else it may have answered and ended then.
             self._acquit(now, lease.worker)
-        if took_s is None:
+        if took_s is None or took_s < 0:
             took_s = now - lease.leased_at
         self._workers.succeeded(now, lease.worker, lease.count, took_s)
         self._workers.offer(lease.worker)

@@ -22,6 +22,8 @@ BEAT = 1
 """Where a number grows as long as the event loop turns."""
 PLACES = 2
 BEAT_S = 1.0
+LEFT_S = 3.0
+"""How long a call waits for the end of tasks that it has started and left; then it ends anyway."""
 
 
 class _Call:
@@ -136,11 +138,13 @@ class Tasks:
 
     async def _do(self, call: _Call, order: Begin) -> Outcome:
         outcome = await self._run(order)
-        while call.others:  # What it leaves behind ends with it.
-            for task in call.others:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LEFT_S
+        while call.others and (left_s := until - loop.time()) > 0:
+            for task in call.others:  # What it leaves behind ends with it.
                 task.cancel()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait(call.others)
+                await asyncio.wait(call.others, timeout=left_s)
         return outcome
 
     def _done(self, lease: int, task: Task[Outcome]) -> None:

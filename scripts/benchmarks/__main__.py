@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -50,7 +51,8 @@ def main() -> None:
     try:
         run(arguments)
     except KeyboardInterrupt:
-        sys.exit("\nstopped")
+        print("\nstopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 def read_arguments() -> argparse.Namespace:

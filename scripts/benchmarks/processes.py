@@ -18,7 +18,6 @@ FOLDER = Path(__file__).parent
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Processes:
@@ -64,7 +63,7 @@ class Processes:
             for process in reversed(self._started):
                 process.terminate()
             for process in self._started:
-                end(process)
+                wait_for_end(process)
                 if process.stdout is not None:
                     process.stdout.close()
 
@@ -72,6 +71,11 @@ class Processes:
 def end(process: subprocess.Popen[str]) -> None:
     """End a process: it is asked to, and after some seconds made to, with all of its group."""
     process.terminate()
+    wait_for_end(process)
+
+
+def wait_for_end(process: subprocess.Popen[str]) -> None:
+    """Wait until a process ends that was asked to, and make it, with all of its group."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_TIMEOUT_S)
     with suppress(ProcessLookupError):
@@ -104,9 +108,9 @@ def python(program: str, *arguments: str | int) -> list[str]:
 
 
 def cpu_s(pid: int) -> float:
-    """How long a process has been at work, in seconds of a core, in steps of 10 ms."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK_S
+    """How long a process has been at work, in seconds of a core."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) * 1e-9
 
 
 def free_ports(count: int) -> list[int]:

@@ -4,9 +4,11 @@ from random import Random
 
 import pytest
 
+from dte.core import availability as module
 from dte.core.availability import (
     ASK_GONE_S,
     BATCH_FIRST,
+    BATCH_MORE_S,
     BATCH_TARGET_S,
     CENSUS_S,
     FAILURES_MAX,
@@ -356,6 +358,45 @@ def test_batches_grow_if_full_ones_would_be_quick() -> None:
     assert worker.batch == 2 * BATCH_FIRST
     queue.succeeded(0.0, worker, 1, BATCH_TARGET_S / 3)
     assert worker.batch == 2 * BATCH_FIRST
+
+
+def others(count: int, **different: object) -> list[Announcement]:
+    """Announcements of workers at other addresses."""
+    return [
+        replace(SAID, name=f"w{n}", address=f"10.0.2.{n}:6000", **different)  # type: ignore[arg-type]
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beside", "longest_s"),
+    [
+        (others(9), BATCH_TARGET_S + 10 * BATCH_MORE_S),
+        (others(9, arithmetic=False), BATCH_TARGET_S + BATCH_MORE_S),
+        (others(9, draining=True), BATCH_TARGET_S + BATCH_MORE_S),
+    ],
+)
+def test_batches_may_take_longer_where_more_workers_do_arithmetic(
+    beside: list[Announcement], longest_s: float
+) -> None:
+    queue = make_queue(SAID, *beside)
+    queue.census(0.0)
+    worker = next(iter(queue))
+    queue.succeeded(0.0, worker, BATCH_FIRST, longest_s * 1.01)
+    assert worker.batch == BATCH_FIRST
+    queue.succeeded(0.0, worker, BATCH_FIRST, longest_s * 0.99)
+    assert worker.batch == 2 * BATCH_FIRST
+
+
+def test_batches_take_no_longer_than_a_bound_however_many_workers_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BATCH_LONGEST_S", 2 * BATCH_TARGET_S)
+    queue = make_queue(SAID, *others(9))
+    queue.census(0.0)
+    worker = next(iter(queue))
+    queue.succeeded(0.0, worker, BATCH_FIRST, 2.01 * BATCH_TARGET_S)
+    assert worker.batch == BATCH_FIRST
 
 
 def test_batches_shrink_when_they_take_too_long() -> None:

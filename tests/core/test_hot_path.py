@@ -1,7 +1,9 @@
 """The hot path does not get dearer by a tenth without somebody saying so here.
 
-After a change for the better, or a deliberate one for the worse, take the new figures from
-``python -m core.hot_path``, run in tests/.
+Nor cheaper, or half of that could be lost again and nobody would hear of it: take the new figures
+from ``python -m core.hot_path``, run in tests/. What is not watched is what C does in one
+instruction, and what is not the core, its batches or a worker's arithmetic: for requests, sockets
+and the journal there is scripts/bench.
 """
 
 import json
@@ -13,25 +15,25 @@ import pytest
 
 BASELINE = {
     "a balanced tree of sums": {
-        "instructions an operation": 575.9,
-        "leases a thousand operations": 19.05,
+        "instructions an operation": 566.2,
+        "leases a thousand operations": 13.68,
     },
     "a chain of float sums": {
-        "instructions an operation": 2448.7,
+        "instructions an operation": 2471.1,
         "leases a thousand operations": 1000.0,
     },
     "formulas of one shape": {
-        "instructions an operation": 615.9,
-        "leases a thousand operations": 7.5,
+        "instructions an operation": 617.6,
+        "leases a thousand operations": 6.0,
     },
     "formulas of many shapes": {
-        "instructions an operation": 1341.6,
-        "leases a thousand operations": 25.0,
+        "instructions an operation": 1347.8,
+        "leases a thousand operations": 21.25,
     },
 }
 BASELINE_PYTHON = (3, 11)
 """Other versions of Python have other instructions."""
-WORSE = 1.1
+BETTER, WORSE = 0.9, 1.1
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +48,11 @@ def measured() -> dict[str, dict[str, float]]:
 
 @pytest.mark.skipif(sys.version_info[:2] != BASELINE_PYTHON, reason="no baseline for this Python")
 @pytest.mark.parametrize("workload", BASELINE)
-def test_the_hot_path_is_not_a_tenth_dearer_than_it_was(
+def test_the_hot_path_costs_what_it_did_give_or_take_a_tenth(
     workload: str, measured: dict[str, dict[str, float]]
 ) -> None:
     for what, figure in BASELINE[workload].items():
-        assert measured[workload][what] <= WORSE * figure, what
+        assert BETTER * figure <= measured[workload][what] <= WORSE * figure, what
 
 
 def test_all_workloads_are_compared(measured: dict[str, dict[str, float]]) -> None:

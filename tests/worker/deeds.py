@@ -195,3 +195,17 @@ async def go_on_async(steps: int) -> str:
 @handler("echo_async")
 async def echo_async(value: Any) -> Any:
     return value
+
+
+@handler("leave_a_stubborn_task", pure=True)
+async def leave_a_stubborn_task() -> str:
+    """Give a result, and leave a task that does not end."""
+
+    async def stubborn() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    return type(task).__name__

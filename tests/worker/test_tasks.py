@@ -99,6 +99,14 @@ async def test_tasks_that_a_call_started_end_when_it_is_cancelled(
     assert not (tmp_path / "other.cancelled").exists()
 
 
+async def test_a_call_that_leaves_a_task_that_does_not_end_has_its_result_all_the_same(
+    rig: StartRig,
+) -> None:
+    one = rig()
+    assert await one.value("leave_a_stubborn_task") == "Task"
+    assert isinstance(await one.value("pid_async"), int)  # It does not stop those that follow.
+
+
 async def test_a_call_that_has_not_begun_is_cancelled(rig: StartRig) -> None:
     one = rig()
     await one.value("pid_async")

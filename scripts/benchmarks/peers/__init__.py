@@ -11,6 +11,7 @@ import shutil
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from threading import Timer
@@ -70,8 +71,9 @@ class Peer:
             timer.start()
             try:
                 for line in process.stdout:
-                    name, figures = json.loads(line)
-                    self.found[name] = figures
+                    with suppress(ValueError):  # What else it prints is none of ours.
+                        name, figures = json.loads(line)
+                        self.found[name] = figures
             finally:
                 timer.cancel()
 
