@@ -24,6 +24,7 @@ from dte.core.operations import Number
 from dte.core.work import Work
 
 NUMBER = re.compile(r"((?!0\d)[\d.]+(?:[eE][+-]?\d+)?)", re.ASCII)
+SIGNS = re.compile(r"[#()*/+\-×÷−\s]*")
 CHARS_MAX = 256
 """Longer formulas are parsed. The integers of one so short have too few digits to be `wide`."""
 NUMBERS_MAX = 32
@@ -154,6 +155,8 @@ def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Temp
     Args:
         parts: a formula of the shape, as `NUMBER` splits it.
     """
+    if not SIGNS.fullmatch(shape.text):
+        return None  # A letter or digit beside a number may be part of another.
     kinds = shape.kinds or ("integer",) * len(shape.equal)
     texts = [
         MARKERS[kind].format(FIRST_MARKER + place)

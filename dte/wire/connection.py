@@ -156,7 +156,7 @@ class KeptAliveConnection:
     async def _open(self, first: bytes) -> None:
         try:
             connected = await self._connected()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # The other: no name of a host can be so.
             refused = isinstance(error, ConnectionRefusedError)
             self._opening = None
             self._tell(ConnectionFailed(_reason(error), refused=refused, sent=False))

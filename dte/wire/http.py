@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 HEAD_BYTES_MAX = 65_536
+LENGTH_DIGITS_MAX = 20
 CHUNK_LINE_BYTES_MAX = 4_096
 """Most bytes of the line before a chunk."""
 
@@ -124,9 +125,9 @@ class MessageReader:
                 raise NotHttp(f"an unknown transfer encoding: {encoding[:100]}")
             self._chunks = _Chunks(self._body_bytes_max)
         elif length is not None:
-            if not (length.isascii() and length.isdecimal()):
+            if not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS_MAX):
                 raise NotHttp(f"no length: {length[:100]}")
-            self._missing = int(length[:20])
+            self._missing = int(length)
             self._ensure_short(self._missing)
         else:
             self._missing = None if self._replies else 0

@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from math import log10
@@ -32,6 +33,8 @@ from dte.worker.line import Begin, Listener, News, Outcome, Stop, message
 from dte.worker.tasks import Tasks
 
 ERROR_CHARS_MAX = 2000
+THREADS_MAX = 64
+"""As many calls as there may be slots wait in threads at a time, by `asyncio.to_thread`."""
 DEPTH_MAX = 500
 """Arguments that nest deeper could be read, but hardly worked with: Python's stack has its end."""
 PR_SET_PDEATHSIG = 1
@@ -58,6 +61,8 @@ class _Child:
         self.memory_mb = memory_mb
         self.result_bytes_max = result_bytes_max
         self.runner = asyncio.Runner()
+        threads = ThreadPoolExecutor(THREADS_MAX, "dte-to-thread")
+        self.runner.get_loop().set_default_executor(threads)
         self._speaking = threading.Lock()
 
     def say(self, said: Sequence[Outcome | News]) -> None:

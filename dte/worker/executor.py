@@ -8,14 +8,14 @@ start ──▶ waiting ──▶ running ──▶ report: succeeded or failed
 
 A plain call has a process for itself, which ends with it when it is stopped. Async calls share one,
 where each is a task that can be cancelled; the process ends only if that is in vain. A handler that
-blocks the event loop of others has a process for itself from then on.
+blocks the others, does not end or ends the process has a process for itself from then on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 
 from dte.handlers import registry
@@ -71,7 +71,7 @@ class Executor:
         self._idle: list[Process] = []
         self._starting: set[Process] = set()
         self._processes: set[Process] = set()
-        self._blocking: set[str] = set()
+        self._apart: set[str] = set()
         self._restarts: set[asyncio.TimerHandle] = set()
         self._restart_s = RESTART_FIRST_S
         self._slots = slots
@@ -96,7 +96,7 @@ class Executor:
         if self._closing:
             self._report(lease, "returned", LEAVING)
             return
-        is_shared = is_async(call.handler) and call.handler not in self._blocking
+        is_shared = is_async(call.handler) and call.handler not in self._apart
         (self._together if is_shared else self._alone)[lease] = call
         self._fill()
 
@@ -215,28 +215,30 @@ class Executor:
         """A call has ended."""
         self._running.pop(report.lease, None)
         self._on_done(report)
-        if self._together:
+        if self._together or self._alone:
             self._fill()
 
     def progressed(self, lease: int, progress: Progress) -> None:
         """A call is so far."""
         self._on_progress(lease, progress)
 
-    def blocked(self, process: Process, handler: str | None) -> None:
-        """A process has an event loop that does not turn."""
+    def harmed(self, process: Process, handlers: Collection[str], how: str) -> None:
+        """An async call harms others: from now on its handler is as if it were no async def.
+
+        Where nobody knows which call does, so are the handlers of all that were there: in a
+        process for itself the guilty one harms nobody.
+        """
         if process is self._shared:
             self._shared = None
-        if handler is None:
-            log.warning("the event loop of async handlers is blocked, nobody knows by which")
-            return
-        if handler in self._blocking:
-            return
-        self._blocking.add(handler)
-        log.warning(
-            "handler %r blocks the event loop of async handlers; it has a process for itself from "
-            "now on, as if it were no async def",
-            handler,
-        )
+        for handler in sorted(set(handlers) - self._apart):
+            self._apart.add(handler)
+            log.warning(
+                "async handler %r %s%s; it has a process for itself from now on",
+                *(handler, "may be what " if len(handlers) > 1 else "", how),
+            )
+        for lease, call in list(self._together.items()):
+            if call.handler in self._apart:
+                self._alone[lease] = self._together.pop(lease)
 
     def ending(self, process: Process) -> None:
         """A process gets no more calls."""

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,8 +60,8 @@ class Owner(Protocol):
     def progressed(self, lease: int, progress: Progress) -> None:
         """A call is so far."""
 
-    def blocked(self, process: Process, handler: str | None) -> None:
-        """Its event loop does not turn, by a call of that handler, if it is known by which."""
+    def harmed(self, process: Process, handlers: Collection[str], how: str) -> None:
+        """An async call of one of these handlers, or of the only one, harms others in it."""
 
     def ending(self, process: Process) -> None:
         """It takes no more calls."""
@@ -160,7 +160,13 @@ class Process:
         if given.timer is not None:
             given.timer.cancel()
         self._order(Stop(lease))
-        given.timer = self._loop.call_later(STOP_S, self.end, "returned", STOPPED_OTHER)
+        given.timer = self._loop.call_later(STOP_S, self._end_in_vain, given)
+
+    def _end_in_vain(self, given: _Given) -> None:
+        """End it, as a task goes on that was cancelled, or another by which it stands still."""
+        guilty = self.calls.get(self._place[STEP], given)
+        self._owner.harmed(self, [guilty.call.handler], "does not end when it is cancelled")
+        self.end("returned", STOPPED_OTHER)
 
     def end(self, state: State, text: str) -> None:
         """End it, and then report so of the calls of which nothing else was said before."""
@@ -276,7 +282,7 @@ class Process:
             self._looking = self._loop.call_later(LOOK_S, self._look)
             return
         guilty = self._guilty()
-        self._owner.blocked(self, None if guilty is None else guilty.call.handler)
+        self._owner.harmed(self, self._suspected(guilty), "blocks the event loop of others")
         if len(self.calls) > 1:
             self.end("lost" if guilty is None else "returned", BLOCKED)
 
@@ -285,6 +291,12 @@ class Process:
         if len(self.calls) == 1:
             return next(iter(self.calls.values()))
         return self.calls.get(self._place[STEP])
+
+    def _suspected(self, guilty: _Given | None) -> Collection[str]:
+        """The handler of the guilty call; of all calls if nobody knows which it is."""
+        return {
+            given.call.handler for given in (self.calls.values() if guilty is None else [guilty])
+        }
 
     # Its end
 
@@ -302,6 +314,8 @@ class Process:
         never_began = not self._is_ready and self._others is None
         try:
             guilty = self._guilty() if self._others is None else None
+            if self._others is None and any(map(_is_async, self.calls.values())):
+                self._owner.harmed(self, self._suspected(guilty), "ended the process of others")
             for given in list(self.calls.values()):
                 self._conclude(given, _said_of(given, *self._verdict(given, guilty, code)))
         finally:
@@ -360,6 +374,10 @@ def _report(call: Call, outcome: Outcome) -> Report:
         *(call.handler, call.node, call.job_id, outcome.error, _indented(outcome.trace)),
     )
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
+
+
+def _is_async(given: _Given) -> bool:
+    return child.is_async(given.call.handler)
 
 
 def _said_of(given: _Given, state: State, text: str) -> Report:

@@ -51,18 +51,22 @@ class _Noted(Coroutine[Any, Any, Any]):
         self._place = place
 
     def send(self, value: Any) -> Any:
-        self._place[STEP] = self._lease
-        try:
-            return self._inner.send(value)
-        finally:
-            self._place[STEP] = 0
+        return self._step(self._inner.send, value)
 
     def throw(self, *error: Any) -> Any:
+        return self._step(self._inner.throw, *error)
+
+    def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         self._place[STEP] = self._lease
         try:
-            return self._inner.throw(*error)
-        finally:
+            given = step(*arguments)
+        except (SystemExit, KeyboardInterrupt):
+            raise  # The process ends by that, and it stays noted whose step it was.
+        except BaseException:
             self._place[STEP] = 0
+            raise
+        self._place[STEP] = 0
+        return given
 
     def close(self) -> None:
         self._inner.close()

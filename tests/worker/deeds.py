@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -209,3 +210,20 @@ async def leave_a_stubborn_task() -> str:
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
     return type(task).__name__
+
+
+@handler("exit_in_a_task")
+async def exit_in_a_task() -> None:
+    """End the process from a task of its own."""
+
+    async def leave() -> None:
+        sys.exit(3)
+
+    await asyncio.create_task(leave())
+
+
+@handler("exit_in_a_callback")
+async def exit_in_a_callback() -> None:
+    """End the process, where nobody sees by which call."""
+    asyncio.get_running_loop().call_soon(os._exit, 3)
+    await asyncio.sleep(60)

@@ -191,6 +191,45 @@ async def test_the_call_that_ends_the_process_fails_and_the_others_are_given_bac
     assert await three.value("pid_async")
 
 
+async def test_a_call_whose_task_ends_the_process_fails_and_the_others_are_given_back(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    two = rig(slots=2)
+    other = await waiting(two, tmp_path)
+    guilty = two.start("exit_in_a_task")
+    assert (await two.report(guilty)).state == "failed"
+    assert (await two.report(other)).state == "returned"
+
+
+async def test_what_ended_a_process_of_others_has_its_own_from_then_on(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    """Also where nobody knows which call it was: none is lost by it again and again."""
+    two = rig(slots=2)
+    innocent, guilty = await waiting(two, tmp_path), two.start("exit_in_a_callback")
+    assert (await two.report(innocent)).state == "lost"
+    assert (await two.report(guilty)).state == "lost"
+    innocent, guilty = await waiting(two, tmp_path, "again"), two.start("exit_in_a_callback")
+    assert (await two.report(guilty)).state == "failed"
+    (tmp_path / "end").touch()
+    assert (await two.report(innocent)).state == "succeeded"
+
+
+async def test_a_plain_call_gets_the_slot_that_an_async_one_leaves(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    two = rig(slots=2)
+    long = await waiting(two, tmp_path, "long")
+    short = two.start("wait_async", str(tmp_path / "short"), str(tmp_path / "end of short"))
+    plain = two.start("pid")
+    await noted(tmp_path / "short")
+    (tmp_path / "end of short").touch()
+    assert (await two.report(short)).state == "succeeded"
+    assert (await two.report(plain)).state == "succeeded"
+    (tmp_path / "end").touch()
+    await two.report(long)
+
+
 async def test_calls_are_lost_whose_process_ended_by_nobody_knows_which(
     rig: StartRig, tmp_path: Path
 ) -> None:
