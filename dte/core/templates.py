@@ -172,8 +172,6 @@ def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Temp
     # As they are written: 0 is not 0.0.
     pool = list(map(repr, [*markers, *[-marker for marker in markers], None]))
     operands = list(map(repr, work.graph.operands1 + work.graph.operands2))
-    if work.calls is not None or work.value is not None:
-        return None
     if not all(operand in pool for operand in operands):
         return None
     picks = list(map(pool.index, operands))
