@@ -30,6 +30,7 @@ from dte.core.errors import Busy
 from dte.master.settings import Settings
 from dte.master.streams import Awaited, BoundedStream, ReplyMeter, plain_reply
 from dte.master.turnstile import Turnstile
+from dte.wire.accepting import Acceptor
 from dte.wire.codec import encode
 
 log = logging.getLogger("dte.master")
@@ -38,7 +39,6 @@ URGENT = frozenset({"/health", "/worker", "/extend", "/heartbeat"})
 """What is small and must be heard: whether the master is well, and that a worker is there."""
 BACKLOG = 4_096
 """Connections that the system keeps for us; those beyond would try again only after a second."""
-ACCEPTED_A_TURN = 32
 BEGUN_MAX, BEGUN_MIN = 4, 2
 """Requests that begin in a turn of the loop."""
 CHUNKS_MAX, CHUNKS_MIN = 16, 4
@@ -52,8 +52,6 @@ IDLE_MAX_S = 120.0
 """How long any connection may be idle."""
 SWEEP_S = 5.0
 """How often slow clients are looked for; more often where they get less time."""
-PAUSE_S = 0.5
-"""How long nothing is accepted when the system has no descriptor or memory left for it."""
 SEND_BUFFER_BYTES = 262_144
 """What the system buffers of a reply; by itself it would take megabytes for each slow client."""
 CONNECTIONS_A_WORKER = 2
@@ -96,7 +94,7 @@ class BoundedServer(HTTPServer):
         self._urgent = Turnstile(BEGUN_MAX, BEGUN_MIN)
         self._others = Turnstile(BEGUN_MAX, BEGUN_MIN)
         self._chunks = Turnstile(CHUNKS_MAX, CHUNKS_MIN)
-        self._listening: list[socket.socket] = []
+        self._acceptor = Acceptor(self._take, self._cannot_accept)
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
         self._extra: dict[BoundedStream, None] = {}
@@ -110,37 +108,17 @@ class BoundedServer(HTTPServer):
         for listening in sockets:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             listening.listen(BACKLOG)
-            self._listening.append(listening)
-            self._accept_on(listening)
+            self._acceptor.add(listening)
         self._sweep_later()
 
     def stop(self) -> None:
         """Accept nothing more; the connections that there are go on."""
-        for listening in self._listening:
-            asyncio.get_running_loop().remove_reader(listening)
-            listening.close()
-        self._listening.clear()
+        self._acceptor.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
-    def _accept_on(self, listening: socket.socket) -> None:
-        if listening in self._listening:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
-
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_A_TURN):
-            try:
-                connection, address = listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # What waits would be reported again at once, and accepted no better.
-                self._to_tell[f"times no connection could be accepted: {error.strerror}"] += 1
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listening)
-                loop.call_later(PAUSE_S, self._accept_on, listening)
-                return
-            self._take(connection, address)
+    def _cannot_accept(self, error: OSError) -> None:
+        self._to_tell[f"times no connection could be accepted: {error.strerror}"] += 1
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         stream = BoundedStream(connection, self._replies, self._closed)

@@ -6,7 +6,6 @@ futures and turns for that, more time than a small answer itself.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable
@@ -14,15 +13,12 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
+from dte.wire.accepting import Acceptor
 from dte.wire.codec import encode
 from dte.wire.http import Message, MessageReader, NotHttp
 from dte.wire.stream import Stream
 
 log = logging.getLogger("dte.wire")
-
-ACCEPTED_A_TURN = 32
-PAUSE_S = 0.5
-"""How long nothing is accepted when the system has no descriptor or memory left for it."""
 
 
 class Request(NamedTuple):
@@ -52,42 +48,25 @@ class HttpServer:
         self.answer = answer
         self.body_bytes_max = body_bytes_max
         self.closed_by_peer: Callable[[], None] = lambda: None
-        self._listening: list[socket.socket] = []
+        self._acceptor = Acceptor(self._take, self._cannot_accept)
         self._open: set[_Connection] = set()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
         """Accept connections on sockets that listen."""
         for listening in sockets:
-            self._listening.append(listening)
-            self._accept_on(listening)
+            self._acceptor.add(listening)
 
     def stop(self) -> None:
         """Accept nothing more, and close each connection when what has been said is sent."""
-        for listening in self._listening:
-            asyncio.get_running_loop().remove_reader(listening)
-            listening.close()
-        self._listening.clear()
+        self._acceptor.stop()
         for connection in tuple(self._open):
             connection.finish()
 
-    def _accept_on(self, listening: socket.socket) -> None:
-        if listening in self._listening:
-            asyncio.get_running_loop().add_reader(listening, self._accept, listening)
+    def _take(self, connection: socket.socket, address: object) -> None:
+        self._open.add(_Connection(self, connection))
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_A_TURN):
-            try:
-                connection, _ = listening.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # What waits would be reported again at once, and accepted no better.
-                log.warning("no connection can be accepted: %s", error.strerror)
-                loop = asyncio.get_running_loop()
-                loop.remove_reader(listening)
-                loop.call_later(PAUSE_S, self._accept_on, listening)
-                return
-            self._open.add(_Connection(self, connection))
+    def _cannot_accept(self, error: OSError) -> None:
+        log.warning("no connection can be accepted: %s", error.strerror)
 
     def left(self, connection: _Connection, *, by_peer: bool) -> None:
         """A connection has been closed."""

@@ -22,6 +22,7 @@ from dte.master import connections
 from dte.master.api import base
 from dte.master.connections import BoundedServer, connections_max
 from dte.master.settings import Settings
+from dte.wire import accepting
 
 from . import fakes
 from .rig import Hire, Rig, StartMaster
@@ -211,7 +212,7 @@ async def test_without_descriptors_nothing_is_accepted_until_there_are_some(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """And the loop does not run hot over it."""
-    monkeypatch.setattr(connections, "PAUSE_S", 0.05)
+    monkeypatch.setattr(accepting, "PAUSE_S", 0.05)
     with socket.socket() as client:
         client.setblocking(False)
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
