@@ -24,6 +24,7 @@ from celery.canvas import Signature
 from processes import unwind_on_sigterm
 
 from peers.measuring import WORKERS, measure
+from peers.operations import add, div, mul, sub
 
 URL = "CELERY_BENCH_URL"
 START_TIMEOUT_S = 10.0
@@ -31,22 +32,6 @@ RESULT_TIMEOUT_S = 30.0
 
 app = Celery("peers.with_celery", broker=os.environ.get(URL), backend=os.environ.get(URL))
 app.conf.update(worker_prefetch_multiplier=64, broker_connection_retry_on_startup=True)
-
-
-def add(left: float, right: float) -> float:
-    return left + right
-
-
-def sub(left: float, right: float) -> float:
-    return left - right
-
-
-def mul(left: float, right: float) -> float:
-    return left * right
-
-
-def div(left: float, right: float) -> float:
-    return left / right
 
 
 adding: Task = app.task(add, ignore_result=True)

@@ -14,6 +14,7 @@ import ray
 from processes import unwind_on_sigterm
 
 from peers.measuring import WORKERS, measure
+from peers.operations import add, div, mul, sub
 
 
 class Ray:
@@ -43,22 +44,6 @@ class Ray:
     def _job(self, number: int) -> Any:
         half = self._div.remote(self._mul.remote(2, number), 4)
         return self._sub.remote(self._add.remote(half, number), 5)
-
-
-def add(left: float, right: float) -> float:
-    return left + right
-
-
-def sub(left: float, right: float) -> float:
-    return left - right
-
-
-def mul(left: float, right: float) -> float:
-    return left * right
-
-
-def div(left: float, right: float) -> float:
-    return left / right
 
 
 if __name__ == "__main__":
