@@ -155,7 +155,12 @@ class Parser:
         operand_next, opening = self._operand_next, self._opening
         if opening == CALLED and tokens and tokens[0] != "(":
             raise self._not_called()
-        rest = iter(tokens)  # Where it is, is only asked in case of an error.
+        rest = iter(tokens)
+
+        def place() -> int:
+            """Which token it is, asked only for what is rare, as counting takes its time."""
+            return len(tokens) - 1 - length_hint(rest)
+
         for token in rest:
             if operand_next:
                 if token == "(":
@@ -171,20 +176,11 @@ class Parser:
                         else:
                             value = self._odd_number(token)
                     except ValueError as error:
-                        index = len(tokens) - 1 - length_hint(rest)
-                        if token[0] in NAME_STARTS:
-                            self._name(token, opening == NEGATED, start, index)
-                            if tokens[index + 1 : index + 2] not in ([], ["("]):
-                                raise self._not_called() from None
+                        if self._begins_call(tokens, place(), opening, start, str(error)):
                             opening = CALLED
-                            continue
-                        before = tokens[index - 1] if index else self._last_token
-                        if token == ")" and before == "(" and pending[-1] == OPENINGS[CALLED]:
-                            pending.pop()
-                            self._call()
+                        else:
                             operand_next = False
-                            continue
-                        raise self._error(str(error), start, index) from None
+                        continue
                     operands.append(literal(-value if opening else value))
                     ranks.append(0)
                     bits.append(value.bit_length() if type(value) is int else 0)
@@ -200,7 +196,7 @@ class Parser:
                         self._reduce(SUMS, whole=True)
                 closed = pending.pop()
                 if closed != "(":
-                    self._close(closed, start, len(tokens) - 1 - length_hint(rest))
+                    self._close(closed, start, place())
                 ranks[-1] = 0
             elif token in OPERATORS:
                 if pending[-1] in PRODUCTS:
@@ -212,12 +208,35 @@ class Parser:
                 pending.append(token)
                 operand_next = True
             elif token == ",":
-                self._end_argument(start, len(tokens) - 1 - length_hint(rest))
+                self._end_argument(start, place())
                 operand_next = True
             else:
-                index = len(tokens) - 1 - length_hint(rest)
-                raise self._error(self._not_an_operator(token, start, index), start, index)
+                raise self._error(self._not_an_operator(token, start, place()), start, place())
         self._operand_next, self._opening = operand_next, opening
+
+    def _begins_call(
+        self, tokens: list[str], index: int, opening: int, start: int, reason: str
+    ) -> bool:
+        """Take what stands where an operand is expected and is no number.
+
+        Returns:
+            Whether it is a name, so that a call begins; else it ends a call without arguments.
+
+        Raises:
+            FormulaError: it is neither, for that reason.
+        """
+        token = tokens[index]
+        if token[0] in NAME_STARTS:
+            self._name(token, opening == NEGATED, start, index)
+            if tokens[index + 1 : index + 2] not in ([], ["("]):
+                raise self._not_called() from None
+            return True
+        before = tokens[index - 1] if index else self._last_token
+        if token == ")" and before == "(" and self._pending[-1] == OPENINGS[CALLED]:
+            self._pending.pop()
+            self._call()
+            return False
+        raise self._error(reason, start, index) from None
 
     def _close(self, opening: str, start: int, index: int) -> None:
         """Close a parenthesis that is not a plain one, with what is in it on top of the stacks."""
