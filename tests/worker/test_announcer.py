@@ -106,16 +106,6 @@ async def test_the_url_may_end_with_a_slash(
     assert master.requests[0].path == "/worker"
 
 
-async def test_it_hurries_when_it_is_told_to(
-    announcer: type[Announcer], serve_plainly: ServePlainly
-) -> None:
-    master = await serve_plainly(welcome)
-    worker = announcer(url(master), Announce("w"), NEVER_S)
-    for count in range(1, 4):
-        await until(lambda count=count: len(master.requests) == count, f"announcement {count}")
-        worker.hurry()
-
-
 async def test_a_hurry_during_an_announcement_is_not_lost(
     announcer: type[Announcer], serve_plainly: ServePlainly
 ) -> None:
@@ -164,7 +154,7 @@ def test_workers_announce_themselves_at_common_moments(wall_s: float) -> None:
     assert pause_s == pytest.approx(5.0, rel=0.5 / MOMENTS)
 
 
-async def test_the_connection_is_kept_for_the_next_announcement(
+async def test_it_hurries_when_it_is_told_to_on_the_connection_that_it_has(
     announcer: type[Announcer], serve_plainly: ServePlainly
 ) -> None:
     master = await serve_plainly(welcome)
