@@ -195,11 +195,7 @@ class CallDesk:
 
     async def plan_of(self, job: Job) -> tuple[str | None, Sequence[CallRecord]]:
         """The text of a job's plan, if it has one, and what is remembered of its calls."""
-        return (await self.plans_of([job]))[0]
-
-    async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
-        """As `plan_of`, for several jobs."""
-        return await self._master.plans_of(jobs)
+        return (await self._master.plans_of([job]))[0]
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """The calls of a job, as they stand or ended."""

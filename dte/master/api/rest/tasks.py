@@ -134,7 +134,7 @@ class Tasks(RestHandler):
         jobs = list(self.master.core.jobs.newest(TASKS_LISTED))
         async with self.room_for_list(len(jobs)):
             past = [job for job in jobs if is_past(job)]
-            plans = await self.master.calls.plans_of(past)
+            plans = await self.master.plans_of(past)
             remembered = {job.number: plan for job, plan in zip(past, plans, strict=True)}
             await self.reply_list(self.viewer.tasks(jobs, remembered))
 
