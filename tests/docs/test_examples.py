@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from end_to_end.live import Processes
 
-from .markdown import DOCUMENTS, ROOT, blocks
 from .commands import of_console
+from .markdown import DOCUMENTS, ROOT, blocks
 from .session import UNRUN, Session
 
 WITH_EXAMPLES = [document for document in DOCUMENTS if any(blocks(document))]
