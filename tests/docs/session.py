@@ -31,7 +31,7 @@ UNRUN = {
 SHOWN_ONLY = frozenset(("text", "yaml", "ini", "dockerfile"))
 """Languages of blocks that are not for a shell."""
 TOOLS = ("curl", "jq")
-PORT = re.compile(r'(?<=localhost:)\d{4}\b|(?<=--port )\d{4}\b|(?<="port": )\d{4}\b')
+PORT = re.compile(r'(?:(?<=localhost:)|(?<="localhost", )|(?<=--port )|(?<="port": ))\d{4}\b')
 PYTHON_FILE = re.compile(r"# (\w+\.py)\b")
 SHELL_FILE = re.compile(r"# (\w+\.sh)\b")
 TIMEOUT_S = 30
