@@ -30,6 +30,12 @@ UNRUN = {
 """Commands of the documents that are not run, and why."""
 SHOWN_ONLY = frozenset(("text", "yaml", "ini", "dockerfile"))
 """Languages of blocks that are not for a shell."""
+SERVERS = {
+    "scripts/run": "run",
+    "scripts/start_dispatcher.sh": "master",
+    "scripts/start_worker.sh": "worker",
+}
+"""Scripts that are a command of dte."""
 TOOLS = ("curl", "jq")
 PORT = re.compile(r'(?:(?<=localhost:)|(?<="localhost", )|(?<=--port )|(?<="port": ))\d{4}\b')
 PYTHON_FILE = re.compile(r"# (\w+\.py)\b")
@@ -141,10 +147,12 @@ class Session:
 
     def _settings(self) -> dict[str, str]:
         programs = f"{self._folder / '.venv' / 'bin'}:{os.environ['PATH']}"
+        master_url = f"http://localhost:{self._port('5000')}"
         return {
             "PATH": programs,
             "CURL_HOME": str(self._folder),
-            "DTE_MASTER": f"http://localhost:{self._port('5000')}",
+            "DTE_MASTER": master_url,
+            "WORKER_DISPATCHER_URL": master_url,
         }
 
     # Servers, which readers have in other terminals
@@ -192,9 +200,13 @@ class Session:
 
 def _server(words: list[str]) -> str:
     """Which server a command is, ``run``, ``master`` or ``worker``; "" if it ends by itself."""
-    kind, arguments = ("run", words[1:]) if words[:1] == ["scripts/run"] else ("", [])
-    if words[:1] == ["dte"] and len(words) > 1:
-        kind, arguments = words[1], words[2:]
+    program, *arguments = words or [""]
+    if program in SERVERS:
+        kind = SERVERS[program]
+    elif program == "dte" and arguments:
+        kind, *arguments = arguments
+    else:
+        return ""
     if kind == "run" and run_command.make_context("run", arguments).params["formulas"]:
         return ""
-    return kind if kind in ("run", "master", "worker") else ""
+    return kind if kind in SERVERS.values() else ""
