@@ -22,7 +22,7 @@ from figures import Row
 from peers import Peer, peers
 from processes import unwind_on_sigterm
 
-ROOT = Path(__file__).parents[2]
+DOCS = Path(__file__).parents[2] / "docs"
 FAILED = "failed"
 DESCRIPTION = """\
 Measure dte on this machine: a master with its journal on and two workers, and beside it
@@ -33,7 +33,7 @@ Measure dte on this machine: a master with its journal on and two workers, and b
     installed: scripts/setup bench installs them; Celery needs redis-server too.
 
 Figures are medians of turns. A full run takes some minutes, prints its progress on stderr and
-the table on stdout, and draws bench.png; a row without a figure says why. The machine should
+the table on stdout, and draws docs/bench.png; a row without a figure says why. The machine should
 have nothing else to do meanwhile: beside other work, all figures are low and some ratios wrong.
 """
 EXAMPLES = """\
@@ -41,7 +41,7 @@ examples:
   scripts/bench --quick               after a change: under a minute, smaller workloads, no peers
   scripts/bench --only tree           one workload, with its peers
   scripts/bench --json > bench.json   the figures for a program
-  scripts/bench --write               a full run that puts its table into the README
+  scripts/bench --write               a full run that puts its table into docs/benchmarks.md
 """
 
 
@@ -66,7 +66,9 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smaller, no peers, no journals")
     parser.add_argument("--only", metavar="NAME", choices=names, help=f"one of {', '.join(names)}")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("--write", action="store_true", help="put a full run into README.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put a full run into docs/benchmarks.md"
+    )
     arguments = parser.parse_args()
     if arguments.write and (arguments.quick or arguments.only):
         parser.error("--write takes a full run")
@@ -119,7 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         draw(circumstances, rows)
     if arguments.write:
         text = report.as_markdown(circumstances, rows)
-        report.write_into(ROOT / "README.md", text)
+        report.write_into(DOCS / "benchmarks.md", text)
 
 
 def measure(name: str, workload: Callable[[], list[Row]], others: list[Peer]) -> list[Row]:
@@ -147,11 +149,13 @@ def measure_peers(others: list[Peer], names: list[str]) -> None:
 
 def draw(circumstances: machine.Circumstances, rows: list[Row]) -> None:
     if find_spec("matplotlib") is None:
-        print("no bench.png: matplotlib is not installed: scripts/setup bench", file=sys.stderr)
+        print(
+            "no docs/bench.png: matplotlib is not installed: scripts/setup bench", file=sys.stderr
+        )
         return
     import plot
 
-    plot.draw(ROOT / "bench.png", circumstances, rows)
+    plot.draw(DOCS / "bench.png", circumstances, rows)
 
 
 def say(name: str) -> None:

@@ -54,7 +54,7 @@ def by_operations(lengths: Sequence[int]) -> list[Row]:
             return (system.master_cpu_s() - before_s) / (length * len(formulas[length]))
 
         cost(lengths[0])
-        return rows("operations", "a formula of", "operations", lengths, cost)
+        return rows("operations", "operations of a formula:", lengths, cost)
 
 
 def by_waiting(waiting: Sequence[int], jobs: int) -> list[Row]:
@@ -73,7 +73,7 @@ def by_waiting(waiting: Sequence[int], jobs: int) -> list[Row]:
             batch(systems[count], 0, jobs)
             return (systems[count].master_cpu_s() - before_s) / (4 * jobs)
 
-        return rows("waiting", "small formulas beside", "jobs that wait", waiting, cost)
+        return rows("waiting", "small formulas, waiting jobs:", waiting, cost)
 
 
 def by_workers(counts: Sequence[int], operations: int) -> list[Row]:
@@ -90,13 +90,11 @@ def by_workers(counts: Sequence[int], operations: int) -> list[Row]:
 
         for count in counts:
             cost(count)
-        label = f"a formula of {operations:,} operations,"
-        return rows("workers", label, "workers", counts, cost)
+        label = f"a formula of {operations:,} operations, workers:"
+        return rows("workers", label, counts, cost)
 
 
-def rows(
-    name: str, before: str, after: str, sizes: Sequence[int], cost: Callable[[int], float]
-) -> list[Row]:
+def rows(name: str, label: str, sizes: Sequence[int], cost: Callable[[int], float]) -> list[Row]:
     """A row for each size, and how much more the last costs than the first."""
     costs_s: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(ROUNDS):
@@ -106,7 +104,7 @@ def rows(
     more = (cost_us[sizes[-1]] / cost_us[sizes[0]] - 1) * 100
     return [
         *(
-            Row(f"growth.{name}.{size}", f"{before} {size:,} {after}", "µs/operation", us)
+            Row(f"growth.{name}.{size}", f"{label} {size:,}", "µs/operation", us)
             for size, us in cost_us.items()
         ),
         Row(f"growth.{name}", f"  from {sizes[0]:,} to {sizes[-1]:,}", "% more", more, aim=AIM),

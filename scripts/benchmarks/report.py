@@ -1,4 +1,4 @@
-"""Tells what was measured: as a table, as JSON, and in the README."""
+"""Shows what was measured: as a table, as JSON, and in docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -25,30 +25,35 @@ def as_json(circumstances: Circumstances, rows: Sequence[Row]) -> str:
 
 
 def as_markdown(circumstances: Circumstances, rows: Sequence[Row]) -> str:
-    """All of it for the README."""
+    """All of it for a document that stands beside the plot."""
     lines = [
-        f"{COMMAND} Here: {circumstances.text}.",
+        f"{COMMAND} These are from: {circumstances.text}.",
         "",
         "![Operations a second, latency and growth](bench.png)",
         "",
         "| workload | figure | aim |",
         "|---|---|---|",
     ]
-    for row in rows:
+    for row in filter(says_more, rows):
         # Blanks at the beginning of a cell are not shown.
         label = "… " + row.label.strip() if row.label.startswith(" ") else row.label
         lines.append(f"| {label} | {row.text} | {row.aim} |")
     return "\n".join(lines) + "\n"
 
 
-def write_into(readme: Path, text: str) -> None:
+def says_more(row: Row) -> bool:
+    """Whether a row says more than those above it, which show by themselves what does not grow."""
+    return row.unit != "% more" or (row.value or 0.0) > 0
+
+
+def write_into(document: Path, text: str) -> None:
     """Put the text between the two comments that mark its place.
 
     Raises:
         ValueError: there are none.
     """
-    before, begin, rest = readme.read_text().partition(BEGIN)
+    before, begin, rest = document.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{readme.name} has no {BEGIN.strip()} … {END.strip()}")
-    readme.write_text(f"{before}{BEGIN}{text}{END}{after}")
+        raise ValueError(f"{document.name} has no {BEGIN.strip()} … {END.strip()}")
+    document.write_text(f"{before}{BEGIN}{text}{END}{after}")
