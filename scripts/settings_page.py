@@ -67,7 +67,7 @@ def settings() -> list[Setting]:
 
 
 def text_of(option: click.Option) -> str:
-    """What an option is for, with its choices if it has some."""
+    """The help of an option, with its choices if it has some."""
     text = DEFAULT.sub("", " ".join((option.help or "").split())).replace("|", r"\|")
     choices = option.type.choices if isinstance(option.type, click.Choice) else ()
     if any(choice not in text for choice in choices):
@@ -76,7 +76,7 @@ def text_of(option: click.Option) -> str:
 
 
 def default_of(option: click.Option) -> str:
-    """A default for people, as the help says it where it is no value."""
+    """The default of an option; the help has it where it is no value."""
     said = DEFAULT.search(option.help or "")
     if said is not None:
         return said[1]

@@ -25,7 +25,7 @@ def as_json(circumstances: Circumstances, rows: Sequence[Row]) -> str:
 
 
 def as_markdown(circumstances: Circumstances, rows: Sequence[Row]) -> str:
-    """All of it for a document that stands beside the plot."""
+    """Everything as Markdown, for a document beside the plot."""
     lines = [
         f"{COMMAND} These are from: {circumstances.text}.",
         "",
@@ -42,7 +42,7 @@ def as_markdown(circumstances: Circumstances, rows: Sequence[Row]) -> str:
 
 
 def says_more(row: Row) -> bool:
-    """Whether a row says more than those above it, which show by themselves what does not grow."""
+    """Tell whether a row adds to those above it, which already show a cost that does not grow."""
     return row.unit != "% more" or (row.value or 0.0) > 0
 
 

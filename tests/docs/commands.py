@@ -13,13 +13,13 @@ PROMPT = "$ "
 ANYTHING = "…"
 """Stands for any text within a line, and alone on a line for any lines."""
 LONG_NUMBER = re.compile(r"\b\d{12,}\b")
-"""The number of a lease or an event: another one in each run."""
+"""The number of a lease or an event, which differs in each run."""
 PRINT = re.compile(r"^ *print\(.*\)(?:  # (?P<shown>.*))?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command that a reader is to type.
+    """A command that a reader types.
 
     Attributes:
         shown: the output that the document shows; None if the document does not say.
@@ -64,7 +64,7 @@ def of_python(block: Block, file: str) -> Command:
 
 
 def _is_open(text: str) -> bool:
-    """Whether a command goes on in the next line."""
+    """Tell whether a command continues on the next line."""
     if text.endswith("\\"):
         return True
     try:
@@ -85,7 +85,7 @@ class Output:
         self.numbers: dict[str, str] = {}
 
     def matches(self, shown: str, output: str) -> bool:
-        """Whether output is what a document shows; learns the long numbers in it."""
+        """Tell whether output is as a document shows it, and learn its long numbers."""
         pattern, places = self._pattern(shown)
         found = re.fullmatch(
             pattern, output if output.endswith("\n") or not output else f"{output}\n"

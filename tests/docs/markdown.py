@@ -67,7 +67,7 @@ def prose(document: Path) -> str:
 
 
 def anchors(document: Path) -> set[str]:
-    """What a link to a heading of a document has behind its ``#``."""
+    """The anchors of a document's headings, as links have them behind ``#``."""
     found: set[str] = set()
     for line in prose(document).splitlines():
         heading = HEADING.match(line)
@@ -88,5 +88,5 @@ def links(document: Path) -> list[str]:
 
 
 def code_spans(document: Path) -> list[str]:
-    """What stands between backticks in a document's prose."""
+    """The texts between backticks in a document's prose."""
     return CODE_SPAN.findall(prose(document))

@@ -1,4 +1,4 @@
-"""Does what a document tells its reader to do, in a folder that looks like a clone."""
+"""Runs the commands of a document, in a folder that looks like a clone."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Session:
         (folder / ".curlrc").write_text("silent\nshow-error\n")
 
     def run(self, document: Path) -> None:
-        """Do all that a document says."""
+        """Run all commands of a document."""
         for block in blocks(document):
             place = f"{document.name}:{block.line}"
             for command in self._commands(block, place):
@@ -76,7 +76,7 @@ class Session:
                     self._do(command, f"{document.name}:{command.line}: {command.text}")
 
     def _commands(self, block: Block, place: str) -> list[Command]:
-        """What is to be run of a block; one that is a file is written."""
+        """The commands of a block; a block that is a file is written."""
         if block.language == "console":
             return list(of_console(block))
         if block.language in ("sh", "python"):
@@ -131,7 +131,7 @@ class Session:
         output = self._as_in_documents(output)
         assert self._output.matches(shown, output), f"{place}\nshown:\n{shown}\nit is:\n{output}"
 
-    # What commands find here in the place of what documents say
+    # Ports, numbers and variables of this session
 
     def _here(self, text: str) -> str:
         """A text of a document with the ports and numbers of this session."""
@@ -199,7 +199,7 @@ class Session:
 
 
 def _server(words: list[str]) -> str:
-    """Which server a command is, ``run``, ``master`` or ``worker``; "" if it ends by itself."""
+    """Name the server that a command starts, ``run``, ``master`` or ``worker``; "" for none."""
     program, *arguments = words or [""]
     if program in SERVERS:
         kind = SERVERS[program]

@@ -1,4 +1,4 @@
-"""The documents are short, lead where they say, and name what there is."""
+"""Checks sizes, links, and that what the documents name exists."""
 
 from __future__ import annotations
 

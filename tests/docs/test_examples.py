@@ -1,4 +1,4 @@
-"""Every command and program in the documents does what the document says."""
+"""Runs every command and program of the documents."""
 
 from __future__ import annotations
 

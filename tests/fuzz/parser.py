@@ -52,7 +52,8 @@ SLICED_CHANCE = 0.2
 BOUNDED_CHANCE = 0.05
 
 # What is known to differ is left out, and nothing else: a number of more than 8,192 characters is
-# refused (see README, "Limits"). Where slices end in it, so may what is said of text behind it.
+# refused (see docs/guarantees.md, "Limits"). Where slices end in it, so may what is said of text
+# behind it.
 SLICES_MATTER = re.compile(rf"[0-9.]{{{NUMBER_CHARS_MAX}}}")
 
 
