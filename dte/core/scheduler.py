@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from dte.core.availability import Announcement, AvailabilityQueue, Reach, Worker
-from dte.core.call_lease import CallLease, Claim
-from dte.core.calls import CallScheduler
+from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.quarantine import Suspects
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.scheduler import CallScheduler
 from dte.core.errors import Conflict
-from dte.core.facts import Event
-from dte.core.graph import Graph
-from dte.core.job import Job, JobState, Suspicion
-from dte.core.jobs import JobBook
-from dte.core.lease import Lease
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.numbers import Number, describe
+from dte.core.jobs.facts import Event
+from dte.core.jobs.job import Job, JobState, Suspicion
+from dte.core.jobs.table import JobBook
 from dte.core.limits import SchedulerLimits
-from dte.core.operations import Number, describe
-from dte.core.suspects import Suspects
+from dte.core.workers.availability import Announcement, AvailabilityQueue, Reach, Worker
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""

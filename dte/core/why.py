@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dte.core.availability import Worker
-from dte.core.call import Call, CallState
-from dte.core.job import Job, JobState
+from dte.core.graph.call import Call, CallState
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
+from dte.core.workers.availability import Worker
 
 PLACES_MAX = 100
 """For so many calls their place in the queue is looked up: each costs what stands before it."""

@@ -16,33 +16,33 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
-from dte.core.availability import Announcement, Reach
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease
+from dte.core.arithmetic.lease import Lease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
-from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
-from dte.core.formula import SLICE_CHARS, parse_in_slices
-from dte.core.job import Job
-from dte.core.jobs import JobBook
-from dte.core.lease import Lease
-from dte.core.operations import Number
+from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
+from dte.core.formula.templates import Templates
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
+from dte.core.jobs.job import Job
+from dte.core.jobs.table import JobBook
 from dte.core.scheduler import Failure, Scheduler
-from dte.core.templates import Templates
-from dte.core.work import Work
-from dte.master.call_dispatch import CallDispatcher
-from dte.master.calls import ID_KEY, CallDesk
-from dte.master.connection_pool import ConnectionPool
-from dte.master.dispatch import Dispatcher
+from dte.core.workers.availability import Announcement, Reach
+from dte.master.dispatch.batches import Dispatcher
+from dte.master.dispatch.calls import CallDispatcher
+from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
-from dte.master.journal import Journal
-from dte.master.keys import KeyMemory
-from dte.master.notices import Notices
+from dte.master.journal.journal import Journal
+from dte.master.journal.memory import KeyMemory
+from dte.master.journal.recorder import Recorder
 from dte.master.parsing import parse_all
-from dte.master.recorder import Recorder
-from dte.master.resuming import Resuming
+from dte.master.restart import Resuming
 from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
+from dte.master.webhooks import Notices
+from dte.master.workers import ID_KEY, CallDesk
 
 log = logging.getLogger("dte.master")
 

@@ -9,18 +9,18 @@ from dataclasses import replace
 from core.disk import Disk
 from core.evaluate import do
 from core.plans import Node, Plan
-from dte.core.availability import Announcement, Reach, Worker
-from dte.core.call import Call, CallState, HandlerPolicy
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease, Claim
-from dte.core.facts import CallRecord, Cancel, End, Event, Facts, Step
-from dte.core.formula import FormulaLimits, parse
-from dte.core.job import Job, JobState
-from dte.core.jobs import PlannedJob
-from dte.core.lease import Lease
-from dte.core.operations import Number
+from dte.core.arithmetic.lease import Lease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import PlannedJob
 from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
-from dte.core.work import Work
+from dte.core.workers.availability import Announcement, Reach, Worker
 
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")

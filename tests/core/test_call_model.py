@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from core.checked import CALLER, LIMITS, LOOKER, PULLER, WORKER, Core
 from core.disk import Disk
 from core.plans import Plan, call
-from dte.core.call import CallState, Ref
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease, Claim
-from dte.core.facts import Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.arithmetic.lease import Lease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.graph.call import CallState, Ref
+from dte.core.jobs.facts import Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Failure, Turn
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "3000"))

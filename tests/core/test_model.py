@@ -17,14 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.checked import SEED_WORKER, WORKER, Core, parsed
 from core.evaluate import do, is_as_python_says
-from dte.core.availability import Announcement
+from dte.core.arithmetic.lease import Lease
 from dte.core.errors import Busy, NotFound
-from dte.core.facts import End, Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.graph.numbers import Number
+from dte.core.jobs.facts import End, Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.limits import SchedulerLimits
-from dte.core.operations import Number
 from dte.core.scheduler import GARBLED_MAX, LEASES_OF_A_BOOT, Failure, Turn
+from dte.core.workers.availability import Announcement
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50

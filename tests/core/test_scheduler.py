@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from core.checked import LIMITS, SEED_WORKER, WORKER, Core, operations
 from core.evaluate import is_as_python_says
 from dte.core import scheduler as module
-from dte.core.availability import ASK_GONE_S, FAILURES_MAX
-from dte.core.facts import Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.arithmetic.lease import Lease
+from dte.core.jobs.facts import Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import LEASES_IN_TURN, LEASES_OF_A_BOOT, Failure
+from dte.core.workers.availability import ASK_GONE_S, FAILURES_MAX
 
 # The course of a job
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from wire.until import until
 
-from dte.wire.calls import Progress
+from dte.wire.messages.calls import Progress
 from dte.worker import calls as module
 from dte.worker import reporter as reporter_module
 from dte.worker.calls import RunningCalls

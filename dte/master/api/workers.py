@@ -8,17 +8,19 @@ from math import isfinite
 
 import msgspec
 
-from dte.core.availability import Announcement, Reach
-from dte.core.call import CallState, HandlerPolicy
-from dte.core.call_course import Outcome
-from dte.core.call_graph import check_handler
+from dte.core.arithmetic.lease import Lease
+from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.lease import Lease
+from dte.core.graph.call import CallState, HandlerPolicy
+from dte.core.graph.calls import check_handler
+from dte.core.workers.availability import Announcement, Reach
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
-from dte.master.call_dispatch import call_of, outcome_of
-from dte.master.calls import BatchResults
-from dte.wire.calls import (
+from dte.master.dispatch.calls import call_of, outcome_of
+from dte.master.workers import BatchResults
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.batches import Announce, Batch, BatchResult
+from dte.wire.messages.calls import (
     Claim,
     Claimed,
     Extend,
@@ -27,9 +29,7 @@ from dte.wire.calls import (
     Reports,
     ReportsReply,
 )
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.handlers import Handlers
-from dte.wire.messages import Announce, Batch, BatchResult
+from dte.wire.messages.handlers import Handlers
 
 NAME_CHARS_MAX = 200
 ANNOUNCE_BYTES_MAX = 200_000

@@ -13,13 +13,13 @@ import pytest
 from wire.plain import Dial, PlainClient, request_bytes
 from wire.until import until
 
-from dte.core.call import HandlerPolicy
-from dte.core.facts import Facts
-from dte.core.operations import INTEGER_DIGITS_MAX
-from dte.master import calls as calls_module
-from dte.master import recorder
-from dte.master.journal import Journal
-from dte.master.journal_file import JournalFailed
+from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
+from dte.core.jobs.facts import Facts
+from dte.master import workers as calls_module
+from dte.master.journal import recorder
+from dte.master.journal.journal import Journal
+from dte.master.journal.schema import JournalFailed
 from master import fakes
 from master.calling import claim, claim_one, extend, report
 from master.rig import Hire, Rig, StartMaster, check_bound
