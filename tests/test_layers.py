@@ -207,7 +207,7 @@ def test_every_room_has_been_looked_into() -> None:
         ("dte.master.api.formula", "from dte.master.dispatch import batches", "asks the master"),
         (
             "dte.master.api.dialects.queue.tasks",
-            "from dte.master import journal",
+            "from dte.master.journal import journal",
             "asks the master",
         ),
         (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-PAUSE_FIRST_S = 0.1
-PAUSE_MAX_S = 5.0
+BACKOFF_FIRST_S = 0.1
+BACKOFF_MAX_S = 5.0
 
 
-def pause_s(
-    random: Random, failures: int, first_s: float = PAUSE_FIRST_S, most_s: float = PAUSE_MAX_S
+def backoff_s(
+    random: Random, failures: int, first_s: float = BACKOFF_FIRST_S, most_s: float = BACKOFF_MAX_S
 ) -> float:
     """How long to pause after so many failures in a row, from 1.
 

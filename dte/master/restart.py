@@ -30,7 +30,7 @@ T = TypeVar("T")
 READ_AGAIN_S = 1.0
 
 
-class Resuming:
+class Restart:
     """Goes through the journal's unfinished jobs, in slices, while the master serves already."""
 
     def __init__(self, master: Master, journal: Journal, recorder: Recorder) -> None:
@@ -100,4 +100,4 @@ class Resuming:
         job = jobs.job(unfinished.number)
         job.records = unfinished.records or None
         jobs.resume(time.monotonic(), job, work)
-        self._master.poke()
+        self._master.wake()

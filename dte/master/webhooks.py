@@ -35,7 +35,7 @@ from urllib.parse import urlsplit
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 
 from dte import __version__
-from dte.core.backoff import pause_s
+from dte.core.backoff import backoff_s
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 
 log = logging.getLogger("dte.master")
@@ -49,7 +49,7 @@ AT_A_TIME_TO_A_HOST = 4
 """How many of these go to one host. It gets one while half of all are under way, so that a few
 hosts that are slow do not hold up the others, and while it does not reply."""
 TIMEOUT_S = 10.0
-PAUSE_FIRST_S, PAUSE_MAX_S = 1.0, 600.0
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 600.0
 FORGET_AGAIN_S = 1.0
 """How long after a failure the record is asked again to forget a notice."""
 CLOSE_S = 1.0
@@ -155,7 +155,7 @@ class Notices:
         notify_for_s: float = NOTIFY_FOR_S,
         notices_max: int = NOTICES_MAX,
         timeout_s: float = TIMEOUT_S,
-        pause_first_s: float = PAUSE_FIRST_S,
+        pause_first_s: float = BACKOFF_FIRST_S,
         random: Random | None = None,
     ) -> None:
         self._body = body
@@ -373,7 +373,7 @@ class Notices:
 
     def _pause(self, host: _Host, notice: _Notice | None, failures: int) -> None:
         """Wait before a notice is posted again, or, without one, anything to a host."""
-        pause = pause_s(self._random, failures, self._pause_first_s, PAUSE_MAX_S)
+        pause = backoff_s(self._random, failures, self._pause_first_s, BACKOFF_MAX_S)
         moment = time.monotonic() + pause
         heappush(self._pausing, (moment, next(self._order), host, notice))
         self._set_timer()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease, Claim
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
@@ -249,7 +249,7 @@ class CallDesk:
             Unavailable: they cannot be for the time being; they will be as soon as they can.
         """
         wait = self.facts.expect(facts) if facts else None
-        self._master.poke()
+        self._master.wake()
         self._master.record()
         if wait is not None:
             await wait.until_recorded(RECORD_TIMEOUT_S)
@@ -259,12 +259,12 @@ class CallDesk:
 
     async def claim(
         self,
-        said: Announcement,
+        announcement: Announcement,
         slots: int,
         wait_s: float,
         gone: asyncio.Future[None],
         info: Mapping[str, object] | None = None,
-    ) -> tuple[list[CallLease], Lease | None]:
+    ) -> tuple[list[CallLease], BatchLease | None]:
         """Work for a worker that asks for it: calls, and a batch of arithmetic.
 
         Args:
@@ -275,13 +275,15 @@ class CallDesk:
         Raises:
             Busy: too many workers are known.
         """
-        self._answer_claim_of(said)  # Its worker waits for it no more, or would not claim again.
-        claim = self._core.claim(self._master.now(), said, slots)
+        self._answer_claim_of(
+            announcement
+        )  # Its worker waits for it no more, or would not claim again.
+        claim = self._core.claim(self._master.now(), announcement, slots)
         if info is not None:
             claim.worker.info = info
         got = self._claims[claim] = asyncio.get_running_loop().create_future()
         try:
-            self._master.poke()
+            self._master.wake()
             await asyncio.sleep(0)  # The turn comes first.
             if not got.done() and claim.leases:
                 # They are being recorded.
@@ -299,14 +301,14 @@ class CallDesk:
                 self.withdraw(claim)
             del self._claims[claim]
 
-    async def leave_claiming(self, said: Announcement) -> None:
+    async def leave_claiming(self, announcement: Announcement) -> None:
         """A worker claims no more: its claim that waits is answered."""
-        await self._master.announce(said)
-        self._answer_claim_of(said)
+        await self._master.announce(announcement)
+        self._answer_claim_of(announcement)
 
-    def _answer_claim_of(self, said: Announcement) -> None:
+    def _answer_claim_of(self, announcement: Announcement) -> None:
         """Have the claim of a worker that waits, if one does, answered with nothing."""
-        worker = self._core.worker(said.identity)
+        worker = self._core.worker(announcement.identity)
         claim = worker.claim if worker is not None else None
         if claim is None:
             return
@@ -318,7 +320,7 @@ class CallDesk:
     def withdraw(self, claim: Claim) -> None:
         """Nobody waits for a claim any more."""
         self._core.withdraw(self._master.now(), claim)
-        self._master.poke()
+        self._master.wake()
 
     async def report(
         self,
@@ -399,7 +401,7 @@ class CallDesk:
         """See `CallScheduler.extend`."""
         answer = self._core.calls.extend(self._master.now(), numbers, progress, worker)
         if progress:
-            self._master.poke()
+            self._master.wake()
         return answer
 
     def heard(self, worker: Worker) -> None:
@@ -409,7 +411,7 @@ class CallDesk:
     def leave(self, worker: Worker) -> None:
         """A worker says that it has ended."""
         self._core.leave(self._master.now(), worker)
-        self._master.poke()
+        self._master.wake()
 
 
 def with_awaited(work: Work, awaited: list[Job]) -> Work:

@@ -125,7 +125,7 @@ class RunningCalls:
             self._executor.give_back_waiting()
         self._watch_waiting()
 
-    def give_back(self, calls: Iterable[Call]) -> None:
+    def requeue(self, calls: Iterable[Call]) -> None:
         """Report calls that were never begun, so that others get them."""
         for call in calls:
             self._reporter.report(_returned(call.lease))

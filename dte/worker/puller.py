@@ -131,7 +131,7 @@ class Puller:
 
     def _begin(self, calls: list[Call]) -> None:
         if self._leaving.is_set():
-            self._calls.give_back(calls)
+            self._calls.requeue(calls)
         else:
             self._calls.take(calls)
 

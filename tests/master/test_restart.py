@@ -136,7 +136,7 @@ async def test_a_worker_that_does_not_come_back_has_lost_its_call(
 
 async def all_go_on(rig: Rig) -> None:
     """Return when all jobs from before the restart have been read again."""
-    going_on = rig.master._resuming
+    going_on = rig.master._restart
     assert going_on is not None
     await until(going_on.done, "all go on")
 

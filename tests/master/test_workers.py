@@ -154,7 +154,7 @@ async def test_while_it_pauses_it_is_told_when_it_is_tried_again_and_why(
     rig = await start_master(retry_pause_s=100, retry_pause_max_s=100)
     await hire_called(hire, rig, Runs("call"))
     number = await rig.accept(handler="echo", retries=1)
-    await until(lambda: rig.master.core.calls._course._pauses, "it pauses")
+    await until(lambda: rig.master.core.calls._attempts._pauses, "it pauses")
     reason = (await rig.why(number))["call"]
     assert reason["waits_for"] == "retry"
     assert "call broke" in reason["text"]
@@ -215,7 +215,7 @@ async def test_a_call_may_lose_fewer_workers_than_the_master_s_bound(rig: Rig) -
     number = await rig.accept(graph={"a": echo(1, lost_max=1)})
     await claim_one(rig, incarnation="1")
     (worker,) = rig.master.core.workers()
-    worker.heard_at -= rig.master.settings.lease_s  # It has been silent.
+    worker.last_seen_at -= rig.master.settings.lease_s  # It has been silent.
     await claim(rig, incarnation="2")
     state, _, error = await ended(rig, number)
     assert (state, error and error.startswith("a worker was lost")) == ("failed", True)

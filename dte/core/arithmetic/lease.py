@@ -12,7 +12,7 @@ from dte.core.workers.availability import Worker
 
 
 @dataclass(slots=True, eq=False)
-class Lease:
+class BatchLease:
     """One hand-over.
 
     Attributes:

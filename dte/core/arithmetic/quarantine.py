@@ -13,11 +13,11 @@ from collections import deque
 from heapq import heappop, heappush
 from random import Random
 
-from dte.core.backoff import pause_s
+from dte.core.backoff import backoff_s
 from dte.core.jobs.job import Job, Suspicion
 
 
-class Suspects:
+class Quarantine:
     """Operations that wait to be handed out alone, the first to come first."""
 
     def __init__(self, random: Random, workers_lost_max: int) -> None:
@@ -41,7 +41,7 @@ class Suspects:
                 self._held[job.number, node] = job
             elif suspicion.workers_lost:
                 self._count += 1
-                when = now + pause_s(self._random, suspicion.workers_lost)
+                when = now + backoff_s(self._random, suspicion.workers_lost)
                 heappush(self._pauses, (when, self._count, job, node))
             else:
                 self._line.append((job, node))

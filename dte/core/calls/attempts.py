@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 
-from dte.core.backoff import pause_s
+from dte.core.backoff import backoff_s
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.ready import ReadyCalls
@@ -18,7 +18,7 @@ from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, number_of
 from dte.core.jobs.facts import End, Event, Step, record_of
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
 ERROR_CHARS_MAX = 2_000
@@ -48,7 +48,7 @@ class Outcome:
     lost: bool = False
 
 
-class CallCourse:
+class Attempts:
     """The calls that are ready or pause, and the ends of calls and of their jobs.
 
     Attributes:
@@ -58,7 +58,7 @@ class CallCourse:
     """
 
     def __init__(
-        self, limits: SchedulerLimits, jobs: JobBook, leases: CallLeases, random: Random
+        self, limits: SchedulerLimits, jobs: JobTable, leases: CallLeases, random: Random
     ) -> None:
         self._limits = limits
         self._jobs = jobs
@@ -92,14 +92,14 @@ class CallCourse:
             # What was begun may have had effects: that it was stays counted.
             call.attempts -= not outcome.begun
             call.error = error
-            call.returned += 1
-            wait_s = pause_s(self._random, call.returned - 1) if call.returned > 1 else 0.0
+            call.requeued += 1
+            wait_s = backoff_s(self._random, call.requeued - 1) if call.requeued > 1 else 0.0
             return self._again(now, call, now + wait_s if wait_s else None)
         call.failures += 1
         if outcome.retry and not self._is_spent(call):
             call.error = error
             limits = self._limits
-            wait_s = pause_s(
+            wait_s = backoff_s(
                 self._random, call.failures, limits.retry_pause_s, limits.retry_pause_max_s
             )
             return self._again(now, call, now + wait_s)
@@ -127,7 +127,7 @@ class CallCourse:
         """A worker vanished with a call."""
         call = lease.call
         if not lease.handed:
-            self.give_back(now, lease)
+            self.requeue(now, lease)
             return
         self._leases.release(lease)
         if _is_orphan(call):
@@ -147,10 +147,10 @@ class CallCourse:
             if call.lost == 1:
                 text = "a worker was lost while it did it"
             return self._end(now, call, CallState.FAILED, None, f"{text}; the last, {error}")
-        wait_s = pause_s(self._random, call.lost) if call.lost > 1 else 0.0
+        wait_s = backoff_s(self._random, call.lost) if call.lost > 1 else 0.0
         return self._again(now, call, now + wait_s if wait_s else None)
 
-    def give_back(self, now: float, lease: CallLease, *, void: bool = False) -> None:
+    def requeue(self, now: float, lease: CallLease, *, void: bool = False) -> None:
         """A worker never got a call, or never began it.
 
         Args:

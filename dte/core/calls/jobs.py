@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dte.core.calls.attempts import CallCourse, event_of, is_busy
+from dte.core.calls.attempts import Attempts, event_of, is_busy
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.graph.call import ENDS, Call, CallState
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event
 from dte.core.jobs.job import FINISHED, Job, JobState
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
 RESTORED_S = 30.0
@@ -24,12 +24,12 @@ class CallJobs:
     """Jobs with calls, from the moment at which they are recorded until they end."""
 
     def __init__(
-        self, limits: SchedulerLimits, jobs: JobBook, leases: CallLeases, course: CallCourse
+        self, limits: SchedulerLimits, jobs: JobTable, leases: CallLeases, course: Attempts
     ) -> None:
         self._limits = limits
         self._jobs = jobs
         self._leases = leases
-        self._course = course
+        self._attempts = course
         self._awaiting: dict[int, list[Job]] = {}
 
     def cancel(self, now: float, job: Job) -> Cancel | End | None:
@@ -60,7 +60,7 @@ class CallJobs:
         for call in job.calls.calls.values() if job.calls is not None else ():
             if call.state is CallState.RUNNING:
                 self._stop_call(now, call)
-        self._course.end_cancelled(now, job)
+        self._attempts.end_cancelled(now, job)
 
     def _stop_call(self, now: float, call: Call) -> None:
         lease = call.lease
@@ -70,20 +70,20 @@ class CallJobs:
             self._jobs.events += self._cancel_now(now, call)
             return
         call.enter(CallState.CANCELLING)
-        self._course.tell(now, call, None)
+        self._attempts.tell(now, call, None)
         lease.stop = True
-        if lease.worker is not None and not lease.worker.said.obeys:
+        if lease.worker is not None and not lease.worker.announcement.can_stop:
             self._leases.release(lease)  # It could not be told, and nobody would hear its result.
             self._jobs.events += self._cancel_now(now, call)
         else:
-            self._course.stops.append(lease)
+            self._attempts.stops.append(lease)
 
     def _drop_waiting(self, now: float, job: Job) -> list[Event]:
         """End the calls that nobody has; what is to be told of that."""
         events: list[Event] = []
         for call in job.calls.calls.values() if job.calls is not None else ():
             if call.state is CallState.READY:
-                self._course.ready.drop(call)
+                self._attempts.ready.drop(call)
             if call.state in (CallState.WAITING, CallState.READY, CallState.PAUSED):
                 events += self._cancel_now(now, call)
         return events
@@ -128,7 +128,7 @@ class CallJobs:
                 self._fail_all(now, job, f"not run, as job {other.number} {HOW[other.state]}")
                 return
         for call in calls.ready():
-            self._course.begin_call(now, call)
+            self._attempts.begin_call(now, call)
 
     def _fail_all(self, now: float, job: Job, error: str) -> None:
         assert job.calls is not None
@@ -159,13 +159,13 @@ class CallJobs:
             handed = lease.handed
             self._leases.release(lease)
             if handed:
-                self._course.stops.append(lease)
+                self._attempts.stops.append(lease)
         if call.state is CallState.READY:
-            self._course.ready.drop(call)
+            self._attempts.ready.drop(call)
         if not call.ended:
             call.enter(CallState.CANCELLED)
             call.ended_at, call.error = now, "its job has ended"
-            self._course.tell(now, call, call.error)
+            self._attempts.tell(now, call, call.error)
 
     def _restore(self, now: float, job: Job, record: CallRecord) -> None:
         """Take over what was recorded of a call."""
@@ -184,10 +184,10 @@ class CallJobs:
                 self._ended_before(now, call, record)
         elif record.lease:
             call.enter(CallState.RUNNING)
-            self._course.start_job(now, job)
+            self._attempts.start_job(now, job)
             lease_s = record.lease_s or self._limits.lease_s
             deadline = now + max(lease_s, RESTORED_S)
-            timeout_s = self._course.timeout_s(call)
+            timeout_s = self._attempts.timeout_s(call)
             lease = CallLease(
                 record.lease, call, None, record.worker, now, lease_s, deadline, timeout_s
             )
@@ -210,6 +210,6 @@ class CallJobs:
         _, failed = job.calls.ended(call)
         self._jobs.call_ended(job, 1 + len(failed), len(call.value or b""))
         if job.calls.is_formula:
-            self._course.ended_in_formula(now, job, call)
+            self._attempts.ended_in_formula(now, job, call)
         elif not job.calls.remaining:
-            self._course.end_job(now, job)
+            self._attempts.end_job(now, job)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dte.core.graph.call import Call
 
 if TYPE_CHECKING:
-    from dte.core.arithmetic.lease import Lease
+    from dte.core.arithmetic.lease import BatchLease
     from dte.core.workers.availability import Worker
 
 
@@ -69,7 +69,7 @@ class Claim:
     worker: Worker
     slots: int
     leases: list[CallLease] = field(default_factory=list)
-    batch: Lease | None = None
+    batch: BatchLease | None = None
     closed: bool = False
     answered: bool = False
 

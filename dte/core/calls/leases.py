@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
-from dte.core.workers.availability import AvailabilityQueue, Reach, Worker
+from dte.core.workers.availability import AvailabilityQueue, Delivery, Worker
 
 
 class CallLeases:
@@ -41,7 +41,7 @@ class CallLeases:
         """Those that a worker holds, the first first."""
         leases = [self._leases[number] for number in sorted(worker.call_leases)]
         if (
-            worker.said.reach is Reach.LOOK
+            worker.announcement.delivery is Delivery.MAILBOX
         ):  # It says nothing of its leases, so nobody attaches them.
             leases += self._restored_of(worker)
         return leases
@@ -109,7 +109,11 @@ class CallLeases:
                 self.renew(now, lease)
 
     def _restored_of(self, worker: Worker) -> list[CallLease]:
-        return [lease for lease in self._restored.values() if lease.worker_name == worker.said.name]
+        return [
+            lease
+            for lease in self._restored.values()
+            if lease.worker_name == worker.announcement.name
+        ]
 
     def _attach(self, lease: CallLease) -> None:
         """A worker is at work on a lease from before a restart: find out which one it is."""

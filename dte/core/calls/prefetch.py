@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from dte.core.workers.availability import CALLS_A_SLOT_MAX, Reach, Worker
+from dte.core.workers.availability import PREFETCH_MAX, Delivery, Worker
 
 QUICK_S = 0.03
 """A call that took no longer, waiting included, lets more of its handler go out at a time."""
@@ -29,7 +29,7 @@ class _Depth:
 FIRST = _Depth(1, float("-inf"))
 
 
-class Quickness:
+class Prefetch:
     """For each handler how many calls a slot gets at a time; 1 until calls have been quick."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Quickness:
         took_s = now - leased_at
         if took_s > SLOW_S and depth.calls > 1:
             self._depths[handler] = _Depth(depth.calls // 2, now)
-        elif took_s < QUICK_S and depth.calls < CALLS_A_SLOT_MAX:
+        elif took_s < QUICK_S and depth.calls < PREFETCH_MAX:
             if len(self._depths) >= HANDLERS_MAX:
                 self._depths.clear()
-            more = min(CALLS_A_SLOT_MAX, depth.calls + (depth.calls + 1) // 2)
+            more = min(PREFETCH_MAX, depth.calls + (depth.calls + 1) // 2)
             self._depths[handler] = _Depth(more, now)
 
     def is_long(self, handler: str) -> bool:
@@ -59,12 +59,12 @@ class Quickness:
         Args:
             waiting: the handlers of which calls wait.
         """
-        said, held = worker.said, len(worker.call_leases)
-        if held < said.handler_slots or said.reach is not Reach.PUSH:
-            return said.handlers
+        announcement, held = worker.announcement, len(worker.call_leases)
+        if held < announcement.handler_slots or announcement.delivery is not Delivery.PUSH:
+            return announcement.handlers
         return [
             handler
             for handler in waiting
-            if handler in said.handlers
-            and held < said.handler_slots * self._depths.get(handler, FIRST).calls
+            if handler in announcement.handlers
+            and held < announcement.handler_slots * self._depths.get(handler, FIRST).calls
         ]

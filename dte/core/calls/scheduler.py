@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from dte.core.calls.attempts import ANY_POLICY, CallCourse, Outcome
+from dte.core.calls.attempts import ANY_POLICY, Attempts, Outcome
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease, Claim
 from dte.core.calls.leases import CallLeases
-from dte.core.calls.prefetch import Quickness
+from dte.core.calls.prefetch import Prefetch
 from dte.core.calls.ready import ReadyCalls
 from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.jobs.facts import Cancel, End, Event, Step, record_of
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
-from dte.core.workers.availability import AvailabilityQueue, Reach, Worker
+from dte.core.workers.availability import AvailabilityQueue, Delivery, Worker
 
 LEASES_IN_TURN = 500
 """How many calls are handed out in a turn."""
@@ -56,7 +56,7 @@ class CallScheduler:
     def __init__(
         self,
         limits: SchedulerLimits,
-        jobs: JobBook,
+        jobs: JobTable,
         workers: AvailabilityQueue,
         random: Random,
         next_lease: Callable[[], int],
@@ -66,11 +66,11 @@ class CallScheduler:
         self._workers = workers
         self._next_lease = next_lease
         self._leases = CallLeases(workers)
-        self._course = CallCourse(limits, jobs, self._leases, random)
-        self._call_jobs = CallJobs(limits, jobs, self._leases, self._course)
+        self._attempts = Attempts(limits, jobs, self._leases, random)
+        self._call_jobs = CallJobs(limits, jobs, self._leases, self._attempts)
         self._to_send: list[CallLease] = []
         self._claims: dict[Worker, Claim] = {}
-        self._quickness = Quickness()
+        self._prefetch = Prefetch()
         self._pure: frozenset[str] = frozenset()
         self._more_to_match = False
         self.handing_over = True
@@ -86,7 +86,7 @@ class CallScheduler:
     @property
     def ready(self) -> ReadyCalls:
         """The calls that wait for a worker."""
-        return self._course.ready
+        return self._attempts.ready
 
     def lease(self, number: int) -> CallLease | None:
         return self._leases.get(number)
@@ -101,7 +101,7 @@ class CallScheduler:
 
     def know(self, handlers: Mapping[str, HandlerPolicy]) -> None:
         """Take in what a worker said of its handlers, where it said more than their names."""
-        policies = self._course.policies
+        policies = self._attempts.policies
         news = {
             name: policy
             for name, policy in handlers.items()
@@ -124,7 +124,7 @@ class CallScheduler:
         leases, claim.leases = claim.leases, []
         for lease in leases:
             if self._leases.is_on(lease):
-                self._course.give_back(now, lease)
+                self._attempts.requeue(now, lease)
 
     def _close(self, claim: Claim) -> None:
         claim.closed = True
@@ -181,7 +181,7 @@ class CallScheduler:
         if worker.claim is not None:
             self._close(worker.claim)
         for lease in self._leases.of(worker):
-            self._course.lose(now, lease, reason)
+            self._attempts.lose(now, lease, reason)
 
     def report(
         self, now: float, number: int, outcome: Outcome, worker: str | None = None
@@ -200,10 +200,10 @@ class CallScheduler:
             self.stale_results += 1
             return False
         if lease.worker is not None:
-            lease.worker.heard_at = now
+            lease.worker.last_seen_at = now
             lease.worker.failures, lease.worker.last_failure = 0, None
             lease.worker.calls_done += 1
-        self._quickness.took(now, lease.call.handler, lease.leased_at)
+        self._prefetch.took(now, lease.call.handler, lease.leased_at)
         return self._outcome(now, lease, outcome)
 
     def report_unleased(
@@ -217,9 +217,9 @@ class CallScheduler:
         waits = call.state in (CallState.READY, CallState.PAUSED) and not call.reported
         if waits and call.worker == worker:
             if call.state is CallState.READY:
-                self._course.ready.drop(call)
+                self._attempts.ready.drop(call)
             call.enter(CallState.RUNNING)
-            return self._course.settle(now, call, outcome)
+            return self._attempts.settle(now, call, outcome)
         self.stale_results += 1
         return False
 
@@ -233,13 +233,13 @@ class CallScheduler:
         if lease is None:
             return
         if taken:
-            self._course.lose(now, lease, reason)
+            self._attempts.lose(now, lease, reason)
         else:
-            self._course.give_back(now, lease)
+            self._attempts.requeue(now, lease)
 
     def _outcome(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | None:
         self._leases.release(lease)
-        return self._course.settle(now, lease.call, outcome)
+        return self._attempts.settle(now, lease.call, outcome)
 
     # Jobs
 
@@ -253,7 +253,7 @@ class CallScheduler:
 
     def begin_call(self, now: float, call: Call) -> None:
         """A call waits for nothing any more."""
-        self._course.begin_call(now, call)
+        self._attempts.begin_call(now, call)
 
     # The turn
 
@@ -261,20 +261,20 @@ class CallScheduler:
         """Do what is due by now."""
         self._take_recorded(now)
         self._look_at_deadlines(now)
-        self._course.resume(now)
+        self._attempts.resume(now)
         self._reopen_claims()
 
     def hand_over(self, now: float) -> CallTurn:
         """Hand over what can be."""
         self._match(now)
         leases, self._to_send = self._to_send, []
-        stops, self._course.stops = self._course.stops, []
+        stops, self._attempts.stops = self._attempts.stops, []
         push = [
             lease
             for lease in leases
             if self._leases.is_on(lease)  # Its job may have ended since.
             and lease.worker is not None
-            and lease.worker.said.reach is Reach.PUSH
+            and lease.worker.announcement.delivery is Delivery.PUSH
         ]
         return CallTurn(push, stops, self._complete_claims())
 
@@ -282,7 +282,7 @@ class CallScheduler:
         """When `turn` next has something to do."""
         if self._more_to_match:
             return float("-inf")
-        moments = (self._leases.next_moment(), self._course.next_moment())
+        moments = (self._leases.next_moment(), self._attempts.next_moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _take_recorded(self, now: float) -> None:
@@ -307,7 +307,7 @@ class CallScheduler:
                 self._recorded(now, step)
             for step in void:
                 if step.lease is not None and self._leases.is_on(step.lease):
-                    self._course.give_back(now, step.lease, void=True)
+                    self._attempts.requeue(now, step.lease, void=True)
         self._let_orphans_go(now)
 
     def _let_orphans_go(self, now: float) -> None:
@@ -320,7 +320,7 @@ class CallScheduler:
         if step.ends is not None:
             call.recorded = True
             if call.state is CallState.ENDING:
-                self._course.recorded(now, call, step.ends)
+                self._attempts.recorded(now, call, step.ends)
         elif step.lease is not None and self._leases.is_on(step.lease):
             self._send(now, step.lease)
 
@@ -328,32 +328,32 @@ class CallScheduler:
         for lease in self._leases.due(now):
             if lease.timeout_at is not None and lease.timeout_at <= now:
                 error = f"it took longer than {lease.timeout_s:g} s"
-                self._course.stops.append(lease)
+                self._attempts.stops.append(lease)
                 self._outcome(now, lease, Outcome(CallState.TIMED_OUT, None, error))
             else:
                 reason = f"silent for {lease.lease_s:g} s"
-                if lease.worker is not None and lease.worker.said.reach is Reach.PUSH:
-                    lease.worker.silent_at = now
-                self._course.lose(now, lease, reason)
+                if lease.worker is not None and lease.worker.announcement.delivery is Delivery.PUSH:
+                    lease.worker.silent_since = now
+                self._attempts.lose(now, lease, reason)
 
     def _match(self, now: float) -> None:
         passed: list[Worker] = []
         self._more_to_match = False
         made = 0
-        while self.handing_over and self._course.ready.count:
+        while self.handing_over and self._attempts.ready.count:
             if made >= LEASES_IN_TURN:
                 self._more_to_match = True
                 break
             worker = self._workers.next_for_calls()
             if worker is None:
                 break
-            ready = self._course.ready
-            call = ready.take(self._quickness.allowed(worker, ready.handlers()))
+            ready = self._attempts.ready
+            call = ready.take(self._prefetch.allowed(worker, ready.handlers()))
             if call is None:
                 passed.append(worker)
                 continue
             made += 1
-            if not self._course.end_spent(now, call):
+            if not self._attempts.end_spent(now, call):
                 self._hand_over(now, worker, call)
             self._workers.offer(worker)
         for worker in passed:
@@ -362,26 +362,26 @@ class CallScheduler:
             claim.closed = True
 
     def _hand_over(self, now: float, worker: Worker, call: Call) -> None:
-        said, job = worker.said, call.job
+        announcement, job = worker.announcement, call.job
         assert job is not None
         call.enter(CallState.RUNNING)
         call.attempts += 1
-        call.worker, call.error, call.progress = said.name, None, None
+        call.worker, call.error, call.progress = announcement.name, None, None
         call.reported = False
         call.started_at = now
-        call.pure = call.pure or said.handlers[call.handler].pure
-        lease_s = said.lease_s or self._limits.lease_s
+        call.pure = call.pure or announcement.handlers[call.handler].pure
+        lease_s = announcement.lease_s or self._limits.lease_s
         lease = CallLease(
             self._next_lease(),
             call,
             worker,
-            said.name,
+            announcement.name,
             now,
             lease_s,
             now + lease_s,
-            self._course.timeout_s(call),
+            self._attempts.timeout_s(call),
             claim=worker.claim,
-            is_long=self._quickness.is_long(call.handler),
+            is_long=self._prefetch.is_long(call.handler),
         )
         if worker.claim is not None:
             worker.claim.leases.append(lease)
@@ -399,12 +399,12 @@ class CallScheduler:
         lease.deadline = now + lease.lease_s
         if lease.timeout_s is not None:
             # Who keeps to it by itself says so sooner, and what became of the call.
-            obeys = worker is not None and worker.said.obeys
-            grace_s = self._limits.lease_s if obeys else 0.0
+            can_stop = worker is not None and worker.announcement.can_stop
+            grace_s = self._limits.lease_s if can_stop else 0.0
             lease.timeout_at = now + lease.timeout_s + grace_s
         self._leases.watch(lease)
-        self._course.start_job(now, call.job)
-        self._course.tell(now, call, f"on {lease.worker_name}")
+        self._attempts.start_job(now, call.job)
+        self._attempts.tell(now, call, f"on {lease.worker_name}")
         self._to_send.append(lease)
 
     def _complete_claims(self) -> list[Claim]:
@@ -432,5 +432,5 @@ class CallScheduler:
 
     def check(self) -> None:
         """Assert every invariant; for tests."""
-        self._course.ready.check()
+        self._attempts.ready.check()
         self._leases.check()

@@ -152,7 +152,7 @@ class Graph:
         del ready[-count:]
         return taken
 
-    def give_back(self, nodes: array[int]) -> None:
+    def requeue(self, nodes: array[int]) -> None:
         """Make operations that were taken ready again; their operands are still in their slots.
 
         They come last: one that no worker can do does not keep the others waiting.

@@ -120,7 +120,7 @@ class Call:
         attempts: how often it has been handed out.
         failures: how many of these failed.
         lost: how many of these came to nothing because the worker vanished.
-        returned: how often it was given back without having been begun.
+        requeued: how often it was given back without having been begun.
         value: its result, as JSON.
         error: why there is none.
         worker: the name of the worker that had it last.
@@ -148,7 +148,7 @@ class Call:
     attempts: int = 0
     failures: int = 0
     lost: int = 0
-    returned: int = 0
+    requeued: int = 0
     value: bytes | None = None
     error: str | None = None
     worker: str = ""

@@ -274,7 +274,7 @@ class CallGraphBuilder:
                     if not len(order) % LINKED_IN_SLICE:
                         yield
         if len(order) < len(calls):
-            raise InvalidRequest(f"nodes wait for each other: {_circle(calls, missing)}")
+            raise InvalidRequest(f"nodes wait for each other: {_cycle(calls, missing)}")
         return order
 
     def _merge(self, order: list[Call]) -> Iterator[None]:
@@ -314,7 +314,7 @@ def check_handler(handler: str, place: str = "") -> None:
         )
 
 
-def _circle(calls: dict[str, Call], missing: dict[str, int]) -> str:
+def _cycle(calls: dict[str, Call], missing: dict[str, int]) -> str:
     """A circle among the calls that never become ready: ``a -> b -> a``, what waits first."""
     name = next(name for name, count in missing.items() if count)
     seen: dict[str, None] = {}

@@ -1,7 +1,7 @@
 """Facts: what must be recorded before anybody hears of it.
 
 Jobs were accepted; a call was handed out, or something became of it; a job is to be cancelled; a
-job ended. `JobBook.facts` gives those that nobody has been told of yet; `JobBook.recorded` says
+job ended. `JobTable.facts` gives those that nobody has been told of yet; `JobTable.recorded` says
 that they are safe, and only then do they come into effect.
 """
 

@@ -52,7 +52,7 @@ class PlannedJob:
     records: Sequence[CallRecord] = ()
 
 
-class JobBook:
+class JobTable:
     """Every job from its submission until it is forgotten, and the operations that are ready.
 
     Attributes:

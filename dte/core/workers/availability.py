@@ -27,7 +27,7 @@ from enum import Enum
 from heapq import heappop, heappush
 from random import Random
 
-from dte.core.backoff import pause_s
+from dte.core.backoff import backoff_s
 from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
 from dte.core.graph.call import HandlerPolicy
@@ -55,14 +55,14 @@ BATCH_LONGEST_S = 0.1
 BATCH_FIRST = 16
 
 
-class Reach(Enum):
-    """How work gets to a worker."""
+class Delivery(Enum):
+    """How a worker gets its work. Journals hold these values."""
 
     PUSH = "push"
     """The master calls it at its address."""
-    CLAIM = "claim"
+    PULL = "claim"
     """It asks for work, and waits for it."""
-    LOOK = "look"
+    MAILBOX = "look"
     """It looks now and then at what has been given to it."""
 
 
@@ -80,8 +80,8 @@ class Announcement:
         handlers: what it can call, with the policy of each.
         handler_slots: how many calls it takes at a time.
         arithmetic: whether it does the four operations.
-        reach: how work gets to it.
-        obeys: it stops calls itself when they take too long, and when it is told to.
+        delivery: how work gets to it.
+        can_stop: it stops calls itself when they take too long, and when it is told to.
         lease_s: how long a lease of a call goes on without a sign of life; None for the master's
             bound.
         dead_after_s: after which silence it is gone; None for the master's bound.
@@ -96,22 +96,22 @@ class Announcement:
     handlers: Mapping[str, HandlerPolicy] = field(default_factory=dict)
     handler_slots: int = 0
     arithmetic: bool = True
-    reach: Reach = Reach.PUSH
-    obeys: bool = True
+    delivery: Delivery = Delivery.PUSH
+    can_stop: bool = True
     lease_s: float | None = None
     dead_after_s: float | None = None
 
     @property
     def identity(self) -> str:
         """What it is known by."""
-        return self.address if self.reach is Reach.PUSH else f"{PULLS}{self.name}"
+        return self.address if self.delivery is Delivery.PUSH else f"{PULLS}{self.name}"
 
 
 PULLS = "pull:"
 """Before the names of workers that have no address; no address begins so."""
 
 
-CALLS_A_SLOT_MAX = 64
+PREFETCH_MAX = 64
 """Most calls that a worker has for each of its slots; more than one only where they are quick."""
 
 
@@ -120,8 +120,8 @@ class Worker:
     """A worker as the master knows it.
 
     Attributes:
-        said: its last announcement.
-        heard_at: when it last announced itself or answered.
+        announcement: its last announcement.
+        last_seen_at: when it last announced itself or answered.
         joined_at: when it came, or came back after it was gone or restarted.
         leases: the numbers of the leases that it holds.
         batch: how many operations it is handed at a time; follows from how long they have taken.
@@ -134,7 +134,7 @@ class Worker:
             of job and operation, with the jobs: it may have ended by one of them.
         accused_at: when the last of these came.
         asked_at: when it was last asked whether it is there.
-        silent_at: when it last lost a call by silence.
+        silent_since: when it last lost a call by silence.
         call_leases: the numbers of the leases of calls that it holds.
         long_calls: how many of these are of handlers that are not known to be quick.
         calls_queued: whether the availability queue has it in line for calls.
@@ -142,8 +142,8 @@ class Worker:
         info: what it says besides, for those who ask.
     """
 
-    said: Announcement
-    heard_at: float
+    announcement: Announcement
+    last_seen_at: float
     joined_at: float
     leases: set[int] = field(default_factory=set)
     batch: int = 1
@@ -158,7 +158,7 @@ class Worker:
     accused: dict[tuple[int, int], Job] = field(default_factory=dict)
     accused_at: float = float("-inf")
     asked_at: float = float("-inf")
-    silent_at: float = float("-inf")
+    silent_since: float = float("-inf")
     call_leases: set[int] = field(default_factory=set)
     long_calls: int = 0
     calls_queued: bool = False
@@ -171,7 +171,7 @@ class Worker:
         """``gone``, ``draining``, ``pausing``, ``busy`` or ``free``."""
         if self.gone:
             return "gone"
-        if self.said.draining:
+        if self.announcement.draining:
             return "draining"
         if self.resumes_at is not None:
             return "pausing"
@@ -185,37 +185,44 @@ class Worker:
     @property
     def free_slots(self) -> int:
         """How many batches of arithmetic it takes now."""
-        said = self.said
-        if self.gone or said.draining or self.resumes_at is not None or not said.arithmetic:
+        announcement = self.announcement
+        if (
+            self.gone
+            or announcement.draining
+            or self.resumes_at is not None
+            or not announcement.arithmetic
+        ):
             return 0
-        if said.reach is not Reach.PUSH:
+        if announcement.delivery is not Delivery.PUSH:
             if self.leases and (self.reserved or self.alone):
                 return 0
             claim = self.claim
             return int(claim is not None and not claim.closed and claim.batch is None)
-        slots = 1 if self.failures or self.reserved or self.alone else said.slots
+        slots = 1 if self.failures or self.reserved or self.alone else announcement.slots
         return max(0, slots - len(self.leases))
 
     @property
     def free_call_slots(self) -> int:
         """How many calls it takes now."""
-        said = self.said
-        if self.gone or said.draining or self.resumes_at is not None:
+        announcement = self.announcement
+        if self.gone or announcement.draining or self.resumes_at is not None:
             return 0
-        if self.silent_at > self.heard_at:  # It would wait there unread, and be done in vain.
+        if (
+            self.silent_since > self.last_seen_at
+        ):  # It would wait there unread, and be done in vain.
             return 0
-        if said.reach is Reach.CLAIM:
+        if announcement.delivery is Delivery.PULL:
             claim = self.claim
             return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
-        slots = min(1, said.handler_slots) if self.failures else said.handler_slots
+        slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
         if self.takes_more:
-            slots *= CALLS_A_SLOT_MAX
+            slots *= PREFETCH_MAX
         return max(0, slots - len(self.call_leases))
 
     @property
     def takes_more(self) -> bool:
         """Whether quick calls may wait at it for a slot: not where it has one that is long."""
-        return self.said.batch_max > 1 and not self.long_calls and not self.failures
+        return self.announcement.batch_max > 1 and not self.long_calls and not self.failures
 
 
 class AvailabilityQueue:
@@ -236,7 +243,7 @@ class AvailabilityQueue:
     def __iter__(self) -> Iterator[Worker]:
         return iter(self._workers.values())
 
-    def announce(self, now: float, said: Announcement) -> tuple[Worker, bool]:
+    def announce(self, now: float, announcement: Announcement) -> tuple[Worker, bool]:
         """Note a worker's announcement.
 
         Returns:
@@ -245,18 +252,18 @@ class AvailabilityQueue:
         Raises:
             Busy: as many workers as the bound are known and in use.
         """
-        worker = self._workers.get(said.identity)
+        worker = self._workers.get(announcement.identity)
         if worker is None:
             self._make_room(now)
-            worker = self._workers[said.identity] = Worker(said, now, now)
-            worker.batch = min(BATCH_FIRST, said.batch_max)
-        old = worker.said
-        reborn = (old.name, old.incarnation) != (said.name, said.incarnation)
+            worker = self._workers[announcement.identity] = Worker(announcement, now, now)
+            worker.batch = min(BATCH_FIRST, announcement.batch_max)
+        old = worker.announcement
+        reborn = (old.name, old.incarnation) != (announcement.name, announcement.incarnation)
         if reborn or worker.gone:
             worker.joined_at = now
-        worker.said, worker.heard_at = said, now
-        worker.batch = min(worker.batch, said.batch_max)
-        if reborn or worker.gone or not said.incarnation:
+        worker.announcement, worker.last_seen_at = announcement, now
+        worker.batch = min(worker.batch, announcement.batch_max)
+        if reborn or worker.gone or not announcement.incarnation:
             # Without an incarnation any announcement may be that of a new start.
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
         self.offer(worker)
@@ -284,17 +291,17 @@ class AvailabilityQueue:
             worker
             for worker in self
             if not (worker.holds or worker.operations_done or worker.calls_done)
-            and now - worker.heard_at > FORGET_S
+            and now - worker.last_seen_at > FORGET_S
         ]
         if silent:
-            self._forget(min(silent, key=lambda worker: worker.heard_at))
+            self._forget(min(silent, key=lambda worker: worker.last_seen_at))
 
     def _forget(self, worker: Worker) -> None:
         """Know a worker no more; where it still stands in line or pauses, it is passed over."""
         worker.gone, worker.resumes_at = True, None
         if worker.accused:
             self._forgotten.append(worker)
-        del self._workers[worker.said.identity]
+        del self._workers[worker.announcement.identity]
 
     def get(self, identity: str) -> Worker | None:
         """The worker that is known by an address, or as ``pull:NAME``."""
@@ -302,12 +309,12 @@ class AvailabilityQueue:
 
     def remove(self, worker: Worker) -> None:
         """Know a worker no more that has left."""
-        if self._workers.get(worker.said.identity) is worker:
+        if self._workers.get(worker.announcement.identity) is worker:
             self._forget(worker)
 
     def named(self, name: str) -> list[Worker]:
         """The workers of a name."""
-        return [worker for worker in self if worker.said.name == name]
+        return [worker for worker in self if worker.announcement.name == name]
 
     def offer(self, worker: Worker) -> None:
         """Put a worker in line if it has a free slot and is not there yet."""
@@ -342,7 +349,7 @@ class AvailabilityQueue:
 
     def succeeded(self, now: float, worker: Worker, operations: int, took_s: float) -> None:
         """Note that a worker gave results, and adapt how many operations it is handed."""
-        worker.heard_at = now
+        worker.last_seen_at = now
         if worker.gone:
             worker.joined_at = now
         worker.failures, worker.last_failure, worker.gone = 0, None, False
@@ -351,13 +358,13 @@ class AvailabilityQueue:
         if took_s > 2 * target_s:
             worker.batch = max(1, worker.batch // 2)
         elif took_s * worker.batch < target_s * operations:  # As long as a full one would take.
-            worker.batch = min(worker.said.batch_max, worker.batch * 2)
+            worker.batch = min(worker.announcement.batch_max, worker.batch * 2)
 
     def heard(self, now: float, worker: Worker) -> None:
         """Note that a worker is there, unless it is known no more."""
-        if self._workers.get(worker.said.identity) is not worker:
+        if self._workers.get(worker.announcement.identity) is not worker:
             return
-        worker.heard_at = now
+        worker.last_seen_at = now
         if worker.gone:
             worker.gone, worker.joined_at = False, now
         self.offer(worker)
@@ -372,7 +379,7 @@ class AvailabilityQueue:
         if worker.failures >= FAILURES_MAX:
             worker.gone, worker.resumes_at = True, None
             return
-        worker.resumes_at = now + pause_s(self._random, worker.failures)
+        worker.resumes_at = now + backoff_s(self._random, worker.failures)
         self._pause_count += 1
         heappush(self._pauses, (worker.resumes_at, self._pause_count, worker))
 
@@ -384,7 +391,7 @@ class AvailabilityQueue:
                 worker.resumes_at = None
                 self.offer(worker)
 
-    def census(self, now: float) -> tuple[list[Worker], list[Worker]]:
+    def check_liveness(self, now: float) -> tuple[list[Worker], list[Worker]]:
         """Look through the workers, once a second.
 
         Returns:
@@ -396,14 +403,14 @@ class AvailabilityQueue:
         limits, gone, silent = self._limits, self._forgotten, []
         self._forgotten = []
         self._present = sum(
-            not worker.gone and worker.said.arithmetic and not worker.said.draining
+            not worker.gone and worker.announcement.arithmetic and not worker.announcement.draining
             for worker in self
         )
         for worker in list(self):
-            silent_s = now - worker.heard_at
-            dead_after_s = worker.said.dead_after_s or limits.dead_after_s
+            silent_s = now - worker.last_seen_at
+            dead_after_s = worker.announcement.dead_after_s or limits.dead_after_s
             if worker.claim is not None and not worker.gone:
-                worker.heard_at = now  # Its request is open, so it is there.
+                worker.last_seen_at = now  # Its request is open, so it is there.
             elif worker.gone and silent_s > FORGET_S and not worker.holds:
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
@@ -411,8 +418,8 @@ class AvailabilityQueue:
                 worker.last_failure = f"not heard of for {silent_s:.0f} s"
                 gone.append(worker)
             elif (
-                not worker.said.incarnation
-                and worker.said.reach is Reach.PUSH
+                not worker.announcement.incarnation
+                and worker.announcement.delivery is Delivery.PUSH
                 and not worker.leases
                 and self._to_ask(now, worker)
             ):
@@ -424,19 +431,27 @@ class AvailabilityQueue:
         """Whether silence says anything new: of one that only answers, not before it was asked."""
         if worker.gone:
             return bool(worker.accused)
-        said = worker.said
-        return bool(said.incarnation or worker.failures or said.reach is not Reach.PUSH)
+        announcement = worker.announcement
+        return bool(
+            announcement.incarnation
+            or worker.failures
+            or announcement.delivery is not Delivery.PUSH
+        )
 
     def _to_ask(self, now: float, worker: Worker) -> bool:
         """Whether a worker that never announces itself again has been silent for too long."""
-        if worker.said.draining or worker.resumes_at is not None or not worker.said.arithmetic:
+        if (
+            worker.announcement.draining
+            or worker.resumes_at is not None
+            or not worker.announcement.arithmetic
+        ):
             return False
         if worker.gone:
-            return now - max(worker.asked_at, worker.heard_at) > ASK_GONE_S
-        return now - worker.heard_at > self._limits.heartbeat_s
+            return now - max(worker.asked_at, worker.last_seen_at) > ASK_GONE_S
+        return now - worker.last_seen_at > self._limits.heartbeat_s
 
     def next_moment(self) -> float | None:
-        """When `resume` or `census` next have something to do."""
+        """When `resume` or `check_liveness` next have something to do."""
         if not self._workers:
             return None
         return min(self._pauses[0][0], self._census_at) if self._pauses else self._census_at
@@ -452,5 +467,5 @@ class AvailabilityQueue:
             assert worker.queued or not worker.free_slots, "a free worker is not in line"
             assert worker.calls_queued == any(worker is other for other in self._call_line)
             assert worker.calls_queued or not worker.free_call_slots, "a free worker is not in line"
-            if worker.said.reach is Reach.PUSH:
-                assert len(worker.leases) <= worker.said.slots, "more leases than slots"
+            if worker.announcement.delivery is Delivery.PUSH:
+                assert len(worker.leases) <= worker.announcement.slots, "more leases than slots"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
-from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
 from dte.core.scheduler import Failure
 from dte.master.dispatch.pool import ConnectionPool
@@ -39,7 +39,7 @@ class Outcomes(Protocol):
     ) -> None:
         """The worker gave results, and for some places of the lease errors."""
 
-    def late(self, lease: Lease) -> None:
+    def late(self, lease: BatchLease) -> None:
         """The worker gave results when the lease had ended by silence."""
 
     def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
@@ -55,16 +55,18 @@ class Dispatcher:
         self._under_way: dict[int, KeptAliveConnection] = {}
         self._late: dict[int, KeptAliveConnection] = {}
 
-    def send(self, lease: Lease) -> None:
+    def send(self, lease: BatchLease) -> None:
         """Hand a lease over, and report later."""
-        said = lease.worker.said
+        announcement = lease.worker.announcement
         # Kept for the reply: the worker may announce another form meanwhile.
-        batched = said.batch_max > 1
+        batched = announcement.batch_max > 1
         body = _request_body(lease, batched)
         told = partial(self._told, lease, batched)
-        self._under_way[lease.number] = self._pool.send(said.address, "/compute", body, told)
+        self._under_way[lease.number] = self._pool.send(
+            announcement.address, "/compute", body, told
+        )
 
-    def abandon(self, lease: Lease) -> None:
+    def abandon(self, lease: BatchLease) -> None:
         """Stop waiting for a lease, if that is still going on, and close its connection.
 
         One that fell silent is waited for some time longer: its results come too late, but it is
@@ -91,11 +93,11 @@ class Dispatcher:
         if connection is not None:
             connection.abandon()
 
-    def _told(self, lease: Lease, batched: bool, what: Reply | ConnectionFailed) -> None:
+    def _told(self, lease: BatchLease, batched: bool, what: Reply | ConnectionFailed) -> None:
         self._under_way.pop(lease.number, None)
         self._late.pop(lease.number, None)
         if isinstance(what, ConnectionFailed):
-            failure = Failure.BROKEN if what.sent else Failure.UNREACHED
+            failure = Failure.BROKEN if what.sent else Failure.NOT_SENT
             if what.refused:
                 failure = Failure.REFUSED
             self._outcomes.failed(lease.number, str(what), failure)
@@ -104,7 +106,7 @@ class Dispatcher:
             reply = _read_reply(lease, batched, what.status, what.body)
         except Malformed as error:
             reason = f"garbled reply, status {what.status}: {error}"
-            self._outcomes.failed(lease.number, reason, Failure.GARBLED)
+            self._outcomes.failed(lease.number, reason, Failure.MALFORMED)
             return
         if lease.may_come_late:
             self._outcomes.late(lease)
@@ -115,7 +117,7 @@ class Dispatcher:
         self._outcomes.completed(lease.number, results, errors, took_s)
 
 
-def _request_body(lease: Lease, batched: bool) -> bytes:
+def _request_body(lease: BatchLease, batched: bool) -> bytes:
     symbols, operands1, operands2 = lease.columns()
     if not lease.count:
         symbols, operands1, operands2 = QUESTION
@@ -125,7 +127,7 @@ def _request_body(lease: Lease, batched: bool) -> bytes:
 
 
 def _read_reply(
-    lease: Lease, batched: bool, status: int, reply: bytes
+    lease: BatchLease, batched: bool, status: int, reply: bytes
 ) -> tuple[Sequence[Number], Mapping[int, str], float | None]:
     """Results and errors of a reply, and how long the worker took, if it says so.
 

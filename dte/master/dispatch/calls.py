@@ -65,11 +65,11 @@ class CallDispatcher:
         together: dict[str, list[CallLease]] = {}
         for lease in leases:
             assert lease.worker is not None
-            said = lease.worker.said
-            if said.batch_max > 1:
-                together.setdefault(said.address, []).append(lease)
+            announcement = lease.worker.announcement
+            if announcement.batch_max > 1:
+                together.setdefault(announcement.address, []).append(lease)
             else:
-                self._held[lease.number] = self._start(self._hold(said.address, lease))
+                self._held[lease.number] = self._start(self._hold(announcement.address, lease))
         for address, batch in together.items():
             self._start(self._hand_over(address, batch))
 
@@ -83,8 +83,8 @@ class CallDispatcher:
                 if lease.stop:  # It was hung up on, which is all that can be done.
                     outcome = Outcome(CallState.CANCELLED, None, "cancelled")
                     self._outcomes.reported(lease.number, outcome)
-            elif lease.worker is not None and lease.worker.said.address:
-                together.setdefault(lease.worker.said.address, []).append(lease.number)
+            elif lease.worker is not None and lease.worker.announcement.address:
+                together.setdefault(lease.worker.announcement.address, []).append(lease.number)
         for address, numbers in together.items():
             self._start(self._tell(address, numbers))
 
@@ -119,12 +119,12 @@ class CallDispatcher:
         except ConnectionFailed as error:
             if error.sent:
                 return  # It may have got them: if not, the leases end by its silence.
-            failure = Failure.REFUSED if error.refused else Failure.UNREACHED
+            failure = Failure.REFUSED if error.refused else Failure.NOT_SENT
             reason = str(error)
         else:
             if status == 202:
                 return
-            failure = Failure.UNREACHED if status == 503 else Failure.GARBLED
+            failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
             reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
         for lease in leases:
             self._outcomes.call_failed(lease, reason, failure)
@@ -141,7 +141,7 @@ class CallDispatcher:
                 self._outcomes.at_work(lease.number)
             status, reply = request.result()
         except ConnectionFailed as error:
-            failure = Failure.BROKEN if error.sent else Failure.UNREACHED
+            failure = Failure.BROKEN if error.sent else Failure.NOT_SENT
             if error.refused:
                 failure = Failure.REFUSED
             self._outcomes.call_failed(lease, str(error), failure)
@@ -161,7 +161,7 @@ class CallDispatcher:
                 error = _refusal.decode(reply).error
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
         except Malformed as error:
-            failure = Failure.UNREACHED if status == 503 else Failure.GARBLED
+            failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
             reason = f"garbled reply, status {status}: {error}"
             self._outcomes.call_failed(lease, reason, failure)
         else:

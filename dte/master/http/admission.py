@@ -9,7 +9,7 @@ from collections import deque
 LONG_TURN_S = 0.01
 
 
-class Turnstile:
+class Admission:
     """Lets some through in each turn of the loop; the others follow in the order they came.
 
     A thousand requests that begin in the same turn keep the loop from all else until the last is

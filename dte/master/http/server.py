@@ -27,7 +27,7 @@ from tornado.httputil import (
 )
 
 from dte.core.errors import Busy
-from dte.master.http.admission import Turnstile
+from dte.master.http.admission import Admission
 from dte.master.http.stream import Awaited, BoundedStream, ReplyMeter, plain_reply
 from dte.master.settings import Settings
 from dte.wire.codec import encode
@@ -91,9 +91,9 @@ class BoundedServer(HTTPServer):
         self._slow_s = settings.slow_client_s
         self._sweep_s = min(SWEEP_S, self._slow_s / 4)
         self._replies = ReplyMeter(settings.replies_bytes_max)
-        self._urgent = Turnstile(BEGUN_MAX, BEGUN_MIN)
-        self._others = Turnstile(BEGUN_MAX, BEGUN_MIN)
-        self._chunks = Turnstile(CHUNKS_MAX, CHUNKS_MIN)
+        self._urgent = Admission(BEGUN_MAX, BEGUN_MIN)
+        self._others = Admission(BEGUN_MAX, BEGUN_MIN)
+        self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
         self._acceptor = Acceptor(self._take, self._cannot_accept)
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}

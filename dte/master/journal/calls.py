@@ -23,9 +23,9 @@ RECORD = (
     "name, state, attempts, failures, lost, lease, lease_s, worker, started_at, ended_at, "
     "resumes_at, value, error"
 )
-CALLS = Insertion("call", f"job, {RECORD}", said=(8, 12, 13))
-PLANS = Insertion("plan", "number, text", said=(1,))
-NOTICES = Insertion("notice", "number, url, since", said=(1,))
+CALLS = Insertion("call", f"job, {RECORD}", foreign=(8, 12, 13))
+PLANS = Insertion("plan", "number, text", foreign=(1,))
+NOTICES = Insertion("notice", "number, url, since", foreign=(1,))
 CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
     "FROM json_each(?) WHERE waiting.number = json_extract(value, '$[0]')"

@@ -23,7 +23,7 @@ from dte.core.workers.availability import Announcement
 from dte.master.journal.calls import CallTables
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
-from dte.wire.codec import Decoder, encode
+from dte.master.journal.workers import read_announcement, write_announcement
 
 DELETE_ENDED = """
 DELETE FROM ended WHERE sequence IN (
@@ -97,9 +97,6 @@ class Unfinished:
     text: str
     plan: str | None
     records: list[CallRecord]
-
-
-_said: Decoder[Announcement] = Decoder(Announcement)
 
 
 class Journal:
@@ -222,17 +219,24 @@ class Journal:
             self._roll_back()
             raise failure(error) from None
 
-    def remember(self, said: Announcement, wall_s: float) -> None:
+    def remember(self, announcement: Announcement, wall_s: float) -> None:
         """Note a worker that will not announce itself again, or forget it if it leaves.
 
         Raises:
             JournalFailed: that could not be written.
         """
-        text = encode(said).decode()
-        values = (said.identity, said.name, said.slots, said.batch_max, wall_s, text)
+        text = write_announcement(announcement)
+        values = (
+            announcement.identity,
+            announcement.name,
+            announcement.slots,
+            announcement.batch_max,
+            wall_s,
+            text,
+        )
         try:
-            if said.draining:
-                self._db.execute("DELETE FROM worker WHERE address = ?", (said.identity,))
+            if announcement.draining:
+                self._db.execute("DELETE FROM worker WHERE address = ?", (announcement.identity,))
             else:
                 self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", values)
         except sqlite3.Error as error:
@@ -328,7 +332,7 @@ class Journal:
         oldest = wall_s - self._retention.age_max_s
         self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest,))
         workers = [
-            _said.decode(text.encode()) if text else Announcement(name, address, slots, batch_max)
+            read_announcement(text) if text else Announcement(name, address, slots, batch_max)
             for address, name, slots, batch_max, _, text in self._db.execute(
                 "SELECT * FROM worker ORDER BY announced_at DESC"
             )

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
 from dte.master.journal.thread import JournalThread
@@ -48,7 +48,7 @@ class Recorder:
         commits: how many groups of facts have been written.
     """
 
-    def __init__(self, journal: Journal, jobs: JobBook, listener: Listener) -> None:
+    def __init__(self, journal: Journal, jobs: JobTable, listener: Listener) -> None:
         self._journal = journal
         self._jobs = jobs
         self._listener = listener
@@ -60,7 +60,7 @@ class Recorder:
         self.failure: Unavailable | None = None
         self.commits = 0
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Write what there is to write, unless something is being written or cannot be."""
         if self._writing or self._closed or self.failure is not None:
             return
@@ -72,7 +72,7 @@ class Recorder:
 
     async def flush(self) -> None:
         """Return when there is nothing to write, or it cannot be written."""
-        self.poke()
+        self.wake()
         await self._idle.wait()
 
     async def read(self, read: Callable[..., T], *arguments: object) -> T:
@@ -120,7 +120,7 @@ class Recorder:
             return
         self._succeed(facts)
         self._listener.recorded(facts, outcome)
-        self.poke()
+        self.wake()
 
     def _fail(self, error: JournalFailed) -> None:
         if self.failure is None:

@@ -20,14 +20,14 @@ class Insertion:
 
     Args:
         columns: of the table, with commas between them.
-        said: the places of those whose texts others have written, so that anything is in them.
+        foreign: indexes of the columns whose text comes from users, so that it may hold anything.
     """
 
-    def __init__(self, table: str, columns: str, said: tuple[int, ...]) -> None:
+    def __init__(self, table: str, columns: str, foreign: tuple[int, ...]) -> None:
         into = f"INSERT OR REPLACE INTO {table} ({columns})"
         count = columns.count(",") + 1
         fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(count))
-        self._said = said
+        self._foreign = foreign
         self._many = f"{into} SELECT {fields} FROM json_each(?)"
         self._one = f"{into} VALUES ({', '.join('?' * count)})"
 
@@ -35,7 +35,7 @@ class Insertion:
         """Put in rows, no two with the same key."""
         together = []
         for row in rows:
-            if any(goes_alone(row[place]) for place in self._said):
+            if any(goes_alone(row[place]) for place in self._foreign):
                 db.execute(self._one, row)
             else:
                 together.append(row)

@@ -13,7 +13,7 @@ import pytest
 
 from core.checked import LIMITS, SEED_WORKER, WORKER, Core, at, only, operations
 from core.evaluate import do, is_as_python_says
-from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Failure
@@ -30,18 +30,18 @@ Answer = tuple[list[Number], dict[int, str]]
 # Who is charged when a worker vanishes
 
 
-def next_leases(core: Core, now: float) -> tuple[float, list[Lease]]:
+def next_leases(core: Core, now: float) -> tuple[float, list[BatchLease]]:
     """The next leases that are made, and when that is."""
     while not (leases := core.turn(now).leases):
         now = core.following(now)
     return now, leases
 
 
-def vanish(core: Core, now: float, lease: Lease, how: str) -> float:
+def vanish(core: Core, now: float, lease: BatchLease, how: str) -> float:
     """A worker ends while it has a lease; when that is known."""
-    said = lease.worker.said
+    announcement = lease.worker.announcement
     if how == "started anew":
-        core.announce(now, replace(said, incarnation=f"{said.incarnation} anew"))
+        core.announce(now, replace(announcement, incarnation=f"{announcement.incarnation} anew"))
     elif how == "refused":
         core.lose(now, lease, Failure.BROKEN)
         now, leases = next_leases(core, now)
@@ -96,7 +96,7 @@ def test_an_answer_that_comes_too_late_says_that_the_worker_lives() -> None:
     assert lease.may_come_late
     core.late(11.0, lease)
     core.check()
-    assert (charges(job), core.stale_results, lease.worker.heard_at) == ({0: 0}, 1, 11.0)
+    assert (charges(job), core.stale_results, lease.worker.last_seen_at) == ({0: 0}, 1, 11.0)
     core.run(20.0)
     assert job.answer == 2
 
@@ -112,7 +112,7 @@ def test_a_late_answer_brings_back_a_worker_that_is_gone_but_not_for_another_sta
     assert (lease.worker.state, core.stale_results) == ("free", 0)
     assert lease.worker.joined_at == 31.0
     core.late(99.0, lease)
-    assert lease.worker.heard_at == 31.0
+    assert lease.worker.last_seen_at == 31.0
 
 
 def test_a_worker_is_counted_once_however_often_it_had_the_operation() -> None:
@@ -180,7 +180,7 @@ def test_an_answer_from_before_a_worker_vanished_does_not_say_that_it_lives() ->
     assert other.answer == 12
 
 
-@pytest.mark.parametrize("failure", [Failure.UNREACHED, Failure.REFUSED, Failure.GARBLED])
+@pytest.mark.parametrize("failure", [Failure.NOT_SENT, Failure.REFUSED, Failure.MALFORMED])
 def test_what_a_worker_did_not_vanish_with_is_not_counted(failure) -> None:
     core = Core(at(1))
     (job,) = core.add(SUMS)
@@ -208,7 +208,7 @@ def test_an_operation_that_loses_too_many_workers_ends_its_job() -> None:
     while not poisoned.finished:
         for lease in core.turn(now).leases:
             if (1, 0) in operations(lease):
-                core.announce(now, replace(lease.worker.said, incarnation=f"{lost}"))
+                core.announce(now, replace(lease.worker.announcement, incarnation=f"{lost}"))
                 lost += 1
             else:
                 core.answer(now, lease)
@@ -265,12 +265,12 @@ class Process:
         away_s: how long it stays away.
     """
 
-    said: Announcement
+    announcement: Announcement
     breaks: bool
     away_s: float
     running: bool = True
     starts: int = 0
-    leases: dict[Lease, Answer | None] = field(default_factory=dict)
+    leases: dict[BatchLease, Answer | None] = field(default_factory=dict)
 
 
 class World:
@@ -285,14 +285,16 @@ class World:
         self._count = 0
         self._processes: dict[str, Process] = {}
         for port in range(random.randint(1, 8)):
-            said = replace(
+            announcement = replace(
                 random.choice([WORKER, SEED_WORKER]),
                 address=f"10.0.0.1:{port}",
                 slots=random.randint(1, 3),
                 batch_max=random.choice([1, 8, 64]),
             )
-            process = Process(said, random.random() < 0.7, random.choice([0.001, 0.5, 20.0]))
-            self._processes[said.address] = process
+            process = Process(
+                announcement, random.random() < 0.7, random.choice([0.001, 0.5, 20.0])
+            )
+            self._processes[announcement.address] = process
             self._later(random.random() * 0.1, partial(self._start, process))
 
     def jobs(self, poisoned: int) -> list[Job]:
@@ -324,22 +326,22 @@ class World:
     def _start(self, process: Process) -> None:
         process.running = True
         process.starts += 1
-        said = process.said
-        if said.incarnation:
-            process.said = replace(said, incarnation=f"start {process.starts}")
+        announcement = process.announcement
+        if announcement.incarnation:
+            process.announcement = replace(announcement, incarnation=f"start {process.starts}")
         else:
-            process.said = replace(said, name=f"worker-{process.starts}")
+            process.announcement = replace(announcement, name=f"worker-{process.starts}")
         self._beat(process, process.starts)
 
     def _beat(self, process: Process, start: int) -> None:
         if not process.running or process.starts != start:
             return
-        self.core.announce(self.now, process.said)
-        if process.said.incarnation:
+        self.core.announce(self.now, process.announcement)
+        if process.announcement.incarnation:
             self._later(LIMITS.heartbeat_s, partial(self._beat, process, start))
 
-    def _hand_over(self, lease: Lease) -> None:
-        process, columns = self._processes[lease.worker.said.address], lease.columns()
+    def _hand_over(self, lease: BatchLease) -> None:
+        process, columns = self._processes[lease.worker.announcement.address], lease.columns()
         start, took_s = process.starts, self.random.random() * 0.01
         process.leases[lease] = None if POISON in columns[1] + columns[2] else do(columns)
         if process.running:
@@ -347,7 +349,7 @@ class World:
         elif process.breaks:
             self._later(0.0001, partial(self._lose, process, lease, Failure.REFUSED))
 
-    def _do(self, process: Process, start: int, lease: Lease) -> None:
+    def _do(self, process: Process, start: int, lease: BatchLease) -> None:
         if not process.running or process.starts != start:
             return
         answer = process.leases[lease]
@@ -357,10 +359,10 @@ class World:
             del process.leases[lease]
             self._arrive(lease, answer)
 
-    def _arrive(self, lease: Lease, answer: Answer) -> None:
+    def _arrive(self, lease: BatchLease, answer: Answer) -> None:
         self.core.give(self.now, lease, *answer)
 
-    def _lose(self, process: Process, lease: Lease, failure: Failure) -> None:
+    def _lose(self, process: Process, lease: BatchLease, failure: Failure) -> None:
         process.leases.pop(lease, None)
         self.core.lose(self.now, lease, failure)
 

@@ -7,8 +7,8 @@ from random import Random
 import pytest
 
 from core.checked import Core, at, nodes, only, operations, parsed
-from dte.core.arithmetic.quarantine import Suspects
-from dte.core.backoff import PAUSE_FIRST_S, PAUSE_MAX_S
+from dte.core.arithmetic.quarantine import Quarantine
+from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from dte.core.jobs.job import Job, JobState, Suspicion
 from dte.core.scheduler import LEASES_IN_TURN, Failure
 
@@ -25,7 +25,7 @@ def make_job(number: int = 1) -> Job:
 
 
 def test_suspects_come_one_by_one_the_first_to_come_first() -> None:
-    suspects, first, second = Suspects(Random(1), 3), make_job(1), make_job(2)
+    suspects, first, second = Quarantine(Random(1), 3), make_job(1), make_job(2)
     suspects.add(0.0, first, nodes(3, 1))
     suspects.add(0.0, second, nodes(2))
     assert (len(suspects), suspects.next_moment()) == (3, None)
@@ -34,9 +34,9 @@ def test_suspects_come_one_by_one_the_first_to_come_first() -> None:
 
 
 def test_suspects_that_lost_workers_come_after_a_pause_longer_each_time() -> None:
-    whole_s = PAUSE_FIRST_S
+    whole_s = BACKOFF_FIRST_S
     for lost in (1, 2, 3):
-        suspects, job = Suspects(Random(1), 4), make_job()
+        suspects, job = Quarantine(Random(1), 4), make_job()
         job.suspicions = {1: Suspicion(workers_lost=lost), 2: Suspicion(garbled=1)}
         suspects.add(5.0, job, nodes(1, 2, 3))
         assert [suspects.take() for _ in range(3)] == [[(job, nodes(2))], [(job, nodes(3))], []]
@@ -53,7 +53,7 @@ def test_suspects_that_lost_workers_come_after_a_pause_longer_each_time() -> Non
 
 @pytest.mark.parametrize(("lost", "unknown"), [(0, 3), (1, 2), (2, 1)])
 def test_a_suspect_that_may_have_lost_as_many_workers_as_it_may_is_held_back(lost, unknown) -> None:
-    suspects, job = Suspects(Random(1), 3), make_job()
+    suspects, job = Quarantine(Random(1), 3), make_job()
     job.suspicions = {1: Suspicion(workers_lost=lost, open=unknown)}
     suspects.add(0.0, job, nodes(1, 2))
     assert [suspects.take(), suspects.take()] == [[(job, nodes(2))], []]
@@ -64,13 +64,13 @@ def test_a_suspect_that_may_have_lost_as_many_workers_as_it_may_is_held_back(los
     job.suspicions[1].open -= 1
     suspects.release(200.0, job, 1)
     suspects.release(200.0, job, 2)
-    suspects.resume(200.0 + PAUSE_MAX_S)
+    suspects.resume(200.0 + BACKOFF_MAX_S)
     assert [suspects.take(), suspects.take()] == [[(job, nodes(1))], []]
 
 
 def test_the_same_seed_gives_the_same_pauses() -> None:
     def moment(seed: int) -> float | None:
-        suspects, job = Suspects(Random(seed), 3), make_job()
+        suspects, job = Quarantine(Random(seed), 3), make_job()
         job.suspicions = {1: Suspicion(workers_lost=1)}
         suspects.add(0.0, job, nodes(1))
         return suspects.next_moment()
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_pauses() -> None:
 
 
 def test_suspects_of_jobs_that_have_ended_are_passed_over() -> None:
-    suspects, ended, other = Suspects(Random(1), 3), make_job(1), make_job(2)
+    suspects, ended, other = Quarantine(Random(1), 3), make_job(1), make_job(2)
     ended.suspicions = {2: Suspicion(workers_lost=1)}
     suspects.add(0.0, ended, nodes(1, 2))
     suspects.add(0.0, other, nodes(1))
@@ -105,13 +105,13 @@ def test_what_a_broken_worker_had_is_handed_out_one_by_one() -> None:
     core.lose(0.0, lease, Failure.BROKEN)
     for _ in range(4):
         alone = only(core.turn(0.0).leases)
-        assert (alone.count, alone.worker.said) == (1, at(2))
+        assert (alone.count, alone.worker.announcement) == (1, at(2))
         core.answer(0.0, alone)
     core.run(0.0)
     assert job.answer == 1 * 2 + 3 * 4 + 5 * 6 + 7 * 8
 
 
-@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNREACHED])
+@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.NOT_SENT])
 def test_what_a_worker_has_not_got_is_no_suspect(failure) -> None:
     core = Core(at(1))
     core.add(SUMS)
@@ -121,7 +121,7 @@ def test_what_a_worker_has_not_got_is_no_suspect(failure) -> None:
     assert only(core.turn(0.0).leases).count == 4
 
 
-@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNREACHED])
+@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.NOT_SENT])
 def test_a_suspect_that_a_worker_has_not_got_stays_one(failure) -> None:
     """Else it would be in a batch again, and others be suspected with it."""
     core = Core(at(1))
@@ -146,13 +146,13 @@ def test_a_suspect_goes_to_a_worker_that_has_nothing_else_and_normal_work_goes_o
     core.lose(0.0, first, Failure.BROKEN)
     suspect = operations(first)
     core.announce(0.0, at(3, batch_max=1))
-    taken = {lease.worker.said.address: lease for lease in core.turn(0.0).leases}
+    taken = {lease.worker.announcement.address: lease for lease in core.turn(0.0).leases}
     assert list(taken) == ["10.0.0.1:3"]
     assert operations(taken["10.0.0.1:3"]) == suspect, "it is alone there, though there are 2 slots"
     core.answer(0.0, second)
     core.answer(0.0, fourth)
     others = core.turn(0.0).leases
-    assert [lease.worker.said.address for lease in others] == ["10.0.0.1:2", "10.0.0.1:2"]
+    assert [lease.worker.announcement.address for lease in others] == ["10.0.0.1:2", "10.0.0.1:2"]
     core.answer(0.0, third)
     assert core.turn(0.0).leases == [], "the first still pauses"
     core.answer(0.0, taken["10.0.0.1:3"])
@@ -163,7 +163,7 @@ def test_a_worker_that_never_has_nothing_is_kept_free_for_a_suspect() -> None:
     core = Core(at(1, batch_max=1), at(2, batch_max=1))
     core.add(*(f"{n}*{n}" for n in range(2, 60)))
     leases = core.turn(0.0).leases
-    lost = next(lease for lease in leases if lease.worker.said == at(1, batch_max=1))
+    lost = next(lease for lease in leases if lease.worker.announcement == at(1, batch_max=1))
     core.lose(0.0, lost, Failure.BROKEN)
     rest = [lease for lease in leases if lease.worker is not lost.worker]
     for _ in range(2):
@@ -178,7 +178,7 @@ def test_who_is_kept_free_goes_on_when_no_suspect_is_left() -> None:
     core.add(*(f"{n}*{n}" for n in range(2, 60)))
     leases = core.turn(0.0).leases
     by_worker = {
-        port: [lease for lease in leases if lease.worker.said.address.endswith(f":{port}")]
+        port: [lease for lease in leases if lease.worker.announcement.address.endswith(f":{port}")]
         for port in (1, 2, 3)
     }
     core.lose(0.0, by_worker[1][0], Failure.BROKEN)
@@ -186,10 +186,10 @@ def test_who_is_kept_free_goes_on_when_no_suspect_is_left() -> None:
     assert core.turn(0.0).leases == [], "kept free"
     core.announce(0.0, at(4, batch_max=1))
     leases = core.turn(0.0).leases
-    assert leases[0].worker.said.address == "10.0.0.1:4"
+    assert leases[0].worker.announcement.address == "10.0.0.1:4"
     assert operations(leases[0]) == operations(by_worker[1][0])
     core.answer(0.0, leases[0])
-    workers = [lease.worker.said.address for lease in [*leases[1:], *core.turn(0.0).leases]]
+    workers = [lease.worker.announcement.address for lease in [*leases[1:], *core.turn(0.0).leases]]
     assert "10.0.0.1:2" in workers
 
 
@@ -216,7 +216,7 @@ def test_a_worker_that_takes_fewer_requests_than_before_gets_no_more_than_that()
     assert core.turn(0.0).leases == [], "it is kept free"
     core.announce(0.0, at(2, slots=1, batch_max=1))
     core.announce(0.0, at(3, slots=1, batch_max=1))
-    assert only(core.turn(0.0).leases).worker.said.address == "10.0.0.1:3"
+    assert only(core.turn(0.0).leases).worker.announcement.address == "10.0.0.1:3"
 
 
 @pytest.mark.parametrize("change", ["it fails", "it drains"])
@@ -229,7 +229,7 @@ def test_who_was_kept_free_and_cannot_be_used_makes_way_for_another(change) -> N
     core.answer(0.0, second.pop())
     assert core.turn(0.0).leases == [], "it is kept free"
     if change == "it fails":
-        core.lose(0.0, second.pop(), Failure.UNREACHED)
+        core.lose(0.0, second.pop(), Failure.NOT_SENT)
     else:
         core.announce(0.0, at(2, batch_max=1, draining=True))
     core.answer(0.0, third.pop())

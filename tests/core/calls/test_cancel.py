@@ -143,7 +143,7 @@ def test_a_worker_that_is_lost_cannot_keep_a_job_from_being_cancelled(way) -> No
 
 
 def test_a_worker_that_cannot_be_told_is_not_waited_for() -> None:
-    core = Core(replace(CALLER, obeys=False))
+    core = Core(replace(CALLER, can_stop=False))
     job = core.graph(a=call("f"))
     lease = core.hand_out()["a"]
     core.cancel(1.0, job)
@@ -316,7 +316,7 @@ def test_arithmetic_that_is_under_way_when_its_job_is_cancelled_is_not_done_agai
         elif way == "failed":
             core.answer(1.0, batch)
         else:
-            core.lose(1.0, batch, Failure.UNREACHED)
+            core.lose(1.0, batch, Failure.NOT_SENT)
     core.announce(1.0, replace(WORKER, address="10.0.0.9:1", incarnation="x"))
     assert all(not turn.leases for turn in core.settle(1.0))
     assert job.state is JobState.CANCELLING

@@ -10,7 +10,7 @@ from core.checked import CALLER, LIMITS, PULLER, Core
 from core.plans import call
 from dte.core.errors import Conflict
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Reach
+from dte.core.workers.availability import Delivery
 
 DOES_ARITHMETIC = replace(PULLER, arithmetic=True, batch_max=64)
 
@@ -158,7 +158,7 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     core.record()
     old = core.ask(0.0)
     core.turn(0.0)
-    with pytest.raises(Conflict, match="another worker claims work under the name"):
+    with pytest.raises(Conflict, match="worker name .* is taken"):
         core.ask(1.0, replace(PULLER, incarnation="b"))
     core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))
@@ -254,7 +254,7 @@ def test_of_arithmetic_a_claim_gets_one_batch() -> None:
 
 
 def test_a_worker_that_looks_gets_no_arithmetic() -> None:
-    core = Core(replace(CALLER, address="", reach=Reach.LOOK, arithmetic=True))
+    core = Core(replace(CALLER, address="", delivery=Delivery.MAILBOX, arithmetic=True))
     core.add("1+2")
     core.settle(0.0)
     assert core.leases == 0
@@ -297,7 +297,7 @@ def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_
     with pytest.raises(Conflict):
         core.ask(LIMITS.lease_s / 2 - 0.1, another)
     core.ask(LIMITS.lease_s / 2, another)
-    assert core.workers()[0].said.incarnation == "b"
+    assert core.workers()[0].announcement.incarnation == "b"
 
 
 def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:

@@ -45,7 +45,7 @@ def test_a_lease_goes_on_as_long_as_it_is_extended() -> None:
     for now in range(3, 60, 3):
         assert core.calls.extend(float(now), [lease.number, 77], {}) == ([lease.number], [77], [])
         core.settle(float(now))
-    assert core.workers()[0].heard_at == 57.0
+    assert core.workers()[0].last_seen_at == 57.0
     assert core.hand_out(66.9) == {}
     core.succeed(66.95, lease)
     assert job.state is JobState.SUCCEEDED
@@ -180,10 +180,10 @@ def test_a_worker_that_drains_keeps_what_it_has_and_gets_no_more() -> None:
 # Timeouts
 
 
-@pytest.mark.parametrize(("obeys", "grace_s"), [(True, LIMITS.lease_s), (False, 0.0)])
-def test_a_call_that_takes_too_long_is_stopped(obeys, grace_s) -> None:
+@pytest.mark.parametrize(("can_stop", "grace_s"), [(True, LIMITS.lease_s), (False, 0.0)])
+def test_a_call_that_takes_too_long_is_stopped(can_stop, grace_s) -> None:
     """Who obeys stops it by itself, and the master only if nothing is heard of that."""
-    core = Core(replace(CALLER, obeys=obeys, lease_s=1000.0, dead_after_s=1000.0))
+    core = Core(replace(CALLER, can_stop=can_stop, lease_s=1000.0, dead_after_s=1000.0))
     job = core.graph(a=call("f", timeout_s=5.0))
     lease = core.hand_out()["a"]
     assert lease.timeout_s == 5.0
@@ -196,7 +196,7 @@ def test_a_call_that_takes_too_long_is_stopped(obeys, grace_s) -> None:
 
 
 def test_a_lease_that_is_extended_times_out_all_the_same() -> None:
-    core = Core(replace(CALLER, obeys=False))
+    core = Core(replace(CALLER, can_stop=False))
     job = core.graph(a=call("f", timeout_s=20.0))
     lease = core.hand_out()["a"]
     for now in range(1, 20):
@@ -215,7 +215,7 @@ def test_without_a_word_the_handler_s_timeout_holds() -> None:
 
 
 def test_a_call_that_timed_out_may_be_tried_again() -> None:
-    core = Core(replace(CALLER, obeys=False))
+    core = Core(replace(CALLER, can_stop=False))
     job = core.graph(a=call("f", timeout_s=1.0, retries=1))
     core.hand_out()
     core.settle(1.0)

@@ -212,7 +212,7 @@ def test_after_a_lost_worker_the_call_goes_to_another_at_once_and_later_with_pau
     assert only_call(job).state is CallState.PAUSED
 
 
-@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.UNREACHED])
+@pytest.mark.parametrize("failure", [Failure.REFUSED, Failure.NOT_SENT])
 def test_a_worker_that_never_got_a_call_is_not_lost(failure) -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))
@@ -226,7 +226,7 @@ def test_a_worker_that_never_got_a_call_is_not_lost(failure) -> None:
     assert (job.state, only_call(job).attempts) == (JobState.SUCCEEDED, 1)
 
 
-@pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.GARBLED])
+@pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.MALFORMED])
 def test_a_worker_that_may_have_got_a_call_counts_as_lost(failure) -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))

@@ -248,10 +248,10 @@ def test_what_a_worker_says_under_a_lease_makes_it_a_good_one_again() -> None:
     core.graph(a=call("f"), b=call("f"))
     handed = core.hand_out()
     (worker,) = core.workers()
-    core.fail_call(0.0, handed["a"], "reset", Failure.UNREACHED)
+    core.fail_call(0.0, handed["a"], "reset", Failure.NOT_SENT)
     assert worker.failures == 1
     core.succeed(1.0, handed["b"])
-    assert (worker.failures, worker.last_failure, worker.heard_at) == (0, None, 1.0)
+    assert (worker.failures, worker.last_failure, worker.last_seen_at) == (0, None, 1.0)
     assert worker.calls_done == 1
 
 

@@ -91,7 +91,7 @@ def test_what_is_given_back_is_ready_with_its_operands() -> None:
     graph = make_graph(1)
     plus(graph, 5, 6)
     taken = graph.take(1)
-    graph.give_back(taken)
+    graph.requeue(taken)
     assert graph.columns(graph.take(1)) == ("+", [5], [6])
 
 

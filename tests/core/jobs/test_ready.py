@@ -55,7 +55,7 @@ def test_a_job_has_one_turn_however_often_it_is_added() -> None:
     assert job.graph is not None
     taken = job.graph.take(2)
     ready.count -= 2
-    job.graph.give_back(taken)
+    job.graph.requeue(taken)
     ready.add(job, 2)
     ready.check()
     assert take(ready, 10) == [(1, 4)]

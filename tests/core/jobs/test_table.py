@@ -11,10 +11,10 @@ from dte.core.jobs import outbox as outbox_module
 from dte.core.jobs import table as jobs_module
 from dte.core.jobs.facts import Facts, Submission
 from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 
 
-class Book(JobBook):
+class Book(JobTable):
     """A book of jobs whose operations are done here, checked after each step."""
 
     def accept(self, *tasks: str, now: float = 0.0) -> Submission:
@@ -57,7 +57,7 @@ class Book(JobBook):
             self.check()
 
 
-def numbers(book: JobBook, count: int = 100) -> list[int]:
+def numbers(book: JobTable, count: int = 100) -> list[int]:
     return [job.number for job in book.newest(count)]
 
 

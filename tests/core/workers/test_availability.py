@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from dte.core.backoff import PAUSE_FIRST_S, PAUSE_MAX_S
+from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
@@ -19,7 +19,7 @@ from dte.core.workers.availability import (
     FORGET_S,
     Announcement,
     AvailabilityQueue,
-    Reach,
+    Delivery,
     Worker,
 )
 
@@ -33,8 +33,8 @@ def make_queue(*workers: Announcement, workers_max: int = 10) -> AvailabilityQue
         workers_max=workers_max, heartbeat_s=HEARTBEAT_S, dead_after_s=DEAD_AFTER_S
     )
     queue = AvailabilityQueue(limits, Random(1))
-    for said in workers:
-        queue.announce(0.0, said)
+    for announcement in workers:
+        queue.announce(0.0, announcement)
     queue.check()
     return queue
 
@@ -45,14 +45,14 @@ def at(port: int) -> Announcement:
 
 def gone(queue: AvailabilityQueue, now: float) -> list[Worker]:
     """Those that a look at `now` finds to be gone."""
-    found, _ = queue.census(now)
+    found, _ = queue.check_liveness(now)
     queue.check()
     return found
 
 
 def asked(queue: AvailabilityQueue, now: float) -> list[Worker]:
     """Those that a look at `now` finds to be asked."""
-    _, silent = queue.census(now)
+    _, silent = queue.check_liveness(now)
     queue.check()
     return silent
 
@@ -71,7 +71,7 @@ def test_workers_are_handed_out_in_line() -> None:
     first, second = queue.next(), queue.next()
     assert first is not None
     assert second is not None
-    assert (first.said.address, second.said.address) == ("10.0.0.1:1", "10.0.0.1:2")
+    assert (first.announcement.address, second.announcement.address) == ("10.0.0.1:1", "10.0.0.1:2")
     assert queue.next() is None
     queue.offer(first)
     queue.offer(second)
@@ -96,7 +96,7 @@ def test_the_same_worker_announced_again_is_the_same_worker() -> None:
     again, reborn = queue.announce(5.0, SAID)
     assert again is worker
     assert not reborn
-    assert (worker.joined_at, worker.heard_at) == (0.0, 5.0)
+    assert (worker.joined_at, worker.last_seen_at) == (0.0, 5.0)
     queue.check()
 
 
@@ -132,7 +132,7 @@ def test_a_failed_worker_pauses_longer_each_time_and_comes_back() -> None:
         assert worker.state == "free"
         now = resumes_at
     for place, pause in enumerate(pauses):
-        whole_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2**place)
+        whole_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2**place)
         assert whole_s / 2 <= pause <= whole_s
     assert now > 15, "a worker that registers before it listens has time to start"
 
@@ -380,7 +380,7 @@ def test_batches_may_take_longer_where_more_workers_do_arithmetic(
     beside: list[Announcement], longest_s: float
 ) -> None:
     queue = make_queue(SAID, *beside)
-    queue.census(0.0)
+    queue.check_liveness(0.0)
     worker = next(iter(queue))
     queue.succeeded(0.0, worker, BATCH_FIRST, longest_s * 1.01)
     assert worker.batch == BATCH_FIRST
@@ -393,7 +393,7 @@ def test_batches_take_no_longer_than_a_bound_however_many_workers_there_are(
 ) -> None:
     monkeypatch.setattr(module, "BATCH_LONGEST_S", 2 * BATCH_TARGET_S)
     queue = make_queue(SAID, *others(9))
-    queue.census(0.0)
+    queue.check_liveness(0.0)
     worker = next(iter(queue))
     queue.succeeded(0.0, worker, BATCH_FIRST, 2.01 * BATCH_TARGET_S)
     assert worker.batch == BATCH_FIRST
@@ -419,7 +419,7 @@ def cost_s(workers: int) -> float:
     for turn in range(200):
         if turn == 100:
             turned_at, done = now, 0
-        queue.census(now)
+        queue.check_liveness(now)
         while worker := queue.next():
             worker.leases.add(len(waiting))
             waiting.append((worker, worker.batch, now))
@@ -464,7 +464,7 @@ def test_a_pausing_worker_that_made_room_does_not_come_back_from_its_pause() -> 
     queue.check()
     following = queue.next()
     assert following is not None
-    assert following.said == at(2)
+    assert following.announcement == at(2)
     assert queue.next() is None, "the other is passed over"
     assert worker.free_slots == 0
 
@@ -475,7 +475,7 @@ def test_plain_workers_that_never_did_anything_make_room_in_time() -> None:
     with pytest.raises(Busy, match="workers_max"):
         queue.announce(FORGET_S, plain[2])
     queue.announce(FORGET_S + 1, plain[2])
-    assert [worker.said for worker in queue] == plain[1:]
+    assert [worker.announcement for worker in queue] == plain[1:]
     assert queue.next() is not None
     queue.offer(next(iter(queue)))
 
@@ -494,7 +494,7 @@ def test_a_worker_that_is_forgotten_is_not_heard() -> None:
     old.gone = True
     queue.announce(1.0, at(2))
     queue.heard(2.0, old)
-    assert (old.gone, old.heard_at) == (True, 0.0)
+    assert (old.gone, old.last_seen_at) == (True, 0.0)
     queue.check()
 
 
@@ -509,7 +509,7 @@ def test_at_the_bound_a_worker_that_has_done_calls_is_not_forgotten() -> None:
 
 @pytest.mark.parametrize("why", ["alone", "reserved"])
 def test_a_worker_that_claims_gets_nothing_beside_a_suspect(why) -> None:
-    queue = make_queue(replace(SAID, address="", reach=Reach.CLAIM))
+    queue = make_queue(replace(SAID, address="", delivery=Delivery.PULL))
     (worker,) = queue
     worker.claim = Claim(worker, 1)
     assert worker.free_slots == 1

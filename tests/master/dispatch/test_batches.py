@@ -14,8 +14,8 @@ import pytest
 from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
 
-from dte.core.arithmetic.lease import Lease
-from dte.core.backoff import pause_s
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.backoff import backoff_s
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
 from dte.core.workers.availability import Announcement, Worker
@@ -35,8 +35,8 @@ both_forms = pytest.mark.parametrize("form", [SINGLE, BATCHES], ids=["single", "
 @pytest.fixture
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers that failed wait for milliseconds, not for seconds."""
-    brief = partial(pause_s, first_s=0.001, most_s=0.005)
-    monkeypatch.setattr(availability, "pause_s", brief)
+    brief = partial(backoff_s, first_s=0.001, most_s=0.005)
+    monkeypatch.setattr(availability, "backoff_s", brief)
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ async def test_an_idle_connection_that_was_closed_is_no_failure(
     worker = await hire(rig, fakes.good, **form)
     await rig.compute("1+2")
     worker.lines[0].close()
-    (idle,) = rig.master._pool._idle[rig.worker(worker).said.address]
+    (idle,) = rig.master._pool._idle[rig.worker(worker).announcement.address]
     await until(lambda: not idle.is_open, "the master notices")
     assert (await rig.compute("3+4"))["answer"] == 7
     assert rig.worker(worker).last_failure is None
@@ -577,7 +577,7 @@ async def test_a_late_reply_is_waited_for_and_its_connection_is_free_then(
     pool, outcomes = Pool(), Mock()
     dispatcher = dispatch.Dispatcher(outcomes, pool)  # type: ignore[arg-type]
     worker = Worker(Announcement("w", "here:1", batch_max=4), 0.0, 0)
-    lease = Lease(7, worker, [], 0, 0.0, 1.0, may_come_late=True)
+    lease = BatchLease(7, worker, [], 0, 0.0, 1.0, may_come_late=True)
     dispatcher.send(lease)
     dispatcher.abandon(lease)
     if answered:

@@ -10,8 +10,8 @@ import pytest
 from wire.plain import Conduct, Line, Message
 from wire.until import until
 
-from dte.core.backoff import pause_s
-from dte.core.calls import attempts as call_course
+from dte.core.backoff import backoff_s
+from dte.core.calls import attempts as attempts
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
@@ -31,9 +31,9 @@ SINGLE = {"handlers": ["echo"], "handler_slots": 4, "arithmetic": False}
 @pytest.fixture(autouse=True)
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have workers and calls that failed wait for milliseconds, not for seconds."""
-    brief = partial(pause_s, first_s=0.001, most_s=0.005)
-    monkeypatch.setattr(availability, "pause_s", brief)
-    monkeypatch.setattr(call_course, "pause_s", lambda random, count, *_: brief(random, count))
+    brief = partial(backoff_s, first_s=0.001, most_s=0.005)
+    monkeypatch.setattr(availability, "backoff_s", brief)
+    monkeypatch.setattr(attempts, "backoff_s", lambda random, count, *_: brief(random, count))
     monkeypatch.setattr(call_dispatch, "ALIVE_S", 0.02)
 
 
@@ -209,7 +209,7 @@ async def test_silence_ends_a_lease_and_signs_of_life_do_not(
     await until(lambda: rig.master.core.calls.lease(call["lease"]) is None, "the lease has ended")
     await asyncio.sleep(0.05)
     await worker.has(1)  # Nothing is sent into the silence.
-    port = int(rig.master.core.workers()[0].said.address.rpartition(":")[2])
+    port = int(rig.master.core.workers()[0].announcement.address.rpartition(":")[2])
     form = {"batch_max": 64, "handler_slots": 1, "incarnation": "a", "handlers": ["echo"]}
     await rig.announce(port, **form)
     _, again = await worker.has(2)

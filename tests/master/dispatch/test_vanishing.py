@@ -13,7 +13,7 @@ from wire.plain import Line, Message, PlainServer
 from wire.until import until
 
 from dte.core.arithmetic import quarantine as suspects
-from dte.core.backoff import pause_s
+from dte.core.backoff import backoff_s
 from dte.core.workers import availability
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
@@ -36,9 +36,9 @@ all_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the master look and try again within milliseconds, not seconds."""
     monkeypatch.setattr(availability, "CENSUS_S", 0.01)
-    brief = partial(pause_s, first_s=0.01, most_s=0.02)
-    monkeypatch.setattr(availability, "pause_s", brief)
-    monkeypatch.setattr(suspects, "pause_s", brief)
+    brief = partial(backoff_s, first_s=0.01, most_s=0.02)
+    monkeypatch.setattr(availability, "backoff_s", brief)
+    monkeypatch.setattr(suspects, "backoff_s", brief)
 
 
 class Mortal:

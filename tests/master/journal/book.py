@@ -16,7 +16,7 @@ from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, KnownSubmission, Step, Submission, record_of
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobBook, PlannedJob
+from dte.core.jobs.table import JobTable, PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.wire.codec import encode
@@ -39,7 +39,7 @@ class Book:
 
     def __init__(self, path: Path | str = ":memory:", **options: Any) -> None:
         self.journal = Journal(str(path), OFFSET_S, **options)
-        self.jobs = JobBook(SchedulerLimits())
+        self.jobs = JobTable(SchedulerLimits())
         self.now = 1.0
         self.loaded: Loaded = self.journal.load(1_000_000, 10**9, self.wall_s)
         self.jobs.restore(self.loaded.last, self.loaded.waiting, self.loaded.ended)

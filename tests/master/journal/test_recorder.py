@@ -14,7 +14,7 @@ from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobBook, PlannedJob
+from dte.core.jobs.table import JobTable, PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal, Retention
@@ -69,7 +69,7 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.journal = GatedJournal(**options)
-        self.jobs = JobBook(SchedulerLimits())
+        self.jobs = JobTable(SchedulerLimits())
         self.heard: list[tuple[int, int] | Unavailable] = []
         self.recorder = Recorder(self.journal, self.jobs, self)
         self._closed = False
@@ -84,24 +84,24 @@ class Desk:
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
         (job,) = self.jobs.submit(0.0, [(task, parse(task, FormulaLimits()))], key).jobs
-        self.recorder.poke()
+        self.recorder.wake()
         return job
 
     def submit_calls(self) -> Job:
         planned = PlannedJob("calls", '["a"]', formula_of(["a"]))
         (job,) = self.jobs.submit_plans(0.0, [planned]).jobs
-        self.recorder.poke()
+        self.recorder.wake()
         return job
 
     def step(self, job: Job) -> None:
         """Something becomes of the call of a job."""
         call = calls_of(job)["a"]
         self.jobs.step(Step(call, record_of(call)))
-        self.recorder.poke()
+        self.recorder.wake()
 
     def end(self, job: Job) -> None:
         self.jobs.end(1.0, job, answer=2)
-        self.recorder.poke()
+        self.recorder.wake()
 
     async def close(self) -> None:
         """Close the recorder, unless that has been done."""
@@ -188,7 +188,7 @@ async def test_what_is_a_repeat_is_void_and_who_waits_hears_of_what_came_first(
 
 async def test_nothing_is_written_for_nothing(open_desk: OpenDesk) -> None:
     desk = open_desk()
-    desk.recorder.poke()
+    desk.recorder.wake()
     await desk.recorder.flush()
     assert desk.journal.groups == []
     assert desk.recorder.commits == 0
@@ -416,7 +416,7 @@ async def test_close_waits_for_what_is_being_written_and_writes_nothing_more(
     await closing
     assert first.state is JobState.WAITING
     assert second.state is JobState.ACCEPTING
-    desk.recorder.poke()
+    desk.recorder.wake()
     assert len(desk.journal.groups) == 1
 
 

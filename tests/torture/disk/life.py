@@ -14,7 +14,7 @@ from typing import Any
 
 from core.evaluate import FUNCTIONS
 
-from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.call import Call, CallState, HandlerPolicy
@@ -132,7 +132,7 @@ class Life:
                 last = found.number
                 self._resume(found)
         self._core.announce(0.0, WORKER)
-        self._leases: list[Lease] = []
+        self._leases: list[BatchLease] = []
         self.failures = 0
 
     def _resume(self, found: Unfinished) -> None:
@@ -227,7 +227,7 @@ class Life:
         if lease is not None:
             self._core.calls.report(now, number, outcome(lease.call))
 
-    def _answer(self, now: float, lease: Lease) -> None:
+    def _answer(self, now: float, lease: BatchLease) -> None:
         results: list[int | float] = []
         errors: dict[int, str] = {}
         for place, (symbol, a, b) in enumerate(zip(*lease.columns(), strict=True)):

@@ -8,7 +8,7 @@ from torture.simulation.network import Call
 
 from dte.core.errors import Conflict
 from dte.core.why import reasons
-from dte.core.workers.availability import Announcement, Reach
+from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.jobs import JobSubmission
 from dte.master.api.workers import outcome, policies
 from dte.master.dispatch.calls import call_of
@@ -85,7 +85,7 @@ async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
         policies(claim.handlers),
         claim.slots,
         claim.batch_max > 0,
-        Reach.CLAIM,
+        Delivery.PULL,
     )
     if claim.draining:
         await master.calls.leave_claiming(said)

@@ -58,7 +58,7 @@ class CallWatch:
     def begin(self, core: Scheduler) -> None:
         """A master has started."""
         self._core = core
-        calls, course = core.calls, core.calls._course
+        calls, attempts = core.calls, core.calls._attempts
 
         def watched_hand_over(now: float, worker: Worker, call: Call) -> None:
             self._highest_first(core, worker, call)
@@ -69,10 +69,10 @@ class CallWatch:
             if lease.sent:
                 self._world.seen["a call is lost"] += 1
                 self.losses[lease.call.job.number, lease.call.name] += 1
-            type(course).lose(course, now, lease, reason)
+            type(attempts).lose(attempts, now, lease, reason)
 
         vars(calls)["_hand_over"] = watched_hand_over
-        vars(course)["lose"] = watched_lose
+        vars(attempts)["lose"] = watched_lose
 
     def end(self) -> None:
         """The master has ended."""
@@ -92,10 +92,12 @@ class CallWatch:
             for worker in core.workers():
                 if not worker.free_call_slots:
                     continue
-                able = calls._quickness.allowed(worker, list(calls.ready.handlers()))
+                able = calls._prefetch.allowed(worker, list(calls.ready.handlers()))
                 waiting = [name for name in calls.ready.handlers() if name in able]
                 if waiting and not core._workers._call_line:
-                    raise Violation(f"{waiting} wait, and {worker.said.name} has a free slot")
+                    raise Violation(
+                        f"{waiting} wait, and {worker.announcement.name} has a free slot"
+                    )
 
     # When calls are handed over
 
@@ -147,7 +149,7 @@ class CallWatch:
 
     def _highest_first(self, core: Scheduler, worker: Worker, call: Call) -> None:
         """Check that nothing of a higher priority waits that the worker could do now."""
-        allowed = core.calls._quickness.allowed(worker, worker.said.handlers)
+        allowed = core.calls._prefetch.allowed(worker, worker.announcement.handlers)
         for job in core.jobs.newest(len(core.jobs._ring)):
             if job.calls is None or job.graph is None:
                 continue
@@ -228,7 +230,7 @@ class CallWatch:
         able = [
             worker
             for worker in core.workers()
-            if call.handler in worker.said.handlers
+            if call.handler in worker.announcement.handlers
             and worker.state not in ("gone", "draining", "pausing")
         ]
         wrong = {

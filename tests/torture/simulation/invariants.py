@@ -16,12 +16,12 @@ from torture.simulation.outcomes import Ended, complaint
 from torture.simulation.profile import Profile
 from torture.simulation.world import Violation, World
 
-from dte.core.arithmetic.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import DteError, TryAgain
 from dte.core.jobs.job import Job, kept_task
 from dte.core.scheduler import Scheduler, Turn
 from dte.core.why import reasons
-from dte.core.workers.availability import Reach
+from dte.core.workers.availability import Delivery
 from dte.master.api.job_handler import JobReply
 from dte.master.master import Master
 
@@ -104,7 +104,7 @@ class Watch:
         pushed = {
             number
             for number, lease in core._leases.items()
-            if lease.worker.said.reach is Reach.PUSH
+            if lease.worker.announcement.delivery is Delivery.PUSH
         }
         if under_way != pushed:
             raise Violation(f"leases {sorted(pushed)}, but requests under way {sorted(under_way)}")
@@ -134,7 +134,7 @@ class Watch:
             if self._world.tracing:
                 self._note(f"lost lease {lease.number}: {lease.lost_because}")
 
-    def _handed_over(self, lease: Lease) -> None:
+    def _handed_over(self, lease: BatchLease) -> None:
         if lease.number in self._leases:
             raise Violation(f"lease {lease.number} was given before")
         self._leases.add(lease.number)
@@ -145,7 +145,7 @@ class Watch:
             self._must_be_recorded(job.number, "is being done")
         if self._world.tracing:
             parts = ", ".join(f"{len(nodes)} of job {job.number}" for job, nodes in lease.parts)
-            name = lease.worker.said.name
+            name = lease.worker.announcement.name
             self._note(f"lease {lease.number} for {name}: {parts or 'a question'}")
 
     # What is told
@@ -379,12 +379,11 @@ def _nothing_waits_without_reason(core: Scheduler) -> None:
     # One that has vanished with operations is first asked whether it is there.
     free = [worker for worker in core.workers() if worker.free_slots and not worker.accused]
     if free and core.jobs.ready.count:
-        raise Violation(
-            f"{core.jobs.ready.count} operations wait, and {free[0].said.name} has a free slot"
-        )
+        name = free[0].announcement.name
+        raise Violation(f"{core.jobs.ready.count} operations wait, and {name} has a free slot")
     idle = [worker for worker in free if not worker.leases]
-    if idle and any(job.graph is not None for job, _ in core._suspects._line):
-        raise Violation(f"a suspect waits, and {idle[0].said.name} has nothing to do")
+    if idle and any(job.graph is not None for job, _ in core._quarantine._line):
+        raise Violation(f"a suspect waits, and {idle[0].announcement.name} has nothing to do")
 
 
 def _answer(answer: Any) -> str:

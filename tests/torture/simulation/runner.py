@@ -80,7 +80,7 @@ class Runner:
         """Stop calls, and report that."""
         return [lease for lease in leases if self._stop(lease, Report(lease, state="cancelled"))]
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Give back what is not done, as the worker leaves."""
         for lease in self.running:
             self._stop(lease, Report(lease, state="returned"))

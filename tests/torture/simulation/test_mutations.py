@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from torture.simulation.simulation import simulate
 
-from dte.core.arithmetic.lease import Lease
-from dte.core.arithmetic.quarantine import Suspects
-from dte.core.calls.attempts import CallCourse, Outcome
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.arithmetic.quarantine import Quarantine
+from dte.core.calls.attempts import Attempts, Outcome
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.ready import _Lane
 from dte.core.calls.scheduler import CallScheduler
@@ -21,7 +21,7 @@ from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, End, Facts, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobBook
+from dte.core.jobs.table import JobTable
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import AvailabilityQueue, Worker
 from dte.master.journal.jobs import JobTables
@@ -35,9 +35,9 @@ Patch = pytest.MonkeyPatch
 
 def accepts_stale_results(patch: Patch) -> None:
     make, complete = Scheduler._lease, Scheduler.complete
-    known: dict[tuple[int, int], Lease] = {}
+    known: dict[tuple[int, int], BatchLease] = {}
 
-    def remembering(core: Scheduler, *arguments: Any) -> Lease:
+    def remembering(core: Scheduler, *arguments: Any) -> BatchLease:
         lease = make(core, *arguments)
         known[id(core), lease.number] = lease
         return lease
@@ -55,9 +55,9 @@ def accepts_stale_results(patch: Patch) -> None:
 
 
 def hands_over_what_is_not_recorded(patch: Patch) -> None:
-    submit, recorded = JobBook.submit, JobBook.recorded
+    submit, recorded = JobTable.submit, JobTable.recorded
 
-    def hasty(book: JobBook, *arguments: Any) -> Submission:
+    def hasty(book: JobTable, *arguments: Any) -> Submission:
         submission = submit(book, *arguments)
         for job in submission.jobs:
             if job.graph is not None and job.graph.ready:
@@ -65,7 +65,7 @@ def hands_over_what_is_not_recorded(patch: Patch) -> None:
                 book.ready.add(job, len(job.graph.ready))
         return submission
 
-    def late(book: JobBook, facts: Facts, void: Any) -> None:
+    def late(book: JobTable, facts: Facts, void: Any) -> None:
         for submission in facts.submissions:
             for job in submission.jobs:
                 if job.state is not JobState.ACCEPTING and job.graph is not None:
@@ -73,12 +73,12 @@ def hands_over_what_is_not_recorded(patch: Patch) -> None:
                     book.ready.drop(job)
         recorded(book, facts, void)
 
-    patch.setattr(JobBook, "submit", hasty)
-    patch.setattr(JobBook, "recorded", late)
+    patch.setattr(JobTable, "submit", hasty)
+    patch.setattr(JobTable, "recorded", late)
 
 
 def forgets_lost_operations(patch: Patch) -> None:
-    def forgetful(core: Scheduler, now: float, lease: Lease, reason: str, taken: bool) -> None:
+    def forgetful(core: Scheduler, now: float, lease: BatchLease, reason: str, taken: bool) -> None:
         core._release(lease)
         core._workers.offer(lease.worker)
         core._lost.append(lease)
@@ -87,41 +87,41 @@ def forgets_lost_operations(patch: Patch) -> None:
 
 
 def keeps_the_slot_of_a_lost_lease(patch: Patch) -> None:
-    def forgetful(core: Scheduler, lease: Lease) -> None:
+    def forgetful(core: Scheduler, lease: BatchLease) -> None:
         del core._leases[lease.number]
 
     patch.setattr(Scheduler, "_release", forgetful)
 
 
 def shows_ends_that_are_not_recorded(patch: Patch) -> None:
-    end, close = JobBook.end, JobBook._close
+    end, close = JobTable.end, JobTable._close
 
-    def hasty(book: JobBook, now: float, job: Job, **how: Any) -> None:
+    def hasty(book: JobTable, now: float, job: Job, **how: Any) -> None:
         end(book, now, job, **how)
         close(book, book._outbox.ends[-1])
 
-    def once(book: JobBook, fact: End) -> None:
+    def once(book: JobTable, fact: End) -> None:
         if not fact.job.finished:
             close(book, fact)
 
-    patch.setattr(JobBook, "end", hasty)
-    patch.setattr(JobBook, "_close", once)
+    patch.setattr(JobTable, "end", hasty)
+    patch.setattr(JobTable, "_close", once)
 
 
 def forgets_ends_that_could_not_be_recorded(patch: Patch) -> None:
-    unrecorded = JobBook.unrecorded
+    unrecorded = JobTable.unrecorded
 
-    def forgetful(book: JobBook, facts: Facts) -> None:
+    def forgetful(book: JobTable, facts: Facts) -> None:
         unrecorded(book, Facts(facts.submissions, []))
 
-    patch.setattr(JobBook, "unrecorded", forgetful)
+    patch.setattr(JobTable, "unrecorded", forgetful)
 
 
 def accepts_what_could_not_be_recorded(patch: Patch) -> None:
-    def hopeful(book: JobBook, facts: Facts) -> None:
+    def hopeful(book: JobTable, facts: Facts) -> None:
         book.recorded(facts)
 
-    patch.setattr(JobBook, "unrecorded", hopeful)
+    patch.setattr(JobTable, "unrecorded", hopeful)
 
 
 def numbers_leases_alike_after_each_start(patch: Patch) -> None:
@@ -144,10 +144,10 @@ def takes_repeats_for_new(patch: Patch) -> None:
 
 
 def does_not_go_on_after_a_restart(patch: Patch) -> None:
-    def lazy(book: JobBook, now: float, job: Job, formula: Work) -> None:
+    def lazy(book: JobTable, now: float, job: Job, formula: Work) -> None:
         pass
 
-    patch.setattr(JobBook, "resume", lazy)
+    patch.setattr(JobTable, "resume", lazy)
 
 
 def numbers_jobs_anew_after_a_restart(patch: Patch) -> None:
@@ -170,19 +170,19 @@ def leaves_workers_idle_after_a_pause(patch: Patch) -> None:
 
 
 def hands_out_suspects_together(patch: Patch) -> None:
-    take = Suspects.take
+    take = Quarantine.take
 
-    def greedy(suspects: Suspects) -> list[Any]:
+    def greedy(suspects: Quarantine) -> list[Any]:
         parts: list[Any] = []
         while part := take(suspects):
             parts += part
         return parts
 
-    patch.setattr(Suspects, "take", greedy)
+    patch.setattr(Quarantine, "take", greedy)
 
 
 def charges_nobody_for_lost_workers(patch: Patch) -> None:
-    patch.setattr(Scheduler, "_charge", lambda core, now, worker: worker.accused.clear())
+    patch.setattr(Scheduler, "_convict", lambda core, now, worker: worker.accused.clear())
 
 
 def sends_calls_before_that_is_recorded(patch: Patch) -> None:
@@ -240,23 +240,23 @@ def begins_calls_with_their_first_operand(patch: Patch) -> None:
 
 
 def tries_calls_again_for_ever(patch: Patch) -> None:
-    settle = CallCourse.settle
+    settle = Attempts.settle
 
-    def stubborn(course: CallCourse, now: float, call: Call, outcome: Outcome) -> Any:
+    def stubborn(course: Attempts, now: float, call: Call, outcome: Outcome) -> Any:
         if outcome.retry and call.terms.retries is None:
             call.terms = replace(call.terms, retries=1_000)
         return settle(course, now, call, outcome)
 
-    patch.setattr(CallCourse, "settle", stubborn)
+    patch.setattr(Attempts, "settle", stubborn)
 
 
 def does_not_try_calls_again(patch: Patch) -> None:
-    settle = CallCourse.settle
+    settle = Attempts.settle
 
-    def faint(course: CallCourse, now: float, call: Call, outcome: Outcome) -> Any:
+    def faint(course: Attempts, now: float, call: Call, outcome: Outcome) -> Any:
         return settle(course, now, call, replace(outcome, retry=False))
 
-    patch.setattr(CallCourse, "settle", faint)
+    patch.setattr(Attempts, "settle", faint)
 
 
 def forgets_cancelling_on_restart(patch: Patch) -> None:

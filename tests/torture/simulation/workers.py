@@ -240,7 +240,7 @@ class WorkerHost:
         if announcer is not None:
             await announcer.leave()
         if self._runner is not None:
-            self._runner.give_back()
+            self._runner.requeue()
         await asyncio.sleep(DRAIN_S)
         self._compute.draining = True
         process.call_soon(self.crash, "it has left")

@@ -21,8 +21,8 @@ from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.graph.call import ENDS, Call, CallState, HandlerPolicy
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobBook
-from dte.core.workers.availability import PULLS, Announcement, Reach, Worker
+from dte.core.jobs.table import JobTable
+from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
 from dte.master.master import Master
 from dte.master.plans import READ_MARKS, Plan
 from dte.wire.codec import Decoder, Malformed, encode
@@ -60,8 +60,8 @@ def poller(
         handlers=handlers,
         handler_slots=1,
         arithmetic=False,
-        reach=Reach.CLAIM,
-        obeys=False,
+        delivery=Delivery.PULL,
+        can_stop=False,
         lease_s=lease_s,
         dead_after_s=dead_after_s,
     )
@@ -69,7 +69,7 @@ def poller(
 
 def polls(worker: Worker) -> bool:
     """Whether a worker is one of these."""
-    return worker.said.reach is Reach.CLAIM and not worker.said.obeys
+    return worker.announcement.delivery is Delivery.PULL and not worker.announcement.can_stop
 
 
 class Polling:
@@ -84,15 +84,15 @@ class Polling:
         self._handlers = handlers.keys()
         self._polls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def beat(self, said: Announcement) -> Worker:
+    def beat(self, announcement: Announcement) -> Worker:
         """A worker is there, and at work on what it has.
 
         Raises:
             Busy: too many workers are known.
         """
-        worker = self._master.core.announce(self._master.now(), said)
+        worker = self._master.core.announce(self._master.now(), announcement)
         self._master.calls.heard(worker)
-        self._master.poke()
+        self._master.wake()
         return worker
 
     async def submit(self, plan: Plan) -> Job:
@@ -102,7 +102,9 @@ class Polling:
         except (InvalidRequest, TooLarge) as error:
             raise type(error)(str(error).removeprefix(f"node {TASK!r}: ")) from None
 
-    async def poll(self, said: Announcement, gone: asyncio.Future[None]) -> CallLease | None:
+    async def poll(
+        self, announcement: Announcement, gone: asyncio.Future[None]
+    ) -> CallLease | None:
         """A call for a worker, if there is one for it now.
 
         What it had before it has forgotten: it would not ask otherwise.
@@ -114,17 +116,17 @@ class Polling:
             Busy: too many workers are known.
         """
         # Workers may share a name. Of two polls at a time the second would end the first.
-        lock = self._polls.setdefault(said.identity, asyncio.Lock())
+        lock = self._polls.setdefault(announcement.identity, asyncio.Lock())
         async with lock:
-            worker = self._master.core.worker(said.identity)
+            worker = self._master.core.worker(announcement.identity)
             if worker is not None:
                 self._master.core.calls.asks_again(worker)
-            leases, _ = await self._master.calls.claim(said, 1, 0.0, gone)
+            leases, _ = await self._master.calls.claim(announcement, 1, 0.0, gone)
         return leases[0] if leases else None
 
-    def held(self, job: Job, said: Announcement) -> CallLease | None:
+    def held(self, job: Job, announcement: Announcement) -> CallLease | None:
         """The lease under which a worker has a call of a job, the last if there are several."""
-        leases = self._master.core.calls.leases_of(self.beat(said))
+        leases = self._master.core.calls.leases_of(self.beat(announcement))
         return max(
             (lease for lease in leases if lease.call.job is job),
             key=lambda lease: lease.number,
@@ -142,11 +144,15 @@ class Polling:
             return ""
         worker = call.lease.worker if call.lease is not None else None
         worker = worker or self._master.core.worker(f"{PULLS}{call.worker}")
-        if worker is None or not polls(worker) or not self._handlers <= worker.said.handlers.keys():
+        if (
+            worker is None
+            or not polls(worker)
+            or not self._handlers <= worker.announcement.handlers.keys()
+        ):
             return ""
         return call.worker
 
-    async def settle(self, job: Job, said: Announcement, outcome: Outcome) -> bool:
+    async def settle(self, job: Job, announcement: Announcement, outcome: Outcome) -> bool:
         """Take in what a worker says of a job of which it had a call.
 
         Returns:
@@ -155,15 +161,15 @@ class Polling:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        master, lease = self._master, self.held(job, said)
+        master, lease = self._master, self.held(job, announcement)
         if lease is not None:
             fact = master.core.calls.report(master.now(), lease.number, outcome)
         else:
-            call = _had(job, said.name)
+            call = _had(job, announcement.name)
             if call is None:
                 master.core.calls.stale_results += 1
                 return False
-            fact = master.core.calls.report_unleased(master.now(), call, said.name, outcome)
+            fact = master.core.calls.report_unleased(master.now(), call, announcement.name, outcome)
         if isinstance(fact, bool):
             return False
         await master.calls.until_recorded([fact] if fact is not None else [])
@@ -233,7 +239,7 @@ def standing(job: Job) -> JobState:
     return JobState.WAITING if call.shown_state in NOT_BEGUN else JobState.RUNNING
 
 
-def census(book: JobBook) -> Generator[None, None, Counter[JobState]]:
+def count_by_state(book: JobTable) -> Generator[None, None, Counter[JobState]]:
     """How many of the jobs in memory stand how, counted in slices."""
     jobs = iter(list(book.newest(sys.maxsize)))
     found: Counter[JobState] = Counter()

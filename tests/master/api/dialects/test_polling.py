@@ -10,8 +10,15 @@ from dte.core.errors import InvalidRequest
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
-from dte.core.workers.availability import Reach
-from dte.master.api.dialects.polling import TASK, census, poller, quoted, standing, succeeded
+from dte.core.workers.availability import Delivery
+from dte.master.api.dialects.polling import (
+    TASK,
+    count_by_state,
+    poller,
+    quoted,
+    standing,
+    succeeded,
+)
 from dte.master.dispatch.calls import arguments
 from dte.master.plans import Node, Plan, PlanLimits, build, plan_text, read_plan
 from dte.wire.codec import encode
@@ -76,7 +83,7 @@ def test_a_name_that_cannot_be_shown_is_none(name: str) -> None:
 
 def test_who_polls_does_one_call_at_a_time_and_cannot_be_told_to_stop() -> None:
     said = poller("w", {}, 120.0, 60.0)
-    assert (said.reach, said.obeys, said.handler_slots) == (Reach.CLAIM, False, 1)
+    assert (said.delivery, said.can_stop, said.handler_slots) == (Delivery.PULL, False, 1)
     assert not said.arithmetic
     assert (said.identity, said.lease_s, said.dead_after_s) == ("pull:w", 120.0, 60.0)
 
@@ -93,7 +100,7 @@ async def test_jobs_are_counted_by_how_they_stand(rig: Rig) -> None:
         await rig.post("/jobs", {"handler": "resize"})
     await rig.post("/submit", {"task": "1"})
     await rig.post("/job/2/cancel")
-    counted = await rig.master.slices.run(census(rig.master.core.jobs))
+    counted = await rig.master.slices.run(count_by_state(rig.master.core.jobs))
     assert counted == {JobState.WAITING: 2, JobState.CANCELLED: 1, JobState.SUCCEEDED: 1}
 
 

@@ -47,7 +47,7 @@ async def poll(rig: Rig, worker: str) -> dict[str, Any] | None:
     return {**reply.json, "payload": json.loads(reply.json["payload"])}
 
 
-async def give_back(rig: Rig, worker: str, task_id: int, **more: Any) -> dict[str, Any]:
+async def requeue(rig: Rig, worker: str, task_id: int, **more: Any) -> dict[str, Any]:
     """What is said of a result that a worker sends."""
     body = {
         "task_id": task_id,
@@ -129,8 +129,8 @@ async def test_a_lease_that_runs_out_gives_the_task_to_another_worker(
     assert again["task_id"] == task_id
     task = await shown(rig, task_id)
     assert (task["status"], task["attempts"], task["assigned_to"]) == ("in-progress", 2, "second")
-    assert not (await give_back(rig, "first", task_id))["saved"]
-    assert (await give_back(rig, "second", task_id))["saved"]
+    assert not (await requeue(rig, "first", task_id))["saved"]
+    assert (await requeue(rig, "second", task_id))["saved"]
 
 
 async def test_a_result_whose_lease_ran_out_counts_as_long_as_nobody_else_has_the_task(
@@ -142,7 +142,7 @@ async def test_a_result_whose_lease_ran_out_counts_as_long_as_nobody_else_has_th
     await until(lambda: not rig.master.core.calls.leases, "the lease's end")
     assert (await shown(rig, task_id))["status"] == "pending"
     assert (await shown(rig, task_id))["assigned_to"] is None
-    assert (await give_back(rig, "first", task_id))["saved"]
+    assert (await requeue(rig, "first", task_id))["saved"]
     assert (await shown(rig, task_id))["status"] == "completed"
     assert await poll(rig, "second") is None
 
@@ -153,7 +153,7 @@ async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(
     rig = await start_master(**bounds)
     task_id = await submit(rig)
     assert await poll(rig, "w")
-    assert (await give_back(rig, "", task_id, worker_id=None))["saved"]
+    assert (await requeue(rig, "", task_id, worker_id=None))["saved"]
     assert (await shown(rig, task_id))["assigned_to"] == "w"
 
 
@@ -169,7 +169,7 @@ async def test_a_result_without_a_name_does_not_count_for_a_worker_of_another_di
         assert claimed.json["calls"]
     else:
         assert (await rig.get("/get_task/able")).status == 200
-    said = await give_back(rig, "", task_id, worker_id=None)
+    said = await requeue(rig, "", task_id, worker_id=None)
     assert (said["saved"], said["status"]) == (False, "in-progress")
     assert said["message"] == "Task is not assigned to this worker"
     assert (await rig.job(task_id))["state"] == "running"
@@ -185,7 +185,7 @@ async def test_heartbeats_keep_the_lease(start_master: StartMaster, bounds: dict
         assert await poll(rig, "other") is None
         await until_turn(rig)
     assert (await shown(rig, task_id))["attempts"] == 1
-    assert (await give_back(rig, "w", task_id))["saved"]
+    assert (await requeue(rig, "w", task_id))["saved"]
 
 
 async def test_what_a_worker_forgot_is_not_kept_by_its_heartbeats(
@@ -215,7 +215,7 @@ async def test_a_worker_that_is_silent_is_dead_and_its_task_goes_to_another(
     stats = (await rig.get("/stats")).json["data"]
     assert stats["active_workers"] == 1
     assert stats["workers"][0]["metadata"] == '{"a":1}'
-    rig.master.core.workers()[0].heard_at -= 10
+    rig.master.core.workers()[0].last_seen_at -= 10
     await until(lambda: rig.master.core.workers()[0].gone, "the worker's end")
     stats = (await rig.get("/stats")).json["data"]
     assert (stats["active_workers"], stats["pending_tasks"]) == (0, 1)
@@ -244,7 +244,7 @@ async def test_a_result_that_is_too_long_fails_its_task_and_says_why(
     for primes in ([7] * 600, [7] * 5_000):
         task_id = await submit(rig)
         assert await poll(rig, "w")
-        assert (await give_back(rig, "w", task_id, primes=primes))["saved"]
+        assert (await requeue(rig, "w", task_id, primes=primes))["saved"]
         task = await shown(rig, task_id)
         assert task["status"] == "failed"
         assert "value_bytes_max" in task["error"]
@@ -294,7 +294,7 @@ async def test_jobs_of_other_kinds_are_shown(
         task = await polled(rig, "w")
         assert task["payload"] in ({"limit": 10}, {"limit": 20})
         assert task["task_id"] == 2
-        assert (await give_back(rig, "w", 2))["saved"]
+        assert (await requeue(rig, "w", 2))["saved"]
     task = await shown(rig, 2)
     assert task["status"] == "completed"
     assert set(task["result"]) == {"a", "b"}
@@ -310,7 +310,7 @@ async def test_a_cancelled_task_is_failed_and_goes_to_nobody(
     assert await poll(rig, "w") is None
     task = await shown(rig, task_id)
     assert (task["status"], task["error"]) == ("failed", "cancelled")
-    assert not (await give_back(rig, "w", task_id))["saved"]
+    assert not (await requeue(rig, "w", task_id))["saved"]
 
 
 async def test_two_polls_at_a_time_under_one_name_get_two_tasks(
@@ -321,7 +321,7 @@ async def test_two_polls_at_a_time_under_one_name_get_two_tasks(
     given = await asyncio.gather(poll(rig, "worker_auto"), poll(rig, "worker_auto"))
     assert sorted(task["task_id"] for task in given if task) == tasks
     for task_id in tasks:
-        assert (await give_back(rig, "worker_auto", task_id))["saved"]
+        assert (await requeue(rig, "worker_auto", task_id))["saved"]
 
 
 async def test_a_body_that_is_too_large_is_refused(
@@ -372,7 +372,7 @@ async def test_a_restart_in_mid_task_changes_nothing_for_the_worker(
     rig = await start_master(**bounds)
     ended, running, waiting = [await submit(rig, "resize", number=n) for n in range(3)]
     assert (await polled(rig, "w"))["task_id"] == ended
-    await give_back(rig, "w", ended)
+    await requeue(rig, "w", ended)
     assert (await polled(rig, "w"))["task_id"] == running
     await rig.stop()
 
@@ -382,11 +382,11 @@ async def test_a_restart_in_mid_task_changes_nothing_for_the_worker(
     assert (await shown(rig, ended))["primes"] == [2, 3]
     task = await shown(rig, running)
     assert (task["status"], task["attempts"], task["assigned_to"]) == ("in-progress", 1, "w")
-    assert (await give_back(rig, "w", running))["saved"]
+    assert (await requeue(rig, "w", running))["saved"]
     # Its type is known still, though nobody has submitted one since.
     task = await polled(rig, "w")
     assert (task["task_id"], task["payload"]) == (waiting, {"number": 2})
-    assert (await give_back(rig, "w", waiting))["saved"]
+    assert (await requeue(rig, "w", waiting))["saved"]
     assert (await shown(rig, waiting))["status"] == "completed"
 
 
@@ -399,8 +399,8 @@ async def test_a_task_that_ended_long_ago_is_shown_from_the_journal(
     for _ in range(3):
         task_id = await submit(rig)
         await polled(rig, "w")
-        await give_back(rig, "w", task_id)
+        await requeue(rig, "w", task_id)
     task = await shown(rig, 1)
     assert (task["task_type"], task["status"], task["primes"]) == ("compute", "completed", [2, 3])
     assert (task["attempts"], task["assigned_to"]) == (1, "w")
-    assert not (await give_back(rig, "w", 1))["saved"]
+    assert not (await requeue(rig, "w", 1))["saved"]

@@ -59,7 +59,7 @@ class QueueState:
             name
             for worker in self._master.core.workers()
             if not worker.gone and not polls(worker)
-            for name in worker.said.handlers
+            for name in worker.announcement.handlers
         }
         return HANDLERS | dict.fromkeys(self._types.keys() - announced, HandlerPolicy())
 

@@ -8,7 +8,7 @@ import msgspec
 
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Worker
-from dte.master.api.dialects.polling import census
+from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.queue.base import ALIVE, QueueHandler
 from dte.master.api.openapi import documented
 
@@ -42,7 +42,7 @@ class StatsHandler(QueueHandler):
 
     @documented("How much there is to do, and who does it", replies={200: StatsReply})
     async def get(self) -> None:
-        counted = await self.master.slices.run(census(self.master.core.jobs))
+        counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
         workers = [self._shown(worker) for worker in self.master.core.workers() if not worker.gone]
         active = sum(worker.status == ALIVE for worker in workers)
         self.reply(StatsReply("success", Stats(counted[JobState.WAITING], active, workers)))
@@ -51,8 +51,8 @@ class StatsHandler(QueueHandler):
         # Workers of other dialects have other things in their info, or nothing.
         status, metadata = worker.info.get("status"), worker.info.get("metadata")
         return WorkerShown(
-            worker.said.name,
-            self.time(worker.heard_at),
+            worker.announcement.name,
+            self.time(worker.last_seen_at),
             status if isinstance(status, str) else ALIVE,
             metadata if isinstance(metadata, str) else None,
         )

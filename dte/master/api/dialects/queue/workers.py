@@ -226,7 +226,7 @@ class Heartbeats(QueueHandler):
             BeatReply(
                 "success",
                 "Heartbeat received",
-                Beat(worker_id, said.status, self.time(worker.heard_at)),
+                Beat(worker_id, said.status, self.time(worker.last_seen_at)),
             )
         )
 

@@ -216,10 +216,10 @@ class Viewer:
         resources = worker.info.get("resources")
         status = "busy" if tasks or worker.holds else "idle"
         return ShownWorker(
-            worker.said.name,
-            list(worker.said.handlers) or None,
+            worker.announcement.name,
+            list(worker.announcement.handlers) or None,
             tasks,
-            self._time(worker.heard_at),
+            self._time(worker.last_seen_at),
             resources if isinstance(resources, ShownResources) else ShownResources(),
             "offline" if worker.gone else status,
         )

@@ -16,7 +16,7 @@ from dte.core.errors import DteError, InvalidRequest, NotFound, TooLarge
 from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import PULLS, Announcement, Reach, Worker
+from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
 from dte.master.api.dialects.rest.base import RestHandler, check_name
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
@@ -89,7 +89,12 @@ class WorkersHandler(RestHandler):
         worker = self.master.core.worker(f"{PULLS}{worker_id}")
         if worker is None:
             worker = next(
-                (each for each in self.master.core.workers() if each.said.name == worker_id), None
+                (
+                    each
+                    for each in self.master.core.workers()
+                    if each.announcement.name == worker_id
+                ),
+                None,
             )
         if worker is None:
             raise NotFound("Worker not found")
@@ -99,7 +104,7 @@ class WorkersHandler(RestHandler):
         """Handlers with what other workers say of them, as workers of this dialect say nothing."""
         found = dict.fromkeys(capabilities, ANY_POLICY)
         for worker in self.master.core.workers():
-            for name, policy in worker.said.handlers.items():
+            for name, policy in worker.announcement.handlers.items():
                 if policy != ANY_POLICY and name in found:
                     found[name] = policy
         return found
@@ -151,15 +156,15 @@ class Workers(WorkersHandler):
                 handlers=dict.fromkeys(said.capabilities, ANY_POLICY),
                 handler_slots=said.slots,
                 arithmetic=False,
-                reach=Reach.LOOK,
-                obeys=False,
+                delivery=Delivery.MAILBOX,
+                can_stop=False,
                 lease_s=OFFLINE_S,
                 dead_after_s=OFFLINE_S,
             )
         )
         has = said.resources
         worker.info = {"resources": ShownResources(has.cpu, has.memory, has.disk)}
-        self.created(WorkerRegistered(worker.said.name, "idle"))
+        self.created(WorkerRegistered(worker.announcement.name, "idle"))
 
     @documented("The known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
     async def get(self) -> None:
@@ -194,8 +199,10 @@ class Heartbeat(WorkersHandler):
     )
     async def put(self, worker_id: str) -> None:
         worker = self.known(worker_id)
-        if worker.said.reach is Reach.LOOK:  # The others have signs of life of their own.
-            await self.heard(worker.said)
+        if (
+            worker.announcement.delivery is Delivery.MAILBOX
+        ):  # The others have signs of life of their own.
+            await self.heard(worker.announcement)
         self.done()
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dte.master.api.dialects.polling import census
+from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.scheduler.base import STATUS, Refused, SchedulerHandler
 from dte.master.api.openapi import documented
 
@@ -32,7 +32,7 @@ class Status(SchedulerHandler):
 
     @documented("How the whole stands", replies={200: StatusReply}, errors_as=Refused)
     async def get(self) -> None:
-        counted = await self.master.slices.run(census(self.master.core.jobs))
+        counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
         by_status = dict.fromkeys(STATUS.values(), 0)
         for state, count in counted.items():
             by_status[STATUS[state]] += count
@@ -41,9 +41,9 @@ class Status(SchedulerHandler):
         details: dict[str, WorkerShown] = {}
         # Of workers that share a name the last is shown, so who is there comes after who is gone.
         for worker in sorted(workers, key=lambda worker: not worker.gone):
-            details[worker.said.name] = WorkerShown(
+            details[worker.announcement.name] = WorkerShown(
                 "INACTIVE" if worker.gone else "ACTIVE",
-                round(worker.heard_at + self.master.wall_offset_s, 6),
+                round(worker.last_seen_at + self.master.wall_offset_s, 6),
             )
         active = sum(not worker.gone for worker in workers)
         self.reply(StatusReply(sum(counted.values()), shown, active, details))

@@ -109,7 +109,7 @@ class AddTask(SchedulerHandler):
 
     def _is_known(self, function: str) -> bool:
         return function in HANDLERS or any(
-            function in worker.said.handlers for worker in self.master.core.workers()
+            function in worker.announcement.handlers for worker in self.master.core.workers()
         )
 
 
