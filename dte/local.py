@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
-from dte.wire.listening import CannotListen
+from dte.wire.http.listening import CannotListen
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0

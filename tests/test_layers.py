@@ -49,9 +49,10 @@ EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 """What is there for users of dte; inside it, these names would hide where they come from."""
 
 API = "dte.master.api"
-NO_DIALECTS = ("base", "job_handler", "openapi", "routes")
+QUEUE_TASKS = f"{API}.dialects.queue.tasks"
+NO_DIALECTS = ("base", "job_handler", "openapi", "routes", "polling")
 """What dialects share, and the table of all."""
-UNTOUCHABLE = ("dte.master.dispatch", "dte.master.journal")
+UNTOUCHABLE = ("dte.master.dispatch.batches", "dte.master.journal.journal")
 
 
 def within(module: str, package: str) -> bool:
@@ -119,7 +120,7 @@ def dialect_of(module: str) -> str:
     """The dialect that a module is or belongs to, or an empty string."""
     if not module.startswith(f"{API}."):
         return ""
-    name = module.removeprefix(f"{API}.").partition(".")[0]
+    name = module.removeprefix(f"{API}.").removeprefix("dialects.").partition(".")[0]
     return "" if name in NO_DIALECTS else name
 
 
@@ -142,7 +143,9 @@ def test_every_room_has_been_looked_into() -> None:
     for room in (*FORBIDDEN, API):
         assert sum(within(module, room) for module in modules) > 1
     assert dialect_of(f"{API}.formula") == "formula"
-    assert dialect_of(f"{API}.queue.tasks") == dialect_of(f"{API}.queue") == "queue"
+    assert (
+        dialect_of(f"{API}.dialects.queue.tasks") == dialect_of(f"{API}.dialects.queue") == "queue"
+    )
 
 
 @pytest.mark.parametrize(
@@ -171,27 +174,47 @@ def test_every_room_has_been_looked_into() -> None:
         ("dte.core.graph", "from ..wire import codec", "the core knows only itself"),
         ("dte.core.graph", "from .. import wire", "the core knows only itself"),
         ("dte.wire.codec", "from dte.master.settings import Settings", "only the core"),
-        ("dte.wire.codec", "from dte.client import calls", "only the core"),
+        ("dte.wire.codec", "from dte.client import requests", "only the core"),
         ("dte.worker.compute", "from dte.master import settings", "a worker stands alone"),
-        ("dte.worker.compute", "from dte.client.calls import check_url", "a worker stands alone"),
+        (
+            "dte.worker.compute",
+            "from dte.client.requests import url",
+            "a worker stands alone",
+        ),
         ("dte.worker.compute", "from dte import Client", "from its home"),
         ("dte.handlers.registry", "from dte.worker import child", "only the wire"),
         ("dte.handlers.registry", "from dte.master import settings", "only the wire"),
-        ("dte.client.calls", "import dte.master.settings", "a client stands alone"),
-        ("dte.client.calls", "from dte.handlers import registry", "a client stands alone"),
-        ("dte.client.calls", "from dte.worker import arithmetic", "a client stands alone"),
+        ("dte.client.requests", "import dte.master.settings", "a client stands alone"),
+        ("dte.client.requests", "from dte.handlers import registry", "a client stands alone"),
+        ("dte.client.requests", "from dte.worker import arithmetic", "a client stands alone"),
         ("dte.master.master", "from dte.worker.arithmetic import compute", "a master stands alone"),
         ("dte.master.master", "import dte.cli.main", "a master stands alone"),
         ("dte.master.master", "from dte.handlers.registry import load", "a master stands alone"),
         ("dte.master.master", "from dte.client.replies import Job", "a master stands alone"),
         ("dte.master.api.events", "from dte.master.api.jobs import Jobs", "no other dialect"),
         ("dte.master.api.events", "from . import formula", "no other dialect"),
-        ("dte.master.api.queue.tasks", "from dte.master.api import formula", "no other dialect"),
-        ("dte.master.api.queue.tasks", "from ..rest import tasks", "no other dialect"),
-        ("dte.master.api.queue.tasks", "from dte.master.api import scheduler", "no other dialect"),
-        ("dte.master.api.formula", "from dte.master.dispatch import Dispatcher", "asks the master"),
-        ("dte.master.api.queue.tasks", "from dte.master import journal", "asks the master"),
-        ("dte.master.api.queue.tasks", "import dte.master.journal.sqlite", "asks the master"),
+        (
+            "dte.master.api.dialects.queue.tasks",
+            "from dte.master.api import formula",
+            "no other dialect",
+        ),
+        (QUEUE_TASKS, "from ..rest import tasks", "no other dialect"),
+        (
+            "dte.master.api.dialects.queue.tasks",
+            "from ..scheduler import tasks",
+            "no other dialect",
+        ),
+        ("dte.master.api.formula", "from dte.master.dispatch import batches", "asks the master"),
+        (
+            "dte.master.api.dialects.queue.tasks",
+            "from dte.master.journal import journal",
+            "asks the master",
+        ),
+        (
+            "dte.master.api.dialects.queue.tasks",
+            "import dte.master.journal.journal",
+            "asks the master",
+        ),
     ],
 )
 def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str) -> None:
@@ -202,7 +225,7 @@ def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("dte.core.graph", "from array import array\nfrom dte.core.operations import Number"),
+        ("dte.core.graph", "from array import array\nfrom dte.core.graph.numbers import Number"),
         ("dte.core.graph", "from . import operations\nfrom .errors import Busy"),
         ("dte.core.graph", "from random import Random\nRandom(7)"),
         ("dte.core.graph", "def f(Random):\n    return Random()"),
@@ -211,18 +234,24 @@ def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str
         ("dte.core.graph", "text = 'import time'  # import time"),
         ("dte.wire.codec", "import msgspec\nfrom dte.core import errors\nfrom . import messages"),
         ("dte.worker.compute", "from dte.wire import codec\nimport asyncio"),
-        ("dte.worker.executor", "from dte.handlers import registry"),
-        ("dte.handlers.registry", "from dte.wire.handlers import HandlerInfo\nimport asyncio"),
-        ("dte.client.calls", "import time\nfrom dte.core.errors import Busy"),
+        ("dte.worker.processes.executor", "from dte.handlers import registry"),
+        (
+            "dte.handlers.registry",
+            "from dte.wire.messages import handlers\nimport asyncio",
+        ),
+        ("dte.client.requests", "import time\nfrom dte.core.errors import Busy"),
         ("dte.master.master", "from dte.master.dispatch import Dispatcher\nimport tornado"),
         ("dte.master.api.formula", "from dte.master.api.base import JsonHandler"),
         ("dte.master.api.jobs", "from dte.master.api.job_handler import JobHandler"),
         ("dte.master.api.jobs", "from dte.master.api.openapi import documented"),
-        ("dte.master.api.queue.tasks", "from dte.master.api.queue.base import QueueHandler"),
-        ("dte.master.api.queue.tasks", "from . import base\nfrom .state import DIALECT"),
-        ("dte.master.api.routes", "from dte.master.api import formula, ops"),
-        ("dte.master.api.routes", "from dte.master.api.queue import tasks"),
-        ("dte.master.api.ops", "from dte import __version__"),
+        (
+            "dte.master.api.dialects.queue.tasks",
+            "from dte.master.api.dialects.queue import base",
+        ),
+        (QUEUE_TASKS, "from . import base\nfrom .state import DIALECT"),
+        ("dte.master.api.routes", "from dte.master.api import formula, health"),
+        ("dte.master.api.routes", "from dte.master.api.dialects.queue import tasks"),
+        ("dte.master.api.health", "from dte import __version__"),
         ("dte.local", "from dte.master.server import MasterServer\nimport dte.worker.server"),
         ("dte.cli.main", "from dte.client.blocking import Client\nfrom dte.master import settings"),
     ],

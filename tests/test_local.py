@@ -17,9 +17,9 @@ from end_to_end.live import alive, children, free_port, kill, taken_port, until
 import dte
 from dte import local
 from dte.local import LocalCluster, WorkersFailed
-from dte.master.journal_file import JournalRefused
+from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.listening import CannotListen
+from dte.wire.http.listening import CannotListen
 
 Impostor = Callable[[str], Path]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, TypeVar
 
 import click
 
-from dte.client.calls import check_url as parse_url
-from dte.master.journal_file import Sync
+from dte.client.requests import check_url as parse_url
+from dte.master.journal.schema import Sync
 from dte.master.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -31,9 +31,9 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
-from dte.master.journal_file import JournalRefused
+from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.listening import CannotListen
+from dte.wire.http.listening import CannotListen
 
 
 @click.command("run", context_settings=FORMULAS)

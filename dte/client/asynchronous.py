@@ -8,7 +8,8 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from dte.client import calls, jobs
+from dte.client import jobs
+from dte.client import requests as calls
 from dte.client.events import Event, Subscription
 from dte.client.exact import encode
 from dte.client.exchange import Attempt, Call, NoReply, Response
@@ -16,7 +17,7 @@ from dte.client.graphs import CallOptions, Graph, Node, When, check_options
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
 from dte.client.streaming import StreamingReply
-from dte.wire.connection import ConnectionFailed, KeptAliveConnection
+from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
 

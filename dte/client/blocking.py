@@ -8,15 +8,16 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from dte.client import calls, jobs
+from dte.client import jobs
+from dte.client import requests as calls
 from dte.client.events import Event, Subscription
 from dte.client.exact import encode
 from dte.client.exchange import Attempt, Call, NoReply, Response
 from dte.client.graphs import CallOptions, Graph, Node, When, check_options
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
-from dte.wire.connection import CONNECT_TIMEOUT_S
-from dte.wire.stream import is_silent
+from dte.wire.http.client import CONNECT_TIMEOUT_S
+from dte.wire.http.stream import is_silent
 
 T = TypeVar("T")
 

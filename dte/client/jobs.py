@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from dte.client import exact
-from dte.client.calls import job, run_body, submit_body
 from dte.client.exchange import Call, Deadline, Request, read
 from dte.client.graphs import CallOptions, call_body
 from dte.client.keys import key_header
 from dte.client.replies import Job, NodeInfo, Retried, Why
+from dte.client.requests import job, run_body, submit_body
 from dte.core.errors import Conflict
 
 _job: exact.Decoder[Job] = exact.Decoder(Job)

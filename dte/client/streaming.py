@@ -17,7 +17,7 @@ from tornado.httputil import (
 from tornado.iostream import IOStream
 from tornado.tcpclient import TCPClient
 
-from dte.wire.connection import CONNECT_TIMEOUT_S
+from dte.wire.http.client import CONNECT_TIMEOUT_S
 
 PIECES_AHEAD = 4
 """Pieces that are read before anybody has taken them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 
 
 @dataclass(frozen=True, slots=True)

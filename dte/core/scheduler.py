@@ -3,8 +3,8 @@
 Its laws:
 
 1. It has no sockets, clock, threads, chance or log. Inputs are method calls with `now`, seconds on
-   any clock that does not go back; outputs are the values that `turn` and `JobBook.facts` give. The
-   jitter of pauses comes from a seed.
+   any clock that does not go back; outputs are the values that `turn` and `JobTable.facts` give.
+   The jitter of pauses comes from a seed.
 2. A worker gets only operations whose operands are known, of jobs that are recorded.
 3. A hand-over is a lease. A result under a lease that has ended changes nothing.
 4. A job ends once: `Job.enter` knows the ways. Nobody sees an end that is not recorded.
@@ -21,18 +21,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from random import Random
 
-from dte.core.availability import Announcement, AvailabilityQueue, Reach, Worker
-from dte.core.call_lease import CallLease, Claim
-from dte.core.calls import CallScheduler
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.arithmetic.quarantine import Quarantine
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.scheduler import CallScheduler
 from dte.core.errors import Conflict
-from dte.core.facts import Event
-from dte.core.graph import Graph
-from dte.core.job import Job, JobState, Suspicion
-from dte.core.jobs import JobBook
-from dte.core.lease import Lease
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.numbers import Number, describe
+from dte.core.jobs.facts import Event
+from dte.core.jobs.job import Job, JobState, Suspicion
+from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
-from dte.core.operations import Number, describe
-from dte.core.suspects import Suspects
+from dte.core.workers.availability import Announcement, AvailabilityQueue, Delivery, Worker
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
@@ -51,15 +51,15 @@ class Failure(Enum):
 
     REFUSED = "refused"
     """The worker's address refuses connections: its process has ended."""
-    UNREACHED = "unreached"
+    NOT_SENT = "unreached"
     """The worker never got it, for another reason."""
     BROKEN = "broken"
     """The worker got it, or may have, and no whole reply came."""
-    GARBLED = "garbled"
+    MALFORMED = "garbled"
     """The worker replied, and not with results."""
 
 
-GARBLED_MAX, BROKEN_MAX = 5, 20
+MALFORMED_MAX, BROKEN_MAX = 5, 20
 """How often an operation may come to nothing, alone with a worker that lives on, before its job
 ends. A broken connection is more often the network's fault than the operation's."""
 
@@ -78,9 +78,9 @@ class Turn:
         events: what happened, for those who watch.
     """
 
-    leases: list[Lease] = field(default_factory=list)
+    leases: list[BatchLease] = field(default_factory=list)
     ended: list[Job] = field(default_factory=list)
-    lost: list[Lease] = field(default_factory=list)
+    lost: list[BatchLease] = field(default_factory=list)
     calls: list[CallLease] = field(default_factory=list)
     stops: list[CallLease] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
@@ -104,39 +104,39 @@ class Scheduler:
     def __init__(self, limits: SchedulerLimits, boot: int = 0, seed: int = 0) -> None:
         self._limits = limits
         random = Random(seed)
-        self.jobs = JobBook(limits)
+        self.jobs = JobTable(limits)
         self._workers = AvailabilityQueue(limits, random)
-        self._suspects = Suspects(random, limits.workers_lost_max)
+        self._quarantine = Quarantine(random, limits.workers_lost_max)
         self.calls = CallScheduler(limits, self.jobs, self._workers, random, self._number)
         self._reserved: dict[Worker, None] = {}
-        self._leases: dict[int, Lease] = {}
+        self._leases: dict[int, BatchLease] = {}
         self._last_lease = boot * LEASES_OF_A_BOOT
-        self._lost: list[Lease] = []
+        self._lost: list[BatchLease] = []
         self._more_to_match = False
         self._handing_over = True
         self.stale_results = 0
 
     # Workers
 
-    def announce(self, now: float, said: Announcement) -> Worker:
+    def announce(self, now: float, announcement: Announcement) -> Worker:
         """Note that a worker is there, or that it is again, or that it leaves.
 
         Raises:
             Busy: too many workers are known.
         """
-        worker, reborn = self._workers.announce(now, said)
+        worker, reborn = self._workers.announce(now, announcement)
         if reborn:
             self._worker_ended(now, worker, "the worker was started anew")
             self._workers.offer(worker)
-        elif said.incarnation:
-            self._acquit(now, worker)
+        elif announcement.incarnation:
+            self._clear(now, worker)
         # Without an incarnation it may have started anew or not: it will be asked.
-        if said.draining:
+        if announcement.draining:
             self._reserve_no_more(worker)
-        self.calls.know(said.handlers)
+        self.calls.know(announcement.handlers)
         return worker
 
-    def claim(self, now: float, said: Announcement, slots: int) -> Claim:
+    def claim(self, now: float, announcement: Announcement, slots: int) -> Claim:
         """Note that a worker waits for work; a claim of its that waits already is withdrawn.
 
         Args:
@@ -146,30 +146,32 @@ class Scheduler:
             Busy: too many workers are known.
             Conflict: another worker of this name is at work.
         """
-        other = self._workers.get(said.identity)
-        if other is not None and self._is_another(now, other, said):
+        other = self._workers.get(announcement.identity)
+        if other is not None and self._is_another(now, other, announcement):
             raise Conflict(
-                f"another worker claims work under the name {said.name!r}, by which a worker that "
-                "claims is known: give this one another"
+                f"worker name {announcement.name!r} is taken; workers that pull need unique names"
             )
-        worker = self.announce(now, said)
-        self._acquit(now, worker)
+        worker = self.announce(now, announcement)
+        self._clear(now, worker)
         if worker.claim is not None:
             self.withdraw(now, worker.claim)
         return self.calls.claim(worker, slots)
 
-    def _is_another(self, now: float, known: Worker, said: Announcement) -> bool:
+    def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
         """Whether a worker that claims is there beside the one that is known by its name."""
-        same = not said.incarnation or known.said.incarnation in ("", said.incarnation)
-        if same or known.gone or known.said.draining:
+        same = not announcement.incarnation or known.announcement.incarnation in (
+            "",
+            announcement.incarnation,
+        )
+        if same or known.gone or known.announcement.draining:
             return False
-        silent_s = now - known.heard_at
+        silent_s = now - known.last_seen_at
         return known.claim is not None or (known.holds > 0 and silent_s < self._limits.lease_s / 2)
 
     def holder(self, number: int) -> str | None:
         """The name of the worker that has a lease of arithmetic; None if it has ended."""
         lease = self._leases.get(number)
-        return lease.worker.said.name if lease is not None else None
+        return lease.worker.announcement.name if lease is not None else None
 
     def withdraw(self, now: float, claim: Claim) -> None:
         """Note that nobody waits for a claim any more; what it got goes to others."""
@@ -194,13 +196,13 @@ class Scheduler:
     def _worker_ended(self, now: float, worker: Worker, reason: str) -> None:
         held = [self._leases[number] for number in worker.leases]
         for lease in held:
-            self._accuse(now, lease)
-        self._charge(now, worker)
+            self._suspect(now, lease)
+        self._convict(now, worker)
         for lease in held:
             self._lose(now, lease, reason, taken=True)
         self.calls.worker_ended(now, worker, reason)
 
-    def _accuse(self, now: float, lease: Lease) -> None:
+    def _suspect(self, now: float, lease: BatchLease) -> None:
         """Note that a worker vanished, and that what it had under a lease may be why."""
         worker = lease.worker
         worker.accused_at = now
@@ -212,15 +214,15 @@ class Scheduler:
                     worker.accused[job.number, node] = job
                     _suspicion(job, node).open += 1
 
-    def _acquit(self, now: float, worker: Worker) -> None:
+    def _clear(self, now: float, worker: Worker) -> None:
         """A worker that vanished is there: nothing has ended it."""
         accused, worker.accused = worker.accused, {}
         for (_, node), job in accused.items():
             if job.suspicions and node in job.suspicions:
                 job.suspicions[node].open -= 1
-            self._suspects.release(now, job, node)
+            self._quarantine.release(now, job, node)
 
-    def _charge(self, now: float, worker: Worker) -> None:
+    def _convict(self, now: float, worker: Worker) -> None:
         """A worker has ended: count it against each of the operations that may be why."""
         for (_, node), job in worker.accused.items():
             if job.graph is None or job.graph.is_done(node):
@@ -231,7 +233,7 @@ class Scheduler:
                 lost = suspicion.workers_lost
                 reason = f"{lost} workers were lost while they did it (workers_lost_max)"
                 self.jobs.end(now, job, error=_failure(job.graph, node, reason))
-        self._acquit(now, worker)
+        self._clear(now, worker)
 
     # Leases
 
@@ -263,11 +265,11 @@ class Scheduler:
             return False
         if len(results) != lease.count or not all(0 <= place < lease.count for place in errors):
             reason = f"garbled: {len(results)} results for {lease.count} operations"
-            self.fail(now, number, reason, Failure.GARBLED)
+            self.fail(now, number, reason, Failure.MALFORMED)
             return False
         self._release(lease)
         if lease.leased_at > lease.worker.accused_at:  # Else it may have answered and ended then.
-            self._acquit(now, lease.worker)
+            self._clear(now, lease.worker)
         if took_s is None or took_s < 0:
             took_s = now - lease.leased_at
         self._workers.succeeded(now, lease.worker, lease.count, took_s)
@@ -278,7 +280,7 @@ class Scheduler:
             self.calls.begin_call(now, call)
         return True
 
-    def _end_failed(self, now: float, lease: Lease, errors: Mapping[int, str]) -> None:
+    def _end_failed(self, now: float, lease: BatchLease, errors: Mapping[int, str]) -> None:
         """End the jobs of operations that failed, each by the first of its own."""
         failed = sorted(errors)
         start = 0
@@ -302,21 +304,21 @@ class Scheduler:
             return
         worker = lease.worker
         self._workers.failed(now, worker, reason)
-        taken = failure in (Failure.BROKEN, Failure.GARBLED)
+        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
         if failure is Failure.REFUSED:
-            self._charge(now, worker)
+            self._convict(now, worker)
         elif failure is Failure.BROKEN:
-            self._accuse(now, lease)
+            self._suspect(now, lease)
         self._lose(now, lease, reason, taken)
         if taken and lease.count == 1:
             ((job, nodes),) = lease.parts
             if job.graph is not None:
                 suspicion = _suspicion(job, nodes[0])
-                if failure is Failure.GARBLED:
+                if failure is Failure.MALFORMED:
                     suspicion.garbled += 1
                 else:
                     suspicion.broken += 1
-                if suspicion.garbled >= GARBLED_MAX or suspicion.broken >= BROKEN_MAX:
+                if suspicion.garbled >= MALFORMED_MAX or suspicion.broken >= BROKEN_MAX:
                     reason = f"no worker could do it, the last time: {reason}"
                     self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
 
@@ -326,16 +328,16 @@ class Scheduler:
         if worker is not None and lease.number in worker.call_leases:
             self._workers.failed(now, worker, reason)
             if failure is Failure.REFUSED:
-                self._charge(now, worker)
-        taken = failure in (Failure.BROKEN, Failure.GARBLED)
+                self._convict(now, worker)
+        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
         self.calls.fail(now, lease.number, reason, taken=taken)
 
-    def late(self, now: float, lease: Lease) -> None:
+    def late(self, now: float, lease: BatchLease) -> None:
         """Note that a worker answered under a lease that had ended by silence: it is there."""
         self.stale_results += bool(lease.count)
         worker = lease.worker
         if worker.joined_at <= lease.leased_at:
-            self._acquit(now, worker)
+            self._clear(now, worker)
             self._workers.heard(now, worker)
 
     def turn(self, now: float) -> Turn:
@@ -346,12 +348,12 @@ class Scheduler:
                 break
             lease.may_come_late = True
             self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s", Failure.BROKEN)
-        gone, silent = self._workers.census(now)
+        gone, silent = self._workers.check_liveness(now)
         for worker in gone:
             self._worker_ended(now, worker, worker.last_failure or "")
         questions = [self._lease(now, worker, []) for worker in silent if self._handing_over]
         self._workers.resume(now)
-        self._suspects.resume(now)
+        self._quarantine.resume(now)
         self.jobs.sweep()
         self.calls.advance(now)
         leases = questions + self._match(now)
@@ -376,19 +378,19 @@ class Scheduler:
             return float("-inf")
         moments = [
             self._workers.next_moment(),
-            self._suspects.next_moment(),
+            self._quarantine.next_moment(),
             self.calls.next_moment(),
         ]
         if self._leases:
             moments.append(next(iter(self._leases.values())).deadline)
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def _match(self, now: float) -> list[Lease]:
-        leases: list[Lease] = []
+    def _match(self, now: float) -> list[BatchLease]:
+        leases: list[BatchLease] = []
         passed: list[Worker] = []
         operations = 0
         self._more_to_match = False
-        while self._handing_over and (self.jobs.ready.count or len(self._suspects)):
+        while self._handing_over and (self.jobs.ready.count or len(self._quarantine)):
             if len(leases) >= LEASES_IN_TURN or operations >= OPERATIONS_IN_TURN:
                 self._more_to_match = True
                 break
@@ -400,7 +402,7 @@ class Scheduler:
             if parts or (worker.accused and not worker.leases):
                 lease = self._lease(now, worker, parts)
                 operations += lease.count
-                if worker.said.reach is Reach.PUSH:
+                if worker.announcement.delivery is Delivery.PUSH:
                     leases.append(lease)
                 self._workers.offer(worker)
             else:
@@ -414,13 +416,13 @@ class Scheduler:
         self._reserve_no_more(worker)
         if worker.accused:
             return []
-        if len(self._suspects):
+        if len(self._quarantine):
             if not worker.leases:
-                parts = self._suspects.take()
+                parts = self._quarantine.take()
                 if parts:
                     worker.alone = True
                     return parts
-            elif len(self._reserved) < len(self._suspects):
+            elif len(self._reserved) < len(self._quarantine):
                 worker.reserved = True
                 self._reserved[worker] = None
                 return []
@@ -436,14 +438,14 @@ class Scheduler:
 
     def _reserved_in_vain(self) -> Worker | None:
         """A worker that was to get a suspect, if others have got those that there were."""
-        while len(self._reserved) > len(self._suspects):
+        while len(self._reserved) > len(self._quarantine):
             worker = next(iter(self._reserved))
             self._reserve_no_more(worker)
             if worker.free_slots:
                 return worker
         return None
 
-    def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> Lease:
+    def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> BatchLease:
         count = 0
         for job, nodes in parts:
             count += len(nodes)
@@ -452,7 +454,7 @@ class Scheduler:
                 job.enter(JobState.RUNNING)
                 self.jobs.events.append(Event(now, job.number, "", "running"))
         deadline = now + self._limits.lease_s
-        lease = Lease(self._number(), worker, parts, count, now, deadline, worker.alone)
+        lease = BatchLease(self._number(), worker, parts, count, now, deadline, worker.alone)
         self._leases[lease.number] = lease
         worker.leases.add(lease.number)
         if worker.claim is not None:
@@ -465,13 +467,13 @@ class Scheduler:
         self._last_lease += 1
         return self._last_lease
 
-    def _release(self, lease: Lease) -> None:
+    def _release(self, lease: BatchLease) -> None:
         del self._leases[lease.number]
         lease.worker.leases.discard(lease.number)
         if lease.alone:
             lease.worker.alone = False
 
-    def _lose(self, now: float, lease: Lease, reason: str, taken: bool) -> None:
+    def _lose(self, now: float, lease: BatchLease, reason: str, taken: bool) -> None:
         """End a lease without results. What the worker has not got is nobody's fault.
 
         A suspect that it has not got stays one, or it would be in a batch with others again.
@@ -483,9 +485,9 @@ class Scheduler:
             if job.graph is None or job.state is JobState.CANCELLING:
                 continue
             if taken or lease.alone:
-                self._suspects.add(now, job, nodes)
+                self._quarantine.add(now, job, nodes)
             else:
-                job.graph.give_back(nodes)
+                job.graph.requeue(nodes)
                 self.jobs.ready.add(job, len(nodes))
         self._workers.offer(lease.worker)
         self._lost.append(lease)
@@ -505,7 +507,7 @@ class Scheduler:
             assert worker.leases <= self._leases.keys(), "a worker holds a lease that has ended"
             assert not worker.alone or len(worker.leases) == 1, "a suspect is not alone"
             assert worker.reserved == (worker in self._reserved)
-        suspected = self._suspects.operations()
+        suspected = self._quarantine.operations()
         assert not suspected & handed_out, "an operation is handed out and waits to be"
         busy = handed_out | suspected
         for job in self.jobs.check():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dte.core.availability import Worker
-from dte.core.call import Call, CallState
-from dte.core.job import Job, JobState
+from dte.core.graph.call import Call, CallState
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
+from dte.core.workers.availability import Worker
 
 PLACES_MAX = 100
 """For so many calls their place in the queue is looked up: each costs what stands before it."""
@@ -74,16 +74,18 @@ def _arithmetic(core: Scheduler, job: Job) -> Reason:
     graph = job.graph
     assert graph is not None
     state, ready = job.state.value, len(graph.ready)
-    there = [worker for worker in core.workers() if worker.said.arithmetic]
+    there = [worker for worker in core.workers() if worker.announcement.arithmetic]
     able = [worker for worker in there if worker.state not in AWAY]
     left = f"{graph.remaining} arithmetic operations are left, {ready} of them ready"
     if not able:
         text = f"{left}; no worker that does arithmetic is there{_away(there)}"
-        return Reason("", state, "worker", text, tuple(w.said.name for w in there[:NAMED_MAX]))
+        return Reason(
+            "", state, "worker", text, tuple(w.announcement.name for w in there[:NAMED_MAX])
+        )
     if not ready:
         return Reason("", state, "result", f"{left}; the others wait for workers' results")
     text = f"{left}; {len(able)} workers do arithmetic"
-    return Reason("", state, "slot", text, tuple(w.said.name for w in able[:NAMED_MAX]))
+    return Reason("", state, "slot", text, tuple(w.announcement.name for w in able[:NAMED_MAX]))
 
 
 def _call(core: Scheduler, now: float, call: Call, awaits_jobs: bool, with_place: bool) -> Reason:
@@ -108,8 +110,8 @@ def _call(core: Scheduler, now: float, call: Call, awaits_jobs: bool, with_place
         return Reason(node, state, "stop", text, (call.worker,))
     text = f"worker {call.worker} has been at it{since}, attempt {call.attempts}"
     if call.progress is not None:
-        fraction, said = call.progress
-        text += f"; {fraction:.0%} done" + (f": {said}" if said else "")
+        fraction, announcement = call.progress
+        text += f"; {fraction:.0%} done" + (f": {announcement}" if announcement else "")
     return Reason(node, state, "result", text, (call.worker,))
 
 
@@ -141,17 +143,19 @@ def _paused(now: float, call: Call) -> Reason:
 
 def _ready(core: Scheduler, call: Call, with_place: bool) -> Reason:
     node, state, handler = call.name, call.state.value, call.handler
-    there = [worker for worker in core.workers() if handler in worker.said.handlers]
+    there = [worker for worker in core.workers() if handler in worker.announcement.handlers]
     able = [worker for worker in there if worker.state not in AWAY]
     if not able:
         text = f"no worker with the handler {handler!r} is there{_away(there)}"
-        names = tuple(worker.said.name for worker in there[:NAMED_MAX])
+        names = tuple(worker.announcement.name for worker in there[:NAMED_MAX])
         return Reason(node, state, "worker", text, names)
     place = core.calls.ready.place(call) if with_place else None
     before = "" if place is None else f"; {place} calls come before it"
-    text = f"{_listed('worker', tuple(w.said.name for w in able[:NAMED_MAX]), len(able), '')} "
+    text = (
+        f"{_listed('worker', tuple(w.announcement.name for w in able[:NAMED_MAX]), len(able), '')} "
+    )
     text += f"can do it, without a free slot{before}"
-    names = tuple(worker.said.name for worker in able[:NAMED_MAX])
+    names = tuple(worker.announcement.name for worker in able[:NAMED_MAX])
     return Reason(node, state, "slot", text, names, place)
 
 

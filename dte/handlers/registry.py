@@ -11,9 +11,9 @@ from importlib.metadata import entry_points
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from dte.core.call_graph import HANDLER, NAME_CHARS_MAX
+from dte.core.graph.calls import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
-from dte.wire.handlers import HandlerInfo
+from dte.wire.messages.handlers import HandlerInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -26,8 +26,8 @@ from sys import getsizeof
 import msgspec
 
 from dte.core.errors import Busy, Unavailable
-from dte.core.facts import Event
-from dte.core.job import FINISHED
+from dte.core.jobs.facts import Event
+from dte.core.jobs.job import FINISHED
 from dte.wire.codec import encode
 
 EVENTS_KEPT = 10_000

@@ -16,33 +16,33 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
-from dte.core.availability import Announcement, Reach
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
-from dte.core.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
-from dte.core.formula import SLICE_CHARS, parse_in_slices
-from dte.core.job import Job
-from dte.core.jobs import JobBook
-from dte.core.lease import Lease
-from dte.core.operations import Number
+from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
+from dte.core.formula.templates import Templates
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
+from dte.core.jobs.job import Job
+from dte.core.jobs.table import JobTable
 from dte.core.scheduler import Failure, Scheduler
-from dte.core.templates import Templates
-from dte.core.work import Work
-from dte.master.call_dispatch import CallDispatcher
-from dte.master.calls import ID_KEY, CallDesk
-from dte.master.connection_pool import ConnectionPool
-from dte.master.dispatch import Dispatcher
+from dte.core.workers.availability import Announcement, Delivery
+from dte.master.dispatch.batches import Dispatcher
+from dte.master.dispatch.calls import CallDispatcher
+from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
-from dte.master.journal import Journal
-from dte.master.keys import KeyMemory
-from dte.master.notices import Notices
+from dte.master.journal.journal import Journal
+from dte.master.journal.memory import KeyMemory
+from dte.master.journal.recorder import Recorder
 from dte.master.parsing import parse_all
-from dte.master.recorder import Recorder
-from dte.master.resuming import Resuming
+from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
+from dte.master.webhooks import Notices
+from dte.master.workers import ID_KEY, CallDesk
 
 log = logging.getLogger("dte.master")
 
@@ -93,7 +93,7 @@ class Master:
         self._timer: asyncio.TimerHandle | None = None
         self._keys = KeyMemory(settings.jobs_kept)
         self.recorder: Recorder | None = None
-        self._resuming: asyncio.Task[None] | None = None
+        self._restart: asyncio.Task[None] | None = None
         self.events = EventLog(boot, self.wall_time, streams_max=settings.streams_max)
         self.notices = Notices(
             self._notice_of,
@@ -111,10 +111,10 @@ class Master:
         settings = self.settings
         loaded = journal.load(settings.jobs_kept, settings.jobs_kept_bytes, time.time())
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
-        for said in loaded.workers:
+        for announcement in loaded.workers:
             with suppress(Busy):
-                self.core.announce(time.monotonic(), said)
-        self.poke()
+                self.core.announce(time.monotonic(), announcement)
+        self.wake()
         self.recorder = Recorder(journal, self.core.jobs, self)
         self.notices.restore(loaded.notices)
         log.info(
@@ -125,8 +125,8 @@ class Master:
             len(loaded.ended),
         )
         if loaded.waiting:
-            resuming = Resuming(self, journal, self.recorder)
-            self._resuming = asyncio.get_running_loop().create_task(resuming.run())
+            resuming = Restart(self, journal, self.recorder)
+            self._restart = asyncio.get_running_loop().create_task(resuming.run())
 
     async def end(self, grace_s: float) -> None:
         """Accept nothing more, wait up to `grace_s` seconds for what workers have, and stop.
@@ -135,7 +135,7 @@ class Master:
         """
         self._ending = True
         self.core.hand_over_no_more()
-        for task in (self._resuming, self._remembering):
+        for task in (self._restart, self._remembering):
             if task is not None:
                 task.cancel()
         deadline = time.monotonic() + grace_s
@@ -313,23 +313,27 @@ class Master:
             raise NotFound("Job not found")
         return [jobs[number] for number in numbers]
 
-    async def announce(self, said: Announcement) -> None:
+    async def announce(self, announcement: Announcement) -> None:
         """Note that a worker is there; one that will not say so again is noted in the journal too.
 
         Raises:
             Busy: too many workers are known.
         """
         now = time.monotonic()
-        worker = self.core.announce(now, said)
-        self.poke()
+        worker = self.core.announce(now, announcement)
+        self.wake()
         if worker.joined_at == now:
-            log.info("worker %s joined from %s", said.name, said.address or "somewhere")
-        elif said.draining:
-            log.info("worker %s leaves", said.name)
+            log.info(
+                "worker %s joined from %s", announcement.name, announcement.address or "somewhere"
+            )
+        elif announcement.draining:
+            log.info("worker %s leaves", announcement.name)
         # One that only looks registers once, like the seed's; the others say it again and again.
-        returns = said.reach is Reach.CLAIM or (said.reach is Reach.PUSH and said.incarnation)
-        if not returns and self._remembered.get(said.identity) != said:
-            self._unremembered[said.identity] = said
+        returns = announcement.delivery is Delivery.PULL or (
+            announcement.delivery is Delivery.PUSH and announcement.incarnation
+        )
+        if not returns and self._remembered.get(announcement.identity) != announcement:
+            self._unremembered[announcement.identity] = announcement
             await self._remember()
 
     async def _remember(self) -> None:
@@ -340,13 +344,13 @@ class Master:
         if self.recorder is None or self._journal is None:
             return
         while self._unremembered:
-            address, said = self._unremembered.popitem()
+            address, announcement = self._unremembered.popitem()
             try:
-                await self.recorder.read(self._journal.remember, said, time.time())
-                self._remembered[address] = said
+                await self.recorder.read(self._journal.remember, announcement, time.time())
+                self._remembered[address] = announcement
             except Unavailable as error:
-                log.warning("worker %s cannot be noted yet: %s", said.name, error)
-                self._unremembered.setdefault(address, said)
+                log.warning("worker %s cannot be noted yet: %s", announcement.name, error)
+                self._unremembered.setdefault(address, announcement)
                 return
 
     # What the dispatcher reports
@@ -359,11 +363,11 @@ class Master:
         took_s: float | None,
     ) -> None:
         self.core.complete(time.monotonic(), lease_number, results, errors, took_s)
-        self.poke()
+        self.wake()
 
     def reported(self, number: int, outcome: Outcome) -> None:
         self.core.calls.report(time.monotonic(), number, outcome)
-        self.poke()
+        self.wake()
 
     def at_work(self, number: int) -> None:
         self.core.calls.extend(time.monotonic(), [number], {})
@@ -371,21 +375,21 @@ class Master:
     def call_failed(self, lease: CallLease, reason: str, failure: Failure) -> None:
         log.warning("worker %s: %s", lease.worker_name, reason)
         self.core.fail_call(time.monotonic(), lease, reason, failure)
-        self.poke()
+        self.wake()
 
-    def late(self, lease: Lease) -> None:
+    def late(self, lease: BatchLease) -> None:
         self.core.late(time.monotonic(), lease)
-        self.poke()
+        self.wake()
 
     def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
         self.core.fail(time.monotonic(), lease_number, reason, failure)
-        self.poke()
+        self.wake()
 
     # What the recorder reports
 
     def record(self) -> None:
         if self.recorder is not None:
-            self.recorder.poke()
+            self.recorder.wake()
             return
         while (facts := self.core.jobs.facts()) is not None:
             self.recorded(facts, self._keys.remember(facts.submissions))
@@ -397,17 +401,17 @@ class Master:
             self._remembering = asyncio.get_running_loop().create_task(self._remember())
         for submission in facts.submissions:
             self._accepting.pop(submission).set_result(repeats.get(submission))
-        self.poke()
+        self.wake()
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
         self.core.jobs.unrecorded(facts)
         for submission in facts.submissions:
             self._accepting.pop(submission).set_exception(error)
-        self.poke()
+        self.wake()
 
     # The turn
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Have the core take its turn when the loop has done what is due now."""
         if not self._dirty and not self._closed:
             self._dirty = True
@@ -424,8 +428,8 @@ class Master:
             worker = lease.worker
             log.warning(
                 "worker %s at %s: %s; operations that go to another: %d%s",
-                worker.said.name,
-                worker.said.address,
+                worker.announcement.name,
+                worker.announcement.address,
                 lease.lost_because,
                 lease.count,
                 "; it is taken out until it is heard of again" if worker.gone else "",
@@ -456,7 +460,7 @@ class Master:
 
     def _time_is_up(self) -> None:
         self._timer = None
-        self.poke()
+        self.wake()
 
 
 @lru_cache(MOMENTS_KEPT)
@@ -469,6 +473,6 @@ def _encode_nothing(job: Job) -> bytes:
 
 
 def _submit(
-    jobs: JobBook, formulas: Sequence[tuple[str, Work]], now: float, key: str, digest: str
+    jobs: JobTable, formulas: Sequence[tuple[str, Work]], now: float, key: str, digest: str
 ) -> Submission:
     return jobs.submit(now, formulas, key, digest)

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from dte.core.errors import DteError, FormulaError, TooLarge
-from dte.core.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
-from dte.core.templates import Templates
-from dte.core.work import Work
+from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
+from dte.core.formula.templates import Templates
+from dte.core.graph.work import Work
 
 FORMULA_CHARS = 15
 """What a formula costs to parse besides its characters, in characters."""

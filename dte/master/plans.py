@@ -16,12 +16,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from dte.core.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.call_graph import CallGraphBuilder
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.formula import FormulaLimits, parse_in_slices
-from dte.core.graph import Graph
-from dte.core.work import Work
+from dte.core.formula.formula import FormulaLimits, parse_in_slices
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
+from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.work import Work
 from dte.wire.codec import Decoder, Malformed, encode
 
 NODES_IN_SLICE = 200

@@ -7,11 +7,11 @@ import logging
 import sys
 
 from dte.master.api.routes import application
-from dte.master.connections import BoundedServer
 from dte.master.garbage import GarbageCollector
+from dte.master.http.server import BoundedServer
 from dte.master.master import Master
 from dte.master.settings import Settings
-from dte.wire.listening import listen
+from dte.wire.http.listening import listen
 
 log = logging.getLogger("dte.master")
 

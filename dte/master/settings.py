@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from dte.core.formula import FormulaLimits
+from dte.core.formula.formula import FormulaLimits
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.limits import SchedulerLimits
-from dte.core.operations import INTEGER_DIGITS_MAX
-from dte.master.journal import Journal, Retention
-from dte.master.journal_file import Sync
+from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from dte.core.job import Job
+from dte.core.jobs.job import Job
 
 TOLD_A_TURN = 16
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from dte.wire.codec import encode
-from dte.wire.messages import Announce
-from dte.worker.master import MasterAway, MasterConnection, Refused
+from dte.wire.messages.batches import Announce
+from dte.worker.master_client import MasterAway, MasterConnection, Refused
 
 log = logging.getLogger("dte.worker")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 
-from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
 
 FUNCTIONS: dict[str, Callable[[Number, Number], Number]] = {
     "+": operator.add,

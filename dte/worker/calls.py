@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from dte.wire.calls import Call, Extend, ExtendReply, Progress, Report
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.worker.executor import LEAVING, LEFT, Executor
-from dte.worker.master import MasterAway, MasterConnection, Refused
+from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
+from dte.worker.master_client import MasterAway, MasterConnection, Refused
+from dte.worker.processes.executor import LEAVING, LEFT, Executor
 from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
@@ -125,7 +125,7 @@ class RunningCalls:
             self._executor.give_back_waiting()
         self._watch_waiting()
 
-    def give_back(self, calls: Iterable[Call]) -> None:
+    def requeue(self, calls: Iterable[Call]) -> None:
         """Report calls that were never begun, so that others get them."""
         for call in calls:
             self._reporter.report(_returned(call.lease))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from dte.core.operations import SYMBOLS
-from dte.wire.calls import Call, Calls, Stop, Stopped
+from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.http_server import Request
-from dte.wire.messages import Batch, BatchResult, Single
+from dte.wire.http.server import Request
+from dte.wire.messages.batches import Batch, BatchResult, Single
+from dte.wire.messages.calls import Call, Calls, Stop, Stopped
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
-from dte.worker.call_bodies import CallDecoder
+from dte.worker.decoding import CallDecoder
 
 if TYPE_CHECKING:
     from dte.worker.calls import RunningCalls

@@ -11,13 +11,13 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from dte.wire.calls import Call, Claim
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.messages import Batch, BatchResult
+from dte.wire.messages.batches import Batch, BatchResult
+from dte.wire.messages.calls import Call, Claim
 from dte.worker.arithmetic import compute_all
-from dte.worker.call_bodies import CallDecoder
 from dte.worker.calls import RunningCalls
-from dte.worker.master import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
+from dte.worker.decoding import CallDecoder
+from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
 from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
@@ -36,7 +36,7 @@ Standing = Literal["", "heard", "away", "taken"]
 
 
 class _Claimed(msgspec.Struct):
-    """`dte.wire.calls.Claimed`, whose batches are read when its calls have begun."""
+    """`dte.wire.messages.calls.Claimed`, whose batches are read when its calls have begun."""
 
     calls: list[Call]
     batches: msgspec.Raw
@@ -131,7 +131,7 @@ class Puller:
 
     def _begin(self, calls: list[Call]) -> None:
         if self._leaving.is_set():
-            self._calls.give_back(calls)
+            self._calls.requeue(calls)
         else:
             self._calls.take(calls)
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from dte.wire.calls import Report, ReportsReply
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.messages import BatchResult
-from dte.worker.master import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
+from dte.wire.messages.batches import BatchResult
+from dte.wire.messages.calls import Report, ReportsReply
+from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
 from dte.worker.spool import Spool
 
 log = logging.getLogger("dte.worker")

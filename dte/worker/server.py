@@ -11,15 +11,15 @@ from functools import partial
 from pathlib import Path
 
 from dte.handlers import registry
-from dte.wire.calls import Claim
-from dte.wire.connection import REPLY_BYTES_MAX
-from dte.wire.http_server import HttpServer
-from dte.wire.listening import listen
-from dte.wire.messages import Announce
+from dte.wire.http.client import REPLY_BYTES_MAX
+from dte.wire.http.listening import listen
+from dte.wire.http.server import HttpServer
+from dte.wire.messages.batches import Announce
+from dte.wire.messages.calls import Claim
 from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
 from dte.worker.compute import ComputeServer
-from dte.worker.executor import Executor
+from dte.worker.processes.executor import Executor
 from dte.worker.puller import Puller
 from dte.worker.reporter import RETRY_S, TTL_S, Reporter
 from dte.worker.spool import Spool

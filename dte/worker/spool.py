@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from dte.wire.calls import Report
 from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.messages.calls import Report
 
 log = logging.getLogger("dte.worker")
 

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from dte.wire.codec import Decoder, encode
-from dte.wire.connection import KeptAliveConnection
-from dte.wire.messages import Batch, BatchResult
+from dte.wire.http.client import KeptAliveConnection
+from dte.wire.messages.batches import Batch, BatchResult
 
 OWN_BATCH = 512
 """Operations in a request to dte's workers."""

@@ -13,7 +13,7 @@ from formulas import mixed, small, small_answer
 from system import System
 
 from dte import AsyncClient
-from dte.wire.connection import KeptAliveConnection
+from dte.wire.http.client import KeptAliveConnection
 
 PAUSE_S = 0.01
 """Between two questions: they are to notice a busy master, not to make it one."""

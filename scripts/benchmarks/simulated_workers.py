@@ -16,7 +16,7 @@ import time
 from http_message import body_of
 
 from dte.wire.codec import Decoder, encode
-from dte.wire.messages import Announce, Batch, BatchResult
+from dte.wire.messages.batches import Announce, Batch, BatchResult
 from dte.worker.announcer import Announcer
 from dte.worker.arithmetic import compute_all
 from dte.worker.server import BATCH_MAX, REQUESTS_MAX, WorkerSettings

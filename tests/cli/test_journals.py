@@ -13,8 +13,8 @@ import pytest
 from end_to_end.live import Processes, free_port, until
 
 import dte as package
-from dte.master.journal import Journal
-from dte.master.journal_file import APPLICATION_ID, SCHEMA_VERSION
+from dte.master.journal.journal import Journal
+from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from .conftest import Dte, DteProcess
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from dte.cli import options
 from dte.cli.main import main
-from dte.master.journal_file import Sync
+from dte.master.journal.schema import Sync
 from dte.master.settings import Settings
 
 BOUNDS = [field for field in fields(Settings) if "help" in field.metadata]

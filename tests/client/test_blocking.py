@@ -44,14 +44,14 @@ def test_map_gives_the_values_in_order(client: dte.Client) -> None:
 def test_map_keeps_the_order_across_batches(
     client: dte.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dte.client.calls.BATCH_FORMULAS", 7)
+    monkeypatch.setattr("dte.client.requests.BATCH_FORMULAS", 7)
     assert client.map([f"{number}*2" for number in range(40)]) == list(range(0, 80, 2))
 
 
 def test_map_says_which_formula_is_bad_in_a_later_batch(
     client: dte.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dte.client.calls.BATCH_FORMULAS", 3)
+    monkeypatch.setattr("dte.client.requests.BATCH_FORMULAS", 3)
     with pytest.raises(dte.FormulaError, match="formula 7, column 3") as raised:
         client.map(["1"] * 7 + ["1+"] + ["1"] * 7)
     assert raised.value.index == 7
@@ -60,7 +60,7 @@ def test_map_says_which_formula_is_bad_in_a_later_batch(
 def test_map_says_which_formula_is_too_large_in_a_later_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dte.client.calls.BATCH_FORMULAS", 3)
+    monkeypatch.setattr("dte.client.requests.BATCH_FORMULAS", 3)
     with (
         MasterThread(formula_chars_max=5) as master,
         dte.Client(master.url) as client,

@@ -9,11 +9,11 @@ import pytest
 
 import dte
 from dte.client import jobs
-from dte.client.calls import WAIT_S
 from dte.client.exchange import Response
 from dte.client.replies import Job
+from dte.client.requests import WAIT_S
 
-from .test_calls import drive, fail, finished, good, key_of, unfinished
+from .test_requests import drive, fail, finished, good, key_of, unfinished
 
 
 def created(value: Any) -> Response:

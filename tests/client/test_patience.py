@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import dte
-from dte.client import calls, exchange, patience
-from dte.client.calls import WAIT_S
+from dte.client import exchange, patience
+from dte.client import requests as calls
 from dte.client.exchange import Attempt, Call, Deadline, NoReply, Request, Response
 from dte.client.patience import (
     PATIENCE_S,
@@ -18,6 +18,7 @@ from dte.client.patience import (
     Patience,
     patiently,
 )
+from dte.client.requests import WAIT_S
 
 REFUSED = NoReply("no reply: Connection refused", sent=False)
 BROKEN = NoReply("no reply: Connection reset by peer", sent=True)

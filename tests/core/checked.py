@@ -9,18 +9,18 @@ from dataclasses import replace
 from core.disk import Disk
 from core.evaluate import do
 from core.plans import Node, Plan
-from dte.core.availability import Announcement, Reach, Worker
-from dte.core.call import Call, CallState, HandlerPolicy
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease, Claim
-from dte.core.facts import CallRecord, Cancel, End, Event, Facts, Step
-from dte.core.formula import FormulaLimits, parse
-from dte.core.job import Job, JobState
-from dte.core.jobs import PlannedJob
-from dte.core.lease import Lease
-from dte.core.operations import Number
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import PlannedJob
 from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
-from dte.core.work import Work
+from dte.core.workers.availability import Announcement, Delivery, Worker
 
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
@@ -36,8 +36,10 @@ CALLER = Announcement(
     arithmetic=False,
 )
 """A worker for calls alone."""
-PULLER = replace(CALLER, name="puller", address="", reach=Reach.CLAIM)
-LOOKER = replace(CALLER, name="looker", address="", incarnation="", reach=Reach.LOOK, obeys=False)
+PULLER = replace(CALLER, name="puller", address="", delivery=Delivery.PULL)
+LOOKER = replace(
+    CALLER, name="looker", address="", incarnation="", delivery=Delivery.MAILBOX, can_stop=False
+)
 AT_WORK = (CallState.RUNNING, CallState.CANCELLING)
 UNDER_WAY = (*AT_WORK, CallState.READY, CallState.PAUSED, CallState.ENDING)
 TURNS_MAX = 20
@@ -69,8 +71,8 @@ class Core(Scheduler):
         """The calls that workers have been handed, as far as the leases have not ended."""
         self.told: list[CallLease] = []
         """The leases that workers have been told to stop."""
-        for said in workers:
-            self.announce(0.0, said)
+        for announcement in workers:
+            self.announce(0.0, announcement)
 
     def add(self, *tasks: str, now: float = 0.0) -> list[Job]:
         jobs = self.jobs.submit(now, parsed(*tasks)).jobs
@@ -129,8 +131,8 @@ class Core(Scheduler):
         )
         waiting, ended = self.disk.load()
         core.jobs.restore(self.disk.last, waiting, ended)
-        for said in workers:
-            core.announce(now, said)
+        for announcement in workers:
+            core.announce(now, announcement)
         for job in waiting if reads else ():
             core.read_again(now, job)
         return core
@@ -149,7 +151,7 @@ class Core(Scheduler):
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
             assert all(worker.accused and worker.leases for worker in free), "work waits"
-            assert len(self._reserved) <= len(self._suspects), "work waits for no suspect"
+            assert len(self._reserved) <= len(self._quarantine), "work waits for no suspect"
         return turn
 
     def hand_out(self, now: float = 0.0) -> dict[str, CallLease]:
@@ -178,9 +180,9 @@ class Core(Scheduler):
         self._step()
         return fact
 
-    def ask(self, now: float, said: Announcement = PULLER, slots: int = 2) -> Claim:
+    def ask(self, now: float, announcement: Announcement = PULLER, slots: int = 2) -> Claim:
         """A worker asks for work."""
-        claim = self.claim(now, said, slots)
+        claim = self.claim(now, announcement, slots)
         self._step()
         return claim
 
@@ -188,25 +190,25 @@ class Core(Scheduler):
         self.withdraw(now, claim)
         self._step()
 
-    def answer(self, now: float, lease: Lease) -> bool:
+    def answer(self, now: float, lease: BatchLease) -> bool:
         """What a good worker gives back."""
         return self.give(now, lease, *do(lease.columns()))
 
     def give(
-        self, now: float, lease: Lease, results: Sequence[Number], errors: Mapping[int, str]
+        self, now: float, lease: BatchLease, results: Sequence[Number], errors: Mapping[int, str]
     ) -> bool:
         """What a worker gives back."""
         changed = self.complete(now, lease.number, results, errors)
         self._step()
         return changed
 
-    def lose(self, now: float, lease: Lease, failure: Failure, reason: str = "reset") -> None:
+    def lose(self, now: float, lease: BatchLease, failure: Failure, reason: str = "reset") -> None:
         """A lease comes to nothing."""
         self.fail(now, lease.number, reason, failure)
         self._step()
 
-    def announce(self, now: float, said: Announcement) -> Worker:
-        worker = super().announce(now, said)
+    def announce(self, now: float, announcement: Announcement) -> Worker:
+        worker = super().announce(now, announcement)
         self._step()
         return worker
 
@@ -261,10 +263,15 @@ class Core(Scheduler):
         if self._handing_over and self.calls.next_moment() != float("-inf"):
             waiting = set(self.calls.ready.handlers())
             for worker in self.workers():
-                said = worker.said
-                quick = said.reach is Reach.PUSH and len(worker.call_leases) >= said.handler_slots
+                announcement = worker.announcement
+                quick = (
+                    announcement.delivery is Delivery.PUSH
+                    and len(worker.call_leases) >= announcement.handler_slots
+                )
                 if worker.free_call_slots and not quick:
-                    assert not waiting & worker.said.handlers.keys(), "a call waits for nothing"
+                    assert not waiting & worker.announcement.handlers.keys(), (
+                        "a call waits for nothing"
+                    )
 
     def check(self) -> None:
         """Assert every invariant, those of calls too that cost too much to be in the core."""
@@ -334,12 +341,12 @@ def at(port: int, **changes: object) -> Announcement:
     return replace(WORKER, address=f"10.0.0.1:{port}", **changes)
 
 
-def only(leases: list[Lease]) -> Lease:
+def only(leases: list[BatchLease]) -> BatchLease:
     (lease,) = leases
     return lease
 
 
-def operations(lease: Lease) -> list[tuple[int, int]]:
+def operations(lease: BatchLease) -> list[tuple[int, int]]:
     """Which operations of which jobs a lease has."""
     return [(job.number, node) for job, nodes in lease.parts for node in nodes]
 

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from core.plans import Plan
-from dte.core.facts import CallRecord, End, Facts, Submission, end_record
-from dte.core.formula import FormulaLimits, parse
-from dte.core.job import Job, JobState
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.jobs.facts import CallRecord, End, Facts, Submission, end_record
+from dte.core.jobs.job import Job, JobState
 
 if TYPE_CHECKING:
     from dte.core.scheduler import Scheduler

@@ -6,10 +6,10 @@ import operator
 from itertools import starmap
 from math import isinf
 
-from dte.core.formula import FormulaLimits, parse
-from dte.core.job import Job
-from dte.core.operations import Number
-from dte.core.work import Work
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.job import Job
 
 FUNCTIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 

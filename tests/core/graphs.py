@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dte.core.graph import Graph
-from dte.core.operations import Number
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.numbers import Number
 
 
 def said_of(graph: Graph) -> tuple[Any, ...]:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from dte.core.availability import Announcement
-from dte.core.formula import FormulaLimits
+from dte.core.formula.formula import FormulaLimits
+from dte.core.formula.templates import Templates
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.core.templates import Templates
+from dte.core.workers.availability import Announcement
 from dte.master.parsing import parse_all
 from dte.wire.codec import Decoder, encode
-from dte.wire.messages import Batch, BatchResult
+from dte.wire.messages.batches import Batch, BatchResult
 from dte.worker.arithmetic import compute_all
 
 BATCH_MAX = 1024

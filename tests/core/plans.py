@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dte.core.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.call_graph import CallGraph, CallGraphBuilder
-from dte.core.formula import FormulaLimits, parse
-from dte.core.graph import Graph
-from dte.core.work import Work
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
+from dte.core.graph.calls import CallGraph, CallGraphBuilder
+from dte.core.graph.work import Work
 
 if TYPE_CHECKING:
     from dte.core.scheduler import Scheduler

@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from core.checked import CALLER, LIMITS, LOOKER, PULLER, WORKER, Core
 from core.disk import Disk
 from core.plans import Plan, call
-from dte.core.call import CallState, Ref
-from dte.core.call_course import Outcome
-from dte.core.call_lease import CallLease, Claim
-from dte.core.facts import Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease, Claim
+from dte.core.graph.call import CallState, Ref
+from dte.core.jobs.facts import Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Failure, Turn
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "3000"))
@@ -42,7 +42,7 @@ TEXTS = ["f(1)", "f(1+2)*g(3)", "p(1+1)+p(1+1)", "1+f(g(2*3))", "f(1)+g(1)+1/0",
 WORKERS = [
     CALLER,
     replace(CALLER, address="10.0.1.2:6000", name="d", handler_slots=4, arithmetic=True, slots=2),
-    replace(CALLER, address="10.0.1.3:6000", name="e", obeys=False, incarnation=""),
+    replace(CALLER, address="10.0.1.3:6000", name="e", can_stop=False, incarnation=""),
     LOOKER,
     WORKER,
 ]
@@ -88,7 +88,7 @@ class Histories(RuleBasedStateMachine):
         self.claims: list[Claim] = []
         self.hands: dict[int, CallLease] = {}
         """What workers have been given, whether the core still wants it or not."""
-        self.batches: list[Lease] = []
+        self.batches: list[BatchLease] = []
 
     @property
     def disk(self) -> Disk:
@@ -158,14 +158,16 @@ class Histories(RuleBasedStateMachine):
 
     # What workers do
 
-    @rule(said=st.sampled_from(WORKERS), draining=st.sampled_from([False, False, False, True]))
-    def announce(self, said, draining) -> None:
-        self.core.announce(self.now, replace(said, draining=draining))
+    @rule(
+        announcement=st.sampled_from(WORKERS), draining=st.sampled_from([False, False, False, True])
+    )
+    def announce(self, announcement, draining) -> None:
+        self.core.announce(self.now, replace(announcement, draining=draining))
 
-    @rule(said=st.sampled_from(WORKERS))
-    def start_anew(self, said) -> None:
+    @rule(announcement=st.sampled_from(WORKERS))
+    def start_anew(self, announcement) -> None:
         self.starts += 1
-        self.core.announce(self.now, replace(said, incarnation=str(self.starts)))
+        self.core.announce(self.now, replace(announcement, incarnation=str(self.starts)))
 
     @precondition(lambda self: self.core.workers())
     @rule(place=PLACES)
@@ -173,9 +175,9 @@ class Histories(RuleBasedStateMachine):
         workers = self.core.workers()
         self.core.leave(self.now, workers[place % len(workers)])
 
-    @rule(said=st.sampled_from(PULLERS), slots=st.integers(1, 3))
-    def claim(self, said, slots) -> None:
-        self.claims.append(self.core.ask(self.now, said, slots))
+    @rule(announcement=st.sampled_from(PULLERS), slots=st.integers(1, 3))
+    def claim(self, announcement, slots) -> None:
+        self.claims.append(self.core.ask(self.now, announcement, slots))
 
     @precondition(lambda self: self.claims)
     @rule(place=PLACES)

@@ -17,14 +17,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from core.checked import SEED_WORKER, WORKER, Core, parsed
 from core.evaluate import do, is_as_python_says
-from dte.core.availability import Announcement
+from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import Busy, NotFound
-from dte.core.facts import End, Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.graph.numbers import Number
+from dte.core.jobs.facts import End, Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.limits import SchedulerLimits
-from dte.core.operations import Number
-from dte.core.scheduler import GARBLED_MAX, LEASES_OF_A_BOOT, Failure, Turn
+from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Turn
+from dte.core.workers.availability import Announcement
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50
@@ -126,11 +126,11 @@ class Histories(RuleBasedStateMachine):
         self.now = 0.0
         self.starts = 0
         self.steps = 0
-        self.said: dict[str, Announcement] = {}
+        self.announcement: dict[str, Announcement] = {}
         self.held: Facts | None = None
-        self.out: list[Lease] = []
+        self.out: list[BatchLease] = []
         self.answers: dict[int, tuple[list[Number], dict[int, str]]] = {}
-        self.over: list[Lease] = []
+        self.over: list[BatchLease] = []
         self.unread: list[Job] = []
 
     # What clients do
@@ -174,19 +174,24 @@ class Histories(RuleBasedStateMachine):
 
     # What workers do
 
-    @rule(said=st.sampled_from(WORKERS), draining=st.sampled_from([False, False, False, True]))
-    def announce(self, said, draining) -> None:
-        self.core.announce(self.now, replace(self.said.get(said.address, said), draining=draining))
+    @rule(
+        announcement=st.sampled_from(WORKERS), draining=st.sampled_from([False, False, False, True])
+    )
+    def announce(self, announcement, draining) -> None:
+        self.core.announce(
+            self.now,
+            replace(self.announcement.get(announcement.address, announcement), draining=draining),
+        )
 
-    @rule(said=st.sampled_from(WORKERS), breaks=st.booleans())
-    def start_anew(self, said, breaks) -> None:
+    @rule(announcement=st.sampled_from(WORKERS), breaks=st.booleans())
+    def start_anew(self, announcement, breaks) -> None:
         for lease in list(self.out) if breaks else ():
-            if lease.worker.said.address == said.address:
+            if lease.worker.announcement.address == announcement.address:
                 self.core.lose(self.now, lease, Failure.BROKEN)
         self.starts += 1
-        change = {"incarnation" if said.incarnation else "name": f"start {self.starts}"}
-        self.said[said.address] = replace(said, **change)
-        self.core.announce(self.now, self.said[said.address])
+        change = {"incarnation" if announcement.incarnation else "name": f"start {self.starts}"}
+        self.announcement[announcement.address] = replace(announcement, **change)
+        self.core.announce(self.now, self.announcement[announcement.address])
 
     @precondition(lambda self: self.out)
     @rule(places=st.lists(PLACES, min_size=1, max_size=5))
@@ -271,7 +276,7 @@ class Histories(RuleBasedStateMachine):
         if "workers_lost_max" in str(job.error):
             assert blows >= LIMITS.workers_lost_max or self.boot > 1
         elif "no worker could do it" in str(job.error):
-            assert blows >= GARBLED_MAX or self.boot > 1
+            assert blows >= MALFORMED_MAX or self.boot > 1
         else:
             assert is_as_python_says(job)
 
@@ -294,7 +299,7 @@ class Histories(RuleBasedStateMachine):
         assert told == self.model.to_tell[: len(told)]
         del self.model.to_tell[: len(told)]
 
-    def _is_over(self, lease: Lease) -> None:
+    def _is_over(self, lease: BatchLease) -> None:
         self.out.remove(lease)
         self.over.append(lease)
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from core.checked import LIMITS, SEED_WORKER, WORKER, Core, operations
 from core.evaluate import is_as_python_says
 from dte.core import scheduler as module
-from dte.core.availability import ASK_GONE_S, FAILURES_MAX
-from dte.core.facts import Facts
-from dte.core.job import Job, JobState
-from dte.core.lease import Lease
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.jobs.facts import Facts
+from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import LEASES_IN_TURN, LEASES_OF_A_BOOT, Failure
+from dte.core.workers.availability import ASK_GONE_S, FAILURES_MAX
 
 # The course of a job
 
@@ -222,7 +222,7 @@ def test_a_core_that_hands_over_no_more_takes_in_what_is_under_way() -> None:
     assert (core.leases, len(leases)) == (2, 2)
     core.hand_over_no_more()
     core.answer(0.0, leases[0])
-    core.lose(0.0, leases[1], Failure.UNREACHED)
+    core.lose(0.0, leases[1], Failure.NOT_SENT)
     core.announce(0.0, replace(WORKER, address="10.0.0.3:6000"))
     for now in range(100):
         assert core.settle(float(now))[0].leases == [], "neither operations nor questions"
@@ -296,7 +296,7 @@ def test_silence_past_the_lease_gives_the_operations_to_another() -> None:
     assert turn.lost == [lease]
     assert lease.may_come_late
     (again,) = turn.leases
-    assert again.worker.said == other
+    assert again.worker.announcement == other
     assert not core.complete(11.0, lease.number, [999], {})
     assert core.stale_results == 1
     core.answer(11.0, again)
@@ -319,7 +319,7 @@ def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors) -
     assert job.answer == 3
 
 
-@pytest.mark.parametrize(("failure", "in_vain"), [(Failure.GARBLED, 5), (Failure.BROKEN, 20)])
+@pytest.mark.parametrize(("failure", "in_vain"), [(Failure.MALFORMED, 5), (Failure.BROKEN, 20)])
 def test_an_operation_that_no_worker_can_do_fails_its_job(failure, in_vain) -> None:
     """It neither goes round for ever nor takes one worker after the other out."""
     other = replace(WORKER, address="10.0.0.3:6000")
@@ -349,7 +349,7 @@ def test_broken_connections_make_no_nonsense_of_the_last_reply() -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
     now = 0.0
-    for failure in [*[Failure.BROKEN] * 8, Failure.GARBLED]:
+    for failure in [*[Failure.BROKEN] * 8, Failure.MALFORMED]:
         while not (leases := [lease for lease in core.turn(now).leases if lease.count]):
             now += 1.0
             core.announce(now, WORKER)
@@ -359,7 +359,7 @@ def test_broken_connections_make_no_nonsense_of_the_last_reply() -> None:
     assert job.answer == 3
 
 
-@pytest.mark.parametrize("failure", [Failure.UNREACHED, Failure.REFUSED])
+@pytest.mark.parametrize("failure", [Failure.NOT_SENT, Failure.REFUSED])
 def test_what_no_worker_has_taken_is_never_given_up(failure) -> None:
     core = Core(WORKER)
     (job,) = core.add("1+2")
@@ -378,7 +378,7 @@ def test_operations_that_were_given_back_do_not_keep_others_waiting() -> None:
     core = Core(SEED_WORKER)
     core.add("1/0+2*3")
     (first,) = core.turn(0.0).leases
-    core.lose(0.0, first, Failure.UNREACHED)
+    core.lose(0.0, first, Failure.NOT_SENT)
     (second,) = core.turn(1.0).leases
     assert operations(second) != operations(first)
 
@@ -431,7 +431,7 @@ def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits() -> None:
     for _ in range(FAILURES_MAX):
         (lease,) = core.turn(now).leases
         core.announce(now, WORKER)
-        core.lose(now, lease, Failure.UNREACHED, "no route")
+        core.lose(now, lease, Failure.NOT_SENT, "no route")
         now = lease.worker.resumes_at or now
     assert core.workers()[0].state == "gone"
     assert core.turn(now + 100.0).leases == []
@@ -443,7 +443,7 @@ def test_a_worker_that_always_fails_is_taken_out_and_the_job_waits() -> None:
 # Asking workers that do not announce themselves again
 
 
-def ask(core: Core, start: float, end: float) -> list[Lease]:
+def ask(core: Core, start: float, end: float) -> list[BatchLease]:
     """What is asked between two moments, the loop being called when the core wants it."""
     now, asked = start, []
     while now <= end:
@@ -460,7 +460,7 @@ def test_a_silent_seed_worker_is_asked_with_a_lease_without_operations() -> None
     assert (question.count, question.columns()) == (0, ("", [], []))
     assert question.leased_at == LIMITS.heartbeat_s + 1.0, "at the first look after its silence"
     assert core.complete(6.5, question.number, [], {})
-    assert (question.worker.state, question.worker.heard_at) == ("free", 6.5)
+    assert (question.worker.state, question.worker.last_seen_at) == ("free", 6.5)
     (again,) = ask(core, 6.5, 13.0)
     assert again.leased_at == 12.0
 
@@ -557,8 +557,8 @@ class History:
         self.random = random.Random(seed)
         self.core = Core(WORKER, SEED_WORKER, seed=seed, records_at_once=False)
         self.now = 0.0
-        self.out: list[Lease] = []
-        self.over: list[Lease] = []
+        self.out: list[BatchLease] = []
+        self.over: list[BatchLease] = []
         self.jobs: list[Job] = []
         self.held: Facts | None = None
         self.ended: list[Job] = []
@@ -608,7 +608,7 @@ class History:
                 self._has_ended(lease)
             self.out += turn.leases
 
-    def _has_ended(self, lease: Lease) -> None:
+    def _has_ended(self, lease: BatchLease) -> None:
         self.out.remove(lease)
         self.over.append(lease)
 
@@ -617,7 +617,7 @@ class History:
         self.core.announce(self.now, replace(WORKER, incarnation="the last"))
         self.core.announce(self.now, replace(SEED_WORKER, name="the last"))
         for lease in self.out:
-            self.core.lose(self.now, lease, Failure.UNREACHED)
+            self.core.lose(self.now, lease, Failure.NOT_SENT)
         self.record()
         self.core.records_at_once = True
         for _ in range(len(self.jobs) + 10):

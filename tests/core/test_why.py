@@ -8,8 +8,8 @@ import pytest
 
 from core.checked import CALLER, WORKER, Core
 from core.plans import Plan, call
-from dte.core.call import Ref
-from dte.core.job import Job
+from dte.core.graph.call import Ref
+from dte.core.jobs.job import Job
 from dte.core.why import NAMED_MAX, PLACES_MAX, Reason, reasons
 
 A, B = Ref("a"), Ref("b")

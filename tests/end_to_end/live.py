@@ -106,7 +106,7 @@ class MasterThread:
 
     def workers(self) -> list[str]:
         """The names of the workers that the master knows."""
-        return [worker.said.name for worker in self._server.master.core.workers()]
+        return [worker.announcement.name for worker in self._server.master.core.workers()]
 
     def stop(self) -> None:
         """End the workers and the master, and close all connections."""

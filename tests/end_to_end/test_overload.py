@@ -170,7 +170,16 @@ def test_with_few_descriptors_the_excess_is_refused_and_workers_are_not(
 def test_the_measurement_gives_the_figures_of_each_scenario(tmp_path: Path) -> None:
     tests = Path(__file__).parent.parent
     found = subprocess.run(
-        [sys.executable, "-m", "overload", "--seconds", "0.5", "--only", "2,000 idle", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "torture.overload",
+            "--seconds",
+            "0.5",
+            "--only",
+            "2,000 idle",
+            "--json",
+        ],
         env=environment(PYTHONPATH=os.pathsep.join([str(tests), str(tests.parent)])),
         cwd=tmp_path,
         check=True,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import dte
-from dte.master.journal import Journal
+from dte.master.journal.journal import Journal
 
 from .conftest import Cluster, StartCluster
 from .live import Processes, connections, until

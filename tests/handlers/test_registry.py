@@ -11,7 +11,7 @@ import pytest
 import dte
 from dte.handlers import registry
 from dte.handlers.registry import CannotLoad, handler, infos, load
-from dte.wire.handlers import HandlerInfo
+from dte.wire.messages.handlers import HandlerInfo
 
 MODULE = """
 import dte

@@ -7,7 +7,7 @@ from typing import Any
 
 from wire.plain import HOST, Message, PlainClient, PlainServer
 
-from dte.core.availability import Worker
+from dte.core.workers.availability import Worker
 from dte.master.master import Master
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
@@ -84,7 +84,9 @@ class Rig(PlainClient):
         """What the master knows of a worker."""
         port = worker if isinstance(worker, int) else worker.port
         (known,) = (
-            known for known in self.master.core.workers() if known.said.address.endswith(f":{port}")
+            known
+            for known in self.master.core.workers()
+            if known.announcement.address.endswith(f":{port}")
         )
         return known
 

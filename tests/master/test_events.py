@@ -11,7 +11,7 @@ import pytest
 from wire.until import until
 
 from dte.core.errors import Busy, Unavailable
-from dte.core.facts import Event
+from dte.core.jobs.facts import Event
 from dte.master.events import TAKEN_BYTES, EventLog, Listener
 
 BASE = 30_000_000_000

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from dte.core.formula import SLICE_CHARS
-from dte.core.work import Work
+from dte.core.formula.formula import SLICE_CHARS
+from dte.core.graph.work import Work
 from dte.master.parsing import parse_again
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from dte.core.call import CallTerms, Ref
-from dte.core.call_graph import CallGraph
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.formula import FormulaLimits
-from dte.master.call_dispatch import arguments
+from dte.core.formula.formula import FormulaLimits
+from dte.core.graph.call import CallTerms, Ref
+from dte.core.graph.calls import CallGraph
+from dte.master.dispatch.calls import arguments
 from dte.master.plans import (
     DEPTH_MAX,
     NO_PLAN_LIMITS,

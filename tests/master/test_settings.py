@@ -4,8 +4,8 @@ from dataclasses import Field, fields, replace
 
 import pytest
 
-from dte.core.formula import FormulaLimits
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.formula.formula import FormulaLimits
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.scheduler import SchedulerLimits
 from dte.master.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dte.core.job import Job, JobState
+from dte.core.jobs.job import Job, JobState
 from dte.master.waiting import Waiters
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
-from dte.wire.messages import Announce, BatchResult, SingleResult
+from dte.wire.messages.batches import Announce, BatchResult, SingleResult
 
 NINES = "9" * INTEGER_DIGITS_MAX
 

@@ -9,8 +9,8 @@ from typing import Any
 from msgspec import Raw
 from wire.plain import HOST, Line, Message, PlainServer
 
-from dte.wire.calls import Call, Progress, Report
 from dte.wire.codec import encode
+from dte.wire.messages.calls import Call, Progress, Report
 
 
 def call(lease: int, lease_s: float = 3600.0) -> Call:

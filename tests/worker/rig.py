@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from wire.until import until
 
-from dte.wire.calls import Call, Progress, Report
 from dte.wire.codec import encode
-from dte.worker.executor import Executor
+from dte.wire.messages.calls import Call, Progress, Report
+from dte.worker.processes.executor import Executor
 
 DEEDS = "worker.deeds"
 """The module with the handlers that are called."""

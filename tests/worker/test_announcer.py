@@ -11,8 +11,8 @@ import pytest
 from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
 from wire.until import until
 
-from dte.wire.handlers import HandlerInfo
-from dte.wire.messages import Announce
+from dte.wire.messages.batches import Announce
+from dte.wire.messages.handlers import HandlerInfo
 from dte.worker import announcer as module
 from dte.worker.announcer import MOMENTS, Announcer, common_pause_s
 

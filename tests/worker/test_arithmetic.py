@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT, Number
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
 
 LONGEST = INTEGER_LIMIT - 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from wire.until import until
 
-from dte.wire.calls import Progress
+from dte.wire.messages.calls import Progress
 from dte.worker import calls as module
 from dte.worker import reporter as reporter_module
 from dte.worker.calls import RunningCalls
@@ -320,7 +320,7 @@ async def test_calls_that_come_too_late_are_given_back_unbegun(
     fake_master: FakeMaster, start_calls: StartCalls
 ) -> None:
     rig = start_calls()
-    rig.calls.give_back([call(1)])
+    rig.calls.requeue([call(1)])
     await until(fake_master.results, "a report")
     assert fake_master.results()[1]["state"] == "returned"
     assert rig.executors == []

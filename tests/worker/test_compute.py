@@ -11,10 +11,10 @@ from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 from wire.plain import HOST, Dial, Message, PlainClient
 
-from dte.core.operations import INTEGER_DIGITS_MAX, INTEGER_LIMIT
-from dte.wire.calls import Call
-from dte.wire.connection import REPLY_BYTES_MAX
-from dte.wire.http_server import HttpServer
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT
+from dte.wire.http.client import REPLY_BYTES_MAX
+from dte.wire.http.server import HttpServer
+from dte.wire.messages.calls import Call
 from dte.worker.compute import ComputeServer
 
 NINES = "9" * INTEGER_DIGITS_MAX

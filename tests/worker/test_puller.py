@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from wire.until import until
 
-from dte.wire.calls import Claim
-from dte.wire.connection import CONNECT_TIMEOUT_S
-from dte.wire.handlers import HandlerInfo
+from dte.wire.http.client import CONNECT_TIMEOUT_S
+from dte.wire.messages.calls import Claim
+from dte.wire.messages.handlers import HandlerInfo
 from dte.worker import calls as calls_module
 from dte.worker import puller as module
 from dte.worker import reporter as reporter_module

@@ -11,11 +11,11 @@ import pytest
 from msgspec import Raw
 from wire.until import until
 
-from dte.wire.calls import Report
-from dte.wire.connection import CONNECT_TIMEOUT_S
-from dte.wire.messages import BatchResult
+from dte.wire.http.client import CONNECT_TIMEOUT_S
+from dte.wire.messages.batches import BatchResult
+from dte.wire.messages.calls import Report
 from dte.worker import reporter as module
-from dte.worker.master import TIMEOUT_S
+from dte.worker.master_client import TIMEOUT_S
 from dte.worker.reporter import Reporter
 from dte.worker.spool import Spool
 

@@ -14,7 +14,7 @@ from wire.plain import HOST, Dial, Line, Message, PlainClient, PlainServer, Serv
 from wire.until import until
 
 from dte.handlers.registry import CannotLoad
-from dte.wire.calls import Report
+from dte.wire.messages.calls import Report
 from dte.worker import server
 from dte.worker.server import WorkerServer, WorkerSettings, serve
 from dte.worker.spool import Spool

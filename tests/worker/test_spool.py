@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dte.wire.calls import Report
+from dte.wire.messages.calls import Report
 from dte.worker.spool import Spool, SpoolUnusable
 
 TTL_S = 3600.0

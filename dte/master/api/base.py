@@ -25,9 +25,9 @@ from dte.core.errors import (
     TryAgain,
     WaitTooLong,
 )
-from dte.master.connections import URGENT
+from dte.master.http.server import URGENT
+from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
-from dte.master.streams import BoundedStream
 from dte.wire.codec import Decoder, Malformed, encode
 
 log = logging.getLogger("dte.master")

@@ -13,8 +13,8 @@ from msgspec import Meta
 from tornado.iostream import StreamClosedError
 
 from dte.core.errors import InvalidRequest
-from dte.core.facts import Event
-from dte.core.job import Job, JobState
+from dte.core.jobs.facts import Event
+from dte.core.jobs.job import Job, JobState
 from dte.master.api.job_handler import NUMBER, JobHandler
 from dte.master.api.openapi import EVENTS, documented
 from dte.master.events import Listener

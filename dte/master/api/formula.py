@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.job import Job
+from dte.core.jobs.job import Job
 from dte.master.api.job_handler import Accepted, AllAccepted, AllReply, JobHandler, JobReply
 from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
-from dte.master.notices import check_notify
 from dte.master.plans import Plan
+from dte.master.webhooks import check_notify
 from dte.wire.codec import Decoder
 
 QUOTES_BESIDE = 100

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
-from dte.core.job import Job
-from dte.core.operations import Number
+from dte.core.graph.numbers import Number
+from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.wire.codec import encode
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from dte.core.call import Call
 from dte.core.errors import Conflict, InvalidRequest, TooLarge
-from dte.core.job import Job
+from dte.core.graph.call import Call
+from dte.core.jobs.job import Job
 from dte.core.why import Reason, reasons
 from dte.master.api.job_handler import (
     Accepted,
@@ -23,8 +23,8 @@ from dte.master.api.job_handler import (
     shown_answer,
 )
 from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
-from dte.master.notices import check_notify
 from dte.master.plans import NO_ARGS, Node, Plan, When
+from dte.master.webhooks import check_notify
 from dte.wire.codec import Decoder, Malformed
 
 JOBS_LISTED = 100

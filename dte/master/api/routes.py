@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from dte.master.api import docs, events, formula, jobs, ops, workers
+from dte.master.api import docs, events, formula, jobs, workers
+from dte.master.api import health as ops
 from dte.master.api.base import BodyMeter, UnknownPath
+from dte.master.api.dialects.queue import stats as queue_stats
+from dte.master.api.dialects.queue import tasks as queue_tasks
+from dte.master.api.dialects.queue import workers as queue_workers
+from dte.master.api.dialects.rest import tasks as rest_tasks
+from dte.master.api.dialects.rest import workers as rest_workers
+from dte.master.api.dialects.scheduler import status as scheduler_status
+from dte.master.api.dialects.scheduler import tasks as scheduler_tasks
+from dte.master.api.dialects.scheduler import workers as scheduler_workers
 from dte.master.api.job_handler import job_reply
 from dte.master.api.openapi import Route
-from dte.master.api.queue import stats as queue_stats
-from dte.master.api.queue import tasks as queue_tasks
-from dte.master.api.queue import workers as queue_workers
-from dte.master.api.rest import tasks as rest_tasks
-from dte.master.api.rest import workers as rest_workers
-from dte.master.api.scheduler import status as scheduler_status
-from dte.master.api.scheduler import tasks as scheduler_tasks
-from dte.master.api.scheduler import workers as scheduler_workers
 from dte.master.master import Master
 from dte.wire.codec import encode
 

@@ -8,17 +8,19 @@ from math import isfinite
 
 import msgspec
 
-from dte.core.availability import Announcement, Reach
-from dte.core.call import CallState, HandlerPolicy
-from dte.core.call_course import Outcome
-from dte.core.call_graph import check_handler
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.lease import Lease
+from dte.core.graph.call import CallState, HandlerPolicy
+from dte.core.graph.calls import check_handler
+from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
-from dte.master.call_dispatch import call_of, outcome_of
-from dte.master.calls import BatchResults
-from dte.wire.calls import (
+from dte.master.dispatch.calls import call_of, outcome_of
+from dte.master.workers import BatchResults
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.batches import Announce, Batch, BatchResult
+from dte.wire.messages.calls import (
     Claim,
     Claimed,
     Extend,
@@ -27,9 +29,7 @@ from dte.wire.calls import (
     Reports,
     ReportsReply,
 )
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.handlers import Handlers
-from dte.wire.messages import Announce, Batch, BatchResult
+from dte.wire.messages.handlers import Handlers
 
 NAME_CHARS_MAX = 200
 ANNOUNCE_BYTES_MAX = 200_000
@@ -133,12 +133,12 @@ class Workers(JsonHandler):
         self.reply(
             [
                 WorkerListed(
-                    worker.said.name,
-                    worker.said.address,
+                    worker.announcement.name,
+                    worker.announcement.address,
                     worker.state,
-                    worker.said.slots,
-                    sorted(worker.said.handlers),
-                    worker.said.handler_slots,
+                    worker.announcement.slots,
+                    sorted(worker.announcement.handlers),
+                    worker.announcement.handler_slots,
                     len(worker.leases),
                     len(worker.call_leases),
                     worker.batch,
@@ -146,7 +146,7 @@ class Workers(JsonHandler):
                     worker.calls_done,
                     worker.failures,
                     worker.last_failure,
-                    self.master.wall_time(worker.heard_at),
+                    self.master.wall_time(worker.last_seen_at),
                 )
                 for worker in self.master.core.workers()
             ]
@@ -189,7 +189,7 @@ class Claims(JsonHandler):
             policies(claim.handlers),
             claim.slots,
             claim.batch_max > 0,
-            Reach.CLAIM,
+            Delivery.PULL,
         )
         if claim.draining:
             await self.master.calls.leave_claiming(said)
@@ -325,5 +325,5 @@ def batch_results(raw: msgspec.Raw) -> BatchResults:
     return BatchResults(batch.lease, batch.results, batch.errors)
 
 
-def _batch(lease: Lease) -> Batch:
+def _batch(lease: BatchLease) -> Batch:
     return Batch(lease.number, *lease.columns())

@@ -14,7 +14,7 @@ import pytest
 from wire.plain import HOST, Dial, Message, head, request_bytes
 from wire.until import until
 
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.master.api.routes import ROUTES
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
@@ -39,7 +39,7 @@ METHODS = {
 }
 """The routes of dte itself, and what each takes; other dialects are tested by themselves."""
 
-OWN = [f"dte.master.api.{name}" for name in ("docs", "formula", "jobs", "ops", "workers")]
+OWN = [f"dte.master.api.{name}" for name in ("docs", "formula", "health", "jobs", "workers")]
 
 BODY = {"task": "1+2"}
 SIZE = len(json.dumps(BODY))

@@ -14,9 +14,9 @@ import pytest
 from wire.plain import HOST, Line, request_bytes
 from wire.until import until
 
-from dte.core.facts import Event
-from dte.master import connections
+from dte.core.jobs.facts import Event
 from dte.master.events import TAKEN_BYTES
+from dte.master.http import server as connections
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
 

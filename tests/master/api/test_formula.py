@@ -9,7 +9,7 @@ import pytest
 from wire.plain import Dial, request_bytes
 from wire.until import until
 
-from dte.core.operations import INTEGER_DIGITS_MAX
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from master import fakes
 from master.rig import Hire, Rig, StartMaster, check_bound
 

@@ -13,13 +13,13 @@ import pytest
 from wire.plain import Dial, PlainClient, request_bytes
 from wire.until import until
 
-from dte.core.call import HandlerPolicy
-from dte.core.facts import Facts
-from dte.core.operations import INTEGER_DIGITS_MAX
-from dte.master import calls as calls_module
-from dte.master import recorder
-from dte.master.journal import Journal
-from dte.master.journal_file import JournalFailed
+from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.numbers import INTEGER_DIGITS_MAX
+from dte.core.jobs.facts import Facts
+from dte.master import workers as calls_module
+from dte.master.journal import recorder
+from dte.master.journal.journal import Journal
+from dte.master.journal.schema import JournalFailed
 from master import fakes
 from master.calling import claim, claim_one, extend, report
 from master.rig import Hire, Rig, StartMaster, check_bound
@@ -167,13 +167,15 @@ async def test_handlers_may_be_a_list_of_names(rig: Rig) -> None:
     await rig.announce(7000, handlers=["resize", "echo"], slots=3)
     (listed,) = (await rig.get("/worker")).json
     assert (listed["handlers"], listed["handler_slots"]) == (["echo", "resize"], 3)
-    assert rig.worker(7000).said.handlers == dict.fromkeys(["resize", "echo"], HandlerPolicy())
+    assert rig.worker(7000).announcement.handlers == dict.fromkeys(
+        ["resize", "echo"], HandlerPolicy()
+    )
 
 
 async def test_handlers_may_be_objects_with_what_holds_for_their_calls(rig: Rig) -> None:
     handlers = {"echo": {"timeout": 2.5, "retries": 3, "pure": True}, "resize": {}}
     await rig.announce(7000, handlers=handlers, handler_slots=8, arithmetic=False)
-    said = rig.worker(7000).said
+    said = rig.worker(7000).announcement
     assert said.handlers == {"echo": HandlerPolicy(2.5, 3, True), "resize": HandlerPolicy()}
     assert (said.handler_slots, said.arithmetic) == (8, False)
     assert rig.master.core.calls.pure_handlers() == {"echo"}
@@ -333,7 +335,7 @@ async def test_another_incarnation_of_a_name_has_lost_what_the_first_had(rig: Ri
     refused = await rig.post("/claim", body)
     assert (refused.status, refused.json["code"]) == (409, "conflict"), "it may be at work"
     (worker,) = rig.master.core.workers()
-    worker.heard_at -= rig.master.settings.lease_s  # It has been silent.
+    worker.last_seen_at -= rig.master.settings.lease_s  # It has been silent.
     again = await claim_one(rig, incarnation="b")
     assert (again["attempt"], again["lease"] != first["lease"]) == (2, True)
     assert (await report(rig, first["lease"], result=1))["stale"] == [first["lease"]]

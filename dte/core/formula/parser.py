@@ -1,0 +1,417 @@
+"""Reads the text of a formula, slice by slice, into the operations and calls of a builder.
+
+    formula = sum
+    sum     = product {("+" | "-") product}          left to right
+    product = factor {("*" | "/") factor}            left to right
+    factor  = {"+" | "-"} (number | "(" sum ")" | call)
+    call    = name "(" [sum {"," sum}] ")"           name: a handler's, without "-"
+
+Numbers are written as in Python: ``7``, ``.5``, ``5.``, ``1e-3``. The parser is an operator
+precedence parser (Dijkstra's shunting yard) over explicit stacks, so nothing is too deep for it,
+and it is fed slices, so nothing is too long.
+
+A chain of integer sums or of integer products is exact in any order, so it becomes a balanced tree
+while it is read, in the way a binary counter adds: two neighbours of equal rank merge into one of
+the next rank. A chain that meets a float or a division goes on from left to right, as Python does;
+so does one that meets a call, as nobody knows what number it will give.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass, field
+from operator import length_hint
+
+from dte.core.errors import FormulaError, TooLarge, caret_lines
+from dte.core.formula.builder import INTEGRAL, GraphBuilder
+from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.numbers import INTEGER_LIMIT, Number
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*", re.ASCII)
+TOKEN = re.compile(rf"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/()]|{NAME.pattern}|\S", re.ASCII)
+CUT = re.compile(r"[()*/×÷,\s]|(?<![eE])[+\-−]", re.ASCII)
+"""Where a text may be cut without cutting a number or a name."""
+
+SPELLINGS = str.maketrans("×÷−", "*/-")
+OPERATORS = frozenset("+-*/")
+SUMS = frozenset("+-")
+PRODUCTS = frozenset("*/")
+FLIPPED = {"+": "-", "-": "+"}
+BOTTOM = "bottom"
+"""Lies under the operators, so that there is always one on top."""
+NEGATED = 1
+CALLED = 2
+OPENINGS = ("(", "(-", "f(")
+"""What a parenthesis is among the operators: plain, to be negated, that of a call."""
+NUMBER_STARTS = frozenset(string.digits + ".")
+NAME_STARTS = frozenset(string.ascii_letters + "_")
+NUMBER_CHARS_MAX = 8192
+"""Longest number, in characters; an integer's bound is `digits_max`."""
+TOO_LONG = f"a number of more than {NUMBER_CHARS_MAX} characters"
+ARGUMENTS_MAX = 100
+SAFE_BITS = (INTEGER_LIMIT - 1).bit_length() - 1
+"""Every integer of so many bits travels. Chains whose parts may have more are not balanced: a part
+might be too long where no partial result of Python's own order is."""
+WIDE_BITS = 1024
+"""Beyond it, writing and reading an integer takes longer than all else an operation costs."""
+
+
+@dataclass(slots=True)
+class _OpenCall:
+    """A call whose parenthesis is open, or follows; `operands` are its arguments so far."""
+
+    name: str
+    column: int
+    negative: bool
+    operands: list[int] = field(default_factory=list)
+
+
+class Parser:
+    """The stacks of the parser, between slices.
+
+    Args:
+        digits_max: most decimal digits of an integer.
+        calls_max: most calls.
+    """
+
+    _last_token = ""
+    """The last of the slices before."""
+    _places: list[int] | None = None
+    """Where the tokens of the slice begin in it, once somebody asks."""
+
+    def __init__(self, text: str, digits_max: int, calls_max: int, builder: GraphBuilder) -> None:
+        self._text = text
+        self._digits_max = digits_max
+        self._calls_max = calls_max
+        self._builder = builder
+        self._position = 0
+        self._operands: list[int] = []
+        self._ranks: list[int] = []
+        self._bits: list[int] = []
+        """At most so many bits an operand has, if it is an integer."""
+        self._pending = [BOTTOM]
+        """Operators and open parentheses, see `OPENINGS`."""
+        self._open_calls: list[_OpenCall] = []
+        self._opening = 0
+        """What the next parenthesis is, if one follows: a place in `OPENINGS`."""
+        self._operand_next = True
+
+    def read(self, chars: int) -> bool:
+        """Read about the next `chars` characters; False when there are none after them.
+
+        Raises:
+            FormulaError: a syntax error.
+            IndexError: more operations than the builder has room for.
+        """
+        start = self._position
+        hard_end = min(len(self._text), start + chars + NUMBER_CHARS_MAX)
+        cut = CUT.search(self._text, start + chars, hard_end + 1)
+        end = self._position = cut.start() if cut else hard_end
+        part = self._text[start:end]
+        if not part.isascii():
+            part = part.translate(SPELLINGS)
+        tokens = TOKEN.findall(part)
+        if cut is None and end < len(self._text) and tokens[-1][0] in ".0123456789":
+            # No formula has so much without a cut, but for a number that goes on behind the end.
+            self._read(tokens[:-1], start)
+            raise self._error(TOO_LONG, start, len(tokens) - 1)
+        self._read(tokens, start)
+        if end == len(self._text):
+            return False
+        self._places = None
+        if tokens:
+            self._last_token = tokens[-1]
+        return True
+
+    def finish(self) -> int:
+        """The operand that stands for the whole formula, once all of it has been read.
+
+        Raises:
+            FormulaError: it ends too early.
+        """
+        pending = self._pending
+        if self._operand_next:
+            if self._opening == CALLED:
+                raise self._not_called()
+            empty = not self._operands and pending == [BOTTOM]
+            what = "is empty" if empty else "ends where a number or '(' is expected"
+            raise self._error_at(f"the formula {what}", len(self._text) + 1)
+        open_count = len(pending) - 1 - sum(map(pending.count, OPERATORS))
+        if open_count:
+            missing = "a ')' is" if open_count == 1 else f"{open_count} ')' are"
+            raise self._error_at(f"{missing} missing at the end", len(self._text) + 1)
+        if pending[-1] in PRODUCTS:
+            self._reduce(PRODUCTS, whole=True)
+        if pending[-1] in SUMS:
+            self._reduce(SUMS, whole=True)
+        return self._operands[0]
+
+    def _read(self, tokens: list[str], start: int) -> None:
+        operands, ranks, pending = self._operands, self._ranks, self._pending
+        bits = self._bits
+        literal, digits_max = self._builder.literal, self._digits_max
+        value: Number
+        operand_next, opening = self._operand_next, self._opening
+        if opening == CALLED and tokens and tokens[0] != "(":
+            raise self._not_called()
+        rest = iter(tokens)
+
+        def place() -> int:
+            """Which token it is, asked only for what is rare, as counting takes its time."""
+            return len(tokens) - 1 - length_hint(rest)
+
+        for token in rest:
+            if operand_next:
+                if token == "(":
+                    pending.append(OPENINGS[opening] if opening else "(")
+                    opening = 0
+                elif token in SUMS:
+                    opening ^= token == "-"
+                else:
+                    try:
+                        # An integer, as most are; behind a first digit all are ASCII.
+                        if "1" <= token < ":" and token.isdecimal() and len(token) <= digits_max:
+                            value = int(token)
+                        else:
+                            value = self._odd_number(token)
+                    except ValueError as error:
+                        if self._begins_call(tokens, place(), opening, start, str(error)):
+                            opening = CALLED
+                        else:
+                            operand_next = False
+                        continue
+                    operands.append(literal(-value if opening else value))
+                    ranks.append(0)
+                    bits.append(value.bit_length() if type(value) is int else 0)
+                    operand_next = False
+                    opening = 0
+            elif token == ")":
+                # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
+                if pending[-1] in OPERATORS:
+                    if pending[-2] == "(":
+                        self._merge(pending[-1])
+                    else:
+                        self._reduce(PRODUCTS, whole=True)
+                        self._reduce(SUMS, whole=True)
+                closed = pending.pop()
+                if closed != "(":
+                    self._close(closed, start, place())
+                ranks[-1] = 0
+            elif token in OPERATORS:
+                if pending[-1] in PRODUCTS:
+                    self._reduce(PRODUCTS, whole=token in SUMS)
+                if token in SUMS:
+                    ranks[-1] = 0
+                    if pending[-1] in SUMS:
+                        self._reduce(SUMS)
+                pending.append(token)
+                operand_next = True
+            elif token == ",":
+                self._end_argument(start, place())
+                operand_next = True
+            else:
+                raise self._error(self._not_an_operator(token, start, place()), start, place())
+        self._operand_next, self._opening = operand_next, opening
+
+    def _begins_call(
+        self, tokens: list[str], index: int, opening: int, start: int, reason: str
+    ) -> bool:
+        """Take what stands where an operand is expected and is no number.
+
+        Returns:
+            Whether it is a name, so that a call begins; else it ends a call without arguments.
+
+        Raises:
+            FormulaError: it is neither, for that reason.
+        """
+        token = tokens[index]
+        if token[0] in NAME_STARTS:
+            self._name(token, opening == NEGATED, start, index)
+            if tokens[index + 1 : index + 2] not in ([], ["("]):
+                raise self._not_called() from None
+            return True
+        before = tokens[index - 1] if index else self._last_token
+        if token == ")" and before == "(" and self._pending[-1] == OPENINGS[CALLED]:
+            self._pending.pop()
+            self._call()
+            return False
+        raise self._error(reason, start, index) from None
+
+    def _close(self, opening: str, start: int, index: int) -> None:
+        """Close a parenthesis that is not a plain one, with what is in it on top of the stacks."""
+        if opening == OPENINGS[NEGATED]:
+            self._operands[-1] = self._builder.negation(self._operands[-1])
+        elif opening == OPENINGS[CALLED]:
+            self._take_argument()
+            self._call()
+        else:
+            raise self._error("')' without a '(' before it", start, index)
+
+    def _name(self, name: str, negative: bool, start: int, index: int) -> None:
+        """Begin a call with its name."""
+        column = self._column(start, index)
+        if len(name) > NAME_CHARS_MAX:
+            raise self._error_at(f"a name of more than {NAME_CHARS_MAX} characters", column)
+        self._open_calls.append(_OpenCall(name, column, negative))
+        # Nested calls are never equal, so there are at least as many.
+        self._check_calls(len(self._open_calls))
+
+    def _end_argument(self, start: int, index: int) -> None:
+        """Take the last argument before a comma."""
+        if self._pending[-1] in PRODUCTS:
+            self._reduce(PRODUCTS, whole=True)
+        if self._pending[-1] in SUMS:
+            self._reduce(SUMS, whole=True)
+        if self._pending[-1] != OPENINGS[CALLED]:
+            raise self._error(
+                "',' stands only between the arguments of a call; a decimal point is '.'",
+                start,
+                index,
+            )
+        self._take_argument()
+        if len(self._open_calls[-1].operands) == ARGUMENTS_MAX:
+            raise self._error(f"a call has up to {ARGUMENTS_MAX} arguments", start, index)
+
+    def _take_argument(self) -> None:
+        self._open_calls[-1].operands.append(self._operands.pop())
+        self._ranks.pop()
+        self._bits.pop()
+
+    def _call(self) -> None:
+        """Make the innermost open call, which has all of its arguments, an operand."""
+        call = self._open_calls.pop()
+        operand = self._builder.call(call.name, call.column, call.operands)
+        assert self._builder.calls is not None
+        self._check_calls(self._builder.calls.remaining)
+        self._operands.append(self._builder.negation(operand) if call.negative else operand)
+        self._ranks.append(0)
+        self._bits.append(0)
+
+    def _check_calls(self, count: int) -> None:
+        if count > self._calls_max:
+            raise TooLarge(
+                f"the formula has more than {self._calls_max} calls, "
+                "which is as many as this master takes (calls_max)"
+            )
+
+    def _reduce(self, run: frozenset[str], whole: bool = False) -> None:
+        """Merge the run of equal precedence on top of the stacks.
+
+        Integers merge while the last two are of equal rank, or, for the `whole`, until one is left.
+        Anything else merges from left to right at once.
+        """
+        pending, operands, ranks = self._pending, self._operands, self._ranks
+        while pending[-1] in run:
+            if whole and pending[-2] not in run:
+                self._merge(pending[-1])  # One operator, as between most parentheses.
+            elif (
+                pending[-1] == "/"
+                or not operands[-1] & operands[-2] & INTEGRAL
+                or self._bits[-1] + self._bits[-2] >= SAFE_BITS
+            ):
+                self._reduce_from_left(run)
+            elif whole or ranks[-1] == ranks[-2]:
+                # x - l + r is x - (l - r), and x - l - r is x - (l + r).
+                flip = run is SUMS and pending[-2] == "-"
+                self._merge(FLIPPED[pending[-1]] if flip else pending[-1])
+            else:
+                return
+
+    def _merge(self, operator: str) -> None:
+        """Make an operation of the last two operands, instead of the last operator."""
+        operands, ranks, bits = self._operands, self._ranks, self._bits
+        self._pending.pop()
+        right, rank, right_bits = operands.pop(), ranks.pop(), bits.pop()
+        operands[-1] = self._builder.operation(ord(operator), operands[-1], right)
+        if rank >= ranks[-1]:
+            ranks[-1] = rank
+        ranks[-1] += 1
+        if operator == "*":
+            merged_bits = bits[-1] + right_bits
+        else:
+            merged_bits = (bits[-1] if bits[-1] > right_bits else right_bits) + 1
+        if merged_bits > WIDE_BITS:
+            self._builder.graph.wide = True
+        bits[-1] = merged_bits if operands[-1] & INTEGRAL else 0
+
+    def _reduce_from_left(self, run: frozenset[str]) -> None:
+        """Merge a whole run from left to right: each partial result is one of Python's own."""
+        count = 0
+        while self._pending[-1 - count] in run:
+            count += 1
+        operators = self._pending[-count:]
+        rest = [(self._operands.pop(), self._ranks.pop(), self._bits.pop()) for _ in operators]
+        del self._pending[-count:]
+        for operator in operators:
+            operand, rank, bits = rest.pop()
+            self._pending.append(operator)
+            self._operands.append(operand)
+            self._ranks.append(rank)
+            self._bits.append(bits)
+            self._merge(operator)
+
+    def _odd_number(self, token: str) -> Number:
+        """The value of a number that is no integer of 1 and more, or of too many digits.
+
+        Raises:
+            ValueError: the token is something else, with what it is as the message.
+        """
+        if not (token.isascii() and token.isdigit()):
+            if len(token) == 1 or token[0] > "9":
+                raise ValueError(_not_a_number(token))
+            if len(token) > NUMBER_CHARS_MAX:
+                raise ValueError(TOO_LONG)
+            return float(token)
+        if token[0] == "0":
+            if token.strip("0"):
+                raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
+            return 0
+        raise ValueError(
+            f"a number with {len(token)} digits; this master takes up to "
+            f"{self._digits_max} (digits_max)"
+        )
+
+    def _not_called(self) -> FormulaError:
+        """What is wrong with a name that no parenthesis follows."""
+        call = self._open_calls[-1]
+        name = _brief(call.name)
+        return self._error_at(
+            f"{name!r} is no number; to call a handler of that name, write {name}(…)",
+            call.column,
+        )
+
+    def _not_an_operator(self, token: str, start: int, index: int) -> str:
+        if token[0] in NAME_STARTS:
+            name = NAME.match(self._text, self._column(start, index) - 1)
+            token = name[0] if name else token  # All of it, wherever the slice ends.
+        elif token != "(" and token[0] not in NUMBER_STARTS:
+            return _not_a_number(token)
+        return f"an operator is missing before {_brief(token)!r}"
+
+    def _column(self, start: int, index: int) -> int:
+        """Where token `index` of the slice that begins at `start` is in the text."""
+        if self._places is None:
+            part = self._text[start : self._position].translate(SPELLINGS)
+            self._places = [match.start() for match in TOKEN.finditer(part)]
+        return start + self._places[index] + 1
+
+    def _error(self, reason: str, start: int, index: int) -> FormulaError:
+        """A syntax error at token `index` of the slice that begins at `start`."""
+        return self._error_at(reason, self._column(start, index))
+
+    def _error_at(self, reason: str, column: int) -> FormulaError:
+        return FormulaError(reason, column, caret_lines(self._text, column))
+
+
+def _not_a_number(token: str) -> str:
+    if token in "+-*/),":
+        return f"a number or '(' is expected before {token!r}"
+    if token == ".":
+        return "'.' without a digit"
+    shown = token if token.isprintable() else f"U+{ord(token):04X}"
+    return f"{shown!r} is not part of a formula, which has numbers, + - * / and parentheses"
+
+
+def _brief(token: str) -> str:
+    return token if len(token) <= 24 else f"{token[:21]}…"

@@ -1,0 +1,151 @@
+"""A job: what a client submits and asks about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dte.core.graph.arithmetic import Graph
+    from dte.core.graph.calls import CallGraph
+    from dte.core.graph.numbers import Number
+    from dte.core.jobs.facts import CallRecord
+
+
+class JobState(Enum):
+    """Where a job is in its life; the last four states never change.
+
+    accepting ──▶ waiting ──▶ running ──▶ ending ──▶ succeeded, failed, timed_out, cancelled
+                     │           └──▶ cancelling ▲
+                     └───────────────────────────┘
+
+    A job is accepting until that it was accepted is recorded, and nobody sees it before; it is
+    ending until its end is recorded, and nobody sees how it ended before. It is cancelling while
+    workers stop its calls.
+    """
+
+    ACCEPTING = "accepting"
+    WAITING = "waiting"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    ENDING = "ending"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+
+    __hash__ = object.__hash__
+    """There is one object a state, and an Enum's own hash takes longer than all else in `enter`."""
+
+
+FINISHED = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
+NEXT_STATES: dict[JobState, frozenset[JobState]] = {
+    JobState.ACCEPTING: frozenset((JobState.WAITING,)),
+    JobState.WAITING: frozenset((JobState.RUNNING, JobState.CANCELLING, JobState.ENDING)),
+    JobState.RUNNING: frozenset((JobState.CANCELLING, JobState.ENDING)),
+    JobState.CANCELLING: frozenset((JobState.ENDING,)),
+    JobState.ENDING: FINISHED,
+    **dict.fromkeys(FINISHED, frozenset()),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One submitted formula or graph of calls.
+
+    Attributes:
+        number: the job's id, an integer from 1.
+        task: the formula's text; a long one is cut, see `TASK_CHARS_KEPT`. For people, if the job
+            has a plan.
+        operations: how many operations there are in all, calls included.
+        graph: what is left to do; None when nothing is, so that its memory is free, and until a job
+            from before a restart has been read again.
+        in_turns: whether the ready-set has the job among its turns.
+        suspicions: what happened to workers that had its operations, by operation.
+        answer: the formula's value, or of another job the JSON of its answer.
+        priority: higher is sooner.
+        calls: the part of its operations that are calls.
+        plan: its whole text where it is more than a formula.
+        records: what was recorded of its calls before a restart; None once it goes on.
+        cancelled: whether that it is to be cancelled is recorded.
+        notify: a URL that is told of its end; "" for none.
+        size: about how many bytes it takes besides its arithmetic.
+    """
+
+    number: int
+    task: str
+    submitted_at: float
+    operations: int
+    graph: Graph | None
+    state: JobState = JobState.ACCEPTING
+    started_at: float | None = None
+    ended_at: float | None = None
+    answer: Number | bytes | None = None
+    error: str | None = None
+    operations_done: int = 0
+    in_turns: bool = False
+    suspicions: dict[int, Suspicion] | None = None
+    priority: int = 0
+    calls: CallGraph | None = None
+    plan: str | None = None
+    records: Sequence[CallRecord] | None = None
+    cancelled: bool = False
+    size: int = 0
+    notify: str = ""
+
+    @property
+    def progress(self) -> int:
+        """How many operations are done."""
+        if self.graph is None:
+            return self.operations_done
+        calls = self.calls.remaining if self.calls is not None else 0
+        return self.operations - self.graph.remaining - calls
+
+    @property
+    def finished(self) -> bool:
+        """Whether its end is recorded."""
+        return self.state in FINISHED
+
+    @property
+    def shown_state(self) -> JobState:
+        """The state as others may see it: that it ends is no news before how it ended is."""
+        if self.state is JobState.ENDING:
+            return JobState.CANCELLING if self.cancelled else JobState.RUNNING
+        return self.state
+
+    def enter(self, state: JobState) -> None:
+        """Go over to another state: the one place where a state changes.
+
+        Raises:
+            ValueError: there is no way from the present state to that one.
+        """
+        if state not in NEXT_STATES[self.state]:
+            raise ValueError(f"job {self.number} is {self.state.value}, and never {state.value}")
+        self.state = state
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """What happened while an operation was done.
+
+    Attributes:
+        workers_lost: how many workers ended.
+        open: how many vanished, of which it is not known yet whether they ended.
+        broken: how often the connection to a worker that had it alone broke, or was silent.
+        garbled: how often a worker that had it alone replied with no result.
+    """
+
+    workers_lost: int = 0
+    open: int = 0
+    broken: int = 0
+    garbled: int = 0
+
+
+TASK_CHARS_KEPT = 16_384
+"""A longer formula is kept, and listed, up to here with a ``…``: the graph has the rest."""
+
+
+def kept_task(task: str) -> str:
+    return task if len(task) <= TASK_CHARS_KEPT else task[:TASK_CHARS_KEPT] + "…"

@@ -1,0 +1,56 @@
+"""The outbox: facts that wait to be recorded, in the order in which they must be.
+
+What happened to a call is recorded before the end of its job, or with it: so an end is never known
+without the steps before it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from dte.core.jobs.facts import Cancel, End, Facts, Step, Submission
+
+FACTS_MAX = 10_000
+"""After so many the rest of the facts waits for the next time, so that each time is short."""
+
+
+class Outbox:
+    """Facts that nobody has been given yet."""
+
+    def __init__(self) -> None:
+        self.submissions: deque[Submission] = deque()
+        self.steps: deque[Step] = deque()
+        self.ends: deque[End] = deque()
+        self.cancels: deque[Cancel] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self.submissions or self.ends or self.steps or self.cancels)
+
+    def take(self) -> Facts | None:
+        """What is to be recorded next, if anything is."""
+        if not self:
+            return None
+        facts = Facts([], [])
+        room = FACTS_MAX
+        while self.submissions and room > 0:
+            facts.submissions.append(self.submissions.popleft())
+            room -= len(facts.submissions[-1].jobs)
+        while self.steps and room > 0:
+            facts.steps.append(self.steps.popleft())
+            room -= 1
+        while self.ends and room > 0:
+            facts.ends.append(self.ends.popleft())
+            room -= 1
+        while self.cancels and room > 0:
+            facts.cancels.append(self.cancels.popleft())
+            room -= 1
+        return facts
+
+    def put_back(self, facts: Facts) -> None:
+        """Take facts again that could not be recorded, except for what is void then.
+
+        Nothing of a submission stays, and a call that was to be handed out is not.
+        """
+        self.steps.extendleft(step for step in reversed(facts.steps) if step.lease is None)
+        self.ends.extendleft(reversed(facts.ends))
+        self.cancels.extendleft(reversed(facts.cancels))

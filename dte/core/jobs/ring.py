@@ -1,0 +1,75 @@
+"""The ring buffer of jobs: the newest are kept, and every job that has not ended."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+
+from dte.core.jobs.job import Job
+
+JOB_BYTES = 500
+"""About what a finished job takes besides its text and a long answer."""
+
+
+class JobRing:
+    """Jobs by number.
+
+    A job that has ended is forgotten when `capacity` newer ones have ended, or when those that have
+    ended take more than `bytes_max`. The last to end and those that have not are never forgotten.
+
+    Args:
+        capacity: how many jobs that have ended are kept.
+        bytes_max: about how many bytes they may take.
+    """
+
+    def __init__(self, capacity: int, bytes_max: int) -> None:
+        self._capacity = capacity
+        self._bytes_max = bytes_max
+        self._jobs: dict[int, Job] = {}
+        self._ended: deque[tuple[int, int]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Job) -> None:
+        self._jobs[job.number] = job
+
+    def ended(self, job: Job) -> None:
+        """Say that a job has ended: from now on it may be forgotten, once, in this order."""
+        size = JOB_BYTES + max(len(job.task), job.size)
+        if isinstance(job.answer, int):
+            size += job.answer.bit_length() // 8
+        elif isinstance(job.answer, bytes):
+            size += len(job.answer)
+        self._ended.append((job.number, size))
+        self._bytes += size
+        while len(self._ended) > 1 and (
+            len(self._ended) > self._capacity or self._bytes > self._bytes_max
+        ):
+            number, size = self._ended.popleft()
+            self._bytes -= size
+            del self._jobs[number]
+
+    def remove(self, job: Job) -> None:
+        """Forget a job that has not ended."""
+        del self._jobs[job.number]
+
+    def get(self, number: int) -> Job | None:
+        return self._jobs.get(number)
+
+    def newest(self, count: int) -> Iterator[Job]:
+        """Up to `count` jobs, ended or not, the newest first."""
+        return islice(reversed(self._jobs.values()), count)
+
+    def check(self) -> None:
+        """Assert what must always hold; for tests."""
+        ended = {number for number, _ in self._ended}
+        assert len(ended) == len(self._ended) <= self._capacity
+        for number, job in self._jobs.items():
+            assert job.number == number
+            assert job.finished == (number in ended), f"job {number} is misplaced in the ring"
+        assert ended <= self._jobs.keys(), "the ring would forget a job that it does not have"
+        assert self._bytes == sum(size for _, size in self._ended)
+        assert self._bytes <= self._bytes_max or len(self._ended) == 1

@@ -1,0 +1,124 @@
+"""What the routes of this dialect share: errors as text, keys in any case, ids of tasks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+
+from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
+from dte.core.graph.call import Call
+from dte.core.jobs.job import Job
+from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler
+from dte.master.api.dialects.rest.views import Viewer, part_of
+from dte.wire.codec import Decoder
+
+T = TypeVar("T")
+
+NAME_CHARS_MAX = 200
+JOB_ID = re.compile(r"([0-9a-f]{16})(?:\.(.+))?", re.DOTALL)
+
+_object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
+
+
+class RestHandler(JsonHandler):
+    """Base of the routes of this dialect."""
+
+    @property
+    def viewer(self) -> Viewer:
+        return Viewer(self.master)
+
+    def set_default_headers(self) -> None:
+        super().set_default_headers()
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    async def read(self, shape: type[T]) -> T:
+        """The request's body, whose keys may be in any case; those that are not known do not count.
+
+        Raises:
+            InvalidRequest: it is not JSON, or not of that shape.
+        """
+        try:
+            whole = await self.body_in_slices(_object)
+            return msgspec.convert(with_known_keys(whole, shape), shape)
+        except (InvalidRequest, msgspec.ValidationError) as error:
+            raise InvalidRequest(f"Invalid request body: {error}") from None
+
+    async def find_task(self, task_id: str) -> tuple[Job, Call | None]:
+        """The job that a task is, and if it is a part of that, the part.
+
+        Args:
+            task_id: the id that a client gave it, or its number in 16 hexadecimal digits, or for a
+                part of a job that goes on this, a dot and the name of a call.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with suppress(NotFound):
+            if len(task_id) <= NAME_CHARS_MAX and task_id.isprintable():
+                return await self.master.find_named(task_id), None
+        with suppress(NotFound):
+            if match := JOB_ID.fullmatch(task_id):
+                (job,) = await self.master.find([int(match[1], 16)])
+                if not match[2]:
+                    return job, None
+                if (call := part_of(job, match[2])) is not None:
+                    return job, call
+        raise NotFound("Task not found")
+
+    def created(self, reply: Any) -> None:
+        """Answer with 201 and the JSON of a value."""
+        self.set_status(HTTPStatus.CREATED)
+        self.reply(reply)
+
+    def done(self) -> None:
+        """Answer that there is nothing to say."""
+        self.set_status(HTTPStatus.NO_CONTENT)
+        self.finish()
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        text = str(error) if isinstance(error, DteError) else HTTPStatus(status_code).phrase
+        if len(text) > ERROR_CHARS_MAX:
+            text = text[:ERROR_CHARS_MAX] + "…"
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self._methods()))
+        if isinstance(error, TryAgain):
+            self.set_header("Retry-After", str(error.retry_after_s))
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"{text}\n")
+
+
+def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:
+    """What an object has for a struct's fields: keys match in any case, and null is nothing."""
+    fields = {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
+    found: dict[str, Any] = {}
+    for key, value in whole.items():
+        name = key.lower()
+        if name in fields and value is not None:
+            inner = fields[name]
+            if isinstance(value, dict) and isinstance(inner, type) and _is_struct(inner):
+                found[name] = with_known_keys(value, inner)
+            else:
+                found[name] = value
+    return found
+
+
+def _is_struct(shape: type) -> bool:
+    return issubclass(shape, msgspec.Struct)
+
+
+def check_name(field: str, text: str) -> None:
+    """Check what a client calls something.
+
+    Raises:
+        InvalidRequest: it is too long, or cannot be printed.
+    """
+    if len(text) > NAME_CHARS_MAX:
+        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
+    if not text.isprintable():
+        raise InvalidRequest(f"{field} has characters that cannot be printed")

@@ -1,0 +1,61 @@
+"""The arguments of functions: by place, by name, or both, as this dialect's clients give them.
+
+Handlers take a list or named arguments. So what comes in both ways is named by the function's
+parameters, and kept as well as it was given, for this dialect's workers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dte.core.calls.lease import CallLease
+from dte.core.jobs.job import Job
+from dte.master.api.dialects.polling import only_call
+from dte.master.api.dialects.scheduler.validation import Fault, Unprocessable
+from dte.master.dispatch.calls import arguments as arguments_of
+from dte.master.plans import read_plan
+
+DIALECT = "scheduler"
+"""Marks the plans of jobs that were submitted here."""
+PARAMETERS = {
+    "process_data": ("x", "y"),
+    "send_email": ("recipient", "subject", "body"),
+    "calculate_pi": ("n_digits",),
+}
+"""The functions that every worker of this dialect has, with their parameters."""
+
+
+def arguments(
+    function: str, args: list[Any], kwargs: dict[str, Any]
+) -> tuple[list[Any] | dict[str, Any], dict[str, Any]]:
+    """What a handler gets, and what the plan keeps `about` it.
+
+    Raises:
+        Unprocessable: both kinds are given, and do not go together.
+    """
+    about: dict[str, Any] = {"dialect": DIALECT}
+    if not args or not kwargs:
+        return kwargs or args, about
+    names = PARAMETERS.get(function)
+    if names is None:
+        raise _refusal("args and kwargs go together only for " + ", ".join(PARAMETERS))
+    if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
+        raise _refusal(f"{function} takes {', '.join(names)}, each once")
+    named = dict(zip(names, args, strict=False)) | kwargs
+    return named, about | {"args": args, "kwargs": kwargs}
+
+
+def _refusal(text: str) -> Unprocessable:
+    return Unprocessable(Fault(["body", "kwargs"], text, "value_error"))
+
+
+def handed_out(lease: CallLease, job: Job) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments of a call by place and by name, as they were given."""
+    args = arguments_of(lease.call)
+    if isinstance(args, list):
+        return args, {}
+    if job.plan is not None and only_call(job) is not None:
+        about = read_plan(job.plan).about
+        if about.get("dialect") == DIALECT and "args" in about:
+            return about["args"], about["kwargs"]
+    return [], args

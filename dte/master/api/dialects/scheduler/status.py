@@ -1,0 +1,49 @@
+"""How the whole stands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from dte.master.api.dialects.polling import count_by_state
+from dte.master.api.dialects.scheduler.base import STATUS, Refused, SchedulerHandler
+from dte.master.api.openapi import documented
+
+
+class WorkerShown(msgspec.Struct):
+    """A worker; `last_heartbeat` is in seconds since 1970."""
+
+    status: Literal["ACTIVE", "INACTIVE"]
+    last_heartbeat: float
+
+
+class StatusReply(msgspec.Struct):
+    """How many tasks stand how, of those in memory, and which workers there are."""
+
+    total_tasks: int
+    tasks_by_status: dict[str, int]
+    active_workers: int
+    worker_details: dict[str, WorkerShown]
+
+
+class Status(SchedulerHandler):
+    """``GET /status``."""
+
+    @documented("How the whole stands", replies={200: StatusReply}, errors_as=Refused)
+    async def get(self) -> None:
+        counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
+        by_status = dict.fromkeys(STATUS.values(), 0)
+        for state, count in counted.items():
+            by_status[STATUS[state]] += count
+        shown = {status: count for status, count in by_status.items() if count}
+        workers = self.master.core.workers()
+        details: dict[str, WorkerShown] = {}
+        # Of workers that share a name the last is shown, so who is there comes after who is gone.
+        for worker in sorted(workers, key=lambda worker: not worker.gone):
+            details[worker.announcement.name] = WorkerShown(
+                "INACTIVE" if worker.gone else "ACTIVE",
+                round(worker.last_seen_at + self.master.wall_offset_s, 6),
+            )
+        active = sum(not worker.gone for worker in workers)
+        self.reply(StatusReply(sum(counted.values()), shown, active, details))

@@ -1,0 +1,79 @@
+"""Connections to workers, kept for the next request."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply, Told
+
+
+class ConnectionPool:
+    """Idle connections by address; each request has one of its own."""
+
+    def __init__(self) -> None:
+        self._idle: dict[str, list[KeptAliveConnection]] = {}
+
+    async def post(self, address: str, path: str, body: bytes) -> tuple[int, bytes]:
+        """Send a request to a worker; the status and the body of its reply.
+
+        Raises:
+            ConnectionFailed: no whole reply came. Other idle connections to it are closed, as they
+                were opened to the same process.
+        """
+        connection = self._take(address)
+        try:
+            reply = await connection.request("POST", path, body)
+        except ConnectionFailed as error:
+            self._put_back(address, connection, error)
+            raise
+        self._put_back(address, connection, reply)
+        return reply.status, reply.body
+
+    def send(self, address: str, path: str, body: bytes, told: Told) -> KeptAliveConnection:
+        """As `post`, for who is told what came of it; until then the connection is theirs."""
+
+        def came(what: Reply | ConnectionFailed) -> None:
+            self._put_back(address, connection, what)
+            told(what)
+
+        connection = self._take(address)
+        connection.send("POST", path, body, came)
+        return connection
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for address in list(self._idle):
+            self._close_idle(address)
+
+    def _take(self, address: str) -> KeptAliveConnection:
+        """An idle connection to a worker, or a new one."""
+        idle = self._idle.get(address)
+        if not idle:
+            host, _, port = address.rpartition(":")
+            connection = KeptAliveConnection(host, int(port))
+            connection.on_close = partial(self._forget, address, connection)
+            return connection
+        connection = idle.pop()
+        if not idle:
+            del self._idle[address]
+        return connection
+
+    def _put_back(
+        self, address: str, connection: KeptAliveConnection, what: Reply | ConnectionFailed
+    ) -> None:
+        if isinstance(what, ConnectionFailed):
+            self._close_idle(address)
+        elif connection.is_open:  # Else the worker answers one request a connection.
+            self._idle.setdefault(address, []).append(connection)
+
+    def _forget(self, address: str, connection: KeptAliveConnection) -> None:
+        """The worker has closed an idle connection."""
+        idle = self._idle.get(address, [])
+        if connection in idle:
+            idle.remove(connection)
+        if not idle:
+            self._idle.pop(address, None)
+
+    def _close_idle(self, address: str) -> None:
+        for connection in self._idle.pop(address, []):
+            connection.close()

@@ -1,0 +1,286 @@
+"""The master's HTTP server: so many connections, so much patience, so many requests at a time.
+
+Each connection costs memory and a descriptor, whoever it is from. At the bound, connections that
+have been idle make room for new ones. When there are none, some more are accepted all the same:
+what workers and operators ask is answered there, and everybody else hears why nothing more is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+import time
+from collections import Counter
+from collections.abc import Awaitable, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPConnection,
+    HTTPHeaders,
+    HTTPMessageDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+
+from dte.core.errors import Busy
+from dte.master.http.admission import Admission
+from dte.master.http.stream import Awaited, BoundedStream, ReplyMeter, plain_reply
+from dte.master.settings import Settings
+from dte.wire.codec import encode
+from dte.wire.http.accepting import Acceptor
+
+log = logging.getLogger("dte.master")
+
+URGENT = frozenset({"/health", "/worker", "/extend", "/heartbeat"})
+"""What is small and must be heard: whether the master is well, and that a worker is there."""
+BACKLOG = 4_096
+"""Connections that the system keeps for us; those beyond would try again only after a second."""
+BEGUN_MAX, BEGUN_MIN = 4, 2
+"""Requests that begin in a turn of the loop."""
+CHUNKS_MAX, CHUNKS_MIN = 16, 4
+"""Parts of bodies, of up to 64 kB, that are received in a turn; not counting small ones."""
+CHUNK_SMALL = 16_384
+EXTRA_MAX = 100
+"""Connections beyond the bound at a time, in which it is heard."""
+IDLE_S = 5.0
+"""How long a connection has been idle that makes room for a new one."""
+IDLE_MAX_S = 120.0
+"""How long any connection may be idle."""
+SWEEP_S = 5.0
+"""How often slow clients are looked for; more often where they get less time."""
+SEND_BUFFER_BYTES = 262_144
+"""What the system buffers of a reply; by itself it would take megabytes for each slow client."""
+CONNECTIONS_A_WORKER = 2
+DESCRIPTORS_BESIDE = 100 + EXTRA_MAX
+"""What else needs descriptors."""
+REASON = HTTPStatus(Busy.status).phrase
+
+
+def connections_max(settings: Settings, descriptors: int) -> int:
+    """How many connections there may be, with descriptors left for workers and all else.
+
+    Args:
+        descriptors: how many this process may have; negative if that is not bounded.
+    """
+    if descriptors < 0:
+        return settings.connections_max
+    beside = CONNECTIONS_A_WORKER * settings.workers_max + DESCRIPTORS_BESIDE
+    return min(settings.connections_max, descriptors - min(beside, descriptors // 2))
+
+
+class BoundedServer(HTTPServer):
+    """An HTTP server whose connections are bounded in number, in memory, and in slowness.
+
+    Args:
+        application: what answers requests.
+        settings: the master's; `connections_max`, `replies_bytes_max` and `slow_client_s` are here.
+        options: as for Tornado's server, without its timeouts.
+    """
+
+    def initialize(self, application: Any, settings: Settings, **options: Any) -> None:  # type: ignore[override]
+        super().initialize(application, **options)
+        # Two timers for each request would cost more than to look at all connections now and then.
+        self.conn_params.header_timeout = None
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._connections_max = connections_max(settings, descriptors)
+        self._extra_max = min(EXTRA_MAX, max(1, self._connections_max // 4))
+        self._slow_s = settings.slow_client_s
+        self._sweep_s = min(SWEEP_S, self._slow_s / 4)
+        self._replies = ReplyMeter(settings.replies_bytes_max)
+        self._urgent = Admission(BEGUN_MAX, BEGUN_MIN)
+        self._others = Admission(BEGUN_MAX, BEGUN_MIN)
+        self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
+        self._acceptor = Acceptor(self._take, self._cannot_accept)
+        self._open: set[BoundedStream] = set()
+        self._idle: dict[BoundedStream, float] = {}
+        self._extra: dict[BoundedStream, None] = {}
+        self._to_tell: Counter[str] = Counter()
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    # Accepting
+
+    def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
+        """Accept connections on sockets that listen."""
+        for listening in sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            listening.listen(BACKLOG)
+            self._acceptor.add(listening)
+        self._sweep_later()
+
+    def stop(self) -> None:
+        """Accept nothing more; the connections that there are go on."""
+        self._acceptor.stop()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    def _cannot_accept(self, error: OSError) -> None:
+        self._to_tell[f"times no connection could be accepted: {error.strerror}"] += 1
+
+    def _take(self, connection: socket.socket, address: Any) -> None:
+        stream = BoundedStream(connection, self._replies, self._closed)
+        if self._is_full() and not self._close_idle(IDLE_S):
+            if len(self._extra) >= self._extra_max:
+                self._dismiss_one()
+            self._extra[stream] = None
+        self._open.add(stream)
+        self.handle_stream(stream, address)
+
+    def _is_full(self) -> bool:
+        return len(self._open) - len(self._extra) >= self._connections_max
+
+    def _close_idle(self, idle_s: float) -> bool:
+        """Close the connection that has been idle for longest, if for more than `idle_s`."""
+        for stream, since in self._idle.items():
+            if time.monotonic() - since <= idle_s:
+                break
+            stream.close()
+            return True
+        return False
+
+    def _dismiss_one(self) -> None:
+        """Make room beyond the bound: close the first there that is not being answered."""
+        for stream in self._extra:
+            if stream.awaited is Awaited.HEAD:
+                busy = self._refusal()
+                retry = f"Retry-After: {busy.retry_after_s}"
+                stream.say(plain_reply(busy.status, REASON, str(busy), busy.code, retry))
+                break
+        stream.close()
+
+    def _refusal(self) -> Busy:
+        self._to_tell["requests refused (connections_max)"] += 1
+        return Busy(f"there are {self._connections_max} connections already (connections_max)")
+
+    def _closed(self, stream: BoundedStream) -> None:
+        self._open.discard(stream)
+        self._idle.pop(stream, None)
+        self._extra.pop(stream, None)
+
+    # Requests
+
+    def start_request(self, server_conn: Any, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        """A request is awaited on a connection."""
+        stream = server_conn.stream
+        stream.await_now(Awaited.HEAD)
+        self._idle.pop(stream, None)  # So that it is the last among the idle ones.
+        if stream not in self._extra and not stream.closed():
+            self._idle[stream] = time.monotonic()
+        return _Gate(self, stream, request_conn, super().start_request(server_conn, request_conn))
+
+    def on_close(self, server_conn: Any) -> None:
+        super().on_close(server_conn)
+        server_conn.stream.close()
+
+    def admit(self, stream: BoundedStream, path: str) -> asyncio.Future[None] | None:
+        """None for a request that begins at once, else what is done when it may begin.
+
+        Raises:
+            Busy: it came on a connection beyond the bound.
+        """
+        self._idle.pop(stream, None)
+        if path in URGENT:
+            return self._urgent.enter()
+        if stream in self._extra:
+            if self._is_full():
+                raise self._refusal()
+            del self._extra[stream]
+        return self._others.enter()
+
+    def received(self, chunk: bytes) -> asyncio.Future[None] | None:
+        """None if more may be received at once, else what is done when it may."""
+        return self._chunks.enter() if len(chunk) > CHUNK_SMALL else None
+
+    # Slowness
+
+    def _sweep_later(self) -> None:
+        self._sweeping = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close connections whose clients are too slow, and tell of who had to go."""
+        while self._close_idle(IDLE_MAX_S):
+            pass
+        now = time.monotonic()
+        for stream in [stream for stream in self._open if stream.is_too_slow(now, self._slow_s)]:
+            self._to_tell["connections closed, as their clients were too slow"] += 1
+            stream.close()
+        for what, count in self._to_tell.items():
+            log.warning("in %g s: %d %s", self._sweep_s, count, what)
+        self._to_tell.clear()
+        self._sweep_later()
+
+
+class _Gate(HTTPMessageDelegate):
+    """Lets a request through to what answers it, when it is its turn, or refuses it."""
+
+    def __init__(
+        self,
+        server: BoundedServer,
+        stream: BoundedStream,
+        connection: HTTPConnection,
+        inner: HTTPMessageDelegate,
+    ) -> None:
+        self._server = server
+        self._stream = stream
+        self._connection = connection
+        self._inner = inner
+        self._refusal: Busy | None = None
+        self._method = ""
+
+    def headers_received(
+        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
+    ) -> Awaitable[None] | None:
+        assert isinstance(start_line, RequestStartLine)
+        self._method = start_line.method
+        try:
+            turn = self._server.admit(self._stream, start_line.path.partition("?")[0])
+        except Busy as error:
+            self._refusal = error
+            self._stream.await_now(Awaited.BODY)
+            return None
+        if turn is None:
+            return self._begin(start_line, headers)
+        self._stream.await_now(Awaited.NOTHING)
+        return self._begin_later(turn, start_line, headers)
+
+    def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders) -> Awaitable[None] | None:
+        self._stream.await_now(Awaited.BODY)
+        return self._inner.headers_received(start_line, headers)
+
+    async def _begin_later(
+        self, turn: asyncio.Future[None], start_line: RequestStartLine, headers: HTTPHeaders
+    ) -> None:
+        await turn
+        begun = self._begin(start_line, headers)
+        if begun is not None:
+            await begun
+
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._refusal is None:
+            taken = self._inner.data_received(chunk)
+            if taken is not None:
+                return taken
+        return self._server.received(chunk)
+
+    def finish(self) -> None:
+        self._stream.await_now(Awaited.NOTHING)
+        if self._refusal is None:
+            self._inner.finish()
+            return
+        body = encode({"error": str(self._refusal), "code": self._refusal.code})
+        fields = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(body)),
+            "Retry-After": str(self._refusal.retry_after_s),
+        }
+        start_line = ResponseStartLine("HTTP/1.1", self._refusal.status, REASON)
+        has_body = self._method != "HEAD"
+        self._connection.write_headers(start_line, HTTPHeaders(fields), body if has_body else b"")
+        self._connection.finish()
+
+    def on_connection_close(self) -> None:
+        if self._refusal is None:
+            self._inner.on_connection_close()

@@ -1,0 +1,79 @@
+from itertools import product
+
+import pytest
+
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.graph.call import ENDS, Call, CallState, CallTerms, Ref, filled
+from dte.core.jobs.job import Job
+
+WAITING, PAUSED, READY, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = (
+    CallState
+)
+TO_AN_END = [SUCCEEDED, FAILED, TIMED_OUT, CANCELLED]
+WAYS = {
+    WAITING: [PAUSED, READY, RUNNING, ENDING, *TO_AN_END],
+    PAUSED: [READY, RUNNING, ENDING, *TO_AN_END],
+    READY: [RUNNING, ENDING, *TO_AN_END],
+    RUNNING: [WAITING, READY, PAUSED, CANCELLING, ENDING, *TO_AN_END],
+    CANCELLING: [ENDING, *TO_AN_END],
+    ENDING: TO_AN_END,
+    SUCCEEDED: [],
+    FAILED: [],
+    TIMED_OUT: [],
+    CANCELLED: [],
+}
+
+
+def make_call(state: CallState = WAITING, **changes: object) -> Call:
+    call = Call("a", "f", [])
+    call.state = state
+    for name, value in changes.items():
+        setattr(call, name, value)
+    return call
+
+
+@pytest.mark.parametrize(("state", "following"), list(product(CallState, repeat=2)))
+def test_a_state_follows_only_from_those_before_it(state, following) -> None:
+    call = make_call(state)
+    if following in WAYS[state]:
+        call.enter(following)
+        assert call.state is following
+    else:
+        with pytest.raises(ValueError, match=f"call a is {state.value}, and never"):
+            call.enter(following)
+        assert call.state is state, "an illegal change changes nothing"
+
+
+@pytest.mark.parametrize("state", CallState)
+def test_a_call_has_ended_in_the_states_that_never_change(state) -> None:
+    assert make_call(state).ended == (state in ENDS) == (not WAYS[state])
+
+
+def test_a_call_has_its_job_s_priority_unless_it_has_its_own() -> None:
+    graph = parse("1+2", FormulaLimits()).graph
+    job = Job(1, "", 0.0, 1, graph, priority=7)
+    assert make_call().priority == 0
+    assert make_call(job=job).priority == 7
+    assert make_call(job=job, terms=CallTerms(priority=0)).priority == 0
+    assert make_call(terms=CallTerms(priority=-3)).priority == -3
+
+
+@pytest.mark.parametrize("state", CallState)
+def test_an_end_is_not_shown_before_it_is_recorded(state) -> None:
+    shown = make_call(state, attempts=1).shown_state
+    assert shown is (RUNNING if state in (ENDING, *TO_AN_END) else state)
+    if state in ENDS:
+        assert make_call(state, attempts=0).shown_state is WAITING
+        assert make_call(state, attempts=1, recorded=True).shown_state is state
+
+
+@pytest.mark.parametrize("state", TO_AN_END)
+def test_the_end_of_a_pure_call_is_shown_at_once(state) -> None:
+    assert make_call(state, pure=True).shown_state is state
+
+
+def test_arguments_are_filled_wherever_a_reference_stands() -> None:
+    args = [Ref("a"), {"x": [Ref("b"), 1], "ref": "a"}, "a", None, [Ref("a")]]
+    assert filled(args, {"a": 1, "b": [2]}) == [1, {"x": [[2], 1], "ref": "a"}, "a", None, [1]]
+    assert filled({"n": Ref("a")}, {"a": 1}) == {"n": 1}
+    assert args[0] == Ref("a"), "what is filled is a copy"

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.plans import built, call
+from dte.core.errors import InvalidRequest
+from dte.core.graph.call import CallState, CallTerms, Ref
+from dte.core.graph.calls import (
+    CYCLE_SHOWN,
+    LINKED_IN_SLICE,
+    NAME_CHARS_MAX,
+    CallGraph,
+    CallGraphBuilder,
+    check_handler,
+)
+
+A, B, C = Ref("a"), Ref("b"), Ref("c")
+
+
+def end(
+    graph: CallGraph,
+    name: str,
+    value: bytes = b"1",
+    state: CallState = CallState.SUCCEEDED,
+    error: str | None = None,
+) -> tuple[list[str], list[str]]:
+    """End a call; the names of those that wait for nothing any more, and of those that failed."""
+    call = graph.get(name)
+    assert call is not None
+    call.attempts += 1
+    call.value = value if state is CallState.SUCCEEDED else None
+    call.error, call.ended_at = error, 1.0
+    call.enter(state)
+    ready, failed = graph.ended(call)
+    graph.check()
+    return [other.name for other in ready], [other.name for other in failed]
+
+
+def ready(graph: CallGraph) -> list[str]:
+    return [call.name for call in graph.ready()]
+
+
+# What is waited for
+
+
+def test_a_call_waits_for_what_its_arguments_refer_to() -> None:
+    graph = built({"b": call("f", A, [A, {"x": A}]), "a": call("f")})
+    assert ready(graph) == ["a"]
+    assert end(graph, "a", b"[7]") == (["b"], [])
+    b = graph.get("b")
+    assert b is not None
+    assert (b.refs, b.operands, graph.remaining) == (("a",), {"a": b"[7]"}, 1)
+
+
+def test_a_call_waits_for_those_after_which_it_comes_without_their_results() -> None:
+    graph = built({"a": call("f"), "b": call("f", after=["a", "a"])})
+    assert ready(graph) == ["a"]
+    assert end(graph, "a") == (["b"], [])
+    assert graph.calls["b"].operands == {}
+
+
+def test_what_is_both_read_and_come_after_is_waited_for_once() -> None:
+    graph = built({"a": call("f"), "b": call("f", A, after=["a"])})
+    assert graph.calls["b"].missing == 1
+    assert end(graph, "a") == (["b"], [])
+
+
+def test_a_diamond_is_ready_at_its_end_when_both_sides_are() -> None:
+    graph = built({"d": call("f", B, C), "b": call("f", A), "c": call("g", A), "a": call("f")})
+    assert end(graph, "a") == (["b", "c"], [])
+    assert end(graph, "c") == ([], [])
+    assert end(graph, "b") == (["d"], [])
+
+
+def test_a_result_that_is_empty_is_null() -> None:
+    graph = built({"a": call("f"), "b": call("f", A)})
+    end(graph, "a", b"")
+    assert graph.calls["b"].operands == {"a": b"null"}
+
+
+def test_a_graph_of_thousands_is_linked_in_slices() -> None:
+    builder = CallGraphBuilder({"p"})
+    names = [str(number) for number in range(2 * LINKED_IN_SLICE)]
+    for number, name in enumerate(names):
+        before = [names[number - 1]] if number else []
+        builder.add(name, "p", [number], after=before)
+    assert sum(1 for _ in builder.finish(None)) >= 6
+    assert builder.graph.remaining == len(names)
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("nodes", "circle"),
+    [
+        ({"a": call("f", A)}, "a -> a"),
+        ({"a": call("f", after=["a"])}, "a -> a"),
+        ({"a": call("f", B), "b": call("f", after=["a"])}, "a -> b -> a"),
+        ({"a": call("f", B), "b": call("f", C), "c": call("f", B)}, "b -> c -> b"),
+        ({"x": call("f"), "a": call("f", Ref("x"), B), "b": call("f", A)}, "a -> b -> a"),
+    ],
+)
+def test_calls_that_wait_for_each_other_are_refused(nodes, circle) -> None:
+    with pytest.raises(InvalidRequest, match=f"nodes wait for each other: {circle}$"):
+        built(nodes)
+
+
+def test_a_long_circle_is_not_told_in_full() -> None:
+    nodes = {f"n{n}": call("f", Ref(f"n{(n + 1) % 30}")) for n in range(30)}
+    with pytest.raises(InvalidRequest) as refusal:
+        built(nodes)
+    circle = str(refusal.value).split(": ")[1].split(" -> ")
+    assert len(circle) == CYCLE_SHOWN
+    assert circle[0] == circle[-1]
+
+
+@pytest.mark.parametrize("nodes", [{"a": call("f", B)}, {"a": call("f", after=["b"])}])
+def test_unknown_names_are_refused(nodes) -> None:
+    with pytest.raises(InvalidRequest, match="node 'a' refers to 'b', which is not in the graph"):
+        built(nodes)
+
+
+def test_an_unknown_answer_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="answer 'b' is not in the graph"):
+        built({"a": call("f")}, "b")
+
+
+def test_a_graph_without_calls_is_refused() -> None:
+    """Nothing would ever end it."""
+    with pytest.raises(InvalidRequest, match="no nodes"):
+        built({})
+
+
+@pytest.mark.parametrize("name", ["", "x" * (NAME_CHARS_MAX + 1), "a\nb", "\ud800", "\x00"])
+def test_names_are_short_and_printable(name) -> None:
+    with pytest.raises(InvalidRequest, match="printable characters"):
+        built({name: call("f")})
+
+
+@pytest.mark.parametrize("name", ["f", "_", "images.resize", "send-email", "a1.b_2-c"])
+def test_handlers_names(name) -> None:
+    check_handler(name)
+    check_handler("x" * NAME_CHARS_MAX)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "1f", "f.", ".f", "f..g", "f g", "f\n", "é", "x" * (NAME_CHARS_MAX + 1)]
+)
+def test_what_is_no_handler_s_name_is_refused(name) -> None:
+    with pytest.raises(InvalidRequest, match=r"node 'a': .* is not a handler's name"):
+        built({"a": call(name)})
+
+
+# Failures
+
+
+def test_a_failure_spreads_at_once_with_its_first_cause() -> None:
+    graph = built(
+        {"a": call("f"), "b": call("f", A), "c": call("f", B), "d": call("f", C, A), "x": call("f")}
+    )
+    assert end(graph, "a", state=CallState.FAILED, error="no disk") == ([], ["b", "d", "c"])
+    for name in "bcd":
+        spread = graph.calls[name]
+        assert spread.state is CallState.FAILED
+        assert spread.error == "not run, as 'a' failed: no disk"
+        assert spread.ended_at == 1.0
+    assert graph.remaining == 1
+    assert graph.failure() is graph.calls["a"], "the cause, not what it kept from being done"
+
+
+@pytest.mark.parametrize(
+    ("state", "follows", "reason"),
+    [
+        (CallState.FAILED, CallState.FAILED, "not run, as 'a' failed"),
+        (CallState.TIMED_OUT, CallState.FAILED, "not run, as 'a' timed out"),
+        (CallState.CANCELLED, CallState.CANCELLED, "not run, as 'a' was cancelled"),
+    ],
+)
+def test_how_a_call_failed_is_told_to_those_that_waited(state, follows, reason) -> None:
+    graph = built({"a": call("f"), "b": call("f", A)})
+    end(graph, "a", state=state)
+    assert (graph.calls["b"].state, graph.calls["b"].error) == (follows, reason)
+
+
+def test_a_call_that_is_done_whatever_happens_reads_null_for_what_failed() -> None:
+    graph = built(
+        {"a": call("f"), "b": call("f", A), "c": call("f", A, B, whatever=True), "d": call("f", C)}
+    )
+    assert end(graph, "a", state=CallState.FAILED) == (["c"], ["b"])
+    assert graph.calls["c"].operands == {"a": b"null", "b": b"null"}
+    assert end(graph, "c", b"3") == (["d"], [])
+
+
+def test_a_failure_reaches_what_waits_twice_only_once() -> None:
+    graph = built({"a": call("f"), "b": call("f"), "c": call("f", A, B)})
+    assert end(graph, "a", state=CallState.FAILED, error="1") == ([], ["c"])
+    assert end(graph, "b", state=CallState.FAILED, error="2") == ([], [])
+    assert graph.calls["c"].error == "not run, as 'a' failed: 1"
+    assert graph.remaining == 0
+
+
+def test_an_answer_that_does_not_need_what_failed_is_no_failure() -> None:
+    nodes = {"a": call("f"), "b": call("f")}
+    graph = built(nodes, "b")
+    end(graph, "a", state=CallState.FAILED)
+    end(graph, "b")
+    assert graph.failure() is None
+    graph = built(nodes, "a")
+    end(graph, "b")
+    end(graph, "a", state=CallState.TIMED_OUT)
+    assert graph.failure() is graph.calls["a"]
+
+
+# Answers
+
+
+def answer(graph: CallGraph) -> object:
+    for name in list(graph.calls):
+        end(graph, name, json.dumps(f"of {name}").encode())
+    assert graph.failure() is None
+    return json.loads(graph.result())
+
+
+def test_the_answer_is_that_of_the_call_named_for_it() -> None:
+    assert answer(built({"a": call("f"), "b": call("f", A)}, "a")) == "of a"
+
+
+def test_the_answer_is_that_of_the_one_call_that_nobody_waits_for() -> None:
+    assert answer(built({"a": call("f"), "b": call("f", A)})) == "of b"
+
+
+def test_the_answer_has_all_that_nobody_waits_for() -> None:
+    graph = built({"a": call("f"), 'b"\\é': call("f", A), "c": call("f", after=["a"])})
+    assert answer(graph) == {'b"\\é': 'of b"\\é', "c": "of c"}
+
+
+def test_an_answer_without_a_value_is_null() -> None:
+    for named in (None, "a"):
+        graph = built({"a": call("f")}, named)
+        end(graph, "a", b"")
+        assert graph.result() == b"null"
+
+
+# Equal calls of pure handlers
+
+
+PURE = ("p",)
+
+
+def test_equal_pure_calls_are_one() -> None:
+    graph = built({"a": call("p", 1), "b": call("p", 1), "c": call("f", A, B)}, pure=PURE)
+    assert list(graph.calls) == ["a", "c"]
+    assert (graph.remaining, graph.get("b")) == (2, graph.calls["a"])
+    assert graph.calls["c"].args == [A, A]
+    assert end(graph, "b", b"5") == (["c"], [])
+    assert graph.calls["c"].operands == {"a": b"5"}
+
+
+def test_equal_calls_of_other_handlers_are_several() -> None:
+    graph = built({"a": call("f", 1), "b": call("f", 1)}, pure=PURE)
+    assert list(graph.calls) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        call("p", 2),
+        call("p", 1.0),
+        call("p", True),
+        call("p", "1"),
+        call("p", named={"n": 1}),
+        call("q", 1),
+        call("p", 1, priority=5),
+        call("p", 1, after=["x"]),
+    ],
+)
+def test_calls_that_differ_are_several(other) -> None:
+    graph = built({"x": call("f"), "a": call("p", 1), "b": other}, pure=("p", "q"))
+    assert len(graph.calls) == 3
+
+
+def test_a_text_is_not_taken_for_a_reference() -> None:
+    nodes = {"a": call("f"), "b": call("p", A), "c": call("p", repr(A))}
+    assert len(built(nodes, pure=PURE).calls) == 3
+
+
+def test_chains_of_equal_pure_calls_are_one_chain() -> None:
+    nodes = {}
+    for side in "xy":
+        nodes[f"{side}0"] = call("p", 0)
+        for step in range(1, 5):
+            nodes[f"{side}{step}"] = call("p", Ref(f"{side}{step - 1}"), after=[f"{side}0"])
+    graph = built(dict(reversed(nodes.items())) | {"z": call("f", Ref("x4"), Ref("y4"))}, pure=PURE)
+    assert len(graph.calls) == 6
+    last = graph.get("x4")
+    assert last is graph.get("y4")
+    assert last is not None
+    for step in range(5):
+        expected = [f"{name}" for name in (f"x{step + 1}", f"y{step + 1}") if step < 4]
+        newly, failed = end(graph, f"x{step}")
+        assert failed == []
+        assert len(newly) == 1
+        assert newly[0] in (expected or ["z"])
+
+
+def test_equal_diamonds_are_one() -> None:
+    nodes = {}
+    for side in "xy":
+        nodes |= {
+            f"{side}a": call("p", 1),
+            f"{side}b": call("p", Ref(f"{side}a"), 1),
+            f"{side}c": call("p", Ref(f"{side}a"), 2),
+            f"{side}d": call("p", Ref(f"{side}b"), Ref(f"{side}c")),
+        }
+    graph = built(nodes, pure=PURE)
+    assert list(graph.calls) == ["xa", "xb", "xc", "xd"]
+    assert answer(graph) == {"xd": "of xd", "yd": "of xd"}
+
+
+def test_the_answer_may_be_a_call_that_is_the_same_as_another() -> None:
+    assert answer(built({"a": call("p"), "b": call("p")}, "b", pure=PURE)) == "of a"
+
+
+@pytest.mark.parametrize("pure", [(), PURE])
+def test_the_answer_has_the_same_form_whether_equal_calls_are_known_to_be_pure(pure) -> None:
+    both = answer(built({"a": call("p"), "b": call("p")}, pure=pure))
+    assert isinstance(both, dict)
+    assert both.keys() == {"a", "b"}
+    read = answer(built({"a": call("p"), "b": call("p"), "c": call("f", A)}, pure=pure))
+    assert isinstance(read, dict)
+    assert read.keys() == {"b", "c"}
+
+
+def test_a_call_that_stands_for_others_is_shown_under_each_name() -> None:
+    graph = built({"a": call("p"), "b": call("p"), "c": call("f", B)}, pure=PURE)
+    end(graph, "a", b"5")
+    shown = {one.name: (one.state, one.value) for one in graph.named()}
+    assert shown.keys() == {"a", "b", "c"}
+    assert shown["b"] == shown["a"] == (CallState.SUCCEEDED, b"5")
+
+
+def test_references_to_calls_that_are_gone_lead_to_the_same_call() -> None:
+    nodes = {
+        "a": call("p"),
+        "b": call("p"),
+        "c": call("f", {"x": [B]}, after=["a", "b"]),
+        "d": call("f", named={"x": B}, after=["b"]),
+    }
+    graph = built(nodes, pure=PURE)
+    assert graph.calls["c"].args == [{"x": [A]}]
+    assert graph.calls["c"].after == ("a",)
+    assert graph.calls["d"].args == {"x": A}
+    assert end(graph, "a") == (["c", "d"], [])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.booleans()), max_size=20))
+def test_a_graph_with_equal_calls_merged_gives_what_the_whole_one_does(made) -> None:
+    """Each call gives a text of its arguments, so the answers differ where a call is wrong."""
+    nodes = {"n0": call("p", 0)}
+    for number, (argument, other, ordered) in enumerate(made, 1):
+        name = f"n{other % number}"
+        nodes[f"n{number}"] = call("p", argument, *([] if ordered else [Ref(name)]), after=[name])
+    answers = []
+    for pure in ((), PURE):
+        graph = built(nodes, pure=pure)
+        line = ready(graph)
+        for name in line:
+            one = graph.calls[name]
+            shown = [one.operands[a.name].decode() if isinstance(a, Ref) else a for a in one.args]
+            line += end(graph, name, json.dumps(f"p{shown}").encode())[0]
+        assert graph.remaining == 0
+        answers.append(json.loads(graph.result()))
+    assert answers[0] == answers[1]
+
+
+def test_terms_tell_calls_apart() -> None:
+    assert call("f", priority=1).terms == CallTerms(priority=1)

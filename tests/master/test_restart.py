@@ -1,0 +1,427 @@
+"""Jobs with calls over a restart: what is done is not done again, what runs still counts."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tornado.ioloop import IOLoop
+from wire.plain import Line, Message
+from wire.until import until
+
+from dte.core.calls import jobs as call_jobs
+from dte.core.errors import NotFound, Unavailable
+from dte.master import restart as resuming
+from dte.master.master import Master
+
+from . import fakes
+from .calling import (
+    Called,
+    claim,
+    claim_one,
+    copied,
+    extend,
+    first_argument,
+    hire_called,
+    report,
+)
+from .rig import Hire, Rig, StartMaster
+
+Again = Callable[[], Awaitable[Rig]]
+
+
+@pytest.fixture
+def rig(io_loop: IOLoop, start_master: StartMaster, tmp_path: Path) -> Rig:
+    """A master with a journal."""
+    return io_loop.run_sync(lambda: start_master(journal=str(tmp_path / "journal.db")))
+
+
+@pytest.fixture(params=["ended", "killed"])
+def again(
+    request: pytest.FixtureRequest, rig: Rig, start_master: StartMaster, tmp_path: Path
+) -> Again:
+    """Ends the master and starts it again: in order, or as if its machine had lost its power.
+
+    The one that was killed goes on, which nobody notices: what it had written is copied.
+    """
+
+    async def start() -> Rig:
+        journal = rig.master.settings.journal
+        if request.param == "killed":
+            return await start_master(journal=copied(journal, tmp_path / "copy.db"))
+        await rig.stop()
+        return await start_master(journal=journal)
+
+    return start
+
+
+def echo(*args: Any, **more: Any) -> dict[str, Any]:
+    return {"handler": "echo", "args": list(args)} | more
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"ref": name}
+
+
+CHAIN = {"a": echo(1), "b": echo([ref("a"), 2]), "c": echo(ref("b"))}
+
+
+async def ended(rig: Rig, number: int) -> tuple[str, Any, str | None]:
+    """How a job ends."""
+    job = await rig.job(number, wait_s=20)
+    assert job["finished"]
+    return job["state"], job["answer"], job["error"]
+
+
+async def test_what_has_been_done_is_not_done_again(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN, priority=7)
+    await report(rig, (await claim_one(rig))["lease"], result={"x": [1e-7, 10**30]})
+    rig = await again()
+    call = await claim_one(rig)
+    assert (call["node"], call["args"], call["attempt"]) == ("b", [[{"x": [1e-7, 10**30]}, 2]], 1)
+    nodes = await rig.nodes(number)
+    assert (nodes["a"]["state"], nodes["a"]["attempts"], nodes["a"]["worker"]) == (
+        "succeeded",
+        1,
+        "puller",
+    )
+    job = await rig.job(number)
+    assert (job["state"], job["operations_done"], job["priority"]) == ("running", 1, 7)
+    await report(rig, call["lease"], result=2)
+    await report(rig, (await claim_one(rig))["lease"], result=3)
+    assert await ended(rig, number) == ("succeeded", 3, None)
+
+
+async def test_a_result_under_a_lease_from_before_counts(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN)
+    call = await claim_one(rig)
+    rig = await again()
+    await lease_of(rig)
+    assert (await rig.job(number))["state"] == "running"
+    assert (await rig.nodes(number))["a"]["state"] == "running"
+    assert await claim(rig, "other") == [], "nobody else gets it"
+    assert (await extend(rig, call["lease"]))["extended"] == [call["lease"]]
+    assert (await report(rig, call["lease"], result=1))["accepted"] == [call["lease"]]
+    assert (await report(rig, call["lease"], result=1))["stale"] == [call["lease"]]
+    assert (await claim_one(rig))["node"] == "b"
+
+
+async def test_new_leases_have_numbers_that_none_had_before(rig: Rig, again: Again) -> None:
+    await rig.accept(graph={"a": echo(1), "b": echo(2)})
+    first = await claim_one(rig)
+    rig = await again()
+    second = await claim_one(rig)
+    assert (second["node"], second["lease"] > first["lease"]) == ("b", True)
+
+
+async def test_a_worker_that_does_not_come_back_has_lost_its_call(
+    start_master: StartMaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(call_jobs, "RESTORED_S", 0.1)
+    bounds = {"journal": str(tmp_path / "journal.db"), "lease_s": 0.1}
+    rig = await start_master(**bounds)
+    number = await rig.accept(handler="echo")
+    first = await claim_one(rig)
+    await rig.stop()
+    rig = await start_master(**bounds)
+    call = await claim_one(rig, "other")
+    assert (call["job_id"], call["attempt"]) == (number, 2)
+    assert (await report(rig, first["lease"], result=1))["stale"] == [first["lease"]]
+
+
+async def all_go_on(rig: Rig) -> None:
+    """Return when all jobs from before the restart have been read again."""
+    going_on = rig.master._restart
+    assert going_on is not None
+    await until(going_on.done, "all go on")
+
+
+async def lease_of(rig: Rig) -> list[Any]:
+    """The leases that a master knows, as soon as it knows some."""
+    await until(lambda: rig.master.core.calls.leases, "a lease is known again")
+    return list(rig.master.core.calls._leases._leases.values())
+
+
+async def test_an_attempt_is_counted_before_a_worker_hears_of_it(
+    rig: Rig, start_master: StartMaster, hire: Hire, tmp_path: Path
+) -> None:
+    """Whatever the worker then does to the machine: after the restart the attempt is known."""
+    worker = Called(rig)
+    copies: list[str] = []
+
+    async def copying(request: Message, line: Line) -> None:
+        journal = rig.master.settings.journal
+        copies.append(copied(journal, tmp_path / f"copy-{len(copies)}.db"))
+        await worker.conduct(request, line)
+
+    form = {"batch_max": 64, "handlers": ["echo"], "incarnation": "a"}
+    await hire(rig, copying, **form)
+    number = await rig.accept(handler="echo")
+    (call,) = await worker.has(1)
+    restarted = await start_master(journal=copies[0])
+    await lease_of(restarted)
+    node = (await restarted.nodes(number))["call"]
+    assert (node["state"], node["attempts"], node["worker"]) == ("running", 1, "w")
+    assert (await report(restarted, call["lease"], result=5))["accepted"] == [call["lease"]]
+    assert (await ended(restarted, number))[1] == 5
+
+
+async def test_a_call_is_known_to_have_ended_before_what_waits_for_it_begins(
+    rig: Rig, start_master: StartMaster, hire: Hire, tmp_path: Path
+) -> None:
+    """At any hand-over a copy of the journal has all that was done: nothing is done twice."""
+    runs: Counter[str] = Counter()
+    copies: list[str] = []
+
+    def copying(call: dict[str, Any]) -> dict[str, Any]:
+        runs[call["node"]] += 1
+        copies.append(copied(rig.master.settings.journal, tmp_path / f"copy-{len(copies)}.db"))
+        return first_argument(call)
+
+    await hire_called(hire, rig, copying)
+    number = await rig.accept(graph=CHAIN)
+    await ended(rig, number)
+    assert runs == {"a": 1, "b": 1, "c": 1}
+    for done, journal in enumerate(copies):
+        restarted = await start_master(journal=journal)
+        await lease_of(restarted)
+        nodes = await restarted.nodes(number)
+        states = [nodes[name]["state"] for name in "abc"]
+        assert states == ["succeeded"] * done + ["running"] + ["waiting"] * (2 - done)
+
+
+async def test_failures_and_pauses_are_remembered(
+    start_master: StartMaster, tmp_path: Path
+) -> None:
+    bounds = {"journal": str(tmp_path / "journal.db"), "retry_pause_s": 0.2}
+    rig = await start_master(**bounds)
+    number = await rig.accept(handler="echo", retries=2)
+    for attempt in (1, 2, 3):
+        call = await claim_one(rig)
+        assert call["attempt"] == attempt
+        assert (await report(rig, call["lease"], error="broke"))["accepted"]
+        await rig.stop()
+        rig = await start_master(**bounds)
+        if attempt < 3:
+            await all_go_on(rig)
+            assert await claim(rig) == [], "it pauses"
+            assert (await rig.why(number))["call"]["waits_for"] == "retry"
+    assert await ended(rig, number) == ("failed", None, "broke")
+
+
+async def test_delays_do_not_begin_anew(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph={"a": echo(1, delay=1_000)})
+    until_before = (await rig.why(number))["a"]["until"]
+    rig = await again()
+    await all_go_on(rig)
+    reason = (await rig.why(number))["a"]
+    assert (reason["waits_for"], reason["until"][:18]) == ("delay", until_before[:18])
+
+
+async def test_a_job_still_waits_for_another(rig: Rig, again: Again) -> None:
+    done = await rig.submit("1")
+    first = await rig.accept(handler="echo")
+    second = await rig.accept(handler="echo", args=[2], after=[first, done])
+    third = await rig.accept(handler="echo", args=[2], after=[second])
+    call = await claim_one(rig)
+    rig = await again()
+    await all_go_on(rig)
+    assert await claim(rig, "other") == []
+    await report(rig, call["lease"], result=1)
+    for number in (second, third):
+        call = await claim_one(rig, "other")
+        assert call["job_id"] == number
+        await report(rig, call["lease"], result=2)
+    assert (await ended(rig, third))[1] == 2
+
+
+async def test_a_job_waits_no_more_for_one_that_is_deleted(
+    rig: Rig, start_master: StartMaster
+) -> None:
+    """As it still waited when that was there, the other can only have ended well."""
+    first = await rig.submit("1")
+    second = await rig.accept(graph={"a": echo(1), "b": echo(ref("a"))}, after=[first])
+    await report(rig, (await claim_one(rig))["lease"], result=1)
+    await rig.stop()
+    journal = rig.master.settings.journal
+    with sqlite3.connect(journal) as db:
+        db.execute("DELETE FROM ended WHERE number = ?", (first,))
+    db.close()
+    rig = await start_master(journal=journal)
+    with pytest.raises(NotFound):
+        await rig.master.find([first])
+    assert (await claim_one(rig))["job_id"] == second
+
+
+async def test_a_job_that_waits_for_others_goes_on_as_soon_as_they_can_be_read(
+    rig: Rig,
+    start_master: StartMaster,
+    expected_errors: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = await rig.submit("1")
+    number = await rig.accept(graph={"a": echo(1, delay=0.01)}, after=[first])
+    await rig.stop()
+    find, failures = Master.find, [Unavailable("disk I/O error")] * 2
+
+    async def fail_twice(master: Master, numbers: Any) -> Any:
+        if failures and list(numbers) == [first]:
+            raise failures.pop()
+        return await find(master, numbers)
+
+    monkeypatch.setattr(Master, "find", fail_twice)
+    monkeypatch.setattr(resuming, "READ_AGAIN_S", 0.01)
+    expected_errors.append("disk I/O error")
+    rig = await start_master(journal=rig.master.settings.journal)
+    call = await claim_one(rig)
+    assert (call["job_id"], failures) == (number, [])
+
+
+async def test_a_plan_that_cannot_be_read_any_more_fails_and_keeps_no_other_from_going_on(
+    rig: Rig, start_master: StartMaster
+) -> None:
+    bad, good = [await rig.accept(handler="echo", args=[1]) for _ in range(2)]
+    await rig.stop()
+    journal = rig.master.settings.journal
+    with sqlite3.connect(journal) as db:
+        db.execute("UPDATE plan SET text = '{\"graph\": 1}' WHERE number = ?", (bad,))
+    db.close()
+    rig = await start_master(journal=journal)
+    state, _, error = await ended(rig, bad)
+    assert (state, (error or "").partition(":")[0]) == ("failed", "it cannot be read any more")
+    assert (await claim_one(rig))["job_id"] == good
+
+
+# Cancelling
+
+
+async def test_what_waits_is_cancelled_after_a_restart(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN)
+    rig = await again()
+    await rig.cancel(number)
+    assert await ended(rig, number) == ("cancelled", None, "cancelled")
+    assert await claim(rig) == []
+
+
+async def test_what_runs_is_stopped_after_a_restart(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN)
+    call = await claim_one(rig)
+    rig = await again()
+    await lease_of(rig)
+    assert (await rig.cancel(number))["state"] == "cancelling"
+    assert (await extend(rig, call["lease"]))["stop"] == [call["lease"]]
+    await report(rig, call["lease"], state="cancelled")
+    assert await ended(rig, number) == ("cancelled", None, "cancelled")
+
+
+async def test_a_cancel_from_before_a_restart_goes_on_after_it(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN)
+    call = await claim_one(rig)
+    await rig.cancel(number)
+    rig = await again()
+    await all_go_on(rig)
+    assert (await rig.job(number))["state"] == "cancelling"
+    assert (await extend(rig, call["lease"]))["stop"] == [call["lease"]]
+    await report(rig, call["lease"], state="cancelled")
+    assert await ended(rig, number) == ("cancelled", None, "cancelled")
+    assert await claim(rig, slots=5) == []
+
+
+async def test_a_worker_that_is_called_is_told_to_stop_what_it_has_from_before(
+    rig: Rig, again: Again, hire: Hire
+) -> None:
+    """As soon as the master has heard of it again."""
+    worker = Called(rig)
+    form = {"batch_max": 64, "handlers": ["echo"], "incarnation": "a"}
+    server = await hire(rig, worker.conduct, **form)
+    number = await rig.accept(handler="echo")
+    (call,) = await worker.has(1)
+    rig = worker.rig = await again()
+    await lease_of(rig)
+    await rig.announce(server, **form)
+    assert (await extend(rig, call["lease"]))["extended"] == [call["lease"]]
+    await rig.cancel(number)
+    await until(lambda: worker.stops == [call["lease"]], "it is told")
+    await worker.report(call["lease"], state="cancelled")
+    assert (await ended(rig, number))[0] == "cancelled"
+
+
+async def test_a_worker_whose_request_was_held_keeps_no_job_from_being_cancelled(
+    start_master: StartMaster, hire: Hire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was hung up on by the restart, and would not say anything of itself."""
+    monkeypatch.setattr(call_jobs, "RESTORED_S", 0.1)
+    bounds = {"journal": str(tmp_path / "journal.db"), "lease_s": 0.1}
+    rig = await start_master(**bounds)
+    worker = await hire(rig, fakes.silent, handlers=["echo"], arithmetic=False)
+    number = await rig.accept(handler="echo")
+    await until(lambda: worker.requests, "a hand-over")
+    await rig.stop()
+    rig = await start_master(**bounds)
+    await lease_of(rig)
+    await rig.cancel(number)
+    assert await ended(rig, number) == ("cancelled", None, "cancelled")
+
+
+# Ended jobs
+
+
+async def test_ended_jobs_keep_their_nodes_and_can_be_retried(rig: Rig, again: Again) -> None:
+    number = await rig.accept(graph=CHAIN, answer="c")
+    await report(rig, (await claim_one(rig))["lease"], result=1)
+    await report(rig, (await claim_one(rig))["lease"], error="broke", retry=False)
+    before = await ended(rig, number), await rig.nodes(number)
+    assert before[0] == ("failed", None, "node 'c': not run, as 'b' failed: broke")
+    rig = await again()
+    assert (await ended(rig, number), await rig.nodes(number)) == before
+    reply = await rig.post(f"/job/{number}/retry")
+    assert reply.status == 201
+    call = await claim_one(rig)
+    assert (call["node"], call["args"]) == ("b", [[1, 2]])
+    await report(rig, call["lease"], result=5)
+    await report(rig, (await claim_one(rig))["lease"], result=6)
+    assert (await ended(rig, reply.json["job_id"]))[1] == 6
+
+
+async def test_formulas_with_calls_go_on(rig: Rig, again: Again, hire: Hire) -> None:
+    """Their calls with effects are not done again."""
+    number = await rig.submit("echo(3)*2+echo(4)")
+    await report(rig, (await claim_one(rig))["lease"], result=3)
+    rig = await again()
+    await hire(rig, fakes.good)
+    call = await claim_one(rig)
+    assert call["args"] == [4]
+    await report(rig, call["lease"], result=4)
+    assert await ended(rig, number) == ("succeeded", 10, None)
+
+
+async def test_keys_are_known_after_a_restart(rig: Rig, again: Again) -> None:
+    body = {"handler": "echo", "args": [1]}
+    first = await rig.post("/jobs", body, Idempotency_Key="mine")
+    rig = await again()
+    assert (await rig.post("/jobs", body, Idempotency_Key="mine")).body == first.body
+    assert (await rig.post("/jobs", {"formula": "1"}, Idempotency_Key="mine")).status == 409
+
+
+async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again) -> None:
+    for _ in range(10):
+        await asyncio.gather(*(rig.accept(graph=CHAIN) for _ in range(20)))
+    rig = await again()
+    assert (await rig.get("/health")).status == 200
+    await all_go_on(rig)
+    assert rig.master.core.calls.ready.count == 200
+
+
+async def test_when_a_job_began_is_remembered(rig: Rig, again: Again) -> None:
+    number = await rig.accept(handler="sleep", args=[1])
+    await claim_one(rig, handlers=["sleep"])
+    before = (await rig.job(number))["started_at"]
+    rig = await again()
+    await until(lambda: rig.master.core.calls.leases, "the job goes on")
+    after = (await rig.job(number))["started_at"]
+    assert after[:21] == before[:21], "but for what the clocks differ"

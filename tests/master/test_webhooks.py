@@ -1,0 +1,430 @@
+"""Notices: signed, tried again until somebody takes them, and no receiver holds up the others."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from wire.plain import Conduct, Line, Message, PlainServer, ServePlainly
+from wire.until import until
+
+from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
+from dte.master import webhooks as module
+from dte.master.settings import Settings
+from dte.master.webhooks import AT_A_TIME, AT_A_TIME_TO_A_HOST, Notices, check_notify, signature
+
+from . import fakes
+from .rig import Hire, StartMaster
+
+Make = Callable[..., "Record"]
+
+
+class Record:
+    """Notices, and what is known of them beside them."""
+
+    def __init__(self, **options: Any) -> None:
+        self.forgotten: list[int] = []
+        self.bodies: dict[int, bytes | Exception] = {}
+        self.failures = 0
+        pauses = {"pause_first_s": 0.002, "random": Random(1)}
+        self.notices = Notices(self.body, self.forget, **(pauses | options))
+
+    async def body(self, number: int) -> bytes:
+        body = self.bodies.get(number, b'{"job_id":%d}' % number)
+        if isinstance(body, Exception):
+            del self.bodies[number]
+            raise body
+        return body
+
+    async def forget(self, number: int) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Unavailable("the disk is full")
+        self.forgotten.append(number)
+
+    def add(self, number: int, url: str) -> None:
+        self.notices.add(number, url, time.monotonic())
+
+    async def all_forgotten(self, count: int = 1) -> None:
+        await until(lambda: len(self.forgotten) == count, "all are taken or given up")
+        assert len(self.notices) == 0
+        await until(lambda: not self.notices._hosts, "nothing is left")
+
+
+@pytest.fixture
+def make(cleanup: AsyncExitStack) -> Make:
+    """Makes notices that are closed after the test, with a secret or bounds."""
+
+    def start(**options: Any) -> Record:
+        record = Record(**options)
+        cleanup.push_async_callback(record.notices.close)
+        return record
+
+    return start
+
+
+def answering(*statuses: int, **more: Any) -> Conduct:
+    """One status after the other, and the last one for ever."""
+    left = list(statuses)
+
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(left.pop(0) if len(left) > 1 else left[0], **more)
+
+    return conduct
+
+
+async def hanging_up(request: Message, line: Line) -> None:
+    line.close()
+
+
+async def silent(request: Message, line: Line) -> None:
+    """No reply."""
+
+
+def url_of(server: PlainServer, path: str = "/done") -> str:
+    return f"http://127.0.0.1:{server.port}{path}"
+
+
+# One notice
+
+
+async def test_a_notice_posts_what_is_known_of_the_job(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(answering(200)), make()
+    record.add(7, url_of(receiver, "/done?key=1"))
+    await record.all_forgotten()
+    (request,) = receiver.requests
+    assert (request.method, request.path) == ("POST", "/done?key=1")
+    assert request.json == {"job_id": 7}
+    assert request.headers["content-type"] == "application/json"
+    assert abs(int(request.headers["x-dte-timestamp"]) - time.time()) < 60
+    assert "x-dte-signature" not in request.headers
+
+
+async def test_with_a_secret_it_is_signed_together_with_its_time(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(answering(204)), make(secret="sesame")
+    record.add(7, url_of(receiver))
+    await record.all_forgotten()
+    (request,) = receiver.requests
+    signed = request.headers["x-dte-timestamp"].encode() + b"." + request.body
+    expected = hmac.new(b"sesame", signed, hashlib.sha256).hexdigest()
+    assert request.headers["x-dte-signature"] == f"sha256={expected}"
+
+
+def test_another_body_time_or_secret_has_another_signature() -> None:
+    signatures = {
+        signature("a", "100", b"1"),
+        signature("b", "100", b"1"),
+        signature("a", "101", b"1"),
+        signature("a", "100", b"2"),
+    }
+    assert len(signatures) == 4
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 404, 429, 500, 503])
+async def test_any_other_answer_is_tried_again(
+    status: int, make: Make, serve_plainly: ServePlainly
+) -> None:
+    elsewhere = await serve_plainly(answering(200))
+    receiver, record = await serve_plainly(answering(status, Location=url_of(elsewhere))), make()
+    record.add(7, url_of(receiver))
+    await until(lambda: len(receiver.requests) == 3, "it is tried again")
+    assert not record.forgotten
+    receiver.conduct = answering(200)
+    await record.all_forgotten()
+    assert not elsewhere.requests, "a redirect was followed"
+
+
+@pytest.mark.parametrize("conduct", [hanging_up, silent])
+async def test_no_answer_is_tried_again(
+    conduct: Conduct, make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(conduct), make(timeout_s=0.05)
+    record.add(7, url_of(receiver))
+    await until(lambda: len(receiver.requests) == 2, "it is tried again")
+    receiver.conduct = answering(200)
+    await record.all_forgotten()
+
+
+async def test_who_is_not_there_is_tried_again(make: Make, serve_plainly: ServePlainly) -> None:
+    receiver, record = await serve_plainly(answering(200)), make()
+    port = receiver.port
+    await receiver.stop()
+    record.add(7, f"http://127.0.0.1:{port}/")
+    await until(lambda: record.notices._pausing, "it is refused")
+    await receiver.start(port=port)
+    await record.all_forgotten()
+
+
+async def test_who_is_gone_is_not_asked_again(make: Make, serve_plainly: ServePlainly) -> None:
+    receiver, record = await serve_plainly(answering(410)), make()
+    record.add(7, url_of(receiver))
+    await record.all_forgotten()
+    assert len(receiver.requests) == 1
+
+
+@pytest.mark.parametrize("conduct", [answering(500), hanging_up])
+async def test_after_a_day_it_is_given_up(
+    conduct: Conduct, make: Make, serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "dte.master")
+    receiver, record = await serve_plainly(conduct), make()
+    url = url_of(receiver, "/secret")
+    record.notices.restore([(7, url, time.monotonic() - 86_401), (8, url, time.monotonic())])
+    await until(lambda: record.forgotten == [7], "the old one is given up")
+    assert len(record.notices) == 1
+    assert "given up" in caplog.text
+    assert "/secret" not in caplog.text
+
+
+async def test_of_a_host_without_a_notice_nothing_is_left(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(hanging_up), make()
+    record.notices.restore([(number, url_of(receiver), -100_000.0) for number in range(10)])
+    await record.all_forgotten(10)
+
+
+async def test_a_job_that_is_deleted_has_no_notice(make: Make, serve_plainly: ServePlainly) -> None:
+    receiver, record = await serve_plainly(answering(200)), make()
+    record.bodies[7] = NotFound("Job not found")
+    record.add(7, url_of(receiver))
+    await record.all_forgotten()
+    assert not receiver.requests
+
+
+async def test_while_the_journal_cannot_be_read_it_waits(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(answering(200)), make()
+    record.bodies[7] = Unavailable("the disk is full")
+    record.add(7, url_of(receiver))
+    await record.all_forgotten()
+    assert len(receiver.requests) == 1
+
+
+async def test_what_has_been_taken_is_forgotten_when_the_journal_can_be_written(
+    make: Make, serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FORGET_AGAIN_S", 0.001)
+    receiver, record = await serve_plainly(answering(200)), make()
+    record.failures = 3
+    record.add(7, url_of(receiver))
+    await record.all_forgotten()
+    assert len(receiver.requests) == 1
+
+
+# Many
+
+
+def counting(most: list[int], until_set: asyncio.Event) -> Conduct:
+    """Answers when an event has come, and notes how many were there at a time."""
+    active = 0
+
+    async def conduct(request: Message, line: Line) -> None:
+        nonlocal active
+        active += 1
+        most.append(active)
+        await until_set.wait()
+        active -= 1
+        await line.reply(200)
+
+    return conduct
+
+
+async def test_so_many_are_posted_at_a_time(make: Make, serve_plainly: ServePlainly) -> None:
+    most: list[int] = []
+    answer = asyncio.Event()
+    conduct = counting(most, answer)
+    receivers = [await serve_plainly(conduct) for _ in range(AT_A_TIME + 5)]
+    record = make()
+    for number in range(200):
+        record.add(number, url_of(receivers[number % len(receivers)]))
+    await until(lambda: most and most[-1] == AT_A_TIME, "the bound is met")
+    answer.set()
+    await record.all_forgotten(200)
+    assert max(most) == AT_A_TIME
+
+
+async def test_so_many_are_posted_to_one_host_at_a_time(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    most: list[int] = []
+    answer = asyncio.Event()
+    receiver, record = await serve_plainly(counting(most, answer)), make()
+    for number in range(50):
+        record.add(number, url_of(receiver))
+    await until(lambda: most and most[-1] == AT_A_TIME_TO_A_HOST, "the bound is met")
+    answer.set()
+    await record.all_forgotten(50)
+    assert max(most) == AT_A_TIME_TO_A_HOST
+
+
+async def test_slow_receivers_do_not_hold_up_others(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    slow = [await serve_plainly(silent) for _ in range(AT_A_TIME // 2)]
+    good, record = await serve_plainly(answering(200)), make()
+    for number in range(100, 200):
+        record.add(number, url_of(slow[number % len(slow)]))
+    await until(lambda: all(each.requests for each in slow), "all of them are being asked")
+    for number in range(10):
+        record.add(number, url_of(good))
+    await until(lambda: len(record.forgotten) == 10, "the others are told")
+    assert sorted(record.forgotten) == list(range(10))
+    for receiver in slow:
+        receiver.conduct = hanging_up
+        for line in receiver.lines:
+            line.close()
+
+
+async def test_a_host_that_does_not_reply_is_asked_once_for_all(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(hanging_up), make()
+    record.add(0, url_of(receiver))
+    await until(lambda: receiver.requests, "it is asked")
+    for number in range(1, 50):
+        record.add(number, url_of(receiver))
+    await until(lambda: len(receiver.requests) >= 4, "it is asked again")
+    assert len(receiver.requests) < 10
+    receiver.conduct = answering(200)
+    await record.all_forgotten(50)
+
+
+async def test_a_path_that_fails_does_not_hold_up_another_of_its_host(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    async def conduct(request: Message, line: Line) -> None:
+        if request.path == "/bad":
+            line.close()
+        else:
+            await line.reply(200)
+
+    receiver, record = await serve_plainly(conduct), make()
+    for number in range(20):
+        record.add(number, url_of(receiver, "/bad" if number < 3 else "/good"))
+    await until(lambda: len(record.forgotten) == 17, "the others are told")
+    assert len(record.notices) == 3
+
+
+async def test_too_many_are_refused_with_the_name_of_the_bound(make: Make) -> None:
+    record = make(notices_max=2)
+    record.notices.ensure_room()
+    for number in range(2):
+        record.add(number, "http://127.0.0.1:1/")
+    with pytest.raises(Busy, match="notices_max"):
+        record.notices.ensure_room()
+
+
+async def test_what_is_under_way_at_the_end_stays_known(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(silent), make()
+    record.add(7, url_of(receiver))
+    await until(lambda: receiver.requests, "it is being posted")
+    await record.notices.close()
+    record.add(8, url_of(receiver))
+    assert not record.forgotten
+    receiver.lines[0].close()
+
+
+# URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://host",
+        "https://host/path?query=1",
+        "http://127.0.0.1:8080/",
+        "http://[::1]:8080/",
+        "https://user:word@host/",
+        "http://h/" + "x" * 1_991,
+    ],
+)
+def test_urls_that_can_be_told(url: str) -> None:
+    check_notify(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "host",
+        "/path",
+        "ftp://host/",
+        "file:///etc/passwd",
+        "http://",
+        "http:///path",
+        "http://:80/",
+        "http://host:/",
+        "http://host:0/",
+        "http://host:99999/",
+        "http://host:x/",
+        "http://[::1/",
+        "http://ho st/",
+        "http://host/\r\nX: y",
+        "http://host/\x00",
+        "http://höst/",
+        "http://h/" + "x" * 1_992,
+    ],
+)
+def test_urls_that_can_not(url: str) -> None:
+    with pytest.raises(InvalidRequest, match="notify"):
+        check_notify(url)
+
+
+# Of a master
+
+
+async def test_a_master_tells_who_is_to_be_told(
+    start_master: StartMaster, hire: Hire, serve_plainly: ServePlainly
+) -> None:
+    receiver = await serve_plainly(answering(500, 200))
+    rig = await start_master(notify_secret="sesame")
+    rig.master.notices._pause_first_s = 0.002
+    await hire(rig, fakes.good)
+    await rig.post("/submit", {"task": "1+2", "notify": url_of(receiver)})
+    await until(lambda: len(receiver.requests) == 2, "it is told, and told again")
+    await until(lambda: not len(rig.master.notices), "it is taken")
+    for request in receiver.requests:
+        assert request.json == await rig.job(1)
+        timestamp = request.headers["x-dte-timestamp"]
+        assert request.headers["x-dte-signature"] == signature("sesame", timestamp, request.body)
+
+
+async def test_a_restarted_master_tells_what_nobody_took_before(
+    start_master: StartMaster, hire: Hire, serve_plainly: ServePlainly, tmp_path: Path
+) -> None:
+    receiver = await serve_plainly(answering(503))
+    journal = str(tmp_path / "journal.db")
+    rig = await start_master(journal=journal)
+    await hire(rig, fakes.good)
+    await rig.post("/submit", {"task": "1+2", "notify": url_of(receiver)})
+    await until(lambda: len(receiver.requests) == 1, "it is told")
+    await rig.stop()
+    receiver.conduct = answering(200)
+    rig = await start_master(journal=journal)
+    await until(lambda: len(receiver.requests) == 2, "it is told again")
+    assert receiver.requests[0].json == receiver.requests[1].json
+    await until(lambda: not len(rig.master.notices), "it is taken")
+    await rig.stop()
+    rig = await start_master(journal=journal)
+    assert not len(rig.master.notices)
+
+
+def test_nobody_sees_the_secret() -> None:
+    assert "sesame" not in repr(Settings(notify_secret="sesame"))

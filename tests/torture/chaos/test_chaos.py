@@ -1,0 +1,121 @@
+"""A short run of `scripts/chaos`, and what it is made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from end_to_end.live import until
+
+from .formulas import Formulas
+from .nemesis import Step, plan_faults, plan_kills, plan_stops
+from .nodes import Node
+from .proxy import Fault
+
+TESTS = Path(__file__).parents[2]
+RUN_TIMEOUT_S = 150.0
+
+
+def test_ten_kills_lose_double_and_change_nothing() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "torture.chaos", "--kills", "10", "--seconds", "13", "--json"],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    report = json.loads(ran.stdout)
+    assert sum(report["kills"].values()) == 10
+    assert report["counts"]["answered"] > 100
+
+
+def test_a_plan_kills_as_often_as_wanted_and_the_master_most_often() -> None:
+    steps = plan_kills(200, 600.0, 3, Random(1))
+    killed = Counter(step.node for step in steps)
+    assert sum(killed.values()) == 200
+    assert set(killed) == {0, 1, 2, 3}
+    assert killed[0] == max(killed.values())
+    assert [step.at_s for step in steps] == sorted(step.at_s for step in steps)
+
+
+def test_a_plan_is_the_same_for_the_same_seed() -> None:
+    def plan(seed: int) -> list[Step]:
+        randoms = Random(seed)
+        return [
+            *plan_kills(10, 20.0, 3, randoms),
+            *plan_stops(20.0, 3, randoms),
+            *plan_faults(20.0, randoms),
+        ]
+
+    assert plan(1) == plan(1)
+    assert plan(1) != plan(2)
+
+
+def test_stops_and_faults_are_over_when_the_time_is() -> None:
+    stops, faults = plan_stops(60.0, 3, Random(1)), plan_faults(600.0, Random(1))
+    assert max(step.at_s + step.length_s for step in stops) <= 60.0
+    assert max(step.at_s + step.length_s for step in faults) <= 600.0
+    assert {step.fault for step in faults} == set(Fault) - {Fault.NONE}
+
+
+def test_every_formula_is_unique_and_what_is_expected_is_what_python_says() -> None:
+    formulas = Formulas(Random(1))
+    made = [formulas.one() for _ in range(300)] + formulas.batch(50)
+    assert len({formula.text for formula in made}) == 350
+    for formula in made:
+        try:
+            said = repr(eval(formula.text))
+        except SyntaxError:
+            assert formula.expected is None
+        except ZeroDivisionError:
+            assert formula.expected is not None
+            assert formula.expected.failed
+        else:
+            assert formula.expected is not None
+            assert said == formula.expected.text
+
+
+def test_a_node_that_ends_by_itself_is_noted(tmp_path: Path) -> None:
+    node = Node("early", ["--version"], tmp_path)
+    node.start()
+
+    def fell() -> list[str]:
+        node.check()
+        return node.fell
+
+    assert "exit code 0" in until(fell, "the end is noted")[0]
+    assert node.pid is None
+
+
+def test_a_node_that_is_killed_has_not_fallen(tmp_path: Path) -> None:
+    node = Node("killed", ["worker", "--port", "0"], tmp_path)
+    node.start()
+    node.stop()
+    assert until(lambda: state(node) == "T", "it is stopped")
+    node.go_on()
+    assert until(lambda: state(node) in "SR", "it goes on")
+    node.kill()
+    assert (node.pid, node.fell) == (None, [])
+
+
+def state(node: Node) -> str:
+    """The letter that Linux has for how its process is."""
+    _, _, fields = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")
+    return fields.split()[0]
+
+
+def test_errors_in_a_log_are_found(tmp_path: Path) -> None:
+    node = Node("master", [], tmp_path)
+    node.log.write_text(
+        "2026-01-01 10:00:00,000 INFO dte.master: worker joined\n"
+        "2026-01-01 10:00:00,000 WARNING dte.master: silent for 2 s\n"
+        "2026-01-01 10:00:00,000 ERROR dte.master: POST /submit\n"
+        "Traceback (most recent call last):\n"
+    )
+    assert [line.split()[0] for line in node.errors_logged()] == ["master:", "master:"]

@@ -1,0 +1,86 @@
+"""The process of a master ends at every one of its commits. See `disk.crashes`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from dte.master.journal.journal import Journal
+
+from .life import JOURNAL, TOLD, Life, read_told
+from .losses import possible
+from .verify import problems, read
+
+TIMEOUT_S = 120.0
+CUTS = 25
+GARBLED_BYTES = 100
+
+
+@pytest.mark.parametrize("kind", ["core", "master"])
+def test_nothing_that_was_told_is_lost_wherever_the_process_ends(
+    memory_folder: Path, kind: str
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "torture.disk.crashes", str(memory_folder), kind],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+    )
+    assert ran.returncode == 0, ran.stderr
+    report = json.loads(ran.stdout)
+    assert report["problems"] == [], ran.stderr
+    assert report["ends"] > 10
+
+
+@pytest.mark.parametrize("garbled", [False, True], ids=["cut off", "garbled"])
+def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some_commit(
+    memory_folder: Path, monkeypatch: pytest.MonkeyPatch, garbled: bool
+) -> None:
+    """As after a loss of power with a disk that did not do what it said."""
+    live, left = memory_folder / "live", memory_folder / "left"
+    live.mkdir()
+    left.mkdir()
+    close = Journal.close
+
+    def copy_and_close(journal: Journal) -> None:
+        for name in (JOURNAL, f"{JOURNAL}-wal"):
+            shutil.copyfile(live / name, left / name)
+        close(journal)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "close", copy_and_close)
+        Life(live).go_on()
+    stands = every_stand(live)
+    log = (left / f"{JOURNAL}-wal").read_bytes()
+    random = Random(1)
+    seen = set()
+    for _ in range(CUTS):
+        place = random.randrange(len(log))
+        rest = random.randbytes(GARBLED_BYTES) + log[place + GARBLED_BYTES :] if garbled else b""
+        case = memory_folder / "case"
+        shutil.rmtree(case, ignore_errors=True)
+        shutil.copytree(left, case)
+        (case / f"{JOURNAL}-wal").write_bytes(log[:place] + rest)
+        content = read(case / JOURNAL)
+        assert content.problems == []
+        stand = {"waiting": sorted(content.waiting), "ended": sorted(content.ended)}
+        assert stand in stands, f"cut at {place}"
+        seen.add(stands.index(stand))
+        Life(case).go_on()
+        assert problems(read(case / JOURNAL), read_told(case / TOLD), finished=True) == []
+    assert len(seen) > len(stands) / 3
+
+
+def every_stand(folder: Path) -> list[dict[str, list[int]]]:
+    """How the journal stood after each commit, and before the first."""
+    told = read_told(folder / TOLD)
+    ends = [number for number, line in enumerate(told) if line["what"] == "attempt"]
+    return [possible(told[:0])[0], *(possible(told[: number + 1])[-1] for number in ends)]

@@ -1,0 +1,111 @@
+"""What the routes of calls, and of workers that do them, do around the master, without HTTP."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torture.simulation.network import Call
+
+from dte.core.errors import Conflict
+from dte.core.why import reasons
+from dte.core.workers.availability import Announcement, Delivery
+from dte.master.api.jobs import JobSubmission
+from dte.master.api.workers import outcome, policies
+from dte.master.dispatch.calls import call_of
+from dte.master.master import Master
+from dte.master.workers import BatchResults
+from dte.wire.codec import Decoder
+from dte.wire.messages.batches import Batch
+from dte.wire.messages.calls import Claim, Claimed, Extend, ExtendReply, Reports, ReportsReply
+
+if TYPE_CHECKING:
+    from torture.simulation.call_watch import CallWatch
+
+_submission: Decoder[JobSubmission] = Decoder(JobSubmission, lenient=False)
+_claim: Decoder[Claim] = Decoder(Claim, lenient=False)
+_reports: Decoder[Reports] = Decoder(Reports)
+_extend: Decoder[Extend] = Decoder(Extend, lenient=False)
+
+
+async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
+    """Do what a request asks for, and give what its reply says."""
+    arguments = call.arguments
+    match call.route:
+        case "cancel":
+            return await _cancel(master, watch, arguments[0])
+        case "retry":
+            (job,) = await master.find([arguments[0]])
+            again = await master.calls.retry(job)
+            watch.retried(job.number, again.number)
+            return {"job_id": again.number}
+        case "why":
+            (job,) = await master.find([arguments[0]])
+            return watch.explained(job, list(reasons(master.core, master.now(), job)))
+        case "nodes":
+            (job,) = await master.find([arguments[0]])
+            return watch.nodes_shown(job, await master.calls.calls_of(job))
+        case "claim":
+            return await _claimed(master, watch, call)
+        case "result":
+            return await _results(master, watch, arguments[1])
+        case _:
+            said = _extend.decode(arguments[1])
+            return ExtendReply(
+                *master.calls.extend(said.worker, said.leases, {}), master.settings.lease_s
+            )
+
+
+async def submit(master: Master, body: bytes, key: str) -> Any:
+    """Accept a job with calls; a formula as any other, if there is nothing else to be said."""
+    plan = _submission.decode(body).plan()
+    digest = body.decode() if key else ""
+    if plan.formula is not None and not plan.priority:
+        return await master.submit(plan.formula, key, digest)
+    return await master.calls.submit(plan, key, digest)
+
+
+async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:
+    (job,) = await master.find([number])
+    watch.cancel_asked(number)
+    if job.finished or not await master.calls.cancel(job):
+        raise Conflict(f"job {job.number} has ended")
+    watch.cancelled(number)
+    return {"job_id": number}
+
+
+async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
+    claim = _claim.decode(call.arguments[1])
+    said = Announcement(
+        claim.worker,
+        "",
+        1,
+        max(1, claim.batch_max),
+        claim.incarnation,
+        claim.draining,
+        policies(claim.handlers),
+        claim.slots,
+        claim.batch_max > 0,
+        Delivery.PULL,
+    )
+    if claim.draining:
+        await master.calls.leave_claiming(said)
+        return Claimed([], [])
+    assert call.gone is not None
+    leases, batch = await master.calls.claim(said, claim.slots, claim.wait, call.gone)
+    for lease in leases:
+        watch.handed_over(lease)
+    batches = [Batch(batch.number, *batch.columns())] if batch else []
+    return Claimed([call_of(lease) for lease in leases], batches)
+
+
+async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsReply:
+    reports = _reports.decode(body)
+    outcomes = [
+        (report.lease, outcome(report, master.settings.value_bytes_max))
+        for report in reports.results
+    ]
+    batches = [BatchResults(batch.lease, batch.results, batch.errors) for batch in reports.batches]
+    live = watch.before_reports(outcomes, master.calls.facts.reported)
+    accepted, stale = await master.calls.report(reports.worker, outcomes, batches)
+    watch.reported(live, [lease for lease, _ in outcomes], accepted)
+    return ReportsReply(accepted, stale)

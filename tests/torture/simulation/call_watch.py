@@ -1,0 +1,292 @@
+"""What must hold of calls after every step, when they are handed over, and in what is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from torture.simulation.disk import Disk
+from torture.simulation.executions import Executions
+from torture.simulation.outcomes import CallRow
+from torture.simulation.plans import HANDLERS, PlanMaker, tag_of
+from torture.simulation.profile import Profile
+from torture.simulation.world import Violation, World
+
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease
+from dte.core.graph.call import Call, CallState
+from dte.core.jobs.job import Job
+from dte.core.scheduler import Scheduler, Turn
+from dte.core.why import Reason
+from dte.core.workers.availability import Worker
+from dte.master.plans import read_plan
+
+WAITS_FOR = frozenset(
+    {
+        *("operands", "jobs", "worker", "slot", "delay"),
+        *("retry", "journal", "restart", "stop", "result"),
+    }
+)
+ROWS = "SELECT name, state, attempts, failures, lost, value, error FROM call WHERE job = ?"
+
+
+class CallWatch:
+    """Looks at calls from within, over all starts of the master."""
+
+    def __init__(
+        self,
+        world: World,
+        disk: Disk,
+        profile: Profile,
+        plans: PlanMaker,
+        executions: Executions,
+    ) -> None:
+        self._world = world
+        self._disk = disk
+        self._profile = profile
+        self.plans = plans
+        self.executions = executions
+        self._core: Scheduler | None = None
+        self._leases: set[int] = set()
+        self._cancelled: set[int] = set()
+        self._ends: dict[tuple[int, str], tuple[str, bytes | None]] = {}
+        self._retries: set[int] = set()
+        self.cancels_asked: set[int] = set()
+        self.losses: Counter[tuple[int, str]] = Counter()
+
+    def begin(self, core: Scheduler) -> None:
+        """A master has started."""
+        self._core = core
+        calls, attempts = core.calls, core.calls._attempts
+
+        def watched_hand_over(now: float, worker: Worker, call: Call) -> None:
+            self._highest_first(core, worker, call)
+            type(calls)._hand_over(calls, now, worker, call)
+
+        def watched_lose(now: float, lease: CallLease, reason: str) -> None:
+            assert lease.call.job is not None
+            if lease.sent:
+                self._world.seen["a call is lost"] += 1
+                self.losses[lease.call.job.number, lease.call.name] += 1
+            type(attempts).lose(attempts, now, lease, reason)
+
+        vars(calls)["_hand_over"] = watched_hand_over
+        vars(attempts)["lose"] = watched_lose
+
+    def end(self) -> None:
+        """The master has ended."""
+        if self._core is not None:
+            self._world.seen["a report comes too late"] += self._core.calls.stale_results
+        self._core = None
+
+    # After every step
+
+    def step(self, core: Scheduler) -> None:
+        """Check that no call has two leases, and none waits beside a free slot."""
+        calls = core.calls
+        leased = [lease.call for lease in calls._leases._leases.values()]
+        if len(set(map(id, leased))) != len(leased):
+            raise Violation("a call has two leases")
+        if calls.ready.count and calls.handing_over and not calls._more_to_match:
+            for worker in core.workers():
+                if not worker.free_call_slots:
+                    continue
+                able = calls._prefetch.allowed(worker, list(calls.ready.handlers()))
+                waiting = [name for name in calls.ready.handlers() if name in able]
+                if waiting and not core._workers._call_line:
+                    raise Violation(
+                        f"{waiting} wait, and {worker.announcement.name} has a free slot"
+                    )
+
+    # When calls are handed over
+
+    def turned(self, turn: Turn) -> None:
+        """The core has handed calls over to workers that are called."""
+        for lease in turn.calls:
+            self.handed_over(lease)
+
+    def handed_over(self, lease: CallLease) -> None:
+        """A worker is about to get a call."""
+        call = lease.call
+        job = call.job
+        assert job is not None
+        what = f"lease {lease.number}, {call.name} of job {job.number}"
+        if self._world.tracing:
+            self._note(f"{what}, for {lease.worker_name}, attempt {call.attempts}")
+        if lease.number in self._leases:
+            raise Violation(f"{what}, was given before")
+        self._leases.add(lease.number)
+        if job.number in self._cancelled:
+            raise Violation(f"{what}: the job was cancelled")
+        if call.attempts != call.failures + call.lost + 1:
+            raise Violation(
+                f"{what}: attempt {call.attempts}, {call.failures} failures, {call.lost} lost"
+            )
+        self._operands_are_known(what, call)
+        self.executions.handed_over(what, job.number, call.args, call.attempts)
+        if not call.pure and self._profile.journaled:
+            rows = self._disk.rows(
+                "SELECT 1 FROM call WHERE job = ? AND name = ? AND lease = ? AND attempts = ?",
+                *(job.number, call.name, lease.number, call.attempts),
+            )
+            if not rows:
+                raise Violation(f"{what}, is not recorded")
+
+    def _operands_are_known(self, what: str, call: Call) -> None:
+        assert call.job is not None
+        assert call.job.calls is not None
+        if call.operands.keys() != set(call.refs):
+            raise Violation(f"{what}: {sorted(call.operands)} is known of {call.refs}")
+        for name in (*call.refs, *call.after):
+            other = call.job.calls.get(name)
+            if other is None:
+                continue  # Arithmetic.
+            if not other.ended or not (other.recorded or other.pure or not other.attempts):
+                raise Violation(f"{what}: {name}, before it, is {other.state}")
+            if name in call.operands and call.operands[name] != (other.value or b"null"):
+                raise Violation(f"{what}: {name} gave {other.value!r}, not {call.operands[name]!r}")
+
+    def _highest_first(self, core: Scheduler, worker: Worker, call: Call) -> None:
+        """Check that nothing of a higher priority waits that the worker could do now."""
+        allowed = core.calls._prefetch.allowed(worker, worker.announcement.handlers)
+        for job in core.jobs.newest(len(core.jobs._ring)):
+            if job.calls is None or job.graph is None:
+                continue
+            for other in job.calls.calls.values():
+                waits = other.state is CallState.READY and other.handler in allowed
+                if waits and other.priority > call.priority:
+                    raise Violation(
+                        f"{call.name} goes before {other.name} of priority {other.priority}"
+                    )
+
+    # What workers report
+
+    def before_reports(
+        self, outcomes: Sequence[tuple[int, Outcome]], being_recorded: Collection[int]
+    ) -> set[int]:
+        """Reports have come: the leases among them that go on, or whose end is being recorded."""
+        assert self._core is not None
+        live = {
+            number
+            for number, _ in outcomes
+            if (lease := self._core.calls.lease(number)) is not None and lease.sent
+        }
+        self.executions.returned(
+            number for number, outcome in outcomes if number in live and outcome.state is None
+        )
+        return live | {number for number, _ in outcomes if number in being_recorded}
+
+    def reported(self, live: set[int], reports: Sequence[int], accepted: Iterable[int]) -> None:
+        """The master is about to say which reports count."""
+        for number in accepted:
+            if number in reports and number not in live:
+                raise Violation(f"a report under lease {number} counts, which had ended")
+
+    # What clients ask for
+
+    def cancel_asked(self, number: int) -> None:
+        """Somebody wants a job cancelled."""
+        self.cancels_asked.add(number)
+
+    def cancelled(self, number: int) -> None:
+        """The master is about to say that a job is cancelled."""
+        self._world.seen["a job is cancelled"] += 1
+        if self._world.tracing:
+            self._note(f"says that job {number} is cancelled")
+        self._cancelled.add(number)
+
+    def retried(self, old: int, new: int) -> None:
+        """The master is about to say that a job does the failed part of another again."""
+        self._world.saw("a master", "a job is retried")
+        self._retries.add(new)
+        self.executions.taken_over(old, new)
+
+    def explained(self, job: Job, found: Sequence[Reason]) -> Any:
+        """The master is about to say what a job waits for."""
+        what = f"job {job.number}, {job.state.value}"
+        if bool(found) == job.finished:
+            raise Violation(f"{what}, is explained by {found}")
+        for reason in found:
+            if reason.waits_for not in WAITS_FOR or not reason.text:
+                raise Violation(f"{what}, is explained by {reason}")
+        named = {reason.node for reason in found if reason.node}
+        if job.graph is not None and job.calls is not None:
+            unfinished = {call.name for call in job.calls.calls.values() if not call.ended}
+            if named != unfinished:
+                raise Violation(f"{what}: {named} is explained, {unfinished} waits")
+            for reason in found:
+                self._agrees(what, job, reason)
+        return {"reasons": len(found)}
+
+    def _agrees(self, what: str, job: Job, reason: Reason) -> None:
+        """Check a reason against how things stand."""
+        core = self._core
+        assert core is not None
+        assert job.calls is not None
+        call = job.calls.get(reason.node) if reason.node else None
+        if call is None:
+            return
+        able = [
+            worker
+            for worker in core.workers()
+            if call.handler in worker.announcement.handlers
+            and worker.state not in ("gone", "draining", "pausing")
+        ]
+        wrong = {
+            "worker": bool(able) or call.state is not CallState.READY,
+            "slot": not able or call.state is not CallState.READY,
+            "result": call.lease is None,
+            "stop": call.lease is None or not call.lease.stop,
+            "delay": call.resumes_at is None,
+            "retry": call.resumes_at is None,
+        }
+        if wrong.get(reason.waits_for, False):
+            raise Violation(f"{what}: {reason} is said of {call}")
+
+    def nodes_shown(self, job: Job, calls: Sequence[Call]) -> Any:
+        """The master is about to say how calls stand: an end never changes."""
+        for call in calls:
+            if job.finished and not call.ended:
+                raise Violation(f"job {job.number} has ended, and {call.name} is {call.state}")
+            state = call.shown_state
+            if call.pure or HANDLERS[call.handler].pure:
+                continue
+            key = job.number, call.name
+            if state is call.state and call.ended:
+                end = state.value, call.value
+                if self._ends.setdefault(key, end) != end:
+                    raise Violation(f"{call.name} of job {job.number}: {self._ends[key]}, {end}")
+            elif key in self._ends:
+                raise Violation(f"{call.name} of job {job.number} had ended, and is {state.value}")
+        return {"nodes": len(calls)}
+
+    def rows(self, number: int, job: Job | None) -> dict[str, CallRow]:
+        """How the calls of a job ended, by name."""
+        if self._profile.journaled:
+            rows = self._disk.rows(ROWS, number)
+        else:
+            calls = job.calls.calls.values() if job is not None and job.calls is not None else ()
+            rows = [
+                (c.name, c.state.value, c.attempts, c.failures, c.lost, c.value, c.error)
+                for c in calls
+            ]
+        return {row[0]: CallRow(*row) for row in rows}
+
+    def is_retry(self, number: int) -> bool:
+        """Whether a job does the failed part of another again."""
+        if number in self._retries or not self._profile.journaled:
+            return number in self._retries
+        plans = self._disk.rows("SELECT text FROM plan WHERE number = ?", number)
+        return any(self.plan_of(text)[1] for (text,) in plans)
+
+    def plan_of(self, text: str) -> tuple[str, bool]:
+        """The name of the job that was submitted as a plan, and whether it is a retry."""
+        plan = read_plan(text)
+        if plan.formula is not None:
+            return self.plans.made[plan.formula].name, plan.retry_of is not None
+        first = next(iter(plan.graph.values()))
+        return self.plans.by_tag[tag_of(first.args)][0].name, plan.retry_of is not None
+
+    def _note(self, what: str) -> None:
+        self._world.note("master", what)

@@ -1,0 +1,168 @@
+"""What workers have really done: every execution of a call, with its lease and attempt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from torture.simulation.plans import (
+    FATAL,
+    FLAKY,
+    NodeSpec,
+    PlanMaker,
+    PlanSpec,
+    filled,
+    read,
+    tag_of,
+    value_of,
+)
+from torture.simulation.world import Violation, World
+
+from dte.wire.codec import encode
+from dte.wire.messages.calls import Call, Report
+
+
+@dataclass(slots=True, eq=False)
+class Execution:
+    """One time that a worker did a call.
+
+    Attributes:
+        times: how often it had been done in this job, this time included.
+    """
+
+    call: Call
+    node: NodeSpec
+    times: int
+
+
+class Executions:
+    """Holds what workers do against what they were given before, and what was said of it.
+
+    Args:
+        plans: knows every call by its tag.
+    """
+
+    def __init__(self, world: World, plans: PlanMaker) -> None:
+        self._world = world
+        self._plans = plans
+        self._leases: set[int] = set()
+        self._times: Counter[tuple[int, int]] = Counter()
+        self._attempts: Counter[tuple[int, int]] = Counter()
+        self._returned: Counter[tuple[int, int]] = Counter()
+        self._done: set[tuple[int, int]] = set()
+        self._results: dict[int, set[int]] = {}
+        self.by_lease: dict[int, Execution] = {}
+
+    def begin(self, worker: str, call: Call) -> Execution:
+        """A worker begins a call.
+
+        Raises:
+            Violation: it must not be done now, or not with these arguments.
+        """
+        tag = tag_of(call.args)
+        plan, node = self._plans.by_tag[tag]
+        key = call.job_id, tag
+        self._times[key] += 1
+        execution = Execution(call, node, self._times[key])
+        what = f"{call.handler} {tag} of job {call.job_id}, lease {call.lease}"
+        if call.lease in self._leases:
+            raise Violation(f"{what}: it is done twice under one lease")
+        self._leases.add(call.lease)
+        self.by_lease[call.lease] = execution
+        if call.handler != node.handler:
+            raise Violation(f"{what}: it should be {node.handler}")
+        self._check_arguments(what, call, plan, node)
+        # What a worker was given may reach it when its lease has ended, and the call with it.
+        if not node.pure and execution.times > self._attempts[key] + self._returned[key]:
+            raise Violation(f"{what}: done {execution.times} times")
+        self._world.seen["a call is begun"] += 1
+        if self._world.tracing:
+            self._world.note(worker, f"does {what}, attempt {call.attempt}")
+        return execution
+
+    def _check_arguments(self, what: str, call: Call, plan: PlanSpec, node: NodeSpec) -> None:
+        """Check that each reference was replaced by a result that was given for it."""
+        choices: list[dict[str, Any]] = [{}]
+        for ref in node.refs:
+            values: list[Any] = sorted(self._results.get(plan.nodes[ref].tag, ()))
+            if node.whatever:
+                values.append(None)
+            choices = [{**known, ref: value} for known in choices for value in values]
+        args = encode(read(call.args))
+        if all(encode(filled(node.args, values)) != args for values in choices):
+            raise Violation(f"{what}: {args!r} are not its arguments, {node.args}")
+
+    def handed_over(self, what: str, job: int, args: Any, attempt: int) -> None:
+        """A worker is about to be given a call.
+
+        Raises:
+            Violation: it must not be done any more.
+        """
+        tag = tag_of(args)
+        _, node = self._plans.by_tag[tag]
+        if node.pure:
+            return
+        if (job, tag) in self._done:
+            raise Violation(f"{what}: it is done again after its end was acknowledged")
+        # An attempt is the first, or follows a failure or a loss; those returned are not counted.
+        if attempt > node.retries_max + node.lost_max:
+            raise Violation(f"{what}: attempt {attempt} of {node.retries_max} retries")
+        self._attempts[job, tag] = max(self._attempts[job, tag], attempt)
+
+    def end(self, execution: Execution) -> Report:
+        """A worker has done a call: what came of it."""
+        lease, node = execution.call.lease, execution.node
+        if node.handler == "fatal":
+            return Report(lease, error=FATAL, retry=False)
+        if node.handler == "flaky" and execution.times <= extra_of(execution.call.args):
+            self._world.seen["a call fails"] += 1
+            return Report(lease, error=FLAKY)
+        value = value_of(execution.call.args)
+        self._results.setdefault(node.tag, set()).add(value)
+        return Report(lease, result=msgspec.Raw(encode(value)))
+
+    def acknowledged(self, report: Report) -> None:
+        """A worker has been told that its report counts."""
+        execution = self.by_lease.get(report.lease)
+        if execution is None:
+            return
+        key = execution.call.job_id, execution.node.tag
+        if report.result is not msgspec.UNSET:
+            self._done.add(key)
+
+    def returned(self, leases: Iterable[int]) -> None:
+        """The master takes calls back that were given back by their workers."""
+        for lease in leases:
+            execution = self.by_lease.get(lease)
+            if execution is not None:
+                self._returned[execution.call.job_id, execution.node.tag] += 1
+
+    def taken_over(self, old: int, new: int) -> None:
+        """The master acknowledges a job that does the failed part of another again.
+
+        What waited for something that is done again may be so too.
+        """
+        done = {tag for job, tag in self._done if job == old}
+        self._done |= {(new, tag) for tag in done if self._follows_from(tag, done)}
+
+    def _follows_from(self, tag: int, done: Set[int]) -> bool:
+        """Whether a call and all that it waited for are among these."""
+        plan, node = self._plans.by_tag[tag]
+        return tag in done and all(
+            self._follows_from(plan.nodes[name].tag, done) for name in (*node.refs, *node.after)
+        )
+
+    def was_done(self, tag: int, value: int) -> bool:
+        """Whether a worker has given this value for a call."""
+        return value in self._results.get(tag, ())
+
+
+def extra_of(args: Any) -> float:
+    """The second argument of a call."""
+    args = read(args)
+    extra = args["extra"] if isinstance(args, dict) else args[1]
+    assert isinstance(extra, int | float)
+    return extra

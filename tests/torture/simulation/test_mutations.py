@@ -1,0 +1,325 @@
+"""That the simulation finds what it is for: dte is broken on purpose, in one way at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torture.simulation.simulation import simulate
+
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.arithmetic.quarantine import Quarantine
+from dte.core.calls.attempts import Attempts, Outcome
+from dte.core.calls.jobs import CallJobs
+from dte.core.calls.ready import _Lane
+from dte.core.calls.scheduler import CallScheduler
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.calls import CallGraph
+from dte.core.graph.numbers import Number
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import CallRecord, End, Facts, Submission
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import JobTable
+from dte.core.scheduler import Scheduler
+from dte.core.workers.availability import AvailabilityQueue, Worker
+from dte.master.journal.jobs import JobTables
+from dte.master.journal.journal import Journal
+
+SEEDS_MAX = 600
+"""Within so many seeds each is found; most are within the first few."""
+
+Patch = pytest.MonkeyPatch
+
+
+def accepts_stale_results(patch: Patch) -> None:
+    make, complete = Scheduler._lease, Scheduler.complete
+    known: dict[tuple[int, int], BatchLease] = {}
+
+    def remembering(core: Scheduler, *arguments: Any) -> BatchLease:
+        lease = make(core, *arguments)
+        known[id(core), lease.number] = lease
+        return lease
+
+    def forgiving(
+        core: Scheduler, now: float, number: int, results: Sequence[Number], errors: Any
+    ) -> bool:
+        lease = known.get((id(core), number))
+        if number not in core._leases and lease is not None:
+            core._leases[number] = lease
+        return complete(core, now, number, results, errors)
+
+    patch.setattr(Scheduler, "_lease", remembering)
+    patch.setattr(Scheduler, "complete", forgiving)
+
+
+def hands_over_what_is_not_recorded(patch: Patch) -> None:
+    submit, recorded = JobTable.submit, JobTable.recorded
+
+    def hasty(book: JobTable, *arguments: Any) -> Submission:
+        submission = submit(book, *arguments)
+        for job in submission.jobs:
+            if job.graph is not None and job.graph.ready:
+                job.enter(JobState.WAITING)
+                book.ready.add(job, len(job.graph.ready))
+        return submission
+
+    def late(book: JobTable, facts: Facts, void: Any) -> None:
+        for submission in facts.submissions:
+            for job in submission.jobs:
+                if job.state is not JobState.ACCEPTING and job.graph is not None:
+                    job.state = JobState.ACCEPTING
+                    book.ready.drop(job)
+        recorded(book, facts, void)
+
+    patch.setattr(JobTable, "submit", hasty)
+    patch.setattr(JobTable, "recorded", late)
+
+
+def forgets_lost_operations(patch: Patch) -> None:
+    def forgetful(core: Scheduler, now: float, lease: BatchLease, reason: str, taken: bool) -> None:
+        core._release(lease)
+        core._workers.offer(lease.worker)
+        core._lost.append(lease)
+
+    patch.setattr(Scheduler, "_lose", forgetful)
+
+
+def keeps_the_slot_of_a_lost_lease(patch: Patch) -> None:
+    def forgetful(core: Scheduler, lease: BatchLease) -> None:
+        del core._leases[lease.number]
+
+    patch.setattr(Scheduler, "_release", forgetful)
+
+
+def shows_ends_that_are_not_recorded(patch: Patch) -> None:
+    end, close = JobTable.end, JobTable._close
+
+    def hasty(book: JobTable, now: float, job: Job, **how: Any) -> None:
+        end(book, now, job, **how)
+        close(book, book._outbox.ends[-1])
+
+    def once(book: JobTable, fact: End) -> None:
+        if not fact.job.finished:
+            close(book, fact)
+
+    patch.setattr(JobTable, "end", hasty)
+    patch.setattr(JobTable, "_close", once)
+
+
+def forgets_ends_that_could_not_be_recorded(patch: Patch) -> None:
+    unrecorded = JobTable.unrecorded
+
+    def forgetful(book: JobTable, facts: Facts) -> None:
+        unrecorded(book, Facts(facts.submissions, []))
+
+    patch.setattr(JobTable, "unrecorded", forgetful)
+
+
+def accepts_what_could_not_be_recorded(patch: Patch) -> None:
+    def hopeful(book: JobTable, facts: Facts) -> None:
+        book.recorded(facts)
+
+    patch.setattr(JobTable, "unrecorded", hopeful)
+
+
+def numbers_leases_alike_after_each_start(patch: Patch) -> None:
+    begin = Scheduler.__init__
+
+    def without_boot(core: Scheduler, limits: Any, boot: int = 0, seed: int = 0) -> None:
+        begin(core, limits, 0, seed)
+
+    patch.setattr(Scheduler, "__init__", without_boot)
+
+
+def takes_repeats_for_new(patch: Patch) -> None:
+    insert = Journal._insert_keys
+
+    def forgetful(journal: Journal, submissions: Sequence[Submission]) -> Mapping[Any, Any]:
+        insert(journal, submissions)
+        return {}
+
+    patch.setattr(Journal, "_insert_keys", forgetful)
+
+
+def does_not_go_on_after_a_restart(patch: Patch) -> None:
+    def lazy(book: JobTable, now: float, job: Job, formula: Work) -> None:
+        pass
+
+    patch.setattr(JobTable, "resume", lazy)
+
+
+def numbers_jobs_anew_after_a_restart(patch: Patch) -> None:
+    def only_waiting(journal: Journal) -> int:
+        (last,) = journal._db.execute("SELECT max(number) FROM waiting").fetchone()
+        return last or 0
+
+    patch.setattr(Journal, "_find_last_job", only_waiting)
+
+
+def leaves_workers_idle_after_a_pause(patch: Patch) -> None:
+    resume = AvailabilityQueue.resume
+
+    def idle(queue: AvailabilityQueue, now: float) -> None:
+        vars(queue)["offer"] = lambda worker: None
+        resume(queue, now)
+        del vars(queue)["offer"]
+
+    patch.setattr(AvailabilityQueue, "resume", idle)
+
+
+def hands_out_suspects_together(patch: Patch) -> None:
+    take = Quarantine.take
+
+    def greedy(suspects: Quarantine) -> list[Any]:
+        parts: list[Any] = []
+        while part := take(suspects):
+            parts += part
+        return parts
+
+    patch.setattr(Quarantine, "take", greedy)
+
+
+def charges_nobody_for_lost_workers(patch: Patch) -> None:
+    patch.setattr(Scheduler, "_convict", lambda core, now, worker: worker.accused.clear())
+
+
+def sends_calls_before_that_is_recorded(patch: Patch) -> None:
+    hand_over = CallScheduler._hand_over
+
+    def hasty(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
+        hand_over(calls, now, worker, call)
+        if call.lease is not None and not call.lease.sent:
+            calls._send(now, call.lease)
+
+    patch.setattr(CallScheduler, "_hand_over", hasty)
+
+
+def forgets_leases_on_restart(patch: Patch) -> None:
+    restore = CallJobs._restore
+
+    def forgetful(jobs: CallJobs, now: float, job: Job, record: CallRecord) -> None:
+        restore(jobs, now, job, replace(record, lease=0) if record.lease else record)
+
+    patch.setattr(CallJobs, "_restore", forgetful)
+
+
+def accepts_stale_reports(patch: Patch) -> None:
+    hand_over, report = CallScheduler._hand_over, CallScheduler.report
+    calls_by_lease: dict[tuple[int, int], Call] = {}
+
+    def remembering(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
+        hand_over(calls, now, worker, call)
+        if call.lease is not None:
+            calls_by_lease[id(calls), call.lease.number] = call
+
+    def forgiving(
+        calls: CallScheduler, now: float, number: int, outcome: Outcome, worker: str | None = None
+    ) -> Any:
+        call = calls_by_lease.get((id(calls), number))
+        if call is not None and call.lease is not None and calls.lease(number) is None:
+            number, worker = call.lease.number, None
+        return report(calls, now, number, outcome, worker)
+
+    patch.setattr(CallScheduler, "_hand_over", remembering)
+    patch.setattr(CallScheduler, "report", forgiving)
+
+
+def begins_calls_with_their_first_operand(patch: Patch) -> None:
+    ended = CallGraph.ended
+
+    def hasty(graph: CallGraph, call: Call) -> Any:
+        for reader in call.readers:
+            if reader.state is CallState.WAITING:
+                reader.missing = min(reader.missing, 1)
+        return ended(graph, call)
+
+    patch.setattr(CallGraph, "ended", hasty)
+    patch.setattr(CallGraph, "check", lambda graph: None)
+
+
+def tries_calls_again_for_ever(patch: Patch) -> None:
+    settle = Attempts.settle
+
+    def stubborn(course: Attempts, now: float, call: Call, outcome: Outcome) -> Any:
+        if outcome.retry and call.terms.retries is None:
+            call.terms = replace(call.terms, retries=1_000)
+        return settle(course, now, call, outcome)
+
+    patch.setattr(Attempts, "settle", stubborn)
+
+
+def does_not_try_calls_again(patch: Patch) -> None:
+    settle = Attempts.settle
+
+    def faint(course: Attempts, now: float, call: Call, outcome: Outcome) -> Any:
+        return settle(course, now, call, replace(outcome, retry=False))
+
+    patch.setattr(Attempts, "settle", faint)
+
+
+def forgets_cancelling_on_restart(patch: Patch) -> None:
+    waiting = JobTables.waiting
+
+    def forgetful(tables: JobTables) -> list[Job]:
+        jobs = waiting(tables)
+        for job in jobs:
+            job.cancelled = False
+        return jobs
+
+    patch.setattr(JobTables, "waiting", forgetful)
+
+
+def forgets_ends_of_calls_on_restart(patch: Patch) -> None:
+    def forgetful(jobs: CallJobs, now: float, call: Call, record: CallRecord) -> None:
+        call.attempts, call.failures, call.lost, call.recorded = 0, 0, 0, False
+
+    patch.setattr(CallJobs, "_ended_before", forgetful)
+
+
+def hands_calls_out_whatever_their_priority(patch: Patch) -> None:
+    add = _Lane.add
+
+    def levelling(lane: _Lane, call: Call) -> None:
+        priority, terms = call.priority, call.terms
+        call.terms = replace(terms, priority=0)
+        add(lane, call)
+        call.terms = replace(terms, priority=priority)
+
+    patch.setattr(_Lane, "add", levelling)
+
+
+MUTATIONS: list[Callable[[Patch], None]] = [
+    accepts_stale_results,
+    hands_over_what_is_not_recorded,
+    forgets_lost_operations,
+    keeps_the_slot_of_a_lost_lease,
+    shows_ends_that_are_not_recorded,
+    forgets_ends_that_could_not_be_recorded,
+    accepts_what_could_not_be_recorded,
+    numbers_leases_alike_after_each_start,
+    takes_repeats_for_new,
+    does_not_go_on_after_a_restart,
+    numbers_jobs_anew_after_a_restart,
+    leaves_workers_idle_after_a_pause,
+    hands_out_suspects_together,
+    charges_nobody_for_lost_workers,
+    sends_calls_before_that_is_recorded,
+    forgets_leases_on_restart,
+    accepts_stale_reports,
+    begins_calls_with_their_first_operand,
+    tries_calls_again_for_ever,
+    does_not_try_calls_again,
+    forgets_cancelling_on_restart,
+    forgets_ends_of_calls_on_restart,
+    hands_calls_out_whatever_their_priority,
+]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_core_that_is_wrong_is_found(
+    mutation: Callable[[Patch], None], monkeypatch: Patch
+) -> None:
+    mutation(monkeypatch)
+    assert any(simulate(seed).failure is not None for seed in range(SEEDS_MAX))

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
+
+import pytest
+
+from dte.wire.http.client import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection
+from wire.plain import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
+from wire.until import until
+
+Connect = Callable[[PlainServer], KeptAliveConnection]
+
+
+@pytest.fixture
+def connect(cleanup: AsyncExitStack) -> Connect:
+    def connect_to(server: PlainServer) -> KeptAliveConnection:
+        connection = KeptAliveConnection(HOST, server.port)
+        cleanup.callback(connection.close)
+        return connection
+
+    return connect_to
+
+
+async def echo(request: Message, line: Line) -> None:
+    await line.reply(200, request.body)
+
+
+def then(*conducts: Conduct) -> Conduct:
+    """The first request meets the first conduct, and so on; the last one stays."""
+    left = list(conducts)
+
+    async def conduct(request: Message, line: Line) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(request, line)
+
+    return conduct
+
+
+def sending(data: bytes, close: bool = False) -> Conduct:
+    async def conduct(request: Message, line: Line) -> None:
+        await line.send(data)
+        if close:
+            line.close()
+
+    return conduct
+
+
+async def ask(connection: KeptAliveConnection, body: bytes = b"1") -> bytes:
+    status, _, reply = await connection.request("POST", "/compute", body)
+    assert status == 200
+    return reply
+
+
+async def test_a_request_is_plain_http(serve_plainly: ServePlainly, connect: Connect) -> None:
+    server = await serve_plainly(sending(reply_bytes(418, b"short", X_Kind="teapot")))
+    status, headers, body = await connect(server).request("POST", "/some/path", b'{"a": 1}')
+    assert (status, headers["x-kind"], body) == (418, "teapot", b"short")
+    (request,) = server.requests
+    assert (request.method, request.path, request.body) == ("POST", "/some/path", b'{"a": 1}')
+    assert request.headers == {
+        "host": f"{HOST}:{server.port}",
+        "content-type": "application/json",
+        "content-length": "8",
+    }
+
+
+async def test_requests_share_a_connection(serve_plainly: ServePlainly, connect: Connect) -> None:
+    server = await serve_plainly(echo)
+    connection = connect(server)
+    assert [await ask(connection, body) for body in (b"1", b"", b"3" * 200_000)] == [
+        b"1",
+        b"",
+        b"3" * 200_000,
+    ]
+    assert len(server.lines) == 1
+
+
+async def test_a_connection_closed_while_idle_is_opened_again(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    """Without a failure: that it was closed is noticed before the next request."""
+    server = await serve_plainly(echo)
+    connection = connect(server)
+    await ask(connection)
+    server.lines[0].close()
+    await until(lambda: not connection.is_open, "the connection notices")
+    assert await ask(connection, b"2") == b"2"
+    assert len(server.lines) == 2
+
+
+async def test_who_wants_to_know_hears_when_an_idle_connection_is_closed(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    """Not when it closes the connection itself."""
+    server = await serve_plainly(echo)
+    connection = connect(server)
+    told: list[bool] = []
+    connection.on_close = lambda: told.append(True)
+    await ask(connection)
+    connection.close()
+    await until(lambda: server.lines[0].closed, "it is closed")
+    assert not told
+    await ask(connection)
+    server.lines[1].close()
+    await until(lambda: told, "it is told")
+    assert told == [True]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [reply_bytes(200, b"1", version="1.0"), reply_bytes(200, b"1", Connection="close")],
+    ids=["HTTP/1.0", "Connection: close"],
+)
+async def test_a_server_that_wants_a_connection_for_each_request_gets_it(
+    reply: bytes, serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    server = await serve_plainly(sending(reply, close=True))
+    connection = connect(server)
+    assert [await ask(connection) for _ in range(3)] == [b"1"] * 3
+    assert len(server.lines) == 3
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        reply_bytes(200, Content_Length=None, Transfer_Encoding="chunked")
+        + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + reply_bytes(200, b"abcde"),
+        reply_bytes(200, b"abcde").replace(b"\r\n", b"\n"),
+        b"\r\n" + reply_bytes(200, b"abcde"),
+    ],
+    ids=["chunked", "after 100 Continue", "bare line ends", "after an empty line"],
+)
+async def test_other_ways_to_write_a_reply(
+    reply: bytes, serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    server = await serve_plainly(sending(reply))
+    connection = connect(server)
+    assert [await ask(connection) for _ in range(2)] == [b"abcde"] * 2
+    assert len(server.lines) == 1
+
+
+async def test_a_reply_without_a_length_ends_with_its_connection(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    server = await serve_plainly(
+        then(sending(reply_bytes(200, Content_Length=None) + b"abcde", close=True), echo)
+    )
+    connection = connect(server)
+    assert await ask(connection) == b"abcde"
+    assert await ask(connection, b"2") == b"2"
+
+
+async def test_nobody_listens(serve_plainly: ServePlainly, connect: Connect) -> None:
+    server = await serve_plainly(echo)
+    await server.stop()
+    with pytest.raises(ConnectionFailed, match="Connection refused") as caught:
+        await ask(connect(server))
+    assert caught.value.refused, "the request cannot have arrived"
+
+
+async def reset(request: Message, line: Line) -> None:
+    line.reset()
+
+
+async def close(request: Message, line: Line) -> None:
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("conduct", "reason"),
+    [
+        (reset, "Connection reset by peer"),
+        (close, "closed"),
+        (sending(b"HTTP/1.1 20", close=True), "closed"),
+        (sending(reply_bytes(200, b"abcde")[:-1], close=True), "closed"),
+        (
+            sending(
+                reply_bytes(200, Content_Length=None, Transfer_Encoding="chunked")
+                + b"5\r\nabcde\r\n",
+                close=True,
+            ),
+            "closed",
+        ),
+        (sending(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), "closed"),
+        (sending(reply_bytes(200, b"1", Content_Length="1, 2")), "closed"),
+        (sending(reply_bytes(200, b"1", Content_Length="many")), "closed"),
+        (sending(reply_bytes(200, Content_Length=REPLY_BYTES_MAX + 1)), "closed"),
+        (sending(reply_bytes(200, b"1", X_Long="x" * 100_000)), "more than 65536 bytes"),
+        (sending(reply_bytes(200, b"1", Transfer_Encoding="gzip")), "closed"),
+    ],
+    ids=[
+        "reset",
+        "closed",
+        "half a first line",
+        "half a body",
+        "half a chunked body",
+        "no HTTP",
+        "two lengths",
+        "a length in words",
+        "a body over the bound",
+        "headers over the bound",
+        "an unknown encoding",
+    ],
+)
+async def test_no_whole_reply_is_a_failure_and_the_next_request_starts_afresh(
+    conduct: Conduct, reason: str, serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    server = await serve_plainly(then(conduct, echo))
+    connection = connect(server)
+    with pytest.raises(ConnectionFailed, match=reason) as caught:
+        await ask(connection)
+    assert not caught.value.refused, "the request may have arrived"
+    assert await ask(connection, b"2") == b"2"
+    assert len(server.lines) == 2
+
+
+async def test_a_reply_to_a_cancelled_request_does_not_answer_the_next(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    may_answer = asyncio.Event()
+
+    async def late(request: Message, line: Line) -> None:
+        await may_answer.wait()
+        with suppress(ConnectionError):
+            await line.reply(200, b"late")
+
+    server = await serve_plainly(then(late, echo))
+    connection = connect(server)
+    first = asyncio.create_task(ask(connection))
+    await until(lambda: server.requests, "the request arrives")
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    may_answer.set()
+    assert await ask(connection, b"2") == b"2"
+    assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+async def test_a_reply_nobody_asked_for_does_not_answer_the_next_request(
+    at_once: bool, serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    """It would be taken for the result of another operation."""
+    server = await serve_plainly(
+        then(sending(reply_bytes(200, b"1") * (2 if at_once else 1)), echo)
+    )
+    connection = connect(server)
+    assert await ask(connection) == b"1"
+    if not at_once:
+        await server.lines[0].reply(200, b"1")
+    assert await ask(connection, b"2") == b"2"
+
+
+async def test_closing_fails_the_request_under_way(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    async def silence(request: Message, line: Line) -> None:
+        pass
+
+    server = await serve_plainly(silence)
+    connection = connect(server)
+    request = asyncio.create_task(ask(connection))
+    await until(lambda: server.requests, "the request arrives")
+    connection.close()
+    with pytest.raises(ConnectionFailed):
+        await request
+
+
+async def test_closing_twice_or_before_the_first_request_is_nothing(
+    serve_plainly: ServePlainly, connect: Connect
+) -> None:
+    server = await serve_plainly(echo)
+    connection = connect(server)
+    connection.close()
+    assert await ask(connection) == b"1"
+    connection.close()
+    connection.close()
+    assert await ask(connection) == b"1"

@@ -1,0 +1,178 @@
+"""Messages read from bytes: however they are cut into pieces, and only what is one."""
+
+from __future__ import annotations
+
+import pytest
+
+from dte.wire.http.reader import (
+    CHUNK_LINE_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    Message,
+    MessageReader,
+    NotHttp,
+)
+
+BODY_BYTES_MAX = 100
+
+GET = b"GET /health?full=1 HTTP/1.1\r\nHost: here\r\n\r\n"
+POST = b"POST /compute HTTP/1.1\r\nContent-Length: 5\r\n\r\nabcde"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcde"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"
+CHUNKS = b"3\r\nabc\r\n2;why=not\r\nde\r\n0\r\nX-After: all\r\n\r\n"
+OPEN = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def requests() -> MessageReader:
+    return MessageReader(replies=False, body_bytes_max=BODY_BYTES_MAX)
+
+
+def replies() -> MessageReader:
+    return MessageReader(replies=True, body_bytes_max=BODY_BYTES_MAX)
+
+
+def whole(message: Message | None) -> Message:
+    assert message is not None
+    return message
+
+
+def test_a_request_has_a_first_line_headers_and_a_body() -> None:
+    reader = requests()
+    assert reader.between
+    request = whole(
+        reader.read(b"POST /a?b=c HTTP/1.1\r\nHOST:  h \r\nContent-Length: 2\r\nX:\r\n\r\n{}")
+    )
+    assert request.first == ["POST", "/a?b=c", "HTTP/1.1"]
+    assert request.headers == {"host": "h", "content-length": "2", "x": ""}
+    assert request.body == b"{}"
+    assert reader.between
+
+
+def test_a_request_without_a_length_has_no_body() -> None:
+    reader = requests()
+    assert whole(reader.read(GET + GET)).body == b""
+    assert not reader.between
+    assert whole(reader.read()).first[1] == "/health?full=1"
+    assert reader.read() is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        OK,
+        CHUNKED + CHUNKS,
+        b"\r\n\r\n" + OK,
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK,
+        OK.replace(b"\r\n", b"\n"),
+        b"HTTP/1.0 200\r\nContent-Length: 5\r\n\r\nabcde",
+    ],
+    ids=["length", "chunks", "after empty lines", "after others", "bare line ends", "no phrase"],
+)
+def test_a_reply_may_come_in_any_pieces(raw: bytes) -> None:
+    for size in (1, 2, 7, len(raw), 2 * len(raw)):
+        reader = replies()
+        data = raw + raw
+        bodies = []
+        for start in range(0, len(data), size):
+            reply = reader.read(data[start : start + size])
+            while reply is not None:
+                bodies.append(reply.body)
+                reply = reader.read()
+        assert bodies == [b"abcde", b"abcde"]
+        assert reader.between
+
+
+def test_a_reply_without_a_length_ends_with_its_connection() -> None:
+    reader = replies()
+    assert reader.read(OPEN + b"abc") is None
+    assert reader.read(b"de") is None
+    assert whole(reader.end()).body == b"abcde"
+
+
+@pytest.mark.parametrize("raw", [b"", OPEN[:-1], OK[:-1], CHUNKED + CHUNKS[:-1]])
+def test_what_is_not_whole_when_its_connection_ends_is_no_reply(raw: bytes) -> None:
+    reader = replies()
+    assert reader.read(raw) is None
+    assert reader.end() is None
+
+
+@pytest.mark.parametrize("status", [b"204 No Content", b"304 Not Modified"])
+def test_some_replies_have_no_body_whatever_they_say(status: bytes) -> None:
+    reader = replies()
+    assert whole(reader.read(OK[:-5].replace(b"200 OK", status))).body == b""
+    assert reader.between
+
+
+@pytest.mark.parametrize(
+    ("version", "connection", "closes"),
+    [
+        (b"1.1", b"", False),
+        (b"1.1", b"Connection: Close\r\n", True),
+        (b"1.1", b"Connection: upgrade, close\r\n", True),
+        (b"1.0", b"", True),
+        (b"1.0", b"Connection: Keep-Alive\r\n", False),
+        (b"1.0", b"Connection: other\r\n", True),
+    ],
+)
+def test_a_message_says_whether_its_connection_goes_on(
+    version: bytes, connection: bytes, closes: bool
+) -> None:
+    request = requests().read(b"GET / HTTP/%s\r\n%s\r\n" % (version, connection))
+    reply = replies().read(b"HTTP/%s 204 \r\n%s\r\n" % (version, connection))
+    assert whole(request).closes is whole(reply).closes is closes
+
+
+def test_a_header_that_comes_twice_has_both_values() -> None:
+    request = requests().read(b"GET / HTTP/1.1\r\nA: 1\r\na: 2\r\n\r\n")
+    assert whole(request).headers == {"a": "1, 2"}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+        b"GET /\r\n\r\n",
+        b"GET / HTTP/2.0\r\n\r\n",
+        b"G=T / HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+        GET[:-2] + b"no header\r\n\r\n",
+        GET[:-2] + b": no name\r\n\r\n",
+        GET[:-2] + b"Space : x\r\n\r\n",
+        GET[:-2] + b" folded: x\r\n\r\n",
+        POST.replace(b"5\r\n", b"5\r\nContent-Length: 5\r\n"),
+        POST.replace(b"5\r\n", b"+5\r\n"),
+        POST.replace(b"5\r\n", b"\xb2\r\n"),
+        POST.replace(b"5\r\n", b"101\r\n"),
+        POST.replace(b"5\r\n", b"9" * 5000 + b"\r\n"),
+        POST.replace(b"5\r\n", b"5\r\nTransfer-Encoding: chunked\r\n"),
+        GET[:-2] + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        GET[:-2] + b"X: " + b"x" * HEAD_BYTES_MAX,
+        GET[:-2] + b"X: " + b"x" * HEAD_BYTES_MAX + b"\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_refused(raw: bytes) -> None:
+    with pytest.raises(NotHttp):
+        requests().read(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 20 OK\r\n\r\n",
+        b"HTTP/1.1 2\xb2\xb2 OK\r\n\r\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/3 200 OK\r\n\r\n",
+        OPEN + b"x" * (BODY_BYTES_MAX + 1),
+        CHUNKED + b"x\r\n",
+        CHUNKED + b"\r\n",
+        CHUNKED + b"-1\r\n",
+        CHUNKED + b"3\r\nabcde\r\n",
+        CHUNKED + b"65\r\n",
+        CHUNKED + b"40\r\n" + b"x" * 64 + b"\r\n40\r\n",
+        CHUNKED + b"f" * 16 + b"\r\n",
+        CHUNKED + b"0" * CHUNK_LINE_BYTES_MAX,
+        CHUNKED + b"0\r\n" + b"X: y" * 1000 + b"\r\n" + (b"X: " + b"y" * 4000 + b"\r\n") * 20,
+    ],
+)
+def test_what_is_no_reply_is_refused(raw: bytes) -> None:
+    with pytest.raises(NotHttp):
+        replies().read(raw)

@@ -1,0 +1,173 @@
+"""A server for answers that are known at once, over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import pytest
+from tornado.netutil import bind_sockets
+
+from dte.wire.http.server import HttpServer, Request
+from wire.plain import HOST, Dial, Line, PlainClient, request_bytes
+from wire.until import until
+
+BODY_BYTES_MAX = 1_000_000
+MUCH = b"x" * 500_000
+
+
+class Served:
+    """A server that answers with what it was asked, or as it is told.
+
+    Attributes:
+        requests: what it was asked.
+        left: how many connections the other side has closed.
+        error: what happens instead of an answer.
+    """
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.left = 0
+        self.error: Exception | None = None
+        self.server = HttpServer(self._answer, BODY_BYTES_MAX)
+        self.server.closed_by_peer = self._leave
+        sockets = bind_sockets(0, HOST)
+        self.server.add_sockets(sockets)
+        self.port = sockets[0].getsockname()[1]
+        self.client = PlainClient(self.port)
+
+    def _answer(self, request: Request) -> tuple[int, bytes]:
+        self.requests.append(request)
+        if self.error is not None:
+            raise self.error
+        return 418 if request.path == "/teapot" else 200, request.body or b"{}"
+
+    def _leave(self) -> None:
+        self.left += 1
+
+
+Start = Callable[[], Served]
+
+
+@pytest.fixture
+def start(cleanup: AsyncExitStack) -> Start:
+    def started() -> Served:
+        served = Served()
+        cleanup.callback(served.server.stop)
+        return served
+
+    return started
+
+
+async def test_a_request_is_answered(start: Start) -> None:
+    served = start()
+    reply = await served.client.post("/teapot?short=1", b"[1]")
+    assert (reply.status, reply.body) == (418, b"[1]")
+    assert reply.start == ["HTTP/1.1", "418", "I'm a Teapot"]
+    assert reply.headers == {"content-type": "application/json", "content-length": "3"}
+    assert served.requests == [("POST", "/teapot", b"[1]")]
+
+
+async def test_requests_share_a_connection_and_may_come_together(start: Start, dial: Dial) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    await line.ask("POST", "/", MUCH)
+    await line.send(b"".join(request_bytes("POST", "/", number) for number in range(100)))
+    bodies = []
+    for _ in range(100):
+        reply = await line.read()
+        assert reply is not None
+        bodies.append(reply.json)
+    assert bodies == list(range(100))
+
+
+async def test_head_is_answered_without_a_body(start: Start, dial: Dial) -> None:
+    line: Line = await dial(start().port)
+    reply = await line.ask("HEAD", "/")
+    assert reply.headers["content-length"] == "2"
+    assert (await line.ask("GET", "/")).body == b"{}"
+
+
+async def test_who_wants_no_more_is_hung_up_on(start: Start, dial: Dial) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    reply = await line.ask("POST", "/", MUCH, Connection="close")
+    assert (reply.body, reply.headers["connection"]) == (MUCH, "close")
+    assert await line.read() is None
+    assert not served.left, "the other side has not closed it"
+
+
+@pytest.mark.parametrize(
+    "raw", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", request_bytes("POST", "/", Content_Length=2_000_000)]
+)
+async def test_what_is_no_request_is_refused(raw: bytes, start: Start, dial: Dial) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    await line.send(raw)
+    reply = await line.read()
+    assert reply is not None
+    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert await line.read() is None
+    assert not served.requests
+
+
+async def test_an_answer_that_goes_wrong_is_a_500_and_the_connection_goes_on(
+    start: Start, dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    served.error = ZeroDivisionError()
+    assert (await line.ask("POST", "/compute")).status == 500
+    assert "POST /compute" in caplog.text
+    served.error = None
+    assert (await line.ask("POST", "/compute")).status == 200
+
+
+async def test_who_does_not_take_the_answers_is_asked_for_nothing_more(
+    start: Start, dial: Dial
+) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    line.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    line.writer.write(request_bytes("POST", "/", MUCH) * 100)
+    other: Line = await dial(served.port)
+    before = -1
+    while before != len(served.requests):
+        before = len(served.requests)
+        for _ in range(50):
+            await other.ask("GET", "/")
+        before += 50
+    asked = [request for request in served.requests if request.body]
+    assert 0 < len(asked) < 100
+    line.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(100):
+        reply = await line.read()
+        assert reply is not None
+        assert reply.body == MUCH
+
+
+async def test_that_the_other_side_left_is_told(start: Start, dial: Dial) -> None:
+    served = start()
+    closed, reset = await dial(served.port), await dial(served.port)
+    await closed.ask("GET", "/")
+    await reset.ask("GET", "/")
+    closed.close()
+    reset.reset()
+    await until(lambda: served.left == 2, "both are told")
+
+
+async def test_stopping_closes_all_when_what_was_said_is_sent(start: Start, dial: Dial) -> None:
+    served = start()
+    idle, busy = await dial(served.port), await dial(served.port)
+    await idle.ask("GET", "/")
+    await busy.send(request_bytes("POST", "/", MUCH))
+    await until(lambda: len(served.requests) == 2, "it has arrived")
+    served.server.stop()
+    reply = await busy.read()
+    assert reply is not None
+    assert reply.body == MUCH
+    assert await busy.read() is None
+    assert await idle.read() is None
+    assert not served.left
+    with pytest.raises(ConnectionRefusedError):
+        await served.client.get("/")

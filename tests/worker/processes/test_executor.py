@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from pebble.common.types import CONSTS
+from wire.until import until
+
+from dte.handlers.registry import CannotLoad
+from dte.wire.messages.calls import Call, Progress
+from dte.worker.processes.executor import Executor
+from worker.rig import DEEDS, StartRig, is_gone, noted
+
+TESTS = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
+
+async def test_calls_run_in_a_process_that_is_kept_for_the_next(rig: StartRig) -> None:
+    one = rig()
+    first, second = await one.value("pid"), await one.value("pid_async")
+    assert first == second != os.getpid()
+
+
+async def test_results_are_reported_as_json(rig: StartRig) -> None:
+    one = rig()
+    assert await one.value("echo", {"a": [1, 2.5, None, "ä"]}) == {"a": [1, 2.5, None, "ä"]}
+    assert await one.value("fibonacci", n=100) == 354224848179261915075
+    assert await one.value("give", "none") == [None, "null"]
+    assert len(await one.value("give", "deep")) == 1
+    report = await one.call("give", "long")
+    assert isinstance(report.result, msgspec.Raw)
+    assert len(bytes(report.result)) == 16902
+
+
+async def test_a_result_that_cannot_be_sent_is_an_error_that_says_why(rig: StartRig) -> None:
+    one = rig(result_bytes_max=1000)
+    for what, reason in {
+        "object": "no JSON: Encoding objects of type object is unsupported",
+        "infinity": "no JSON: Out of range float values are not JSON compliant",
+        "half a pair": "no JSON: 'utf-8' codec can't encode",
+        "text": "has 2002 bytes; the limit is 1000: ask for less, as by a smaller argument",
+        "long": "an integer of more than 1000 digits; the limit is 1000 bytes",
+    }.items():
+        report = await one.call("give", what)
+        assert report.state == "failed"
+        assert not report.retry
+        assert report.error is not None
+        assert report.error.startswith("the result cannot be sent: it ")
+        assert reason in report.error
+
+
+async def test_what_a_handler_raises_is_reported_with_its_type(rig: StartRig) -> None:
+    one = rig()
+    report = await one.call("fail", "no luck")
+    assert (report.state, report.error, report.retry) == ("failed", "ValueError: no luck", True)
+    assert await one.error("fail_by_half_a_pair") == "ValueError: ?"
+    assert await one.error("leave") == "SystemExit: enough"
+
+
+async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig) -> None:
+    one = rig()
+    for report in (await one.call("fibonacci", n="x"), await one.call("nothing")):
+        assert report.state == "failed"
+        assert not report.retry
+    assert "argument 'n' of fibonacci" in str(one.reports[1].error)
+    assert one.reports[2].error == "this worker has no handler nothing"
+
+
+async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
+    one = rig()
+    for number in (b"7" * 9000, b"-" + b"7" * 9000):
+        report = await one.report(one.start_with("echo", b"[%b]" % number))
+        assert isinstance(report.result, msgspec.Raw)
+        assert bytes(report.result) == number
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (b"[" * 5000 + b"]" * 5000, "the arguments cannot be read: the JSON nests too deep"),
+        (b'["\\ud800"]', "the arguments cannot be read: "),
+        (b"[1e999]", "the arguments cannot be read: not a finite number"),
+        (b'["\xff"]', "the arguments cannot be read: 'utf-8' codec can't decode"),
+        (b"[1, }", "the arguments cannot be read: "),
+        (b"7", "echo is given 7, neither a list nor an object of arguments"),
+    ],
+    ids=["deep", "half a pair", "infinite", "no UTF-8", "no JSON", "number"],
+)
+async def test_arguments_that_cannot_be_read_fail_alone(
+    rig: StartRig, args: bytes, error: str
+) -> None:
+    one = rig()
+    pid = await one.value("pid")
+    report = await one.report(one.start_with("echo", args))
+    assert (report.state, report.retry) == ("failed", False)
+    assert str(report.error).startswith(error)
+    assert await one.value("pid") == pid
+
+
+async def test_arguments_nested_900_deep_fail_alone_with_a_clear_error(rig: StartRig) -> None:
+    one = rig()
+    report = await one.report(one.start_with("echo", b"[" * 900 + b"]" * 900))
+    assert (report.state, report.retry) == ("failed", False)
+    assert report.error == "the arguments cannot be read: they nest more than 500 deep"
+    brackets = "]" * 600
+    for fine in ([brackets, {"[": [[]] * 600}], [[1, 2]] * 600):
+        assert await one.value("echo", fine) == fine
+    deepest = b"[" * 400 + b'{"a":' * 100 + b"1" + b"}" * 100 + b"]" * 400
+    report = await one.report(one.start_with("echo", deepest))
+    assert report.state == "succeeded"
+
+
+async def test_no_line_of_the_log_is_a_handlers(
+    rig: StartRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    one = rig()
+    await one.error("fail", "x\n2030-01-01 INFO dte.worker: forged\r\u2028forged")
+    (record,) = [each for each in caplog.records if "fail" in each.getMessage()]
+    first, *rest = record.getMessage().splitlines()
+    assert first.startswith("'fail', 'a' of job 1: 'ValueError: x\\n2030-01-01 INFO")
+    assert rest
+    assert all(line.startswith("    ") for line in rest)
+
+
+async def test_a_timeout_ends_the_code_and_what_waits_goes_on(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    await one.value("pid")
+    path = tmp_path / "spin"
+    lease = one.start("spin", str(path), timeout=0.3)
+    waiting = one.start("pid")
+    pid = await noted(path)
+    report = await one.report(lease)
+    assert (report.state, report.error) == ("timed_out", "stopped after 0.3 s")
+    assert is_gone(pid)
+    assert (await one.report(waiting)).state == "succeeded"
+
+
+async def test_a_call_that_is_stopped_has_ended_when_that_is_reported(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    path = tmp_path / "spin"
+    lease = one.start("spin", str(path))
+    pid = await noted(path)
+    assert one.executor.stop(lease)
+    assert one.executor.stop(lease)
+    assert lease in one.executor.running
+    report = await one.report(lease)
+    assert (report.state, report.error) == ("cancelled", "cancelled")
+    assert is_gone(pid)
+    assert not one.executor.stop(lease)
+
+
+async def test_a_program_that_a_handler_started_ends_with_its_call(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    path = tmp_path / "program"
+    lease = one.start("start_program", str(path))
+    pid = await noted(path)
+    one.executor.stop(lease)
+    await one.report(lease)
+    await until(lambda: is_gone(pid), "the program's end")
+
+
+async def test_a_call_that_does_not_hear_sigterm_is_killed(
+    rig: StartRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CONSTS, "term_timeout", 0.2)
+    one = rig()
+    path = tmp_path / "spin"
+    lease = one.start("spin", str(path), True)
+    pid = await noted(path)
+    one.executor.stop(lease)
+    assert (await one.report(lease)).state == "cancelled"
+    assert is_gone(pid)
+
+
+async def test_a_call_that_waits_never_begins_when_it_is_stopped(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    path = tmp_path / "touched"
+    busy = one.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
+    waiting = one.start("touch", str(path))
+    assert one.executor.running == {busy, waiting}
+    assert one.executor.stop(waiting)
+    assert (await one.report(waiting)).state == "cancelled"
+    (tmp_path / "other").touch()
+    assert (await one.report(busy)).state == "succeeded"
+    await one.value("pid")
+    assert not path.exists()
+
+
+async def test_a_call_that_waits_goes_back_only_where_each_process_has_one_that_runs(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    early = one.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
+    one.executor.give_back_waiting()
+    assert one.executor.waiting == {early}, "its process begins in a moment"
+    await noted(tmp_path / "mine")
+    waiting = one.start("pid")
+    one.executor.give_back_waiting()
+    assert (await one.report(waiting)).state == "returned"
+    (tmp_path / "other").touch()
+    assert (await one.report(early)).state == "succeeded"
+
+
+async def test_a_lease_is_begun_once(rig: StartRig) -> None:
+    one = rig()
+    call = Call(1, 1, "a", "pid", msgspec.Raw(b"[]"), None, 1, 10.0)
+    one.executor.start(call)
+    one.executor.start(call)
+    await one.report(1)
+    assert one.executor.running == set()
+
+
+async def test_a_process_that_ends_takes_its_call_with_it_alone(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    three = rig(slots=3)
+    other = three.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
+    for handler, argument, error in [
+        ("exit", 3, "exit code 3"),
+        ("exit", 0, "exit code 0"),
+        ("exit", 15, "exit code 15"),
+        ("signal", 9, "exit code -9 (killed, out of memory?)"),
+        ("signal", 11, "exit code -11 (SIGSEGV)"),
+        ("signal", 15, "exit code 15"),
+    ]:
+        report = await three.call(handler, argument)
+        error = f"the process ended: {error}"
+        assert (report.state, report.error, report.retry) == ("failed", error, True)
+    assert three.executor.running == {other}
+    (tmp_path / "other").touch()
+    assert (await three.report(other)).state == "succeeded"
+
+
+async def test_a_process_that_is_killed_while_it_is_idle_is_replaced(rig: StartRig) -> None:
+    one = rig()
+    pid = await one.value("pid")
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: is_gone(pid), "its end")
+    while (report := await one.call("pid")).state != "succeeded":
+        assert report.state == "returned" or "exit code -9" in str(report.error)
+    assert report.result != str(pid).encode()
+
+
+async def test_memory_is_limited_for_each_process(rig: StartRig) -> None:
+    one = rig(memory_mb=100)
+    assert await one.value("allocate", 10) == 10 * 1024 * 1024
+    pid = await one.value("pid")
+    assert await one.error("allocate", 101) == "out of memory: the limit is 100 MB"
+    assert await one.value("pid") == pid
+
+
+async def test_progress_is_told_and_the_latest_counts(rig: StartRig) -> None:
+    one = rig()
+    assert await one.value("go_on", 3) == "done"
+    assert one.progress[-1] == (1, Progress(1.0, "step 3"))
+    one.progress.clear()
+    assert await one.value("go_on", 20_000) == "done"
+    assert {lease for lease, _ in one.progress} == {2}
+    assert len(one.progress) < 20_000
+
+
+async def test_an_interrupt_leaves_the_processes_alone(rig: StartRig, tmp_path: Path) -> None:
+    one = rig()
+    lease = one.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
+    os.kill(await noted(tmp_path / "mine"), signal.SIGINT)
+    (tmp_path / "other").touch()
+    assert (await one.report(lease)).state == "succeeded"
+
+
+async def test_tasks_that_an_async_handler_leaves_behind_are_ended(rig: StartRig) -> None:
+    one = rig()
+    before = await one.value("leave_tasks")
+    assert await one.value("leave_tasks") == before
+
+
+async def test_closing_returns_all_calls_and_ends_all_processes(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    one = rig()
+    running = one.start("spin", str(tmp_path / "spin"))
+    waiting = one.start("pid")
+    pid = await noted(tmp_path / "spin")
+    await asyncio.gather(one.executor.close(), one.executor.close())
+    late = one.start("pid")
+    told = [one.reports[lease] for lease in (running, waiting, late)]
+    assert [report.state for report in told] == ["returned"] * 3
+    assert [report.begun for report in told] == [True, False, False]
+    assert told[0].error == "its worker left"
+    assert is_gone(pid)
+
+
+async def test_a_module_that_cannot_be_imported_is_an_error_at_the_start() -> None:
+    with pytest.raises(CannotLoad, match=r"cannot load handlers from no\.such: ModuleNotFound"):
+        Executor(1, ["no.such"], None, print, print)
+
+
+async def test_calls_are_returned_when_no_process_can_begin(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "1")
+    one = rig()
+    report = await one.call("pid")
+    assert report.state == "returned"
+    assert report.error == "no process for handlers begins: the process ended: exit code 1"
+    monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    assert await one.value("pid")
+
+
+WORKER = f"""
+import asyncio, msgspec, sys
+from dte.wire.messages.calls import Call
+from dte.worker.processes.executor import Executor
+
+async def main():
+    executor = Executor(1, ["{DEEDS}"], None, print, print)
+    args = msgspec.Raw(msgspec.json.encode([sys.argv[1]]))
+    executor.start(Call(1, 1, "a", "hold_the_lock", args, None, 1, 10.0))
+    await asyncio.Event().wait()
+
+asyncio.run(main())  # Without a guard: children do not run it once more.
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python's lock has to be let go")
+async def test_processes_end_when_their_worker_is_killed_whatever_they_do(tmp_path: Path) -> None:
+    path = tmp_path / "held"
+    script = tmp_path / "script.py"
+    script.write_text(WORKER)
+    with subprocess.Popen(
+        [sys.executable, str(script), str(path)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        stderr=subprocess.DEVNULL,
+    ) as worker:
+        try:
+            pid = await noted(path)
+        finally:
+            worker.kill()
+    await until(lambda: is_gone(pid), "the child's end")
