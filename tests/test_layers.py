@@ -1,12 +1,12 @@
-"""Which part of dte may import which, read from the sources.
+"""The layers of dte: each part imports only the parts below it, and nothing imports in a cycle.
 
-An import counts wherever it stands: in a function too, and under ``if TYPE_CHECKING``.
+An import counts wherever it stands, also in a function and under ``if TYPE_CHECKING``.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,9 @@ IMPURE = {
 """What the core cannot be simulated with: networks, clocks, chance, logs and threads."""
 
 FORBIDDEN = {
-    "dte.core": {"dte": "the core knows only itself"} | dict.fromkeys(IMPURE, "the core is pure"),
+    "dte.core": {"dte": "the core knows only itself"}
+    | {"typing.TYPE_CHECKING": "in the core it would hide a cycle"}
+    | dict.fromkeys(IMPURE, "the core is pure"),
     "dte.wire": {"dte": "the wire knows only the core"},
     "dte.worker": dict.fromkeys(
         ("dte.master", "dte.client", "dte.cli", "dte.local"), "a worker stands alone"
@@ -44,6 +46,22 @@ ALLOWED = {
     "dte.wire": ("dte.core", "dte.wire"),
     "dte.handlers": ("dte.core", "dte.wire", "dte.handlers"),
 }
+
+CORE_PARTS = {
+    "graph": (),
+    "formula": ("graph",),
+    "jobs": ("graph",),
+    "workers": ("graph",),
+    "arithmetic": ("graph", "jobs", "workers"),
+    "calls": ("graph", "jobs", "workers"),
+}
+"""The folders of the core, each with the folders that it may import.
+
+why ─▶ scheduler ─┬─▶ arithmetic ─┬─▶ jobs ────┬─▶ graph ◀─ formula
+                  └─▶ calls ──────┴─▶ workers ─┘
+"""
+CORE_TOP = ("scheduler", "why")
+"""Modules of the core above all its folders."""
 
 EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 """What is there for users of dte; inside it, these names would hide where they come from."""
@@ -106,14 +124,54 @@ def reasons(module: str, name: str) -> Iterator[str]:
         if not within(module, room) or any(within(name, each) for each in ALLOWED.get(room, ())):
             continue
         yield from {reason for each, reason in forbidden.items() if within(name, each)}
+    part, other = core_part_of(module), core_part_of(name)
+    if part in CORE_PARTS and other not in ("", part, *CORE_PARTS[part]):
+        yield f"core/{part} is below core/{other}"
     if name in EXPORTED:
-        yield "it is to be imported from its home"
+        yield "import it from the module that defines it"
     dialect = dialect_of(module)
     if dialect:
         if dialect_of(name) not in ("", dialect):
             yield "a dialect knows no other dialect"
         if any(within(name, each) for each in UNTOUCHABLE):
             yield "a dialect asks the master, who hands over and keeps the journal"
+
+
+def core_part_of(module: str) -> str:
+    """The folder of the core that a module is in, or its name where it is above all folders."""
+    name = module.removeprefix("dte.core.").partition(".")[0] if within(module, "dte.core") else ""
+    return name if name in CORE_PARTS or name in CORE_TOP else ""
+
+
+def cycles(graph: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or by others."""
+    reachable: dict[str, set[str]] = {}
+    for module in graph:
+        seen: set[str] = set()
+        waiting = [module]
+        while waiting:
+            new = set(graph[waiting.pop()]) - seen
+            seen |= new
+            waiting += new
+        reachable[module] = seen
+    groups = {
+        tuple(sorted(other for other in seen if module in reachable[other]))
+        for module, seen in reachable.items()
+        if module in seen
+    }
+    return [list(group) for group in sorted(groups)]
+
+
+def import_graph() -> dict[str, set[str]]:
+    """For each module of dte the modules of dte that it imports."""
+    files = dict(sources())
+    graph: dict[str, set[str]] = {}
+    for module, path in files.items():
+        names = imports(path.read_text("utf-8"), module, path.name == "__init__.py")
+        # `from a import b` imports the module a.b, or the name b of the module a.
+        homes = {name if name in files else name.rpartition(".")[0] for name in names}
+        graph[module] = homes & files.keys() - {module}
+    return graph
 
 
 def dialect_of(module: str) -> str:
@@ -138,10 +196,26 @@ def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> No
     assert faults(path.read_text("utf-8"), module, path.name == "__init__.py") == []
 
 
+def test_no_modules_import_each_other() -> None:
+    graph = import_graph()
+    del graph["dte"]  # It only hands on names, when they are asked for.
+    assert cycles({module: names - {"dte"} for module, names in graph.items()}) == []
+
+
+def test_the_check_finds_cycles() -> None:
+    graph = {"a": ["b"], "b": ["c", "d"], "c": ["a"], "d": [], "e": ["e"], "f": ["d"]}
+    assert cycles(graph) == [["a", "b", "c"], ["e"]]
+    assert import_graph()["dte.core.formula.builder"] >= {"dte.core.graph.arithmetic"}
+
+
 def test_every_room_has_been_looked_into() -> None:
     modules = [module for module, _ in sources()]
     for room in (*FORBIDDEN, API):
         assert sum(within(module, room) for module in modules) > 1
+    for part in CORE_PARTS:
+        assert sum(core_part_of(module) == part for module in modules) > 1
+    for module in CORE_TOP:
+        assert core_part_of(f"dte.core.{module}") == module
     assert dialect_of(f"{API}.formula") == "formula"
     assert (
         dialect_of(f"{API}.dialects.queue.tasks") == dialect_of(f"{API}.dialects.queue") == "queue"
@@ -171,6 +245,15 @@ def test_every_room_has_been_looked_into() -> None:
         ("dte.core.graph", "import dte.local", "the core knows only itself"),
         ("dte.core.graph", "import dte", "the core knows only itself"),
         ("dte.core.graph", "from dte import __version__", "the core knows only itself"),
+        ("dte.core.graph", "from typing import TYPE_CHECKING", "would hide a cycle"),
+        ("dte.core.graph.call", "from dte.core.jobs.job import Job", "graph is below core/jobs"),
+        ("dte.core.jobs.job", "from dte.core.workers import worker", "jobs is below core/workers"),
+        ("dte.core.jobs.job", "from dte.core.calls import lease", "jobs is below core/calls"),
+        ("dte.core.workers.worker", "from dte.core.jobs import job", "is below core/jobs"),
+        ("dte.core.workers.worker", "import dte.core.scheduler", "is below core/scheduler"),
+        ("dte.core.calls.jobs", "from dte.core.arithmetic import lease", "below core/arithmetic"),
+        ("dte.core.arithmetic.lease", "from dte.core.calls import lease", "below core/calls"),
+        ("dte.core.formula.parser", "from dte.core.jobs.job import Job", "is below core/jobs"),
         ("dte.core.graph", "from ..wire import codec", "the core knows only itself"),
         ("dte.core.graph", "from .. import wire", "the core knows only itself"),
         ("dte.wire.codec", "from dte.master.settings import Settings", "only the core"),
@@ -181,7 +264,7 @@ def test_every_room_has_been_looked_into() -> None:
             "from dte.client.requests import url",
             "a worker stands alone",
         ),
-        ("dte.worker.compute", "from dte import Client", "from its home"),
+        ("dte.worker.compute", "from dte import Client", "the module that defines"),
         ("dte.handlers.registry", "from dte.worker import child", "only the wire"),
         ("dte.handlers.registry", "from dte.master import settings", "only the wire"),
         ("dte.client.requests", "import dte.master.settings", "a client stands alone"),
@@ -231,6 +314,9 @@ def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str
         ("dte.core.graph", "def f(Random):\n    return Random()"),
         ("dte.master.master", "from random import Random, choice\nimport random\nRandom()"),
         ("dte.core.graph", "import timeit, randomness, dtes"),
+        ("dte.core.calls.jobs", "from dte.core.jobs import table\nfrom dte.core import timers"),
+        ("dte.core.scheduler", "from dte.core.calls.scheduler import CallScheduler"),
+        ("dte.core.why", "from dte.core.scheduler import Scheduler"),
         ("dte.core.graph", "text = 'import time'  # import time"),
         ("dte.wire.codec", "import msgspec\nfrom dte.core import errors\nfrom . import messages"),
         ("dte.worker.compute", "from dte.wire import codec\nimport asyncio"),
