@@ -1,15 +1,15 @@
-"""Builds the graph of a formula, in which equal subexpressions are one operation.
+"""The builder of a formula's graph, in which equal subexpressions become one operation.
 
-An operand is a number that carries two flags: `number << 2 | LITERAL | INTEGRAL`, where the number
-is an operation's or a literal's. Equal operations are found in a hash table of 4 bytes a place,
-whose entries are the numbers of operations. A dict would take 100 bytes an entry, and growing one
-of a million entries stops the loop for some 40 ms. A search looks at a bounded number of places, so
-that no input can make it slow; in the rare case that all are taken, an equal operation is not found
-and stands in the graph twice. Literals are compared by value where operations are: to find equal
-ones first would cost as much again.
+An operand is an integer with two flags: `number << 2 | LITERAL | INTEGRAL`. The number is that of
+an operation or of a literal. Equal operations are found in a hash table with 4 bytes an entry, the
+number of an operation. A dict would take 100 bytes an entry, and growing one of a million entries
+stops the loop for some 40 ms. A lookup probes a bounded number of entries, so no input can make it
+slow. In the rare case that all of these are taken, an equal operation is not found and is added
+twice. Literals are compared by value only within operations: interning them would double the cost.
 
-A call stands among the literals, and so in the slots of the operations that read it, until all is
-read: `finish` makes these operations wait for it. So nothing is dearer where there are no calls.
+A call is kept among the literals, and in the slots of the operations that read it, until the whole
+formula has been read. `finish` makes these operations wait for it. So formulas without calls pay
+nothing for calls.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 
 INTEGRAL = 1
-"""Flag of an operand that is an integer whatever the values are."""
+"""Flag of an operand that is an integer for all values."""
 LITERAL = 2
-"""Flag of an operand that stands in the formula itself."""
+"""Flag of an operand that the formula itself contains."""
 
-PLACES_MAX = 24
+PROBES_MAX = 24
 EMPTY = -1
 FINISH_LITERALS = 100_000
 AWAITING_OPERATIONS = 10_000
-"""So many operations are looked through for calls at a time."""
+"""Operations that are searched for calls in one slice."""
 FROM_LITERAL = -1
-"""Where the operand of an operation comes from, if it is a literal."""
+"""The source of an operand that is a literal."""
 TIMES = ord("*")
 DIVISION = ord("/")
 
 
 class GraphBuilder:
-    """Adds literals and operations to a `graph`, each once, and calls to `calls`.
+    """Adds literals and operations to `graph`, each once, and calls to `calls`.
 
-    Run `reserve` before the first and `finish` after the last: they are slices of work, as large
-    tables take milliseconds to make and to throw away.
+    Run `reserve` before the first and `finish` after the last. Both work in slices, because large
+    tables take milliseconds to allocate and to free.
 
     Args:
-        operations_max: at most this many operations will be added.
-        pure: names of handlers known to be pure: equal calls of these become one.
+        operations_max: an upper bound of the operations.
+        pure: names of pure handlers: equal calls of these become one.
 
     Attributes:
         calls: None until the first call.
@@ -56,7 +56,7 @@ class GraphBuilder:
 
     calls: CallGraph | None = None
     _known_calls: dict[tuple[str, tuple[int | str, ...]], int]
-    """The operands of pure calls, by handler and arguments; from the first call on."""
+    """The operands of pure calls by handler and arguments; set with the first call."""
 
     def __init__(self, operations_max: int, pure: Collection[str] = ()) -> None:
         self.graph = Graph()
@@ -70,21 +70,21 @@ class GraphBuilder:
         self._sources2 = array("i")
 
     def reserve(self) -> Iterator[None]:
-        """Make room for all that will be added, in slices."""
+        """Allocate the tables, in slices."""
         yield from self.graph.reserve(self._operations_max)
         yield
         self._table = array("i", [EMPTY]) * (self._mask + 1)
         yield
-        # Not longer by and by: to copy millions of them takes tens of milliseconds.
+        # Full length at once: growing would copy millions of entries in tens of milliseconds.
         self._sources1 = array("i", [FROM_LITERAL]) * self._operations_max
         yield
         self._sources2 = array("i", [FROM_LITERAL]) * self._operations_max
 
     def finish(self, answer: int) -> Iterator[None]:
-        """Settle what waits for calls, and throw away what is not of the graph, in slices.
+        """Make operations wait for calls, and free the tables, in slices.
 
         Args:
-            answer: the operand that stands for the whole formula.
+            answer: the operand of the whole formula.
         """
         self.graph.trim()
         self._table = self._sources1 = self._sources2 = array("i")
@@ -99,9 +99,9 @@ class GraphBuilder:
             del self._literals[-FINISH_LITERALS:]
 
     def _await_calls(self) -> Iterator[None]:
-        """Let operations wait for the calls that stand in their slots, in slices."""
+        """Make operations wait for the calls in their slots, in slices."""
         graph = self.graph
-        graph.wide = True  # Nobody knows how long the integers are that calls give.
+        graph.wide = True  # The results of calls may be integers of any length.
         edges: dict[Call, list[int]] = {}
         for start in range(0, graph.remaining, AWAITING_OPERATIONS):
             yield
@@ -119,7 +119,7 @@ class GraphBuilder:
             call.edges = tuple(leading)
 
     def literal(self, value: Number) -> int:
-        """The operand that stands for `value`."""
+        """The operand of `value`."""
         number = len(self._literals)
         self._literals.append(value)
         if type(value) is int:
@@ -129,7 +129,7 @@ class GraphBuilder:
         return number << 2 | LITERAL
 
     def operation(self, symbol: int, left: int, right: int) -> int:
-        """The operand that stands for the result of an operation on two operands.
+        """The operand of an operation's result.
 
         Raises:
             IndexError: more operations than `operations_max`.
@@ -147,9 +147,9 @@ class GraphBuilder:
         else:
             source2 = right >> 2
         table, mask = self._table, self._mask
-        place = hash((symbol, source1, value1, source2, value2)) & mask
-        places_left = PLACES_MAX
-        while (node := table[place]) >= 0 and places_left:
+        entry = hash((symbol, source1, value1, source2, value2)) & mask
+        probes_left = PROBES_MAX
+        while (node := table[entry]) >= 0 and probes_left:
             if (
                 self._sources1[node] == source1
                 and self._sources2[node] == source2
@@ -158,21 +158,21 @@ class GraphBuilder:
                 and _same(graph.operands2[node], value2)
             ):
                 return node << 2 | integral
-            place = (place + 1) & mask
-            places_left -= 1
+            entry = (entry + 1) & mask
+            probes_left -= 1
         node = graph.add(symbol, source1, value1, source2, value2)
-        if places_left:
-            table[place] = node
+        if probes_left:
+            table[entry] = node
         self._sources1[node] = source1
         self._sources2[node] = source2
         return node << 2 | integral
 
     def call(self, handler: str, column: int, operands: Sequence[int]) -> int:
-        """The operand that stands for the result of a call.
+        """The operand of a call's result.
 
         Args:
-            column: where it stands in the text, from 1: with the handler it is the call's name.
-            operands: its arguments.
+            column: position in the text, from 1. Handler and column make the call's name.
+            operands: the arguments.
         """
         if self.calls is None:
             self.calls = CallGraph()
@@ -205,12 +205,12 @@ class GraphBuilder:
         return operand
 
     def _key(self, operand: int) -> int | str:
-        """The same for the same arguments: of literals how they are written."""
+        """A key that is equal for equal arguments; literals are compared as written."""
         value = self.value(operand)
         return operand if value is None else repr(value)
 
     def _link(self, call: Call, sources: dict[str, int]) -> None:
-        """Let a call wait for other calls and for operations, given by the names of its refs."""
+        """Make a call wait for other calls and for operations, given by the names of its refs."""
         assert self.calls is not None
         assert self.calls.arithmetic is not None
         call.refs = tuple(sources)
@@ -222,20 +222,20 @@ class GraphBuilder:
                 self.calls.arithmetic.setdefault(operand >> 2, []).append((call, name))
 
     def negation(self, operand: int) -> int:
-        """The operand that stands for minus an operand."""
+        """The operand of the negated operand."""
         if (value := self.value(operand)) is not None:
             return self.literal(-value)
         # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
         return self.operation(TIMES, operand, self.literal(-1))
 
     def value(self, operand: int) -> Number | None:
-        """The value of an operand that is a number in the formula itself, else None."""
+        """The value of a literal; None for results of operations and calls."""
         literal = self._literals[operand >> 2] if operand & LITERAL else None
         return None if type(literal) is Call else literal
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two literals are the same operand: 1 and 1.0 are not, nor are 0.0 and -0.0."""
+    """True if two literals are the same operand. 1 and 1.0 differ, and so do 0.0 and -0.0."""
     if one is other:
         return True
     if one != other or type(one) is not type(other):
@@ -244,5 +244,5 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _size(argument: Number | Ref) -> int:
-    """About how many bytes an argument takes."""
+    """Approximate size of an argument, in bytes."""
     return argument.bit_length() // 3 + 8 if type(argument) is int else 24

@@ -1,12 +1,13 @@
-"""Formulas of a shape are read once: those that differ only in their numbers take copies.
+"""Templates: formulas that differ only in their numbers are parsed once, then copied.
 
-Who submits thousands of short formulas has made them by a rule: ``3+(2*3)/4-5``, ``8+(2*8)/4-5``.
-Their shape is ``#+(#*#)/#-#``. With which of the numbers are equal, and so may make subexpressions
-equal, it is the key of a template: a graph, and for each operand which of the numbers stands there.
+Thousands of short formulas usually come from one rule: ``3+(2*3)/4-5``, ``8+(2*8)/4-5``. Their
+shape is ``#+(#*#)/#-#``. The shape, together with the positions of equal numbers (which make
+subexpressions equal), is the key of a template: a graph, and for each operand the index of its
+number.
 
-A template comes from the parser itself, which is given the shape with markers for the numbers, and
-counts only if every literal is one of them. So what no template can stand for (names, numbers that
-begin with 0) is found out by the parser, and left to it.
+The parser itself makes a template: it parses the shape with a marker in place of each number. The
+template is valid only if every literal is a marker. So formulas that no template can represent
+(names, numbers that begin with 0) are recognised by the parser and left to it.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from dte.core.graph.work import Work
 NUMBER = re.compile(r"((?!0\d)[\d.]+(?:[eE][+-]?\d+)?)", re.ASCII)
 SIGNS = re.compile(r"[#()*/+\-×÷−\s]*")
 CHARS_MAX = 256
-"""Longer formulas are parsed. The integers of one so short have too few digits to be `wide`."""
+"""Longer formulas are parsed. Integers in a formula of this length are never `wide`."""
 NUMBERS_MAX = 32
-"""Formulas of more numbers are parsed: finding the equal ones takes the square of that."""
+"""Formulas with more numbers are parsed: finding equal ones takes quadratic time."""
 SHAPES_MAX = 1_000
-"""When so many are known all are forgotten: then most do not come back."""
+"""At this count all shapes are dropped: with so many, few come back."""
 FIRST_MARKER = 1_000
 MARKERS = {"integer": "{}", "float": "{}.5", "zero": "0", "neither": "?"}
-"""How the number stands in the shape that the parser reads, by its kind."""
+"""The marker of a number in the shape that the parser reads, by its kind."""
 
 
 class Shape(NamedTuple):
-    """What decides about the graph of a formula besides the values of its numbers.
+    """Everything that determines a formula's graph, except the values of its numbers.
 
     Attributes:
         text: the formula with ``#`` for each number.
-        equal: for each number the place of the first one that is equal to it.
-        kinds: for each number `_kind`; nothing where all are integers other than 0.
+        equal: for each number the index of the first number equal to it.
+        kinds: for each number its `_kind`; empty if all are integers other than 0.
     """
 
     text: str
@@ -52,14 +53,14 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What formulas of a shape have in common.
+    """The graph that all formulas of a shape share.
 
     Attributes:
-        graph: with markers, and nothing of it done.
-        signed: whether numbers with the other sign are needed.
-        picks1: where the first operand of each operation is among the numbers, then if `signed` the
-            numbers with the other sign, then None for those that operations give.
-        picks2: likewise for the second operands.
+        graph: the graph of the markers, with no operation done.
+        signed: True if the graph needs negated numbers.
+        picks1: for the first operand of each operation, its index in: the numbers, then if `signed`
+            the negated numbers, then None for results of operations.
+        picks2: the same for the second operands.
     """
 
     graph: Graph
@@ -68,7 +69,7 @@ class Template:
     picks2: Sequence[int]
 
     def work(self, numbers: Sequence[Number]) -> Work:
-        """The work of the formula with these numbers."""
+        """The work of the formula that has these numbers."""
         other_sign = [-number for number in numbers] if self.signed else ()
         pick = [*numbers, *other_sign, None].__getitem__
         operands1, operands2 = list(map(pick, self.picks1)), list(map(pick, self.picks2))
@@ -76,10 +77,10 @@ class Template:
 
 
 class Templates:
-    """Reads short formulas: those of a shape that is known by filling in its template.
+    """Parses short formulas, from a template where their shape is known.
 
     Args:
-        limits: of each formula.
+        limits: the limits of each formula.
     """
 
     def __init__(self, limits: FormulaLimits) -> None:
@@ -87,17 +88,17 @@ class Templates:
         # No number has more digits than the text has characters.
         self._chars_max = min(CHARS_MAX, limits.chars_max, limits.digits_max)
         self._templates: dict[Shape, Template | None] = {}
-        """None for shapes that no template can stand for."""
+        """None for shapes that no template can represent."""
         self._seen: set[Shape] = set()
-        """Shapes that were seen once, as those of most formulas that people type."""
+        """Shapes seen once, the usual case for formulas that people type."""
 
     def parse(self, text: str, pure: Collection[str] = frozenset()) -> Work:
-        """Read a formula; as `dte.core.formula.parse`."""
+        """Parse a formula, with the result and the errors of `parse`."""
         work = self._fill_in(text) if len(text) <= self._chars_max else None
         return parse(text, self.limits, pure) if work is None else work
 
     def _fill_in(self, text: str) -> Work | None:
-        """The work of a formula for whose shape there is a template."""
+        """The work of a formula from its template; None if there is no template."""
         parts = NUMBER.split(text)
         if not 4 < len(parts) <= 2 * NUMBERS_MAX + 1:
             return None
@@ -109,7 +110,9 @@ class Templates:
             numbers = list(map(_number, parts[1::2]))
             kinds = tuple(map(_kind, numbers))
         if kinds:
-            typed = list(zip(kinds, numbers, strict=True))  # 1 and 1.0 are equal, and not the same.
+            typed = list(
+                zip(kinds, numbers, strict=True)
+            )  # 1 == 1.0, but they are different operands.
             equal = tuple(map(typed.index, typed))
         else:
             equal = tuple(map(numbers.index, numbers))
@@ -122,7 +125,7 @@ class Templates:
         return None
 
     def _learn(self, shape: Shape, parts: Sequence[str]) -> None:
-        """Note that a shape was seen, and make its template when that is for the second time."""
+        """Count a shape, and make its template the second time."""
         if shape not in self._seen:
             if len(self._seen) == SHAPES_MAX:
                 self._seen.clear()
@@ -139,28 +142,28 @@ def _number(text: str) -> Number:
     try:
         return float(text)
     except ValueError:
-        return nan  # Something like 1.2.3, which the parser refuses.
+        return nan  # For example 1.2.3, which the parser refuses.
 
 
 def _kind(number: Number) -> str:
-    """What of a number decides about the graph."""
+    """The kind of a number, which determines the graph."""
     if type(number) is float:
         return "float" if isfinite(number) else "neither"
-    return "integer" if number else "zero"  # Which is the same with the other sign.
+    return "integer" if number else "zero"  # Zero equals its negation.
 
 
 def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Template | None:
-    """The template of a shape, if it can have one.
+    """The template of a shape; None if no template can represent it.
 
     Args:
-        parts: a formula of the shape, as `NUMBER` splits it.
+        parts: a formula of the shape, split by `NUMBER`.
     """
     if not SIGNS.fullmatch(shape.text):
-        return None  # A letter or digit beside a number may be part of another.
+        return None  # A letter or digit next to a number may belong to another token.
     kinds = shape.kinds or ("integer",) * len(shape.equal)
     texts = [
-        MARKERS[kind].format(FIRST_MARKER + place)
-        for kind, place in zip(kinds, shape.equal, strict=True)
+        MARKERS[kind].format(FIRST_MARKER + index)
+        for kind, index in zip(kinds, shape.equal, strict=True)
     ]
     marked = list(parts)
     marked[1::2] = texts
@@ -169,7 +172,7 @@ def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Temp
     except DteError:
         return None
     markers = list(map(_number, texts))
-    # As they are written: 0 is not 0.0.
+    # Compared as written: 0 is not 0.0.
     pool = list(map(repr, [*markers, *[-marker for marker in markers], None]))
     operands = list(map(repr, work.graph.operands1 + work.graph.operands2))
     if not all(operand in pool for operand in operands):

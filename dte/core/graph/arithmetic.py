@@ -1,19 +1,19 @@
 """A job's DAG of operations, as flat arrays indexed by operation number.
 
-An operation keeps its two operands in slots of its own. A literal is put there when the graph is
-built, a result when the operation that gives it is done, so:
+An operation keeps its two operands in its own slots. A literal is stored there when the graph is
+built, a result when the operation that computes it is done. So:
 
-- an operation is ready when both of its slots are filled, which is one counter;
-- handing it over is reading two slots;
-- a value lives until its last reader is done, with nothing to count: readers hold it.
+- an operation is ready when both slots are filled, which takes one counter;
+- handing it over means reading two slots;
+- a value lives until its last reader is done, without reference counts: readers hold it.
 
 Edge `2 * n` leads to the first slot of operation n, edge `2 * n + 1` to the second. The edges that
-leave an operation are a linked list through `first_edge` and `next_edge`. The one operation
-without an edge is the root, whose result is the job's answer. (Where a formula has calls, an
+leave an operation form a linked list through `first_edge` and `next_edge`. The one operation
+without an edge is the root, whose result is the job's answer. (In a formula with calls, an
 operation that only calls read has no edge either: `CallGraph` knows these, and the root.)
 
-An operation costs about 30 bytes and its operands; there are no objects for the garbage
-collector to follow.
+An operation takes about 30 bytes plus its operands. There are no objects for the garbage collector
+to follow.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ NO_EDGE = -1
 
 
 class Graph:
-    """The three verbs of a DAG: `add` operations, `take` what is ready, say what is `done`.
+    """The three verbs of a DAG: `add` operations, `take` ready ones, mark them `done`.
 
-    A graph has room for as many operations as `reserve` has made; `trim` gives back what is left.
+    `reserve` allocates room for a number of operations; `trim` frees the unused rest.
 
     Attributes:
-        ready: operations whose operands are known and that nobody has been handed; newest last.
-        remaining: how many operations are not done.
-        wide: its integers may have hundreds of digits and more.
-        failure: why the job fails whatever its operations give; None if nothing is known.
+        ready: operations whose operands are known and that no worker has; newest last.
+        remaining: the number of operations that are not done.
+        wide: integers in it may have hundreds of digits or more.
+        failure: the reason why the job fails regardless of its results; None if there is none.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Graph:
         self.wide = False
 
     def reserve(self, operations: int) -> Iterator[None]:
-        """Make room, in slices: growing an array of millions step by step stops the loop longer."""
+        """Allocate room, in slices: growing arrays of millions would stop the loop for longer."""
         self.operands1 = [None] * operations
         yield
         self.operands2 = [None] * operations
@@ -76,7 +76,7 @@ class Graph:
         self.missing = bytearray(operations)
 
     def trim(self) -> None:
-        """Give back the room that no operation has taken."""
+        """Free the room that no operation uses."""
         count = self.remaining
         del self.operands1[count:], self.operands2[count:], self.next_edge[2 * count :]
         del self.first_edge[count:], self.symbols[count:], self.missing[count:]
@@ -89,14 +89,14 @@ class Graph:
         source2: int,
         value2: Number | None,
     ) -> int:
-        """Add an operation and give back its number.
+        """Add an operation and return its number.
 
         Args:
             symbol: the character code of ``+ - * /``.
-            source1: the operation that gives the first operand, or a negative number.
-            value1: the first operand where `source1` is negative, else None.
-            source2: as `source1`, for the second operand.
-            value2: as `value1`, for the second operand.
+            source1: the operation that computes the first operand; negative for a literal.
+            value1: the first operand if it is a literal, otherwise None.
+            source2: the same for the second operand.
+            value2: the same for the second operand.
 
         Raises:
             IndexError: the graph has no room.
@@ -128,9 +128,9 @@ class Graph:
     def with_operands(
         self, operands1: list[Number | None], operands2: list[Number | None]
     ) -> Graph:
-        """A graph like this one, of which nothing is done, with other literals in its slots."""
+        """A copy of this graph, with no operation done and other literals in the slots."""
         graph = Graph.__new__(Graph)
-        graph.symbols = self.symbols  # What does not change any more is shared.
+        graph.symbols = self.symbols  # Parts that never change are shared.
         graph.first_edge = self.first_edge
         graph.next_edge = self.next_edge
         graph.operands1 = operands1
@@ -143,7 +143,7 @@ class Graph:
         return graph
 
     def take(self, count: int) -> array[int]:
-        """Take up to `count` ready operations, the newest first: few values stay alive that way."""
+        """Take up to `count` ready operations, newest first, which keeps few values alive."""
         ready = self.ready
         if count >= len(ready):
             self.ready = array("i")
@@ -153,14 +153,14 @@ class Graph:
         return taken
 
     def requeue(self, nodes: array[int]) -> None:
-        """Make operations that were taken ready again; their operands are still in their slots.
+        """Make operations that were taken ready again; their operands are still in the slots.
 
-        They come last: one that no worker can do does not keep the others waiting.
+        They go last, so that an operation that fails everywhere does not block the others.
         """
         self.ready[0:0] = nodes
 
     def columns(self, nodes: Sequence[int]) -> tuple[str, list[Number], list[Number]]:
-        """The symbols, first and second operands of `nodes`, in their order."""
+        """The symbols, first operands and second operands of `nodes`, in order."""
         return (
             bytes(map(self.symbols.__getitem__, nodes)).decode("ascii"),
             list(map(self.operands1.__getitem__, nodes)),  # type: ignore[arg-type]
@@ -168,7 +168,7 @@ class Graph:
         )
 
     def done(self, nodes: Sequence[int], results: Sequence[Number]) -> Number | None:
-        """Fill the slots that wait for these results; the root's result, when it is among them."""
+        """Fill the slots that wait for these results; return the root's result if it is one."""
         operands1, operands2 = self.operands1, self.operands2
         first_edge, next_edge, missing = self.first_edge, self.next_edge, self.missing
         ready = self.ready.append
@@ -197,11 +197,11 @@ class Graph:
         return answer
 
     def supply(self, edges: Iterable[int], value: Number) -> None:
-        """Put the result of a call into the slots that wait for it.
+        """Store the result of a call in the slots that wait for it.
 
         Args:
-            edges: where these slots are, each given once in the life of the graph.
-            value: a finite float, or an integer that travels.
+            edges: the slots; each is supplied once in the life of the graph.
+            value: a finite float, or an integer of at most `INTEGER_DIGITS_MAX` digits.
         """
         missing = self.missing
         for edge in edges:
@@ -215,17 +215,17 @@ class Graph:
                 self.ready.append(reader)
 
     def is_done(self, node: int) -> bool:
-        """Whether an operation that was taken has its result."""
+        """True if an operation that was taken has its result."""
         return self.operands1[node] is None
 
     def free(self, count: int) -> bool:
-        """Free up to `count` operations of a graph that nobody needs; False when none are left."""
+        """Free up to `count` operations of an unused graph; False when none are left."""
         for slots in (self.operands1, self.operands2):
             del slots[-count:]
         return bool(self.operands1)
 
     def check(self) -> None:
-        """Assert what must always hold of a graph in use; for tests, O(operations)."""
+        """Assert the invariants of a graph in use; for tests, O(operations)."""
         assert len(set(self.ready)) == len(self.ready), "an operation is ready twice"
         for node in self.ready:
             assert self.missing[node] == 0, f"operation {node} is ready and misses operands"
