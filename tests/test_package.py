@@ -70,7 +70,7 @@ def test_the_exported_names_are_listed_before_they_are_used() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert dte.__version__ == version("dte")
+    assert dte.__version__ == version("distributed-tasks-executor")
 
 
 def test_python_runs_the_package_as_the_command() -> None:
