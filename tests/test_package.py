@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from wording import has
 
 import dte
 
@@ -77,4 +78,4 @@ def test_python_runs_the_package_as_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dte", "--version"], capture_output=True, text=True
     )
-    assert done.stdout == f"dte, version {dte.__version__}\n"
+    assert has(done.stdout, f"dte[…]{dte.__version__}\n")
