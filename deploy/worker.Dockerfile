@@ -7,15 +7,11 @@
 FROM python:3.12-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN pip install setuptools && python -m venv --without-pip /opt/dte
 # What dte needs comes before dte: it seldom changes, and takes the most time.
-COPY setup.cfg ./
-RUN python -c "\
-from configparser import ConfigParser; \
-setup = ConfigParser(); \
-setup.read('setup.cfg'); \
-print(setup['options']['install_requires'])" >requirements.txt \
-    && pip --python /opt/dte install --requirement requirements.txt
+COPY requirements requirements
+RUN pip install --require-hashes --requirement requirements/build.txt \
+    && python -m venv --without-pip /opt/dte \
+    && pip --python /opt/dte install --require-hashes --requirement requirements/run.txt
 COPY . ./
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/dte install --no-deps dist/*.whl

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
+from skips import skipped
 from tornado.ioloop import IOLoop
 from wire.plain import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from wire.until import until
+
+
+def pytest_configure() -> None:
+    """Heed Ctrl-C, which tests send: a shell lets what it starts in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the tests that this machine cannot do."""
+    reasons = skipped(terminalreporter.stats.get("skipped", []))
+    if reasons:
+        terminalreporter.section("not tested here")
+    for reason, count in reasons.items():
+        terminalreporter.line(f"{count} skipped: {reason}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

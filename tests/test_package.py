@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from wording import has
 
 import dte
 
@@ -70,11 +71,11 @@ def test_the_exported_names_are_listed_before_they_are_used() -> None:
 
 
 def test_the_version_is_that_of_the_installed_package() -> None:
-    assert dte.__version__ == version("dte")
+    assert dte.__version__ == version("distributed-tasks-executor")
 
 
 def test_python_runs_the_package_as_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dte", "--version"], capture_output=True, text=True
     )
-    assert done.stdout == f"dte, version {dte.__version__}\n"
+    assert has(done.stdout, f"dte[…]{dte.__version__}\n")

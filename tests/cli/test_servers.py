@@ -97,7 +97,8 @@ def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
     result = dte("run", "--port", str(taken_port))
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "in use; give another --port" in result.stderr
+    assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
+    assert "; give another --port" in result.stderr
 
 
 def test_run_says_which_port_is_in_use(dte_process: DteProcess, taken_port: int) -> None:
@@ -307,7 +308,7 @@ def test_master_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port
     result = dte("master", *where, "--journal", "none")
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
-    assert "in use; give another --port" in result.stderr
+    assert "; give another --port" in result.stderr
 
 
 def test_master_says_that_the_host_is_wrong_and_not_the_port(dte_process: DteProcess) -> None:
@@ -419,7 +420,7 @@ def test_worker_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port
     result = dte("worker", "--host", "127.0.0.1", "--port", str(taken_port))
     assert (result.exit_code, result.stdout) == (3, "")
     assert f"cannot listen on 127.0.0.1:{taken_port}: " in result.stderr
-    assert "in use; give another --port" in result.stderr
+    assert "; give another --port" in result.stderr
 
 
 def test_a_worker_takes_its_settings_from_the_environment(
@@ -530,9 +531,9 @@ def test_handlers_of_the_current_folder_are_found(
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (None, "No module named 'mine'"),
-        ("1/0", "division by zero"),
-        ("def f(:", "invalid syntax"),
+        (None, "ModuleNotFoundError: "),
+        ("1/0", "ZeroDivisionError: "),
+        ("def f(:", "SyntaxError: "),
         ("raise SystemExit(7)", "SystemExit"),
         (
             "import dte\n@dte.handler('a', timeout='5')\ndef a(): ...",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -310,7 +311,7 @@ def test_a_master_that_is_not_there_is_unreachable_and_its_url_is_named() -> Non
         for ask in (lambda: client.submit("1+2"), client.jobs, client.workers):
             with pytest.raises(dte.Unreachable, match=f"no reply from {url}: ") as raised:
                 ask()
-            assert "refused" in str(raised.value)
+            assert os.strerror(errno.ECONNREFUSED) in str(raised.value)
             assert "not known" not in str(raised.value)  # It was certainly not accepted.
 
 
@@ -361,7 +362,7 @@ def test_a_silent_master_is_given_up_after_the_requests_time(impostor: Impostors
     server = impostor(lambda: reply(JOB) if over.wait(20) else b"")
     with (
         dte.Client(server.url) as client,
-        pytest.raises(dte.Unreachable, match="timed out; whether it was accepted is not known"),
+        pytest.raises(dte.Unreachable, match="; whether it was accepted is not known"),
     ):
         client.submit("1+2")
     over.set()
@@ -372,7 +373,7 @@ def test_a_master_that_was_silent_is_not_asked_again(impostor: Impostors) -> Non
     """Whoever waits for an answer at a terminal is to hear of it after one silence."""
     over = threading.Event()
     server = impostor(*[lambda: reply(JOB) if over.wait(20) else b""] * 6)
-    with dte.Client(server.url) as client, pytest.raises(dte.Unreachable, match="timed out"):
+    with dte.Client(server.url) as client, pytest.raises(dte.Unreachable, match="no reply from"):
         client.job(1)
     over.set()
     assert len(server.requests) == 1

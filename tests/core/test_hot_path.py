@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from skips import NOT_HERE
 
 BASELINE = {
     "a balanced tree of sums": {
@@ -46,7 +47,10 @@ def measured() -> dict[str, dict[str, float]]:
     return figures
 
 
-@pytest.mark.skipif(sys.version_info[:2] != BASELINE_PYTHON, reason="no baseline for this Python")
+@pytest.mark.skipif(
+    sys.version_info[:2] != BASELINE_PYTHON,
+    reason=f"{NOT_HERE}the instructions of this version of Python have no baseline",
+)
 @pytest.mark.parametrize("workload", BASELINE)
 def test_the_hot_path_costs_what_it_did_give_or_take_a_tenth(
     workload: str, measured: dict[str, dict[str, float]]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from wording import has, own
 
 from dte.handlers.arguments import BadArguments, Signature
 
@@ -73,20 +74,24 @@ SIZE = {"width": 1, "height": 2}
 @pytest.mark.parametrize(
     ("function", "args", "error"),
     [
-        (resize, [1, SIZE], "argument 'name' of it is 1: Expected `str`, got `int`; it takes ("),
-        (resize, ["a", {"width": 1}], "'size' of it is {\"width\": 1}: Object missing required"),
+        (resize, [1, SIZE], "argument 'name' of it is 1: […]; it takes ("),
+        (resize, ["a", {"width": 1}], "'size' of it is {\"width\": 1}: […]height[…]; it takes ("),
         (resize, ["a", SIZE, None, "fit"], "it is given 4, not 3; it takes (name: str, size:"),
         (resize, ["a"], "it is given no argument 'size'; it takes (name: str, size:"),
-        (resize, {"name": "a", "size": SIZE, "mode": "x"}, "'mode' of it is \"x\": Invalid enum"),
+        (
+            resize,
+            {"name": "a", "size": SIZE, "mode": "x"},
+            "argument 'mode' of it is \"x\": […]; it takes (",
+        ),
         (resize, {"name": "a", "size": SIZE, "mod": "x"}, "it has no argument 'mod'; it takes ("),
         (resize, {"name": "a"}, "it is given no argument 'size'"),
-        (resize, ["x" * 100, 1], "'size' of it is 1: Expected `object`, got `int`"),
-        (resize, [["x" * 100], 1], f"'name' of it is [\"{'x' * 58}…: Expected `str`"),
-        (more, [1, "x"], "argument 'rest' of it is \"x\": Expected `float`"),
+        (resize, ["x" * 100, 1], "'size' of it is 1: […]; it takes ("),
+        (resize, [["x" * 100], 1], f"'name' of it is [\"{'x' * 58}…: […]; it takes ("),
+        (more, [1, "x"], "argument 'rest' of it is \"x\": […]; it takes ("),
         (more, {"first": 1}, "it is given no argument 'first'"),
         (positive, [-(7**400)], "argument 'n' of it is a long integer: "),
-        (positive, [True], "Expected `int`, got `bool`"),
-        (positive, ["1"], "Expected `int`, got `str`"),
+        (positive, [True], "argument 'n' of it is true: […]; it takes ("),
+        (positive, ["1"], "argument 'n' of it is \"1\": […]; it takes ("),
         (nothing, [1], "it is given 1, not 0; it takes ()"),
         (nothing, "text", 'it is given "text", neither a list nor an object of arguments'),
     ],
@@ -96,7 +101,7 @@ def test_an_error_names_the_argument_what_is_given_and_what_is_expected(
 ) -> None:
     with pytest.raises(BadArguments) as caught:
         call(function, args)
-    assert error in str(caught.value)
+    assert has(str(caught.value), error)
 
 
 def test_an_annotation_that_makes_no_sense_is_an_error_at_the_start() -> None:
@@ -107,5 +112,5 @@ def test_an_annotation_that_makes_no_sense_is_an_error_at_the_start() -> None:
 
     def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined] # noqa: F821
 
-    with pytest.raises(TypeError, match="an annotation of handler it: name 'Nowhere'"):
+    with pytest.raises(TypeError, match=own("annotation of handler it: […]Nowhere")):
         Signature("it", unknown)

@@ -7,6 +7,7 @@ from numbers import Number
 from pathlib import Path
 
 import pytest
+from wording import has
 
 import dte
 from dte.handlers import registry
@@ -130,7 +131,7 @@ def test_installed_packages_are_found_by_their_entry_point(
         ("import sys; sys.exit(1)", "cannot load handlers from broken: SystemExit: 1"),
         ("def f(:", "cannot load handlers from broken: SyntaxError: "),
         ("import dte\n@dte.handler('echo')\ndef f(): ...", "the handler echo of broken.f is"),
-        ("import dte\n@dte.handler('a')\ndef f(x: 'Y'): ...", "annotation of handler a: name 'Y'"),
+        ("import dte\n@dte.handler('a')\ndef f(x: 'Y'): ...", "annotation of handler a: […]Y"),
         (
             "import dte\nclass Y: ...\n@dte.handler('a')\ndef f(x: list[Y] | None): ...",
             "TypeError: argument 'x' of handler a: JSON cannot be converted to Y; annotate it",
@@ -153,7 +154,7 @@ def test_a_module_that_cannot_be_loaded_is_a_clear_error(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(CannotLoad) as caught:
         load(["broken"])
-    assert error in str(caught.value)
+    assert has(str(caught.value), error)
     sys.modules.pop("broken", None)
 
 

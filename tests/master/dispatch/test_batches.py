@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -13,6 +15,7 @@ from unittest.mock import Mock
 import pytest
 from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
 from wire.until import until
+from wording import has
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.backoff import backoff_s
@@ -291,8 +294,8 @@ async def test_a_worker_that_failed_is_tried_again(
 @pytest.mark.parametrize(
     ("conduct", "reason"),
     [
-        (fakes.resetting, "Connection reset by peer"),
-        (fakes.replying(200, {"result": "3"}), "garbled reply, status 200: Expected `int | float`"),
+        (fakes.resetting, os.strerror(errno.ECONNRESET)),
+        (fakes.replying(200, {"result": "3"}), "garbled reply, status 200: […]$.result"),
         (fakes.replying(404, b"no"), "garbled reply, status 404: an operation is answered with"),
     ],
     ids=["reset", "garbled", "status"],
@@ -304,9 +307,9 @@ async def test_the_list_of_workers_and_the_log_say_what_failed(
     await rig.submit("1+2")
     await until(lambda: rig.worker(worker).last_failure, "the failure is noted")
     (listed,) = (await rig.get("/worker")).json
-    assert reason in listed["last_failure"]
+    assert has(listed["last_failure"], reason)
     assert listed["state"] == "pausing"
-    assert f"worker w at 127.0.0.1:{worker.port}: {reason}" in caplog.text
+    assert has(caplog.text, f"worker w at 127.0.0.1:{worker.port}: {reason}")
 
 
 async def test_a_worker_may_register_before_it_listens(
@@ -318,7 +321,7 @@ async def test_a_worker_may_register_before_it_listens(
     await rig.announce(worker)
     number = await rig.submit(FORMULA)
     await until(lambda: rig.worker(worker).last_failure, "a hand-over is refused")
-    assert rig.worker(worker).last_failure == "Connection refused"
+    assert rig.worker(worker).last_failure == os.strerror(errno.ECONNREFUSED)
     await serve_plainly(fakes.good, port=worker.port)
     assert (await rig.job(number, wait_s=20))["answer"] == ANSWER
 

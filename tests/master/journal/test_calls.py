@@ -294,7 +294,7 @@ def test_a_group_that_does_not_fit_leaves_nothing_of_its_plans_and_calls(book: B
     book.jobs.cancel(1.0, job)
     facts = book.jobs.facts()
     assert facts is not None
-    with pytest.raises(JournalFailed, match="full"):
+    with pytest.raises(JournalFailed, match="SQLITE_FULL"):
         book.journal.write(facts, book.wall_s)
     assert [book.count(table) for table in ("waiting", "plan", "call", "notice")] == [1, 1, 0, 0]
     assert not book.journal.load(0, 0, 0.0).waiting[0].cancelled

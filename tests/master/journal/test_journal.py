@@ -392,7 +392,7 @@ def test_a_group_that_does_not_fit_is_not_written_at_all_and_the_next_may_be(boo
     book.accept("1" + " " * 16_000 + "+2", "1" + " " * 16_000 + "+2", key="second")
     facts = book.jobs.facts()
     assert facts is not None
-    with pytest.raises(JournalFailed, match="full") as failed:
+    with pytest.raises(JournalFailed, match="SQLITE_FULL") as failed:
         book.journal.write(facts, book.wall_s)
     assert failed.value.full
     loaded = book.journal.load(10, 10**6, 0.0)
@@ -407,12 +407,12 @@ def test_a_group_that_does_not_fit_is_not_written_at_all_and_the_next_may_be(boo
 
 def test_a_failure_that_is_not_for_want_of_space_says_what_it_is(book: Book) -> None:
     with forbidding_writes(book.journal):
-        with pytest.raises(JournalFailed, match="readonly") as failed:
+        with pytest.raises(JournalFailed, match="SQLITE_READONLY") as failed:
             book.journal.write(Facts([], []), 1e12)
         assert not failed.value.full
-        with pytest.raises(JournalFailed, match="readonly"):
+        with pytest.raises(JournalFailed, match="SQLITE_READONLY"):
             book.journal.probe()
-        with pytest.raises(JournalFailed, match="readonly"):
+        with pytest.raises(JournalFailed, match="SQLITE_READONLY"):
             book.journal.remember(Announcement("w", "10.0.0.1:6000"), 0.0)
     book.journal.probe()
     book.ended(1)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from skips import NOT_HERE, missing
 
 from .faulty import CannotFake, FaultyDisk, compile_library
 from .small_disk import small_disk
@@ -32,7 +33,7 @@ def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         return compile_library(tmp_path_factory.mktemp("library"))
     except CannotFake as error:
-        pytest.skip(str(error))
+        missing(str(error))
 
 
 @pytest.fixture
@@ -52,4 +53,6 @@ def mounted_disk(tmp_path: Path) -> Iterator[Path]:
         with small_disk(tmp_path / "disk", SMALL_DISK_MB) as folder:
             yield folder
     except CannotFake as error:
-        pytest.skip(str(error))
+        if os.geteuid() != 0:
+            pytest.skip(f"{NOT_HERE}only root may mount a disk")
+        missing(str(error))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import socket
 import warnings
 from collections.abc import Iterator
@@ -35,7 +37,8 @@ def test_a_port_that_is_taken_is_what_is_wrong() -> None:
     (taken,), port = listen(HOST, 0)
     with taken, pytest.raises(CannotListen) as caught:
         listen(HOST, port)
-    assert str(caught.value) == f"cannot listen on {HOST}:{port}: Address already in use"
+    reason = os.strerror(errno.EADDRINUSE)
+    assert str(caught.value) == f"cannot listen on {HOST}:{port}: {reason}"
     assert caught.value.port_is_wrong
 
 

