@@ -16,18 +16,14 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
-from dte.core.arithmetic.lease import BatchLease
-from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
-from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
@@ -78,8 +74,10 @@ class Master:
         self._templates = Templates(settings.formula_limits())
         self.calls = CallDesk(self)
         self._pool = ConnectionPool()
-        self._dispatcher = Dispatcher(self, self._pool)
-        self._call_dispatcher = CallDispatcher(self, self._pool, settings.value_bytes_max)
+        self._dispatcher = Dispatcher(self.core, self._pool, self.now, self.wake)
+        self._call_dispatcher = CallDispatcher(
+            self.core, self._pool, self.now, self.wake, settings.value_bytes_max
+        )
         self.slices = Slices()
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
@@ -331,38 +329,6 @@ class Master:
                 log.warning("worker %s cannot be noted yet: %s", announcement.name, error)
                 self._unremembered.setdefault(address, announcement)
                 return
-
-    # What the dispatcher reports
-
-    def completed(
-        self,
-        lease_number: int,
-        results: Sequence[Number],
-        errors: Mapping[int, str],
-        took_s: float | None,
-    ) -> None:
-        self.core.complete(time.monotonic(), lease_number, results, errors, took_s)
-        self.wake()
-
-    def reported(self, number: int, outcome: Outcome) -> None:
-        self.core.calls.report(time.monotonic(), number, outcome)
-        self.wake()
-
-    def at_work(self, number: int) -> None:
-        self.core.calls.extend(time.monotonic(), [number], {})
-
-    def call_failed(self, lease: CallLease, reason: str, failure: Failure) -> None:
-        log.warning("worker %s: %s", lease.worker_name, reason)
-        self.core.fail_call(time.monotonic(), lease, reason, failure)
-        self.wake()
-
-    def late(self, lease: BatchLease) -> None:
-        self.core.late(time.monotonic(), lease)
-        self.wake()
-
-    def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
-        self.core.fail(time.monotonic(), lease_number, reason, failure)
-        self.wake()
 
     # What the recorder reports
 
