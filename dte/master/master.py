@@ -16,25 +16,21 @@ from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 
-from dte.core.arithmetic.lease import BatchLease
-from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
-from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
-from dte.master.journal.journal import Journal
-from dte.master.journal.memory import KeyMemory
+from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
 from dte.master.parsing import parse_all
 from dte.master.restart import Restart
@@ -72,14 +68,16 @@ class Master:
         self.wall_offset_s = time.time() - time.monotonic()
         # A worker may bring results of another journal's time, so starts are not counted from 1.
         first_boot = 1 + int(time.time()) % FIRST_BOOTS
-        self._journal = settings.open_journal(self.wall_offset_s, first_boot)
-        boot = self._journal.boot if self._journal else first_boot
+        self.recorder = open_recorder(settings, self.wall_offset_s, first_boot)
+        boot = self.recorder.boot
         self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self._templates = Templates(settings.formula_limits())
         self.calls = CallDesk(self)
         self._pool = ConnectionPool()
-        self._dispatcher = Dispatcher(self, self._pool)
-        self._call_dispatcher = CallDispatcher(self, self._pool, settings.value_bytes_max)
+        self._dispatcher = Dispatcher(self.core, self._pool, self.now, self.wake)
+        self._call_dispatcher = CallDispatcher(
+            self.core, self._pool, self.now, self.wake, settings.value_bytes_max
+        )
         self.slices = Slices()
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
@@ -91,41 +89,30 @@ class Master:
         self._ending = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
-        self._keys = KeyMemory(settings.jobs_kept)
-        self.recorder: Recorder | None = None
         self._restart: asyncio.Task[None] | None = None
         self.events = EventLog(boot, self.wall_time, streams_max=settings.streams_max)
         self.notices = Notices(
             self._notice_of,
-            self._noticed,
+            self.recorder.noticed,
             secret=settings.notify_secret,
             notify_for_s=settings.notify_for_s,
             notices_max=settings.notices_max,
         )
         self.encode_job: Callable[[Job], bytes] = _encode_nothing
         """How a job is shown; the routes say it."""
-        if self._journal is not None:
-            self._restore(self._journal)
+        self._restore()
 
-    def _restore(self, journal: Journal) -> None:
-        settings = self.settings
-        loaded = journal.load(settings.jobs_kept, settings.jobs_kept_bytes, time.time())
+    def _restore(self) -> None:
+        loaded = self.recorder.load(self.settings.jobs_kept, self.settings.jobs_kept_bytes)
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
         for announcement in loaded.workers:
             with suppress(Busy):
                 self.core.announce(time.monotonic(), announcement)
-        self.wake()
-        self.recorder = Recorder(journal, self.core.jobs, self)
+            self.wake()
+        self.recorder.start(self.core.jobs, self._recorded, self._unrecorded)
         self.notices.restore(loaded.notices)
-        log.info(
-            "journal %s: start %d, %d jobs go on, the last %d ended ones are in memory",
-            settings.journal,
-            journal.boot,
-            len(loaded.waiting),
-            len(loaded.ended),
-        )
         if loaded.waiting:
-            resuming = Restart(self, journal, self.recorder)
+            resuming = Restart(self)
             self._restart = asyncio.get_running_loop().create_task(resuming.run())
 
     async def end(self, grace_s: float) -> None:
@@ -147,8 +134,7 @@ class Master:
         self._pool.close()
         if self._timer is not None:
             self._timer.cancel()
-        if self.recorder is not None:
-            await self.recorder.flush()
+        await self.recorder.flush()
         self.waiters.give_up()
         self.calls.give_up()
         self.events.close()
@@ -156,16 +142,11 @@ class Master:
     async def close(self) -> None:
         """Close the journal, when nobody asks any more."""
         await self.notices.close()
-        if self.recorder is not None:
-            await self.recorder.close()
+        await self.recorder.close()
 
     async def _notice_of(self, number: int) -> bytes:
         (job,) = await self.find([number])
         return self.encode_job(job)
-
-    async def _noticed(self, number: int) -> None:
-        if self.recorder is not None and self._journal is not None:
-            await self.recorder.read(self._journal.noticed, number)
 
     def wall_time(self, moment: float | None) -> datetime | None:
         """A moment of the core's clock as people write it."""
@@ -233,7 +214,7 @@ class Master:
             self.ensure_room(1)
             submission = submit(time.monotonic(), key, digest)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
-            self.record()
+            self.recorder.wake()
             known = await accepted
         except TryAgain:
             # Whoever asks again, because no reply came, shall not be refused what was accepted.
@@ -256,9 +237,7 @@ class Master:
         first = [done for other, done in self._accepting.items() if other.key == key]
         if first:  # It is on its way: what becomes of it is known soon.
             await asyncio.wait(first)
-        if self.recorder is None or self._journal is None:
-            return self._keys.get(key)
-        return await self.recorder.read(self._journal.submission, key)
+        return await self.recorder.submission(key)
 
     async def find_named(self, name: str) -> Job:
         """The job that a client gave a name.
@@ -275,8 +254,8 @@ class Master:
         """The plans of jobs, and what is remembered of their calls."""
         past = [job.number for job in jobs if job.finished and job.calls is None]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
-        if past and self.recorder is not None and self._journal is not None:
-            kept = await self.recorder.read(self._journal.plans, past)
+        if past:
+            kept = await self.recorder.plans(past)
         found: list[tuple[str | None, Sequence[CallRecord]]] = []
         for job in jobs:
             if job.calls is not None:
@@ -289,7 +268,7 @@ class Master:
         """Check that so many jobs can be accepted now."""
         if self._ending:
             raise Unavailable("the master is ending; try again when it is back")
-        if self.recorder is not None and self.recorder.failure is not None:
+        if self.recorder.failure is not None:
             raise self.recorder.failure
         self.core.jobs.ensure_room(jobs)
 
@@ -307,8 +286,8 @@ class Master:
         missing = [number for number in numbers if number not in jobs]
         if not all(map(self.core.jobs.is_past, missing)):
             raise NotFound("Job not found")  # At once: the journal may be busy for a while.
-        if missing and self.recorder is not None and self._journal is not None:
-            jobs |= await self.recorder.read(self._journal.ended, missing)
+        if missing:
+            jobs |= await self.recorder.ended(missing)
         if any(number not in jobs for number in missing):
             raise NotFound("Job not found")
         return [jobs[number] for number in numbers]
@@ -341,60 +320,19 @@ class Master:
 
         What cannot be noted now is so as soon as something can be written.
         """
-        if self.recorder is None or self._journal is None:
-            return
         while self._unremembered:
             address, announcement = self._unremembered.popitem()
             try:
-                await self.recorder.read(self._journal.remember, announcement, time.time())
+                await self.recorder.remember(announcement)
                 self._remembered[address] = announcement
             except Unavailable as error:
                 log.warning("worker %s cannot be noted yet: %s", announcement.name, error)
                 self._unremembered.setdefault(address, announcement)
                 return
 
-    # What the dispatcher reports
-
-    def completed(
-        self,
-        lease_number: int,
-        results: Sequence[Number],
-        errors: Mapping[int, str],
-        took_s: float | None,
-    ) -> None:
-        self.core.complete(time.monotonic(), lease_number, results, errors, took_s)
-        self.wake()
-
-    def reported(self, number: int, outcome: Outcome) -> None:
-        self.core.calls.report(time.monotonic(), number, outcome)
-        self.wake()
-
-    def at_work(self, number: int) -> None:
-        self.core.calls.extend(time.monotonic(), [number], {})
-
-    def call_failed(self, lease: CallLease, reason: str, failure: Failure) -> None:
-        log.warning("worker %s: %s", lease.worker_name, reason)
-        self.core.fail_call(time.monotonic(), lease, reason, failure)
-        self.wake()
-
-    def late(self, lease: BatchLease) -> None:
-        self.core.late(time.monotonic(), lease)
-        self.wake()
-
-    def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
-        self.core.fail(time.monotonic(), lease_number, reason, failure)
-        self.wake()
-
     # What the recorder reports
 
-    def record(self) -> None:
-        if self.recorder is not None:
-            self.recorder.wake()
-            return
-        while (facts := self.core.jobs.facts()) is not None:
-            self.recorded(facts, self._keys.remember(facts.submissions))
-
-    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+    def _recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
         self.core.jobs.recorded(facts, repeats)
         self.calls.facts.recorded(facts)
         if self._unremembered:
@@ -403,7 +341,7 @@ class Master:
             self._accepting.pop(submission).set_result(repeats.get(submission))
         self.wake()
 
-    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
+    def _unrecorded(self, facts: Facts, error: Unavailable) -> None:
         self.core.jobs.unrecorded(facts)
         for submission in facts.submissions:
             self._accepting.pop(submission).set_exception(error)
@@ -421,7 +359,7 @@ class Master:
         self._dirty = False
         if self._closed:
             return
-        self.record()
+        self.recorder.wake()
         turn = self.core.turn(time.monotonic())
         for lease in turn.lost:
             self._dispatcher.abandon(lease)
@@ -446,7 +384,7 @@ class Master:
             if job.notify:
                 self.notices.add(job.number, job.notify, job.ended_at or 0.0)
         self.events.add(turn.events)
-        self.record()
+        self.recorder.wake()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -461,6 +399,24 @@ class Master:
     def _time_is_up(self) -> None:
         self._timer = None
         self.wake()
+
+
+def open_recorder(settings: Settings, wall_offset_s: float, first_boot: int) -> AnyRecorder:
+    """Open the journal that the settings name, or record in memory if they name none.
+
+    Args:
+        wall_offset_s: see `Journal`.
+        first_boot: see `Journal`.
+
+    Raises:
+        JournalRefused: the journal cannot be used.
+    """
+    if settings.journal == "none":
+        return MemoryRecorder(first_boot, settings.jobs_kept)
+    retention = Retention(settings.journal_jobs_max, settings.journal_age_max_s)
+    return Recorder(
+        Journal(settings.journal, wall_offset_s, settings.journal_sync, retention, first_boot)
+    )
 
 
 @lru_cache(MOMENTS_KEPT)

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
-from dte.master.journal.journal import Journal, Unfinished
-from dte.master.journal.recorder import Recorder
+from dte.master.journal.journal import Unfinished
 from dte.master.parsing import NO_LIMITS, parse_again
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
 from dte.master.workers import with_awaited
@@ -33,10 +32,8 @@ READ_AGAIN_S = 1.0
 class Restart:
     """Goes through the journal's unfinished jobs, in slices, while the master serves already."""
 
-    def __init__(self, master: Master, journal: Journal, recorder: Recorder) -> None:
+    def __init__(self, master: Master) -> None:
         self._master = master
-        self._journal = journal
-        self._recorder = recorder
 
     async def run(self) -> None:
         """Return when all go on."""
@@ -56,7 +53,7 @@ class Restart:
 
     async def _read(self, after: int) -> list[Unfinished]:
         """The next jobs in the journal."""
-        return await self._patiently(lambda: self._recorder.read(self._journal.unfinished, after))
+        return await self._patiently(partial(self._master.recorder.unfinished, after))
 
     async def _awaited(self, plan: Plan) -> list[Job]:
         """The jobs that a plan waits for.

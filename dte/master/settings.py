@@ -11,7 +11,6 @@ from typing import Any
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.limits import SchedulerLimits
-from dte.master.journal.journal import Journal, Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
 
@@ -120,21 +119,6 @@ class Settings:
 
     def plan_limits(self) -> PlanLimits:
         return PlanLimits(self.calls_max, self.value_bytes_max)
-
-    def open_journal(self, wall_offset_s: float, first_boot: int = 1) -> Journal | None:
-        """The journal, unless there is to be none.
-
-        Args:
-            wall_offset_s: see `Journal`.
-            first_boot: see `Journal`.
-
-        Raises:
-            JournalRefused: it cannot be used.
-        """
-        if self.journal == "none":
-            return None
-        retention = Retention(self.journal_jobs_max, self.journal_age_max_s)
-        return Journal(self.journal, wall_offset_s, self.journal_sync, retention, first_boot)
 
     def scheduler_limits(self) -> SchedulerLimits:
         return SchedulerLimits(

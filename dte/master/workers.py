@@ -227,9 +227,9 @@ class CallDesk:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        recorder = self._master.recorder
-        if recorder is not None and recorder.failure is not None and not job.finished:
-            raise recorder.failure  # Rather than to wait for a disk that may stay full.
+        failure = self._master.recorder.failure
+        if failure is not None and not job.finished:
+            raise failure  # Rather than to wait for a disk that may stay full.
         fact = self._core.calls.cancel(self._master.now(), job)
         if fact is None:
             if job.finished:
@@ -250,7 +250,7 @@ class CallDesk:
         """
         wait = self.facts.expect(facts) if facts else None
         self._master.wake()
-        self._master.record()
+        self._master.recorder.wake()
         if wait is not None:
             await wait.until_recorded(RECORD_TIMEOUT_S)
             await asyncio.sleep(0)  # The turn comes first.

@@ -239,9 +239,9 @@ async def test_the_log_tells_of_workers_that_come_and_go(
 async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
-    master.completed(7, [1], {}, None)
+    master.core.complete(master.now(), 7, [1], {}, None)
     for failure in Failure:
-        master.failed(7, "too late", failure)
+        master.core.fail(master.now(), 7, "too late", failure)
     assert not caplog.records
     assert master.core.stale_results == 1, "results are counted, failures are not"
 

@@ -34,10 +34,9 @@ class Health(JsonHandler):
     @documented("Whether the master is well, and how much it has to do", replies={200: HealthReply})
     def get(self) -> None:
         core, recorder = self.master.core, self.master.recorder
-        failing = recorder is not None and recorder.failure is not None
         self.reply(
             {
-                "status": "failing" if failing else "ok",
+                "status": "ok" if recorder.failure is None else "failing",
                 "service": "dispatcher",
                 "version": __version__,
                 "uptime_s": round(time.monotonic() - self.master.started_at, 3),
@@ -47,7 +46,7 @@ class Health(JsonHandler):
                 "operations_done": core.jobs.operations_done,
                 "stale_results": core.stale_results + core.calls.stale_results,
                 "journal": self.master.settings.journal,
-                "commits": recorder.commits if recorder is not None else 0,
-                "error": str(recorder.failure) if recorder is not None and failing else None,
+                "commits": recorder.commits,
+                "error": None if recorder.failure is None else str(recorder.failure),
             }
         )

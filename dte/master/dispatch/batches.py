@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
-from dte.core.scheduler import Failure
-from dte.master.dispatch.pool import ConnectionPool
+from dte.core.scheduler import Failure, Scheduler
+from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
 from dte.wire.messages.batches import Batch, BatchResult, Refusal, Single, SingleResult
@@ -22,36 +21,31 @@ _refusal: Decoder[Refusal] = Decoder(Refusal)
 QUESTION: tuple[str, list[Number], list[Number]] = ("+", [1], [1])
 """What a worker is asked to see whether it is there: something that any worker can do."""
 
-
 LATE_S = 120.0
 """How long results are waited for after their lease has ended."""
 
 
-class Outcomes(Protocol):
-    """Who hears what came of a lease."""
-
-    def completed(
-        self,
-        lease_number: int,
-        results: Sequence[Number],
-        errors: Mapping[int, str],
-        took_s: float | None,
-    ) -> None:
-        """The worker gave results, and for some places of the lease errors."""
-
-    def late(self, lease: BatchLease) -> None:
-        """The worker gave results when the lease had ended by silence."""
-
-    def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
-        """It came to nothing."""
-
-
 class Dispatcher:
-    """Sends each lease on a connection of its own."""
+    """Sends each batch on a connection of its own, and tells the core what came of it.
 
-    def __init__(self, outcomes: Outcomes, pool: ConnectionPool) -> None:
-        self._outcomes = outcomes
+    Args:
+        core: gave the batches.
+        pool: gives the connections.
+        now: the moment on the core's clock.
+        wake: called when the core has something new.
+    """
+
+    def __init__(
+        self,
+        core: Scheduler,
+        pool: ConnectionPool,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+    ) -> None:
+        self._core = core
         self._pool = pool
+        self._now = now
+        self._wake = wake
         self._under_way: dict[int, KeptAliveConnection] = {}
         self._late: dict[int, KeptAliveConnection] = {}
 
@@ -61,9 +55,9 @@ class Dispatcher:
         # Kept for the reply: the worker may announce another form meanwhile.
         batched = announcement.batch_max > 1
         body = _request_body(lease, batched)
-        told = partial(self._told, lease, batched)
+        on_reply = partial(self._replied, lease, batched)
         self._under_way[lease.number] = self._pool.send(
-            announcement.address, "/compute", body, told
+            announcement.address, "/compute", body, on_reply
         )
 
     def abandon(self, lease: BatchLease) -> None:
@@ -93,28 +87,29 @@ class Dispatcher:
         if connection is not None:
             connection.abandon()
 
-    def _told(self, lease: BatchLease, batched: bool, what: Reply | ConnectionFailed) -> None:
+    def _replied(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
         self._under_way.pop(lease.number, None)
         self._late.pop(lease.number, None)
-        if isinstance(what, ConnectionFailed):
-            failure = Failure.BROKEN if what.sent else Failure.NOT_SENT
-            if what.refused:
-                failure = Failure.REFUSED
-            self._outcomes.failed(lease.number, str(what), failure)
+        self._take_in(lease, batched, reply)
+        self._wake()
+
+    def _take_in(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
+        now = self._now()
+        if isinstance(reply, ConnectionFailed):
+            self._core.fail(now, lease.number, str(reply), failure_of(reply))
             return
         try:
-            reply = _read_reply(lease, batched, what.status, what.body)
+            results, errors, took_s = _read_reply(lease, batched, reply.status, reply.body)
         except Malformed as error:
-            reason = f"garbled reply, status {what.status}: {error}"
-            self._outcomes.failed(lease.number, reason, Failure.MALFORMED)
+            reason = f"garbled reply, status {reply.status}: {error}"
+            self._core.fail(now, lease.number, reason, Failure.MALFORMED)
             return
         if lease.may_come_late:
-            self._outcomes.late(lease)
+            self._core.late(now, lease)
             return
-        results, errors, took_s = reply
         if not lease.count:  # Whatever 1 + 1 is, the worker is there.
             results, errors = [], {}
-        self._outcomes.completed(lease.number, results, errors, took_s)
+        self._core.complete(now, lease.number, results, errors, took_s)
 
 
 def _request_body(lease: BatchLease, batched: bool) -> bytes:

@@ -7,8 +7,9 @@ A worker that takes batches gets several calls in a request, answers at once, an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -16,12 +17,14 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph import call as core
 from dte.core.graph.call import CallState, filled
-from dte.core.scheduler import Failure
-from dte.master.dispatch.pool import ConnectionPool
+from dte.core.scheduler import Failure, Scheduler
+from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.http.client import ConnectionFailed
 from dte.wire.messages.batches import Refusal
 from dte.wire.messages.calls import Call, CallResult, Calls, Stop
+
+log = logging.getLogger("dte.master")
 
 _result: Decoder[CallResult] = Decoder(CallResult, lenient=False)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
@@ -33,29 +36,29 @@ ALIVE_S = 3.0
 """How often a lease is extended while its worker keeps the request open."""
 
 
-class CallOutcomes(Protocol):
-    """Who hears what came of the lease of a call."""
-
-    def reported(self, number: int, outcome: Outcome) -> None:
-        """The worker answered with what became of it."""
-
-    def at_work(self, number: int) -> None:
-        """The worker keeps the request open."""
-
-    def call_failed(self, lease: CallLease, reason: str, failure: Failure) -> None:
-        """It came to nothing."""
-
-
 class CallDispatcher:
-    """Sends calls to workers, and what is to be stopped.
+    """Sends calls to workers, and what is to be stopped, and tells the core what came of it.
 
     Args:
+        core: gave the calls.
+        pool: gives the connections.
+        now: the moment on the core's clock.
+        wake: called when the core has something new.
         value_bytes_max: a longer result is a failure.
     """
 
-    def __init__(self, outcomes: CallOutcomes, pool: ConnectionPool, value_bytes_max: int) -> None:
-        self._outcomes = outcomes
+    def __init__(
+        self,
+        core: Scheduler,
+        pool: ConnectionPool,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        value_bytes_max: int,
+    ) -> None:
+        self._core = core
         self._pool = pool
+        self._now = now
+        self._wake = wake
         self._value_bytes_max = value_bytes_max
         self._held: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +85,7 @@ class CallDispatcher:
                 held.cancel()
                 if lease.stop:  # It was hung up on, which is all that can be done.
                     outcome = Outcome(CallState.CANCELLED, None, "cancelled")
-                    self._outcomes.reported(lease.number, outcome)
+                    self._report(lease, outcome)
             elif lease.worker is not None and lease.worker.announcement.address:
                 together.setdefault(lease.worker.announcement.address, []).append(lease.number)
         for address, numbers in together.items():
@@ -119,15 +122,14 @@ class CallDispatcher:
         except ConnectionFailed as error:
             if error.sent:
                 return  # It may have got them: if not, the leases end by its silence.
-            failure = Failure.REFUSED if error.refused else Failure.NOT_SENT
-            reason = str(error)
+            failure, reason = failure_of(error), str(error)
         else:
             if status == 202:
                 return
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
             reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
         for lease in leases:
-            self._outcomes.call_failed(lease, reason, failure)
+            self._fail(lease, reason, failure)
 
     async def _hold(self, address: str, lease: CallLease) -> None:
         request = asyncio.ensure_future(
@@ -138,13 +140,10 @@ class CallDispatcher:
                 done, _ = await asyncio.wait((request,), timeout=ALIVE_S)
                 if done:
                     break
-                self._outcomes.at_work(lease.number)
+                self._core.calls.extend(self._now(), [lease.number], {})
             status, reply = request.result()
         except ConnectionFailed as error:
-            failure = Failure.BROKEN if error.sent else Failure.NOT_SENT
-            if error.refused:
-                failure = Failure.REFUSED
-            self._outcomes.call_failed(lease, str(error), failure)
+            self._fail(lease, str(error), failure_of(error))
         except asyncio.CancelledError:
             request.cancel()
         else:
@@ -163,9 +162,18 @@ class CallDispatcher:
         except Malformed as error:
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
             reason = f"garbled reply, status {status}: {error}"
-            self._outcomes.call_failed(lease, reason, failure)
+            self._fail(lease, reason, failure)
         else:
-            self._outcomes.reported(lease.number, outcome)
+            self._report(lease, outcome)
+
+    def _report(self, lease: CallLease, outcome: Outcome) -> None:
+        self._core.calls.report(self._now(), lease.number, outcome)
+        self._wake()
+
+    def _fail(self, lease: CallLease, reason: str, failure: Failure) -> None:
+        log.warning("worker %s: %s", lease.worker_name, reason)
+        self._core.fail_call(self._now(), lease, reason, failure)
+        self._wake()
 
     async def _tell(self, address: str, numbers: list[int]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from dte.core.scheduler import Failure
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply, Told
 
 
@@ -29,15 +30,19 @@ class ConnectionPool:
         self._put_back(address, connection, reply)
         return reply.status, reply.body
 
-    def send(self, address: str, path: str, body: bytes, told: Told) -> KeptAliveConnection:
-        """As `post`, for who is told what came of it; until then the connection is theirs."""
+    def send(self, address: str, path: str, body: bytes, on_reply: Told) -> KeptAliveConnection:
+        """Send a request to a worker, on a connection that is the caller's until the reply.
 
-        def came(what: Reply | ConnectionFailed) -> None:
-            self._put_back(address, connection, what)
-            told(what)
+        Args:
+            on_reply: called with the reply, or with why none came.
+        """
+
+        def callback(reply: Reply | ConnectionFailed) -> None:
+            self._put_back(address, connection, reply)
+            on_reply(reply)
 
         connection = self._take(address)
-        connection.send("POST", path, body, came)
+        connection.send("POST", path, body, callback)
         return connection
 
     def close(self) -> None:
@@ -59,9 +64,9 @@ class ConnectionPool:
         return connection
 
     def _put_back(
-        self, address: str, connection: KeptAliveConnection, what: Reply | ConnectionFailed
+        self, address: str, connection: KeptAliveConnection, reply: Reply | ConnectionFailed
     ) -> None:
-        if isinstance(what, ConnectionFailed):
+        if isinstance(reply, ConnectionFailed):
             self._close_idle(address)
         elif connection.is_open:  # Else the worker answers one request a connection.
             self._idle.setdefault(address, []).append(connection)
@@ -77,3 +82,10 @@ class ConnectionPool:
     def _close_idle(self, address: str) -> None:
         for connection in self._idle.pop(address, []):
             connection.close()
+
+
+def failure_of(error: ConnectionFailed) -> Failure:
+    """How a hand-over failed whose request did."""
+    if error.refused:
+        return Failure.REFUSED
+    return Failure.BROKEN if error.sent else Failure.NOT_SENT

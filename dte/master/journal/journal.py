@@ -108,6 +108,7 @@ class Journal:
         first_boot: the number of the first start with a new file.
 
     Attributes:
+        path: of the file.
         boot: the number of this start; each is one more than the last.
 
     Raises:
@@ -122,7 +123,7 @@ class Journal:
         retention: Retention | None = None,
         first_boot: int = 1,
     ) -> None:
-        self._path = path
+        self.path = path
         self._offset_s = wall_offset_s
         self._retention = retention or Retention()
         try:
@@ -261,8 +262,8 @@ class Journal:
         Raises:
             JournalFailed: it has been.
         """
-        if _identity(self._path) != self._identity:
-            reason = f"{self._path} is not the file any more that was opened; put that back"
+        if _identity(self.path) != self._identity:
+            reason = f"{self.path} is not the file any more that was opened; put that back"
             raise JournalFailed(reason, full=False)
 
     def _roll_back(self) -> None:
@@ -326,7 +327,7 @@ class Journal:
         try:
             return self._load(jobs_kept, bytes_kept, wall_s)
         except sqlite3.Error as error:
-            raise refusal(self._path, error) from None
+            raise refusal(self.path, error) from None
 
     def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
         oldest = wall_s - self._retention.age_max_s

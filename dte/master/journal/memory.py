@@ -1,10 +1,72 @@
-"""Keys of submissions in memory, for a master without a journal."""
+"""Recording in memory alone, for a master without a journal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from dte.core.jobs.facts import KnownSubmission, Submission
+from dte.core.errors import Unavailable
+from dte.core.jobs.facts import CallRecord, KnownSubmission, Submission
+from dte.core.jobs.job import Job
+from dte.core.jobs.table import JobTable
+from dte.core.workers.availability import Announcement
+from dte.master.journal.journal import Loaded, Unfinished
+from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
+
+
+class MemoryRecorder:
+    """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process.
+
+    Args:
+        boot: the number of this start.
+        keys_max: how many keys of submissions are remembered.
+    """
+
+    failure: Unavailable | None = None
+    commits = 0
+
+    _jobs: JobTable
+    _recorded: Recorded
+
+    def __init__(self, boot: int, keys_max: int) -> None:
+        self.boot = boot
+        self._keys = KeyMemory(keys_max)
+
+    def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
+        return Loaded(0, [], [], [], [])
+
+    def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
+        self._jobs, self._recorded = jobs, recorded
+
+    def wake(self) -> None:
+        while (facts := self._jobs.facts()) is not None:
+            self._recorded(facts, self._keys.remember(facts.submissions))
+
+    async def flush(self) -> None:
+        self.wake()
+
+    async def close(self) -> None:
+        pass
+
+    async def submission(self, key: str) -> KnownSubmission | None:
+        return self._keys.get(key)
+
+    async def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
+        return {}
+
+    async def plans(self, numbers: Sequence[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
+        return {}
+
+    async def unfinished(self, after: int) -> list[Unfinished]:
+        return []
+
+    async def remember(self, announcement: Announcement) -> None:
+        pass
+
+    async def noticed(self, number: int) -> None:
+        pass
+
+
+AnyRecorder = Recorder | MemoryRecorder
 
 
 class KeyMemory:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from dte.core.errors import StorageFull, Unavailable
-from dte.core.jobs.facts import Facts, KnownSubmission, Submission
+from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.master.journal.journal import Journal
+from dte.core.workers.availability import Announcement
+from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.journal.thread import JournalThread
 
@@ -29,36 +31,60 @@ RETRY_S = 0.5
 PRUNE_S = 10.0
 """How often old jobs are looked for when nothing is written."""
 
-
-class Listener(Protocol):
-    """Who hears what became of facts."""
-
-    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        """They are in the journal, except for submissions that are repeats."""
-
-    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        """Nothing of them is in the journal."""
+Recorded = Callable[[Facts, Mapping[Submission, KnownSubmission]], None]
+Unrecorded = Callable[[Facts, Unavailable], None]
 
 
 class Recorder:
-    """Brings facts from the book of jobs into the journal.
+    """Writes the facts of a table of jobs into a journal, and reads what only the journal has.
+
+    Every method that asks the journal raises `Unavailable` when it cannot be used.
 
     Attributes:
+        boot: the number of this start.
         failure: why the journal cannot be written at the moment; None while it can.
         commits: how many groups of facts have been written.
     """
 
-    def __init__(self, journal: Journal, jobs: JobTable, listener: Listener) -> None:
+    _jobs: JobTable
+    _recorded: Recorded
+    _unrecorded: Unrecorded
+    _thread: JournalThread
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._jobs = jobs
-        self._listener = listener
-        self._thread = JournalThread()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(PRUNE_S, self._time_is_up)
         self._writing = self._closed = False
         self._idle = asyncio.Event()
+        self.boot = journal.boot
         self.failure: Unavailable | None = None
         self.commits = 0
+
+    def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
+        """Read what a master has to know from the start; see `Journal.load`."""
+        journal = self._journal
+        loaded = journal.load(jobs_kept, bytes_kept, time.time())
+        log.info(
+            "journal %s, start %d: resuming %d jobs, %d finished jobs loaded",
+            journal.path,
+            journal.boot,
+            len(loaded.waiting),
+            len(loaded.ended),
+        )
+        return loaded
+
+    def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
+        """Begin to record, on the running loop.
+
+        Args:
+            jobs: gives the facts.
+            recorded: called with facts that are in the journal, and with the submissions among
+                them that are not, as they repeat earlier ones.
+            unrecorded: called with facts of which nothing is in the journal, and the reason.
+        """
+        self._jobs, self._recorded, self._unrecorded = jobs, recorded, unrecorded
+        self._thread = JournalThread()
+        self._timer = asyncio.get_running_loop().call_later(PRUNE_S, self._time_is_up)
 
     def wake(self) -> None:
         """Write what there is to write, unless something is being written or cannot be."""
@@ -75,19 +101,52 @@ class Recorder:
         self.wake()
         await self._idle.wait()
 
-    async def read(self, read: Callable[..., T], *arguments: object) -> T:
-        """What a reading method of the journal gives.
+    async def close(self) -> None:
+        """Close the journal, after what is being written."""
+        self._closed = True
+        self._timer.cancel()
+        await self.run(self._journal.close)
+        self._thread.close()
+
+    # Asking the journal
+
+    async def submission(self, key: str) -> KnownSubmission | None:
+        """See `Journal.submission`."""
+        return await self.run(self._journal.submission, key)
+
+    async def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
+        """See `Journal.ended`."""
+        return await self.run(self._journal.ended, numbers)
+
+    async def plans(self, numbers: Sequence[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
+        """See `Journal.plans`."""
+        return await self.run(self._journal.plans, numbers)
+
+    async def unfinished(self, after: int) -> list[Unfinished]:
+        """See `Journal.unfinished`."""
+        return await self.run(self._journal.unfinished, after)
+
+    async def remember(self, announcement: Announcement) -> None:
+        """See `Journal.remember`."""
+        await self.run(self._journal.remember, announcement, time.time())
+
+    async def noticed(self, number: int) -> None:
+        """See `Journal.noticed`."""
+        await self.run(self._journal.noticed, number)
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run a method of the journal in its thread, and return what it returns.
 
         Raises:
-            Unavailable: it cannot be read.
+            Unavailable: the journal failed.
         """
-        came: asyncio.Future[T | Exception] = self._loop.create_future()
+        came: asyncio.Future[T | Exception] = asyncio.get_running_loop().create_future()
 
-        def told(outcome: T | Exception) -> None:
+        def callback(outcome: T | Exception) -> None:
             if not came.done():
                 came.set_result(outcome)
 
-        self._thread.do(partial(read, *arguments), told)
+        self._thread.do(partial(work, *arguments), callback)
         outcome = await came
         if isinstance(outcome, JournalFailed):
             raise _unavailable(outcome)
@@ -95,12 +154,7 @@ class Recorder:
             raise outcome
         return outcome
 
-    async def close(self) -> None:
-        """Close the journal, after what is being written."""
-        self._closed = True
-        self._timer.cancel()
-        await self.read(self._journal.close)
-        self._thread.close()
+    # Writing
 
     def _write(self, facts: Facts) -> None:
         self._writing = True
@@ -116,10 +170,10 @@ class Recorder:
             if not isinstance(outcome, JournalFailed):
                 outcome = JournalFailed(repr(outcome), False)
             self._fail(outcome)
-            self._listener.unrecorded(facts, _unavailable(outcome))
+            self._unrecorded(facts, _unavailable(outcome))
             return
         self._succeed(facts)
-        self._listener.recorded(facts, outcome)
+        self._recorded(facts, outcome)
         self.wake()
 
     def _fail(self, error: JournalFailed) -> None:
@@ -140,7 +194,7 @@ class Recorder:
     def _set_timer(self, after_s: float) -> None:
         self._timer.cancel()
         if not self._closed:
-            self._timer = self._loop.call_later(after_s, self._time_is_up)
+            self._timer = asyncio.get_running_loop().call_later(after_s, self._time_is_up)
 
     def _time_is_up(self) -> None:
         """Try again after a failure; else see whether something old is to be deleted."""

@@ -552,19 +552,19 @@ async def test_a_reply_that_is_late_while_its_operation_is_out_again_changes_not
 
 
 class Pool:
-    """Sends nothing, and remembers who is to be told.
+    """Sends nothing, and remembers the callback.
 
     Attributes:
-        told: is told what comes of the request.
+        on_reply: takes what comes of the request.
         abandoned: how often the connection was.
     """
 
     def __init__(self) -> None:
-        self.told: Told = lambda what: None
+        self.on_reply: Told = lambda reply: None
         self.abandoned = 0
 
-    def send(self, address: str, path: str, body: bytes, told: Told) -> Pool:
-        self.told = told
+    def send(self, address: str, path: str, body: bytes, on_reply: Told) -> Pool:
+        self.on_reply = on_reply
         return self
 
     def abandon(self) -> None:
@@ -577,15 +577,15 @@ async def test_a_late_reply_is_waited_for_and_its_connection_is_free_then(
 ) -> None:
     """By the time that nobody would wait any more it may carry another request."""
     monkeypatch.setattr(dispatch, "LATE_S", 0.0)
-    pool, outcomes = Pool(), Mock()
-    dispatcher = dispatch.Dispatcher(outcomes, pool)  # type: ignore[arg-type]
+    pool, core = Pool(), Mock()
+    dispatcher = dispatch.Dispatcher(core, pool, lambda: 5.0, lambda: None)  # type: ignore[arg-type]
     worker = Worker(Announcement("w", "here:1", batch_max=4), 0.0, 0)
     lease = BatchLease(7, worker, [], 0, 0.0, 1.0, may_come_late=True)
     dispatcher.send(lease)
     dispatcher.abandon(lease)
     if answered:
-        pool.told(Reply(200, {}, b'{"lease": 7, "results": [2]}'))
-        outcomes.late.assert_called_once_with(lease)
+        pool.on_reply(Reply(200, {}, b'{"lease": 7, "results": [2]}'))
+        core.late.assert_called_once_with(5.0, lease)
     await until(lambda: not dispatcher._late, "nothing is waited for")
     for _ in range(10):
         await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from wire.plain import Conduct, Line, Message
@@ -405,33 +406,19 @@ async def test_the_end_of_a_master_hangs_up_on_what_is_held(rig: Rig, hire: Hire
     await until(lambda: worker.lines[0].closed, "the worker sees it")
 
 
-class Heard:
-    """What a dispatcher says."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[tuple[int, Outcome]] = []
-
-    def reported(self, number: int, outcome: Outcome) -> None:
-        self.outcomes.append((number, outcome))
-
-    def at_work(self, number: int) -> None:
-        pass
-
-    def call_failed(self, *failed: Any) -> None:
-        raise AssertionError(failed)
-
-
 async def test_what_is_stopped_as_it_is_sent_is_cancelled_at_once() -> None:
     """Else it would keep its job from ending until its lease ends."""
     said = availability.Announcement("w", "127.0.0.1:1", handlers={})
     worker = availability.Worker(said, 0.0, 0.0)
     call = Call("a", "echo", [], job=Job(1, "", 0.0, 1, None))
     lease = CallLease(7, call, worker, "w", 0.0, 10.0, 10.0, sent=True)
-    heard, pool = Heard(), ConnectionPool()
-    dispatcher = CallDispatcher(heard, pool, 100)
+    core, pool = Mock(), ConnectionPool()
+    dispatcher = CallDispatcher(core, pool, lambda: 5.0, lambda: None, 100)
     dispatcher.send([lease])
     lease.stop = True
     dispatcher.stop([lease])
-    assert heard.outcomes == [(7, Outcome(CallState.CANCELLED, None, "cancelled"))]
+    cancelled = Outcome(CallState.CANCELLED, None, "cancelled")
+    core.calls.report.assert_called_once_with(5.0, 7, cancelled)
     await until(lambda: not dispatcher._tasks, "nothing is under way")
+    core.fail_call.assert_not_called()
     pool.close()

@@ -1,8 +1,69 @@
 from __future__ import annotations
 
-from dte.core.jobs.facts import KnownSubmission, Submission
-from dte.core.jobs.job import Job
-from dte.master.journal.memory import KeyMemory
+from collections.abc import Mapping
+
+from dte.core.formula.formula import FormulaLimits, parse
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import JobTable
+from dte.core.limits import SchedulerLimits
+from dte.master.journal.memory import KeyMemory, MemoryRecorder
+
+
+class Desk:
+    """A table of jobs whose facts are recorded in memory.
+
+    Attributes:
+        repeats: the submissions among the recorded facts that repeat earlier ones.
+    """
+
+    def __init__(self, keys_max: int = 10) -> None:
+        self.jobs = JobTable(SchedulerLimits())
+        self.repeats: list[Submission] = []
+        self.recorder = MemoryRecorder(7, keys_max)
+        self.recorder.start(self.jobs, self.recorded, self.unrecorded)
+
+    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+        self.jobs.recorded(facts, repeats)
+        self.repeats += repeats
+
+    def unrecorded(self, facts: Facts, error: Exception) -> None:
+        raise AssertionError(error)
+
+    def submit(self, key: str = "") -> Submission:
+        submission = self.jobs.submit(0.0, [("1+1", parse("1+1", FormulaLimits()))], key)
+        self.recorder.wake()
+        return submission
+
+
+async def test_facts_are_recorded_at_once_without_a_journal() -> None:
+    desk = Desk()
+    (job,) = desk.submit().jobs
+    assert job.state is JobState.WAITING
+    desk.jobs.end(1.0, job, answer=2)
+    assert job.state is JobState.ENDING
+    await desk.recorder.flush()
+    assert job.state is JobState.SUCCEEDED
+    assert (desk.recorder.failure, desk.recorder.commits) == (None, 0)
+    desk.jobs.check()
+
+
+async def test_a_repeated_key_is_found_without_a_journal() -> None:
+    desk = Desk()
+    desk.submit("k")
+    again = desk.submit("k")
+    assert desk.repeats == [again]
+    assert await desk.recorder.submission("k") == KnownSubmission("", 1, 1)
+    assert await desk.recorder.submission("l") is None
+
+
+async def test_nothing_is_known_from_before_without_a_journal() -> None:
+    recorder = Desk().recorder
+    loaded = recorder.load(100, 100)
+    assert (loaded.last, loaded.waiting, loaded.ended, loaded.workers) == (0, [], [], [])
+    assert await recorder.unfinished(0) == []
+    assert await recorder.ended([1]) == await recorder.plans([1]) == {}
+    assert recorder.boot == 7
 
 
 def submission(first: int, key: str, digest: str = "d", jobs: int = 1) -> Submission:

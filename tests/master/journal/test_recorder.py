@@ -71,7 +71,8 @@ class Desk:
         self.journal = GatedJournal(**options)
         self.jobs = JobTable(SchedulerLimits())
         self.heard: list[tuple[int, int] | Unavailable] = []
-        self.recorder = Recorder(self.journal, self.jobs, self)
+        self.recorder = Recorder(self.journal)
+        self.recorder.start(self.jobs, self.recorded, self.unrecorded)
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
@@ -226,12 +227,12 @@ async def test_of_what_failed_submissions_are_void_and_ends_are_tried_again(
 async def test_a_full_disk_is_told_from_other_failures(open_desk: OpenDesk, may_fail: None) -> None:
     """A real one: the journal may not get longer than it is."""
     desk = open_desk()
-    await desk.recorder.read(desk.journal._db.execute, "PRAGMA max_page_count = 1")
+    await desk.recorder.run(desk.journal._db.execute, "PRAGMA max_page_count = 1")
     desk.submit("1" + " " * 100_000 + "+2")
     await until(lambda: desk.heard, "the failure")
     assert isinstance(desk.heard[0], StorageFull)
     assert isinstance(desk.recorder.failure, StorageFull)
-    await desk.recorder.read(desk.journal._db.execute, "PRAGMA max_page_count = 1000")
+    await desk.recorder.run(desk.journal._db.execute, "PRAGMA max_page_count = 1000")
     await until(lambda: desk.recorder.failure is None, "there is space again")
     desk.submit("1" + " " * 100_000 + "+2")
     await desk.recorder.flush()
@@ -356,7 +357,7 @@ async def test_reads_are_done_between_commits(open_desk: OpenDesk) -> None:
     desk = open_desk()
     desk.journal.gate.clear()
     job = desk.submit()
-    reading = asyncio.create_task(desk.recorder.read(desk.journal.submission, "k"))
+    reading = asyncio.create_task(desk.recorder.run(desk.journal.submission, "k"))
     await asyncio.sleep(0)
     assert not reading.done()
     desk.submit(key="k")
@@ -364,7 +365,7 @@ async def test_reads_are_done_between_commits(open_desk: OpenDesk) -> None:
     assert await reading is None, "it was asked before that key was written"
     await desk.recorder.flush()
     assert job.state is JobState.WAITING
-    assert await desk.recorder.read(desk.journal.submission, "k") is not None
+    assert await desk.recorder.run(desk.journal.submission, "k") is not None
 
 
 async def test_what_cannot_be_read_is_unavailable(open_desk: OpenDesk) -> None:
@@ -374,7 +375,7 @@ async def test_what_cannot_be_read_is_unavailable(open_desk: OpenDesk) -> None:
         raise JournalFailed("disk I/O error", full=False)
 
     with pytest.raises(Unavailable, match="disk I/O error"):
-        await desk.recorder.read(read)
+        await desk.recorder.run(read)
 
 
 async def test_old_jobs_are_deleted_also_when_nothing_is_written(

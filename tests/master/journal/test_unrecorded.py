@@ -93,7 +93,6 @@ async def is_well(rig: Rig) -> dict[str, Any]:
 
 
 def is_failing(rig: Rig) -> bool:
-    assert rig.master.recorder is not None
     return rig.master.recorder.failure is not None
 
 

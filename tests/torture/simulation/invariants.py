@@ -23,6 +23,7 @@ from dte.core.scheduler import Scheduler, Turn
 from dte.core.why import reasons
 from dte.core.workers.availability import Delivery
 from dte.master.api.job_handler import JobReply
+from dte.master.journal.recorder import Recorder
 from dte.master.master import Master
 
 RANKS = {
@@ -114,7 +115,8 @@ class Watch:
             if core.jobs.job(number).finished:
                 raise Violation(f"job {number} has ended, and who waits for it is not told")
         recorder = master.recorder
-        may_write = recorder is None or (not recorder._writing and recorder.failure is None)
+        is_writing = isinstance(recorder, Recorder) and recorder._writing
+        may_write = not is_writing and recorder.failure is None
         jobs = core.jobs
         if may_write and jobs._outbox:
             raise Violation("there are facts, and nobody records them")
