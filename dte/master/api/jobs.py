@@ -23,91 +23,14 @@ from dte.master.api.job_handler import (
     shown_answer,
 )
 from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
-from dte.master.plans import NO_ARGS, Node, Plan, When
+from dte.master.api.submission import JobSubmission, SubmissionDecoder
+from dte.master.plans import Plan
 from dte.master.webhooks import check_notify
-from dte.wire.codec import Decoder, Malformed
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
-CALL = "call"
-"""The name of the node of a job that is one call."""
 RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
 IDS = Annotated[str, msgspec.Meta(description="as `1-50,70`", examples=["1-50,70"])]
-
-
-class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A job: a graph of calls, or one call, or a formula."""
-
-    graph: dict[str, Node] | msgspec.UnsetType = msgspec.UNSET
-    formula: str | msgspec.UnsetType = msgspec.UNSET
-    handler: str | msgspec.UnsetType = msgspec.UNSET
-    args: msgspec.Raw = msgspec.field(default_factory=lambda: NO_ARGS)
-    timeout: float | None = None
-    retries: int | None = None
-    delay: float = 0.0
-    not_before: datetime | None = None
-    answer: str | None = None
-    after: list[int] = []
-    when: When = "success"
-    priority: int = 0
-    notify: str = ""
-
-    def plan(self) -> Plan:
-        """The plan that it stands for.
-
-        Raises:
-            InvalidRequest: it is not one of the three.
-        """
-        given = [
-            name
-            for name in ("graph", "formula", "handler")
-            if getattr(self, name) is not msgspec.UNSET
-        ]
-        if len(given) != 1:
-            raise InvalidRequest(
-                'one of graph, formula and handler is expected: {"handler": "echo", "args": ["hi"]}'
-            )
-        if given != ["handler"] and (
-            bytes(self.args) != bytes(NO_ARGS)
-            or self.timeout is not None
-            or self.retries is not None
-            or self.delay
-            or self.not_before is not None
-        ):
-            raise InvalidRequest(
-                "args, timeout, retries, delay and not_before go with handler; in a graph, with "
-                "its nodes"
-            )
-        plan = Plan(
-            answer=self.answer,
-            after=self.after,
-            when=self.when,
-            priority=self.priority,
-            notify=self.notify,
-        )
-        if isinstance(self.graph, dict):
-            plan.graph = self.graph
-            if not self.graph:
-                raise InvalidRequest("the graph has no nodes")
-        elif isinstance(self.formula, str):
-            plan.formula = self.formula
-            if self.answer is not None:
-                raise InvalidRequest("answer goes with graph")
-        else:
-            assert isinstance(self.handler, str)
-            plan.graph = {
-                CALL: Node(
-                    self.handler,
-                    self.args,
-                    timeout=self.timeout,
-                    retries=self.retries,
-                    delay=self.delay,
-                    not_before=self.not_before,
-                )
-            }
-            if self.answer is not None:
-                raise InvalidRequest("answer goes with graph")
-        return plan
 
 
 class JobListed(msgspec.Struct):
@@ -119,29 +42,6 @@ class JobListed(msgspec.Struct):
     answer: Any
     error: str | None
     state: str
-
-
-class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=True):
-    """What `POST /jobs` takes: a job, or many as `jobs`, which are accepted all or none."""
-
-    jobs: list[OneSubmission] | msgspec.UnsetType = msgspec.UNSET
-
-    def plans(self) -> list[Plan]:
-        """The plans of many jobs.
-
-        Raises:
-            InvalidRequest: one of them is none; the message says which.
-        """
-        assert isinstance(self.jobs, list)
-        if self != JobSubmission(jobs=self.jobs):
-            raise InvalidRequest("jobs stands alone: each of them says the rest for itself")
-        plans = []
-        for index, job in enumerate(self.jobs):
-            try:
-                plans.append(job.plan())
-            except InvalidRequest as error:
-                raise InvalidRequest(f"job {index} of the request: {error}") from None
-        return plans
 
 
 class ProgressReply(msgspec.Struct):
@@ -193,53 +93,6 @@ class Retried(msgspec.Struct):
 
     job_id: int
     retry_of: int
-
-
-class _Nodes(msgspec.Struct):
-    """A job whose nodes are read one by one."""
-
-    graph: dict[str, msgspec.Raw] = {}
-
-
-class _JobsOfNodes(_Nodes):
-    """What `POST /jobs` takes, whose nodes are read one by one."""
-
-    jobs: list[_Nodes] = []
-
-
-class SubmissionDecoder(Decoder[JobSubmission]):
-    """Reads submissions; an error within a node of a graph tells the node's name."""
-
-    def __init__(self) -> None:
-        # Not lenient: what clients send may be large, and the slow reader takes seconds for it.
-        super().__init__(JobSubmission, lenient=False)
-        self._whole: Decoder[_JobsOfNodes] = Decoder(_JobsOfNodes, lenient=False)
-        self._node: Decoder[Node] = Decoder(Node, lenient=False)
-
-    def decode(self, raw: bytes) -> JobSubmission:
-        try:
-            return super().decode(raw)
-        except Malformed as error:
-            if ".graph[...]" in str(error):
-                self._tell_node(raw)
-            raise
-
-    def _tell_node(self, raw: bytes) -> None:
-        """Fail with the first node that is none."""
-        try:
-            whole = self._whole.decode(raw)
-        except Malformed:
-            return  # There is more that is wrong.
-        self._check_nodes(whole.graph, "")
-        for index, job in enumerate(whole.jobs):
-            self._check_nodes(job.graph, f"job {index} of the request: ")
-
-    def _check_nodes(self, graph: dict[str, msgspec.Raw], place: str) -> None:
-        for name, node in graph.items():
-            try:
-                self._node.decode(bytes(node))
-            except Malformed as error:
-                raise Malformed(f"{place}node {name[:50]!r}: {error}") from None
 
 
 _submission = SubmissionDecoder()

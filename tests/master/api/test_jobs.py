@@ -324,10 +324,13 @@ async def test_waiting_in_vain_gives_the_job_as_it_stands(rig: Rig) -> None:
 
 
 FORMS: list[tuple[Any, str]] = [
-    ({}, "one of graph, formula and handler is expected"),
-    ({"graph": {"a": {"handler": "echo"}}, "formula": "1"}, "one of graph, formula and handler"),
-    ({"formula": "1", "handler": "echo"}, "one of graph, formula and handler is expected"),
-    ({"args": [1]}, "one of graph, formula and handler is expected"),
+    ({}, "exactly one of graph, formula or handler"),
+    (
+        {"graph": {"a": {"handler": "echo"}}, "formula": "1"},
+        "exactly one of graph, formula or handler",
+    ),
+    ({"formula": "1", "handler": "echo"}, "exactly one of graph, formula or handler"),
+    ({"args": [1]}, "exactly one of graph, formula or handler"),
     ([], "Expected `object`, got `array`"),
     ({"handler": "echo", "arguments": []}, "`arguments`"),
     ({"handler": 1}, "Expected `str`, got `int` - at `$.handler`"),
@@ -338,15 +341,15 @@ FORMS: list[tuple[Any, str]] = [
     ({"handler": "echo", "args": None}, "node 'call': args are a list, or an object"),
     ({"handler": "echo", "args": [{"ref": "a"}]}, "node 'call' refers to 'a', which is not in"),
     ({"handler": "echo", "args": [{"ref": "call"}]}, "nodes wait for each other: call -> call"),
-    ({"handler": "echo", "answer": "call"}, "answer goes with graph"),
-    ({"formula": "1+2", "answer": "a"}, "answer goes with graph"),
-    ({"formula": "1+2", "args": [1]}, "args, timeout, retries, delay and not_before go with"),
-    ({"formula": "1+2", "timeout": 1}, "args, timeout, retries, delay and not_before go with"),
+    ({"handler": "echo", "answer": "call"}, "answer applies to a graph"),
+    ({"formula": "1+2", "answer": "a"}, "answer applies to a graph"),
+    ({"formula": "1+2", "args": [1]}, "delay and not_before apply to a single call"),
+    ({"formula": "1+2", "timeout": 1}, "delay and not_before apply to a single call"),
     ({"formula": "1+2", "after": [1]}, "after: there is no job 1"),
     ({"graph": {}}, "the graph has no nodes"),
     ({"graph": []}, "Expected `object`, got `array` - at `$.graph`"),
-    ({"graph": {"a": {"handler": "echo"}}, "retries": 1}, "in a graph, with its nodes"),
-    ({"graph": {"a": {"handler": "echo"}}, "delay": 1}, "in a graph, with its nodes"),
+    ({"graph": {"a": {"handler": "echo"}}, "retries": 1}, "in a graph, set them on its nodes"),
+    ({"graph": {"a": {"handler": "echo"}}, "delay": 1}, "in a graph, set them on its nodes"),
     ({"graph": {"a": {}}}, "node 'a': Object missing required field `handler`"),
     (
         {"graph": {"a": {"handler": "echo", "prio": 1}}},
@@ -659,7 +662,7 @@ async def test_many_jobs_of_all_forms_are_accepted_in_their_order(rig: Rig, hire
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({}, "job 1 of the request: one of graph, formula and handler is expected"),
+        ({}, "job 1 of the request: give exactly one of graph, formula or handler"),
         ({"graph": {}}, "job 1 of the request: the graph has no nodes"),
         ({"handler": "a b"}, "job 1 of the request: node 'call': 'a b' is not a handler's name"),
         ({"handler": "a", "delay": -1}, "job 1 of the request: node 'call': delay is -1"),
@@ -678,7 +681,7 @@ async def test_one_wrong_job_refuses_all_and_is_named(
     assert words in reply.json["error"]
     assert (await rig.get("/jobs")).json == []
     reply = await rig.post("/jobs", {"jobs": [{"formula": "1"}], "priority": 1})
-    assert (reply.status, reply.json["error"][:16]) == (400, "jobs stands alon")
+    assert (reply.status, reply.json["error"][:25]) == (400, '"jobs" cannot be combined')
 
 
 async def test_many_jobs_have_bounds(start_master: StartMaster) -> None:
