@@ -335,29 +335,35 @@ class JsonHandler(RequestHandler):
         self.finish()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        reply: dict[str, Any]
-        if isinstance(error, DteError):
-            reply = {"error": _cut(str(error)), "code": error.code}
-        elif status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        raised = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        error = raised if isinstance(raised, DteError) else None
+        if isinstance(error, TryAgain):
+            self.set_header("Retry-After", str(error.retry_after_s))
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self._methods()))
+        text = HTTPStatus(status_code).phrase if error is None else str(error)
+        self.finish(self.error_body(_cut(text), error, status_code))
+
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
+        """The body of a reply with an error, in the form of the dialect.
+
+        Args:
+            text: the error for people, cut to a bound.
+            error: None if the request failed before or outside the route.
+            status: the reply's status.
+        """
+        reply: dict[str, Any] = {"error": text, "code": error.code if error else "http"}
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            path, method = _cut(self.request.path), _cut(str(self.request.method))
             allowed = ", ".join(self._methods())
-            path, method = self.request.path, str(self.request.method)
-            self.set_header("Allow", allowed)
-            reply = {
-                "error": f"{_cut(path)} does not take {_cut(method)} but {allowed}",
-                "code": "method",
-            }
-        else:
-            reply = {"error": HTTPStatus(status_code).phrase, "code": "http"}
+            reply = {"error": f"{path} does not take {method} but {allowed}", "code": "method"}
         if isinstance(error, FormulaError):
             reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
             if error.index is not None:
                 reply["index"] = error.index
         if isinstance(error, WaitTooLong):
             reply["wait_max_s"] = error.wait_max_s
-        if isinstance(error, TryAgain):
-            self.set_header("Retry-After", str(error.retry_after_s))
-        self.finish(encode(reply))
+        return encode(reply)
 
     def _methods(self) -> list[str]:
         return [

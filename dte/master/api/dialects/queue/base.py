@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
-from dte.core.errors import InvalidRequest, NotFound
+from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.queue.state import DIALECT, QueueState
@@ -103,9 +103,7 @@ class QueueHandler(JsonHandler):
         wall_time = self.master.wall_time(moment)
         return "" if wall_time is None else wall_time.astimezone().replace(tzinfo=None).isoformat()
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, NotFound):  # The one error that has a form of its own here.
-            self.finish(encode(Missing("error", str(error))))
-        else:
-            super().write_error(status_code, **kwargs)
+            return encode(Missing("error", text))
+        return super().error_body(text, error, status)

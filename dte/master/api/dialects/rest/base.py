@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
+from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import Call
 from dte.core.jobs.job import Job
-from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler
+from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of
 from dte.wire.codec import Decoder
 
@@ -80,17 +80,9 @@ class RestHandler(JsonHandler):
         self.set_status(HTTPStatus.NO_CONTENT)
         self.finish()
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        text = str(error) if isinstance(error, DteError) else HTTPStatus(status_code).phrase
-        if len(text) > ERROR_CHARS_MAX:
-            text = text[:ERROR_CHARS_MAX] + "…"
-        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self._methods()))
-        if isinstance(error, TryAgain):
-            self.set_header("Retry-After", str(error.retry_after_s))
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{text}\n")
+        return f"{text}\n"
 
 
 def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
+from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.availability import Announcement
-from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler
+from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.polling import Polling, poller
 from dte.master.api.dialects.scheduler.arguments import DIALECT, PARAMETERS
 from dte.master.api.dialects.scheduler.validation import Invalid, Unprocessable, fault_of
@@ -95,14 +94,7 @@ class SchedulerHandler(JsonHandler):
         except InvalidRequest as error:
             raise Unprocessable(fault_of(str(error))) from None
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, Unprocessable):
-            self.finish(encode(Invalid([error.fault])))
-            return
-        if isinstance(error, TryAgain):
-            self.set_header("Retry-After", str(error.retry_after_s))
-        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self._methods()))
-        text = str(error) if isinstance(error, DteError) else HTTPStatus(status_code).phrase
-        self.finish(encode(Refused(text[:ERROR_CHARS_MAX])))
+            return encode(Invalid([error.fault]))
+        return encode(Refused(text))
