@@ -8,8 +8,15 @@ import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.jobs.job import Job
-from dte.master.api.job_handler import Accepted, AllAccepted, AllReply, JobHandler, JobReply
-from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
+from dte.master.api.job_handler import (
+    IDEMPOTENCY_KEY,
+    Accepted,
+    AllAccepted,
+    AllReply,
+    JobHandler,
+    JobReply,
+)
+from dte.master.api.openapi import WAIT, documented
 from dte.master.plans import Plan
 from dte.master.webhooks import check_notify
 from dte.wire.codec import Decoder

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.numbers import Number
@@ -17,7 +19,17 @@ from dte.wire.codec import encode
 
 KEY_CHARS_MAX = 200
 KEY = re.compile(rf"[ -~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
+IDEMPOTENCY_KEY = Annotated[
+    str,
+    Meta(
+        pattern=f"^{KEY.pattern}$",
+        description="makes a repeat of this request harmless: it gets the first one's jobs",
+    ),
+]
+"""The header ``Idempotency-Key``."""
 NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+"""A job's id; one of more digits may not fit into the journal's 64 bits."""
+NUMBER_CHARS_SHOWN = 50
 
 
 class JobReply(msgspec.Struct):
@@ -61,20 +73,25 @@ class AllReply(msgspec.Struct):
 
 
 class JobHandler(JsonHandler):
-    """Base of the routes that answer with jobs."""
+    """Base of the routes that find jobs, and answer with them."""
+
+    NOT_FOUND = "Job not found"
+    """The error for an unknown job; ``{id}`` stands for the id."""
 
     def job_reply(self, job: Job) -> JobReply:
         return job_reply(job, self.master.wall_time)
 
     async def find(self, number: str) -> Job:
-        """The job that a path names.
+        """Find a job by its id.
 
         Raises:
             NotFound: there is none.
         """
-        if not NUMBER.fullmatch(number):
-            raise NotFound("Job not found")
-        return (await self.master.find([int(number)]))[0]
+        if NUMBER.fullmatch(number):
+            with suppress(NotFound):
+                (job,) = await self.master.find([int(number)])
+                return job
+        raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 
     async def reply_all(self, jobs: Sequence[Job], *, with_state: bool) -> None:
         """Answer with the numbers of jobs, and how they stand if that was asked for."""

@@ -15,6 +15,8 @@ from dte.core.graph.call import Call
 from dte.core.jobs.job import Job
 from dte.core.why import Reason, reasons
 from dte.master.api.job_handler import (
+    IDEMPOTENCY_KEY,
+    NUMBER,
     Accepted,
     AllAccepted,
     AllReply,
@@ -22,14 +24,14 @@ from dte.master.api.job_handler import (
     JobReply,
     shown_answer,
 )
-from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
+from dte.master.api.openapi import WAIT, documented
 from dte.master.api.submission import JobSubmission, SubmissionDecoder
 from dte.master.plans import Plan
 from dte.master.webhooks import check_notify
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
-RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+RANGE = re.compile(rf"({NUMBER.pattern})(?:-({NUMBER.pattern}))?", re.ASCII)
 IDS = Annotated[str, msgspec.Meta(description="as `1-50,70`", examples=["1-50,70"])]
 
 

@@ -66,14 +66,6 @@ WAIT = Annotated[
     Meta(ge=0, description="seconds to hold the request at most, until there is what it asks for"),
 ]
 """The query's ``wait``."""
-IDEMPOTENCY_KEY = Annotated[
-    str,
-    Meta(
-        pattern="^[ -~]{1,200}$",
-        description="makes a repeat of this request harmless: it gets the first one's jobs",
-    ),
-]
-"""The header ``Idempotency-Key``."""
 
 
 class Content(NamedTuple):

@@ -15,6 +15,7 @@ from dte.core.graph.call import CallState, HandlerPolicy
 from dte.core.graph.calls import check_handler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.base import JsonHandler
+from dte.master.api.checks import check_name, check_range
 from dte.master.api.openapi import documented
 from dte.master.dispatch.calls import call_of, outcome_of
 from dte.master.workers import BatchResults
@@ -31,7 +32,6 @@ from dte.wire.messages.calls import (
 )
 from dte.wire.messages.handlers import Handlers
 
-NAME_CHARS_MAX = 200
 ANNOUNCE_BYTES_MAX = 200_000
 EXTEND_BYTES_MAX = 1_000_000
 SLOTS_MAX = 1_000
@@ -254,28 +254,6 @@ class Extends(JsonHandler):
             progress[number] = (said.fraction, said.text[:PROGRESS_CHARS_MAX])
         extended, lost, stop = self.master.calls.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
-
-
-def check_name(field: str, text: str) -> None:
-    """Check a name that a worker gives itself.
-
-    Raises:
-        InvalidRequest: it is too long, or cannot be shown.
-    """
-    if len(text) > NAME_CHARS_MAX:
-        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
-    if not text.isprintable():
-        raise InvalidRequest(f"{field} has characters that cannot be printed")
-
-
-def check_range(field: str, value: int, least: int, most: int) -> None:
-    """Check a number that a worker says of itself.
-
-    Raises:
-        InvalidRequest: it is out of range.
-    """
-    if not least <= value <= most:
-        raise InvalidRequest(f"{field} is {value}; {least} to {most} is expected")
 
 
 def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:

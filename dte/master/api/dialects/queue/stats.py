@@ -8,8 +8,8 @@ import msgspec
 
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Worker
-from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.queue.base import ALIVE, QueueHandler
+from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
 
 
@@ -52,7 +52,7 @@ class StatsHandler(QueueHandler):
         status, metadata = worker.info.get("status"), worker.info.get("metadata")
         return WorkerShown(
             worker.announcement.name,
-            self.time(worker.last_seen_at),
+            self.local_time(worker.last_seen_at) or "",
             status if isinstance(status, str) else ALIVE,
             metadata if isinstance(metadata, str) else None,
         )

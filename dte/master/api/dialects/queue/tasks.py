@@ -11,9 +11,9 @@ from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call
 from dte.core.graph.calls import check_handler
 from dte.core.jobs.job import Job, JobState
-from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset
-from dte.master.api.dialects.queue.state import DIALECT
+from dte.master.api.dialects.queue.pollers import DIALECT
+from dte.master.api.dialects.tasks import TASK, quoted, task_state
 from dte.master.api.openapi import documented
 from dte.master.plans import Node, Plan
 from dte.wire.codec import Decoder, Malformed
@@ -96,27 +96,27 @@ class SubmitTask(QueueHandler):
         errors=(503, 507),
     )
     async def post(self) -> None:
-        said = await self.said(_submission, NO_DATA)
-        if not isinstance(said.task_type, str) or not said.task_type:
+        body = await self.read(_submission, NO_DATA)
+        task_type, data = body.task_type, body.task_data
+        if not isinstance(task_type, str) or not task_type:
             raise InvalidRequest("task_type is required")
-        check_handler(said.task_type, "task_type: ")
-        data = said.task_data
+        check_handler(task_type, "task_type: ")
         attempts = self.master.settings.queue_attempts_max
         node = Node(
-            said.task_type,
+            task_type,
             # Handlers take a list or named arguments; what is neither is their only argument.
             quoted(data if isinstance(data, dict) else [data]),
             retries=0,
             lost_max=attempts,
         )
-        job = await self.state.polling.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
-        self.state.submitted(said.task_type)
+        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
+        self.pollers.submitted(task_type)
         self.set_status(201)
         self.reply(
             SubmissionReply(
                 "success",
                 "Task submitted successfully",
-                TaskAccepted(job.number, said.task_type, "pending", attempts),
+                TaskAccepted(job.number, task_type, "pending", attempts),
                 job.number,
             )
         )
@@ -138,7 +138,7 @@ class Task(QueueHandler):
         call = calls[0] if len(calls) == 1 and job.operations == 1 else None
         task_type = "graph" if calls else "formula"
         worker = ""
-        state = standing(job)
+        state = task_state(job)
         if call is not None:
             task_type = call.handler
             if state is not JobState.WAITING:  # Else it is of an attempt that is over.
@@ -160,7 +160,7 @@ class Task(QueueHandler):
         return lost_max or self.master.settings.queue_attempts_max
 
     def _show_end(self, shown: TaskShown, job: Job) -> None:
-        shown.result_ts = self.time(job.ended_at)
+        shown.result_ts = self.local_time(job.ended_at) or ""
         if job.state is not JobState.SUCCEEDED:
             shown.error = job.error or job.state.value
             return

@@ -11,7 +11,6 @@ from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
-from dte.master.api.dialects.polling import only_call, standing, succeeded, too_long
 from dte.master.api.dialects.queue.base import (
     ALIVE,
     BEAT_BYTES_MAX,
@@ -22,7 +21,8 @@ from dte.master.api.dialects.queue.base import (
     QueueHandler,
     Unset,
 )
-from dte.master.api.dialects.queue.state import HANDLERS
+from dte.master.api.dialects.queue.pollers import HANDLERS
+from dte.master.api.dialects.tasks import succeeded, task_state, too_long
 from dte.master.api.openapi import documented
 from dte.master.dispatch.calls import arguments
 from dte.wire.codec import Decoder, encode
@@ -127,9 +127,8 @@ class GetTask(QueueHandler):
         "its lease runs out.",
     )
     async def post(self) -> None:
-        said = await self.said(_poll, NO_WORKER)
-        worker_id = self.worker_id(said.worker_id)
-        lease = await self.state.polling.poll(self.state.said(worker_id), self.gone)
+        body = await self.read(_poll, NO_WORKER)
+        lease = await self.pollers.poll(self.worker_id(body.worker_id), self.gone)
         self.reply(_given(lease) if lease is not None else NoTask())
 
 
@@ -156,7 +155,7 @@ class SubmitResult(QueueHandler):
     )
     async def post(self) -> None:
         size = self._size  # Taken now: when the worker hangs up it is set to 0.
-        fields = await self.said(_result, NO_DATA)
+        fields = await self.read(_result, NO_DATA)
         if "task_id" not in fields:
             raise InvalidRequest("task_id is required")
         job = await self.find(_digits(fields.pop("task_id")))
@@ -164,14 +163,11 @@ class SubmitResult(QueueHandler):
         if status not in ("completed", "failed"):
             raise InvalidRequest("status must be 'completed' or 'failed'")
         worker_id = fields.pop("worker_id", None)
-        call = only_call(job)
-        if worker_id is None and call is not None and call.worker:
-            worker_id = self.state.polling.unnamed(job)
-            if not worker_id:  # Who has it, or had it last, speaks another dialect.
-                self.reply(self._saved(job, status, False))
-                return
-        said = self.state.said(self.worker_id(worker_id))
-        saved = await self.state.polling.settle(job, said, self._outcome(fields, size))
+        if worker_id is None:
+            worker_id = self.pollers.holder(job)
+        saved = worker_id is not None and await self.pollers.settle(
+            job, self.worker_id(worker_id), self._outcome(fields, size)
+        )
         self.reply(self._saved(job, status, saved))
 
     def _outcome(self, fields: dict[str, Any], size: int) -> Outcome:
@@ -191,14 +187,14 @@ class SubmitResult(QueueHandler):
         return succeeded(fields, bytes_max)
 
     def _saved(self, job: Job, status: str, saved: bool) -> ResultReply:
-        data = ResultSaved(job.number, status, saved, self.time(self.master.now()))
+        data = ResultSaved(job.number, status, saved, self.local_time(self.master.now()) or "")
         message = "Result saved successfully"
         if not saved:
             has_ended = job.finished or job.state is JobState.ENDING
             message = (
                 "Task already completed" if has_ended else "Task is not assigned to this worker"
             )
-            data.status = STATUS[standing(job)]
+            data.status = STATUS[task_state(job)]
             data.message = message
         return ResultReply("success", message, data)
 
@@ -217,18 +213,13 @@ class Heartbeats(QueueHandler):
         description="Registers the worker, and keeps the lease of what it has.",
     )
     async def post(self) -> None:
-        said = await self.said(_heartbeat, NO_WORKER)
-        worker_id = self.worker_id(said.worker_id)
-        worker = self.state.polling.beat(self.state.said(worker_id))
-        metadata = encode(said.metadata).decode() if said.metadata else None
-        worker.info = {"status": said.status, "metadata": metadata}
-        self.reply(
-            BeatReply(
-                "success",
-                "Heartbeat received",
-                Beat(worker_id, said.status, self.time(worker.last_seen_at)),
-            )
-        )
+        body = await self.read(_heartbeat, NO_WORKER)
+        worker_id = self.worker_id(body.worker_id)
+        metadata = encode(body.metadata).decode() if body.metadata else None
+        info = {"status": body.status, "metadata": metadata}
+        worker = self.pollers.beat(worker_id, info)
+        beat = Beat(worker_id, body.status, self.local_time(worker.last_seen_at) or "")
+        self.reply(BeatReply("success", "Heartbeat received", beat))
 
 
 def _given(lease: CallLease) -> TaskGiven:

@@ -12,6 +12,7 @@ import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import Call
+from dte.core.graph.calls import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of
@@ -19,7 +20,6 @@ from dte.wire.codec import Decoder
 
 T = TypeVar("T")
 
-NAME_CHARS_MAX = 200
 JOB_ID = re.compile(r"([0-9a-f]{16})(?:\.(.+))?", re.DOTALL)
 
 _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
@@ -102,15 +102,3 @@ def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:
 
 def _is_struct(shape: type) -> bool:
     return issubclass(shape, msgspec.Struct)
-
-
-def check_name(field: str, text: str) -> None:
-    """Check what a client calls something.
-
-    Raises:
-        InvalidRequest: it is too long, or cannot be printed.
-    """
-    if len(text) > NAME_CHARS_MAX:
-        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
-    if not text.isprintable():
-        raise InvalidRequest(f"{field} has characters that cannot be printed")

@@ -10,17 +10,18 @@ import msgspec
 from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
+from dte.core.graph.calls import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
-from dte.master.api.dialects.polling import quoted
-from dte.master.api.dialects.rest.base import RestHandler, check_name
+from dte.master.api.checks import check_name
+from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
 from dte.master.api.dialects.rest.views import PENDING, Remembered, Task, job_id
+from dte.master.api.dialects.tasks import TASK, quoted
 from dte.master.api.openapi import TEXT, documented
 from dte.master.plans import Node, Plan
 
 TASKS_LISTED = 1000
 DEPENDENCIES_MAX = 1000
-NODE = "task"
 BODY_BYTES_BESIDE = 100_000
 """What a body may have besides the arguments in base64."""
 
@@ -108,7 +109,7 @@ class Tasks(RestHandler):
         after = await self._jobs(said.dependencies)
         about: dict[str, Any] = {"dialect": "rest", "id": said.id, "name": said.name}
         about |= {"args": said.args, "metadata": said.metadata, "dependencies": said.dependencies}
-        return Plan({NODE: node}, after=after, priority=said.priority, about=about)
+        return Plan({TASK: node}, after=after, priority=said.priority, about=about)
 
     async def _jobs(self, task_ids: list[str]) -> list[int]:
         if len(task_ids) > DEPENDENCIES_MAX:
@@ -119,7 +120,7 @@ class Tasks(RestHandler):
             with suppress(NotFound):
                 job, part = await self.find_task(task_id)
             if job is None or part is not None:
-                raise InvalidRequest(f"dependencies: there is no task {task_id[:200]!r}")
+                raise InvalidRequest(f"dependencies: there is no task {task_id[:NAME_CHARS_MAX]!r}")
             numbers.append(job.number)
         return numbers
 

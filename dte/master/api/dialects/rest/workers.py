@@ -6,7 +6,7 @@ Such a worker finds among its `CurrentTasks` what it is to do: as many tasks as 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -17,7 +17,8 @@ from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
-from dte.master.api.dialects.rest.base import RestHandler, check_name
+from dte.master.api.checks import check_name, check_range
+from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
@@ -109,13 +110,17 @@ class WorkersHandler(RestHandler):
                     found[name] = policy
         return found
 
-    async def heard(self, said: Announcement) -> Worker:
-        """Note that a worker is there, and at work on what it has."""
-        said = replace(said, handlers=self.policies(said.handlers))
-        await self.master.announce(said)
-        worker = self.known(said.name)
-        self.master.calls.heard(worker)
-        return worker
+    async def beat(
+        self, announcement: Announcement, info: Mapping[str, object] | None = None
+    ) -> None:
+        """Note a sign of life of a worker, which also keeps its leases.
+
+        Args:
+            info: what the worker says of itself; None if it says nothing.
+        """
+        handlers = self.policies(announcement.handlers)
+        await self.master.announce(replace(announcement, handlers=handlers))
+        self.master.calls.heard(self.known(announcement.name), info)
 
 
 class Workers(WorkersHandler):
@@ -146,25 +151,23 @@ class Workers(WorkersHandler):
             raise InvalidRequest(f"capabilities has more than {CAPABILITIES_MAX} names")
         for name in said.capabilities:
             check_name("capabilities", name)
-        if not 1 <= said.slots <= SLOTS_MAX:
-            raise InvalidRequest(f"slots is {said.slots}; 1 to {SLOTS_MAX} is expected")
-        worker = await self.heard(
-            Announcement(
-                name=said.id or secrets.token_hex(8),
-                address="",
-                incarnation=secrets.token_hex(8),
-                handlers=dict.fromkeys(said.capabilities, ANY_POLICY),
-                handler_slots=said.slots,
-                arithmetic=False,
-                delivery=Delivery.MAILBOX,
-                can_stop=False,
-                lease_s=OFFLINE_S,
-                dead_after_s=OFFLINE_S,
-            )
+        check_range("slots", said.slots, 1, SLOTS_MAX)
+        announcement = Announcement(
+            name=said.id or secrets.token_hex(8),
+            address="",
+            incarnation=secrets.token_hex(8),
+            handlers=dict.fromkeys(said.capabilities, ANY_POLICY),
+            handler_slots=said.slots,
+            arithmetic=False,
+            delivery=Delivery.MAILBOX,
+            can_stop=False,
+            lease_s=OFFLINE_S,
+            dead_after_s=OFFLINE_S,
         )
         has = said.resources
-        worker.info = {"resources": ShownResources(has.cpu, has.memory, has.disk)}
-        self.created(WorkerRegistered(worker.announcement.name, "idle"))
+        resources = ShownResources(has.cpu, has.memory, has.disk)
+        await self.beat(announcement, {"resources": resources})
+        self.created(WorkerRegistered(announcement.name, "idle"))
 
     @documented("The known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
     async def get(self) -> None:
@@ -202,7 +205,7 @@ class Heartbeat(WorkersHandler):
         if (
             worker.announcement.delivery is Delivery.MAILBOX
         ):  # The others have signs of life of their own.
-            await self.heard(worker.announcement)
+            await self.beat(worker.announcement)
         self.done()
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.scheduler.base import STATUS, Refused, SchedulerHandler
+from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
 
 

@@ -9,19 +9,18 @@ import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.calls import check_handler
-from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.scheduler.arguments import PARAMETERS, arguments
 from dte.master.api.dialects.scheduler.base import (
     ATTEMPTS_MAX,
     HANDLERS,
-    ID_CHARS_SHOWN,
-    NUMBER,
     STATUS,
     Done,
     Refused,
     SchedulerHandler,
 )
 from dte.master.api.dialects.scheduler.validation import Invalid
+from dte.master.api.dialects.tasks import TASK, quoted, task_state
+from dte.master.api.job_handler import NUMBER, NUMBER_CHARS_SHOWN
 from dte.master.api.openapi import documented
 from dte.master.plans import Node, Plan
 from dte.wire.codec import Decoder
@@ -69,24 +68,24 @@ class AddTask(SchedulerHandler):
         "that a worker has announced.",
     )
     async def post(self) -> None:
-        said = await self.checked(_submission)
-        check_handler(said.func_name, "func_name: ")
-        if not self._is_known(said.func_name):
+        body = await self.read(_submission)
+        check_handler(body.func_name, "func_name: ")
+        if not self._is_known(body.func_name):
             raise InvalidRequest(
-                f"Function {said.func_name!r} is not known: it is none of {', '.join(PARAMETERS)}, "
+                f"Function {body.func_name!r} is not known: it is none of {', '.join(PARAMETERS)}, "
                 "and no worker has announced it"
             )
-        args, about = arguments(said.func_name, said.args or [], said.kwargs or {})
-        after = await self._jobs_of(said.dependencies or [])
+        args, about = arguments(body.func_name, body.args or [], body.kwargs or {})
+        after = await self._jobs_of(body.dependencies or [])
         node = Node(
-            said.func_name,
+            body.func_name,
             quoted(args),
-            timeout=said.timeout,
+            timeout=body.timeout,
             retries=ATTEMPTS_MAX - 1,
             lost_max=ATTEMPTS_MAX,
         )
-        plan = Plan({TASK: node}, after=after, priority=said.priority, about=about)
-        job = await self.polling.submit(plan)
+        plan = Plan({TASK: node}, after=after, priority=body.priority, about=about)
+        job = await self.pollers.submit(plan)
         self.set_status(HTTPStatus.CREATED)
         self.reply(TaskAdded("Task added successfully", str(job.number)))
 
@@ -128,7 +127,7 @@ class CancelTask(SchedulerHandler):
         if not job.finished and await self.master.calls.cancel(job):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
-            self.reply(Done(f"Task {job.number} has ended before: {STATUS[standing(job)]}"))
+            self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))
 
 
 def _number(task_id: str | int) -> int:
@@ -139,5 +138,5 @@ def _number(task_id: str | int) -> int:
     """
     text = str(task_id)
     if not NUMBER.fullmatch(text):
-        raise InvalidRequest(f"dependencies: there is no task {text[:ID_CHARS_SHOWN]!r}")
+        raise InvalidRequest(f"dependencies: there is no task {text[:NUMBER_CHARS_SHOWN]!r}")
     return int(text)

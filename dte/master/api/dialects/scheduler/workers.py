@@ -11,11 +11,10 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Announcement
-from dte.master.api.dialects.polling import only_call, succeeded
 from dte.master.api.dialects.scheduler.arguments import handed_out
 from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Refused, SchedulerHandler
 from dte.master.api.dialects.scheduler.validation import Invalid
+from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
 from dte.wire.codec import Decoder
 
@@ -60,7 +59,7 @@ class RegisterWorker(SchedulerHandler):
 
     @documented("Register a worker", replies={200: Done}, errors_as=Refused)
     def post(self, worker_id: str) -> None:
-        self.polling.beat(self.said(worker_id))
+        self.pollers.beat(worker_id)
         self.reply(Done(f"Worker {worker_id} registered"))
 
 
@@ -74,7 +73,7 @@ class Heartbeat(SchedulerHandler):
         description="Registers the worker, and keeps the lease of what it has.",
     )
     def put(self, worker_id: str) -> None:
-        self.polling.beat(self.said(worker_id))
+        self.pollers.beat(worker_id)
         self.reply(Done(f"Heartbeat of {worker_id} received"))
 
 
@@ -90,7 +89,7 @@ class GetTask(SchedulerHandler):
         "its lease runs out.",
     )
     async def get(self, worker_id: str) -> None:
-        lease = await self.polling.poll(self.said(worker_id), self.gone)
+        lease = await self.pollers.poll(worker_id, self.gone)
         if lease is not None:
             self.reply(self._given(lease))
             return
@@ -114,20 +113,14 @@ class GetTask(SchedulerHandler):
             priority=call.priority,
             dependencies=[str(other.number) for other in awaited],
             status="RUNNING",
-            created_at=self._time(job.submitted_at),
-            started_at=self._time(call.started_at),
+            created_at=self.local_time(job.submitted_at),
+            started_at=self.local_time(call.started_at),
             completed_at=None,
             worker_id=lease.worker_name,
             timeout=timeout_s,
             retries=call.failures,
             max_retries=ATTEMPTS_MAX if retries is None else retries + 1,
         )
-
-    def _time(self, moment: float | None) -> str | None:
-        wall_time = self.master.wall_time(moment)
-        if wall_time is None:
-            return None
-        return wall_time.astimezone().replace(tzinfo=None).isoformat()
 
 
 class ReportStatus(SchedulerHandler):
@@ -152,24 +145,17 @@ class ReportStatus(SchedulerHandler):
         "the task has ended, or another worker has it.",
     )
     async def post(self) -> None:
-        update = await self.checked(_status)
+        update = await self.read(_status)
         job = await self.find(update.task_id)
-        call = only_call(job)
-        worker_id = update.worker_id
-        if not worker_id and call is not None and call.worker:
-            worker_id = self.polling.unnamed(job)
-            if not worker_id:  # Who has it, or had it last, speaks another dialect.
-                self.reply(Done(_unchanged(job)))
-                return
-        said = self.said(worker_id or "")
-        if await self._settle(job, said, update):
+        worker_id = update.worker_id or self.pollers.holder(job)
+        if worker_id is not None and await self._settle(job, worker_id, update):
             text = f"Task {job.number} is {update.status}"
         else:
-            text = _unchanged(job, said.name)
+            text = _unchanged(job, worker_id)
         self.reply(Done(text))
 
-    async def _settle(self, job: Job, said: Announcement, update: TaskStatus) -> bool:
-        """Take in what a worker says; give whether it counts."""
+    async def _settle(self, job: Job, worker_id: str, update: TaskStatus) -> bool:
+        """Take in a worker's report, and return whether it counts."""
         error = update.error_message or f"its worker says {update.status}"
         if update.status == "COMPLETED":
             outcome = succeeded(update.result, self.master.settings.value_bytes_max)
@@ -177,12 +163,12 @@ class ReportStatus(SchedulerHandler):
             outcome = Outcome(ENDS[update.status], None, error)
         elif only_call(job) is not None:
             # The job is cancelled: a call alone, given back as cancelled, would go out again.
-            held = self.polling.held(job, said) is not None
-            return held and await self.master.calls.cancel(job)
+            has_it = self.pollers.lease(job, worker_id) is not None
+            return has_it and await self.master.calls.cancel(job)
         else:
             # Of a job with other calls, one worker's word does not cancel them all.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
-        return await self.polling.settle(job, said, outcome)
+        return await self.pollers.settle(job, worker_id, outcome)
 
 
 class UnregisterWorker(SchedulerHandler):
@@ -195,15 +181,19 @@ class UnregisterWorker(SchedulerHandler):
         description="What it had goes to another at once.",
     )
     def delete(self, worker_id: str) -> None:
-        worker = self.master.core.worker(self.said(worker_id).identity)
+        worker = self.master.core.worker(self.pollers.announcement(worker_id).identity)
         if worker is not None:
             self.master.calls.leave(worker)
         self.reply(Done(f"Worker {worker_id} unregistered"))
 
 
-def _unchanged(job: Job, worker: str = "") -> str:
-    """What somebody hears whose word does not count; nameless if he does not say who he is."""
+def _unchanged(job: Job, worker_id: str | None) -> str:
+    """The reply to a report that changed nothing.
+
+    Args:
+        worker_id: None if the report gives none, and the worker is of another dialect.
+    """
     if job.finished or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
-    who = f"worker {worker}" if worker else "a worker that polls here"
+    who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
     return f"Task {job.number} is not with {who}; nothing is changed"
