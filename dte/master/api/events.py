@@ -116,10 +116,7 @@ class JobEvents(EventsHandler):
 
 def _standing(job: Job) -> Event:
     """How a job stands, as an event."""
-    # That it ends is no news before how it ended is.
-    state = job.state
-    if state is JobState.ENDING:
-        state = JobState.CANCELLING if job.cancelled else JobState.RUNNING
+    state = job.shown_state
     at = job.ended_at or job.started_at or job.submitted_at
     fraction = None
     if state is JobState.RUNNING and job.operations:

@@ -15,7 +15,7 @@ from dte.core.jobs.job import Job
 from dte.master.api.checks import check_name
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
-from dte.master.api.dialects.rest.views import PENDING, Remembered, Task, job_id
+from dte.master.api.dialects.rest.views import DIALECT, PENDING, Remembered, Task, job_id
 from dte.master.api.dialects.tasks import TASK, quoted
 from dte.master.api.openapi import TEXT, documented
 from dte.master.plans import Node, Plan
@@ -107,7 +107,7 @@ class Tasks(RestHandler):
             raise InvalidRequest(f"Invalid request body: args: {error}") from None
         node = Node(said.handler, quoted(plan_arguments(said.handler, sent)))
         after = await self._jobs(said.dependencies)
-        about: dict[str, Any] = {"dialect": "rest", "id": said.id, "name": said.name}
+        about: dict[str, Any] = {"dialect": DIALECT, "id": said.id, "name": said.name}
         about |= {"args": said.args, "metadata": said.metadata, "dependencies": said.dependencies}
         return Plan({TASK: node}, after=after, priority=said.priority, about=about)
 

@@ -27,6 +27,8 @@ from dte.master.master import Master
 from dte.master.plans import Node, Plan, read_plan
 from dte.wire.codec import Decoder, Malformed, encode
 
+DIALECT = "rest"
+"""Marks the plans of jobs that were submitted here."""
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 """What Go shows of a time that is not set."""
 PLAN_BYTES_MIN = 1_000_000
@@ -171,20 +173,18 @@ class Viewer:
         sent = _sent(call)
         status = _status_of_call(call)
         value = call.value if status == COMPLETED else None
-        return self._task(
-            job,
-            f"{job_id(job.number)}.{quote(call.name, safe='')}",
-            call.name,
-            call.handler,
-            sent,
-            [],
-            call.priority,
-            status,
-            None if value is None else given_result(call.handler, sent, value),
-            call,
-            call.error if status == FAILED else None,
-            call.ended_at,
-            {},
+        return Task(
+            id=f"{job_id(job.number)}.{quote(call.name, safe='')}",
+            name=call.name,
+            handler=call.handler,
+            args=sent,
+            dependencies=None,
+            priority=call.priority,
+            status=status,
+            result=None if value is None else given_result(call.handler, sent, value),
+            error=(call.error or "") if status == FAILED else "",
+            metadata=None,
+            **self._course(status, job, call, call.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
@@ -192,7 +192,7 @@ class Viewer:
         plan = self._plan_of_one_call(job, job.plan)
         about = plan.about if plan is not None else {}
         sent = _sent_here(about)
-        return _sent(call) if sent is None and about.get("dialect") != "rest" else sent or b""
+        return _sent(call) if sent is None and about.get("dialect") != DIALECT else sent or b""
 
     def workers(self, workers: Iterable[Worker]) -> Generator[None, None, list[ShownWorker]]:
         """Workers with what they have to do, in slices."""
@@ -235,52 +235,47 @@ class Viewer:
         return None
 
     def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
-        about = plan.about if plan.about.get("dialect") == "rest" else {}
+        """A job of one call."""
+        about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
         if not about:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
-        error = None
-        if status == FAILED:
-            error = (call.error if call is not None else None) or job.error
-        # What is tried again as another job leaves its name to the first.
-        named = plan.retry_of is None and about.get("id")
+        error = call.error if call is not None and call.error else job.error
+        # A task that is retried as a new job leaves its id to the first.
+        given_id = plan.retry_of is None and about.get("id")
         awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
-        return self._task(
-            job,
-            str(named or job_id(job.number)),
-            str(about.get("name") or job.task),
-            node.handler,
-            sent,
-            awaited,
-            plan.priority if node.priority is None else node.priority,
-            status,
-            None if value is None else given_result(node.handler, sent or b"", value),
-            call,
-            error,
-            job.ended_at,
-            about.get("metadata") or {},
+        return Task(
+            id=str(given_id or job_id(job.number)),
+            name=str(about.get("name") or job.task),
+            handler=node.handler,
+            args=sent,
+            dependencies=awaited or None,
+            priority=plan.priority if node.priority is None else node.priority,
+            status=status,
+            result=None if value is None else given_result(node.handler, sent or b"", value),
+            error=(error or "") if status == FAILED else "",
+            metadata=about.get("metadata") or None,
+            **self._course(status, job, call, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
         """A job that is not one call."""
         status = _status_of_job(job, None)
         head = self._head(text)
-        return self._task(
-            job,
-            job_id(job.number),
-            job.task,
-            "formula" if text is None or head.formula is not None else "graph",
-            None,
-            [job_id(number) for number in head.after],
-            job.priority,
-            status,
-            _answer(job) if status == COMPLETED else None,
-            None,
-            job.error if status == FAILED else None,
-            job.ended_at,
-            {},
+        return Task(
+            id=job_id(job.number),
+            name=job.task,
+            handler="formula" if text is None or head.formula is not None else "graph",
+            args=None,
+            dependencies=[job_id(number) for number in head.after] or None,
+            priority=job.priority,
+            status=status,
+            result=_answer(job) if status == COMPLETED else None,
+            error=(job.error or "") if status == FAILED else "",
+            metadata=None,
+            **self._course(status, job, None, job.ended_at),
         )
 
     def _head(self, text: str | None) -> _Head:
@@ -289,44 +284,19 @@ class Viewer:
                 return _head.decode(text.encode())
         return _Head()
 
-    def _task(
-        self,
-        job: Job,
-        task_id: str,
-        name: str,
-        handler: str,
-        args: bytes | None,
-        dependencies: list[str],
-        priority: int,
-        status: str,
-        result: bytes | None,
-        call: Call | CallRecord | None,
-        error: str | None,
-        ended_at: float | None,
-        metadata: dict[str, Any],
-    ) -> Task:
-        started_at = job.started_at if call is None else call.started_at
-        is_over = status in (COMPLETED, FAILED)
-        started = self._time(started_at if status != PENDING else None)
-        completed = self._time(ended_at if is_over else None)
-        return Task(
-            task_id,
-            name,
-            handler,
-            args,
-            dependencies or None,
-            priority,
-            status,
-            result,
-            error or "",
-            call.worker if call is not None and status != PENDING else "",
-            self._time(job.submitted_at),
-            started,
-            completed,
-            metadata or None,
-            msgspec.UNSET if started is ZERO_TIME else started,
-            msgspec.UNSET if completed is ZERO_TIME else completed,
-        )
+    def _course(
+        self, status: str, job: Job, call: Call | CallRecord | None, ended_at: float | None
+    ) -> dict[str, Any]:
+        """The fields of a task that show its worker and its moments."""
+        shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
+        shown["started"] = shown["completed"] = ZERO_TIME
+        if status != PENDING:
+            shown["worker_id"] = call.worker if call is not None else ""
+            if (started_at := (call or job).started_at) is not None:
+                shown["started"] = shown["started_at"] = self._time(started_at)
+        if status in (COMPLETED, FAILED) and ended_at is not None:
+            shown["completed"] = shown["completed_at"] = self._time(ended_at)
+        return shown
 
     def _time(self, moment: float | None) -> datetime:
         return self._master.wall_time(moment) or ZERO_TIME
