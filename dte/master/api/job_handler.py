@@ -1,4 +1,4 @@
-"""What the routes share that answer with jobs."""
+"""The base of the routes that find jobs and answer with them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ IDEMPOTENCY_KEY = Annotated[
     ),
 ]
 """The header ``Idempotency-Key``."""
-NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+NUMBER = re.compile("[0-9]{1,18}")
 """A job's id; one of more digits may not fit into the journal's 64 bits."""
 NUMBER_CHARS_SHOWN = 50
 
 
 class JobReply(msgspec.Struct):
-    """How a job stands.
+    """A job.
 
     Its state is waiting, running, cancelling, succeeded, failed, timed_out or cancelled; the last
-    four are ends.
+    four are final.
     """
 
     job_id: int
@@ -53,27 +53,27 @@ class JobReply(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct):
-    """What is known of a job when it has been accepted."""
+    """A job that has been accepted."""
 
     job_id: int
     finished: bool
 
 
 class AllAccepted(msgspec.Struct):
-    """The jobs of many formulas, in their order."""
+    """The jobs of many formulas, in the order of the formulas."""
 
     job_ids: list[int]
 
 
 class AllReply(msgspec.Struct):
-    """How the jobs of many formulas stand, in their order."""
+    """The jobs of many formulas, with their states, in the order of the formulas."""
 
     job_ids: list[int]
     jobs: list[JobReply]
 
 
 class JobHandler(JsonHandler):
-    """Base of the routes that find jobs, and answer with them."""
+    """Base of the routes that find jobs and answer with them."""
 
     NOT_FOUND = "Job not found"
     """The error for an unknown job; ``{id}`` stands for the id."""
@@ -94,7 +94,7 @@ class JobHandler(JsonHandler):
         raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 
     async def reply_all(self, jobs: Sequence[Job], *, with_state: bool) -> None:
-        """Answer with the numbers of jobs, and how they stand if that was asked for."""
+        """Answer with the numbers of jobs, or with whole jobs if `with_state`."""
         numbers = [job.number for job in jobs]
         if with_state:
             before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
@@ -103,7 +103,7 @@ class JobHandler(JsonHandler):
             self.reply(AllAccepted(numbers))
 
     def key(self) -> str:
-        """What the client calls this submission; "" if it does not."""
+        """The key that the client gave this submission; "" if it gave none."""
         keys = self.request.headers.get_list("Idempotency-Key")
         if not keys:
             return ""
@@ -117,12 +117,12 @@ class JobHandler(JsonHandler):
 
 
 def shown_answer(answer: Number | bytes | None) -> Any:
-    """An answer as it goes into a reply: a number, or the JSON that a worker gave."""
+    """An answer as a reply shows it: a number, or the JSON that a worker gave."""
     return msgspec.Raw(answer) if isinstance(answer, bytes) else answer
 
 
 def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) -> JobReply:
-    """How a job stands, as it goes into a reply."""
+    """A job as a reply shows it."""
     return JobReply(
         job.number,
         job.finished,
