@@ -1,4 +1,4 @@
-"""Tasks: submitted, looked at."""
+"""Tasks: submitted and shown."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dte.master.plans import Node, Plan
 from dte.wire.codec import Decoder, Malformed
 
 SHOWN_OF_PRIMES = ("primes", "computation_time", "method", "warning", "requested_limit")
-"""What of a result that has primes is shown, each beside the others."""
+"""The fields of a result with primes; each is shown as a field of its task."""
 
 
 class TaskSubmission(msgspec.Struct):
-    """What `POST /submit-task` takes."""
+    """The body of `POST /submit-task`."""
 
     task_type: str | Unset = msgspec.UNSET
     task_data: Any = {}
@@ -48,9 +48,9 @@ class SubmissionReply(msgspec.Struct):
 
 
 class TaskShown(msgspec.Struct, omit_defaults=True):
-    """A task; the last fields are there when it has ended.
+    """A task; the fields from `primes` on are set once it has ended.
 
-    `result` is that of a task which gave no primes.
+    `result` is set instead of `primes` where a result has none.
     """
 
     task_id: int
@@ -70,7 +70,7 @@ class TaskShown(msgspec.Struct, omit_defaults=True):
 
 
 class TaskReply(msgspec.Struct):
-    """How a task stands."""
+    """The reply with a task."""
 
     status: Literal["success"]
     data: TaskShown
@@ -104,7 +104,7 @@ class SubmitTask(QueueHandler):
         attempts = self.master.settings.queue_attempts_max
         node = Node(
             task_type,
-            # Handlers take a list or named arguments; what is neither is their only argument.
+            # Handlers take a list or named arguments; any other value is their only argument.
             quoted(data if isinstance(data, dict) else [data]),
             retries=0,
             lost_max=attempts,
@@ -126,10 +126,10 @@ class Task(QueueHandler):
     """``GET /task/{id}``."""
 
     @documented(
-        "How a task stands",
+        "Get a task",
         replies={200: TaskReply, 404: Missing},
         errors=(503,),
-        description="Of a job with several calls `task_type` is `graph` or `formula`.",
+        description="The `task_type` of a job with several calls is `graph` or `formula`.",
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
@@ -141,7 +141,7 @@ class Task(QueueHandler):
         state = task_state(job)
         if call is not None:
             task_type = call.handler
-            if state is not JobState.WAITING:  # Else it is of an attempt that is over.
+            if state is not JobState.WAITING:  # A waiting task names the worker of an old attempt.
                 worker = call.worker
         shown = TaskShown(
             task_id=job.number,
@@ -165,19 +165,19 @@ class Task(QueueHandler):
             shown.error = job.error or job.state.value
             return
         answer: Any = job.answer
-        if isinstance(answer, bytes):  # The JSON that a handler gave; else a formula's number.
+        if isinstance(answer, bytes):  # The JSON of a handler, not the number of a formula.
             fields = _fields_of(answer)
             if "primes" in fields:
                 for name in SHOWN_OF_PRIMES:
                     if name in fields:
-                        setattr(shown, name, fields[name])  # As it was given, unread.
+                        setattr(shown, name, fields[name])  # As it was sent, undecoded.
                 return
             answer = msgspec.Raw(answer)
         shown.result = answer
 
 
 def _fields_of(answer: bytes) -> Mapping[str, msgspec.Raw]:
-    """The fields of an answer; none if it is no object."""
+    """The fields of an answer; none if it is not an object."""
     try:
         return _fields.decode(answer)
     except Malformed:

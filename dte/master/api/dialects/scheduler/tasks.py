@@ -1,4 +1,4 @@
-"""Tasks: added, cancelled."""
+"""Tasks: added and cancelled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dte.wire.codec import Decoder
 
 
 class TaskSubmission(msgspec.Struct):
-    """What `POST /add_task` takes; `timeout` is in seconds."""
+    """The body of `POST /add_task`; `timeout` is in seconds."""
 
     func_name: str
     args: list[Any] | None = []
@@ -65,7 +65,7 @@ class AddTask(SchedulerHandler):
         errors=(503, 507),
         errors_as=Refused,
         description="`func_name` is `process_data`, `send_email`, `calculate_pi`, or a handler "
-        "that a worker has announced.",
+        "announced by a worker.",
     )
     async def post(self) -> None:
         body = await self.read(_submission)
@@ -90,7 +90,7 @@ class AddTask(SchedulerHandler):
         self.reply(TaskAdded("Task added successfully", str(job.number)))
 
     async def _jobs_of(self, dependencies: list[str | int]) -> list[int]:
-        """The numbers of the jobs of tasks.
+        """The numbers of the jobs that a task depends on.
 
         Raises:
             InvalidRequest: there is no such task.
@@ -98,7 +98,7 @@ class AddTask(SchedulerHandler):
         numbers = [_number(each) for each in dependencies]
         try:
             await self.master.find(numbers)
-        except NotFound:  # It does not say which: look for them one by one.
+        except NotFound:  # The error does not name the task, so look for one after another.
             for number in numbers:
                 try:
                     await self.master.find([number])
@@ -120,7 +120,7 @@ class CancelTask(SchedulerHandler):
         replies={200: Done},
         errors=(404, 503, 507),
         errors_as=Refused,
-        description="One that waits never starts; of one that runs the result will not count.",
+        description="A waiting task never starts. The result of a running task will not count.",
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
@@ -131,10 +131,10 @@ class CancelTask(SchedulerHandler):
 
 
 def _number(task_id: str | int) -> int:
-    """The job's number of a dependency.
+    """The number of a dependency's job.
 
     Raises:
-        InvalidRequest: it can be none.
+        InvalidRequest: the id is not a number.
     """
     text = str(task_id)
     if not NUMBER.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Workers that poll: registered, heard of, what they get, what they say of it, and their end."""
+"""The routes of workers: register, beat, poll, report, and leave."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dte.master.api.openapi import documented
 from dte.wire.codec import Decoder
 
 ENDS = {"FAILED": CallState.FAILED, "TIMED_OUT": CallState.TIMED_OUT}
-"""How a call ends by what its worker says of it, where that follows from the word alone."""
+"""The end of a call for a reported status, where nothing else decides it."""
 
 
 class TaskGiven(msgspec.Struct):
@@ -42,7 +42,7 @@ class TaskGiven(msgspec.Struct):
 
 
 class TaskStatus(msgspec.Struct):
-    """What `POST /task_status` takes."""
+    """The body of `POST /task_status`."""
 
     task_id: str
     status: Literal["COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"]
@@ -67,10 +67,10 @@ class Heartbeat(SchedulerHandler):
     """``PUT /heartbeat/{worker_id}``."""
 
     @documented(
-        "Say that a worker is there",
+        "Send a heartbeat",
         replies={200: Done},
         errors_as=Refused,
-        description="Registers the worker, and keeps the lease of what it has.",
+        description="Registers the worker, and keeps the lease of its task.",
     )
     def put(self, worker_id: str) -> None:
         self.pollers.beat(worker_id)
@@ -85,8 +85,8 @@ class GetTask(SchedulerHandler):
         replies={200: TaskGiven, 204: None},
         errors=(503,),
         errors_as=Refused,
-        description="A worker does one task at a time: what it had before goes to another, once "
-        "its lease runs out.",
+        description="A worker runs one task at a time. An earlier task without a report goes to "
+        "another worker once its lease runs out.",
     )
     async def get(self, worker_id: str) -> None:
         lease = await self.pollers.poll(worker_id, self.gone)
@@ -97,7 +97,7 @@ class GetTask(SchedulerHandler):
         self.clear_header("Content-Type")
 
     def _given(self, lease: CallLease) -> TaskGiven:
-        """A call as a worker of this dialect gets it."""
+        """A call as workers of this dialect get it."""
         call, job = lease.call, lease.call.job
         assert job is not None
         args, kwargs = handed_out(lease, job)
@@ -127,7 +127,7 @@ class ReportStatus(SchedulerHandler):
     """``POST /task_status``."""
 
     @documented(
-        "Report what became of a task",
+        "Report the status of a task",
         body=TaskStatus,
         examples={
             "a sum": {
@@ -141,8 +141,8 @@ class ReportStatus(SchedulerHandler):
         replies={200: Done, 422: Invalid},
         errors=(404, 503),
         errors_as=Refused,
-        description="Answered when it is recorded. What does not count any more changes nothing: "
-        "the task has ended, or another worker has it.",
+        description="The reply comes when the status is recorded. A report changes nothing if the "
+        "task has ended or another worker has it.",
     )
     async def post(self) -> None:
         update = await self.read(_status)
@@ -162,11 +162,11 @@ class ReportStatus(SchedulerHandler):
         elif update.status in ENDS:
             outcome = Outcome(ENDS[update.status], None, error)
         elif only_call(job) is not None:
-            # The job is cancelled: a call alone, given back as cancelled, would go out again.
+            # Cancel the job: a call that is only returned as cancelled would be handed out again.
             has_it = self.pollers.lease(job, worker_id) is not None
             return has_it and await self.master.calls.cancel(job)
         else:
-            # Of a job with other calls, one worker's word does not cancel them all.
+            # One worker does not cancel the other calls of a job.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
         return await self.pollers.settle(job, worker_id, outcome)
 
@@ -175,10 +175,10 @@ class UnregisterWorker(SchedulerHandler):
     """``DELETE /unregister_worker/{worker_id}``, or ``/unregister/{worker_id}``."""
 
     @documented(
-        "Say that a worker has ended",
+        "Unregister a worker",
         replies={200: Done},
         errors_as=Refused,
-        description="What it had goes to another at once.",
+        description="Its task goes to another worker at once.",
     )
     def delete(self, worker_id: str) -> None:
         worker = self.master.core.worker(self.pollers.announcement(worker_id).identity)
