@@ -68,7 +68,10 @@ EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 
 API = "dte.master.api"
 QUEUE_TASKS = f"{API}.dialects.queue.tasks"
-NO_DIALECTS = ("base", "job_handler", "openapi", "routes", "polling")
+NO_DIALECTS = (
+    *("base", "checks", "job_handler", "openapi", "routes", "submission"),
+    *("polling", "tasks"),
+)
 """What dialects share, and the table of all."""
 UNTOUCHABLE = ("dte.master.dispatch.batches", "dte.master.journal.journal")
 

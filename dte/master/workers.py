@@ -363,16 +363,14 @@ class CallDesk:
         await self.until_recorded(facts)
         return accepted, stale
 
-    async def settle(
-        self, job: Job, worker: str, outcome: Outcome, call: Call | None = None
-    ) -> bool:
+    async def settle(self, job: Job, worker: str, outcome: Outcome, call: Call | None) -> bool:
         """Take in the result of a worker that names its job, not its lease.
 
         Args:
-            call: which call of the job it is; need not be said where there is but one.
+            call: the call of the job that the worker ran; None if it ran none that is known.
 
         Returns:
-            Whether it counts: the worker has the call, or had it and nobody else has.
+            Whether the result counts: the worker has the call, or had it and no other has it now.
 
         Raises:
             Unavailable: the journal cannot be written, or the job has not been read from it yet.
@@ -380,13 +378,8 @@ class CallDesk:
         goes_on = job.state in (JobState.WAITING, JobState.RUNNING)
         if goes_on and job.graph is None and job.calls is None:
             raise Unavailable("the job is from before a restart and still being read")
-        calls = list(job.calls.calls.values()) if job.calls is not None else []
-        if call is None and len(calls) == 1:
-            (call,) = calls
-        if call is None:
-            return False
         now = self._master.now()
-        if call.lease is not None and call.lease.worker_name == worker:
+        if call is not None and call.lease is not None and call.lease.worker_name == worker:
             fact = self._core.calls.report(now, call.lease.number, outcome)
         else:
             fact = self._core.calls.report_unleased(now, call, worker, outcome)
@@ -404,9 +397,15 @@ class CallDesk:
             self._master.wake()
         return answer
 
-    def heard(self, worker: Worker) -> None:
-        """A sign of life of a worker that does not name its leases."""
+    def heard(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
+        """Note a sign of life of a worker that does not name its leases.
+
+        Args:
+            info: what the worker says of itself; None if it says nothing new.
+        """
         self._core.calls.heard(self._master.now(), worker)
+        if info is not None:
+            worker.info = info
 
     def leave(self, worker: Worker) -> None:
         """A worker says that it has ended."""

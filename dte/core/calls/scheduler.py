@@ -207,15 +207,23 @@ class CallScheduler:
         return self._outcome(now, lease, outcome)
 
     def report_unleased(
-        self, now: float, call: Call, worker: str, outcome: Outcome
+        self, now: float, call: Call | None, worker: str, outcome: Outcome
     ) -> Step | End | bool | None:
         """Take in a result of a worker whose lease has run out, if nobody else has the call.
+
+        Args:
+            call: None if the worker names none that is known.
 
         Returns:
             As `report`.
         """
-        waits = call.state in (CallState.READY, CallState.PAUSED) and not call.reported
-        if waits and call.worker == worker:
+        queued = (CallState.READY, CallState.PAUSED)
+        if (
+            call is not None
+            and call.state in queued
+            and not call.reported
+            and call.worker == worker
+        ):
             if call.state is CallState.READY:
                 self._attempts.ready.drop(call)
             call.enter(CallState.RUNNING)

@@ -1,4 +1,4 @@
-"""What all routes share: JSON bodies within bounds, errors as JSON, numbers in the query."""
+"""The base of all routes: bounded bodies and replies, JSON, errors, and `wait` in the query."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ log = logging.getLogger("dte.master")
 T = TypeVar("T")
 
 LIST_LONG = 100
-"""A longer list is made with few others at a time."""
-HELD_BYTES = 25
-"""What a request that is held takes for each of the jobs that it waits for."""
+"""Few replies with longer lists are made at once."""
+WAITED_JOB_BYTES = 25
+"""Memory that a waiting request takes for each of its jobs."""
 REPLY_SLICE_BYTES = 32_768
-"""How much of a long reply is written in a slice; an integer of 4,300 digits takes 0.2 ms."""
+"""Bytes of a long reply that are encoded in one slice; an integer of 4,300 digits takes 0.2 ms."""
 REPLY_SLICE_S = 0.005
-"""A slice ends after so long, however little is written in it."""
+"""A slice ends after this time, however little is encoded by then."""
 REPLY_PART_BYTES = 1_000_000
-"""A long reply is in parts of about this size, each of which is freed when it has been sent."""
+"""A long reply is sent in parts of about this size; each is freed as soon as it is sent."""
 BODY_SLICE_BYTES = 1_000_000
-"""A larger body is read in slices: put together in one, decoded in the next."""
+"""A larger body is joined in one slice and decoded in the next."""
 REFUSED_BYTES_MAX = 500_000_000
-"""How much of a body is read that is refused already, before the connection is closed."""
+"""The connection is closed when more of a refused body than this arrives."""
 ERROR_CHARS_MAX = 2_000
-"""Where the text of an error is cut; some quote what the client sent."""
+"""Longer error texts are cut; some quote what the client sent."""
 
 
 class BodyMeter:
-    """Counts the bytes of bodies that are in memory, so that they stay within a bound.
+    """Bounds the bytes of request bodies in memory.
 
     Attributes:
-        large_ones: lets one large body be read at a time.
+        large_ones: held while a large body is decoded, since only one may be at a time.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -68,7 +68,7 @@ class BodyMeter:
         """Count bytes that arrived.
 
         Raises:
-            Busy: more of them than the bound are in memory, and these are not urgent.
+            Busy: more bytes than the bound are in memory, and these are not urgent.
         """
         self._bytes += count
         if self._bytes > self._bytes_max and not urgent:
@@ -82,7 +82,7 @@ class BodyMeter:
 
 @stream_request_body
 class JsonHandler(RequestHandler):
-    """Base of every route. Subclasses raise a `DteError`, and the client gets it as JSON."""
+    """Base of every route. When a subclass raises a `DteError`, the client gets it as JSON."""
 
     def initialize(self, master: Master, bodies: BodyMeter) -> None:
         self.master = master
@@ -102,15 +102,15 @@ class JsonHandler(RequestHandler):
         self.set_header("Content-Type", "application/json")
 
     def body_bytes_max(self) -> int:
-        """Most bytes of a body that this route takes."""
+        """The bound on the bodies of this route."""
         return self.master.settings.body_bytes_max
 
     def compute_etag(self) -> None:
-        """No tag: hashing each reply would cost more than a client can save by it."""
+        """Send no tag: hashing every reply costs more than a client can save."""
 
     def prepare(self) -> None:
         length = self.request.headers.get("Content-Length", "")
-        # One of more digits than int takes is refused by Tornado.
+        # Tornado itself refuses a length with more digits than `int` takes.
         if length.isdecimal() and int(length[:20]) > self.body_bytes_max():
             self._refusal = self._too_large()
             if self.request.headers.get("Expect", "").lower() == "100-continue":
@@ -118,7 +118,7 @@ class JsonHandler(RequestHandler):
 
     def data_received(self, chunk: bytes) -> None:
         if self._refusal is not None:
-            # Read and thrown away: a client that still sends would not hear why.
+            # Read on: a client that is still sending would not see the reply.
             self._refused_size += len(chunk)
             if self._refused_size > REFUSED_BYTES_MAX:
                 self.request.connection.close()  # type: ignore[union-attr]
@@ -135,16 +135,16 @@ class JsonHandler(RequestHandler):
             self._chunks.append(chunk)
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"a body has up to {self.body_bytes_max()} bytes here (body_bytes_max)")
+        return TooLarge(f"the body has more than {self.body_bytes_max()} bytes (body_bytes_max)")
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
         try:
             return value.decode()
         except UnicodeDecodeError:
-            raise InvalidRequest(f"{name or 'the path'} is not in UTF-8: {value!r}") from None
+            raise InvalidRequest(f"{name or 'the path'} is not UTF-8: {value!r}") from None
 
     def release_body(self) -> None:
-        """Count the body no more: nothing is left of it."""
+        """Drop the body, and count its bytes no longer."""
         self._bodies.remove(self._size)
         self._size = 0
         self._chunks.clear()
@@ -160,41 +160,41 @@ class JsonHandler(RequestHandler):
             self.gone.set_result(None)
 
     def body_count(self, byte: bytes) -> int:
-        """How often a byte stands in the request's body."""
+        """Count a byte in the request's body."""
         return sum(chunk.count(byte) for chunk in self._chunks)
 
     def body_digest(self) -> str:
-        """What tells the request's body from others."""
+        """A hash of the request's body."""
         digest = blake2b(digest_size=16)
         for chunk in self._chunks:
             digest.update(chunk)
         return digest.hexdigest()
 
     def body(self, decoder: Decoder[T]) -> T:
-        """The request's body.
+        """Decode the request's body.
 
         Raises:
-            InvalidRequest: it is not JSON, or not of the decoder's shape.
+            InvalidRequest: it is not JSON, or does not fit the decoder's type.
             TooLarge: it has more bytes than the bound.
             Busy: too many bodies are being received.
         """
-        return _decoded(self._put_together(), decoder)
+        return _decoded(self._joined(), decoder)
 
     async def body_in_slices(self, decoder: Decoder[T]) -> T:
-        """As `body`; a large one is read in slices, and no other meanwhile."""
+        """Decode the request's body; a large one in slices, and only one of these at a time."""
         if self._size <= BODY_SLICE_BYTES:
             return self.body(decoder)
         async with self._bodies.large_ones:
             return await self.master.slices.run(self._body_slices(decoder))
 
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
-        raw = self._put_together()
+        raw = self._joined()
         yield
         value = _decoded(raw, decoder)
         yield
         return value
 
-    def _put_together(self) -> bytes:
+    def _joined(self) -> bytes:
         if self._refusal is not None:
             raise self._refusal
         raw = b"".join(self._chunks)
@@ -202,18 +202,18 @@ class JsonHandler(RequestHandler):
         return raw
 
     def wait_s(self) -> float:
-        """The query's ``wait=SECONDS``; 0 when there is none.
+        """The query's ``wait=SECONDS``; 0 if there is none.
 
         Raises:
-            WaitTooLong: it is longer than the bound, or no number of seconds.
+            WaitTooLong: it exceeds the bound, or is not a number of seconds.
         """
         return self.checked_wait_s(self.get_query_argument("wait", "0"))
 
     def checked_wait_s(self, wait: str | float) -> float:
-        """How long a request asks to be held, in seconds.
+        """Check the seconds that a client asks to wait for.
 
         Raises:
-            WaitTooLong: it is longer than the bound, or no number of seconds.
+            WaitTooLong: they exceed the bound, or are not a number of seconds.
         """
         wait_max_s = self.master.settings.wait_max_s
         try:
@@ -225,21 +225,24 @@ class JsonHandler(RequestHandler):
         return wait_s
 
     def ensure_room_for_reply(self) -> None:
-        """Check that there is room for a long reply, before what cannot be undone is done.
+        """Check that there is room for a long reply, before a change that cannot be undone.
 
         Raises:
-            Busy: clients have not taken too much of other replies yet.
+            Busy: too many bytes of other replies wait for their clients.
         """
         self._replies.ensure_room()
 
     @asynccontextmanager
     async def room_for_list(self, count: int) -> AsyncIterator[None]:
-        """Get a list of so many values, and answer with it, in this: few long ones at a time.
+        """Make room for a list, within which it is collected and sent.
 
-        Of many that grow together, none would be whole before the bound is met.
+        Few long lists are made at once: if many grew together, the bound would stop them all.
+
+        Args:
+            count: the length of the list.
 
         Raises:
-            Busy: it is long, and clients have not taken too much of other replies yet.
+            Busy: the list is long, and too many bytes of other replies wait for their clients.
         """
         if count <= LIST_LONG:
             yield
@@ -249,19 +252,22 @@ class JsonHandler(RequestHandler):
             self._replies.ensure_room()
             yield
 
-    def count_held(self, count: int) -> None:
-        """Count what a request takes that is held for so many jobs, until it is answered.
+    def count_waited_jobs(self, count: int) -> None:
+        """Count the memory of a request that waits for jobs, until it is answered.
+
+        Args:
+            count: the number of jobs.
 
         Raises:
             Busy: there is no room for it.
         """
-        self._count_reply(count * HELD_BYTES)
+        self._count_reply(count * WAITED_JOB_BYTES)
 
     def reply(self, value: Any) -> None:
-        """Answer with 200 and the JSON of a value.
+        """Answer with the JSON of a value.
 
         Raises:
-            Busy: it is long, there is no room for it, and nothing has been done but to ask.
+            Busy: there is no room for a long reply to a GET.
         """
         whole = encode(value)
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
@@ -271,14 +277,14 @@ class JsonHandler(RequestHandler):
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
     ) -> None:
-        """Answer with 200 and the JSON of a list, written in slices if it is long.
+        """Answer with the JSON of a list, encoded in slices.
 
         Args:
-            before: the JSON that stands before the list.
-            after: the JSON that stands after it.
+            before: the JSON before the list.
+            after: the JSON after the list.
 
         Raises:
-            Busy: as for `reply`.
+            Busy: there is no room for a long reply to a GET.
         """
         self._send(await self.master.slices.run(self._encode_list(values, before, after)))
 
@@ -292,7 +298,7 @@ class JsonHandler(RequestHandler):
         for value in values:
             texts.append(encode(value))
             slice_size += len(texts[-1])
-            # What is short may have been long in the making.
+            # A short text may have taken long to make.
             if slice_size > REPLY_SLICE_BYTES or time.monotonic() - began > REPLY_SLICE_S:
                 self._count_reply(slice_size)
                 part_size += slice_size
@@ -317,7 +323,7 @@ class JsonHandler(RequestHandler):
             self._replies.ensure_room(begun=True)
 
     def _release_reply(self) -> None:
-        """Count the reply no more: there is none, or the connection counts it."""
+        """Count the reply no longer: it was not sent, or the connection counts it now."""
         self._replies.remove(self._reply_size)
         self._reply_size = 0
 
@@ -327,7 +333,7 @@ class JsonHandler(RequestHandler):
         if size <= REPLY_SLICE_BYTES:
             self.finish(b"".join(parts))
             return
-        # Not by `finish`, which would copy everything together.
+        # `finish` would copy all parts into one.
         self.set_header("Content-Length", size)
         self.flush()
         for part in parts:
@@ -335,29 +341,35 @@ class JsonHandler(RequestHandler):
         self.finish()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        reply: dict[str, Any]
-        if isinstance(error, DteError):
-            reply = {"error": _cut(str(error)), "code": error.code}
-        elif status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        raised = kwargs["exc_info"][1] if "exc_info" in kwargs else None
+        error = raised if isinstance(raised, DteError) else None
+        if isinstance(error, TryAgain):
+            self.set_header("Retry-After", str(error.retry_after_s))
+        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.set_header("Allow", ", ".join(self._methods()))
+        text = HTTPStatus(status_code).phrase if error is None else str(error)
+        self.finish(self.error_body(_cut(text), error, status_code))
+
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
+        """The body of a reply with an error, in the form of the dialect.
+
+        Args:
+            text: the error for people, cut to a bound.
+            error: None if the request failed before or outside the route.
+            status: the reply's status.
+        """
+        reply: dict[str, Any] = {"error": text, "code": error.code if error else "http"}
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            path, method = _cut(self.request.path), _cut(str(self.request.method))
             allowed = ", ".join(self._methods())
-            path, method = self.request.path, str(self.request.method)
-            self.set_header("Allow", allowed)
-            reply = {
-                "error": f"{_cut(path)} does not take {_cut(method)} but {allowed}",
-                "code": "method",
-            }
-        else:
-            reply = {"error": HTTPStatus(status_code).phrase, "code": "http"}
+            reply = {"error": f"{path} does not take {method} but {allowed}", "code": "method"}
         if isinstance(error, FormulaError):
             reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
             if error.index is not None:
                 reply["index"] = error.index
         if isinstance(error, WaitTooLong):
             reply["wait_max_s"] = error.wait_max_s
-        if isinstance(error, TryAgain):
-            self.set_header("Retry-After", str(error.retry_after_s))
-        self.finish(encode(reply))
+        return encode(reply)
 
     def _methods(self) -> list[str]:
         return [
@@ -376,7 +388,7 @@ class JsonHandler(RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        """Log what is the master's fault; a client hears of its own faults in the reply."""
+        """Log the master's faults; a client sees its own in the reply."""
         if not isinstance(value, (DteError, HTTPError)):
             log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
@@ -395,7 +407,7 @@ def _cut(text: str) -> str:
 
 
 class UnknownPath(JsonHandler):
-    """Answers every path that no route serves."""
+    """The handler of every path without a route."""
 
     def get(self) -> None:
         raise NotFound(f"there is nothing at {self.request.path}")

@@ -1,4 +1,4 @@
-"""For those who write against a master: its OpenAPI document, and a page to read and try it."""
+"""The OpenAPI document, and a page to read it and to try requests."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from dte.master.api.openapi import HTML, Content, Route, document, documented
 from dte.wire.codec import encode
 
 MEDIA = {"page.css": "text/css", "page.js": "text/javascript"}
-"""What the page loads."""
+"""The files that the page loads, with their media types."""
 LINK = re.compile(rb'((?:href|src)=")(?!data:)')
-"""Where the page names something beside it; paths there are relative, as it may be behind a proxy
-that adds to them."""
+"""A link of the page. Links are relative: a proxy may serve the page below a prefix."""
 BELOW = b"../"
 CACHE_S = 600
 POLICY = "; ".join(
@@ -31,12 +30,12 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-"""The page loads from this master alone, and runs nothing that is written into it."""
+"""The page loads files from this master alone, and runs no inline code."""
 
 
-@cache  # For each master of a process; there is one but in tests.
+@cache  # Tests start many masters in a process.
 def encoded(routes: tuple[Route, ...]) -> bytes:
-    """The OpenAPI document of those routes, as JSON."""
+    """The OpenAPI document of some routes, as JSON."""
     return encode(document(routes))
 
 
@@ -47,7 +46,7 @@ def asset(name: str) -> bytes:
 
 
 class Served(JsonHandler):
-    """Base of what is served as it is."""
+    """Base of the routes that serve files."""
 
     def serve(self, raw: bytes, media: str) -> None:
         self.set_header("Content-Type", media)
@@ -56,18 +55,18 @@ class Served(JsonHandler):
 
 
 class Document(Served):
-    """``GET /openapi.json``: the document of all routes of the application."""
+    """``GET /openapi.json``: the document of all routes."""
 
-    @documented("This document", replies={200: dict[str, Any]})
+    @documented("Get this document", replies={200: dict[str, Any]})
     def get(self) -> None:
         self.set_header("Cache-Control", "no-cache")
         self.serve(self.settings["openapi"], "application/json")
 
 
 class Page(Served):
-    """``GET /docs``: the page."""
+    """``GET /docs``: the page in a browser."""
 
-    @documented("The routes, to read and to try in a browser", replies={200: HTML})
+    @documented("Show the routes in a browser, and try them", replies={200: HTML})
     def get(self) -> None:
         self.show(b"")
 
@@ -75,7 +74,7 @@ class Page(Served):
         """Serve the page.
 
         Args:
-            root: the path from the page's folder to that of the routes.
+            root: the relative path from the page's folder to the folder of the routes.
         """
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-cache")
@@ -84,18 +83,18 @@ class Page(Served):
 
 
 class PageBelow(Page):
-    """``GET /scheduler/docs``: the same page, for who looks for it among a dialect's routes."""
+    """``GET /scheduler/docs``: the page at the place where users of that dialect look for it."""
 
-    @documented("The same page as at /docs", replies={200: HTML})
+    @documented("Show the page of /docs", replies={200: HTML})
     def get(self) -> None:
         self.show(BELOW)
 
 
 class Asset(Served):
-    """``GET /docs/{file}``: what the page loads."""
+    """``GET /docs/{file}``: a file that the page loads."""
 
     @documented(
-        "What the page loads",
+        "Get a file of the page",
         path={"file": Literal["page.css", "page.js"]},
         replies={200: tuple(Content(str, media) for media in MEDIA.values())},
         errors=(404,),

@@ -1,6 +1,6 @@
-"""Events as they happen, for a browser's ``EventSource`` and for ``curl -N``.
+"""Streams of events, for a browser's ``EventSource`` and for ``curl -N``.
 
-What the blocks of a stream are is said in `dte.master.events`.
+`dte.master.events` defines the blocks of a stream.
 """
 
 from __future__ import annotations
@@ -20,38 +20,40 @@ from dte.master.api.openapi import EVENTS, documented
 from dte.master.events import Listener
 
 RETRY_MS = 1_000
-"""How long a browser waits before it connects again."""
-LAST_EVENT_ID = Annotated[str, Meta(description="go on after this event", pattern="^[0-9]{1,18}$")]
+"""A browser reconnects after this time."""
+LAST_EVENT_ID = Annotated[
+    str, Meta(description="the event to continue after", pattern=f"^{NUMBER.pattern}$")
+]
 
 
 class EventsHandler(JobHandler):
-    """Base of the routes that give events."""
+    """Base of the routes that stream events."""
 
     def last_event_id(self) -> int | None:
-        """The number of the event after which the client wants to go on; None if it begins.
+        """The number of the event to continue after; None for a new stream.
 
         Raises:
-            InvalidRequest: it is no number.
+            InvalidRequest: it is not a number.
         """
         text = self.request.headers.get("Last-Event-ID", "").strip()
-        # Where no header can be set, the query says the same.
+        # A client that cannot set headers uses the query.
         text = text or self.get_query_argument("last_event_id", "")
         if text and not NUMBER.fullmatch(text):
-            raise InvalidRequest("Last-Event-ID is no number that an event here has had")
+            raise InvalidRequest("Last-Event-ID must be the id of an event, a number")
         return int(text) if text else None
 
     async def stream(self, listener: Listener, first: bytes = b"", last: bool = False) -> None:
-        """Give what a listener hears until its job has ended, the client hangs up or all end.
+        """Stream a listener's events until its job, the client or the master ends.
 
-        What the client does not take is waited for, so that one that is slow misses events.
+        A slow client misses events: nothing more is taken until the client has read.
 
         Args:
-            first: what is given before.
-            last: whether nothing follows but what there is to take already.
+            first: blocks to send before the listener's.
+            last: end the stream after the events that are ready now.
         """
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Accel-Buffering", "no")  # Else nginx gathers events for a while.
+        self.set_header("X-Accel-Buffering", "no")  # Or nginx collects events for a while.
         self.gone.add_done_callback(lambda gone: listener.leave())
         try:
             self.write(b"retry: %d\nid: %d\n\n%s" % (RETRY_MS, listener.number, first))
@@ -62,44 +64,45 @@ class EventsHandler(JobHandler):
                 self.write(listener.take())
                 await self.flush()
         except StreamClosedError:
-            pass  # The client has hung up, or was too slow.
+            pass  # The client hung up, or was too slow.
         finally:
             listener.leave()
 
 
 class AllEvents(EventsHandler):
-    """``GET /events``: what happens to all jobs."""
+    """``GET /events``: the events of all jobs."""
 
     @documented(
-        "What happens to all jobs, as it happens",
+        "Stream the events of all jobs",
         query={"last_event_id": LAST_EVENT_ID},
         headers={"Last-Event-ID": LAST_EVENT_ID},
         replies={200: EVENTS},
         errors=(503,),
-        description="The events `job`, `node` and `progress`, and `missed` with the number of those"
-        " that are not kept any more.",
+        description="Events are `job`, `node` and `progress`; `missed` counts events that are no "
+        "longer kept.",
     )
     async def get(self) -> None:
         await self.stream(self.master.events.since(self.last_event_id()))
 
 
 class JobEvents(EventsHandler):
-    """``GET /job/{id}/events``: what happens to a job, until it has ended."""
+    """``GET /job/{id}/events``: the events of one job, until it ends."""
 
     @documented(
-        "What happens to a job, until it has ended",
+        "Stream the events of one job until it ends",
         query={"last_event_id": LAST_EVENT_ID},
         headers={"Last-Event-ID": LAST_EVENT_ID},
         replies={200: EVENTS, 204: None},
         errors=(404, 503),
-        description="Begins with how the job stands, unless `Last-Event-ID` says which event was "
-        "the last one heard. Who has heard the end is answered with 204, and need not ask again.",
+        description="The stream begins with the state of the job, or continues after "
+        "`Last-Event-ID`. After the last event the reply is 204, which stops a browser from "
+        "reconnecting.",
     )
     async def get(self, number: str) -> None:
         last = self.last_event_id()
         job = await self.find(number)
         finished = job.finished
-        await asyncio.sleep(0)  # What has just come into effect is among the events a turn later.
+        await asyncio.sleep(0)  # A change of this iteration becomes an event in the next.
         listener = self.master.events.since(last, job.number)
         if last is not None and not listener.lost:
             if finished and not listener.has_more:
@@ -110,16 +113,13 @@ class JobEvents(EventsHandler):
             await self.stream(listener, last=finished)
             return
         first = listener.take() if listener.lost else b""
-        first += self.master.events.block(listener.number, _standing(job))
+        first += self.master.events.block(listener.number, _state_event(job))
         await self.stream(listener, first, last=finished)
 
 
-def _standing(job: Job) -> Event:
-    """How a job stands, as an event."""
-    # That it ends is no news before how it ended is.
-    state = job.state
-    if state is JobState.ENDING:
-        state = JobState.CANCELLING if job.cancelled else JobState.RUNNING
+def _state_event(job: Job) -> Event:
+    """The state of a job, as an event."""
+    state = job.shown_state
     at = job.ended_at or job.started_at or job.submitted_at
     fraction = None
     if state is JobState.RUNNING and job.operations:

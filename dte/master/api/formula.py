@@ -8,18 +8,25 @@ import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.jobs.job import Job
-from dte.master.api.job_handler import Accepted, AllAccepted, AllReply, JobHandler, JobReply
-from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
+from dte.master.api.job_handler import (
+    IDEMPOTENCY_KEY,
+    Accepted,
+    AllAccepted,
+    AllReply,
+    JobHandler,
+    JobReply,
+)
+from dte.master.api.openapi import WAIT, documented
 from dte.master.plans import Plan
 from dte.master.webhooks import check_notify
 from dte.wire.codec import Decoder
 
 QUOTES_BESIDE = 100
-"""Quotes that a body may have besides those of its formulas."""
+"""Allowance for the quotes of a body that are not around its formulas."""
 
 
 class Submission(msgspec.Struct, forbid_unknown_fields=True):
-    """What `POST /submit` takes: one formula, or many; one may have a priority and a `notify`."""
+    """The body of `POST /submit`: one formula, or many; one may have a priority and a `notify`."""
 
     task: str | msgspec.UnsetType = msgspec.UNSET
     tasks: list[str] | msgspec.UnsetType = msgspec.UNSET
@@ -35,14 +42,14 @@ class Submit(JobHandler):
     """``POST /submit``: accept a formula, or many at once."""
 
     @documented(
-        "Accept a formula, or many",
+        "Submit a formula, or many",
         body=Submission,
         examples={"one": {"task": "1+(2*3)/4-5"}, "many": {"tasks": ["1+2", "3*4"]}},
         query={"wait": WAIT},
         headers={"Idempotency-Key": IDEMPOTENCY_KEY},
         replies={200: Accepted | JobReply | AllAccepted | AllReply},
         errors=(409, 503, 507),
-        description="With `wait`, the reply says how the jobs stand, when they have ended or then.",
+        description="With `wait`, the reply has whole jobs, when they end or the time is over.",
     )
     async def post(self) -> None:
         wait_s = self.wait_s()
@@ -59,7 +66,7 @@ class Submit(JobHandler):
         await self.reply_all(jobs, with_state=wait_s > 0)
 
     async def _submit(self, wait_s: float) -> Job | Sequence[Job]:
-        """Accept what the body has; its texts are gone when this returns, before any wait."""
+        """Accept the formulas of the body, and free their texts before any wait."""
         formulas_max = self.master.settings.formulas_max
         # Millions of texts would take a second to decode, only to be refused.
         if self.body_count(b'"') > 2 * formulas_max + QUOTES_BESIDE:
@@ -69,7 +76,7 @@ class Submit(JobHandler):
         submission = await self.body_in_slices(_submission)
         task, tasks = submission.task, submission.tasks
         if isinstance(task, str) and isinstance(tasks, list):
-            raise InvalidRequest("give task or tasks, not both")
+            raise InvalidRequest('give either "task" or "tasks"')
         special = bool(submission.priority or submission.notify)
         if submission.notify:
             check_notify(submission.notify)
@@ -80,12 +87,12 @@ class Submit(JobHandler):
         if isinstance(task, str):
             return await self.master.submit(task, key, digest)
         if special:
-            raise InvalidRequest("priority and notify go with one task, not with tasks")
+            raise InvalidRequest('priority and notify apply to "task", not to "tasks"')
         if not isinstance(tasks, list):
             raise InvalidRequest('"task" is missing: {"task": "1+(2*3)/4-5"} is expected')
         if len(tasks) > formulas_max:
             raise TooLarge(
-                f"{len(tasks)} formulas in a request; up to {formulas_max} are taken (formulas_max)"
+                f"too many formulas in a request: {len(tasks)} > {formulas_max} (formulas_max)"
             )
         if wait_s:
             self.ensure_room_for_reply()

@@ -1,4 +1,4 @@
-"""For those who operate a master: is it well?"""
+"""The health of a master, for its operators and their probes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dte.master.api.openapi import documented
 
 
 class HealthReply(msgspec.Struct):
-    """How the master is; `error` says why it is `failing`."""
+    """The master's health; `error` is why its status is `failing`."""
 
     status: str
     service: str
@@ -29,9 +29,9 @@ class HealthReply(msgspec.Struct):
 
 
 class Health(JsonHandler):
-    """``GET /health``: the master answers, and how much it has to do."""
+    """``GET /health``: the master is up, with its load."""
 
-    @documented("Whether the master is well, and how much it has to do", replies={200: HealthReply})
+    @documented("Get the health and the load of the master", replies={200: HealthReply})
     def get(self) -> None:
         core, recorder = self.master.core, self.master.recorder
         self.reply(

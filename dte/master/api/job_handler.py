@@ -1,13 +1,15 @@
-"""What the routes share that answer with jobs."""
+"""The base of the routes that find jobs and answer with them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.numbers import Number
@@ -17,14 +19,24 @@ from dte.wire.codec import encode
 
 KEY_CHARS_MAX = 200
 KEY = re.compile(rf"[ -~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
-NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+IDEMPOTENCY_KEY = Annotated[
+    str,
+    Meta(
+        pattern=f"^{KEY.pattern}$",
+        description="makes a repeat of this request harmless: it gets the first one's jobs",
+    ),
+]
+"""The header ``Idempotency-Key``."""
+NUMBER = re.compile("[0-9]{1,18}")
+"""A job's id; one of more digits may not fit into the journal's 64 bits."""
+NUMBER_CHARS_SHOWN = 50
 
 
 class JobReply(msgspec.Struct):
-    """How a job stands.
+    """A job.
 
     Its state is waiting, running, cancelling, succeeded, failed, timed_out or cancelled; the last
-    four are ends.
+    four are final.
     """
 
     job_id: int
@@ -41,43 +53,48 @@ class JobReply(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct):
-    """What is known of a job when it has been accepted."""
+    """A job that has been accepted."""
 
     job_id: int
     finished: bool
 
 
 class AllAccepted(msgspec.Struct):
-    """The jobs of many formulas, in their order."""
+    """The jobs of many formulas, in the order of the formulas."""
 
     job_ids: list[int]
 
 
 class AllReply(msgspec.Struct):
-    """How the jobs of many formulas stand, in their order."""
+    """The jobs of many formulas, with their states, in the order of the formulas."""
 
     job_ids: list[int]
     jobs: list[JobReply]
 
 
 class JobHandler(JsonHandler):
-    """Base of the routes that answer with jobs."""
+    """Base of the routes that find jobs and answer with them."""
+
+    NOT_FOUND = "Job not found"
+    """The error for an unknown job; ``{id}`` stands for the id."""
 
     def job_reply(self, job: Job) -> JobReply:
         return job_reply(job, self.master.wall_time)
 
     async def find(self, number: str) -> Job:
-        """The job that a path names.
+        """Find a job by its id.
 
         Raises:
             NotFound: there is none.
         """
-        if not NUMBER.fullmatch(number):
-            raise NotFound("Job not found")
-        return (await self.master.find([int(number)]))[0]
+        if NUMBER.fullmatch(number):
+            with suppress(NotFound):
+                (job,) = await self.master.find([int(number)])
+                return job
+        raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 
     async def reply_all(self, jobs: Sequence[Job], *, with_state: bool) -> None:
-        """Answer with the numbers of jobs, and how they stand if that was asked for."""
+        """Answer with the numbers of jobs, or with whole jobs if `with_state`."""
         numbers = [job.number for job in jobs]
         if with_state:
             before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
@@ -86,7 +103,7 @@ class JobHandler(JsonHandler):
             self.reply(AllAccepted(numbers))
 
     def key(self) -> str:
-        """What the client calls this submission; "" if it does not."""
+        """The key that the client gave this submission; "" if it gave none."""
         keys = self.request.headers.get_list("Idempotency-Key")
         if not keys:
             return ""
@@ -100,12 +117,12 @@ class JobHandler(JsonHandler):
 
 
 def shown_answer(answer: Number | bytes | None) -> Any:
-    """An answer as it goes into a reply: a number, or the JSON that a worker gave."""
+    """An answer as a reply shows it: a number, or the JSON that a worker gave."""
     return msgspec.Raw(answer) if isinstance(answer, bytes) else answer
 
 
 def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) -> JobReply:
-    """How a job stands, as it goes into a reply."""
+    """A job as a reply shows it."""
     return JobReply(
         job.number,
         job.finished,

@@ -1,4 +1,4 @@
-"""Jobs: graphs of calls in; how jobs stand, and what can be done about them."""
+"""Jobs: submitted as graphs, calls or formulas; shown, explained, cancelled and retried."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from dte.core.graph.call import Call
 from dte.core.jobs.job import Job
 from dte.core.why import Reason, reasons
 from dte.master.api.job_handler import (
+    IDEMPOTENCY_KEY,
+    NUMBER,
     Accepted,
     AllAccepted,
     AllReply,
@@ -22,96 +24,19 @@ from dte.master.api.job_handler import (
     JobReply,
     shown_answer,
 )
-from dte.master.api.openapi import IDEMPOTENCY_KEY, WAIT, documented
-from dte.master.plans import NO_ARGS, Node, Plan, When
+from dte.master.api.openapi import WAIT, documented
+from dte.master.api.submission import JobSubmission, SubmissionDecoder
+from dte.master.plans import Plan
 from dte.master.webhooks import check_notify
-from dte.wire.codec import Decoder, Malformed
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
-CALL = "call"
-"""The name of the node of a job that is one call."""
-RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
-IDS = Annotated[str, msgspec.Meta(description="as `1-50,70`", examples=["1-50,70"])]
-
-
-class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """A job: a graph of calls, or one call, or a formula."""
-
-    graph: dict[str, Node] | msgspec.UnsetType = msgspec.UNSET
-    formula: str | msgspec.UnsetType = msgspec.UNSET
-    handler: str | msgspec.UnsetType = msgspec.UNSET
-    args: msgspec.Raw = msgspec.field(default_factory=lambda: NO_ARGS)
-    timeout: float | None = None
-    retries: int | None = None
-    delay: float = 0.0
-    not_before: datetime | None = None
-    answer: str | None = None
-    after: list[int] = []
-    when: When = "success"
-    priority: int = 0
-    notify: str = ""
-
-    def plan(self) -> Plan:
-        """The plan that it stands for.
-
-        Raises:
-            InvalidRequest: it is not one of the three.
-        """
-        given = [
-            name
-            for name in ("graph", "formula", "handler")
-            if getattr(self, name) is not msgspec.UNSET
-        ]
-        if len(given) != 1:
-            raise InvalidRequest(
-                'one of graph, formula and handler is expected: {"handler": "echo", "args": ["hi"]}'
-            )
-        if given != ["handler"] and (
-            bytes(self.args) != bytes(NO_ARGS)
-            or self.timeout is not None
-            or self.retries is not None
-            or self.delay
-            or self.not_before is not None
-        ):
-            raise InvalidRequest(
-                "args, timeout, retries, delay and not_before go with handler; in a graph, with "
-                "its nodes"
-            )
-        plan = Plan(
-            answer=self.answer,
-            after=self.after,
-            when=self.when,
-            priority=self.priority,
-            notify=self.notify,
-        )
-        if isinstance(self.graph, dict):
-            plan.graph = self.graph
-            if not self.graph:
-                raise InvalidRequest("the graph has no nodes")
-        elif isinstance(self.formula, str):
-            plan.formula = self.formula
-            if self.answer is not None:
-                raise InvalidRequest("answer goes with graph")
-        else:
-            assert isinstance(self.handler, str)
-            plan.graph = {
-                CALL: Node(
-                    self.handler,
-                    self.args,
-                    timeout=self.timeout,
-                    retries=self.retries,
-                    delay=self.delay,
-                    not_before=self.not_before,
-                )
-            }
-            if self.answer is not None:
-                raise InvalidRequest("answer goes with graph")
-        return plan
+RANGE = re.compile(rf"({NUMBER.pattern})(?:-({NUMBER.pattern}))?")
+IDS = Annotated[str, msgspec.Meta(description="ids and ranges of ids", examples=["1-50,70"])]
 
 
 class JobListed(msgspec.Struct):
-    """A job among the last ones."""
+    """A job in the list of the last ones."""
 
     job_id: int
     task: str
@@ -121,38 +46,15 @@ class JobListed(msgspec.Struct):
     state: str
 
 
-class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=True):
-    """What `POST /jobs` takes: a job, or many as `jobs`, which are accepted all or none."""
-
-    jobs: list[OneSubmission] | msgspec.UnsetType = msgspec.UNSET
-
-    def plans(self) -> list[Plan]:
-        """The plans of many jobs.
-
-        Raises:
-            InvalidRequest: one of them is none; the message says which.
-        """
-        assert isinstance(self.jobs, list)
-        if self != JobSubmission(jobs=self.jobs):
-            raise InvalidRequest("jobs stands alone: each of them says the rest for itself")
-        plans = []
-        for index, job in enumerate(self.jobs):
-            try:
-                plans.append(job.plan())
-            except InvalidRequest as error:
-                raise InvalidRequest(f"job {index} of the request: {error}") from None
-        return plans
-
-
 class ProgressReply(msgspec.Struct):
-    """How far a handler said that it is."""
+    """The progress that a handler reported last."""
 
     fraction: float
     text: str
 
 
 class NodeReply(msgspec.Struct):
-    """How a call stands."""
+    """A call of a job."""
 
     node: str
     handler: str
@@ -168,7 +70,7 @@ class NodeReply(msgspec.Struct):
 
 
 class ReasonReply(msgspec.Struct):
-    """What an operation waits for; `node` is empty for the job itself, or its arithmetic."""
+    """A reason why an operation waits; `node` is empty for the job itself and its arithmetic."""
 
     node: str
     state: str
@@ -180,7 +82,7 @@ class ReasonReply(msgspec.Struct):
 
 
 class WhyReply(msgspec.Struct):
-    """What the unfinished operations of a job wait for; `more` of them are not told."""
+    """The reasons why the operations of a job wait; `more` counts those left out."""
 
     job_id: int
     state: str
@@ -189,67 +91,20 @@ class WhyReply(msgspec.Struct):
 
 
 class Retried(msgspec.Struct):
-    """The job that does the failed part of another again."""
+    """A job that runs the failed part of another again."""
 
     job_id: int
     retry_of: int
-
-
-class _Nodes(msgspec.Struct):
-    """A job whose nodes are read one by one."""
-
-    graph: dict[str, msgspec.Raw] = {}
-
-
-class _JobsOfNodes(_Nodes):
-    """What `POST /jobs` takes, whose nodes are read one by one."""
-
-    jobs: list[_Nodes] = []
-
-
-class SubmissionDecoder(Decoder[JobSubmission]):
-    """Reads submissions; an error within a node of a graph tells the node's name."""
-
-    def __init__(self) -> None:
-        # Not lenient: what clients send may be large, and the slow reader takes seconds for it.
-        super().__init__(JobSubmission, lenient=False)
-        self._whole: Decoder[_JobsOfNodes] = Decoder(_JobsOfNodes, lenient=False)
-        self._node: Decoder[Node] = Decoder(Node, lenient=False)
-
-    def decode(self, raw: bytes) -> JobSubmission:
-        try:
-            return super().decode(raw)
-        except Malformed as error:
-            if ".graph[...]" in str(error):
-                self._tell_node(raw)
-            raise
-
-    def _tell_node(self, raw: bytes) -> None:
-        """Fail with the first node that is none."""
-        try:
-            whole = self._whole.decode(raw)
-        except Malformed:
-            return  # There is more that is wrong.
-        self._check_nodes(whole.graph, "")
-        for index, job in enumerate(whole.jobs):
-            self._check_nodes(job.graph, f"job {index} of the request: ")
-
-    def _check_nodes(self, graph: dict[str, msgspec.Raw], place: str) -> None:
-        for name, node in graph.items():
-            try:
-                self._node.decode(bytes(node))
-            except Malformed as error:
-                raise Malformed(f"{place}node {name[:50]!r}: {error}") from None
 
 
 _submission = SubmissionDecoder()
 
 
 class OneJob(JobHandler):
-    """``GET /job/{id}``: how a job stands, now or when it ends."""
+    """``GET /job/{id}``: a job, now or when it ends."""
 
     @documented(
-        "How a job stands, now or when it ends",
+        "Get a job, now or when it ends",
         query={"wait": WAIT},
         replies={200: JobReply},
         errors=(404, 503),
@@ -262,10 +117,10 @@ class OneJob(JobHandler):
 
 
 class Jobs(JobHandler):
-    """``POST /jobs``: accept a job. ``GET /jobs``: the last, or with ``ids=1-50,70`` those."""
+    """``POST /jobs``: accept jobs. ``GET /jobs``: the last jobs, or those in ``ids=1-50,70``."""
 
     @documented(
-        "Accept a graph of calls, one call, or a formula",
+        "Submit a graph of calls, one call, or a formula",
         body=JobSubmission,
         examples={
             "one call": {"handler": "echo", "args": ["hello"]},
@@ -283,7 +138,7 @@ class Jobs(JobHandler):
         headers={"Idempotency-Key": IDEMPOTENCY_KEY},
         replies={201: Accepted | JobReply | AllAccepted | AllReply},
         errors=(409, 503, 507),
-        description="With `wait`, the reply says how the job stands, when it has ended or then.",
+        description="With `wait`, the reply is the whole job, when it ends or the time is over.",
     )
     async def post(self) -> None:
         wait_s = self.wait_s()
@@ -311,23 +166,23 @@ class Jobs(JobHandler):
     def _check(self, plans: Sequence[Plan]) -> None:
         jobs_max = self.master.settings.formulas_max
         if len(plans) > jobs_max:
-            raise TooLarge(f"{len(plans)} jobs in a request; up to {jobs_max} (formulas_max)")
+            raise TooLarge(f"too many jobs in a request: {len(plans)} > {jobs_max} (formulas_max)")
         for plan in plans:
             if plan.notify:
                 check_notify(plan.notify)
                 self.master.notices.ensure_room()
 
     @documented(
-        "The last jobs, or those that are asked for",
+        "List the last jobs, or jobs by id",
         query={"ids": IDS, "wait": WAIT},
         replies={200: list[JobListed] | list[JobReply]},
         errors=(404, 413, 503),
-        description="With `ids`, those jobs in that order; with `wait`, when they have ended.",
+        description="With `ids`, the jobs come in that order; with `wait`, when they have ended.",
     )
     async def get(self) -> None:
         ids = self.get_query_argument("ids", None)
         if ids is not None:
-            await self._get_these(ids, self.wait_s())
+            await self._get_by_ids(ids, self.wait_s())
             return
         newest = list(self.master.core.jobs.newest(JOBS_LISTED))
         await self.reply_list(self._listed(job) for job in newest)
@@ -336,8 +191,8 @@ class Jobs(JobHandler):
         answer, state = shown_answer(job.answer), job.shown_state.value
         return JobListed(job.number, job.task, job.finished, answer, job.error, state)
 
-    async def _get_these(self, ids: str, wait_s: float) -> None:
-        # Ten thousand numbers take half a megabyte, so none are kept while this waits.
+    async def _get_by_ids(self, ids: str, wait_s: float) -> None:
+        # Ten thousand numbers take half a megabyte, so none are kept while this request waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
             jobs = await self.master.find(self._numbers(ids))
@@ -345,8 +200,8 @@ class Jobs(JobHandler):
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
                 return
-            del jobs  # Of what has ended, much may have been read from the journal.
-        self.count_held(len(waiting))
+            del jobs  # Many of the ended ones may come from the journal.
+        self.count_waited_jobs(len(waiting))
         await self.master.waiters.wait(waiting, wait_s, self.gone)
         async with self.room_for_list(count):
             known = {job.number: job for job in waiting}
@@ -362,9 +217,9 @@ class Jobs(JobHandler):
             match = RANGE.fullmatch(part.strip())
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
             if last < first:
-                raise InvalidRequest(f"ids={part}: job ids like 7 or 1-50 are expected")
+                raise InvalidRequest(f"ids={part}: ids like 7 or 1-50 are expected")
             if last - first + 1 + len(numbers) > formulas_max:
-                raise TooLarge(f"up to {formulas_max} jobs are given in one reply (formulas_max)")
+                raise TooLarge(f"ids: more than {formulas_max} jobs (formulas_max)")
             numbers += range(first, last + 1)
         return numbers
 
@@ -376,8 +231,8 @@ class Cancel(JobHandler):
         "Cancel a job",
         replies={200: JobReply},
         errors=(404, 409, 503, 507),
-        description="What waits never starts; what runs is stopped, and the job is `cancelling` "
-        "until its workers say so.",
+        description="Waiting calls never start. Running calls are stopped; the job is `cancelling` "
+        "until their workers confirm it.",
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
@@ -390,11 +245,12 @@ class Retry(JobHandler):
     """``POST /job/{id}/retry``."""
 
     @documented(
-        "Do the failed part of a job again",
+        "Run the failed part of a job again",
         headers={"Idempotency-Key": IDEMPOTENCY_KEY},
         replies={201: Retried},
         errors=(404, 409, 503, 507),
-        description="As a new job, which takes over the results that there are: an end is an end.",
+        description="The new job takes over the results of calls that succeeded. The failed job "
+        "stays as it is.",
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
@@ -407,15 +263,15 @@ class Why(JobHandler):
     """``GET /job/{id}/why``."""
 
     @documented(
-        "What the unfinished operations of a job wait for",
+        "Explain why the operations of a job wait",
         replies={200: WhyReply},
         errors=(404, 503),
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
         found = reasons(self.master.core, self.master.now(), job)
-        told = [self._reply(reason) for reason in islice(found, REASONS_MAX)]
-        self.reply(WhyReply(job.number, self.job_reply(job).state, told, sum(1 for _ in found)))
+        shown = [self._reply(reason) for reason in islice(found, REASONS_MAX)]
+        self.reply(WhyReply(job.number, job.shown_state.value, shown, sum(1 for _ in found)))
 
     def _reply(self, reason: Reason) -> ReasonReply:
         return ReasonReply(
@@ -433,7 +289,7 @@ class Nodes(JobHandler):
     """``GET /job/{id}/nodes``."""
 
     @documented(
-        "The calls of a job, with their results",
+        "List the calls of a job, with their results",
         replies={200: list[NodeReply]},
         errors=(404, 503),
     )

@@ -1,14 +1,15 @@
 """The OpenAPI 3.1 document of a master's routes, made from the types that serve them.
 
-A route is written once, as a `Route` in the table (`routes.py`). What a method takes and gives is
-said above it, by `documented`; the schemas follow from the types. `document` puts both together.
+A route is written once, as a `Route` in the table (`routes.py`). The decorator `documented` names
+the types that a method takes and gives, and the schemas follow from the types. `document` puts
+both together.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from types import UnionType
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin
@@ -26,31 +27,31 @@ ATTRIBUTE = "documented"
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<type>:int)?\}")
 REF = "#/components/schemas/{name}"
 RETRIED = (Busy.status, Unavailable.status, StorageFull.status)
-"""Statuses that come with a Retry-After."""
+"""Statuses of replies with the header Retry-After."""
 
 SECTIONS = {
     "formula": "Arithmetic formulas in, answers out.",
-    "jobs": "Jobs as graphs of calls, and how they go.",
-    "workers": "For workers: announce, claim, give back.",
-    "queue": "The dialect of a queue of tasks, which workers poll.",
-    "scheduler": "The dialect of a scheduler of functions; each route is also under /scheduler.",
-    "rest": "The dialect of tasks and workers as resources; its errors are plain text.",
-    "operations": "For those who operate a master.",
+    "jobs": "Graphs of calls, and their progress.",
+    "workers": "For workers: announce, claim, report.",
+    "queue": "The dialect of a task queue that workers poll.",
+    "scheduler": "The dialect of a function scheduler; each route is also served under /scheduler.",
+    "rest": "The dialect of tasks and workers as resources; errors are plain text.",
+    "operations": "For operators of a master.",
 }
-"""The sections that routes are shown in, in this order."""
+"""The sections of the document, in their order."""
 
 DESCRIPTION = """\
-One master serves several dialects of the same jobs. An error is JSON with `error` for people and \
-`code` for programs, unless its dialect has another form; a reply with 429, 503 or 507 says in \
-`Retry-After` after how many seconds trying again makes sense.\
+One master serves the same jobs in several dialects. An error is JSON with `error` for people and \
+`code` for programs, unless its dialect has another form. After a reply with 429, 503 or 507, wait \
+the number of seconds in `Retry-After` and try again.\
 """
 
 
-# Types that many routes share
+# Types shared by many routes
 
 
 class ErrorReply(msgspec.Struct):
-    """Why a request was refused: `error` for people, `code` for programs."""
+    """The reply to a request that was refused: `error` for people, `code` for programs."""
 
     error: str
     code: str
@@ -63,24 +64,16 @@ class ErrorReply(msgspec.Struct):
 
 WAIT = Annotated[
     float,
-    Meta(ge=0, description="seconds to hold the request at most, until there is what it asks for"),
+    Meta(ge=0, description="seconds to wait for the result; 0 answers at once"),
 ]
 """The query's ``wait``."""
-IDEMPOTENCY_KEY = Annotated[
-    str,
-    Meta(
-        pattern="^[ -~]{1,200}$",
-        description="makes a repeat of this request harmless: it gets the first one's jobs",
-    ),
-]
-"""The header ``Idempotency-Key``."""
 
 
 class Content(NamedTuple):
-    """A body of another kind than JSON.
+    """A body that is not JSON.
 
     Attributes:
-        type: the Python type that it is, or None where no type says it.
+        type: its Python type, or None if no type describes it.
         media: its media type.
     """
 
@@ -93,18 +86,18 @@ EVENTS = Content(str, "text/event-stream")
 HTML = Content(str, "text/html")
 
 
-# What stands in the table, and above the methods
+# Routes and their documentation
 
 
 class Route(NamedTuple):
-    """A path and who serves it: ``Route("/job/{id:int}", OneJob)``.
+    """A path and its handler: ``Route("/job/{id:int}", OneJob)``.
 
     Attributes:
-        path: with its parameters in braces, ``{name}`` or ``{name:int}``. Each stands for all up to
-            the next slash, and is given to the method as text, in this order. ``:int`` is said in
-            the document alone: what is no integer the method answers, with a 404 in its own words.
-        handler: serves it; each of its methods is `documented`.
-        section: one of `SECTIONS`; by itself, the name of the handler's module.
+        path: with its parameters in braces, ``{name}`` or ``{name:int}``. Each matches up to the
+            next slash, and the method gets it as text, in this order. ``:int`` only shows in the
+            document: for any other text the method itself answers with 404.
+        handler: its methods are `documented`.
+        section: one of `SECTIONS`; the name of the handler's module by default.
     """
 
     path: str
@@ -113,7 +106,7 @@ class Route(NamedTuple):
 
     @property
     def pattern(self) -> str:
-        """The path as Tornado's regular expression."""
+        """The path as a regular expression for Tornado."""
         literals = PARAMETER.sub("\0", self.path).split("\0")
         return "([^/]+)".join(map(re.escape, literals))
 
@@ -135,44 +128,8 @@ class Route(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Documented:
-    """What `documented` says of a method; its arguments are described there."""
-
-    summary: str
-    body: Any = None
-    replies: Mapping[int, Any] = field(default_factory=dict)
-    errors: Sequence[int] = ()
-    errors_as: Any = ErrorReply
-    path: Mapping[str, Any] = field(default_factory=dict)
-    query: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    examples: Mapping[str, Any] = field(default_factory=dict)
-    description: str = ""
-
-    def all_errors(self, has_parameters: bool) -> set[int]:
-        """Those named, and those that follow from what the method takes."""
-        implied = {Busy.status}
-        if has_parameters or self.query or self.headers or self.body is not None:
-            implied.add(InvalidRequest.status)
-        if self.body is not None:
-            implied.add(TooLarge.status)
-        return implied | set(self.errors)
-
-
-def documented(
-    summary: str,
-    *,
-    body: Any = None,
-    replies: Mapping[int, Any],
-    errors: Sequence[int] = (),
-    errors_as: Any = ErrorReply,
-    path: Mapping[str, Any] | None = None,
-    query: Mapping[str, Any] | None = None,
-    headers: Mapping[str, Any] | None = None,
-    examples: Mapping[str, Any] | None = None,
-    description: str = "",
-) -> Callable[[Method], Method]:
-    """Say what an HTTP method of a handler takes and gives. It changes nothing in how it serves.
+class documented:  # noqa: N801 - it is used as a decorator.
+    """Documents an HTTP method of a handler, without a change to how it serves.
 
     ::
 
@@ -187,46 +144,53 @@ def documented(
             )
             async def post(self) -> None: ...
 
-    "Type" below is whatever msgspec has a schema for: structs, typed dicts, lists, unions, and
-    ``Annotated[int, Meta(ge=0, description=…)]``.
+    "Type" below means any type that msgspec has a schema for: structs, typed dicts, lists, unions,
+    and ``Annotated[int, Meta(ge=0, description=…)]``.
 
-    Args:
+    Attributes:
         summary: a few words, without a full stop.
+        replies: the type of the body by status. It may be ``A | B``, `TEXT`, `EVENTS` or another
+            `Content`, None for no body, or a tuple of these with a media type each. Errors in a
+            dialect's own form are replies, too.
         body: the type of the request's JSON, or a `Content`.
-        replies: for each status what the body is: a type, ``A | B`` for one or the other, `TEXT`,
-            `EVENTS` or another `Content`, None where there is no body, or a tuple of these if the
-            media type differs from case to case. A dialect's own errors are replies as well.
-        errors: statuses that are answered in the form `errors_as`. 429 goes without saying, as do
-            400 for what has parameters or a body, and 413 for what has a body.
-        errors_as: the form of the errors: a type or a `Content`, as `TEXT`.
-        path: types of the path's parameters, where there is more to say than the table does.
-        query: types of the query's parameters, none of which is required.
-        headers: types of the request's headers, none of which is required.
-        examples: bodies by their names; they are tried in the tests of the document.
+        errors: statuses that are answered in the form `errors_as`. 429 is always added, 400 where
+            there are parameters or a body, and 413 where there is a body.
+        errors_as: the form of the errors: a type, or a `Content` like `TEXT`.
+        path: types of the path's parameters, where the table of routes does not say enough.
+        query: types of the query's parameters, all of them optional.
+        headers: types of the request's headers, all of them optional.
+        examples: bodies by name; the tests of the document decode them.
         description: more than the summary, in Markdown.
     """
-    said = Documented(
-        summary,
-        body,
-        replies,
-        errors,
-        errors_as,
-        path or {},
-        query or {},
-        headers or {},
-        examples or {},
-        description,
-    )
 
-    def attach(method: Method) -> Method:
-        setattr(method, ATTRIBUTE, said)
+    summary: str
+    _: KW_ONLY
+    replies: Mapping[int, Any]
+    body: Any = None
+    errors: Sequence[int] = ()
+    errors_as: Any = ErrorReply
+    path: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    def __call__(self, method: Method) -> Method:
+        setattr(method, ATTRIBUTE, self)
         return method
 
-    return attach
+    def all_errors(self, has_parameters: bool) -> set[int]:
+        """The named errors, and those that follow from the parameters and the body."""
+        implied = {Busy.status}
+        if has_parameters or self.query or self.headers or self.body is not None:
+            implied.add(InvalidRequest.status)
+        if self.body is not None:
+            implied.add(TooLarge.status)
+        return implied | set(self.errors)
 
 
-def documentation(method: Any) -> Documented | None:
-    """What `documented` said of a method, if it did."""
+def documentation(method: Any) -> documented | None:
+    """The documentation of a method; None if it is not `documented`."""
     return getattr(method, ATTRIBUTE, None)
 
 
@@ -234,17 +198,18 @@ def documentation(method: Any) -> Documented | None:
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:
-    """The OpenAPI document of those routes; methods that are not `documented` are left out."""
+    """The OpenAPI document of some routes; methods that are not `documented` are left out."""
     entries = [
-        (route, method, said)
+        (route, method, operation)
         for route in routes
         for method, function in route.methods()
-        if (said := documentation(function)) is not None
+        if (operation := documentation(function)) is not None
     ]
-    schemas = _Schemas(_types(said) for _, _, said in entries)
+    schemas = _Schemas(_types(operation) for _, _, operation in entries)
     paths: dict[str, dict[str, Any]] = {}
-    for route, method, said in entries:
-        paths.setdefault(route.shown_path, {})[method] = _operation(route, method, said, schemas)
+    for route, method, operation in entries:
+        shown = _shown(route, method, operation, schemas)
+        paths.setdefault(route.shown_path, {})[method] = shown
     used = {route.shown_section for route, _, _ in entries}
     return {
         "openapi": "3.1.0",
@@ -264,7 +229,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
 
 
 class _Schemas:
-    """The schemas of all types of a document, made at once so that their names do not clash."""
+    """The schemas of all types of a document, made together so that their names do not clash."""
 
     def __init__(self, types: Iterable[Iterable[Any]]) -> None:
         # Types need not be hashable: what `Annotated` carries may not be.
@@ -281,27 +246,28 @@ class _Schemas:
     def _of_part(self, part: Any) -> dict[str, Any]:
         if id(part) in self._by_id:
             return self._by_id[id(part)]
-        # `list[int]` of two places is equal but not the same.
+        # Two spellings of `list[int]` are equal objects, but not the same one.
         return self._by_id[id(self._types[self._types.index(part)])]
 
 
 def _parts(shape: Any) -> tuple[Any, ...]:
-    """The parts of a union, since msgspec takes none of several structs."""
+    """The parts of a union: msgspec has no schema for a union of several structs."""
     return get_args(shape) if get_origin(shape) in (Union, UnionType) else (shape,)
 
 
-def _types(said: Documented) -> Iterator[Any]:
-    """All types that a documentation names, with unions in parts."""
-    shapes = [said.body, said.errors_as, ErrorReply, *said.replies.values()]
+def _types(operation: documented) -> Iterator[Any]:
+    """All types of an operation, with unions split into their parts."""
+    shapes = [operation.body, operation.errors_as, ErrorReply, *operation.replies.values()]
     contents = [content for shape in shapes for content in _contents(shape)]
-    parameters = [*said.path.values(), *said.query.values(), *said.headers.values()]
+    tables = (operation.path, operation.query, operation.headers)
+    parameters = [shape for table in tables for shape in table.values()]
     for shape in [*(content.type for content in contents), *parameters, str]:
         if shape is not None:
             yield from _parts(shape)
 
 
 def _contents(shape: Any) -> list[Content]:
-    """What a body may be, by its media types."""
+    """The forms of a body, each with its media type."""
     if shape is None:
         return []
     if isinstance(shape, Content):
@@ -311,41 +277,44 @@ def _contents(shape: Any) -> list[Content]:
     return [Content(shape, "application/json")]
 
 
-def _operation(route: Route, method: str, said: Documented, schemas: _Schemas) -> dict[str, Any]:
+def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) -> dict[str, Any]:
+    """An operation as the document shows it."""
     name = re.sub(r"\W+", "_", route.shown_path).strip("_") or "root"
-    parameters = [*_path_parameters(route, said, schemas)]
+    parameters = [*_path_parameters(route, operation, schemas)]
     has_parameters = bool(parameters)
-    for place, types in (("query", said.query), ("header", said.headers)):
+    for place, types in (("query", operation.query), ("header", operation.headers)):
         parameters += [
-            _parameter(name, place, schemas.of(shape), required=False)
-            for name, shape in types.items()
+            _parameter(parameter, place, schemas.of(shape), required=False)
+            for parameter, shape in types.items()
         ]
-    operation: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "operationId": f"{method}_{name}",
         "tags": [route.shown_section],
-        "summary": said.summary,
+        "summary": operation.summary,
     }
-    if said.description:
-        operation["description"] = said.description
+    if operation.description:
+        shown["description"] = operation.description
     if parameters:
-        operation["parameters"] = parameters
-    if said.body is not None:
-        content = _content(said.body, schemas)
-        if said.examples:
-            named = {name: {"value": value} for name, value in said.examples.items()}
+        shown["parameters"] = parameters
+    if operation.body is not None:
+        content = _content(operation.body, schemas)
+        if operation.examples:
+            named = {example: {"value": value} for example, value in operation.examples.items()}
             for kind in content.values():
                 kind["examples"] = named
-        operation["requestBody"] = {"required": True, "content": content}
-    operation["responses"] = _responses(said, has_parameters, schemas)
-    return operation
+        shown["requestBody"] = {"required": True, "content": content}
+    shown["responses"] = _responses(operation, has_parameters, schemas)
+    return shown
 
 
-def _path_parameters(route: Route, said: Documented, schemas: _Schemas) -> Iterator[dict[str, Any]]:
+def _path_parameters(
+    route: Route, operation: documented, schemas: _Schemas
+) -> Iterator[dict[str, Any]]:
     for match in PARAMETER.finditer(route.path):
         name = match["name"]
         schema: dict[str, Any]
-        if name in said.path:
-            schema = schemas.of(said.path[name])
+        if name in operation.path:
+            schema = schemas.of(operation.path[name])
         elif match["type"]:
             schema = {"type": "integer", "minimum": 0}
         else:
@@ -361,11 +330,11 @@ def _parameter(name: str, place: str, schema: dict[str, Any], required: bool) ->
     return parameter
 
 
-def _responses(said: Documented, has_parameters: bool, schemas: _Schemas) -> dict[str, Any]:
-    bodies: dict[int, Any] = dict(said.replies)
-    for status in said.all_errors(has_parameters):
-        bodies.setdefault(status, said.errors_as)
-    # At the bound of connections nobody has looked yet what dialect the request is in.
+def _responses(operation: documented, has_parameters: bool, schemas: _Schemas) -> dict[str, Any]:
+    bodies: dict[int, Any] = dict(operation.replies)
+    for status in operation.all_errors(has_parameters):
+        bodies.setdefault(status, operation.errors_as)
+    # At the bound of connections, the dialect of a request is not known yet.
     if bodies[Busy.status] is not ErrorReply:
         bodies[Busy.status] = (bodies[Busy.status], ErrorReply)
     responses = {}

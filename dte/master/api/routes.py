@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from dte.master.api import docs, events, formula, jobs, workers
-from dte.master.api import health as ops
+from dte.master.api import docs, events, formula, health, jobs, workers
 from dte.master.api.base import BodyMeter, UnknownPath
 from dte.master.api.dialects.queue import stats as queue_stats
 from dte.master.api.dialects.queue import tasks as queue_tasks
@@ -61,13 +60,13 @@ ROUTES = (
             ("/status", scheduler_status.Status),
         )
     ),
-    Route("/health", ops.Health, "operations"),
+    Route("/health", health.Health, "operations"),
     Route("/openapi.json", docs.Document, "operations"),
     Route("/docs", docs.Page, "operations"),
     Route("/docs/{file}", docs.Asset, "operations"),
     Route("/scheduler/docs", docs.PageBelow, "scheduler"),
 )
-"""Every path that is served, with who serves it, and the section of the document it is in."""
+"""Every path, with its handler and its section of the document."""
 
 
 def application(master: Master) -> Application:

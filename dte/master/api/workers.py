@@ -1,4 +1,4 @@
-"""What workers say to the master: that they are there, what they claim, what they have done."""
+"""The routes of workers: announce, claim, report, extend."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dte.core.graph.call import CallState, HandlerPolicy
 from dte.core.graph.calls import check_handler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.base import JsonHandler
+from dte.master.api.checks import check_name, check_range
 from dte.master.api.openapi import documented
 from dte.master.dispatch.calls import call_of, outcome_of
 from dte.master.workers import BatchResults
@@ -31,19 +32,18 @@ from dte.wire.messages.calls import (
 )
 from dte.wire.messages.handlers import Handlers
 
-NAME_CHARS_MAX = 200
 ANNOUNCE_BYTES_MAX = 200_000
 EXTEND_BYTES_MAX = 1_000_000
 SLOTS_MAX = 1_000
 BATCH_MAX = 100_000
 HANDLERS_MAX = 1_000
 LEASES_MAX = 10_000
-"""Most leases in one request of a worker: each takes some microseconds."""
+"""Bound on the leases in one request; each takes some microseconds."""
 PROGRESS_CHARS_MAX = 500
 
 
 class WorkerListed(msgspec.Struct):
-    """A worker among the known ones."""
+    """A worker that the master knows."""
 
     worker_name: str
     address: str
@@ -61,8 +61,8 @@ class WorkerListed(msgspec.Struct):
     heard_at: datetime | None
 
 
-class ReportsAsSaid(msgspec.Struct):
-    """As `Reports`, with batches unread: their integers may be too long for the fast reader."""
+class RawReports(msgspec.Struct):
+    """`Reports` with undecoded batches: the fast reader does not take their long integers."""
 
     worker: str
     results: list[Report] = []
@@ -70,20 +70,20 @@ class ReportsAsSaid(msgspec.Struct):
 
 
 class Registered(msgspec.Struct):
-    """The reply to a worker that has announced itself."""
+    """The reply to an announcement."""
 
     status: str
 
 
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
 _claim: Decoder[Claim] = Decoder(Claim, lenient=False)
-_reports: Decoder[ReportsAsSaid] = Decoder(ReportsAsSaid, lenient=False)
+_reports: Decoder[RawReports] = Decoder(RawReports, lenient=False)
 _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 
 
 class Workers(JsonHandler):
-    """``POST /worker``: a worker announces itself. ``GET /worker``: the known ones."""
+    """``POST /worker``: a worker announces itself. ``GET /worker``: all known workers."""
 
     def body_bytes_max(self) -> int:
         return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
@@ -128,7 +128,7 @@ class Workers(JsonHandler):
         )
         self.reply(Registered("Worker registered"))
 
-    @documented("The known workers", replies={200: list[WorkerListed]})
+    @documented("List the known workers", replies={200: list[WorkerListed]})
     def get(self) -> None:
         self.reply(
             [
@@ -154,7 +154,7 @@ class Workers(JsonHandler):
 
 
 class Claims(JsonHandler):
-    """``POST /claim``: a worker that cannot be called asks for work, and waits for it."""
+    """``POST /claim``: a worker that the master cannot call waits for work."""
 
     def body_bytes_max(self) -> int:
         return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
@@ -167,19 +167,19 @@ class Claims(JsonHandler):
         },
         replies={200: Claimed},
         errors=(409, 503),
-        description="Results are given back by `POST /result`; until then `POST /extend` keeps the "
-        "leases. A claim that is hung up on gives back what it got.",
+        description="Report results with `POST /result`; until then, keep the leases with "
+        "`POST /extend`. If the worker hangs up, its leases go back to the queue.",
     )
     async def post(self) -> None:
         claim = self.body(_claim)
         if not claim.worker:
-            raise InvalidRequest("worker: a name is expected")
+            raise InvalidRequest("worker: the name is missing")
         check_name("worker", claim.worker)
         check_name("incarnation", claim.incarnation)
         check_range("slots", claim.slots, 0, SLOTS_MAX)
         check_range("batch_max", claim.batch_max, 0, BATCH_MAX)
         wait_s = self.checked_wait_s(claim.wait)
-        said = Announcement(
+        announcement = Announcement(
             claim.worker,
             "",
             1,
@@ -192,15 +192,15 @@ class Claims(JsonHandler):
             Delivery.PULL,
         )
         if claim.draining:
-            await self.master.calls.leave_claiming(said)
+            await self.master.calls.leave_claiming(announcement)
             self.reply(Claimed([], []))
             return
-        leases, batch = await self.master.calls.claim(said, claim.slots, wait_s, self.gone)
+        leases, batch = await self.master.calls.claim(announcement, claim.slots, wait_s, self.gone)
         self.reply(Claimed([call_of(lease) for lease in leases], [_batch(batch)] if batch else []))
 
 
 class Results(JsonHandler):
-    """``POST /result``: what became of calls and batches."""
+    """``POST /result``: the results of calls and batches."""
 
     @documented(
         "Report results",
@@ -208,14 +208,14 @@ class Results(JsonHandler):
         examples={"a result": {"worker": "worker-1", "results": [{"lease": 7, "result": 55}]}},
         replies={200: ReportsReply},
         errors=(503,),
-        description="Answered when what counts is recorded. A result under a lease that has ended "
-        "is stale and changes nothing.",
+        description="The reply comes when the accepted results are recorded. A result whose lease "
+        "has ended is stale: it changes nothing.",
     )
     async def post(self) -> None:
         reports = await self.body_in_slices(_reports)
         count = len(reports.results) + len(reports.batches)
         if count > LEASES_MAX:
-            raise TooLarge(f"{count} results in a request; up to {LEASES_MAX} are taken")
+            raise TooLarge(f"too many results in a request: {count} > {LEASES_MAX}")
         bytes_max = self.master.settings.value_bytes_max
         outcomes = [(report.lease, outcome(report, bytes_max)) for report in reports.results]
         batches = [batch_results(raw) for raw in reports.batches]
@@ -224,7 +224,7 @@ class Results(JsonHandler):
 
 
 class Extends(JsonHandler):
-    """``POST /extend``: a worker is at work on its leases."""
+    """``POST /extend``: a worker keeps its leases."""
 
     def body_bytes_max(self) -> int:
         return min(EXTEND_BYTES_MAX, super().body_bytes_max())
@@ -243,49 +243,27 @@ class Extends(JsonHandler):
     )
     def post(self) -> None:
         extend = self.body(_extend)
-        if len(extend.leases) > LEASES_MAX:
-            raise TooLarge(
-                f"{len(extend.leases)} leases in a request; up to {LEASES_MAX} are taken"
-            )
+        count = len(extend.leases)
+        if count > LEASES_MAX:
+            raise TooLarge(f"too many leases in a request: {count} > {LEASES_MAX}")
         progress = {}
-        for number, said in extend.progress.items():
-            if not isfinite(said.fraction) or not 0 <= said.fraction <= 1:
-                raise InvalidRequest(f"progress of {number} is {said.fraction}; 0 to 1 is expected")
-            progress[number] = (said.fraction, said.text[:PROGRESS_CHARS_MAX])
+        for number, reported in extend.progress.items():
+            fraction = reported.fraction
+            if not isfinite(fraction) or not 0 <= fraction <= 1:
+                raise InvalidRequest(f"progress of {number} is {fraction}; 0 to 1 is expected")
+            progress[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
         extended, lost, stop = self.master.calls.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
 
 
-def check_name(field: str, text: str) -> None:
-    """Check a name that a worker gives itself.
-
-    Raises:
-        InvalidRequest: it is too long, or cannot be shown.
-    """
-    if len(text) > NAME_CHARS_MAX:
-        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
-    if not text.isprintable():
-        raise InvalidRequest(f"{field} has characters that cannot be printed")
-
-
-def check_range(field: str, value: int, least: int, most: int) -> None:
-    """Check a number that a worker says of itself.
-
-    Raises:
-        InvalidRequest: it is out of range.
-    """
-    if not least <= value <= most:
-        raise InvalidRequest(f"{field} is {value}; {least} to {most} is expected")
-
-
 def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
-    """What a worker says of its handlers, as the core knows it.
+    """The policies of a worker's handlers.
 
     Raises:
-        InvalidRequest: a name is none, or a number is out of range.
+        InvalidRequest: a name is not a handler's, or a number is out of range.
     """
     if len(handlers) > HANDLERS_MAX:
-        raise InvalidRequest(f"handlers: {len(handlers)}; up to {HANDLERS_MAX} are taken")
+        raise InvalidRequest(f"too many handlers: {len(handlers)} > {HANDLERS_MAX}")
     for name in handlers:
         check_handler(name, "handlers: ")
     if isinstance(handlers, list):
@@ -293,14 +271,16 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
     known = {}
     for name, info in handlers.items():
         if info.timeout is not None and not (isfinite(info.timeout) and info.timeout > 0):
-            raise InvalidRequest(f"handlers: timeout of {name} is {info.timeout}")
+            raise InvalidRequest(
+                f"handlers: timeout of {name} is {info.timeout}; a positive number is expected"
+            )
         check_range(f"handlers: retries of {name}", info.retries, 0, 1_000)
         known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
     return known
 
 
 def outcome(report: Report, bytes_max: int) -> Outcome:
-    """What a report says became of a call."""
+    """The outcome that a report gives a call."""
     if report.state == "lost":
         return Outcome(None, None, report.error, lost=True)
     if report.state == "returned":
@@ -312,12 +292,12 @@ def outcome(report: Report, bytes_max: int) -> Outcome:
         raise InvalidRequest(f"lease {report.lease}: a result, an error or a state is expected")
     state = CallState(report.state or "failed")
     if state is CallState.SUCCEEDED:
-        raise InvalidRequest(f"lease {report.lease} succeeded, and has no result")
+        raise InvalidRequest(f"lease {report.lease} succeeded without a result")
     return Outcome(state, None, report.error or state.value, report.retry)
 
 
 def batch_results(raw: msgspec.Raw) -> BatchResults:
-    """What a report says came of a batch."""
+    """The results that a report gives for a batch."""
     try:
         batch = _batch_result.decode(bytes(raw))
     except Malformed as error:

@@ -225,7 +225,7 @@ async def test_ids_that_are_none_are_refused(ids: str, rig: Rig) -> None:
     await rig.post("/submit", {"tasks": ["1", "2", "3"]})
     reply = await rig.get(f"/jobs?ids={ids}")
     assert (reply.status, reply.json["code"]) == (400, "invalid")
-    assert "job ids like 7 or 1-50 are expected" in reply.json["error"]
+    assert "ids like 7 or 1-50 are expected" in reply.json["error"]
 
 
 @pytest.mark.parametrize("ids", ["4", "1-4", "0-3", "1,2,9", "9" * 18])
@@ -253,7 +253,7 @@ async def test_waiting_for_jobs_in_vain_gives_them_as_they_stand(rig: Rig) -> No
 async def test_too_many_jobs_in_a_reply(ids: str, start_master: StartMaster) -> None:
     rig = await start_master(formulas_max=3)
     await rig.post("/submit", {"tasks": ["1", "2", "3"]})
-    check_bound(await rig.get(f"/jobs?ids={ids}"), 413, "up to 3 jobs", "formulas_max")
+    check_bound(await rig.get(f"/jobs?ids={ids}"), 413, "more than 3 jobs", "formulas_max")
     assert len((await rig.get("/jobs?ids=1-3")).json) == 3
 
 
@@ -325,10 +325,13 @@ async def test_waiting_in_vain_gives_the_job_as_it_stands(rig: Rig) -> None:
 
 
 FORMS: list[tuple[Any, str]] = [
-    ({}, "one of graph, formula and handler is expected"),
-    ({"graph": {"a": {"handler": "echo"}}, "formula": "1"}, "one of graph, formula and handler"),
-    ({"formula": "1", "handler": "echo"}, "one of graph, formula and handler is expected"),
-    ({"args": [1]}, "one of graph, formula and handler is expected"),
+    ({}, "exactly one of graph, formula or handler"),
+    (
+        {"graph": {"a": {"handler": "echo"}}, "formula": "1"},
+        "exactly one of graph, formula or handler",
+    ),
+    ({"formula": "1", "handler": "echo"}, "exactly one of graph, formula or handler"),
+    ({"args": [1]}, "exactly one of graph, formula or handler"),
     ([], ""),
     ({"handler": "echo", "arguments": []}, "arguments"),
     ({"handler": 1}, "$.handler"),
@@ -339,15 +342,15 @@ FORMS: list[tuple[Any, str]] = [
     ({"handler": "echo", "args": None}, "node 'call': args are a list, or an object"),
     ({"handler": "echo", "args": [{"ref": "a"}]}, "node 'call' refers to 'a', which is not in"),
     ({"handler": "echo", "args": [{"ref": "call"}]}, "nodes wait for each other: call -> call"),
-    ({"handler": "echo", "answer": "call"}, "answer goes with graph"),
-    ({"formula": "1+2", "answer": "a"}, "answer goes with graph"),
-    ({"formula": "1+2", "args": [1]}, "args, timeout, retries, delay and not_before go with"),
-    ({"formula": "1+2", "timeout": 1}, "args, timeout, retries, delay and not_before go with"),
+    ({"handler": "echo", "answer": "call"}, "answer applies to a graph"),
+    ({"formula": "1+2", "answer": "a"}, "answer applies to a graph"),
+    ({"formula": "1+2", "args": [1]}, "delay and not_before apply to a single call"),
+    ({"formula": "1+2", "timeout": 1}, "delay and not_before apply to a single call"),
     ({"formula": "1+2", "after": [1]}, "after: there is no job 1"),
     ({"graph": {}}, "the graph has no nodes"),
     ({"graph": []}, "$.graph"),
-    ({"graph": {"a": {"handler": "echo"}}, "retries": 1}, "in a graph, with its nodes"),
-    ({"graph": {"a": {"handler": "echo"}}, "delay": 1}, "in a graph, with its nodes"),
+    ({"graph": {"a": {"handler": "echo"}}, "retries": 1}, "in a graph, set them on its nodes"),
+    ({"graph": {"a": {"handler": "echo"}}, "delay": 1}, "in a graph, set them on its nodes"),
     ({"graph": {"a": {}}}, "node 'a': […]handler"),
     (
         {"graph": {"a": {"handler": "echo", "prio": 1}}},
@@ -660,7 +663,7 @@ async def test_many_jobs_of_all_forms_are_accepted_in_their_order(rig: Rig, hire
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ({}, "job 1 of the request: one of graph, formula and handler is expected"),
+        ({}, "job 1 of the request: give exactly one of graph, formula or handler"),
         ({"graph": {}}, "job 1 of the request: the graph has no nodes"),
         ({"handler": "a b"}, "job 1 of the request: node 'call': 'a b' is not a handler's name"),
         ({"handler": "a", "delay": -1}, "job 1 of the request: node 'call': delay is -1"),
@@ -679,13 +682,13 @@ async def test_one_wrong_job_refuses_all_and_is_named(
     assert words in reply.json["error"]
     assert (await rig.get("/jobs")).json == []
     reply = await rig.post("/jobs", {"jobs": [{"formula": "1"}], "priority": 1})
-    assert (reply.status, reply.json["error"][:16]) == (400, "jobs stands alon")
+    assert (reply.status, reply.json["error"][:25]) == (400, '"jobs" cannot be combined')
 
 
 async def test_many_jobs_have_bounds(start_master: StartMaster) -> None:
     rig = await start_master(formulas_max=3, jobs_waiting_max=3, value_bytes_max=100)
     one = {"handler": "echo"}
-    check_bound(await rig.post("/jobs", {"jobs": [one] * 4}), 413, "4 jobs", "formulas_max")
+    check_bound(await rig.post("/jobs", {"jobs": [one] * 4}), 413, "request: 4 > 3", "formulas_max")
     long = one | {"args": ["x" * 100]}
     check_bound(await rig.post("/jobs", {"jobs": [one, long]}), 413, "job 1", "value_bytes_max")
     assert (await rig.post("/jobs", {"jobs": [one] * 2})).status == 201

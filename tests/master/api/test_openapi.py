@@ -18,7 +18,6 @@ from dte.master.api.openapi import (
     SECTIONS,
     TEXT,
     Content,
-    Documented,
     Route,
     document,
     documentation,
@@ -48,25 +47,25 @@ class Other(msgspec.Struct):
     thing: Thing
 
 
-def served(**said: Any) -> type[RequestHandler]:
-    """A handler whose POST is documented so."""
+def served(**fields: Any) -> type[RequestHandler]:
+    """A handler with a documented POST."""
 
     class Handler(RequestHandler):
-        @documented("Make a thing", **{"replies": {200: Thing}} | said)
+        @documented("Make a thing", **{"replies": {200: Thing}} | fields)
         def post(self) -> None: ...
 
     return Handler
 
 
-def operation(at: str = "/things", **said: Any) -> dict[str, Any]:
-    """What the document says of a POST that is documented so."""
-    whole = written(Route(at, served(**said), "jobs"))
+def operation(at: str = "/things", **fields: Any) -> dict[str, Any]:
+    """A documented POST as the document shows it."""
+    whole = written(Route(at, served(**fields), "jobs"))
     (methods,) = whole["paths"].values()
     return dict(methods["post"])
 
 
 def written(*routes: Route) -> dict[str, Any]:
-    """The document of routes, as clients read it; it is a valid one."""
+    """The document of routes as clients read it; it is valid."""
     whole: dict[str, Any] = json.loads(encode(document(routes)))
     schemathesis_openapi.from_dict(whole).validate()
     return whole
@@ -83,26 +82,26 @@ def test_the_document_of_a_master_is_valid() -> None:
 def test_every_method_of_every_route_is_documented(
     route: Route, method: str, function: Any
 ) -> None:
-    said = documentation(function)
-    assert said is not None, "dte.master.api.openapi.documented is missing"
-    assert said.summary
-    assert not said.summary.endswith(".")
+    shown = documentation(function)
+    assert shown is not None, "dte.master.api.openapi.documented is missing"
+    assert shown.summary
+    assert not shown.summary.endswith(".")
     assert method in document(ROUTES)["paths"][route.shown_path]
 
 
 @every_method
 def test_every_example_is_of_the_type_of_the_body(route: Route, method: str, function: Any) -> None:
-    said: Documented | None = documentation(function)
-    for example in said.examples.values() if said else ():
-        assert not isinstance(said.body, Content)
-        msgspec.json.decode(encode(example), type=said.body)
+    shown: documented | None = documentation(function)
+    for example in shown.examples.values() if shown else ():
+        assert not isinstance(shown.body, Content)
+        msgspec.json.decode(encode(example), type=shown.body)
 
 
 @every_method
 def test_every_named_parameter_of_a_path_is_in_it(route: Route, method: str, function: Any) -> None:
-    said = documentation(function)
+    shown = documentation(function)
     names = set(re.findall(r"\{(\w+)\}", route.shown_path))
-    assert said is None or set(said.path) <= names
+    assert shown is None or set(shown.path) <= names
 
 
 @pytest.mark.parametrize("route", [pytest.param(route, id=route.path) for route in ROUTES])
@@ -156,7 +155,7 @@ def test_a_route_is_in_the_section_of_its_module_unless_it_says_otherwise() -> N
     assert Route("/a", served()).shown_section == "test_openapi"
 
 
-# What is said of a method
+# The documentation of a method
 
 
 def test_documenting_changes_nothing_of_a_method() -> None:
@@ -227,8 +226,8 @@ def test_a_body_may_be_other_than_json() -> None:
 
 
 def test_errors_that_go_without_saying() -> None:
-    def errors(at: str = "/things", **said: Any) -> set[str]:
-        return operation(at, **said)["responses"].keys() - {"200"}
+    def errors(at: str = "/things", **fields: Any) -> set[str]:
+        return operation(at, **fields)["responses"].keys() - {"200"}
 
     assert errors() == {"429"}
     assert errors("/things/{id}") == {"400", "429"}
@@ -247,8 +246,8 @@ def test_errors_have_the_form_of_their_dialect() -> None:
 
 def test_what_is_to_be_tried_again_says_when() -> None:
     responses = operation(errors=(404, 503, 507))["responses"]
-    said = {status for status, reply in responses.items() if "Retry-After" in str(reply)}
-    assert said == {"429", "503", "507"}
+    retried = {status for status, reply in responses.items() if "Retry-After" in str(reply)}
+    assert retried == {"429", "503", "507"}
 
 
 def test_parameters_are_of_the_path_the_query_and_the_headers() -> None:

@@ -1,54 +1,41 @@
-"""Workers that poll: they ask again and again for one call, and name its job when they give back.
+"""Workers that poll: they ask for one call after another, and report by the job's id.
 
-What the dialects share that have such workers. One of these does one call after the other, never
-says which lease it has, and cannot be told to stop.
+Such a worker runs one call at a time, never names a lease, and cannot be told to stop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import Counter
-from collections.abc import Generator, Mapping
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 from weakref import WeakValueDictionary
-
-import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import ENDS, Call, CallState, HandlerPolicy
-from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable
+from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.jobs.job import Job
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
+from dte.master.api.dialects.tasks import TASK, only_call
+from dte.master.api.job_handler import JobHandler
 from dte.master.master import Master
-from dte.master.plans import READ_MARKS, Plan
-from dte.wire.codec import Decoder, Malformed, encode
+from dte.master.plans import Plan
 
-TASK = "task"
-"""The name of the one node of a job that such a dialect submits."""
-NAME_CHARS_MAX = 200
-COUNTED_IN_SLICE = 2_000
-NOT_BEGUN = (CallState.WAITING, CallState.PAUSED, CallState.READY)
-MARGIN = 600
-"""Arguments that cannot be read so many levels deeper nest too deep: in a plan they do so."""
-
-_raw: Decoder[msgspec.Raw] = Decoder(msgspec.Raw, lenient=False)
+P = TypeVar("P", bound="Pollers")
 
 
 def poller(
     name: str, handlers: Mapping[str, HandlerPolicy], lease_s: float, dead_after_s: float
 ) -> Announcement:
-    """What a worker that polls would say of itself.
+    """The announcement that a worker would make if it announced itself.
 
     Args:
-        lease_s: how long a call is its own without a sign of life.
-        dead_after_s: after which silence it is gone.
+        lease_s: a call goes to another worker after this silence.
+        dead_after_s: the worker is gone after this silence.
 
     Raises:
-        InvalidRequest: the name cannot be shown, or is too long.
+        InvalidRequest: the name is empty, too long, or cannot be printed.
     """
     if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
         raise InvalidRequest(
@@ -68,46 +55,66 @@ def poller(
 
 
 def polls(worker: Worker) -> bool:
-    """Whether a worker is one of these."""
+    """Whether a worker polls, in any dialect."""
     return worker.announcement.delivery is Delivery.PULL and not worker.announcement.can_stop
 
 
-class Polling:
-    """What workers that poll ask of a master.
+class Pollers:
+    """The polling workers of one dialect, by their ids.
 
     Args:
-        handlers: what every worker of the dialect can call, and none of another has all of.
+        handlers: the handlers that every worker of the dialect has; no worker of another dialect
+            has them all.
+        lease_s: a call goes to another worker after this silence.
+        dead_after_s: a worker is gone after this silence.
     """
 
-    def __init__(self, master: Master, handlers: Mapping[str, HandlerPolicy]) -> None:
+    def __init__(
+        self,
+        master: Master,
+        handlers: Mapping[str, HandlerPolicy],
+        lease_s: float,
+        dead_after_s: float,
+    ) -> None:
         self._master = master
-        self._handlers = handlers.keys()
+        self._common = handlers
+        self._lease_s = lease_s
+        self._dead_after_s = dead_after_s
         self._polls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def beat(self, announcement: Announcement) -> Worker:
-        """A worker is there, and at work on what it has.
+    def handlers(self) -> Mapping[str, HandlerPolicy]:
+        """The handlers that a worker of the dialect may be given calls of now."""
+        return self._common
+
+    def announcement(self, worker_id: str) -> Announcement:
+        """The announcement of a worker of the dialect."""
+        return poller(worker_id, self.handlers(), self._lease_s, self._dead_after_s)
+
+    def beat(self, worker_id: str, info: Mapping[str, object] | None = None) -> Worker:
+        """Note a sign of life, which also keeps the worker's lease.
+
+        Args:
+            info: what the worker says of itself; None if it says nothing.
 
         Raises:
             Busy: too many workers are known.
         """
-        worker = self._master.core.announce(self._master.now(), announcement)
-        self._master.calls.heard(worker)
+        worker = self._master.core.announce(self._master.now(), self.announcement(worker_id))
+        self._master.calls.heard(worker, info)
         self._master.wake()
         return worker
 
     async def submit(self, plan: Plan) -> Job:
-        """Accept a plan of one node, see `CallDesk.submit`; errors do not speak of nodes."""
+        """Accept the plan of a task; errors do not mention its node."""
         try:
             return await self._master.calls.submit(plan)
         except (InvalidRequest, TooLarge) as error:
             raise type(error)(str(error).removeprefix(f"node {TASK!r}: ")) from None
 
-    async def poll(
-        self, announcement: Announcement, gone: asyncio.Future[None]
-    ) -> CallLease | None:
-        """A call for a worker, if there is one for it now.
+    async def poll(self, worker_id: str, gone: asyncio.Future[None]) -> CallLease | None:
+        """Give a worker a call, if one is ready.
 
-        What it had before it has forgotten: it would not ask otherwise.
+        The worker has forgotten an earlier call: it would not ask otherwise.
 
         Args:
             gone: done when the worker has hung up.
@@ -115,7 +122,8 @@ class Polling:
         Raises:
             Busy: too many workers are known.
         """
-        # Workers may share a name. Of two polls at a time the second would end the first.
+        announcement = self.announcement(worker_id)
+        # Workers may share a name. A second poll would end the first if they overlapped.
         lock = self._polls.setdefault(announcement.identity, asyncio.Lock())
         async with lock:
             worker = self._master.core.worker(announcement.identity)
@@ -124,126 +132,67 @@ class Polling:
             leases, _ = await self._master.calls.claim(announcement, 1, 0.0, gone)
         return leases[0] if leases else None
 
-    def held(self, job: Job, announcement: Announcement) -> CallLease | None:
-        """The lease under which a worker has a call of a job, the last if there are several."""
-        leases = self._master.core.calls.leases_of(self.beat(announcement))
+    def lease(self, job: Job, worker_id: str) -> CallLease | None:
+        """A worker's lease of a call of a job, the newest if it has several; a sign of life."""
+        leases = self._master.core.calls.leases_of(self.beat(worker_id))
         return max(
             (lease for lease in leases if lease.call.job is job),
             key=lambda lease: lease.number,
             default=None,
         )
 
-    def unnamed(self, job: Job) -> str:
-        """Who gives back a job without its own name: who has it, or had it last.
+    def holder(self, job: Job) -> str | None:
+        """The id of the worker that has a task, or had it last.
 
         Returns:
-            The worker's name; empty if nobody of this dialect has it, or had it last.
+            "" if no worker has had the job, or it is not a task; None if the worker is of another
+            dialect.
         """
         call = only_call(job)
-        if call is None:
+        if call is None or not call.worker:
             return ""
         worker = call.lease.worker if call.lease is not None else None
         worker = worker or self._master.core.worker(f"{PULLS}{call.worker}")
-        if (
-            worker is None
-            or not polls(worker)
-            or not self._handlers <= worker.announcement.handlers.keys()
-        ):
-            return ""
-        return call.worker
+        if worker is None or not polls(worker):
+            return None
+        is_ours = self._common.keys() <= worker.announcement.handlers.keys()
+        return call.worker if is_ours else None
 
-    async def settle(self, job: Job, announcement: Announcement, outcome: Outcome) -> bool:
-        """Take in what a worker says of a job of which it had a call.
+    async def settle(self, job: Job, worker_id: str, outcome: Outcome) -> bool:
+        """Take in a worker's report on a job, and return when it is recorded.
 
         Returns:
-            Whether it counts: the worker has the call, or had it and nobody else has.
+            Whether the report counts: the worker has a call of the job, or had one that no other
+            worker has now.
 
         Raises:
-            Unavailable: the journal cannot be written.
+            Unavailable: the journal cannot be written, or has not been read as far as this job.
         """
-        master, lease = self._master, self.held(job, announcement)
-        if lease is not None:
-            fact = master.core.calls.report(master.now(), lease.number, outcome)
-        else:
-            call = _had(job, announcement.name)
-            if call is None:
-                master.core.calls.stale_results += 1
-                return False
-            fact = master.core.calls.report_unleased(master.now(), call, announcement.name, outcome)
-        if isinstance(fact, bool):
-            return False
-        await master.calls.until_recorded([fact] if fact is not None else [])
-        return True
+        lease = self.lease(job, worker_id)
+        call = lease.call if lease is not None else _call_of(job, worker_id)
+        return await self._master.calls.settle(job, worker_id, outcome, call)
 
 
-def _had(job: Job, worker: str) -> Call | None:
-    """The call of a job that a worker had last, and nobody has now."""
+def _call_of(job: Job, worker_id: str) -> Call | None:
+    """The call of a job that a worker had last, and no worker has now."""
     calls = job.calls.calls.values() if job.calls is not None else ()
-    had = (
-        call
-        for call in calls
-        if call.worker == worker and call.state in (CallState.READY, CallState.PAUSED)
-    )
-    return next(had, None)
+    queued = (CallState.READY, CallState.PAUSED)
+    return next((call for call in calls if call.worker == worker_id and call.state in queued), None)
 
 
-def succeeded(value: Any, bytes_max: int) -> Outcome:
-    """The outcome that a result stands for; one that is too long is a failure.
+class PollerHandler(JobHandler):
+    """Base of the routes of a dialect whose workers poll."""
 
-    Args:
-        value: made of what JSON has.
-        bytes_max: most bytes of its JSON.
-    """
-    text = encode(value)
-    return Outcome(CallState.SUCCEEDED, text) if len(text) <= bytes_max else too_long(bytes_max)
+    def shared(self, dialect: str, make: Callable[[], P]) -> P:
+        """The pollers of a dialect, made for its first request and kept for the application."""
+        if dialect not in self.settings:
+            self.settings[dialect] = make()
+        pollers: P = self.settings[dialect]
+        return pollers
 
-
-def too_long(bytes_max: int) -> Outcome:
-    """The outcome of a call whose result is too long."""
-    error = f"its result has more than {bytes_max} bytes (value_bytes_max)"
-    return Outcome(CallState.FAILED, None, error, retry=False)
-
-
-def quoted(value: Any) -> msgspec.Raw:
-    """Arguments such that nothing in them is taken for a reference to another node.
-
-    Raises:
-        InvalidRequest: they nest too deep.
-    """
-    try:
-        raw = encode(value)
-        _raw.decode(MARGIN * b"[" + raw + MARGIN * b"]")
-    except (Malformed, RecursionError):
-        raise InvalidRequest("the arguments nest too deep") from None
-    if READ_MARKS.search(raw):
-        raw = b'{"literal":' + raw + b"}"
-    return msgspec.Raw(raw)
-
-
-def only_call(job: Job) -> Call | None:
-    """The call of a job that is just one; None if there are others, or arithmetic, or no more."""
-    if job.calls is None or job.calls.is_formula or len(job.calls.calls) != 1:
-        return None
-    return next(iter(job.calls.calls.values()))
-
-
-def standing(job: Job) -> JobState:
-    """How a job stands for who knows no graphs: a call that goes back to the queue waits again."""
-    if job.finished:
-        return job.state
-    if job.cancelled:  # That is recorded, and how it ends soon will be.
-        return JobState.CANCELLING
-    call = only_call(job)
-    if call is None or call.state in ENDS:  # That it ends is no news yet.
-        return JobState.WAITING if job.started_at is None else JobState.RUNNING
-    return JobState.WAITING if call.shown_state in NOT_BEGUN else JobState.RUNNING
-
-
-def count_by_state(book: JobTable) -> Generator[None, None, Counter[JobState]]:
-    """How many of the jobs in memory stand how, counted in slices."""
-    jobs = iter(list(book.newest(sys.maxsize)))
-    found: Counter[JobState] = Counter()
-    while some := list(islice(jobs, COUNTED_IN_SLICE)):
-        found.update(map(standing, some))
-        yield
-    return found
+    def local_time(self, moment: float | None) -> str | None:
+        """A moment as local time in ISO 8601, without its zone."""
+        wall_time = self.master.wall_time(moment)
+        if wall_time is None:
+            return None
+        return wall_time.astimezone().replace(tzinfo=None).isoformat()

@@ -1,5 +1,5 @@
-"""The dialect of a queue of tasks, which workers poll: ``/submit-task``, ``/get-task`` and on.
+"""The dialect of a task queue that workers poll: ``/submit-task``, ``/get-task`` and more.
 
-A task is a job of one call: its `task_type` names the handler, its `task_data` are the named
-arguments. Whatever else is in the master is shown as well as it can be in these words.
+A task is a job of one call: `task_type` is the name of the handler, and `task_data` are its named
+arguments. Jobs of other dialects are shown as tasks, too.
 """

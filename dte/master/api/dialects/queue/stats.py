@@ -1,4 +1,4 @@
-"""How much there is to do, and who does it."""
+"""The number of waiting tasks, and the workers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import msgspec
 
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Worker
-from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.queue.base import ALIVE, QueueHandler
+from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
 
 
 class WorkerShown(msgspec.Struct):
-    """A worker that is there; `metadata` is the text of the JSON that it sent."""
+    """An active worker; `metadata` is the text of the JSON that it sent."""
 
     worker_id: str
     last_heartbeat: str
@@ -23,7 +23,7 @@ class WorkerShown(msgspec.Struct):
 
 
 class Stats(msgspec.Struct):
-    """How much there is to do, and who does it."""
+    """The number of waiting tasks, and the workers."""
 
     pending_tasks: int
     active_workers: int
@@ -40,7 +40,7 @@ class StatsReply(msgspec.Struct):
 class StatsHandler(QueueHandler):
     """``GET /stats``."""
 
-    @documented("How much there is to do, and who does it", replies={200: StatsReply})
+    @documented("Count waiting tasks and list the workers", replies={200: StatsReply})
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
         workers = [self._shown(worker) for worker in self.master.core.workers() if not worker.gone]
@@ -48,11 +48,11 @@ class StatsHandler(QueueHandler):
         self.reply(StatsReply("success", Stats(counted[JobState.WAITING], active, workers)))
 
     def _shown(self, worker: Worker) -> WorkerShown:
-        # Workers of other dialects have other things in their info, or nothing.
+        # Workers of other dialects may have other values there, or none.
         status, metadata = worker.info.get("status"), worker.info.get("metadata")
         return WorkerShown(
             worker.announcement.name,
-            self.time(worker.last_seen_at),
+            self.local_time(worker.last_seen_at) or "",
             status if isinstance(status, str) else ALIVE,
             metadata if isinstance(metadata, str) else None,
         )

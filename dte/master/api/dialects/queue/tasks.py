@@ -1,4 +1,4 @@
-"""Tasks: submitted, looked at."""
+"""Tasks: submitted and shown."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call
 from dte.core.graph.calls import check_handler
 from dte.core.jobs.job import Job, JobState
-from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset
-from dte.master.api.dialects.queue.state import DIALECT
+from dte.master.api.dialects.queue.pollers import DIALECT
+from dte.master.api.dialects.tasks import TASK, quoted, task_state
 from dte.master.api.openapi import documented
 from dte.master.plans import Node, Plan
 from dte.wire.codec import Decoder, Malformed
 
 SHOWN_OF_PRIMES = ("primes", "computation_time", "method", "warning", "requested_limit")
-"""What of a result that has primes is shown, each beside the others."""
+"""The fields of a result with primes; each is shown as a field of its task."""
 
 
 class TaskSubmission(msgspec.Struct):
-    """What `POST /submit-task` takes."""
+    """The body of `POST /submit-task`."""
 
     task_type: str | Unset = msgspec.UNSET
     task_data: Any = {}
@@ -48,9 +48,9 @@ class SubmissionReply(msgspec.Struct):
 
 
 class TaskShown(msgspec.Struct, omit_defaults=True):
-    """A task; the last fields are there when it has ended.
+    """A task; the fields from `primes` on are set once it has ended.
 
-    `result` is that of a task which gave no primes.
+    `result` is set instead of `primes` where a result has none.
     """
 
     task_id: int
@@ -70,7 +70,7 @@ class TaskShown(msgspec.Struct, omit_defaults=True):
 
 
 class TaskReply(msgspec.Struct):
-    """How a task stands."""
+    """The reply with a task."""
 
     status: Literal["success"]
     data: TaskShown
@@ -96,27 +96,27 @@ class SubmitTask(QueueHandler):
         errors=(503, 507),
     )
     async def post(self) -> None:
-        said = await self.said(_submission, NO_DATA)
-        if not isinstance(said.task_type, str) or not said.task_type:
+        body = await self.read(_submission, NO_DATA)
+        task_type, data = body.task_type, body.task_data
+        if not isinstance(task_type, str) or not task_type:
             raise InvalidRequest("task_type is required")
-        check_handler(said.task_type, "task_type: ")
-        data = said.task_data
+        check_handler(task_type, "task_type: ")
         attempts = self.master.settings.queue_attempts_max
         node = Node(
-            said.task_type,
-            # Handlers take a list or named arguments; what is neither is their only argument.
+            task_type,
+            # Handlers take a list or named arguments; any other value is their only argument.
             quoted(data if isinstance(data, dict) else [data]),
             retries=0,
             lost_max=attempts,
         )
-        job = await self.state.polling.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
-        self.state.submitted(said.task_type)
+        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
+        self.pollers.submitted(task_type)
         self.set_status(201)
         self.reply(
             SubmissionReply(
                 "success",
                 "Task submitted successfully",
-                TaskAccepted(job.number, said.task_type, "pending", attempts),
+                TaskAccepted(job.number, task_type, "pending", attempts),
                 job.number,
             )
         )
@@ -126,10 +126,10 @@ class Task(QueueHandler):
     """``GET /task/{id}``."""
 
     @documented(
-        "How a task stands",
+        "Get a task",
         replies={200: TaskReply, 404: Missing},
         errors=(503,),
-        description="Of a job with several calls `task_type` is `graph` or `formula`.",
+        description="The `task_type` of a job with several calls is `graph` or `formula`.",
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
@@ -138,10 +138,10 @@ class Task(QueueHandler):
         call = calls[0] if len(calls) == 1 and job.operations == 1 else None
         task_type = "graph" if calls else "formula"
         worker = ""
-        state = standing(job)
+        state = task_state(job)
         if call is not None:
             task_type = call.handler
-            if state is not JobState.WAITING:  # Else it is of an attempt that is over.
+            if state is not JobState.WAITING:  # A waiting task names the worker of an old attempt.
                 worker = call.worker
         shown = TaskShown(
             task_id=job.number,
@@ -160,24 +160,24 @@ class Task(QueueHandler):
         return lost_max or self.master.settings.queue_attempts_max
 
     def _show_end(self, shown: TaskShown, job: Job) -> None:
-        shown.result_ts = self.time(job.ended_at)
+        shown.result_ts = self.local_time(job.ended_at) or ""
         if job.state is not JobState.SUCCEEDED:
             shown.error = job.error or job.state.value
             return
         answer: Any = job.answer
-        if isinstance(answer, bytes):  # The JSON that a handler gave; else a formula's number.
+        if isinstance(answer, bytes):  # The JSON of a handler, not the number of a formula.
             fields = _fields_of(answer)
             if "primes" in fields:
                 for name in SHOWN_OF_PRIMES:
                     if name in fields:
-                        setattr(shown, name, fields[name])  # As it was given, unread.
+                        setattr(shown, name, fields[name])  # As it was sent, undecoded.
                 return
             answer = msgspec.Raw(answer)
         shown.result = answer
 
 
 def _fields_of(answer: bytes) -> Mapping[str, msgspec.Raw]:
-    """The fields of an answer; none if it is no object."""
+    """The fields of an answer; none if it is not an object."""
     try:
         return _fields.decode(answer)
     except Malformed:

@@ -1,4 +1,4 @@
-"""Workers that poll: what they get, what they give back, and that they are there."""
+"""The routes of workers: poll, report, and beat."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
-from dte.master.api.dialects.polling import only_call, standing, succeeded, too_long
 from dte.master.api.dialects.queue.base import (
     ALIVE,
     BEAT_BYTES_MAX,
@@ -22,17 +21,18 @@ from dte.master.api.dialects.queue.base import (
     QueueHandler,
     Unset,
 )
-from dte.master.api.dialects.queue.state import HANDLERS
+from dte.master.api.dialects.queue.pollers import HANDLERS
+from dte.master.api.dialects.tasks import succeeded, task_state, too_long
 from dte.master.api.openapi import documented
 from dte.master.dispatch.calls import arguments
 from dte.wire.codec import Decoder, encode
 
 PARAMETERS = ("limit", "method")
-"""Of the handlers that every worker of this dialect has, in their order."""
+"""Parameters of the handlers that every worker of this dialect has, in their order."""
 
 
 class Poll(msgspec.Struct):
-    """What `POST /get-task` takes."""
+    """The body of `POST /get-task`."""
 
     worker_id: str | Unset = msgspec.UNSET
 
@@ -46,13 +46,13 @@ class TaskGiven(msgspec.Struct):
 
 
 class NoTask(msgspec.Struct):
-    """There is nothing to do."""
+    """The reply to a poll when no task is ready."""
 
     task: None = None
 
 
 class Result(msgspec.Struct):
-    """What `POST /submit-result` takes; what else it has is kept with the result."""
+    """The body of `POST /submit-result`; its other fields are kept with the result."""
 
     task_id: int
     worker_id: str | None = None
@@ -64,7 +64,7 @@ class Result(msgspec.Struct):
 
 
 class ResultSaved(msgspec.Struct, omit_defaults=True):
-    """What became of a result; one that is not `saved` changes nothing."""
+    """The receipt of a result; a result that is not `saved` changed nothing."""
 
     task_id: int
     status: str
@@ -82,7 +82,7 @@ class ResultReply(msgspec.Struct):
 
 
 class Heartbeat(msgspec.Struct):
-    """What `POST /heartbeat` takes."""
+    """The body of `POST /heartbeat`."""
 
     worker_id: str | Unset = msgspec.UNSET
     status: str = ALIVE
@@ -90,7 +90,7 @@ class Heartbeat(msgspec.Struct):
 
 
 class Beat(msgspec.Struct):
-    """What is known of a worker that was heard of."""
+    """The receipt of a heartbeat."""
 
     worker_id: str
     status: str
@@ -106,7 +106,7 @@ class BeatReply(msgspec.Struct):
 
 
 _poll: Decoder[Poll] = Decoder(Poll, lenient=False)
-# Not a `Result`, which would drop the fields that it does not know.
+# A `Result` would drop the fields that it does not know.
 _result: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
 _heartbeat: Decoder[Heartbeat] = Decoder(Heartbeat, lenient=False)
 
@@ -123,13 +123,12 @@ class GetTask(QueueHandler):
         examples={"a worker": {"worker_id": "worker-1"}},
         replies={200: TaskGiven | NoTask},
         errors=(503,),
-        description="A worker does one task at a time: what it had before is not kept for it, once "
-        "its lease runs out.",
+        description="A worker runs one task at a time. An earlier task without a report goes to "
+        "another worker once its lease runs out.",
     )
     async def post(self) -> None:
-        said = await self.said(_poll, NO_WORKER)
-        worker_id = self.worker_id(said.worker_id)
-        lease = await self.state.polling.poll(self.state.said(worker_id), self.gone)
+        body = await self.read(_poll, NO_WORKER)
+        lease = await self.pollers.poll(self.worker_id(body.worker_id), self.gone)
         self.reply(_given(lease) if lease is not None else NoTask())
 
 
@@ -151,12 +150,12 @@ class SubmitResult(QueueHandler):
         },
         replies={200: ResultReply, 404: Missing},
         errors=(503,),
-        description="Answered when it is recorded. A result that does not count is not `saved`: "
-        "the task has ended, or another worker has it.",
+        description="The reply comes when the result is recorded. A result is not `saved` if the "
+        "task has ended or another worker has it.",
     )
     async def post(self) -> None:
-        size = self._size  # Taken now: when the worker hangs up it is set to 0.
-        fields = await self.said(_result, NO_DATA)
+        size = self._size  # It becomes 0 when the worker hangs up.
+        fields = await self.read(_result, NO_DATA)
         if "task_id" not in fields:
             raise InvalidRequest("task_id is required")
         job = await self.find(_digits(fields.pop("task_id")))
@@ -164,22 +163,19 @@ class SubmitResult(QueueHandler):
         if status not in ("completed", "failed"):
             raise InvalidRequest("status must be 'completed' or 'failed'")
         worker_id = fields.pop("worker_id", None)
-        call = only_call(job)
-        if worker_id is None and call is not None and call.worker:
-            worker_id = self.state.polling.unnamed(job)
-            if not worker_id:  # Who has it, or had it last, speaks another dialect.
-                self.reply(self._saved(job, status, False))
-                return
-        said = self.state.said(self.worker_id(worker_id))
-        saved = await self.state.polling.settle(job, said, self._outcome(fields, size))
+        if worker_id is None:
+            worker_id = self.pollers.holder(job)
+        saved = worker_id is not None and await self.pollers.settle(
+            job, self.worker_id(worker_id), self._outcome(fields, size)
+        )
         self.reply(self._saved(job, status, saved))
 
     def _outcome(self, fields: dict[str, Any], size: int) -> Outcome:
-        """What a result stands for.
+        """The outcome of the call that a result is for.
 
         Args:
-            fields: all of it but who has done which task.
-            size: how many bytes its body has.
+            fields: the body without `task_id` and `worker_id`.
+            size: the bytes of the body.
         """
         bytes_max = self.master.settings.value_bytes_max
         if fields["status"] == "failed":
@@ -187,18 +183,18 @@ class SubmitResult(QueueHandler):
             text = error if isinstance(error, str) and error else "its worker says that it failed"
             return Outcome(CallState.FAILED, None, text)
         if size > 2 * bytes_max:
-            return too_long(bytes_max)  # To count it exactly, it would all be encoded again.
+            return too_long(bytes_max)  # Without encoding it all again only to measure it.
         return succeeded(fields, bytes_max)
 
     def _saved(self, job: Job, status: str, saved: bool) -> ResultReply:
-        data = ResultSaved(job.number, status, saved, self.time(self.master.now()))
+        data = ResultSaved(job.number, status, saved, self.local_time(self.master.now()) or "")
         message = "Result saved successfully"
         if not saved:
             has_ended = job.finished or job.state is JobState.ENDING
             message = (
                 "Task already completed" if has_ended else "Task is not assigned to this worker"
             )
-            data.status = STATUS[standing(job)]
+            data.status = STATUS[task_state(job)]
             data.message = message
         return ResultReply("success", message, data)
 
@@ -210,33 +206,28 @@ class Heartbeats(QueueHandler):
         return min(BEAT_BYTES_MAX, super().body_bytes_max())
 
     @documented(
-        "Say that a worker is there",
+        "Send a heartbeat",
         body=Heartbeat,
         examples={"a worker": {"worker_id": "worker-1", "status": "alive", "metadata": {}}},
         replies={200: BeatReply},
-        description="Registers the worker, and keeps the lease of what it has.",
+        description="Registers the worker, and keeps the lease of its task.",
     )
     async def post(self) -> None:
-        said = await self.said(_heartbeat, NO_WORKER)
-        worker_id = self.worker_id(said.worker_id)
-        worker = self.state.polling.beat(self.state.said(worker_id))
-        metadata = encode(said.metadata).decode() if said.metadata else None
-        worker.info = {"status": said.status, "metadata": metadata}
-        self.reply(
-            BeatReply(
-                "success",
-                "Heartbeat received",
-                Beat(worker_id, said.status, self.time(worker.last_seen_at)),
-            )
-        )
+        body = await self.read(_heartbeat, NO_WORKER)
+        worker_id = self.worker_id(body.worker_id)
+        metadata = encode(body.metadata).decode() if body.metadata else None
+        info = {"status": body.status, "metadata": metadata}
+        worker = self.pollers.beat(worker_id, info)
+        beat = Beat(worker_id, body.status, self.local_time(worker.last_seen_at) or "")
+        self.reply(BeatReply("success", "Heartbeat received", beat))
 
 
 def _given(lease: CallLease) -> TaskGiven:
-    """A call as a worker of this dialect gets it."""
+    """A call as workers of this dialect get it."""
     call = lease.call
     assert call.job is not None
     data = arguments(call)
-    # Workers here look for named arguments; clients of other dialects may give a list.
+    # These workers expect named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
         if call.handler in HANDLERS:
             data = dict(zip(PARAMETERS, data, strict=False))
@@ -246,5 +237,5 @@ def _given(lease: CallLease) -> TaskGiven:
 
 
 def _digits(given: object) -> str:
-    """A task's id as text, which some send it as; empty if it can be none."""
+    """A task's id as text, as some workers send it; empty if it is not an id."""
     return str(given) if isinstance(given, int | str) and not isinstance(given, bool) else ""

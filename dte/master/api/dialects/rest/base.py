@@ -1,4 +1,4 @@
-"""What the routes of this dialect share: errors as text, keys in any case, ids of tasks."""
+"""The base of this dialect's routes: errors as text, keys in any case, ids of tasks."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
+from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import Call
+from dte.core.graph.calls import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
-from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler
+from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of
 from dte.wire.codec import Decoder
 
 T = TypeVar("T")
 
-NAME_CHARS_MAX = 200
 JOB_ID = re.compile(r"([0-9a-f]{16})(?:\.(.+))?", re.DOTALL)
 
 _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
@@ -37,26 +37,26 @@ class RestHandler(JsonHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
     async def read(self, shape: type[T]) -> T:
-        """The request's body, whose keys may be in any case; those that are not known do not count.
+        """Read the request's body: keys match in any case, and unknown keys are ignored.
 
         Raises:
-            InvalidRequest: it is not JSON, or not of that shape.
+            InvalidRequest: it is not JSON, or does not fit the type.
         """
         try:
-            whole = await self.body_in_slices(_object)
-            return msgspec.convert(with_known_keys(whole, shape), shape)
+            body = await self.body_in_slices(_object)
+            return msgspec.convert(with_known_keys(body, shape), shape)
         except (InvalidRequest, msgspec.ValidationError) as error:
             raise InvalidRequest(f"Invalid request body: {error}") from None
 
     async def find_task(self, task_id: str) -> tuple[Job, Call | None]:
-        """The job that a task is, and if it is a part of that, the part.
+        """Find a task's job, and the call if the task is a part of a job.
 
         Args:
-            task_id: the id that a client gave it, or its number in 16 hexadecimal digits, or for a
-                part of a job that goes on this, a dot and the name of a call.
+            task_id: the id that a client gave it, or the job's number in 16 hexadecimal digits. The
+                id of a part is such a number, a dot, and the name of a call of an unfinished job.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such task.
         """
         with suppress(NotFound):
             if len(task_id) <= NAME_CHARS_MAX and task_id.isprintable():
@@ -76,25 +76,17 @@ class RestHandler(JsonHandler):
         self.reply(reply)
 
     def done(self) -> None:
-        """Answer that there is nothing to say."""
+        """Answer with 204 and no body."""
         self.set_status(HTTPStatus.NO_CONTENT)
         self.finish()
 
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
-        text = str(error) if isinstance(error, DteError) else HTTPStatus(status_code).phrase
-        if len(text) > ERROR_CHARS_MAX:
-            text = text[:ERROR_CHARS_MAX] + "…"
-        if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self._methods()))
-        if isinstance(error, TryAgain):
-            self.set_header("Retry-After", str(error.retry_after_s))
+    def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{text}\n")
+        return f"{text}\n"
 
 
 def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:
-    """What an object has for a struct's fields: keys match in any case, and null is nothing."""
+    """The fields of a struct in an object: keys match in any case, and null counts as missing."""
     fields = {field.encode_name: field.type for field in msgspec.structs.fields(shape)}
     found: dict[str, Any] = {}
     for key, value in whole.items():
@@ -110,15 +102,3 @@ def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:
 
 def _is_struct(shape: type) -> bool:
     return issubclass(shape, msgspec.Struct)
-
-
-def check_name(field: str, text: str) -> None:
-    """Check what a client calls something.
-
-    Raises:
-        InvalidRequest: it is too long, or cannot be printed.
-    """
-    if len(text) > NAME_CHARS_MAX:
-        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
-    if not text.isprintable():
-        raise InvalidRequest(f"{field} has characters that cannot be printed")

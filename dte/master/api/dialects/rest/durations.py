@@ -7,7 +7,7 @@ MINUTE_NS = 60 * SECOND_NS
 
 
 def duration_text(duration_ns: int) -> str:
-    """A duration in its largest fitting unit below a second, else in hours, minutes and seconds."""
+    """A duration below a second in its largest unit, or a longer one in hours to seconds."""
     if duration_ns < 0:
         return f"-{duration_text(-duration_ns)}"
     if duration_ns == 0:
@@ -24,7 +24,7 @@ def duration_text(duration_ns: int) -> str:
 
 
 def _decimal(value: int, places: int) -> str:
-    """A number of so many decimal places, without zeros at its end."""
+    """A number with decimal places, without trailing zeros."""
     whole, fraction = divmod(value, 10**places)
     digits = f"{fraction:0{places}d}".rstrip("0") if places else ""
     return f"{whole}.{digits}" if digits else str(whole)

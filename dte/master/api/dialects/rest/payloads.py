@@ -1,11 +1,11 @@
-"""What tasks take and give in this dialect, and what that is for handlers.
+"""Arguments and results of tasks, converted between this dialect and handlers.
 
-Here both are bytes, JSON as a rule. Four handlers have a form of their own here: `echo` gives its
-bytes back; `sleep` takes nanoseconds and gives ``Slept for 1s``; `fibonacci` gives ``Fibonacci(10)
-= 55``; `prime_factorization` gives ``{"factors":[2,2,3,7],"number":84}``. Everywhere else their
-arguments and results are plain values, so the forms are put on and taken off here.
+In this dialect both are bytes, usually JSON. Four handlers have a special form here: `echo` returns
+its bytes; `sleep` takes nanoseconds and returns ``Slept for 1s``; `fibonacci` returns
+``Fibonacci(10) = 55``; `prime_factorization` returns ``{"factors":[2,2,3,7],"number":84}``. In all
+other dialects their arguments and results are plain values.
 
-Bytes that are no JSON are ``{"base64": "…"}`` for handlers and for other dialects.
+Handlers and other dialects see bytes that are not JSON as ``{"base64": "…"}``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dte.master.api.dialects.rest.durations import SECOND_NS, duration_text
 from dte.wire.codec import Decoder, Malformed, encode
 
 FIELDS = {"sleep": "duration", "fibonacci": "n", "prime_factorization": "n"}
-"""Handlers whose arguments are an object with one field, whatever the case of its letters."""
+"""Handlers that take an object with one field, whose name may be in any case."""
 EXAMPLES = {
     "sleep": '{"duration": 1000000000}',
     "fibonacci": '{"n": 10}',
@@ -35,7 +35,7 @@ _json: Decoder[Any] = Decoder(Any, lenient=False)
 
 
 def decoded_base64(text: str) -> bytes:
-    """The bytes that a text in base64 stands for; line ends in it do not matter.
+    """Decode base64; line ends are ignored.
 
     Raises:
         InvalidRequest: it is not base64.
@@ -47,10 +47,10 @@ def decoded_base64(text: str) -> bytes:
 
 
 def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any]:
-    """The arguments of a handler, for what a client of this dialect sent.
+    """The arguments of a handler, from the bytes that a client of this dialect sent.
 
     Raises:
-        InvalidRequest: the handler can do nothing with it.
+        InvalidRequest: the handler does not take them.
     """
     try:
         value = _json.decode(sent)
@@ -85,28 +85,28 @@ def _not_for(handler: str) -> InvalidRequest:
 
 
 def _field(value: dict[str, Any], name: str) -> Any:
-    """A field by its name in any case; 0 if it is not there or null, as in Go."""
+    """A field by its name in any case; 0 if it is missing or null, as in Go."""
     found = [item for key, item in value.items() if key.lower() == name]
     return found[-1] if found and found[-1] is not None else 0
 
 
 def sent_arguments(handler: str, args: Any) -> bytes:
-    """What a client of this dialect would have sent for arguments that another one gave.
+    """The bytes that a client of this dialect would send for a handler's arguments.
 
     Args:
-        args: a list, or a dict of named ones; what is in it can be encoded.
+        args: a list, or a dict of named arguments; all of it can be encoded.
     """
-    whole = encode(args)
+    raw = encode(args)
     if handler != "echo" and handler not in FIELDS:
-        return whole
+        return raw
     try:
-        values = _json.decode(whole)
-    except Malformed:  # A number that does not fit, say: its handler will refuse it.
-        return whole
+        values = _json.decode(raw)
+    except Malformed:  # A number out of range, for example: its handler will refuse it.
+        return raw
     if isinstance(values, dict):
         values = list(values.values())
     if len(values) != 1:
-        return whole
+        return raw
     (value,) = values
     if handler == "echo":
         return encode(value)
@@ -131,14 +131,14 @@ def given_result(handler: str, sent: bytes, value: bytes) -> bytes | None:
         return wrapped
     if handler in FIELDS:
         try:
-            return _in_own_form(handler, sent, plain)
+            return _in_special_form(handler, sent, plain)
         except (Malformed, ValueError, OverflowError):
-            pass  # Not what this handler gives, so there is no form for it.
+            pass  # Not a result of this handler, so it has no special form.
     return value
 
 
 def _is_same(sent: bytes, value: bytes) -> bool:
-    """Whether a value is what was sent; as JSON it may be written in another way."""
+    """True if a value equals what was sent, however its JSON is written."""
     try:
         return bool(_echoed(sent) == _json.decode(value))
     except (Malformed, RecursionError):
@@ -146,14 +146,14 @@ def _is_same(sent: bytes, value: bytes) -> bool:
 
 
 def _echoed(sent: bytes) -> Any:
-    """The value that `echo` is given."""
+    """The value that `echo` gets."""
     try:
         return _json.decode(sent)
     except Malformed:
         return _as_value(sent)
 
 
-def _in_own_form(handler: str, sent: bytes, value: bytes) -> bytes:
+def _in_special_form(handler: str, sent: bytes, value: bytes) -> bytes:
     argument = _json.decode(sent)
     if isinstance(argument, dict) or argument is None:
         argument = _field(argument or {}, FIELDS[handler])
@@ -173,20 +173,20 @@ def _in_own_form(handler: str, sent: bytes, value: bytes) -> bytes:
 
 
 def kept_result(handler: str, sent: bytes, given: bytes | None) -> bytes:
-    """The JSON of a result that a worker of this dialect gave; `given_result` gives it back."""
+    """The JSON to keep for the result of a worker of this dialect; `given_result` restores it."""
     if given is None:
         return NULL
     try:
         _json.decode(given)
     except Malformed:
-        return _without_own_form(handler, sent, given) or _wrapped(given)
+        return _without_special_form(handler, sent, given) or _wrapped(given)
     if handler == "prime_factorization":
-        return _without_own_form(handler, sent, given) or given
-    # What looks like wrapped bytes would be taken for such.
+        return _without_special_form(handler, sent, given) or given
+    # JSON that looks like wrapped bytes would be unwrapped later.
     return given if _unwrapped(given) is None else _wrapped(given)
 
 
-def _without_own_form(handler: str, sent: bytes, given: bytes) -> bytes | None:
+def _without_special_form(handler: str, sent: bytes, given: bytes) -> bytes | None:
     plain: bytes | None = None
     try:
         if handler == "echo" and given == sent:
@@ -200,12 +200,12 @@ def _without_own_form(handler: str, sent: bytes, given: bytes) -> bytes | None:
             plain = encode(_json.decode(given)["factors"])
     except (Malformed, AttributeError, TypeError, KeyError, OverflowError):
         return None
-    # Only if that can be undone.
+    # Only if the conversion can be undone.
     return plain if plain is not None and given_result(handler, sent, plain) == given else None
 
 
 def _as_value(raw: bytes) -> Any:
-    """Bytes that are no JSON, as a value."""
+    """Bytes that are not JSON, as a value."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -217,13 +217,13 @@ def _wrapped(raw: bytes) -> bytes:
 
 
 def _unwrapped(value: bytes) -> bytes | None:
-    """The bytes for which JSON of the form ``{"base64": "…"}`` stands; None for any other JSON."""
+    """The bytes in JSON of the form ``{"base64": "…"}``; None for other JSON."""
     if not value.lstrip().startswith(b"{") or b'"base64"' not in value.lstrip()[:100]:
         return None
     try:
-        whole = _json.decode(value)
-        if list(whole) == ["base64"] and isinstance(whole["base64"], str):
-            return decoded_base64(whole["base64"])
+        wrapped = _json.decode(value)
+        if list(wrapped) == ["base64"] and isinstance(wrapped["base64"], str):
+            return decoded_base64(wrapped["base64"])
     except (Malformed, InvalidRequest):
         pass
     return None

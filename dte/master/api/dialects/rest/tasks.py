@@ -1,4 +1,4 @@
-"""Tasks: submitted, listed, looked at."""
+"""Tasks: submitted, listed and shown."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ import msgspec
 from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
+from dte.core.graph.calls import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
-from dte.master.api.dialects.polling import quoted
-from dte.master.api.dialects.rest.base import RestHandler, check_name
+from dte.master.api.checks import check_name
+from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
-from dte.master.api.dialects.rest.views import PENDING, Remembered, Task, job_id
+from dte.master.api.dialects.rest.views import DIALECT, PENDING, Remembered, Task, job_id
+from dte.master.api.dialects.tasks import TASK, quoted
 from dte.master.api.openapi import TEXT, documented
 from dte.master.plans import Node, Plan
 
 TASKS_LISTED = 1000
 DEPENDENCIES_MAX = 1000
-NODE = "task"
 BODY_BYTES_BESIDE = 100_000
-"""What a body may have besides the arguments in base64."""
+"""Allowance for the bytes of a body that are not arguments in base64."""
 
-LIKE_ITS_OWN = re.compile(r"[0-9a-f]{16}(?:\..*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
-"""An id that a task without one may have, or a part of it."""
+RESERVED_ID = re.compile(r"[0-9a-f]{16}(?:\..*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
+"""An id that the master gives to tasks without one, and to their parts."""
 
 Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
 
 class TaskSubmission(msgspec.Struct):
-    """What `POST /tasks` takes; name and handler are required."""
+    """The body of `POST /tasks`; name and handler are required."""
 
     name: str = ""
     handler: str = ""
@@ -43,21 +44,21 @@ class TaskSubmission(msgspec.Struct):
 
 
 class TaskAccepted(msgspec.Struct):
-    """What is known of a task when it has been accepted."""
+    """A task that has been accepted."""
 
     id: str
     status: str
 
 
 class Tasks(RestHandler):
-    """``POST /tasks``: accept a task. ``GET /tasks``: the last ones."""
+    """``POST /tasks``: accept a task. ``GET /tasks``: the last tasks."""
 
     def body_bytes_max(self) -> int:
         most = 2 * self.master.settings.value_bytes_max + BODY_BYTES_BESIDE
         return min(most, super().body_bytes_max())
 
     @documented(
-        "Accept a task",
+        "Submit a task",
         body=TaskSubmission,
         examples={
             "a task": {"name": "Fibonacci", "handler": "fibonacci", "args": "eyJuIjoxMH0="},
@@ -74,41 +75,40 @@ class Tasks(RestHandler):
         replies={201: TaskAccepted},
         errors=(409, 503, 507),
         errors_as=TEXT,
-        description="With an `id` of its own a task is accepted once, however often it is sent. "
-        "Ids of 16 hexadecimal digits are the master's.",
+        description="A task with an `id` is accepted once, however often it is sent. Ids of 16 "
+        "hexadecimal digits are reserved for the master.",
     )
     async def post(self) -> None:
         digest = self.body_digest()
-        said = await self.read(TaskSubmission)
+        body = await self.read(TaskSubmission)
         self.release_body()
-        plan = await self._plan(said)
+        plan = await self._plan(body)
         try:
             job = await self.master.calls.submit(
-                plan, digest=digest if said.id else "", name=said.id
+                plan, digest=digest if body.id else "", name=body.id
             )
         except (Conflict, NotFound):
-            raise Conflict(f"the id {said.id!r} was used for another task before") from None
-        self.created(TaskAccepted(said.id or job_id(job.number), PENDING))
+            raise Conflict(f"the id {body.id!r} was used for another task before") from None
+        self.created(TaskAccepted(body.id or job_id(job.number), PENDING))
 
-    async def _plan(self, said: TaskSubmission) -> Plan:
-        if not said.name or not said.handler:
+    async def _plan(self, body: TaskSubmission) -> Plan:
+        if not body.name or not body.handler:
             raise InvalidRequest("Task name and handler are required")
-        check_name("name", said.name)
-        check_name("id", said.id)
-        if LIKE_ITS_OWN.fullmatch(said.id):
+        check_name("name", body.name)
+        check_name("id", body.id)
+        if RESERVED_ID.fullmatch(body.id):
             raise InvalidRequest(
-                "an id of 16 hexadecimal digits, or one that begins with these and a dot, is made "
-                "up by the master alone"
+                "ids of 16 hexadecimal digits, alone or before a dot, are reserved for the master"
             )
         try:
-            sent = decoded_base64(said.args or "")
+            sent = decoded_base64(body.args or "")
         except InvalidRequest as error:
             raise InvalidRequest(f"Invalid request body: args: {error}") from None
-        node = Node(said.handler, quoted(plan_arguments(said.handler, sent)))
-        after = await self._jobs(said.dependencies)
-        about: dict[str, Any] = {"dialect": "rest", "id": said.id, "name": said.name}
-        about |= {"args": said.args, "metadata": said.metadata, "dependencies": said.dependencies}
-        return Plan({NODE: node}, after=after, priority=said.priority, about=about)
+        node = Node(body.handler, quoted(plan_arguments(body.handler, sent)))
+        after = await self._jobs(body.dependencies)
+        about: dict[str, Any] = {"dialect": DIALECT, "id": body.id, "name": body.name}
+        about |= {"args": body.args, "metadata": body.metadata, "dependencies": body.dependencies}
+        return Plan({TASK: node}, after=after, priority=body.priority, about=about)
 
     async def _jobs(self, task_ids: list[str]) -> list[int]:
         if len(task_ids) > DEPENDENCIES_MAX:
@@ -119,16 +119,16 @@ class Tasks(RestHandler):
             with suppress(NotFound):
                 job, part = await self.find_task(task_id)
             if job is None or part is not None:
-                raise InvalidRequest(f"dependencies: there is no task {task_id[:200]!r}")
+                raise InvalidRequest(f"dependencies: there is no task {task_id[:NAME_CHARS_MAX]!r}")
             numbers.append(job.number)
         return numbers
 
     @documented(
-        "The last tasks, the newest first",
+        "List the last tasks, the newest first",
         replies={200: list[Task]},
         errors=(503,),
         errors_as=TEXT,
-        description="Jobs of all dialects are among them.",
+        description="The list includes jobs of all dialects.",
     )
     async def get(self) -> None:
         jobs = list(self.master.core.jobs.newest(TASKS_LISTED))
@@ -140,9 +140,9 @@ class Tasks(RestHandler):
 
 
 class OneTask(RestHandler):
-    """``GET /tasks/{id}``: how a task stands."""
+    """``GET /tasks/{id}``: one task."""
 
-    @documented("How a task stands", replies={200: Task}, errors=(404, 503), errors_as=TEXT)
+    @documented("Get a task", replies={200: Task}, errors=(404, 503), errors_as=TEXT)
     async def get(self, task_id: str) -> None:
         job, part = await self.find_task(task_id)
         if part is not None:
@@ -155,5 +155,5 @@ class OneTask(RestHandler):
 
 
 def is_past(job: Job) -> bool:
-    """Whether only the journal has what became of a job's calls."""
+    """True if only the journal still has the calls of a job."""
     return job.finished and job.calls is None

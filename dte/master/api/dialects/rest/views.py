@@ -1,7 +1,7 @@
-"""Jobs and workers as this dialect shows them, with the names that Go gives to fields.
+"""Jobs and workers as this dialect shows them, with Go's names for their fields.
 
-A job of one call is a task. So is any other job: a formula is a task of the handler ``formula``, a
-graph of calls one of ``graph``. What a worker has of those is a part, a task with an id of its own.
+A job of one call is a task. A formula is shown as a task of the handler ``formula``, and a graph of
+calls as a task of ``graph``; a call of these jobs is a part, a task with an id of its own.
 """
 
 from __future__ import annotations
@@ -27,15 +27,17 @@ from dte.master.master import Master
 from dte.master.plans import Node, Plan, read_plan
 from dte.wire.codec import Decoder, Malformed, encode
 
+DIALECT = "rest"
+"""Marks the plans of jobs that were submitted here."""
 ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
-"""What Go shows of a time that is not set."""
+"""Go's form of a time that is not set."""
 PLAN_BYTES_MIN = 1_000_000
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 LITERAL = b'"literal"'
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
 Remembered = tuple[str | None, Sequence[CallRecord]]
-"""The text of a job's plan, and what is known of its calls."""
+"""The text of a job's plan, and the records of its calls."""
 
 
 class Task(
@@ -57,7 +59,7 @@ class Task(
         "metadata": "Metadata",
     },
 ):
-    """How a task stands; `started_at` and `completed_at` are there once that has happened."""
+    """A task; `started_at` and `completed_at` appear once they are known."""
 
     id: str
     name: str
@@ -78,7 +80,7 @@ class Task(
 
 
 class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "disk": "Disk"}):
-    """What a worker said that it has."""
+    """The resources that a worker reported."""
 
     cpu: Number = 0
     memory: Number = 0
@@ -96,7 +98,7 @@ class ShownWorker(
         "status": "Status",
     },
 ):
-    """How a worker is, and what it has to do, by the ids of the tasks."""
+    """A worker, and its current tasks by their ids."""
 
     id: str
     capabilities: list[str] | None
@@ -107,14 +109,14 @@ class ShownWorker(
 
 
 class _Head(msgspec.Struct):
-    """Of a plan whose graph may be long, what else there is."""
+    """A plan without its graph, which may be long."""
 
     after: list[int] = []
     formula: str | None = None
 
 
 class _Literal(msgspec.Struct, forbid_unknown_fields=True):
-    """Arguments that are not to be looked into."""
+    """Arguments without references to results."""
 
     literal: msgspec.Raw
 
@@ -124,12 +126,12 @@ _literal: Decoder[_Literal] = Decoder(_Literal, lenient=False)
 
 
 def job_id(number: int) -> str:
-    """The id of a job that has no name."""
+    """The id of a job without a name."""
     return f"{number:016x}"
 
 
 def part_of(job: Job, name: str) -> Call | None:
-    """The call of a job that the id of a part names, as it is or as URLs quote it."""
+    """The call of a job that a part's id names, plain or quoted as in a URL."""
     calls = job.calls.calls if job.calls is not None else {}
     if name in calls:
         return calls[name]
@@ -137,17 +139,17 @@ def part_of(job: Job, name: str) -> Call | None:
 
 
 class Viewer:
-    """Makes tasks of jobs and calls, and shows workers."""
+    """Shows jobs and calls as tasks, and workers."""
 
     def __init__(self, master: Master) -> None:
         self._master = master
         self._plan_bytes_max = PLAN_BYTES_MIN + 4 * master.settings.value_bytes_max
 
     def tasks(self, jobs: Sequence[Job], remembered: Mapping[int, Remembered]) -> Iterator[Task]:
-        """Jobs as tasks, one after the other.
+        """Jobs as tasks.
 
         Args:
-            remembered: of those that ended long ago, by their numbers.
+            remembered: plans and records of jobs that ended long ago, by job number.
         """
         for job in jobs:
             yield self.task(job, remembered.get(job.number, (job.plan, ())))
@@ -164,38 +166,36 @@ class Viewer:
         return self._single(job, plan, node, call or record)
 
     def part(self, job: Job, call: Call) -> Task:
-        """A call of a job as a task: the job itself if it has no other."""
+        """A call as a task: its whole job if that has no other call."""
         plan = self._plan_of_one_call(job, job.plan)
         if plan is not None:
             return self.task(job, (job.plan, ()))
         sent = _sent(call)
         status = _status_of_call(call)
         value = call.value if status == COMPLETED else None
-        return self._task(
-            job,
-            f"{job_id(job.number)}.{quote(call.name, safe='')}",
-            call.name,
-            call.handler,
-            sent,
-            [],
-            call.priority,
-            status,
-            None if value is None else given_result(call.handler, sent, value),
-            call,
-            call.error if status == FAILED else None,
-            call.ended_at,
-            {},
+        return Task(
+            id=f"{job_id(job.number)}.{quote(call.name, safe='')}",
+            name=call.name,
+            handler=call.handler,
+            args=sent,
+            dependencies=None,
+            priority=call.priority,
+            status=status,
+            result=None if value is None else given_result(call.handler, sent, value),
+            error=(call.error or "") if status == FAILED else "",
+            metadata=None,
+            **self._course(status, job, call, call.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
-        """The arguments of a call of a job that goes on, as in this dialect."""
+        """The arguments of a call of an unfinished job, in the form of this dialect."""
         plan = self._plan_of_one_call(job, job.plan)
         about = plan.about if plan is not None else {}
         sent = _sent_here(about)
-        return _sent(call) if sent is None and about.get("dialect") != "rest" else sent or b""
+        return _sent(call) if sent is None and about.get("dialect") != DIALECT else sent or b""
 
     def workers(self, workers: Iterable[Worker]) -> Generator[None, None, list[ShownWorker]]:
-        """Workers with what they have to do, in slices."""
+        """Workers with their current tasks, made in slices."""
         shown = []
         began = time.monotonic()
         for worker in workers:
@@ -203,7 +203,7 @@ class Viewer:
             for lease in self._master.core.calls.leases_of(worker):
                 call = lease.call
                 if call.job is None or call.lease is not lease:
-                    continue  # It has ended since the slice before.
+                    continue  # It has ended since the last slice.
                 task = self.part(call.job, call)
                 tasks[task.id] = task
                 if time.monotonic() - began > REPLY_SLICE_S:
@@ -225,7 +225,7 @@ class Viewer:
         )
 
     def _plan_of_one_call(self, job: Job, text: str | None) -> Plan | None:
-        """The plan of a job that has one call; those of others may be long, and are not read."""
+        """The plan of a job of one call; other plans may be long, and are not decoded."""
         if text is None or job.operations != 1 or len(text) > self._plan_bytes_max:
             return None
         with suppress(Malformed):
@@ -235,52 +235,47 @@ class Viewer:
         return None
 
     def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
-        about = plan.about if plan.about.get("dialect") == "rest" else {}
+        """A job of one call."""
+        about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
         if not about:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
-        error = None
-        if status == FAILED:
-            error = (call.error if call is not None else None) or job.error
-        # What is tried again as another job leaves its name to the first.
-        named = plan.retry_of is None and about.get("id")
+        error = call.error if call is not None and call.error else job.error
+        # A task that is retried as a new job leaves its id to the first.
+        given_id = plan.retry_of is None and about.get("id")
         awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
-        return self._task(
-            job,
-            str(named or job_id(job.number)),
-            str(about.get("name") or job.task),
-            node.handler,
-            sent,
-            awaited,
-            plan.priority if node.priority is None else node.priority,
-            status,
-            None if value is None else given_result(node.handler, sent or b"", value),
-            call,
-            error,
-            job.ended_at,
-            about.get("metadata") or {},
+        return Task(
+            id=str(given_id or job_id(job.number)),
+            name=str(about.get("name") or job.task),
+            handler=node.handler,
+            args=sent,
+            dependencies=awaited or None,
+            priority=plan.priority if node.priority is None else node.priority,
+            status=status,
+            result=None if value is None else given_result(node.handler, sent or b"", value),
+            error=(error or "") if status == FAILED else "",
+            metadata=about.get("metadata") or None,
+            **self._course(status, job, call, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
         """A job that is not one call."""
         status = _status_of_job(job, None)
         head = self._head(text)
-        return self._task(
-            job,
-            job_id(job.number),
-            job.task,
-            "formula" if text is None or head.formula is not None else "graph",
-            None,
-            [job_id(number) for number in head.after],
-            job.priority,
-            status,
-            _answer(job) if status == COMPLETED else None,
-            None,
-            job.error if status == FAILED else None,
-            job.ended_at,
-            {},
+        return Task(
+            id=job_id(job.number),
+            name=job.task,
+            handler="formula" if text is None or head.formula is not None else "graph",
+            args=None,
+            dependencies=[job_id(number) for number in head.after] or None,
+            priority=job.priority,
+            status=status,
+            result=_answer(job) if status == COMPLETED else None,
+            error=(job.error or "") if status == FAILED else "",
+            metadata=None,
+            **self._course(status, job, None, job.ended_at),
         )
 
     def _head(self, text: str | None) -> _Head:
@@ -289,57 +284,32 @@ class Viewer:
                 return _head.decode(text.encode())
         return _Head()
 
-    def _task(
-        self,
-        job: Job,
-        task_id: str,
-        name: str,
-        handler: str,
-        args: bytes | None,
-        dependencies: list[str],
-        priority: int,
-        status: str,
-        result: bytes | None,
-        call: Call | CallRecord | None,
-        error: str | None,
-        ended_at: float | None,
-        metadata: dict[str, Any],
-    ) -> Task:
-        started_at = job.started_at if call is None else call.started_at
-        is_over = status in (COMPLETED, FAILED)
-        started = self._time(started_at if status != PENDING else None)
-        completed = self._time(ended_at if is_over else None)
-        return Task(
-            task_id,
-            name,
-            handler,
-            args,
-            dependencies or None,
-            priority,
-            status,
-            result,
-            error or "",
-            call.worker if call is not None and status != PENDING else "",
-            self._time(job.submitted_at),
-            started,
-            completed,
-            metadata or None,
-            msgspec.UNSET if started is ZERO_TIME else started,
-            msgspec.UNSET if completed is ZERO_TIME else completed,
-        )
+    def _course(
+        self, status: str, job: Job, call: Call | CallRecord | None, ended_at: float | None
+    ) -> dict[str, Any]:
+        """The fields of a task that show its worker and its moments."""
+        shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
+        shown["started"] = shown["completed"] = ZERO_TIME
+        if status != PENDING:
+            shown["worker_id"] = call.worker if call is not None else ""
+            if (started_at := (call or job).started_at) is not None:
+                shown["started"] = shown["started_at"] = self._time(started_at)
+        if status in (COMPLETED, FAILED) and ended_at is not None:
+            shown["completed"] = shown["completed_at"] = self._time(ended_at)
+        return shown
 
     def _time(self, moment: float | None) -> datetime:
         return self._master.wall_time(moment) or ZERO_TIME
 
 
 def _sent_here(about: Mapping[str, Any]) -> bytes | None:
-    """What a client of this dialect sent as arguments; None for nothing."""
+    """The arguments that a client of this dialect sent; None if it sent none."""
     args = about.get("args")
     return b64decode(args) if isinstance(args, str) else None
 
 
 def _sent(call: Call) -> bytes:
-    """The arguments of a call that is known, with the results that went in as far as there are."""
+    """The arguments of a call in memory, with the results that are known filled in."""
     args: Any = call.args
     if not isinstance(args, msgspec.Raw):
         values: dict[str, Any] = {name: {"ref": name} for name in call.refs}
@@ -362,7 +332,7 @@ def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
         return PENDING if job.state is JobState.WAITING else RUNNING
-    # What has ended is shown with the job's end.
+    # The end of the call is shown with the end of the job.
     state = call.shown_state
     return RUNNING if state in HAD or call.ended else PENDING
 

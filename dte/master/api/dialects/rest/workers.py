@@ -1,12 +1,12 @@
-"""Workers that look for their work: registered, looked at, heard of, and what they give back.
+"""The routes of workers: register, show, beat, and report.
 
-Such a worker finds among its `CurrentTasks` what it is to do: as many tasks as it has slots.
+Such a worker looks for its tasks among its own `CurrentTasks`; there are up to one for each slot.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import msgspec
@@ -17,14 +17,15 @@ from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
-from dte.master.api.dialects.rest.base import RestHandler, check_name
+from dte.master.api.checks import check_name, check_range
+from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
 from dte.master.api.openapi import TEXT, documented
 
 OFFLINE_S = 30.0
-"""Silence after which a worker is offline; it beats every 10 seconds."""
+"""A worker is offline after this silence; workers beat every 10 seconds."""
 SLOTS_MAX = 64
 CAPABILITIES_MAX = 1000
 REGISTRATION_BYTES_MAX = 300_000
@@ -33,7 +34,7 @@ ANY_POLICY = HandlerPolicy()
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What a worker has; it is only shown."""
+    """The resources of a worker, which are only shown."""
 
     cpu: Number = 0
     memory: Number = 0
@@ -41,12 +42,12 @@ class Resources(msgspec.Struct, frozen=True):
 
 
 class Registration(msgspec.Struct):
-    """What `POST /workers` takes.
+    """The body of `POST /workers`.
 
     Attributes:
-        id: made up if there is none.
+        id: the master makes one up if it is empty.
         capabilities: names of handlers.
-        slots: how many tasks it takes at a time.
+        slots: the tasks that the worker runs at once.
     """
 
     id: str = ""
@@ -56,14 +57,14 @@ class Registration(msgspec.Struct):
 
 
 class WorkerRegistered(msgspec.Struct):
-    """The reply to a worker that registers."""
+    """The reply to a registration."""
 
     id: str
     status: str
 
 
 class Completion(msgspec.Struct):
-    """What became of a task: `completed` with a result, or `failed` with an error."""
+    """The end of a task: `completed` with a result, or `failed` with an error."""
 
     status: str
     result: Base64 | None = None
@@ -71,7 +72,7 @@ class Completion(msgspec.Struct):
 
 
 class NotAssigned(DteError):
-    """A task is not, or no more, the affair of the worker that gives something back for it."""
+    """A worker reports on a task that it does not have, or no longer has."""
 
     status = 403
     code = "not_assigned"
@@ -81,7 +82,7 @@ class WorkersHandler(RestHandler):
     """Base of the routes of workers."""
 
     def known(self, worker_id: str) -> Worker:
-        """A worker by its name, rather one that looks for its work than one that is called.
+        """Find a worker by its name; one that the master does not call comes first.
 
         Raises:
             NotFound: there is none.
@@ -101,7 +102,7 @@ class WorkersHandler(RestHandler):
         return worker
 
     def policies(self, capabilities: Iterable[str]) -> dict[str, HandlerPolicy]:
-        """Handlers with what other workers say of them, as workers of this dialect say nothing."""
+        """The policies of handlers: this dialect has none, so those of other workers apply."""
         found = dict.fromkeys(capabilities, ANY_POLICY)
         for worker in self.master.core.workers():
             for name, policy in worker.announcement.handlers.items():
@@ -109,17 +110,21 @@ class WorkersHandler(RestHandler):
                     found[name] = policy
         return found
 
-    async def heard(self, said: Announcement) -> Worker:
-        """Note that a worker is there, and at work on what it has."""
-        said = replace(said, handlers=self.policies(said.handlers))
-        await self.master.announce(said)
-        worker = self.known(said.name)
-        self.master.calls.heard(worker)
-        return worker
+    async def beat(
+        self, announcement: Announcement, info: Mapping[str, object] | None = None
+    ) -> None:
+        """Note a sign of life of a worker, which also keeps its leases.
+
+        Args:
+            info: what the worker says of itself; None if it says nothing.
+        """
+        handlers = self.policies(announcement.handlers)
+        await self.master.announce(replace(announcement, handlers=handlers))
+        self.master.calls.heard(self.known(announcement.name), info)
 
 
 class Workers(WorkersHandler):
-    """``POST /workers``: register a worker. ``GET /workers``: the known ones, of all dialects."""
+    """``POST /workers``: register a worker. ``GET /workers``: the workers of all dialects."""
 
     def body_bytes_max(self) -> int:
         return min(REGISTRATION_BYTES_MAX, super().body_bytes_max())
@@ -136,37 +141,35 @@ class Workers(WorkersHandler):
         },
         replies={201: WorkerRegistered},
         errors_as=TEXT,
-        description="It finds its tasks with `GET /workers/{id}`. Who registers again has started "
-        "again: what it had goes to whoever is free.",
+        description="The worker finds its tasks in `GET /workers/{id}`. To register again means to "
+        "have restarted: the tasks of the worker go to others.",
     )
     async def post(self) -> None:
-        said = await self.read(Registration)
-        check_name("id", said.id)
-        if len(said.capabilities) > CAPABILITIES_MAX:
+        body = await self.read(Registration)
+        check_name("id", body.id)
+        if len(body.capabilities) > CAPABILITIES_MAX:
             raise InvalidRequest(f"capabilities has more than {CAPABILITIES_MAX} names")
-        for name in said.capabilities:
+        for name in body.capabilities:
             check_name("capabilities", name)
-        if not 1 <= said.slots <= SLOTS_MAX:
-            raise InvalidRequest(f"slots is {said.slots}; 1 to {SLOTS_MAX} is expected")
-        worker = await self.heard(
-            Announcement(
-                name=said.id or secrets.token_hex(8),
-                address="",
-                incarnation=secrets.token_hex(8),
-                handlers=dict.fromkeys(said.capabilities, ANY_POLICY),
-                handler_slots=said.slots,
-                arithmetic=False,
-                delivery=Delivery.MAILBOX,
-                can_stop=False,
-                lease_s=OFFLINE_S,
-                dead_after_s=OFFLINE_S,
-            )
+        check_range("slots", body.slots, 1, SLOTS_MAX)
+        announcement = Announcement(
+            name=body.id or secrets.token_hex(8),
+            address="",
+            incarnation=secrets.token_hex(8),
+            handlers=dict.fromkeys(body.capabilities, ANY_POLICY),
+            handler_slots=body.slots,
+            arithmetic=False,
+            delivery=Delivery.MAILBOX,
+            can_stop=False,
+            lease_s=OFFLINE_S,
+            dead_after_s=OFFLINE_S,
         )
-        has = said.resources
-        worker.info = {"resources": ShownResources(has.cpu, has.memory, has.disk)}
-        self.created(WorkerRegistered(worker.announcement.name, "idle"))
+        has = body.resources
+        resources = ShownResources(has.cpu, has.memory, has.disk)
+        await self.beat(announcement, {"resources": resources})
+        self.created(WorkerRegistered(announcement.name, "idle"))
 
-    @documented("The known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
+    @documented("List the known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
     async def get(self) -> None:
         workers = self.master.core.workers()
         async with self.room_for_list(len(workers)):
@@ -174,10 +177,10 @@ class Workers(WorkersHandler):
 
 
 class OneWorker(WorkersHandler):
-    """``GET /workers/{id}``: how a worker is, and what it has to do."""
+    """``GET /workers/{id}``: a worker and its current tasks."""
 
     @documented(
-        "How a worker is, and what it has to do",
+        "Get a worker and its current tasks",
         replies={200: ShownWorker},
         errors=(404,),
         errors_as=TEXT,
@@ -189,28 +192,25 @@ class OneWorker(WorkersHandler):
 
 
 class Heartbeat(WorkersHandler):
-    """``PUT /workers/{id}/heartbeat``: a worker is there."""
+    """``PUT /workers/{id}/heartbeat``: a worker is alive."""
 
     def body_bytes_max(self) -> int:
         return min(HEARTBEAT_BYTES_MAX, super().body_bytes_max())
 
-    @documented(
-        "Say that a worker is there", replies={204: None}, errors=(404, 413), errors_as=TEXT
-    )
+    @documented("Send a heartbeat", replies={204: None}, errors=(404, 413), errors_as=TEXT)
     async def put(self, worker_id: str) -> None:
         worker = self.known(worker_id)
-        if (
-            worker.announcement.delivery is Delivery.MAILBOX
-        ):  # The others have signs of life of their own.
-            await self.heard(worker.announcement)
+        # Workers of other dialects have their own signs of life.
+        if worker.announcement.delivery is Delivery.MAILBOX:
+            await self.beat(worker.announcement)
         self.done()
 
 
 class Complete(WorkersHandler):
-    """``POST /workers/{id}/tasks/{taskId}/complete``: what became of a task."""
+    """``POST /workers/{id}/tasks/{taskId}/complete``: the end of a task."""
 
     @documented(
-        "Say what became of a task",
+        "Report the end of a task",
         body=Completion,
         examples={
             "done": {"status": "completed", "result": "NTU="},
@@ -219,22 +219,22 @@ class Complete(WorkersHandler):
         replies={204: None},
         errors=(403, 404, 503, 507),
         errors_as=TEXT,
-        description="Answered when it is recorded. A worker whose task has gone to another hears "
-        "403, and so does one that says it twice.",
+        description="The reply comes when the end is recorded. It is 403 if the task has gone to "
+        "another worker, or was reported before.",
     )
     async def post(self, worker_id: str, task_id: str) -> None:
-        said = await self.read(Completion)
+        body = await self.read(Completion)
         self.release_body()
-        if said.status not in (COMPLETED, FAILED):
+        if body.status not in (COMPLETED, FAILED):
             raise InvalidRequest(
-                f"status is {said.status[:50]!r}; {COMPLETED} or {FAILED} is expected"
+                f"status is {body.status[:50]!r}; {COMPLETED} or {FAILED} is expected"
             )
         job, call = await self.find_task(task_id)
         if call is None and job.calls is not None and len(job.calls.calls) == 1:
             (call,) = job.calls.calls.values()
         refusal: TooLarge | None = None
         try:
-            outcome = self._outcome(said, job, call)
+            outcome = self._outcome(body, job, call)
         except TooLarge as error:
             refusal = error
             outcome = Outcome(CallState.FAILED, None, str(error), retry=False)
@@ -245,11 +245,11 @@ class Complete(WorkersHandler):
             raise refusal
         self.done()
 
-    def _outcome(self, said: Completion, job: Job, call: Call | None) -> Outcome:
-        if said.status == FAILED:
-            return Outcome(CallState.FAILED, None, said.error or "failed, without a reason")
+    def _outcome(self, body: Completion, job: Job, call: Call | None) -> Outcome:
+        if body.status == FAILED:
+            return Outcome(CallState.FAILED, None, body.error or "failed without a reason")
         try:
-            given = None if said.result is None else decoded_base64(said.result)
+            given = None if body.result is None else decoded_base64(body.result)
         except InvalidRequest as error:
             raise InvalidRequest(f"Invalid request body: result: {error}") from None
         value = b"null"
@@ -258,7 +258,6 @@ class Complete(WorkersHandler):
         value_bytes_max = self.master.settings.value_bytes_max
         if len(value) > value_bytes_max:
             raise TooLarge(
-                f"its result has {len(value)} bytes; this master takes up to {value_bytes_max} "
-                "(value_bytes_max)"
+                f"the result is too long: {len(value)} bytes > {value_bytes_max} (value_bytes_max)"
             )
         return Outcome(CallState.SUCCEEDED, value)

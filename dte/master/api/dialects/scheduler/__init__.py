@@ -1,5 +1,5 @@
-"""The dialect of a scheduler of functions, which workers poll: ``/add_task``, ``/get_task`` and on.
+"""The dialect of a function scheduler that workers poll: ``/add_task``, ``/get_task`` and more.
 
-A task is a job of one call, and its id the job's number as text. Each route is served under
-``/scheduler`` as well. Errors are ``{"detail": …}``.
+A task is a job of one call; its id is the job's number as text. Each route is also served under
+``/scheduler``. Errors are ``{"detail": …}``.
 """

@@ -1,7 +1,7 @@
-"""The arguments of functions: by place, by name, or both, as this dialect's clients give them.
+"""The arguments of functions: by position, by name, or both.
 
-Handlers take a list or named arguments. So what comes in both ways is named by the function's
-parameters, and kept as well as it was given, for this dialect's workers.
+Handlers take either a list or named arguments. So arguments that come in both forms are all named
+after the function's parameters; the plan also keeps both forms, for this dialect's workers.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from dte.core.calls.lease import CallLease
 from dte.core.jobs.job import Job
-from dte.master.api.dialects.polling import only_call
 from dte.master.api.dialects.scheduler.validation import Fault, Unprocessable
+from dte.master.api.dialects.tasks import only_call
 from dte.master.dispatch.calls import arguments as arguments_of
 from dte.master.plans import read_plan
 
@@ -28,17 +28,17 @@ PARAMETERS = {
 def arguments(
     function: str, args: list[Any], kwargs: dict[str, Any]
 ) -> tuple[list[Any] | dict[str, Any], dict[str, Any]]:
-    """What a handler gets, and what the plan keeps `about` it.
+    """The arguments of the handler, and the plan's notes `about` them.
 
     Raises:
-        Unprocessable: both kinds are given, and do not go together.
+        Unprocessable: both forms are given, and the function does not take both.
     """
     about: dict[str, Any] = {"dialect": DIALECT}
     if not args or not kwargs:
         return kwargs or args, about
     names = PARAMETERS.get(function)
     if names is None:
-        raise _refusal("args and kwargs go together only for " + ", ".join(PARAMETERS))
+        raise _refusal("args and kwargs can be combined only for " + ", ".join(PARAMETERS))
     if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
         raise _refusal(f"{function} takes {', '.join(names)}, each once")
     named = dict(zip(names, args, strict=False)) | kwargs
@@ -50,7 +50,7 @@ def _refusal(text: str) -> Unprocessable:
 
 
 def handed_out(lease: CallLease, job: Job) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments of a call by place and by name, as they were given."""
+    """The arguments of a call by position and by name, as its client gave them."""
     args = arguments_of(lease.call)
     if isinstance(args, list):
         return args, {}

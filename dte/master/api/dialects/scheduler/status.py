@@ -1,4 +1,4 @@
-"""How the whole stands."""
+"""The state of the scheduler: its tasks and its workers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from dte.master.api.dialects.polling import count_by_state
 from dte.master.api.dialects.scheduler.base import STATUS, Refused, SchedulerHandler
+from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
 
 
@@ -19,7 +19,7 @@ class WorkerShown(msgspec.Struct):
 
 
 class StatusReply(msgspec.Struct):
-    """How many tasks stand how, of those in memory, and which workers there are."""
+    """The tasks in memory, counted by status, and the workers."""
 
     total_tasks: int
     tasks_by_status: dict[str, int]
@@ -30,7 +30,7 @@ class StatusReply(msgspec.Struct):
 class Status(SchedulerHandler):
     """``GET /status``."""
 
-    @documented("How the whole stands", replies={200: StatusReply}, errors_as=Refused)
+    @documented("Count tasks and list workers", replies={200: StatusReply}, errors_as=Refused)
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
         by_status = dict.fromkeys(STATUS.values(), 0)
@@ -39,7 +39,7 @@ class Status(SchedulerHandler):
         shown = {status: count for status, count in by_status.items() if count}
         workers = self.master.core.workers()
         details: dict[str, WorkerShown] = {}
-        # Of workers that share a name the last is shown, so who is there comes after who is gone.
+        # The last worker of a name is shown, so active workers come after those that are gone.
         for worker in sorted(workers, key=lambda worker: not worker.gone):
             details[worker.announcement.name] = WorkerShown(
                 "INACTIVE" if worker.gone else "ACTIVE",

@@ -1,4 +1,4 @@
-"""Tasks: added, cancelled."""
+"""Tasks: added and cancelled."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.calls import check_handler
-from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.scheduler.arguments import PARAMETERS, arguments
 from dte.master.api.dialects.scheduler.base import (
     ATTEMPTS_MAX,
     HANDLERS,
-    ID_CHARS_SHOWN,
-    NUMBER,
     STATUS,
     Done,
     Refused,
     SchedulerHandler,
 )
 from dte.master.api.dialects.scheduler.validation import Invalid
+from dte.master.api.dialects.tasks import TASK, quoted, task_state
+from dte.master.api.job_handler import NUMBER, NUMBER_CHARS_SHOWN
 from dte.master.api.openapi import documented
 from dte.master.plans import Node, Plan
 from dte.wire.codec import Decoder
 
 
 class TaskSubmission(msgspec.Struct):
-    """What `POST /add_task` takes; `timeout` is in seconds."""
+    """The body of `POST /add_task`; `timeout` is in seconds."""
 
     func_name: str
     args: list[Any] | None = []
@@ -66,32 +65,32 @@ class AddTask(SchedulerHandler):
         errors=(503, 507),
         errors_as=Refused,
         description="`func_name` is `process_data`, `send_email`, `calculate_pi`, or a handler "
-        "that a worker has announced.",
+        "announced by a worker.",
     )
     async def post(self) -> None:
-        said = await self.checked(_submission)
-        check_handler(said.func_name, "func_name: ")
-        if not self._is_known(said.func_name):
+        body = await self.read(_submission)
+        check_handler(body.func_name, "func_name: ")
+        if not self._is_known(body.func_name):
             raise InvalidRequest(
-                f"Function {said.func_name!r} is not known: it is none of {', '.join(PARAMETERS)}, "
+                f"Function {body.func_name!r} is not known: it is none of {', '.join(PARAMETERS)}, "
                 "and no worker has announced it"
             )
-        args, about = arguments(said.func_name, said.args or [], said.kwargs or {})
-        after = await self._jobs_of(said.dependencies or [])
+        args, about = arguments(body.func_name, body.args or [], body.kwargs or {})
+        after = await self._jobs_of(body.dependencies or [])
         node = Node(
-            said.func_name,
+            body.func_name,
             quoted(args),
-            timeout=said.timeout,
+            timeout=body.timeout,
             retries=ATTEMPTS_MAX - 1,
             lost_max=ATTEMPTS_MAX,
         )
-        plan = Plan({TASK: node}, after=after, priority=said.priority, about=about)
-        job = await self.polling.submit(plan)
+        plan = Plan({TASK: node}, after=after, priority=body.priority, about=about)
+        job = await self.pollers.submit(plan)
         self.set_status(HTTPStatus.CREATED)
         self.reply(TaskAdded("Task added successfully", str(job.number)))
 
     async def _jobs_of(self, dependencies: list[str | int]) -> list[int]:
-        """The numbers of the jobs of tasks.
+        """The numbers of the jobs that a task depends on.
 
         Raises:
             InvalidRequest: there is no such task.
@@ -99,7 +98,7 @@ class AddTask(SchedulerHandler):
         numbers = [_number(each) for each in dependencies]
         try:
             await self.master.find(numbers)
-        except NotFound:  # It does not say which: look for them one by one.
+        except NotFound:  # The error does not name the task, so look for one after another.
             for number in numbers:
                 try:
                     await self.master.find([number])
@@ -121,23 +120,23 @@ class CancelTask(SchedulerHandler):
         replies={200: Done},
         errors=(404, 503, 507),
         errors_as=Refused,
-        description="One that waits never starts; of one that runs the result will not count.",
+        description="A waiting task never starts. The result of a running task will not count.",
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
         if not job.finished and await self.master.calls.cancel(job):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
-            self.reply(Done(f"Task {job.number} has ended before: {STATUS[standing(job)]}"))
+            self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))
 
 
 def _number(task_id: str | int) -> int:
-    """The job's number of a dependency.
+    """The number of a dependency's job.
 
     Raises:
-        InvalidRequest: it can be none.
+        InvalidRequest: the id is not a number.
     """
     text = str(task_id)
     if not NUMBER.fullmatch(text):
-        raise InvalidRequest(f"dependencies: there is no task {text[:ID_CHARS_SHOWN]!r}")
+        raise InvalidRequest(f"dependencies: there is no task {text[:NUMBER_CHARS_SHOWN]!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""What is wrong with a body, by places, as this dialect says it."""
+"""Errors of a body, each with its location, in this dialect's form."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 from dte.core.errors import InvalidRequest
 
 AT = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-"""An error of the decoder: what is wrong, and where, unless it is the whole body."""
+"""A decoder's error: the text and the path; an error of the whole body has no path."""
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
-"""A step of such a path: to a field, or to an item of a list."""
+"""A step of a path: to a field, or to an item of a list."""
 MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 class Fault(msgspec.Struct):
-    """What is wrong at a place of a body."""
+    """An error at a location in a body."""
 
     loc: list[str | int]
     msg: str
@@ -24,13 +24,13 @@ class Fault(msgspec.Struct):
 
 
 class Invalid(msgspec.Struct):
-    """Why a body cannot be understood."""
+    """The reply to a body with errors."""
 
     detail: list[Fault]
 
 
 class Unprocessable(InvalidRequest):
-    """A body of another shape than is expected."""
+    """The body does not fit its type."""
 
     status = 422
 
@@ -40,11 +40,11 @@ class Unprocessable(InvalidRequest):
 
 
 def fault_of(text: str) -> Fault:
-    """What the decoder says of a body, in this dialect's form."""
+    """A decoder's error in this dialect's form."""
     match = AT.fullmatch(text)
     assert match is not None
     path = STEP.findall(match["path"] or "")
-    loc: list[str | int] = ["body", *(name or int(place) for name, place in path)]
+    loc: list[str | int] = ["body", *(name or int(index) for name, index in path)]
     missing = MISSING.fullmatch(match["text"])
     if missing is not None:
         return Fault([*loc, missing[1]], "Field required", "missing")

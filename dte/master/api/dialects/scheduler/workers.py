@@ -1,4 +1,4 @@
-"""Workers that poll: registered, heard of, what they get, what they say of it, and their end."""
+"""The routes of workers: register, beat, poll, report, and leave."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Announcement
-from dte.master.api.dialects.polling import only_call, succeeded
 from dte.master.api.dialects.scheduler.arguments import handed_out
 from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Refused, SchedulerHandler
 from dte.master.api.dialects.scheduler.validation import Invalid
+from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
 from dte.wire.codec import Decoder
 
 ENDS = {"FAILED": CallState.FAILED, "TIMED_OUT": CallState.TIMED_OUT}
-"""How a call ends by what its worker says of it, where that follows from the word alone."""
+"""The end of a call for a reported status, where nothing else decides it."""
 
 
 class TaskGiven(msgspec.Struct):
@@ -43,7 +42,7 @@ class TaskGiven(msgspec.Struct):
 
 
 class TaskStatus(msgspec.Struct):
-    """What `POST /task_status` takes."""
+    """The body of `POST /task_status`."""
 
     task_id: str
     status: Literal["COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"]
@@ -60,7 +59,7 @@ class RegisterWorker(SchedulerHandler):
 
     @documented("Register a worker", replies={200: Done}, errors_as=Refused)
     def post(self, worker_id: str) -> None:
-        self.polling.beat(self.said(worker_id))
+        self.pollers.beat(worker_id)
         self.reply(Done(f"Worker {worker_id} registered"))
 
 
@@ -68,13 +67,13 @@ class Heartbeat(SchedulerHandler):
     """``PUT /heartbeat/{worker_id}``."""
 
     @documented(
-        "Say that a worker is there",
+        "Send a heartbeat",
         replies={200: Done},
         errors_as=Refused,
-        description="Registers the worker, and keeps the lease of what it has.",
+        description="Registers the worker, and keeps the lease of its task.",
     )
     def put(self, worker_id: str) -> None:
-        self.polling.beat(self.said(worker_id))
+        self.pollers.beat(worker_id)
         self.reply(Done(f"Heartbeat of {worker_id} received"))
 
 
@@ -86,11 +85,11 @@ class GetTask(SchedulerHandler):
         replies={200: TaskGiven, 204: None},
         errors=(503,),
         errors_as=Refused,
-        description="A worker does one task at a time: what it had before goes to another, once "
-        "its lease runs out.",
+        description="A worker runs one task at a time. An earlier task without a report goes to "
+        "another worker once its lease runs out.",
     )
     async def get(self, worker_id: str) -> None:
-        lease = await self.polling.poll(self.said(worker_id), self.gone)
+        lease = await self.pollers.poll(worker_id, self.gone)
         if lease is not None:
             self.reply(self._given(lease))
             return
@@ -98,7 +97,7 @@ class GetTask(SchedulerHandler):
         self.clear_header("Content-Type")
 
     def _given(self, lease: CallLease) -> TaskGiven:
-        """A call as a worker of this dialect gets it."""
+        """A call as workers of this dialect get it."""
         call, job = lease.call, lease.call.job
         assert job is not None
         args, kwargs = handed_out(lease, job)
@@ -114,8 +113,8 @@ class GetTask(SchedulerHandler):
             priority=call.priority,
             dependencies=[str(other.number) for other in awaited],
             status="RUNNING",
-            created_at=self._time(job.submitted_at),
-            started_at=self._time(call.started_at),
+            created_at=self.local_time(job.submitted_at),
+            started_at=self.local_time(call.started_at),
             completed_at=None,
             worker_id=lease.worker_name,
             timeout=timeout_s,
@@ -123,18 +122,12 @@ class GetTask(SchedulerHandler):
             max_retries=ATTEMPTS_MAX if retries is None else retries + 1,
         )
 
-    def _time(self, moment: float | None) -> str | None:
-        wall_time = self.master.wall_time(moment)
-        if wall_time is None:
-            return None
-        return wall_time.astimezone().replace(tzinfo=None).isoformat()
-
 
 class ReportStatus(SchedulerHandler):
     """``POST /task_status``."""
 
     @documented(
-        "Report what became of a task",
+        "Report the status of a task",
         body=TaskStatus,
         examples={
             "a sum": {
@@ -148,62 +141,59 @@ class ReportStatus(SchedulerHandler):
         replies={200: Done, 422: Invalid},
         errors=(404, 503),
         errors_as=Refused,
-        description="Answered when it is recorded. What does not count any more changes nothing: "
-        "the task has ended, or another worker has it.",
+        description="The reply comes when the status is recorded. A report changes nothing if the "
+        "task has ended or another worker has it.",
     )
     async def post(self) -> None:
-        update = await self.checked(_status)
+        update = await self.read(_status)
         job = await self.find(update.task_id)
-        call = only_call(job)
-        worker_id = update.worker_id
-        if not worker_id and call is not None and call.worker:
-            worker_id = self.polling.unnamed(job)
-            if not worker_id:  # Who has it, or had it last, speaks another dialect.
-                self.reply(Done(_unchanged(job)))
-                return
-        said = self.said(worker_id or "")
-        if await self._settle(job, said, update):
+        worker_id = update.worker_id or self.pollers.holder(job)
+        if worker_id is not None and await self._settle(job, worker_id, update):
             text = f"Task {job.number} is {update.status}"
         else:
-            text = _unchanged(job, said.name)
+            text = _unchanged(job, worker_id)
         self.reply(Done(text))
 
-    async def _settle(self, job: Job, said: Announcement, update: TaskStatus) -> bool:
-        """Take in what a worker says; give whether it counts."""
+    async def _settle(self, job: Job, worker_id: str, update: TaskStatus) -> bool:
+        """Take in a worker's report, and return whether it counts."""
         error = update.error_message or f"its worker says {update.status}"
         if update.status == "COMPLETED":
             outcome = succeeded(update.result, self.master.settings.value_bytes_max)
         elif update.status in ENDS:
             outcome = Outcome(ENDS[update.status], None, error)
         elif only_call(job) is not None:
-            # The job is cancelled: a call alone, given back as cancelled, would go out again.
-            held = self.polling.held(job, said) is not None
-            return held and await self.master.calls.cancel(job)
+            # Cancel the job: a call that is only returned as cancelled would be handed out again.
+            has_it = self.pollers.lease(job, worker_id) is not None
+            return has_it and await self.master.calls.cancel(job)
         else:
-            # Of a job with other calls, one worker's word does not cancel them all.
+            # One worker does not cancel the other calls of a job.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
-        return await self.polling.settle(job, said, outcome)
+        return await self.pollers.settle(job, worker_id, outcome)
 
 
 class UnregisterWorker(SchedulerHandler):
     """``DELETE /unregister_worker/{worker_id}``, or ``/unregister/{worker_id}``."""
 
     @documented(
-        "Say that a worker has ended",
+        "Unregister a worker",
         replies={200: Done},
         errors_as=Refused,
-        description="What it had goes to another at once.",
+        description="Its task goes to another worker at once.",
     )
     def delete(self, worker_id: str) -> None:
-        worker = self.master.core.worker(self.said(worker_id).identity)
+        worker = self.master.core.worker(self.pollers.announcement(worker_id).identity)
         if worker is not None:
             self.master.calls.leave(worker)
         self.reply(Done(f"Worker {worker_id} unregistered"))
 
 
-def _unchanged(job: Job, worker: str = "") -> str:
-    """What somebody hears whose word does not count; nameless if he does not say who he is."""
+def _unchanged(job: Job, worker_id: str | None) -> str:
+    """The reply to a report that changed nothing.
+
+    Args:
+        worker_id: None if the report gives none, and the worker is of another dialect.
+    """
     if job.finished or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
-    who = f"worker {worker}" if worker else "a worker that polls here"
+    who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
     return f"Task {job.number} is not with {who}; nothing is changed"

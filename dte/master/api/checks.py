@@ -1,0 +1,28 @@
+"""Bounds on the names and numbers that clients and workers send."""
+
+from __future__ import annotations
+
+from dte.core.errors import InvalidRequest
+from dte.core.graph.calls import NAME_CHARS_MAX
+
+
+def check_name(field: str, text: str) -> None:
+    """Check the name of a worker or a task, which may be empty.
+
+    Raises:
+        InvalidRequest: it is too long, or has characters that cannot be printed.
+    """
+    if len(text) > NAME_CHARS_MAX:
+        raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
+    if not text.isprintable():
+        raise InvalidRequest(f"{field} has characters that cannot be printed")
+
+
+def check_range(field: str, value: int, least: int, most: int) -> None:
+    """Check that a number is within its bounds.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if not least <= value <= most:
+        raise InvalidRequest(f"{field} is {value}; {least} to {most} is expected")

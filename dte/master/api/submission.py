@@ -1,0 +1,169 @@
+"""The body of ``POST /jobs``: one job, or many, as plans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from dte.core.errors import InvalidRequest
+from dte.master.plans import NO_ARGS, Node, Plan, When
+from dte.wire.codec import Decoder, Malformed
+
+CALL = "call"
+"""The name of the only node of a job that is one call."""
+NODE_CHARS_SHOWN = 50
+ONE_KIND = (
+    'give exactly one of graph, formula or handler, for example {"handler": "echo", "args": ["hi"]}'
+)
+JOBS_ALONE = '"jobs" cannot be combined with other fields; set them on each job'
+APPLY_TO = (
+    (
+        "handler",
+        ("args", "timeout", "retries", "delay", "not_before"),
+        "args, timeout, retries, delay and not_before apply to a single call; in a graph, set "
+        "them on its nodes",
+    ),
+    ("graph", ("answer",), "answer applies to a graph"),
+)
+"""A kind of job, the fields that only this kind takes, and the error where they are set in a job of
+another kind."""
+
+
+class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """One job: a graph of calls, a single call, or a formula."""
+
+    graph: dict[str, Node] | msgspec.UnsetType = msgspec.UNSET
+    formula: str | msgspec.UnsetType = msgspec.UNSET
+    handler: str | msgspec.UnsetType = msgspec.UNSET
+    args: msgspec.Raw = msgspec.field(default_factory=lambda: NO_ARGS)
+    timeout: float | None = None
+    retries: int | None = None
+    delay: float = 0.0
+    not_before: datetime | None = None
+    answer: str | None = None
+    after: list[int] = []
+    when: When = "success"
+    priority: int = 0
+    notify: str = ""
+
+    def plan(self) -> Plan:
+        """The job's plan.
+
+        Raises:
+            InvalidRequest: it is not of exactly one kind, or a field does not apply to its kind.
+        """
+        kinds = [name for name in ("graph", "formula", "handler") if self._sets(name)]
+        if len(kinds) != 1:
+            raise InvalidRequest(ONE_KIND)
+        for kind, fields, error in APPLY_TO:
+            if kinds != [kind] and any(map(self._sets, fields)):
+                raise InvalidRequest(error)
+        plan = Plan(
+            answer=self.answer,
+            after=self.after,
+            when=self.when,
+            priority=self.priority,
+            notify=self.notify,
+        )
+        if isinstance(self.formula, str):
+            plan.formula = self.formula
+        else:
+            plan.graph = self._graph()
+        return plan
+
+    def _sets(self, field: str) -> bool:
+        """Whether a field differs from its default."""
+        return bool(getattr(self, field) != getattr(DEFAULTS, field))
+
+    def _graph(self) -> dict[str, Node]:
+        if isinstance(self.graph, dict):
+            if not self.graph:
+                raise InvalidRequest("the graph has no nodes")
+            return self.graph
+        assert isinstance(self.handler, str)
+        call = Node(
+            self.handler,
+            self.args,
+            timeout=self.timeout,
+            retries=self.retries,
+            delay=self.delay,
+            not_before=self.not_before,
+        )
+        return {CALL: call}
+
+
+DEFAULTS = OneSubmission()
+
+
+class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /jobs`: one job, or many in `jobs`, which are accepted all or none."""
+
+    jobs: list[OneSubmission] | msgspec.UnsetType = msgspec.UNSET
+
+    def plans(self) -> list[Plan]:
+        """The plans of many jobs.
+
+        Raises:
+            InvalidRequest: one of the jobs has no plan; the error names its index.
+        """
+        assert isinstance(self.jobs, list)
+        if self != JobSubmission(jobs=self.jobs):
+            raise InvalidRequest(
+                '"jobs" cannot be combined with other fields; set them on each job'
+            )
+        plans = []
+        for index, job in enumerate(self.jobs):
+            try:
+                plans.append(job.plan())
+            except InvalidRequest as error:
+                raise InvalidRequest(f"job {index} of the request: {error}") from None
+        return plans
+
+
+class _Nodes(msgspec.Struct):
+    """A job with its nodes undecoded."""
+
+    graph: dict[str, msgspec.Raw] = {}
+
+
+class _JobsOfNodes(_Nodes):
+    """A `JobSubmission` with the nodes of all its jobs undecoded."""
+
+    jobs: list[_Nodes] = []
+
+
+class SubmissionDecoder(Decoder[JobSubmission]):
+    """Decodes submissions; an error within a node of a graph names the node."""
+
+    def __init__(self) -> None:
+        # Not lenient: what clients send may be large, and the slow reader takes seconds for it.
+        super().__init__(JobSubmission, lenient=False)
+        self._whole: Decoder[_JobsOfNodes] = Decoder(_JobsOfNodes, lenient=False)
+        self._node: Decoder[Node] = Decoder(Node, lenient=False)
+
+    def decode(self, raw: bytes) -> JobSubmission:
+        try:
+            return super().decode(raw)
+        except Malformed as error:
+            if ".graph[...]" in str(error):
+                self._raise_for_node(raw)
+            raise
+
+    def _raise_for_node(self, raw: bytes) -> None:
+        """Raise the error of the first malformed node, with its name."""
+        try:
+            whole = self._whole.decode(raw)
+        except Malformed:
+            return  # Something outside the nodes is wrong, too.
+        self._check_nodes(whole.graph, "")
+        for index, job in enumerate(whole.jobs):
+            self._check_nodes(job.graph, f"job {index} of the request: ")
+
+    def _check_nodes(self, graph: dict[str, msgspec.Raw], prefix: str) -> None:
+        for name, node in graph.items():
+            try:
+                self._node.decode(bytes(node))
+            except Malformed as error:
+                shown = name[:NODE_CHARS_SHOWN]
+                raise Malformed(f"{prefix}node {shown!r}: {error}") from None
