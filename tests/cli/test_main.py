@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 import pytest
-from end_to_end.live import MasterThread
+from harness.master_thread import MasterThread
 
 import dte as package
 from dte.cli import main as module

@@ -11,8 +11,8 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
-from wire.until import until
+from harness.http import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
+from harness.until import until
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.backoff import backoff_s

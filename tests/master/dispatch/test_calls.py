@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from wire.plain import Conduct, Line, Message
-from wire.until import until
+from harness.http import Conduct, Line, Message
+from harness.until import until
 
 from dte.core.backoff import backoff_s
 from dte.core.calls import attempts as attempts

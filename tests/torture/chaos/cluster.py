@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
-from .nodes import Node
-from .plain_http import Garbled, NoReply, Reply, request
-from .ports import free_ports
-from .proxy import HOST, Link
+from torture.chaos.nodes import Node
+from torture.chaos.plain_http import Garbled, NoReply, Reply, request
+from torture.chaos.ports import free_ports
+from torture.chaos.proxy import HOST, Link
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
 """Short, so that much happens in a short time."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .cluster import LEASE_S, Cluster
-from .nodes import Node
-from .proxy import Fault, Link
+from torture.chaos.cluster import LEASE_S, Cluster
+from torture.chaos.nodes import Node
+from torture.chaos.proxy import Fault, Link
 
 Lengths = Sequence[tuple[float, float, float]]
 """Of lengths to choose from: how often, from, to."""

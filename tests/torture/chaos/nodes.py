@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from end_to_end.live import environment
+from harness.processes import environment
 
 END_TIMEOUT_S = 20.0
 POLL_S = 0.02

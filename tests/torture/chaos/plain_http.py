@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .proxy import HOST
+from torture.chaos.proxy import HOST
 
 
 class NoReply(Exception):

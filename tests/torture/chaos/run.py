@@ -9,14 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from .accounting import Ledger
-from .cluster import Cluster, until
-from .journal import Journal, read_journal
-from .load import Load
-from .nemesis import Nemesis
-from .nodes import Node
-from .outcome import Outcome
-from .report import Report
+from torture.chaos.accounting import Ledger
+from torture.chaos.cluster import Cluster, until
+from torture.chaos.journal import Journal, read_journal
+from torture.chaos.load import Load
+from torture.chaos.nemesis import Nemesis
+from torture.chaos.nodes import Node
+from torture.chaos.outcome import Outcome
+from torture.chaos.report import Report
 
 WORKERS = 3
 CLIENTS = 8

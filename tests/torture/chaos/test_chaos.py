@@ -10,12 +10,12 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from end_to_end.live import until
+from harness.processes import until
 
-from .formulas import Formulas
-from .nemesis import Step, plan_faults, plan_kills, plan_stops
-from .nodes import Node
-from .proxy import Fault
+from torture.chaos.formulas import Formulas
+from torture.chaos.nemesis import Step, plan_faults, plan_kills, plan_stops
+from torture.chaos.nodes import Node
+from torture.chaos.proxy import Fault
 
 TESTS = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 150.0

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from .plain_http import Garbled, NoReply, Reply, request
-from .proxy import HOST
+from torture.chaos.plain_http import Garbled, NoReply, Reply, request
+from torture.chaos.proxy import HOST
 
 Serve = Callable[[bytes], Awaitable[int]]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .faulty import CannotFake, FaultyDisk, compile_library
-from .small_disk import small_disk
+from torture.disk.faulty import CannotFake, FaultyDisk, compile_library
+from torture.disk.small_disk import small_disk
 
 MEMORY = Path("/dev/shm")
 SMALL_DISK_MB = 16

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from harness.until import until
 from pebble.common.types import CONSTS
-from wire.until import until
 
 from dte.handlers.registry import CannotLoad
 from dte.wire.messages.calls import Call, Progress

@@ -16,7 +16,7 @@ import os
 import re
 from pathlib import Path
 
-from wire.plain import Message, PlainClient
+from harness.http import Message, PlainClient
 
 GOLDEN = Path(__file__).parent / "golden"
 REWRITE = bool(os.environ.get("DTE_REWRITE_GOLDEN"))
