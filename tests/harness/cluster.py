@@ -70,7 +70,7 @@ class Cluster:
             self.start_worker(f"worker-{number}", *options)
         self.until_announced(workers)
         addresses = [worker["address"] for worker in self.client.workers().values()]
-        self.worker_ports = [int(address.rpartition(":")[2]) for address in addresses]
+        self.worker_ports = [int(each.rpartition(":")[2]) for each in addresses if each]
 
     def start_worker(self, name: str, *options: str) -> None:
         """Start one more worker."""

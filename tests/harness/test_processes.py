@@ -49,7 +49,7 @@ def test_nothing_is_left_behind_whatever_its_state(processes: Processes) -> None
 
 
 def test_a_master_that_ends_instead_of_listening_is_not_waited_for(processes: Processes) -> None:
-    with pytest.raises(AssertionError, match="it has ended:\\n.*no such file"):
+    with pytest.raises(AssertionError, match=r"it has ended:\n.*no such file"):
         processes.start_master(1, program=("/bin/sh", "-c", "echo no such file; exit 3"))
 
 

@@ -165,7 +165,7 @@ class Nemesis:
     async def _kill(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
         node.check()
-        while node.pid is None:  # Only what lives can be killed.
+        while not node.lives:  # Only what lives can be killed.
             node.start()
             await asyncio.sleep(YOUNG_S)
         self._tell(f"{node.name} ({node.pid}) is killed, for {step.length_s:.2f} s")
@@ -176,7 +176,7 @@ class Nemesis:
 
     async def _end(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
-        if node.pid is None:
+        if not node.lives:
             return
         may_be_starting = node.age_s < START_S
         self._tell(f"{node.name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
@@ -190,20 +190,20 @@ class Nemesis:
         self._start(node)
 
     def _start(self, node: Node) -> None:
-        if node.pid is None:
+        if not node.lives:
             node.start()
             self._tell(f"{node.name} ({node.pid}) is started")
 
     async def _stop(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
-        pid = node.pid
-        if pid is None or node.stopped:
+        if not node.lives or node.stopped:
             return
+        pid = node.pid
         self._tell(f"{node.name} ({pid}) is stopped, for {step.length_s:.2f} s")
         node.stop()
         self.stops[node.name] += 1
         await asyncio.sleep(step.length_s)
-        if node.pid == pid:
+        if node.lives and node.pid == pid:
             node.go_on()
             self._tell(f"{node.name} ({pid}) goes on")
 
