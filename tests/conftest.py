@@ -1,4 +1,4 @@
-"""What tests of all folders share: a loop of its own for every async test, and plain servers."""
+"""Fixtures of all folders: a loop for every async test, plain servers, and processes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
+from pathlib import Path
 from typing import Any
 
 import pytest
-from skips import skipped
+from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
+from harness.processes import Processes
+from harness.skips import skipped
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
-from wire.until import until
 
 
 def pytest_configure() -> None:
@@ -65,6 +67,13 @@ def cleanup(io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsyncE
     stack = AsyncExitStack()
     yield stack
     io_loop.run_sync(stack.aclose)
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts programs that go on beside the test."""
+    with Processes(tmp_path) as started:
+        yield started
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from end_to_end.live import alive, children, free_port, kill, taken_port, until
+from harness.machine import alive, children, free_port, kill, taken_port
+from harness.processes import until
 
 import dte
 from dte import local

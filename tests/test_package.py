@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from wording import has
+from harness.wording import has
 
 import dte
 

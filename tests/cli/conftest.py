@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from end_to_end.live import MasterThread, Processes, environment
+from harness import processes as programs
+from harness.master_thread import MasterThread
+from harness.processes import DTE
 
 from dte.cli.main import main
 from dte.client import patience
@@ -66,22 +66,7 @@ def dte(monkeypatch: pytest.MonkeyPatch, _signals: None) -> Dte:
 def dte_process(tmp_path: Path) -> DteProcess:
     """Runs a command in a process, in an empty folder, to its end."""
 
-    def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[Any]:
-        return subprocess.run(
-            [sys.executable, "-m", "dte", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(**settings),
-            timeout=30,
-        )
+    def run(*arguments: str, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
+        return programs.run(*DTE, *arguments, folder=tmp_path, stdin=stdin, **settings)
 
     return run
-
-
-@pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts commands that go on beside the test."""
-    with Processes(tmp_path) as started:
-        yield started

@@ -19,7 +19,9 @@ from urllib.request import Request, urlopen
 import pytest
 from click.testing import Result
 from client.impostor import JOB, REFUSALS, UNAVAILABLE, UNFINISHED, Answer, Impostor, reply
-from end_to_end.live import MasterThread, Processes, environment, free_port, until
+from harness.machine import free_port
+from harness.master_thread import MasterThread
+from harness.processes import Processes, environment, until
 
 import dte as package
 from dte.client import patience

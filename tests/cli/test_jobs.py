@@ -7,7 +7,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from end_to_end.live import MasterThread, Processes, until
+from harness.master_thread import MasterThread
+from harness.processes import Processes, until
 
 import dte as package
 from dte.cli.jobs import line_of

@@ -10,7 +10,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from end_to_end.live import Processes, free_port, until
+from harness.machine import free_port
+from harness.processes import Processes, until
 
 import dte as package
 from dte.master.journal.journal import Journal

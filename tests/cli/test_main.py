@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 import pytest
-from end_to_end.live import MasterThread
-from wording import has
+from harness.master_thread import MasterThread
+from harness.wording import has
 
 import dte as package
 from dte.cli import main as module

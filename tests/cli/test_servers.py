@@ -15,19 +15,10 @@ from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
-from end_to_end import live
-from end_to_end.live import (
-    MasterThread,
-    Process,
-    Processes,
-    alive,
-    children,
-    connections,
-    free_port,
-    kill,
-    listens,
-    until,
-)
+from harness import machine
+from harness.machine import alive, children, connections, free_port, kill, listens
+from harness.master_thread import MasterThread
+from harness.processes import Process, Processes, until
 
 import dte as package
 from dte import local
@@ -40,7 +31,7 @@ from .conftest import Dte, DteProcess
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     """A port that somebody listens on."""
-    with live.taken_port() as port:
+    with machine.taken_port() as port:
         yield port
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from end_to_end.live import MasterThread
+from harness.master_thread import MasterThread
 
 from dte.client import patience
 from dte.client.blocking import Client

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from end_to_end.live import MasterThread, free_port
+from harness.machine import free_port
+from harness.master_thread import MasterThread
 
 import dte
 

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from end_to_end.live import MasterThread, free_port
+from harness.machine import free_port
+from harness.master_thread import MasterThread
 
 import dte
 from dte.client import blocking

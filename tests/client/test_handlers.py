@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from end_to_end.live import MasterThread
+from harness.master_thread import MasterThread
 
 import dte
 from dte.client.exact import decimal_digits

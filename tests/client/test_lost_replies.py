@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from end_to_end.live import until
+from harness.processes import until
 
 import dte
 

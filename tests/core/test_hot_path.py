@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from skips import NOT_HERE
+from harness.skips import NOT_HERE
 
 BASELINE = {
     "a balanced tree of sums": {

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.live import Process, Processes, environment, free_port, until
+from harness.machine import free_port
+from harness.processes import Process, Processes, environment, until
 
 from dte.cli.servers import run_command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from end_to_end.live import Processes
+from harness.processes import Processes
 
 from .commands import of_console
 from .markdown import DOCUMENTS, ROOT, blocks

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 
-from .conftest import Cluster, StartCluster
-from .live import until
+from harness.cluster import Cluster
+from harness.processes import until
+
+from end_to_end.conftest import StartCluster
 
 NUMBERS = 200_000
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .conftest import Cluster
-from .plain_client import PlainClient
+from harness.cluster import Cluster, MasterClient
 
 CASES = [
     json.loads(line)
@@ -21,15 +20,15 @@ def same(left: Any, right: Any) -> bool:
     return type(left) is type(right) and repr(left) == repr(right)
 
 
-def outcomes(client: PlainClient, tasks: list[str]) -> Iterator[dict[str, Any]]:
+def outcomes(client: MasterClient, tasks: list[str]) -> Iterator[dict[str, Any]]:
     """What became of formulas, in the form of `formulas.jsonl`, with the replies for the reader."""
-    submitted = [(task, *client.request("POST", "/submit", {"task": task})) for task in tasks]
-    for task, status, reply in submitted:
-        if status == 400:
-            yield {"task": task, "error": "syntax", "reply": reply}
+    submitted = [(task, client.ask("POST", "/submit", {"task": task})) for task in tasks]
+    for task, reply in submitted:
+        if reply.status == 400:
+            yield {"task": task, "error": "syntax", "reply": reply.json}
             continue
-        assert status == 200, reply
-        job = client.finished(reply["job_id"])
+        assert reply.status == 200, reply.json
+        job = client.finished(reply.json["job_id"])
         if job["answer"] is None and job["error"]:
             yield {"task": task, "error": "arithmetic", "reply": job}
         else:
@@ -62,8 +61,7 @@ def test_what_counts_as_the_same_answer() -> None:
 
 
 def test_the_documents_example_goes_as_the_document_says(cluster: Cluster) -> None:
-    status, reply = cluster.client.request("POST", "/submit", {"task": "1+(2*3)/4-5"})
-    assert status == 200
+    reply = cluster.client.value("POST", "/submit", {"task": "1+(2*3)/4-5"})
     assert reply == {"job_id": reply["job_id"], "finished": False}
     assert reply["job_id"] in [job["job_id"] for job in cluster.client.get("/jobs")]
     job = cluster.client.finished(reply["job_id"])

@@ -3,60 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from typing import Any
 
 import pytest
+from harness.cluster import MasterClient
+from harness.http import Message
+from harness.machine import free_port, memory_bytes
+from harness.processes import Processes, run_module, until
 
-from .conftest import StartCluster
-from .live import Process, Processes, environment, free_port, until
-from .plain_client import PlainClient
+from end_to_end.conftest import StartCluster
 
 LONG_ANSWER = "9" * 4_300
 LISTED = 600
 
 
-Answer = tuple[HTTPResponse, Any]
-"""A reply, and what it says."""
-
-
-def ask(port: int, method: str, path: str, body: object = None) -> Answer:
-    connection = HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request(method, path, body=None if body is None else json.dumps(body))
-        reply = connection.getresponse()
-        return reply, json.load(reply)
-    finally:
-        connection.close()
-
-
-def check_busy(answer: Answer, bound: str) -> None:
+def check_busy(reply: Message, bound: str) -> None:
     """It is refused for now, with the name of the bound and when to come again."""
-    reply, said = answer
-    assert reply.status == 429, said
-    assert said["code"] == "busy"
-    assert bound in said["error"]
-    assert int(reply.headers["Retry-After"]) >= 1
-
-
-def memory_mb(process: Process) -> float:
-    """The resident memory of a process."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    fields = dict(line.split(":", 1) for line in status.splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024 / 1e6
-
-
-def faults(process: Process) -> list[str]:
-    """What its log has of errors."""
-    lines = process.output.splitlines()
-    return [line for line in lines if " ERROR " in line or "Traceback" in line]
+    assert reply.status == 429, reply.body
+    assert reply.json["code"] == "busy"
+    assert bound in reply.json["error"]
+    assert int(reply.headers["retry-after"]) >= 1
 
 
 @pytest.fixture
@@ -90,20 +60,20 @@ def test_more_jobs_than_may_wait_are_refused_and_those_that_may_are_done_in_the_
     accepted: list[int] = []
     for first in range(0, 2_000, 100):
         tasks = [f"{number}+1" for number in range(first, first + 100)]
-        answer = ask(cluster.port, "POST", "/submit", {"tasks": tasks})
-        if answer[0].status == 200:
-            accepted += answer[1]["job_ids"]
+        reply = cluster.client.ask("POST", "/submit", {"tasks": tasks})
+        if reply.status == 200:
+            accepted += reply.json["job_ids"]
         else:
-            check_busy(answer, "jobs_waiting_max")
+            check_busy(reply, "jobs_waiting_max")
     assert len(accepted) == 1_000
-    check_busy(ask(cluster.port, "POST", "/submit", {"task": "1+1"}), "jobs_waiting_max")
-    assert ask(cluster.port, "GET", "/health")[0].status == 200
+    check_busy(cluster.client.ask("POST", "/submit", {"task": "1+1"}), "jobs_waiting_max")
+    assert cluster.client.get("/health")
     cluster.start_worker("late")
     path = f"/jobs?ids={accepted[0]}-{accepted[-1]}&wait=20"
-    _, jobs = ask(cluster.port, "GET", path)
+    jobs = cluster.client.get(path)
     assert [job["answer"] for job in jobs] == list(range(1, 1_001))
-    assert ask(cluster.port, "POST", "/submit", {"task": "1+1"})[0].status == 200
-    assert not faults(cluster.master)
+    assert cluster.client.submit("1+1")
+    assert not cluster.master.errors()
 
 
 def test_requests_that_are_held_and_idle_connections_do_not_keep_others_out(
@@ -119,7 +89,7 @@ def test_requests_that_are_held_and_idle_connections_do_not_keep_others_out(
     until(lambda: cluster.client.get("/health")["jobs_waiting"] == 200, "all are held")
     cluster.start_worker("late")
     assert {status_of(held) for held in many[1::2]} == {"200"}
-    assert not faults(cluster.master)
+    assert not cluster.master.errors()
 
 
 def test_who_does_not_read_is_hung_up_on_and_its_memory_is_given_back(
@@ -128,18 +98,18 @@ def test_who_does_not_read_is_hung_up_on_and_its_memory_is_given_back(
     cluster = start_cluster(
         workers=0, DTE_REPLIES_BYTES_MAX="6000000", DTE_SLOW_CLIENT_S="0.5", DTE_JOURNAL="none"
     )
-    ask(cluster.port, "POST", "/submit", {"tasks": [LONG_ANSWER] * LISTED})
-    before_mb = memory_mb(cluster.master)
+    cluster.client.value("POST", "/submit", {"tasks": [LONG_ANSWER] * LISTED})
+    before_bytes = memory_bytes(cluster.master.pid)
     request = b"GET /jobs?ids=1-%d HTTP/1.1\r\nHost: x\r\n\r\n" % LISTED
     for _ in range(30):  # They ask for 80 MB together.
         many.append(connect(cluster.port, receive_bytes=4_096))
         many[-1].sendall(request)
     statuses = [status_of(connection) for connection in many]
     assert set(statuses) == {"200", "429"}
-    assert memory_mb(cluster.master) < before_mb + 40
+    assert memory_bytes(cluster.master.pid) < before_bytes + 40_000_000
     again = f"/jobs?ids=1-{LISTED}"
-    until(lambda: ask(cluster.port, "GET", again)[0].status == 200, "there is room again", 60)
-    assert not faults(cluster.master)
+    until(lambda: cluster.client.ask("GET", again).status == 200, "there is room again", 60)
+    assert not cluster.master.errors()
 
 
 def test_with_few_descriptors_the_excess_is_refused_and_workers_are_not(
@@ -155,38 +125,21 @@ def test_with_few_descriptors_the_excess_is_refused_and_workers_are_not(
     assert statuses.count("200") == 100
     assert statuses.count("429") == 200
     processes.start_worker(port, "worker-1")
-    client = PlainClient(port)
+    client = MasterClient(port)
     until(lambda: len(client.workers()) == 1, "the worker is announced")
-    check_busy(ask(port, "POST", "/submit", {"task": "1+1"}), "connections_max")
+    check_busy(client.ask("POST", "/submit", {"task": "1+1"}), "connections_max")
     for connection in many[:50]:
         connection.close()
     many = many[50:]
-    until(lambda: ask(port, "GET", "/jobs")[0].status == 200, "there is room again")
-    _, job = ask(port, "POST", "/submit?wait=20", {"task": "2*3"})
-    assert job["answer"] == 6
-    assert not faults(master)
+    until(lambda: client.ask("GET", "/jobs").status == 200, "there is room again")
+    assert client.value("POST", "/submit?wait=20", {"task": "2*3"})["answer"] == 6
+    assert not master.errors()
 
 
 def test_the_measurement_gives_the_figures_of_each_scenario(tmp_path: Path) -> None:
-    tests = Path(__file__).parent.parent
-    found = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torture.overload",
-            "--seconds",
-            "0.5",
-            "--only",
-            "2,000 idle",
-            "--json",
-        ],
-        env=environment(PYTHONPATH=os.pathsep.join([str(tests), str(tests.parent)])),
-        cwd=tmp_path,
-        check=True,
-        timeout=60,
-        capture_output=True,
-        text=True,
-    )
+    options = ("--seconds", "0.5", "--only", "2,000 idle", "--json")
+    found = run_module("torture.overload", *options, folder=tmp_path, timeout_s=60)
+    assert found.returncode == 0, found.stderr
     (line,) = found.stdout.splitlines()
     figures = json.loads(line)
     assert figures["scenario"] == "2,000 idle connections"

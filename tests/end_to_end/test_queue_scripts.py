@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import processes
+from harness.cluster import Cluster
+from harness.master_thread import MasterThread
+from harness.processes import until
 
-from .conftest import Cluster, StartCluster
-from .live import MasterThread, environment, until
+from end_to_end.conftest import StartCluster
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -23,14 +26,8 @@ def add_task(tmp_path: Path) -> Run:
     """Runs the client in an empty folder."""
 
     def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(SCRIPTS / "add_task.py"), *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(**settings),
-            timeout=30,
-        )
+        script = str(SCRIPTS / "add_task.py")
+        return processes.run(sys.executable, script, *arguments, folder=tmp_path, **settings)
 
     return run
 
@@ -48,14 +45,7 @@ def start(tmp_path: Path) -> Run:
         path.chmod(0o755)
 
     def run(script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(root / "scripts" / script), *arguments],
-            capture_output=True,
-            text=True,
-            cwd=root,
-            env=environment(**settings),
-            timeout=30,
-        )
+        return processes.run(str(root / "scripts" / script), *arguments, folder=root, **settings)
 
     return run
 

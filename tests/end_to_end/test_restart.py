@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.cluster import Cluster
+from harness.machine import connections
+from harness.processes import Processes, until
 
 import dte
 from dte.master.journal.journal import Journal
-
-from .conftest import Cluster, StartCluster
-from .live import Processes, connections, until
-from .test_failures import ANSWER, NUMBERS, SUM
+from end_to_end.conftest import StartCluster
+from end_to_end.test_failures import ANSWER, NUMBERS, SUM
 
 both_ends = pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
 
@@ -60,9 +61,7 @@ def snapshot(cluster: Cluster, last: int) -> dict[str, str]:
 
 
 def submit_all(cluster: Cluster, tasks: list[str]) -> list[int]:
-    status, reply = cluster.client.request("POST", "/submit", {"tasks": tasks})
-    assert status == 200, reply
-    return list(reply["job_ids"])
+    return list(cluster.client.value("POST", "/submit", {"tasks": tasks})["job_ids"])
 
 
 def all_finished(cluster: Cluster, last: int) -> list[dict[str, Any]]:
@@ -112,7 +111,7 @@ def test_without_a_journal_all_is_forgotten(start_cluster: StartCluster) -> None
     cluster.client.submit("1+2")
     cluster.restart_master()
     assert cluster.client.get("/jobs") == []
-    assert cluster.client.request("GET", "/job/1")[0] == 404
+    assert cluster.client.ask("GET", "/job/1").status == 404
     assert cluster.client.submit("1+2") == 1
     assert not list(cluster.folder.glob("*.db*"))
 
@@ -160,13 +159,13 @@ def test_a_submission_that_is_repeated_after_the_restart_is_known_by_its_key(
     assert len(cluster.client.get("/jobs")) == 5
     cluster.start_worker("worker-1")
     all_finished(cluster, 5)
-    assert submit_with_key(cluster, bodies[0]) == (200, {"job_id": 1, "finished": True})
+    assert submit_with_key(cluster, bodies[0]) == {"job_id": 1, "finished": True}
 
 
-def submit_with_key(cluster: Cluster, body: dict[str, Any]) -> tuple[int, Any]:
+def submit_with_key(cluster: Cluster, body: dict[str, Any]) -> Any:
     """Submit under a key that is always the same for a body."""
     key = str(list(body.values()))[:50]
-    return cluster.client.request("POST", "/submit", body, {"Idempotency-Key": key})
+    return cluster.client.value("POST", "/submit", body, Idempotency_Key=key)
 
 
 @both_ends

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from .conftest import Cluster
-from .live import MasterThread, Processes, environment, until
+from harness import processes as programs
+from harness.cluster import Cluster
+from harness.master_thread import MasterThread
+from harness.processes import Processes, until
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "client.py"
 
@@ -25,14 +26,8 @@ def client(tmp_path: Path, cluster: Cluster) -> Script:
     """Runs the script for the cluster's master, unless another is given."""
 
     def run(*arguments: str | bytes, **settings: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, str(SCRIPT), *arguments],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(**{"DTE_MASTER": cluster.url} | settings),
-            timeout=30,
-        )
+        settings = {"DTE_MASTER": cluster.url} | settings
+        return programs.run(sys.executable, str(SCRIPT), *arguments, folder=tmp_path, **settings)
 
     return run
 
@@ -164,9 +159,7 @@ def test_help_teaches_what_it_does_and_how_it_exits(client: Script) -> None:
 
 
 def test_without_tornado_it_says_how_to_get_it(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-S", str(SCRIPT), "1+2"], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = programs.run(sys.executable, "-S", str(SCRIPT), "1+2", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "scripts/setup" in done.stderr
     assert "Traceback" not in done.stderr

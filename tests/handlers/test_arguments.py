@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from wording import has, own
+from harness.wording import has, own
 
 from dte.handlers.arguments import BadArguments, Signature
 

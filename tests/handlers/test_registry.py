@@ -7,7 +7,7 @@ from numbers import Number
 from pathlib import Path
 
 import pytest
-from wording import has
+from harness.wording import has
 
 import dte
 from dte.handlers import registry

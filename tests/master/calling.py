@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wire.plain import Line, Message
-from wire.until import until
+from harness.http import Line, Message
+from harness.until import until
 
 from . import fakes
 from .rig import Hire, Rig

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from harness.http import Conduct, PlainServer, ServePlainly
 from tornado.ioloop import IOLoop
-from wire.plain import Conduct, PlainServer, ServePlainly
 
 from dte.master import server
 

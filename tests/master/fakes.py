@@ -6,7 +6,7 @@ import asyncio
 import operator
 from typing import Any
 
-from wire.plain import Conduct, Line, Message, reply_bytes
+from harness.http import Conduct, Line, Message, reply_bytes
 
 FUNCTIONS = {
     "sum": operator.add,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from wire.plain import HOST, Message, PlainClient, PlainServer
+from harness.http import HOST, Message, PlainClient, PlainServer
 
 from dte.core.workers.availability import Worker
 from dte.master.master import Master

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event

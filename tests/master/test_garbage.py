@@ -5,7 +5,7 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.master import garbage
 from dte.master.garbage import GarbageCollector

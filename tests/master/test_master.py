@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.until import until
 
 from dte.core.errors import Busy, FormulaError, TooLarge
 from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.http import Line, Message
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import Line, Message
-from wire.until import until
 
 from dte.core.calls import jobs as call_jobs
 from dte.core.errors import NotFound, Unavailable

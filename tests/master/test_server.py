@@ -4,8 +4,8 @@ import asyncio
 import logging
 
 import pytest
-from wire.plain import HOST, Dial, PlainClient, ServePlainly, open_line, request_bytes
-from wire.until import until
+from harness.http import HOST, Dial, PlainClient, ServePlainly, open_line, request_bytes
+from harness.until import until
 
 from dte.master import server
 from dte.master.server import MasterServer, serve

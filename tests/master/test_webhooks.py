@@ -14,8 +14,8 @@ from random import Random
 from typing import Any
 
 import pytest
-from wire.plain import Conduct, Line, Message, PlainServer, ServePlainly
-from wire.until import until
+from harness.http import Conduct, Line, Message, PlainServer, ServePlainly
+from harness.until import until
 
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 from dte.master import webhooks as module

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.core.errors import Conflict, NotFound
 from dte.master import workers as module

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from harness.http import HOST, Line, Message, PlainServer
 from msgspec import Raw
-from wire.plain import HOST, Line, Message, PlainServer
 
 from dte.wire.codec import encode
 from dte.wire.messages.calls import Call, Progress, Report

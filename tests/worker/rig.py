@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from wire.until import until
+from harness.until import until
 
 from dte.wire.codec import encode
 from dte.wire.messages.calls import Call, Progress, Report

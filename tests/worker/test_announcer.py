@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack
 from types import SimpleNamespace
 
 import pytest
-from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
-from wire.until import until
+from harness.http import HOST, Line, Message, PlainServer, ServePlainly
+from harness.until import until
 
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.handlers import HandlerInfo

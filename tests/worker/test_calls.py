@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.wire.messages.calls import Progress
 from dte.worker import calls as module

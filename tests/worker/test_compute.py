@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from harness.http import HOST, Dial, Message, PlainClient
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
-from wire.plain import HOST, Dial, Message, PlainClient
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT
 from dte.wire.http.client import REPLY_BYTES_MAX

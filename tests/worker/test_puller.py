@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 from dte.wire.messages.calls import Claim

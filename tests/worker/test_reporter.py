@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.until import until
 from msgspec import Raw
-from wire.until import until
 
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 from dte.wire.messages.batches import BatchResult

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.http import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
+from harness.until import until
 from msgspec import Raw
 from tornado.ioloop import IOLoop
-from wire.plain import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
-from wire.until import until
 
 from dte.handlers.registry import CannotLoad
 from dte.wire.messages.calls import Report

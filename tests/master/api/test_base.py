@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from wire.plain import HOST, Dial, Message, head, request_bytes
-from wire.until import until
+from harness.http import HOST, Dial, Message, head, request_bytes
+from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.master.api.routes import ROUTES

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from wire.plain import HOST, Line, request_bytes
-from wire.until import until
+from harness.http import HOST, Line, request_bytes
+from harness.until import until
 
 from dte.core.jobs.facts import Event
 from dte.master.events import TAKEN_BYTES

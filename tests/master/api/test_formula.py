@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from wire.plain import Dial, request_bytes
-from wire.until import until
+from harness.http import Dial, request_bytes
+from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from master import fakes

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from wire.until import until
+from harness.until import until
 
 from dte import __version__
 from master import fakes

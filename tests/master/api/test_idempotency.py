@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.http import Message
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import Message
-from wire.until import until
 
 from master import fakes
 from master.rig import Hire, Rig, StartMaster

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.plain import Line, Message
-from wire.until import until
-from wording import has
+from harness.http import Line, Message
+from harness.until import until
+from harness.wording import has
 
 from dte.master.api import jobs
 from master import fakes

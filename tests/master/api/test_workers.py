@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.plain import Dial, PlainClient, request_bytes
-from wire.until import until
+from harness.http import Dial, PlainClient, request_bytes
+from harness.until import until
 
 from dte.core.graph.call import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX

@@ -13,9 +13,9 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
-from wire.plain import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
-from wire.until import until
-from wording import has
+from harness.http import HOST, Conduct, Line, Message, PlainClient, PlainServer, ServePlainly
+from harness.until import until
+from harness.wording import has
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.backoff import backoff_s

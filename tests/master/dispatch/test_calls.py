@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from wire.plain import Conduct, Line, Message
-from wire.until import until
+from harness.http import Conduct, Line, Message
+from harness.until import until
 
 from dte.core.backoff import backoff_s
 from dte.core.calls import attempts as attempts

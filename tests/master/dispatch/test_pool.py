@@ -6,9 +6,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from harness.http import HOST, Line, Message, PlainServer, ServePlainly
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import HOST, Line, Message, PlainServer, ServePlainly
-from wire.until import until
 
 from dte.master.dispatch.pool import ConnectionPool
 from dte.wire.http.client import ConnectionFailed

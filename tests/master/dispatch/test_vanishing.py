@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from wire.plain import Line, Message, PlainServer
-from wire.until import until
+from harness.http import Line, Message, PlainServer
+from harness.until import until
 
 from dte.core.arithmetic import quarantine as suspects
 from dte.core.backoff import backoff_s

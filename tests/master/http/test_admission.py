@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.master.http import admission as turnstile
 from dte.master.http.admission import Admission

@@ -15,9 +15,9 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+from harness.http import HOST, Dial, Line, Message, head, open_line, request_bytes
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import HOST, Dial, Line, Message, head, open_line, request_bytes
-from wire.until import until
 
 from dte.master.api import base
 from dte.master.http import server as connections

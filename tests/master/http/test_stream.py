@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from harness.until import until
 from tornado.iostream import StreamClosedError
-from wire.until import until
 
 from dte.core.errors import Busy
 from dte.master.http.stream import (

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.until import until
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from wording import has
+from harness.wording import has
 
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import JobState

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.master.journal.thread import JournalThread
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.http import Message
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import Message
-from wire.until import until
 
 from dte.core.jobs.facts import Facts
 from dte.master.journal import recorder

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from random import SystemRandom
 
-from .report import Report
-from .run import Run
+from torture.chaos.report import Report
+from torture.chaos.run import Run
 
 KILLS = 200
 FEW = 20

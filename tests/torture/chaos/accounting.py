@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from .formulas import Formula
-from .outcome import Outcome
+from torture.chaos.formulas import Formula
+from torture.chaos.outcome import Outcome
 
 SHOWN_CHARS = 80
 

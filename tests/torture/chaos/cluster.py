@@ -7,19 +7,20 @@ clients ──▶ link ──▶ master ──▶ link ──▶ worker
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
-from .nodes import Node
-from .plain_http import Garbled, NoReply, Reply, request
-from .ports import free_ports
-from .proxy import HOST, Link
+from harness.machine import HOST, free_ports
+from harness.until import until
+
+from torture.chaos.nodes import Node
+from torture.chaos.plain_http import Garbled, NoReply, Reply, request
+from torture.chaos.proxy import Link
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
 """Short, so that much happens in a short time."""
 JOURNAL = "chaos.db"
+POLL_S = 0.05
 FALLS_MAX = 5
 
 
@@ -77,30 +78,30 @@ class Cluster:
         """Return when the master answers and has all workers.
 
         Raises:
-            TimeoutError: it did not come to that, or never will.
+            AssertionError: it did not come to that, or never will.
         """
 
         async def whole() -> bool:
             for node in self.nodes:
                 node.start()  # One that ended by itself is noted, and needed.
                 if len(node.fell) > FALLS_MAX:
-                    raise TimeoutError(f"{node.name} does not stay alive")
+                    raise AssertionError(f"{node.name} does not stay alive")
             reply = await self.ask("/health")
             return reply is not None and reply.value["workers"] == len(self.workers)
 
-        await until(whole, "a master with all workers", timeout_s)
+        await until(whole, "a master with all workers", timeout_s, POLL_S)
 
     async def until_master_answers(self, timeout_s: float = 30.0) -> None:
         """Return when the master answers.
 
         Raises:
-            TimeoutError: it does not.
+            AssertionError: it does not.
         """
 
         async def answers() -> bool:
             return await self.ask("/health") is not None
 
-        await until(answers, "a master that answers", timeout_s)
+        await until(answers, "a master that answers", timeout_s, POLL_S)
 
     async def ask(self, path: str, timeout_s: float = 15.0) -> Reply | None:
         """What the master replies to a GET that no link disturbs; None if it does not."""
@@ -111,17 +112,17 @@ class Cluster:
 
     def kill(self, node: Node) -> None:
         """Kill a node. From then on it refuses connections."""
-        node.kill()
+        node.die()
         self._refuse(node)
 
     async def end(self, node: Node) -> int | None:
-        """End a node with SIGTERM, and give its exit code, as `Node.end` does."""
-        code = await node.end()
+        """End a node with SIGTERM, and give its exit code, as `Node.leave` does."""
+        code = await node.leave()
         self._refuse(node)
         return code
 
     def _refuse(self, node: Node) -> None:
-        if node.pid is None:
+        if not node.lives:
             for link in self._towards[node]:
                 link.target_gone()
 
@@ -142,18 +143,3 @@ class Cluster:
     def _master_arguments(self) -> list[str]:
         where = ["--host", HOST, "--port", str(self._port)]
         return ["master", *where, "--journal", str(self.journal), "--lease-s", str(LEASE_S)]
-
-
-async def until(
-    condition: Callable[[], Awaitable[bool]], what: str, timeout_s: float, poll_s: float = 0.05
-) -> None:
-    """Return when a condition holds.
-
-    Raises:
-        TimeoutError: it does not within `timeout_s` seconds.
-    """
-    deadline = time.monotonic() + timeout_s
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {timeout_s:g} s: {what}")
-        await asyncio.sleep(poll_s)

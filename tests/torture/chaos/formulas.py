@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from .outcome import Outcome
+from torture.chaos.outcome import Outcome
 
 ZERO = Outcome.of_error("division by zero")
 OPERATORS: dict[str, Callable[[float, float], float]] = {

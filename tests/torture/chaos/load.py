@@ -11,15 +11,15 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
+from harness.machine import HOST
+
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
 from dte.client.replies import Job
 from dte.core.errors import Unavailable
-
-from .accounting import Anomaly, Ledger
-from .formulas import Formula, Formulas
-from .outcome import Outcome
-from .plain_http import Garbled, NoReply, Reply, request
-from .proxy import HOST
+from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.formulas import Formula, Formulas
+from torture.chaos.outcome import Outcome
+from torture.chaos.plain_http import Garbled, NoReply, Reply, request
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""

@@ -10,9 +10,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from .cluster import LEASE_S, Cluster
-from .nodes import Node
-from .proxy import Fault, Link
+from torture.chaos.cluster import LEASE_S, Cluster
+from torture.chaos.nodes import Node
+from torture.chaos.proxy import Fault, Link
 
 Lengths = Sequence[tuple[float, float, float]]
 """Of lengths to choose from: how often, from, to."""
@@ -165,7 +165,7 @@ class Nemesis:
     async def _kill(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
         node.check()
-        while node.pid is None:  # Only what lives can be killed.
+        while not node.lives:  # Only what lives can be killed.
             node.start()
             await asyncio.sleep(YOUNG_S)
         self._tell(f"{node.name} ({node.pid}) is killed, for {step.length_s:.2f} s")
@@ -176,7 +176,7 @@ class Nemesis:
 
     async def _end(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
-        if node.pid is None:
+        if not node.lives:
             return
         may_be_starting = node.age_s < START_S
         self._tell(f"{node.name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
@@ -190,20 +190,20 @@ class Nemesis:
         self._start(node)
 
     def _start(self, node: Node) -> None:
-        if node.pid is None:
+        if not node.lives:
             node.start()
             self._tell(f"{node.name} ({node.pid}) is started")
 
     async def _stop(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
-        pid = node.pid
-        if pid is None or node.stopped:
+        if not node.lives or node.stopped:
             return
+        pid = node.pid
         self._tell(f"{node.name} ({pid}) is stopped, for {step.length_s:.2f} s")
         node.stop()
         self.stops[node.name] += 1
         await asyncio.sleep(step.length_s)
-        if node.pid == pid:
+        if node.lives and node.pid == pid:
             node.go_on()
             self._tell(f"{node.name} ({pid}) goes on")
 

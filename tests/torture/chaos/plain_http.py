@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .proxy import HOST
+from harness.machine import HOST
 
 
 class NoReply(Exception):

@@ -18,7 +18,8 @@ from contextlib import suppress
 from enum import Enum
 from random import Random
 
-HOST = "127.0.0.1"
+from harness.machine import HOST
+
 PROBE_S = 0.01
 """How often a target where nobody listened is tried again."""
 CHUNK_BYTES = 65_536

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .accounting import Anomaly
+from torture.chaos.accounting import Anomaly
 
 SHOWN = 20
 """How many sentences of a kind are shown."""

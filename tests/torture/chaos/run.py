@@ -9,14 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from random import Random
 
-from .accounting import Ledger
-from .cluster import Cluster, until
-from .journal import Journal, read_journal
-from .load import Load
-from .nemesis import Nemesis
-from .nodes import Node
-from .outcome import Outcome
-from .report import Report
+from harness.until import until
+
+from torture.chaos.accounting import Ledger
+from torture.chaos.cluster import Cluster
+from torture.chaos.journal import Journal, read_journal
+from torture.chaos.load import Load
+from torture.chaos.nemesis import Nemesis
+from torture.chaos.nodes import Node
+from torture.chaos.outcome import Outcome
+from torture.chaos.report import Report
 
 WORKERS = 3
 CLIENTS = 8
@@ -54,7 +56,7 @@ class Run:
             await self._suffer()
             await self._come_to_rest()
             await self._count()
-        except TimeoutError as error:
+        except AssertionError as error:
             self._report.problems.append(str(error))
         finally:
             try:
@@ -88,7 +90,7 @@ class Run:
 
         try:
             await until(at_rest, "the end of all jobs", REST_TIMEOUT_S, poll_s=0.1)
-        except TimeoutError:
+        except AssertionError:
             self._tell("not all jobs have ended")  # They count as lost.
         self._report.rest_s = time.monotonic() - healed_at
 
@@ -141,7 +143,8 @@ class Run:
             report.problems.append("nothing was answered, so nothing was tested")
         report.connections_hurt = sum(link.suffered.total() for link in self._cluster.links)
         for node in self._cluster.nodes:
-            report.problems += node.fell + node.errors_logged()
+            report.problems += node.fell
+            report.problems += [f"{node.name}: {line}" for line in node.errors()]
 
     async def _tell_progress(self) -> None:
         began_at = told_at = time.monotonic()
@@ -163,9 +166,10 @@ class Run:
 
     async def _look_for_stale_results(self) -> None:
         """Each life of the master counts anew; what it counts after the last look is not seen."""
-        pid = self._cluster.master.pid
+        master = self._cluster.master
+        pid, lives = master.pid, master.lives
         reply = await self._cluster.ask("/health", timeout_s=1.0)
-        if reply is not None and pid is not None:
+        if reply is not None and lives:
             self._report.stale_results[pid] = reply.value["stale_results"]
 
     def _tell(self, sentence: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .accounting import Anomaly, Ledger
-from .formulas import Formula
-from .outcome import Outcome
+from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.formulas import Formula
+from torture.chaos.outcome import Outcome
 
 SUM = Formula("1+2", Outcome.of_answer(3))
 QUOTIENT = Formula("6/2", Outcome.of_answer(3.0))

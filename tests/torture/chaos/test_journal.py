@@ -12,8 +12,7 @@ from dte.core.graph.arithmetic import Graph
 from dte.core.jobs.facts import End, Facts, Submission
 from dte.core.jobs.job import Job
 from dte.master.journal.journal import Journal
-
-from .journal import read_journal
+from torture.chaos.journal import read_journal
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from harness.machine import HOST
 
-from .plain_http import Garbled, NoReply, Reply, request
-from .proxy import HOST
+from torture.chaos.plain_http import Garbled, NoReply, Reply, request
 
 Serve = Callable[[bytes], Awaitable[int]]
 

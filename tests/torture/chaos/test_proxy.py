@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 from random import Random
 
 import pytest
-from wire.until import until
+from harness.machine import HOST, free_ports
+from harness.until import until
 
-from .ports import free_ports
-from .proxy import HOST, LATENCY_S, Fault, Link
+from torture.chaos.proxy import LATENCY_S, Fault, Link
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .faulty import CannotFake
-from .scenarios import SCENARIOS, Found, Scope
+from torture.disk.faulty import CannotFake
+from torture.disk.scenarios import SCENARIOS, Found, Scope
 
 PROBLEM = 1
 MEMORY = Path("/dev/shm")

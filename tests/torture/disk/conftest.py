@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from skips import NOT_HERE, missing
+from harness.skips import NOT_HERE, missing
 
-from .faulty import CannotFake, FaultyDisk, compile_library
-from .small_disk import small_disk
+from torture.disk.faulty import CannotFake, FaultyDisk, compile_library
+from torture.disk.small_disk import small_disk
 
 MEMORY = Path("/dev/shm")
 SMALL_DISK_MB = 16

@@ -22,9 +22,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .life import TOLD, Life, read_told
-from .service import serve
-from .verify import problems, read_copy
+from torture.disk.life import TOLD, Life, read_told
+from torture.disk.service import serve
+from torture.disk.verify import problems, read_copy
 
 DIED, FAILED = 70, 71
 SECOND_LIFE_COMMITS = 5

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("faulty_disk.c")
+JOURNAL = "dte.db"
 COMPILE_TIMEOUT_S = 60.0
 
 
@@ -41,7 +42,7 @@ class FaultyDisk:
         log: where everything that is done to those files is written, if that is wanted.
 
     Attributes:
-        environment: variables of the processes that have this disk.
+        environment: variables of a master whose journal is on this disk.
     """
 
     def __init__(self, folder: Path, library: Path, log: Path | None = None) -> None:
@@ -50,6 +51,7 @@ class FaultyDisk:
             "LD_PRELOAD": str(library),
             "FAULTY_DISK_FOLDER": str(folder.resolve()),
             "FAULTY_DISK_CONTROL": str(self._control),
+            "DTE_JOURNAL": str(folder / JOURNAL),
         }
         if log is not None:
             self.environment["FAULTY_DISK_LOG"] = str(log)

@@ -29,8 +29,8 @@ from dte.master.dispatch.calls import arguments
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
+from torture.disk.faulty import JOURNAL
 
-JOURNAL = "dte.db"
 TOLD = "told.jsonl"
 WORKER = Announcement(
     "worker",

@@ -8,7 +8,7 @@ from collections import Counter
 from itertools import count
 from typing import Any
 
-from wire.plain import PlainClient, open_line
+from harness.http import PlainClient, open_line
 
 AFTER_REFUSAL_S = 0.05
 ASKED_AT_ONCE = 1_000

@@ -26,12 +26,11 @@ from random import Random
 from typing import Any
 
 from dte.master.journal.schema import JournalRefused
-
-from .crashes import in_a_fork
-from .faulty import FaultyDisk
-from .life import JOURNAL, TOLD, Life
-from .replay import Disk, Record, read_log
-from .verify import Told, problems, read
+from torture.disk.crashes import in_a_fork
+from torture.disk.faulty import FaultyDisk
+from torture.disk.life import JOURNAL, TOLD, Life
+from torture.disk.replay import Disk, Record, read_log
+from torture.disk.verify import Told, problems, read
 
 CHECKPOINT_PAGES = 30
 """So few that there are several checkpoints in a life."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from wire.plain import PlainClient
+from harness.cluster import Cluster
+from harness.http import PlainClient
+from harness.prober import within
+from harness.until import until
 
-from .load import Load
-from .system import System, until_true, within
+from torture.disk.load import Load
 
 CLIENTS = 8
 BEFORE = 50
@@ -57,33 +60,32 @@ class Outage:
 
 
 async def go_through(
-    system: System, break_disk: Callable[[], object], mend_disk: Callable[[], object]
+    system: Cluster, break_disk: Callable[[], object], mend_disk: Callable[[], object]
 ) -> Outage:
     """Submit before, while and after the disk fails; account for all that was acknowledged."""
     outage, client, load = Outage(), PlainClient(system.port), Load(system.port)
     over = asyncio.Event()
     submitting = asyncio.create_task(load.run(CLIENTS, over))
     try:
-        await until_true(lambda: len(load.accepted) >= BEFORE, "jobs are accepted")
+        await until(lambda: len(load.accepted) >= BEFORE, "jobs are accepted")
         task, same = _long_task()
         long_job = (await client.post("/submit", {"task": task})).json["job_id"]
         load.accepted[long_job] = same
         break_disk()
-        await until_true(lambda: _refused(load) >= REFUSALS, "submissions are refused")
+        await until(lambda: _refused(load) >= REFUSALS, "submissions are refused")
         outage.health = (await client.get("/health")).json
         await _read(client, min(load.accepted), outage)
         await _see_progress(client, long_job)
         mend_disk()
         mended_at, before = time.monotonic(), len(load.accepted)
-        await until_true(lambda: len(load.accepted) > before, "a job is accepted again")
+        await until(lambda: len(load.accepted) > before, "a job is accepted again")
         outage.recovered_s = time.monotonic() - mended_at
-        await until_true(lambda: len(load.accepted) > before + AFTER, "jobs are accepted again")
+        await until(lambda: len(load.accepted) > before + AFTER, "jobs are accepted again")
     finally:
         over.set()
         await submitting
     outage.problems += await load.ask_for_all()
-    system.kill()
-    system.start()
+    system.restart_master(signal.SIGKILL)
     outage.problems += await load.ask_for_all()
     outage.accepted = len(load.accepted)
     outage.refused = {status: n for status, n in load.statuses.items() if status != 200}
@@ -92,21 +94,21 @@ async def go_through(
 
 
 async def die_in(
-    system: System, break_disk: Callable[[], object], mend_disk: Callable[[], object]
+    system: Cluster, break_disk: Callable[[], object], mend_disk: Callable[[], object]
 ) -> list[str]:
     """Kill the master while the disk fails; what was lost, doubled, changed or wrong."""
     load, over = Load(system.port), asyncio.Event()
     submitting = asyncio.create_task(load.run(CLIENTS, over))
     try:
-        await until_true(lambda: len(load.accepted) >= BEFORE, "jobs are accepted")
+        await until(lambda: len(load.accepted) >= BEFORE, "jobs are accepted")
         break_disk()
-        await until_true(lambda: _refused(load) >= REFUSALS, "submissions are refused")
+        await until(lambda: _refused(load) >= REFUSALS, "submissions are refused")
     finally:
         over.set()
         await submitting
-    system.kill()
+    system.master.end(signal.SIGKILL)
     mend_disk()
-    system.start()
+    system.start_master()
     return await load.ask_for_all()
 
 
@@ -134,9 +136,8 @@ async def _read(client: PlainClient, number: int, outage: Outage) -> None:
 async def _see_progress(client: PlainClient, number: int) -> None:
     """See that workers go on, until all of a job's operations are done."""
 
-    async def how() -> dict[str, Any]:
-        return dict((await client.get(f"/job/{number}")).json)
+    async def all_is_done() -> bool:
+        job = (await client.get(f"/job/{number}")).json
+        return bool(job["operations_done"] == job["operations"])
 
-    async with asyncio.timeout(20):
-        while (job := await how())["operations_done"] < job["operations"]:
-            await asyncio.sleep(0.02)
+    await until(all_is_done, "all operations are done", poll_s=0.02)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .faulty import FaultyDisk, compile_library
-from .outage import go_through
-from .slow import figures, submit_on
-from .small_disk import fill, small_disk
-from .system import System
+from harness.cluster import Cluster, running_cluster
+from harness.processes import run_module
+
+from torture.disk.faulty import JOURNAL, FaultyDisk, compile_library
+from torture.disk.outage import go_through
+from torture.disk.slow import figures, submit_on
+from torture.disk.small_disk import fill, small_disk
 
 CLIENTS = 64
 SMALL_DISK_MB = 16
@@ -60,7 +60,7 @@ class Scope:
 def slow(sync_ms: int, scope: Scope) -> Found:
     """Each sync takes so much longer, and 64 clients submit."""
     disk = _disk(scope)
-    with System(scope.folder, scope.folder / "disk", **disk.environment) as system:
+    with running_cluster(scope.folder, 1, **disk.environment) as system:
 
         async def measure() -> Found:
             await submit_on(system, disk, 0, CLIENTS, 1.0)
@@ -74,18 +74,16 @@ def slow(sync_ms: int, scope: Scope) -> Found:
 def full(scope: Scope) -> Found:
     """A small disk is filled to the last byte, and there is space again."""
     with small_disk(scope.folder / "disk", SMALL_DISK_MB) as disk:
-
-        def make_space() -> None:
-            (disk / "filler").unlink()
-
-        return _outage(System(scope.folder, disk), lambda: fill(disk), make_space)
+        journal = str(disk / JOURNAL)
+        with running_cluster(scope.folder, 1, DTE_JOURNAL=journal) as system:
+            return _outage(system, lambda: fill(disk), (disk / "filler").unlink)
 
 
 def failing(call: str, error: int, scope: Scope) -> Found:
     """All syncs or all writes fail for a while."""
     disk = _disk(scope)
-    system = System(scope.folder, scope.folder / "disk", **disk.environment)
-    return _outage(system, lambda: disk.behave(**{call: error}), disk.behave)
+    with running_cluster(scope.folder, 1, **disk.environment) as system:
+        return _outage(system, lambda: disk.behave(**{call: error}), disk.behave)
 
 
 def losses(kind: str, scope: Scope) -> Found:
@@ -94,13 +92,13 @@ def losses(kind: str, scope: Scope) -> Found:
     (folder / "journal").mkdir()
     disk = FaultyDisk(folder / "journal", compile_library(scope.folder), folder / "log")
     step = QUICK_STEP if scope.quick and kind != "power" else 1
-    report = _report("disk.losses", str(folder), kind, str(step), **disk.environment)
+    report = _report("torture.disk.losses", str(folder), kind, str(step), **disk.environment)
     return Found({"looked": report["looked"]}, report["problems"])
 
 
 def crashes(kind: str, scope: Scope) -> Found:
     """See `disk.crashes`."""
-    report = _report("disk.crashes", str(scope.memory), kind)
+    report = _report("torture.disk.crashes", str(scope.memory), kind)
     return Found({"ended": report["ends"]}, report["problems"])
 
 
@@ -126,21 +124,15 @@ def _disk(scope: Scope) -> FaultyDisk:
     return disk
 
 
-def _outage(system: System, break_disk: Callable[[], Any], mend_disk: Callable[[], Any]) -> Found:
-    with system:
-        outage = asyncio.run(go_through(system, break_disk, mend_disk))
+def _outage(system: Cluster, break_disk: Callable[[], Any], mend_disk: Callable[[], Any]) -> Found:
+    outage = asyncio.run(go_through(system, break_disk, mend_disk))
     found = outage.figures()
     return Found(found, found.pop("problems"))
 
 
 def _report(module: str, *arguments: str, **settings: str) -> dict[str, Any]:
     """What another module prints as JSON."""
-    ran = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | settings,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=True,
-    )
-    return dict(json.loads(ran.stdout))
+    done = run_module(module, *arguments, timeout_s=TIMEOUT_S, **settings)
+    sys.stderr.write(done.stderr)
+    done.check_returncode()
+    return dict(json.loads(done.stdout))

@@ -7,13 +7,12 @@ import gc
 from pathlib import Path
 from typing import Any
 
+from harness.http import HOST, Line, Message, PlainClient, PlainServer
 from master.fakes import batch
-from wire.plain import HOST, Line, Message, PlainClient, PlainServer
 
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
-
-from .life import JOURNAL, POISON, POISONED, SENT, TOLD, read_told, tell
+from torture.disk.life import JOURNAL, POISON, POISONED, SENT, TOLD, read_told, tell
 
 CLIENTS = 3
 WAIT_S = 20

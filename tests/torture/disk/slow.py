@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .faulty import FaultyDisk
-from .load import Load
-from .system import Health, System, within
+from harness.cluster import Cluster
+from harness.prober import Health, probed, within
+
+from torture.disk.faulty import FaultyDisk
+from torture.disk.load import Load
 
 
 async def submit_on(
-    system: System, disk: FaultyDisk, sync_ms: int, clients: int, seconds: float
+    system: Cluster, disk: FaultyDisk, sync_ms: int, clients: int, seconds: float
 ) -> tuple[Load, Health, int]:
     """Submit for some time while syncs take so long.
 
@@ -20,13 +22,13 @@ async def submit_on(
     """
     disk.behave(sync_ms=sync_ms)
     load, over = Load(system.port), asyncio.Event()
-    commits = system.health()["commits"]
-    with system.watched() as health:
+    commits = system.client.get("/health")["commits"]
+    with probed(system.port) as health:
         submitting = asyncio.create_task(load.run(clients, over))
         await asyncio.sleep(seconds)
         over.set()
         await submitting
-    commits = system.health()["commits"] - commits
+    commits = system.client.get("/health")["commits"] - commits
     disk.behave()
     return load, health, commits
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .faulty import CannotFake
+from torture.disk.faulty import CannotFake
 
 MOUNT_TIMEOUT_S = 20.0
 

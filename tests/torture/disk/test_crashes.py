@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
+from harness.processes import run_module
 
 from dte.master.journal.journal import Journal
-
-from .life import JOURNAL, TOLD, Life, read_told
-from .losses import possible
-from .verify import problems, read
+from torture.disk.life import JOURNAL, TOLD, Life, read_told
+from torture.disk.losses import possible
+from torture.disk.verify import problems, read
 
 TIMEOUT_S = 120.0
 CUTS = 25
@@ -27,13 +24,7 @@ GARBLED_BYTES = 100
 def test_nothing_that_was_told_is_lost_wherever_the_process_ends(
     memory_folder: Path, kind: str
 ) -> None:
-    ran = subprocess.run(
-        [sys.executable, "-m", "torture.disk.crashes", str(memory_folder), kind],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
+    ran = run_module("torture.disk.crashes", str(memory_folder), kind, timeout_s=TIMEOUT_S)
     assert ran.returncode == 0, ran.stderr
     report = json.loads(ran.stdout)
     assert report["problems"] == [], ran.stderr

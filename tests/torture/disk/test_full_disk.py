@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import resource
+import signal
 from pathlib import Path
 
-from .faulty import FaultyDisk
-from .outage import Outage, go_through
-from .small_disk import fill
-from .system import System
+from harness.cluster import running_cluster
+
+from torture.disk.faulty import JOURNAL, FaultyDisk
+from torture.disk.outage import Outage, go_through
+from torture.disk.small_disk import fill
 
 RECOVERY_MAX_S = 5.0
 EXIT_MASTER = 3
@@ -26,7 +28,7 @@ def check(outage: Outage, status: int) -> None:
 
 async def test_a_full_disk(tmp_path: Path, mounted_disk: Path) -> None:
     """A real one: it is filled to the last byte by somebody else, who then deletes his file."""
-    with System(tmp_path, mounted_disk) as system:
+    with running_cluster(tmp_path, 1, DTE_JOURNAL=str(mounted_disk / JOURNAL)) as system:
         outage = await go_through(
             system, lambda: fill(mounted_disk), (mounted_disk / "filler").unlink
         )
@@ -35,7 +37,7 @@ async def test_a_full_disk(tmp_path: Path, mounted_disk: Path) -> None:
 
 
 async def test_writes_that_fail_as_on_a_full_disk(tmp_path: Path, faulty_disk: FaultyDisk) -> None:
-    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+    with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         outage = await go_through(
             system, lambda: faulty_disk.behave(write_errno=errno.ENOSPC), faulty_disk.behave
         )
@@ -49,7 +51,7 @@ might last for long."""
 
 async def test_a_limit_on_the_length_of_files(tmp_path: Path) -> None:
     """As by `ulimit -f`; for SQLite this is not a full disk, but some error."""
-    with System(tmp_path, tmp_path) as system:
+    with running_cluster(tmp_path, 1) as system:
 
         def limit_files(length: int) -> None:
             hard = resource.prlimit(system.master.pid, resource.RLIMIT_FSIZE)[1]
@@ -66,14 +68,14 @@ async def test_a_limit_on_the_length_of_files(tmp_path: Path) -> None:
 def test_a_master_does_not_start_on_a_full_disk_and_says_why(
     tmp_path: Path, faulty_disk: FaultyDisk
 ) -> None:
-    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+    with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         job = system.client.finished(system.client.submit("1+2"))
-        system.kill()
+        system.master.end(signal.SIGKILL)
         faulty_disk.behave(write_errno=errno.ENOSPC)
-        exit_code, said = system.start_in_vain()
-        assert exit_code == EXIT_MASTER
-        assert "disk is full" in said
-        assert "Traceback" not in said
+        system.master.start()
+        assert system.master.exit_code() == EXIT_MASTER
+        assert "disk is full" in system.master.output
+        assert "Traceback" not in system.master.output
         faulty_disk.behave()
-        system.start()
+        system.start_master()
         assert system.client.finished(job["job_id"]) == job

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from harness.cluster import running_cluster
+from harness.processes import run_module
 
-from .faulty import FaultyDisk
-from .outage import die_in, go_through
-from .system import System
+from torture.disk.faulty import FaultyDisk
+from torture.disk.outage import die_in, go_through
 
-TESTS = Path(__file__).parents[2]
 RECOVERY_MAX_S = 5.0
 TIMEOUT_S = 120.0
 
@@ -24,7 +21,7 @@ TIMEOUT_S = 120.0
 async def test_a_disk_that_fails_for_a_while(
     tmp_path: Path, faulty_disk: FaultyDisk, call: str
 ) -> None:
-    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+    with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         outage = await go_through(
             system, lambda: faulty_disk.behave(**{call: errno.EIO}), faulty_disk.behave
         )
@@ -41,7 +38,7 @@ async def test_a_master_that_is_killed_while_its_disk_fails(
     tmp_path: Path, faulty_disk: FaultyDisk, call: str
 ) -> None:
     """What it could not write may be there or not; what it told is."""
-    with System(tmp_path, tmp_path / "disk", **faulty_disk.environment) as system:
+    with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         lost = await die_in(
             system, lambda: faulty_disk.behave(**{call: errno.EIO}), faulty_disk.behave
         )
@@ -56,13 +53,8 @@ def test_nothing_that_was_told_is_lost_whatever_call_fails_and_wherever_the_powe
     journal = memory_folder / "journal"
     journal.mkdir()
     disk = FaultyDisk(journal, faulty_library, memory_folder / "log")
-    looked = subprocess.run(
-        [sys.executable, "-m", "torture.disk.losses", str(memory_folder), kind, str(step)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | disk.environment,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-    )
+    losses = ("torture.disk.losses", str(memory_folder), kind, str(step))
+    looked = run_module(*losses, timeout_s=TIMEOUT_S, **disk.environment)
     assert looked.returncode == 0, looked.stderr
     report = json.loads(looked.stdout)
     assert report["problems"] == []

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from . import __main__ as command
-from . import faulty
-from .faulty import CannotFake, compile_library
-from .scenarios import SCENARIOS, Found
-from .small_disk import small_disk
+from torture.disk import __main__ as command
+from torture.disk import faulty
+from torture.disk.faulty import CannotFake, compile_library
+from torture.disk.scenarios import SCENARIOS, Found
+from torture.disk.small_disk import small_disk
 
 FIGURES = {"accepted": 1_234, "refused": {507: 5, 503: 1}, "commits": 7}
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from .replay import Disk, Record
+from torture.disk.replay import Disk, Record
 
 
 def wrote(data: bytes, offset: int = 0) -> Record:

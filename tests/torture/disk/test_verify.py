@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from .life import JOURNAL, TOLD, Life, read_told
-from .verify import problems, read
+from torture.disk.life import JOURNAL, TOLD, Life, read_told
+from torture.disk.verify import problems, read
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .life import JOURNAL, PLAN_TASK, PLANS, SENT, URL, VALUES, expected
+from torture.disk.life import JOURNAL, PLAN_TASK, PLANS, SENT, URL, VALUES, expected
 
 Told = list[dict[str, Any]]
 

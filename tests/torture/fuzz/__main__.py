@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import blocks, contract, http, parser
-from .cluster import Cluster
+from torture.fuzz import blocks, contract, http, parser
+from torture.fuzz.cluster import FuzzedCluster
 
 PARSER, HTTP, CONTRACT = "parser", "http", "contract"
 ALL = (PARSER, HTTP, CONTRACT)
@@ -244,7 +244,7 @@ def _replay_parser(seed: int, number: int) -> int:
 
 
 def _replay_http(seed: int, number: int) -> int:
-    with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder)) as cluster:
+    with tempfile.TemporaryDirectory() as folder, FuzzedCluster(Path(folder)) as cluster:
         script, exchange = asyncio.run(http.play_one(seed, number, cluster))
         print(f"script {number} of seed {seed}, to the {script.target}, {script.ending}", end="")
         print(", all requests at once" if script.pipelined else "")

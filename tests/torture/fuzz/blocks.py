@@ -15,10 +15,9 @@ from multiprocessing import get_context
 from random import Random
 
 from dte.core.formula import formula
-
-from . import formulas, parser
-from .parser import Difference, Parse
-from .shrink import shrink
+from torture.fuzz import formulas, parser
+from torture.fuzz.parser import Difference, Parse
+from torture.fuzz.shrink import shrink
 
 BLOCK = 1000
 INPUT_TIMEOUT_S = 30

@@ -8,9 +8,8 @@ from random import Random
 
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.messages.batches import Announce
-
-from . import formulas
-from .chance import one
+from torture.fuzz import formulas
+from torture.fuzz.chance import one
 
 FORMULA_CHARS_MAX = 300
 """Longer ones are for the parser's own test; here each would cost a way to a worker and back."""

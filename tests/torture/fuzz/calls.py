@@ -14,9 +14,8 @@ from typing import Any
 
 from dte.master.api.openapi import documentation
 from dte.master.api.routes import ROUTES
-
-from .bodies import ODD_VALUES, garbled
-from .chance import one
+from torture.fuzz.bodies import ODD_VALUES, garbled
+from torture.fuzz.chance import one
 
 # What a reply has named may be asked for: these are exchanged for that when they are sent, and
 # valid as they are. They are as long as any number, for the length is said before.

@@ -32,7 +32,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from .cluster import Cluster
+from torture.fuzz.cluster import FuzzedCluster
 
 CHECKS = [
     status_code_conformance,
@@ -84,9 +84,9 @@ def run(number: int, count: int, *, progress: Progress = lambda done: None) -> T
     started = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="dte-fuzz-") as folder,
-        Cluster(Path(folder)) as cluster,
+        FuzzedCluster(Path(folder)) as cluster,
     ):
-        document = cluster.ask("GET", "/openapi.json")
+        document = cluster.client.get("/openapi.json")
         tally = judge(document, cluster.port, number, count, cluster.silent_ports, progress)
         tally.found += [Fault("at last", fault) for fault in cluster.faults()]
     tally.took_s = time.monotonic() - started

@@ -14,11 +14,11 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from wire.plain import Line, Message, open_line
+from harness.http import Line, Message, open_line
 
-from . import forms
-from .calls import JOB, LEASE
-from .scripts import CUT, HALF_CLOSE, MASTER, Request, Script
+from torture.fuzz import forms
+from torture.fuzz.calls import JOB, LEASE
+from torture.fuzz.scripts import CUT, HALF_CLOSE, MASTER, Request, Script
 
 SCRIPT_TIMEOUT_S = 30.0
 CUT_AT = 0.6

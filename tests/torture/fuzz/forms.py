@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
-from wire.plain import Message
+from harness.http import Message
 
 from dte.core.errors import Busy
 from dte.master.api.openapi import EVENTS, Content, ErrorReply, Route, documentation

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from random import Random
 
-from .chance import one
+from torture.fuzz.chance import one
 
 OPERATORS = ("+", "-", "*", "/", "+-", "*/", "+*", "+-*/", "+-*/", "+-*/×÷−", "−", "×")
 SIGNS = "--+−"

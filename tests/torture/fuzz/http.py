@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import scripts
-from .cluster import Cluster
-from .exchange import Exchange, Named, play
-from .scripts import MASTER, WORKER, Script
+from torture.fuzz import scripts
+from torture.fuzz.cluster import FuzzedCluster
+from torture.fuzz.exchange import Exchange, Named, play
+from torture.fuzz.scripts import MASTER, WORKER, Script
 
 CONNECTIONS = 8
 ROUND = 250
@@ -76,7 +76,7 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
     """
     started = time.monotonic()
     tally = Tally()
-    with _folder(tally) as folder, Cluster(folder) as cluster:
+    with _folder(tally) as folder, FuzzedCluster(folder) as cluster:
         files_before = cluster.open_files()
         memory_before: dict[str, int] = {}
         named = Named()
@@ -96,7 +96,9 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
     return tally
 
 
-async def _round(seed: int, cluster: Cluster, tally: Tally, requests: int, named: Named) -> None:
+async def _round(
+    seed: int, cluster: FuzzedCluster, tally: Tally, requests: int, named: Named
+) -> None:
     numbers = iter(range(tally.scripts, tally.scripts + ROUND))
 
     async def one_after_another() -> None:
@@ -110,7 +112,7 @@ async def _round(seed: int, cluster: Cluster, tally: Tally, requests: int, named
 
 
 async def play_one(
-    seed: int, number: int, cluster: Cluster, named: Named | None = None
+    seed: int, number: int, cluster: FuzzedCluster, named: Named | None = None
 ) -> tuple[Script, Exchange]:
     """Play script `number` of a seed against a cluster; see `play`."""
     script = scripts.script(seed, number, cluster.silent_ports)
@@ -118,7 +120,7 @@ async def play_one(
     return script, await play(script, ports[number % len(ports)], named)
 
 
-def _growth(tally: Tally, cluster: Cluster, files_before: int) -> Iterator[str]:
+def _growth(tally: Tally, cluster: FuzzedCluster, files_before: int) -> Iterator[str]:
     for name, (before, after) in tally.memory_bytes.items():
         if after - before > MEMORY_GROWTH_MAX_BYTES:
             yield f"{name} grew from {before / 1e6:.0f} to {after / 1e6:.0f} MB"

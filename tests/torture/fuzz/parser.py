@@ -35,8 +35,7 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.worker.arithmetic import compute_all
-
-from . import reference
+from torture.fuzz import reference
 
 Parse = Callable[[str, FormulaLimits], Work]
 

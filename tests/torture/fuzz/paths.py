@@ -10,9 +10,8 @@ from urllib.parse import quote
 from tornado.web import RequestHandler
 
 from dte.master.api.routes import ROUTES
-
-from .calls import JOB
-from .chance import one
+from torture.fuzz.calls import JOB
+from torture.fuzz.chance import one
 
 GROUP = re.compile(r"\{[^{}]*\}")
 FORMULAS = (("POST", "/submit"),) * 5 + (("GET", "/job/{id:int}"), ("GET", "/jobs"))

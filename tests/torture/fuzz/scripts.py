@@ -12,9 +12,9 @@ from random import Random
 
 from tornado.web import RequestHandler
 
-from . import bodies, calls, forms
-from .chance import one
-from .paths import TARGETS, WORKER_TARGETS, target
+from torture.fuzz import bodies, calls, forms
+from torture.fuzz.chance import one
+from torture.fuzz.paths import TARGETS, WORKER_TARGETS, target
 
 MASTER, WORKER = "master", "worker"
 READ, HALF_CLOSE, CUT = "read", "half-close", "cut"

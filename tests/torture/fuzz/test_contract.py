@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from . import contract
-from .cluster import Cluster
+from torture.fuzz import contract
+from torture.fuzz.cluster import FuzzedCluster
 
 REQUESTS = 400
 REQUESTS_TO_FIND_A_FAULT = 60
@@ -24,7 +24,7 @@ def test_a_master_answers_as_its_document_says() -> None:
     assert {200, 404} <= tally.statuses["GET /job/{id}"].keys()
 
 
-def test_requests_follow_from_the_seed(cluster: Cluster) -> None:
+def test_requests_follow_from_the_seed(cluster: FuzzedCluster) -> None:
     document = only(cluster, "/jobs")
     one, same, other = (judged(cluster, document, seed).statuses for seed in (3, 3, 4))
     assert one == same
@@ -35,19 +35,19 @@ def test_requests_follow_from_the_seed(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FuzzedCluster]:
+    with FuzzedCluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 
-def only(cluster: Cluster, path: str) -> dict[str, Any]:
+def only(cluster: FuzzedCluster, path: str) -> dict[str, Any]:
     """The master's document, of which just one path is left."""
-    document: dict[str, Any] = copy.deepcopy(cluster.ask("GET", "/openapi.json"))
+    document: dict[str, Any] = copy.deepcopy(cluster.client.get("/openapi.json"))
     document["paths"] = {path: document["paths"][path]}
     return document
 
 
-def judged(cluster: Cluster, document: dict[str, Any], seed: int = 1) -> contract.Tally:
+def judged(cluster: FuzzedCluster, document: dict[str, Any], seed: int = 1) -> contract.Tally:
     return contract.judge(
         document, cluster.port, seed, REQUESTS_TO_FIND_A_FAULT, cluster.silent_ports
     )
@@ -79,7 +79,7 @@ def with_a_header(responses: dict[str, Any]) -> None:
     ],
 )
 def test_a_broken_promise_is_found(
-    cluster: Cluster, change: Callable[[dict[str, Any]], None], said: str
+    cluster: FuzzedCluster, change: Callable[[dict[str, Any]], None], said: str
 ) -> None:
     document = only(cluster, "/jobs")
     assert judged(cluster, document).found == []
@@ -89,13 +89,13 @@ def test_a_broken_promise_is_found(
     assert said in found[0].what
 
 
-def test_a_master_that_hangs_up_is_found(cluster: Cluster) -> None:
+def test_a_master_that_hangs_up_is_found(cluster: FuzzedCluster) -> None:
     document = only(cluster, "/health")
     (found,) = contract.judge(document, cluster.silent_ports[0], 1, 2, cluster.silent_ports).found
     assert "ConnectionError" in found.what
 
 
-def test_streams_of_events_are_left_out(cluster: Cluster) -> None:
+def test_streams_of_events_are_left_out(cluster: FuzzedCluster) -> None:
     document = only(cluster, "/health")
     jobs = only(cluster, "/jobs")["paths"]["/jobs"]
     document["paths"]["/jobs"] = {"get": jobs["get"]}

@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from torture.overload.scenarios import SCENARIOS, Scenario, done_to
-from torture.overload.system import System, Watch
+from harness.cluster import running_cluster
 
 from dte import __version__
+from torture.overload.scenarios import SCENARIOS, Scenario, done_to
+from torture.overload.watch import memory_mb, watched
 
 COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"
@@ -52,33 +53,36 @@ def main() -> None:
 
 def measure(scenario: Scenario, seconds: float, journal: str) -> dict[str, Any]:
     """Do a scenario with a master of its own."""
-    settings = {"JOURNAL": journal} | scenario.settings
+    settings = {"LOG_LEVEL": "warning", "JOURNAL": journal} | scenario.settings
+    variables = {f"DTE_{name}": value for name, value in settings.items()}
     with (
         tempfile.TemporaryDirectory() as folder,
-        System(Path(folder), scenario.workers, settings) as system,
+        running_cluster(Path(folder), scenario.workers, **variables) as cluster,
     ):
-        scenario.prepare(system.port)
-        with Watch(system) as seen:
-            heard = done_to(system.port, scenario, seconds)
-        after_mb = system.memory_mb
+        scenario.prepare(cluster.port)
+        with watched(cluster.master, cluster.port) as seen:
+            heard = done_to(cluster.port, scenario, seconds)
+        after_mb = memory_mb(cluster.master)
+        cluster.master.end()
+        health = seen.health
         return {
             "scenario": scenario.name,
             "served": heard.pop("200", 0),
             "refused": heard.pop("429", 0),
             "other": heard,
             "health": {
-                "answers": len(seen.health_ms),
-                "p50_ms": round(seen.health(0.5), 1),
-                "p99_ms": round(seen.health(0.99), 1),
-                "max_ms": round(seen.health(1), 1),
-                "others": seen.health_others,
+                "answers": len(health.answered_ms),
+                "p50_ms": round(health.within_ms(0.5), 1),
+                "p99_ms": round(health.within_ms(0.99), 1),
+                "max_ms": round(health.within_ms(1), 1),
+                "others": health.others,
             },
             "memory_mb": {
                 "before": round(seen.before_mb, 1),
                 "peak": round(seen.peak_mb, 1),
                 "after": round(after_mb, 1),
             },
-            "errors": system.errors,
+            "errors": cluster.master.errors(),
         }
 
 

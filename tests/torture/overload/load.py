@@ -11,17 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle
 
-HOST = "127.0.0.1"
-
-
-def post(path: str, body: bytes, *, length: int | None = None) -> bytes:
-    """A POST; `length` is what it says of its body, if that is not the truth."""
-    size = len(body) if length is None else length
-    return f"POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {size}\r\n\r\n".encode() + body
-
-
-def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+from harness.http import HOST, content_length
 
 
 class Asker(asyncio.Protocol):
@@ -73,7 +63,7 @@ class Asker(asyncio.Protocol):
                 return
             head = bytes(self._reply[:end])
             self._status = head[9:12].decode()
-            self._left = _length(head) - (len(self._reply) - end - 4)
+            self._left = content_length(head) - (len(self._reply) - end - 4)
             self._reply.clear()
         if not self._left:
             self._heard[self._status] += 1
@@ -82,11 +72,6 @@ class Asker(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._heard["closed"] += 1
         self._closed.set()
-
-
-def _length(head: bytes) -> int:
-    _, _, after = head.lower().partition(b"content-length:")
-    return int(after.split(b"\r\n", 1)[0] or b"0")
 
 
 async def ask_on(

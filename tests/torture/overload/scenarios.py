@@ -16,10 +16,11 @@ from itertools import cycle, islice
 from multiprocessing import get_context
 from typing import Any
 
-from torture.overload.load import always, ask_on, connections, drip, get, heard_by, post
+from harness.http import request_bytes
 
 from dte import Client
 from dte.worker.server import WorkerServer, WorkerSettings
+from torture.overload.load import always, ask_on, connections, drip, heard_by
 
 MB = 1_000_000
 FORMULA = b'{"task": "1+(2*3)/4-5"}'
@@ -58,16 +59,18 @@ async def nothing(port: int, seconds: float) -> Counter[str]:
 
 
 async def singles(port: int, seconds: float) -> Counter[str]:
-    return await ask_on(port, 640, seconds, always(post("/submit", FORMULA)))
+    return await ask_on(port, 640, seconds, always(request_bytes("POST", "/submit", FORMULA)))
 
 
 async def singles_held(port: int, seconds: float) -> Counter[str]:
-    return await ask_on(port, 640, seconds, always(post("/submit?wait=10", FORMULA)))
+    return await ask_on(
+        port, 640, seconds, always(request_bytes("POST", "/submit?wait=10", FORMULA))
+    )
 
 
 async def singles_anew(port: int, seconds: float) -> Counter[str]:
     """A connection for each."""
-    request = post("/submit", FORMULA).replace(b"Host:", b"Connection: close\r\nHost:")
+    request = request_bytes("POST", "/submit", FORMULA, Connection="close")
     return await ask_on(port, 640, seconds, always(request))
 
 
@@ -81,14 +84,14 @@ def _batches(seed: int) -> Iterator[bytes]:
     while True:
         numbers = (randoms.randrange(10**6) for _ in range(10_000))
         tasks = [f"{number}+(2*{number})/4-5" for number in numbers]
-        yield post("/submit", json.dumps({"tasks": tasks}).encode())
+        yield request_bytes("POST", "/submit", json.dumps({"tasks": tasks}).encode())
 
 
 async def held(port: int, seconds: float) -> Counter[str]:
     """5,000 requests that are held as nobody computes; after half the time, somebody does."""
     with connections(port, 5_000) as lines:
         for line in lines:
-            line.sendall(post("/submit?wait=60", FORMULA))
+            line.sendall(request_bytes("POST", "/submit?wait=60", FORMULA))
         await asyncio.sleep(seconds / 2)
         worker = WorkerServer(WorkerSettings(f"http://127.0.0.1:{port}", "127.0.0.1", 0, "late"))
         worker.start()
@@ -153,7 +156,9 @@ async def _send_bodies(
 
 async def large_bodies(port: int, seconds: float) -> Counter[str]:
     """20 clients that send what is just allowed, 31 MB of white space, again and again."""
-    return await ask_on(port, 20, seconds, always(post("/submit", FORMULA.ljust(31 * MB))))
+    return await ask_on(
+        port, 20, seconds, always(request_bytes("POST", "/submit", FORMULA.ljust(31 * MB)))
+    )
 
 
 # Clients that do not read
@@ -168,7 +173,7 @@ def long_answers(port: int) -> None:
 async def not_reading(port: int, seconds: float) -> Counter[str]:
     with connections(port, 300, receive_bytes=4_096) as lines:
         for line in lines:
-            line.sendall(get(f"/jobs?ids=1-{LONG_ANSWERS}"))
+            line.sendall(request_bytes("GET", f"/jobs?ids=1-{LONG_ANSWERS}"))
         await asyncio.sleep(seconds)
         return heard_by(lines)
 
@@ -177,14 +182,16 @@ async def reading_slowly(port: int, seconds: float) -> Counter[str]:
     """A byte a second."""
     with connections(port, 300, receive_bytes=4_096) as lines:
         for line in lines:
-            line.sendall(get(f"/jobs?ids=1-{LONG_ANSWERS}"))
+            line.sendall(request_bytes("GET", f"/jobs?ids=1-{LONG_ANSWERS}"))
         await drip(lines, seconds, lambda line: line.recv(1))
         return Counter({"drips": 300})
 
 
 async def asking_for_much(port: int, seconds: float) -> Counter[str]:
     """50 clients that read, as fast as they can."""
-    return await ask_on(port, 50, seconds, always(get(f"/jobs?ids=1-{LONG_ANSWERS}")))
+    return await ask_on(
+        port, 50, seconds, always(request_bytes("GET", f"/jobs?ids=1-{LONG_ANSWERS}"))
+    )
 
 
 # Clients that do not come to the point
@@ -202,7 +209,7 @@ async def slow_bodies(port: int, seconds: float) -> Counter[str]:
     """500 requests whose body comes at a byte a second."""
     with connections(port, 500) as lines:
         for line in lines:
-            line.sendall(post("/submit", b'{"task"', length=1_000_000))
+            line.sendall(request_bytes("POST", "/submit", b'{"task"', Content_Length=1_000_000))
         await drip(lines, seconds, lambda line: line.send(b" "))
         return heard_by(lines)
 
@@ -221,7 +228,7 @@ async def too_many(port: int, seconds: float) -> Counter[str]:
             lines = stack.enter_context(connections(port, 100))
             for line in lines:
                 with suppress(OSError):
-                    line.sendall(post("/submit?wait=60", FORMULA))
+                    line.sendall(request_bytes("POST", "/submit?wait=60", FORMULA))
             opened += lines
             await asyncio.sleep(seconds / 30)
         return heard_by(opened)

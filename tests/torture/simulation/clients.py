@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from dte.wire.codec import Decoder
 from torture.simulation.callers import Caller
 from torture.simulation.formulas import Formula, Formulas
 from torture.simulation.ledger import Ledger, Submitted
@@ -19,8 +20,6 @@ from torture.simulation.master import MasterHost
 from torture.simulation.network import Call, Network, NoReply
 from torture.simulation.plans import PlanMaker
 from torture.simulation.world import Process, Violation, World
-
-from dte.wire.codec import Decoder
 
 TRY_AGAIN = (429, 503, 507)
 TIMEOUT_S = 3.0

@@ -8,13 +8,6 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from torture.simulation.call_watch import CallWatch
-from torture.simulation.disk import Disk
-from torture.simulation.formulas import IN_VAIN, WORKERS_LOST, Outcome
-from torture.simulation.ledger import Ledger
-from torture.simulation.outcomes import Ended, complaint
-from torture.simulation.profile import Profile
-from torture.simulation.world import Violation, World
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import DteError, TryAgain
@@ -25,6 +18,13 @@ from dte.core.workers.availability import Delivery
 from dte.master.api.job_handler import JobReply
 from dte.master.journal.recorder import Recorder
 from dte.master.master import Master
+from torture.simulation.call_watch import CallWatch
+from torture.simulation.disk import Disk
+from torture.simulation.formulas import IN_VAIN, WORKERS_LOST, Outcome
+from torture.simulation.ledger import Ledger
+from torture.simulation.outcomes import Ended, complaint
+from torture.simulation.profile import Profile
+from torture.simulation.world import Violation, World
 
 RANKS = {
     "waiting": 0,

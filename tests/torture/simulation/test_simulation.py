@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from torture.simulation.simulation import simulate
 
 TESTS = Path(__file__).parents[2]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
 import pytest
+from harness.http import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
+from harness.until import until
 
 from dte.wire.http.client import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection
-from wire.plain import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
-from wire.until import until
 
 Connect = Callable[[PlainServer], KeptAliveConnection]
 

@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Iterator
 
 import pytest
+from harness.http import HOST
 
 from dte.wire.http.listening import CannotListen, listen
-from wire.plain import HOST
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from harness.http import HOST, Dial, Line, PlainClient, request_bytes
+from harness.until import until
 from tornado.netutil import bind_sockets
 
 from dte.wire.http.server import HttpServer, Request
-from wire.plain import HOST, Dial, Line, PlainClient, request_bytes
-from wire.until import until
 
 BODY_BYTES_MAX = 1_000_000
 MUCH = b"x" * 500_000

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
+from harness.until import until
 
 from dte.wire.http.stream import Stream, is_silent
-from wire.until import until
 
 MUCH = bytes(range(256)) * 40_000
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from harness.skips import NOT_HERE
+from harness.until import until
 from pebble.common.types import CONSTS
-from skips import NOT_HERE
-from wire.until import until
 
 from dte.handlers.registry import CannotLoad
 from dte.wire.messages.calls import Call, Progress

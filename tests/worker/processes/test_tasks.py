@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from wire.until import until
+from harness.until import until
 
 from dte.wire.messages.calls import Progress
 from dte.worker.processes import process

@@ -17,8 +17,8 @@ import os
 import re
 from pathlib import Path
 
-from wire.plain import Message, PlainClient
-from wording import own
+from harness.http import Message, PlainClient
+from harness.wording import own
 
 GOLDEN = Path(__file__).parent / "golden"
 REWRITE = bool(os.environ.get("DTE_REWRITE_GOLDEN"))

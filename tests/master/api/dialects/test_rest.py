@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.http import Message, PlainClient
+from harness.until import until
 from tornado.ioloop import IOLoop
-from wire.plain import Message, PlainClient
-from wire.until import until
 
 from dte.master.api.dialects.rest import views
 from dte.master.api.dialects.rest import workers as rest_workers

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire.plain import Line, Message
-from wire.until import until
+from harness.http import Line, Message
+from harness.until import until
 
 from master.api.dialects import conversations
 from master.rig import Hire, Rig, StartMaster

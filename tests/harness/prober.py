@@ -1,18 +1,25 @@
-"""Asks a master for its health from a process of its own, and tells how long that took.
+"""Asks a master for its health 50 times a second, from a process of its own.
 
-    python -m overload.prober PORT
+    python -m harness.prober PORT
 
-It asks until its stdin ends, and then prints JSON: the milliseconds of each answer, and what else
-it was told, with counts.
+It asks until its stdin ends. Then it prints JSON: the milliseconds of each good reply, and the
+number of other outcomes by name. `probed` runs it beside a ``with`` block.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from harness.http import content_length
+from harness.processes import TESTS, environment
 
 HOST = "127.0.0.1"
 INTERVAL_S = 0.02
@@ -56,7 +63,7 @@ class Prober:
                 writer.write(REQUEST)
                 head = await reader.readuntil(b"\r\n\r\n")
                 status = head[9:12].decode()
-                await reader.readexactly(length_of(head))
+                await reader.readexactly(content_length(head))
         except (OSError, asyncio.IncompleteReadError) as error:
             status = type(error).__name__
         if status == "200":
@@ -73,10 +80,44 @@ class Prober:
         return await asyncio.open_connection(HOST, self._port)
 
 
-def length_of(head: bytes) -> int:
-    """The Content-Length that a reply's head tells, 0 if it tells none."""
-    _, _, after = head.lower().partition(b"content-length:")
-    return int(after.split(b"\r\n", 1)[0] or b"0")
+@dataclass
+class Health:
+    """The replies of /health.
+
+    Attributes:
+        answered_ms: the times of the good ones, in order of size.
+        others: the number of other outcomes, by status or exception.
+    """
+
+    answered_ms: list[float] = field(default_factory=list)
+    others: dict[str, int] = field(default_factory=dict)
+
+    def within_ms(self, share: float) -> float:
+        """The time within which that share of the good replies came; 0 if there was none."""
+        return within(self.answered_ms, share)
+
+
+def within(ordered: list[float], share: float) -> float:
+    """The value that this share of ordered values does not exceed; 0 if there is none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+@contextmanager
+def probed(port: int) -> Iterator[Health]:
+    """Ask for /health while a ``with`` block goes on; the figures are there when it has ended."""
+    health = Health()
+    prober = subprocess.Popen(
+        [sys.executable, "-m", "harness.prober", str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment(PYTHONPATH=str(TESTS)),
+    )
+    try:
+        yield health
+    finally:
+        said, _ = prober.communicate()
+    found = json.loads(said)
+    health.answered_ms, health.others = sorted(found["answered_ms"]), found["others"]
 
 
 async def main() -> None:

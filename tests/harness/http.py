@@ -13,6 +13,7 @@ import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPConnection
 from typing import Any
 
 HOST = "127.0.0.1"
@@ -71,6 +72,18 @@ def reply_bytes(status: int, body: Any = None, version: str = "1.1", **headers: 
     fields = {"Content-Type": "application/json", "Content-Length": len(content)} | named
     present = {name: value for name, value in fields.items() if value is not None}
     return head(f"HTTP/{version} {status} Whatever", present) + content
+
+
+def content_length(head: bytes) -> int:
+    """The Content-Length of a message with that head; 0 if it has none."""
+    _, _, after = head.lower().partition(b"content-length:")
+    return int(after.partition(b"\r\n")[0] or b"0")
+
+
+def body_of(received: bytes) -> bytes | None:
+    """The body of a message with a Content-Length, or None while it is not whole."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    return body if end and len(body) >= content_length(head) else None
 
 
 class Line:
@@ -146,6 +159,36 @@ class PlainClient:
 
     async def post(self, path: str, body: Any = None, **headers: Any) -> Message:
         return await self.ask("POST", path, body, **headers)
+
+
+class BlockingClient:
+    """Asks one server from a thread without a loop, on a connection for each request."""
+
+    def __init__(self, port: int, timeout_s: float = 60.0) -> None:
+        self.port = port
+        self._timeout_s = timeout_s
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: Any) -> Message:
+        """The reply to a request; underscores in header names become hyphens."""
+        connection = HTTPConnection(HOST, self.port, timeout=self._timeout_s)
+        try:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, None if body is None else encoded(body), named)
+            reply = connection.getresponse()
+            fields = {name.lower(): value for name, value in reply.getheaders()}
+            return Message(["HTTP/1.1", str(reply.status), reply.reason], fields, reply.read())
+        finally:
+            connection.close()
+
+    def value(self, method: str, path: str, body: Any = None, **headers: Any) -> Any:
+        """The value of a good reply."""
+        reply = self.ask(method, path, body, **headers)
+        assert reply.status < 300, f"{method} {path}: {reply.status} {reply.body.decode()}"
+        return reply.json
+
+    def get(self, path: str) -> Any:
+        """The value of a good reply to a GET."""
+        return self.value("GET", path)
 
 
 Conduct = Callable[[Message, Line], Awaitable[None]]
