@@ -19,7 +19,7 @@ from dte.master.api.dialects.polling import (
     standing,
     succeeded,
 )
-from dte.master.dispatch.calls import arguments
+from dte.master.messages import arguments
 from dte.master.plans import Node, Plan, PlanLimits, build, plan_text, read_plan
 from dte.wire.codec import encode
 from master.rig import Rig
