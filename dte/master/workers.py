@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ from dte.core.calls.lease import CallLease, Claim
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
-from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
@@ -32,6 +30,7 @@ from dte.master.plans import (
     read_plan,
     set_moments,
 )
+from dte.wire.messages.batches import BatchResult
 
 if TYPE_CHECKING:
     from dte.master.master import Master
@@ -42,15 +41,6 @@ AWAITED_MAX = 10_000
 PLANS_IN_SLICE = 50
 ID_KEY = "id\n"
 """Before ids that clients gave to jobs, among the keys of submissions; no such key begins so."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchResults:
-    """What a worker that fetches its work gives back for a batch of arithmetic."""
-
-    lease: int
-    results: Sequence[Number]
-    errors: Mapping[int, str]
 
 
 class CallDesk:
@@ -326,7 +316,7 @@ class CallDesk:
         self,
         worker: str,
         outcomes: Iterable[tuple[int, Outcome]],
-        batches: Iterable[BatchResults] = (),
+        batches: Iterable[BatchResult] = (),
     ) -> tuple[list[int], list[int]]:
         """Take in a worker's results; return when those that count are recorded.
 

@@ -15,7 +15,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallTerms, Ref
 from dte.core.graph.calls import CallGraph
-from dte.master.dispatch.calls import arguments
+from dte.master.messages import arguments
 from dte.master.plans import (
     DEPTH_MAX,
     NO_PLAN_LIMITS,

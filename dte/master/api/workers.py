@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
 
 import msgspec
 
-from dte.core.arithmetic.lease import BatchLease
-from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import CallState, HandlerPolicy
-from dte.core.graph.calls import check_handler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.base import JsonHandler
-from dte.master.api.checks import check_name, check_range
 from dte.master.api.openapi import documented
-from dte.master.dispatch.calls import call_of, outcome_of
-from dte.master.workers import BatchResults
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.messages.batches import Announce, Batch, BatchResult
+from dte.master.checks import check_name, check_range
+from dte.master.messages import (
+    batch_of,
+    batch_result_of,
+    call_of,
+    outcome_of_report,
+    policies,
+)
+from dte.wire.codec import Decoder
+from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import (
     Claim,
     Claimed,
@@ -30,13 +30,11 @@ from dte.wire.messages.calls import (
     Reports,
     ReportsReply,
 )
-from dte.wire.messages.handlers import Handlers
 
 ANNOUNCE_BYTES_MAX = 200_000
 EXTEND_BYTES_MAX = 1_000_000
 SLOTS_MAX = 1_000
 BATCH_MAX = 100_000
-HANDLERS_MAX = 1_000
 LEASES_MAX = 10_000
 """Bound on the leases in one request; each takes some microseconds."""
 PROGRESS_CHARS_MAX = 500
@@ -78,7 +76,6 @@ class Registered(msgspec.Struct):
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
 _claim: Decoder[Claim] = Decoder(Claim, lenient=False)
 _reports: Decoder[RawReports] = Decoder(RawReports, lenient=False)
-_batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 
 
@@ -196,7 +193,8 @@ class Claims(JsonHandler):
             self.reply(Claimed([], []))
             return
         leases, batch = await self.master.calls.claim(announcement, claim.slots, wait_s, self.gone)
-        self.reply(Claimed([call_of(lease) for lease in leases], [_batch(batch)] if batch else []))
+        batches = [batch_of(batch)] if batch else []
+        self.reply(Claimed([call_of(lease) for lease in leases], batches))
 
 
 class Results(JsonHandler):
@@ -217,8 +215,10 @@ class Results(JsonHandler):
         if count > LEASES_MAX:
             raise TooLarge(f"too many results in a request: {count} > {LEASES_MAX}")
         bytes_max = self.master.settings.value_bytes_max
-        outcomes = [(report.lease, outcome(report, bytes_max)) for report in reports.results]
-        batches = [batch_results(raw) for raw in reports.batches]
+        outcomes = [
+            (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
+        ]
+        batches = [batch_result_of(raw) for raw in reports.batches]
         accepted, stale = await self.master.calls.report(reports.worker, outcomes, batches)
         self.reply(ReportsReply(accepted, stale))
 
@@ -254,56 +254,3 @@ class Extends(JsonHandler):
             progress[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
         extended, lost, stop = self.master.calls.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
-
-
-def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
-    """The policies of a worker's handlers.
-
-    Raises:
-        InvalidRequest: a name is not a handler's, or a number is out of range.
-    """
-    if len(handlers) > HANDLERS_MAX:
-        raise InvalidRequest(f"too many handlers: {len(handlers)} > {HANDLERS_MAX}")
-    for name in handlers:
-        check_handler(name, "handlers: ")
-    if isinstance(handlers, list):
-        return dict.fromkeys(handlers, HandlerPolicy())
-    known = {}
-    for name, info in handlers.items():
-        if info.timeout is not None and not (isfinite(info.timeout) and info.timeout > 0):
-            raise InvalidRequest(
-                f"handlers: timeout of {name} is {info.timeout}; a positive number is expected"
-            )
-        check_range(f"handlers: retries of {name}", info.retries, 0, 1_000)
-        known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
-    return known
-
-
-def outcome(report: Report, bytes_max: int) -> Outcome:
-    """The outcome that a report gives a call."""
-    if report.state == "lost":
-        return Outcome(None, None, report.error, lost=True)
-    if report.state == "returned":
-        return Outcome(None, None, report.error, begun=report.begun)
-    succeeded = report.error is None and report.state in (None, "succeeded")
-    if report.result is not msgspec.UNSET and succeeded:
-        return outcome_of(bytes(report.result), bytes_max)
-    if report.error is None and report.state is None:
-        raise InvalidRequest(f"lease {report.lease}: a result, an error or a state is expected")
-    state = CallState(report.state or "failed")
-    if state is CallState.SUCCEEDED:
-        raise InvalidRequest(f"lease {report.lease} succeeded without a result")
-    return Outcome(state, None, report.error or state.value, report.retry)
-
-
-def batch_results(raw: msgspec.Raw) -> BatchResults:
-    """The results that a report gives for a batch."""
-    try:
-        batch = _batch_result.decode(bytes(raw))
-    except Malformed as error:
-        raise InvalidRequest(f"batches: {error}") from None
-    return BatchResults(batch.lease, batch.results, batch.errors)
-
-
-def _batch(lease: BatchLease) -> Batch:
-    return Batch(lease.number, *lease.columns())

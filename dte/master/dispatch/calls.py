@@ -11,14 +11,12 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
-
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
-from dte.core.graph import call as core
-from dte.core.graph.call import CallState, filled
+from dte.core.graph.call import CallState
 from dte.core.scheduler import Failure, Scheduler
 from dte.master.dispatch.pool import ConnectionPool, failure_of
+from dte.master.messages import call_of, outcome_of_result
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.http.client import ConnectionFailed
 from dte.wire.messages.batches import Refusal
@@ -28,7 +26,6 @@ log = logging.getLogger("dte.master")
 
 _result: Decoder[CallResult] = Decoder(CallResult, lenient=False)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
-_any: Decoder[Any] = Decoder(Any)
 
 BODY_BYTES = 16_000_000
 """Calls whose arguments together are longer go in several requests: workers have bounds too."""
@@ -155,7 +152,8 @@ class CallDispatcher:
     def _answered(self, lease: CallLease, status: int, reply: bytes) -> None:
         try:
             if status == 200:
-                outcome = outcome_of(bytes(_result.decode(reply).result), self._value_bytes_max)
+                result = bytes(_result.decode(reply).result)
+                outcome = outcome_of_result(result, self._value_bytes_max)
             else:
                 error = _refusal.decode(reply).error
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
@@ -180,50 +178,3 @@ class CallDispatcher:
             await self._pool.post(address, "/stop", encode(Stop(numbers)))
         except ConnectionFailed:
             return  # It hears of it with its next sign of life.
-
-
-def call_of(lease: CallLease) -> Call:
-    """A lease as a worker gets it."""
-    call = lease.call
-    assert call.job is not None
-    args = call.args
-    if call.operands:
-        args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
-    if not isinstance(args, msgspec.Raw):
-        args = msgspec.Raw(encode(args))
-    return Call(
-        lease.number,
-        call.job.number,
-        call.name,
-        call.handler,
-        args,
-        lease.timeout_s,
-        call.attempts,
-        lease.lease_s,
-    )
-
-
-def arguments(call: core.Call) -> Any:
-    """The arguments of a call, with the results that they refer to; None if they cannot be read."""
-    args = call.args
-    if isinstance(args, msgspec.Raw):
-        raw = bytes(args)
-    else:
-        values = {name: msgspec.Raw(value) for name, value in call.operands.items()}
-        raw = encode(filled(args, dict.fromkeys(call.refs, msgspec.Raw(b"null")) | values))
-    try:
-        return _any.decode(raw)
-    except Malformed:
-        return None
-
-
-def outcome_of(result: bytes, bytes_max: int) -> Outcome:
-    """What a worker's result makes of a call: a success, unless nobody else could take it."""
-    if len(result) > bytes_max:
-        error = f"its result has {len(result)} bytes, more than {bytes_max} (value_bytes_max)"
-        return Outcome(CallState.FAILED, None, error, retry=False)
-    try:
-        result.decode()
-    except UnicodeDecodeError:
-        return Outcome(CallState.FAILED, None, "its result is not in UTF-8", retry=False)
-    return Outcome(CallState.SUCCEEDED, result)

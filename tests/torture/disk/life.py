@@ -25,9 +25,9 @@ from dte.core.jobs.table import PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement
-from dte.master.dispatch.calls import arguments
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed
+from dte.master.messages import arguments
 from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
 from torture.disk.faulty import JOURNAL
 

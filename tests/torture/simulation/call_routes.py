@@ -8,12 +8,9 @@ from dte.core.errors import Conflict
 from dte.core.why import reasons
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.submission import JobSubmission
-from dte.master.api.workers import outcome, policies
-from dte.master.dispatch.calls import call_of
 from dte.master.master import Master
-from dte.master.workers import BatchResults
+from dte.master.messages import batch_of, call_of, outcome_of_report, policies
 from dte.wire.codec import Decoder
-from dte.wire.messages.batches import Batch
 from dte.wire.messages.calls import Claim, Claimed, Extend, ExtendReply, Reports, ReportsReply
 from torture.simulation.network import Call
 
@@ -93,18 +90,17 @@ async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
     leases, batch = await master.calls.claim(said, claim.slots, claim.wait, call.gone)
     for lease in leases:
         watch.handed_over(lease)
-    batches = [Batch(batch.number, *batch.columns())] if batch else []
+    batches = [batch_of(batch)] if batch else []
     return Claimed([call_of(lease) for lease in leases], batches)
 
 
 async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsReply:
     reports = _reports.decode(body)
     outcomes = [
-        (report.lease, outcome(report, master.settings.value_bytes_max))
+        (report.lease, outcome_of_report(report, master.settings.value_bytes_max))
         for report in reports.results
     ]
-    batches = [BatchResults(batch.lease, batch.results, batch.errors) for batch in reports.batches]
     live = watch.before_reports(outcomes, master.calls.facts.reported)
-    accepted, stale = await master.calls.report(reports.worker, outcomes, batches)
+    accepted, stale = await master.calls.report(reports.worker, outcomes, reports.batches)
     watch.reported(live, [lease for lease, _ in outcomes], accepted)
     return ReportsReply(accepted, stale)

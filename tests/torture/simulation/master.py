@@ -14,9 +14,9 @@ from dte.core.errors import DteError
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import Announcement
 from dte.master.api.job_handler import JobReply, job_reply
-from dte.master.api.workers import policies
 from dte.master.journal.schema import JournalRefused
 from dte.master.master import Master
+from dte.master.messages import policies
 from dte.master.settings import Settings
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import Announce

@@ -24,7 +24,7 @@ from dte.master.api.dialects.queue.base import (
 from dte.master.api.dialects.queue.pollers import HANDLERS
 from dte.master.api.dialects.tasks import succeeded, task_state, too_long
 from dte.master.api.openapi import documented
-from dte.master.dispatch.calls import arguments
+from dte.master.messages import arguments
 from dte.wire.codec import Decoder, encode
 
 PARAMETERS = ("limit", "method")

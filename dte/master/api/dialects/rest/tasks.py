@@ -12,12 +12,12 @@ from msgspec import Meta
 from dte.core.errors import Conflict, InvalidRequest, NotFound
 from dte.core.graph.calls import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
-from dte.master.api.checks import check_name
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
 from dte.master.api.dialects.rest.views import DIALECT, PENDING, Remembered, Task, job_id
 from dte.master.api.dialects.tasks import TASK, quoted
 from dte.master.api.openapi import TEXT, documented
+from dte.master.checks import check_name
 from dte.master.plans import Node, Plan
 
 TASKS_LISTED = 1000

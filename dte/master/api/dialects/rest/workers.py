@@ -17,12 +17,12 @@ from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
-from dte.master.api.checks import check_name, check_range
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
 from dte.master.api.openapi import TEXT, documented
+from dte.master.checks import check_name, check_range
 
 OFFLINE_S = 30.0
 """A worker is offline after this silence; workers beat every 10 seconds."""

@@ -12,7 +12,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.jobs.job import Job
 from dte.master.api.dialects.scheduler.validation import Fault, Unprocessable
 from dte.master.api.dialects.tasks import only_call
-from dte.master.dispatch.calls import arguments as arguments_of
+from dte.master.messages import arguments as arguments_of
 from dte.master.plans import read_plan
 
 DIALECT = "scheduler"

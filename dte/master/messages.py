@@ -1,0 +1,145 @@
+"""Translates between the core and the wire: leases into messages, reports into outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from dte.core.arithmetic.lease import BatchLease
+from dte.core.calls.attempts import Outcome
+from dte.core.calls.lease import CallLease
+from dte.core.errors import InvalidRequest
+from dte.core.graph import call as core
+from dte.core.graph.call import CallState, HandlerPolicy, filled
+from dte.core.graph.calls import check_handler
+from dte.master.checks import check_range
+from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.messages.batches import Batch, BatchResult
+from dte.wire.messages.calls import Call, Report
+from dte.wire.messages.handlers import Handlers
+
+HANDLERS_MAX = 1_000
+RETRIES_MAX = 1_000
+
+_any: Decoder[Any] = Decoder(Any)
+_batch_result: Decoder[BatchResult] = Decoder(BatchResult)
+
+
+# To workers
+
+
+def batch_of(lease: BatchLease) -> Batch:
+    """The message that hands a batch of arithmetic to a worker."""
+    return Batch(lease.number, *lease.columns())
+
+
+def call_of(lease: CallLease) -> Call:
+    """The message that hands a call to a worker, with results in place of references."""
+    call = lease.call
+    assert call.job is not None
+    args = call.args
+    if call.operands:
+        args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
+    if not isinstance(args, msgspec.Raw):
+        args = msgspec.Raw(encode(args))
+    return Call(
+        lease.number,
+        call.job.number,
+        call.name,
+        call.handler,
+        args,
+        lease.timeout_s,
+        call.attempts,
+        lease.lease_s,
+    )
+
+
+def arguments(call: core.Call) -> Any:
+    """The arguments of a call, with results in place of references; None if they are not JSON."""
+    args = call.args
+    if isinstance(args, msgspec.Raw):
+        raw = bytes(args)
+    else:
+        values = {name: msgspec.Raw(value) for name, value in call.operands.items()}
+        raw = encode(filled(args, dict.fromkeys(call.refs, msgspec.Raw(b"null")) | values))
+    try:
+        return _any.decode(raw)
+    except Malformed:
+        return None
+
+
+# From workers
+
+
+def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
+    """The policies of the handlers that a worker announces.
+
+    Raises:
+        InvalidRequest: a name is not one of a handler, or a number is out of range.
+    """
+    if len(handlers) > HANDLERS_MAX:
+        raise InvalidRequest(f"too many handlers: {len(handlers)} > {HANDLERS_MAX}")
+    for name in handlers:
+        check_handler(name, "handlers: ")
+    if isinstance(handlers, list):
+        return dict.fromkeys(handlers, HandlerPolicy())
+    known = {}
+    for name, info in handlers.items():
+        if info.timeout is not None and not (isfinite(info.timeout) and info.timeout > 0):
+            raise InvalidRequest(
+                f"handlers: timeout of {name} is {info.timeout}; a positive number is expected"
+            )
+        check_range(f"handlers: retries of {name}", info.retries, 0, RETRIES_MAX)
+        known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
+    return known
+
+
+def outcome_of_report(report: Report, bytes_max: int) -> Outcome:
+    """The outcome of a call by its worker's report.
+
+    Args:
+        bytes_max: a longer result is a failure.
+
+    Raises:
+        InvalidRequest: the report has neither a result nor an error nor a state.
+    """
+    if report.state == "lost":
+        return Outcome(None, None, report.error, lost=True)
+    if report.state == "returned":
+        return Outcome(None, None, report.error, begun=report.begun)
+    succeeded = report.error is None and report.state in (None, "succeeded")
+    if report.result is not msgspec.UNSET and succeeded:
+        return outcome_of_result(bytes(report.result), bytes_max)
+    if report.error is None and report.state is None:
+        raise InvalidRequest(f"lease {report.lease}: a result, an error or a state is expected")
+    state = CallState(report.state or "failed")
+    if state is CallState.SUCCEEDED:
+        raise InvalidRequest(f"lease {report.lease} succeeded without a result")
+    return Outcome(state, None, report.error or state.value, report.retry)
+
+
+def outcome_of_result(result: bytes, bytes_max: int) -> Outcome:
+    """The outcome of a call that returned a result; a failure if nobody could read that."""
+    if len(result) > bytes_max:
+        error = f"its result has {len(result)} bytes, more than {bytes_max} (value_bytes_max)"
+        return Outcome(CallState.FAILED, None, error, retry=False)
+    try:
+        result.decode()
+    except UnicodeDecodeError:
+        return Outcome(CallState.FAILED, None, "its result is not in UTF-8", retry=False)
+    return Outcome(CallState.SUCCEEDED, result)
+
+
+def batch_result_of(raw: msgspec.Raw) -> BatchResult:
+    """The results of a batch of arithmetic by its worker's report.
+
+    Raises:
+        InvalidRequest: they cannot be read.
+    """
+    try:
+        return _batch_result.decode(bytes(raw))
+    except Malformed as error:
+        raise InvalidRequest(f"batches: {error}") from None
