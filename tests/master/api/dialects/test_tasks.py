@@ -11,7 +11,7 @@ from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
 from dte.master.api.dialects.tasks import TASK, count_by_state, quoted, succeeded, task_state
-from dte.master.dispatch.calls import arguments
+from dte.master.messages import arguments
 from dte.master.plans import Node, Plan, PlanLimits, build, plan_text, read_plan
 from dte.wire.codec import encode
 from master.rig import Rig
