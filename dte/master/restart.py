@@ -1,26 +1,26 @@
-"""Reads the jobs of before a restart again, and goes on with them."""
+"""After a restart: the unfinished jobs are read from the journal and resumed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.core.jobs.table import JobTable
+from dte.master.archive import Archive
+from dte.master.clock import Clock
 from dte.master.journal.journal import Unfinished
+from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import NO_LIMITS, parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
-from dte.master.workers import with_awaited
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan, with_awaited
+from dte.master.slices import Slices
 from dte.wire.codec import Malformed
-
-if TYPE_CHECKING:
-    from dte.master.master import Master
 
 log = logging.getLogger("dte.master")
 
@@ -30,71 +30,79 @@ READ_AGAIN_S = 1.0
 
 
 class Restart:
-    """Goes through the journal's unfinished jobs, in slices, while the master serves already."""
+    """Resumes the journal's unfinished jobs, in slices, while the master serves already.
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    Args:
+        wake: schedules the core's next tick.
+    """
+
+    def __init__(
+        self,
+        jobs: JobTable,
+        recorder: AnyRecorder,
+        archive: Archive,
+        slices: Slices,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._jobs = jobs
+        self._recorder = recorder
+        self._archive = archive
+        self._slices = slices
+        self._clock = clock
+        self._wake = wake
 
     async def run(self) -> None:
-        """Return when all go on."""
-        started_at, count, last = time.monotonic(), 0, 0
-        while unfinished := await self._read(last):
+        """Resume all jobs."""
+        started_at, count, last = self._clock.now(), 0, 0
+        while unfinished := await self._patiently(partial(self._recorder.unfinished, last)):
             formulas = {job.number: job for job in unfinished if job.plan is None}
             texts = [(job.number, job.text) for job in formulas.values()]
-            await self._master.slices.run(
-                parse_again(texts, partial(self._resume_one_of, formulas))
-            )
+            await self._slices.run(parse_again(texts, partial(self._resume_formula, formulas)))
             for job in unfinished:
                 if job.plan is not None:
                     self._resume(job, await self._build(job, job.plan))
             count += len(unfinished)
             last = unfinished[-1].number
-        log.info("%d jobs go on, after %.1f s", count, time.monotonic() - started_at)
-
-    async def _read(self, after: int) -> list[Unfinished]:
-        """The next jobs in the journal."""
-        return await self._patiently(partial(self._master.recorder.unfinished, after))
-
-    async def _awaited(self, plan: Plan) -> list[Job]:
-        """The jobs that a plan waits for.
-
-        One that is deleted by now had ended, and well, or the plan's job would have ended with it.
-        """
-        awaited = []
-        for number in dict.fromkeys(plan.after):
-            with suppress(NotFound):
-                awaited += await self._patiently(partial(self._master.find, [number]))
-        return awaited
+        log.info("%d jobs resumed after %.1f s", count, self._clock.now() - started_at)
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """What is read from the journal, as soon as it can be."""
+        """Read from the journal, again and again until it can be read."""
         while True:
             try:
                 return await read()
             except Unavailable as error:
-                log.error("%s; jobs from before the start wait", error)
+                log.error("%s; jobs from before the restart wait", error)
                 await asyncio.sleep(READ_AGAIN_S)
 
     async def _build(self, unfinished: Unfinished, text: str) -> Work:
-        """What is to be done for a plan; one that cannot be read any more fails."""
-        master = self._master
-        job = master.core.jobs.job(unfinished.number)
+        """The work of a plan; work that fails if the plan cannot be read any more."""
+        job = self._jobs.job(unfinished.number)
         try:
             plan = read_plan(text)
             job.plan, job.priority, job.notify = text, plan.priority, plan.notify
-            work = await master.slices.run(
-                build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
-            )
-            return with_awaited(work, await self._awaited(plan))
+            building = build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._clock.offset_s)
+            work = await self._slices.run(building)
+            return with_awaited(work, await self._jobs_before(plan))
         except (DteError, Malformed) as error:
             return Work.failed(f"it cannot be read any more: {error}")
 
-    def _resume_one_of(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
+    async def _jobs_before(self, plan: Plan) -> list[Job]:
+        """The jobs that must end before a plan begins.
+
+        A job that is deleted by now succeeded; otherwise the plan's job would have ended with it.
+        """
+        jobs = []
+        for number in dict.fromkeys(plan.after):
+            with suppress(NotFound):
+                jobs += await self._patiently(partial(self._archive.find, [number]))
+        return jobs
+
+    def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
         self._resume(unfinished[number], work)
 
     def _resume(self, unfinished: Unfinished, work: Work) -> None:
-        jobs = self._master.core.jobs
-        job = jobs.job(unfinished.number)
+        job = self._jobs.job(unfinished.number)
         job.records = unfinished.records or None
-        jobs.resume(time.monotonic(), job, work)
-        self._master.wake()
+        self._jobs.resume(self._clock.now(), job, work)
+        self._wake()

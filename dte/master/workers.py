@@ -1,251 +1,123 @@
-"""What clients and workers ask of a master about calls; who waits until it is recorded."""
+"""Requests of workers: announce, claim, report, extend and leave."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable, Iterable, Mapping
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease, Claim
-from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
-from dte.core.graph.call import Call, CallState
-from dte.core.graph.calls import CallGraph
-from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Submission
-from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
-from dte.core.jobs.table import PlannedJob
-from dte.core.workers.availability import Announcement, Worker
-from dte.master.journal.awaited import AwaitedFacts, Recordable
-from dte.master.parsing import NO_LIMITS
-from dte.master.plans import (
-    NO_PLAN_LIMITS,
-    Plan,
-    build,
-    check_priority,
-    describe,
-    plan_text,
-    read_plan,
-    set_moments,
-)
+from dte.core.errors import Unavailable
+from dte.core.graph.call import Call
+from dte.core.jobs.job import Job, JobState
+from dte.core.scheduler import Scheduler
+from dte.core.workers.availability import Announcement, Delivery, Worker
+from dte.master.clock import Clock
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
+from dte.master.journal.memory import AnyRecorder
 from dte.wire.messages.batches import BatchResult
 
-if TYPE_CHECKING:
-    from dte.master.master import Master
-
-RECORD_TIMEOUT_S = 20.0
-"""How long a worker or client is kept waiting for a disk that cannot be written."""
-AWAITED_MAX = 10_000
-PLANS_IN_SLICE = 50
-ID_KEY = "id\n"
-"""Before ids that clients gave to jobs, among the keys of submissions; no such key begins so."""
+log = logging.getLogger("dte.master")
 
 
-class CallDesk:
-    """Claims that wait, and what clients and workers ask.
+class Workers:
+    """Hands requests of workers to the core, and answers a report when it is recorded.
 
-    Attributes:
-        facts: those that someone waits for.
+    Args:
+        wake: schedules the core's next tick.
     """
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
-        self._core = master.core
+    def __init__(
+        self,
+        core: Scheduler,
+        recorder: AnyRecorder,
+        awaited: AwaitedFacts,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._recorder = recorder
+        self._awaited = awaited
+        self._clock = clock
+        self._wake = wake
         self._claims: dict[Claim, asyncio.Future[None]] = {}
-        self.facts = AwaitedFacts()
+        self._stored: dict[str, Announcement] = {}
+        self._to_store: dict[str, Announcement] = {}
+        self._storing: asyncio.Task[None] | None = None
 
-    # What the master passes on
+    @property
+    def claims(self) -> int:
+        """The number of claims that wait for work."""
+        return len(self._claims)
 
-    def complete(self, claims: Iterable[Claim]) -> None:
-        """These claims have got what they were waiting for."""
-        for claim in claims:
-            got = self._claims.get(claim)
-            if got is not None and not got.done():
-                got.set_result(None)
+    def close(self) -> None:
+        """Answer all waiting claims with nothing, because the master is shutting down."""
+        if self._storing is not None:
+            self._storing.cancel()
+        for answered in self._claims.values():
+            if not answered.done():
+                answered.set_result(None)
 
-    def give_up(self) -> None:
-        """Let all that wait for work return without any: the master ends."""
-        for got in self._claims.values():
-            if not got.done():
-                got.set_result(None)
+    # Announcing
 
-    # Submitting
+    async def announce(self, announcement: Announcement) -> None:
+        """Note that a worker is available or leaving.
 
-    async def submit(self, plan: Plan, key: str = "", digest: str = "", name: str = "") -> Job:
-        """Accept a plan as a job.
-
-        Args:
-            key: see `Master.submit`.
-            digest: see `Master.submit`.
-            name: what the client calls the job instead of a number.
+        A worker that announces itself only once is stored in the journal too.
 
         Raises:
-            InvalidRequest: something in it is wrong.
-            TooLarge: it exceeds a bound.
-            Busy: too much work waits.
-            Unavailable: nothing can be accepted now.
-            Conflict: the key, or the name, was used for something else before.
+            Busy: too many workers are known.
         """
-        if name:
-            key = ID_KEY + name
-        return (await self.submit_all([plan], key, digest))[0]
-
-    async def submit_all(
-        self, plans: Sequence[Plan], key: str = "", digest: str = ""
-    ) -> Sequence[Job]:
-        """Accept plans as jobs, all or none. Else as `submit`."""
-        return await self._master.accept(self._prepare(plans), key, digest) if plans else []
-
-    async def _prepare(
-        self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
-    ) -> Callable[[float, str, str], Submission]:
-        self._master.ensure_room(len(plans))
-        awaited = [await self.awaited(plan) if plan.after else [] for plan in plans]
-        planned = await self._master.slices.run(self._plan_all(plans, awaited, records))
-
-        def submit(now: float, key: str, digest: str) -> Submission:
-            return self._core.jobs.submit_plans(now, planned, key, digest)
-
-        return submit
-
-    def _plan_all(
-        self, plans: Sequence[Plan], awaited: Sequence[list[Job]], records: Sequence[CallRecord]
-    ) -> Generator[None, None, list[PlannedJob]]:
-        planned = []
-        for index, plan in enumerate(plans):
-            try:
-                planned.append((yield from self._plan(plan, awaited[index], records)))
-            except FormulaError as error:
-                place = index if len(plans) > 1 else None
-                raise FormulaError(error.reason, error.column, error.caret, place) from None
-            except (InvalidRequest, TooLarge) as error:
-                if len(plans) == 1:
-                    raise
-                raise type(error)(f"job {index} of the request: {error}") from None
-            if index % PLANS_IN_SLICE == PLANS_IN_SLICE - 1:
-                yield
-        return planned
-
-    def _plan(
-        self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
-    ) -> Generator[None, None, PlannedJob]:
-        settings, wall_offset_s = self._master.settings, self._master.wall_offset_s
-        check_priority(plan.priority)
-        set_moments(plan, datetime.fromtimestamp(self._master.now() + wall_offset_s, UTC))
-        pure = self._core.calls.pure_handlers()
-        work = yield from build(
-            plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
+        now = self._clock.now()
+        worker = self._core.announce(now, announcement)
+        self._wake()
+        if worker.joined_at == now:
+            address = announcement.address or "somewhere"
+            log.info("worker %s joined from %s", announcement.name, address)
+        elif announcement.draining:
+            log.info("worker %s is leaving", announcement.name)
+        once = announcement.delivery is Delivery.MAILBOX or (
+            announcement.delivery is Delivery.PUSH and not announcement.incarnation
         )
-        work = with_awaited(work, awaited)
-        if work.calls is not None:
-            records = _sound(work.calls, records)
-        text, task = plan_text(plan), describe(plan)
-        return PlannedJob(task, text, work, plan.priority, plan.notify, records)
+        if once and self._stored.get(announcement.identity) != announcement:
+            self._to_store[announcement.identity] = announcement
+            await self._store()
 
-    async def awaited(self, plan: Plan) -> list[Job]:
-        """The jobs that a plan waits for.
-
-        Raises:
-            InvalidRequest: there is no such job.
-        """
-        numbers = list(dict.fromkeys(plan.after))
-        if len(numbers) > AWAITED_MAX:
-            raise InvalidRequest(f"after has more than {AWAITED_MAX} jobs")
-        awaited = []
-        for number in numbers:
+    async def _store(self) -> None:
+        """Store announcements in the journal, or keep them for later if it cannot be written."""
+        while self._to_store:
+            identity, announcement = self._to_store.popitem()
             try:
-                awaited += await self._master.find([number])
-            except NotFound:
-                raise InvalidRequest(f"after: there is no job {number}") from None
-        return awaited
+                await self._recorder.remember(announcement)
+                self._stored[identity] = announcement
+            except Unavailable as error:
+                log.warning("worker %s cannot be stored yet: %s", announcement.name, error)
+                self._to_store.setdefault(identity, announcement)
+                return
 
-    async def retry(self, job: Job, key: str = "") -> Job:
-        """Do the failed part of a job again, as a new job that takes over the other results.
+    def recorded(self) -> None:
+        """Store the announcements that could not be stored before: the journal works again."""
+        if self._to_store:
+            self._storing = asyncio.get_running_loop().create_task(self._store())
+
+    def leave(self, worker: Worker) -> None:
+        """Note that a worker has ended."""
+        self._core.leave(self._clock.now(), worker)
+        self._wake()
+
+    def seen(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
+        """Note a sign of life from a worker that does not name its leases.
 
         Args:
-            key: see `Master.submit`.
-
-        Raises:
-            Conflict: it has not ended, or it succeeded, or its text is not kept.
+            info: facts about the worker for people to see; None for no change.
         """
-        if not job.finished or job.state is JobState.SUCCEEDED:
-            shown = job.shown_state.value
-            raise Conflict(f"job {job.number} is {shown}; only what failed is retried")
-        text, records = await self.plan_of(job)
-        if text is None and len(job.task) > TASK_CHARS_KEPT:
-            raise Conflict(f"job {job.number} is a formula too long to be kept; submit it again")
-        plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        plan.retry_of = job.number
-        kept = [record for record in records if record.state is CallState.SUCCEEDED]
-        return (
-            await self._master.accept(self._prepare([plan], kept), key, f"retry of {job.number}")
-        )[0]
+        self._core.calls.heard(self._clock.now(), worker)
+        if info is not None:
+            worker.info = info
 
-    async def plan_of(self, job: Job) -> tuple[str | None, Sequence[CallRecord]]:
-        """The text of a job's plan, if it has one, and what is remembered of its calls."""
-        return (await self._master.plans_of([job]))[0]
-
-    async def calls_of(self, job: Job) -> Sequence[Call]:
-        """The calls of a job, as they stand or ended."""
-        if job.calls is not None:
-            return list(job.calls.named())
-        text, records = await self.plan_of(job)
-        master = self._master
-        if text is None and not records:
-            return []
-        if text is None and len(job.task) > TASK_CHARS_KEPT:
-            # Of a long formula that has ended only its beginning is kept.
-            names = [record.name for record in records]
-            graph = CallGraph()
-            graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
-            return list(restored(graph, records).calls.values())
-        plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await master.slices.run(build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s))
-        calls = work.calls
-        return list(restored(calls, records).calls.values()) if calls is not None else []
-
-    # Cancelling
-
-    async def cancel(self, job: Job) -> bool:
-        """Cancel a job: return when that is recorded.
-
-        Returns:
-            Whether it had not ended before.
-
-        Raises:
-            Unavailable: the journal cannot be written.
-        """
-        failure = self._master.recorder.failure
-        if failure is not None and not job.finished:
-            raise failure  # Rather than to wait for a disk that may stay full.
-        fact = self._core.calls.cancel(self._master.now(), job)
-        if fact is None:
-            if job.finished:
-                return False
-            # How it ends is being recorded: perhaps that it was cancelled just now.
-            await self._master.waiters.wait([job], RECORD_TIMEOUT_S)
-            if not job.finished:
-                raise Unavailable("the journal cannot be written for the time being", 5)
-            return job.state is JobState.CANCELLED
-        await self.until_recorded([fact])
-        return True
-
-    async def until_recorded(self, facts: Collection[Recordable]) -> None:
-        """Return when facts are recorded.
-
-        Raises:
-            Unavailable: they cannot be for the time being; they will be as soon as they can.
-        """
-        wait = self.facts.expect(facts) if facts else None
-        self._master.wake()
-        self._master.recorder.wake()
-        if wait is not None:
-            await wait.until_recorded(RECORD_TIMEOUT_S)
-            await asyncio.sleep(0)  # The turn comes first.
-
-    # Workers
+    # Claiming
 
     async def claim(
         self,
@@ -255,62 +127,64 @@ class CallDesk:
         gone: asyncio.Future[None],
         info: Mapping[str, object] | None = None,
     ) -> tuple[list[CallLease], BatchLease | None]:
-        """Work for a worker that asks for it: calls, and a batch of arithmetic.
+        """Wait for work for a worker that pulls: calls, and a batch of arithmetic.
 
         Args:
-            slots: how many calls it takes.
-            wait_s: how long to wait for some.
-            gone: done when the worker has hung up.
+            slots: the number of calls that the worker takes.
+            wait_s: seconds to wait for work.
+            gone: done when the worker has closed its connection.
+            info: facts about the worker for people to see; None for no change.
 
         Raises:
             Busy: too many workers are known.
         """
-        self._answer_claim_of(
-            announcement
-        )  # Its worker waits for it no more, or would not claim again.
-        claim = self._core.claim(self._master.now(), announcement, slots)
+        # A worker that claims again has stopped waiting for its earlier claim.
+        self._answer_claim_of(announcement)
+        claim = self._core.claim(self._clock.now(), announcement, slots)
         if info is not None:
             claim.worker.info = info
-        got = self._claims[claim] = asyncio.get_running_loop().create_future()
+        answered = self._claims[claim] = asyncio.get_running_loop().create_future()
         try:
-            self._master.wake()
-            await asyncio.sleep(0)  # The turn comes first.
-            if not got.done() and claim.leases:
-                # They are being recorded.
-                await asyncio.wait(
-                    (got, gone), timeout=RECORD_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
-                )
-            if not got.done() and wait_s > 0:
-                await asyncio.wait((got, gone), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            self._wake()
+            await asyncio.sleep(0)  # The core's tick comes first.
+            if not answered.done() and claim.leases:  # They are being recorded.
+                await _first_of(answered, gone, RECORD_TIMEOUT_S)
+            if not answered.done() and wait_s > 0:
+                await _first_of(answered, gone, wait_s)
             if gone.done() or not claim.complete:
-                self.withdraw(claim)
+                self.cancel_claim(claim)
                 return [], None
             return list(claim.leases), claim.batch
         finally:
-            if not got.done():
-                self.withdraw(claim)
+            if not answered.done():
+                self.cancel_claim(claim)
             del self._claims[claim]
 
-    async def leave_claiming(self, announcement: Announcement) -> None:
-        """A worker claims no more: its claim that waits is answered."""
-        await self._master.announce(announcement)
+    def complete(self, claims: Iterable[Claim]) -> None:
+        """Answer claims that have got work."""
+        for claim in claims:
+            answered = self._claims.get(claim)
+            if answered is not None and not answered.done():
+                answered.set_result(None)
+
+    async def stop_claiming(self, announcement: Announcement) -> None:
+        """Note that a worker is leaving, and answer its waiting claim with nothing."""
+        await self.announce(announcement)
         self._answer_claim_of(announcement)
 
     def _answer_claim_of(self, announcement: Announcement) -> None:
-        """Have the claim of a worker that waits, if one does, answered with nothing."""
         worker = self._core.worker(announcement.identity)
         claim = worker.claim if worker is not None else None
-        if claim is None:
-            return
-        self.withdraw(claim)
-        got = self._claims.get(claim)
-        if got is not None and not got.done():
-            got.set_result(None)
+        if claim is not None:
+            self.cancel_claim(claim)
+            self.complete([claim])
 
-    def withdraw(self, claim: Claim) -> None:
-        """Nobody waits for a claim any more."""
-        self._core.withdraw(self._master.now(), claim)
-        self._master.wake()
+    def cancel_claim(self, claim: Claim) -> None:
+        """Requeue the work of a claim that nobody waits for any more."""
+        self._core.withdraw(self._clock.now(), claim)
+        self._wake()
+
+    # Reporting
 
     async def report(
         self,
@@ -318,122 +192,78 @@ class CallDesk:
         outcomes: Iterable[tuple[int, Outcome]],
         batches: Iterable[BatchResult] = (),
     ) -> tuple[list[int], list[int]]:
-        """Take in a worker's results; return when those that count are recorded.
+        """Take a worker's results, and return when the accepted ones are recorded.
 
         Returns:
-            The leases whose results count, and those that had ended or are another worker's.
+            The leases whose results are accepted, and the stale leases: ended, or of another
+            worker.
 
         Raises:
             Unavailable: the journal cannot be written.
         """
-        now = self._master.now()
-        accepted: list[int] = []
+        now = self._clock.now()
+        accepted: dict[int, None] = {}
         stale: list[int] = []
-        accepted_once: set[int] = set()
         facts: list[Recordable] = []
         for number, outcome in outcomes:
-            if number in accepted_once:
+            if number in accepted:
                 stale.append(number)
                 continue
             answer = self._core.calls.report(now, number, outcome, worker)
-            # What has ended may be the repeat of a result that is being recorded.
-            fact = self.facts.of(number) if isinstance(answer, bool) else answer
+            # An ended lease may be the repeat of a report that is being recorded.
+            fact = self._awaited.of(number) if isinstance(answer, bool) else answer
             if fact is None and isinstance(answer, bool):
                 stale.append(number)
                 continue
-            accepted.append(number)
-            accepted_once.add(number)
+            accepted[number] = None
             if fact is not None:
-                self.facts.note(number, fact)
+                self._awaited.note(number, fact)
                 facts.append(fact)
+        arithmetic: list[int] = []
         for batch in batches:
             holds = self._core.holder(batch.lease) in (None, worker)
             counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
-            (accepted if counts else stale).append(batch.lease)
-        await self.until_recorded(facts)
-        return accepted, stale
+            (arithmetic if counts else stale).append(batch.lease)
+        await self._awaited.until_recorded(facts)
+        return [*accepted, *arithmetic], stale
 
     async def settle(self, job: Job, worker: str, outcome: Outcome, call: Call | None) -> bool:
-        """Take in the result of a worker that names its job, not its lease.
+        """Take the result of a worker that names the job instead of its lease.
 
         Args:
             call: the call of the job that the worker ran; None if it ran none that is known.
 
         Returns:
-            Whether the result counts: the worker has the call, or had it and no other has it now.
+            True if the result is accepted: the worker has the call, or had it and no other worker
+            has it now.
 
         Raises:
             Unavailable: the journal cannot be written, or the job has not been read from it yet.
         """
         goes_on = job.state in (JobState.WAITING, JobState.RUNNING)
         if goes_on and job.graph is None and job.calls is None:
-            raise Unavailable("the job is from before a restart and still being read")
-        now = self._master.now()
+            raise Unavailable("the job is still being read after a restart")
+        now = self._clock.now()
         if call is not None and call.lease is not None and call.lease.worker_name == worker:
             fact = self._core.calls.report(now, call.lease.number, outcome)
         else:
             fact = self._core.calls.report_unleased(now, call, worker, outcome)
         if isinstance(fact, bool):
             return False
-        await self.until_recorded([fact] if fact is not None else [])
+        await self._awaited.until_recorded([fact] if fact is not None else [])
         return True
 
     def extend(
         self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
-        """See `CallScheduler.extend`."""
-        answer = self._core.calls.extend(self._master.now(), numbers, progress, worker)
+        """Extend leases of calls; see `CallScheduler.extend`."""
+        answer = self._core.calls.extend(self._clock.now(), numbers, progress, worker)
         if progress:
-            self._master.wake()
+            self._wake()
         return answer
 
-    def heard(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
-        """Note a sign of life of a worker that does not name its leases.
 
-        Args:
-            info: what the worker says of itself; None if it says nothing new.
-        """
-        self._core.calls.heard(self._master.now(), worker)
-        if info is not None:
-            worker.info = info
-
-    def leave(self, worker: Worker) -> None:
-        """A worker says that it has ended."""
-        self._core.leave(self._master.now(), worker)
-        self._master.wake()
-
-
-def with_awaited(work: Work, awaited: list[Job]) -> Work:
-    """The same, to begin when these jobs have ended."""
-    if awaited:
-        if work.calls is None:
-            raise InvalidRequest("after: a formula without calls does not wait for other jobs")
-        work.calls.awaited = awaited
-    return work
-
-
-def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
-    """Those of the records that do not follow from a call which is to be done again."""
-    kept = {record.name for record in records}
-    again = [call for call in graph.calls.values() if call.name not in kept]
-    for call in again:  # Grows meanwhile.
-        for reader in call.readers:
-            if reader.name in kept:
-                kept.discard(reader.name)
-                again.append(reader)
-    return [record for record in records if record.name in kept]
-
-
-def restored(graph: CallGraph, records: Iterable[CallRecord]) -> CallGraph:
-    """A graph whose calls stand as they were recorded, to be looked at only."""
-    for record in records:
-        call = graph.calls.get(record.name)
-        if call is None:
-            continue
-        call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
-        call.value, call.error, call.worker = record.value, record.error, record.worker
-        call.started_at, call.ended_at = record.started_at, record.ended_at
-        call.state, call.recorded = record.state or CallState.CANCELLED, True
-    # In a formula, calls that were equal to others have not been done, and are not recorded.
-    graph.calls = {name: call for name, call in graph.calls.items() if call.recorded}
-    return graph
+async def _first_of(
+    answered: asyncio.Future[None], gone: asyncio.Future[None], timeout_s: float
+) -> None:
+    await asyncio.wait((answered, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -18,7 +18,7 @@ from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
 from dte.core.workers.availability import Announcement, Delivery, Worker
 
@@ -75,7 +75,7 @@ class Core(Scheduler):
             self.announce(0.0, announcement)
 
     def add(self, *tasks: str, now: float = 0.0) -> list[Job]:
-        jobs = self.jobs.submit(now, parsed(*tasks)).jobs
+        jobs = self.jobs.accept(now, [NewJob(*each) for each in parsed(*tasks)]).jobs
         self._step()
         return jobs
 
@@ -83,8 +83,8 @@ class Core(Scheduler):
         """Accept a job of calls."""
         formula = plan.formula_for(self)
         text = self.disk.text_of(plan)
-        planned = PlannedJob(plan.task, text, formula, priority=plan.priority, records=records)
-        submission = self.jobs.submit_plans(now, [planned])
+        new = NewJob(plan.task, formula, text, plan.priority, records=records)
+        submission = self.jobs.accept(now, [new])
         self._step()
         return submission.jobs[0]
 

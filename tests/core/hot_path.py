@@ -62,7 +62,7 @@ def run(formulas: list[str]) -> tuple[int, int, int]:
     templates = Templates(FormulaLimits())
     with Instructions() as instructions:
         parsed = _last(parse_all(formulas, templates, core.jobs.ensure_room))
-        core.jobs.submit(0.0, parsed)
+        core.jobs.accept(0.0, parsed)
         operations, leases = _work_off(core)
     assert core.jobs.waiting == 0
     return instructions.count, operations, leases

@@ -22,6 +22,7 @@ from dte.core.errors import Busy, NotFound
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Facts
 from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Turn
 from dte.core.workers.availability import Announcement
@@ -138,13 +139,14 @@ class Histories(RuleBasedStateMachine):
     @rule(texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4), at_once=st.booleans())
     def submit(self, texts, at_once) -> None:
         formulas = parsed(*texts)
+        new = [NewJob(text, formula) for text, formula in formulas]
         wanted = sum(formula.value is None for _, formula in formulas)
         known = [Known(text, formula.graph.remaining) for text, formula in formulas]
         if len(self.model.open()) + wanted > LIMITS.jobs_waiting_max:
             with pytest.raises(Busy, match="jobs_waiting_max"):
-                self.core.jobs.submit(self.now, formulas)
+                self.core.jobs.accept(self.now, new)
         else:
-            submission = self.core.jobs.submit(self.now, formulas)
+            submission = self.core.jobs.accept(self.now, new)
             self.model.accept([job.number for job in submission.jobs], known)
         if at_once:
             self.record(set())

@@ -18,7 +18,7 @@ from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
 from dte.core.graph.work import Work
 from dte.core.scheduler import Failure
 from dte.core.workers.availability import Announcement
-from dte.master import master as module
+from dte.master import jobs as module
 from dte.master.master import Master
 from dte.master.settings import Settings
 
@@ -51,7 +51,7 @@ def master(io_loop: IOLoop, start_alone: StartAlone) -> Master:
 
 
 async def test_formulas_become_jobs_in_their_order(master: Master) -> None:
-    jobs = await master.submit_all(["1+2", "3", "4/5"])
+    jobs = await master.jobs.submit_all(["1+2", "3", "4/5"])
     assert [(job.number, job.task, job.finished) for job in jobs] == [
         (1, "1+2", False),
         (2, "3", True),
@@ -60,7 +60,7 @@ async def test_formulas_become_jobs_in_their_order(master: Master) -> None:
 
 
 async def test_no_formulas_are_no_jobs(master: Master) -> None:
-    assert await master.submit_all([]) == []
+    assert await master.jobs.submit_all([]) == []
 
 
 @pytest.mark.parametrize("count", [2, 2_000])
@@ -68,16 +68,16 @@ async def test_one_bad_formula_refuses_all(count: int, master: Master) -> None:
     """The error tells which one it is, also behind many that are good."""
     tasks = ["1+2"] * count + ["1+", "2+"]
     with pytest.raises(FormulaError) as caught:
-        await master.submit_all(tasks)
+        await master.jobs.submit_all(tasks)
     assert (caught.value.index, caught.value.column, caught.value.caret) == (count, 3, "1+\n  ^")
     assert list(master.core.jobs.newest(1)) == []
-    assert (await master.submit("1")).number == 1, "no id is lost"
+    assert (await master.jobs.submit("1")).number == 1, "no id is lost"
 
 
 async def test_one_long_formula_among_many_refuses_all(start_alone: StartAlone) -> None:
     master = start_alone(formula_operations_max=2)
     with pytest.raises(TooLarge, match=r"^formula 1: .*formula_operations_max"):
-        await master.submit_all(["1", "1+2+3+4"])
+        await master.jobs.submit_all(["1", "1+2+3+4"])
     assert list(master.core.jobs.newest(1)) == []
 
 
@@ -95,7 +95,7 @@ async def test_a_formula_of_many_slices_is_parsed_while_the_loop_turns(
             loop.call_soon(count_turns)
 
     long = "+".join(["1.5"] * 50_000)
-    submitting = asyncio.create_task(master.submit_all([long, *others]))
+    submitting = asyncio.create_task(master.jobs.submit_all([long, *others]))
     count_turns()
     jobs = await submitting
     assert jobs[0].operations == 49_999
@@ -104,15 +104,15 @@ async def test_a_formula_of_many_slices_is_parsed_while_the_loop_turns(
 
 async def test_what_would_not_fit_is_not_parsed(start_alone: StartAlone) -> None:
     master = start_alone(jobs_waiting_max=2)
-    await master.submit_all(["1+2", "3+4"])
+    await master.jobs.submit_all(["1+2", "3+4"])
     with pytest.raises(Busy, match="jobs_waiting_max"):
-        await master.submit_all(["this is no formula"])
+        await master.jobs.submit_all(["this is no formula"])
 
 
 async def test_many_are_not_parsed_beyond_what_would_fit(start_alone: StartAlone) -> None:
     master = start_alone(operations_waiting_max=3)
     with pytest.raises(TooLarge, match="operations_waiting_max"):
-        await master.submit_all(["1/2", "3/4/5/6".ljust(SLICE_CHARS), "this is no formula"])
+        await master.jobs.submit_all(["1/2", "3/4/5/6".ljust(SLICE_CHARS), "this is no formula"])
 
 
 async def test_few_very_long_formulas_are_parsed_at_a_time(
@@ -135,9 +135,9 @@ async def test_few_very_long_formulas_are_parsed_at_a_time(
     monkeypatch.setattr(module, "parse_in_slices", counted)
     monkeypatch.setattr(module, "LONG_CHARS", 30_000)
     long = "+".join(["1.5"] * 10_000)
-    long_ones = [asyncio.create_task(master.submit(long)) for _ in range(5)]
+    long_ones = [asyncio.create_task(master.jobs.submit(long)) for _ in range(5)]
     await until(lambda: under_way, "the first slice")
-    await master.submit("1+2")
+    await master.jobs.submit("1+2")
     assert not any(task.done() for task in long_ones)
     await asyncio.gather(*long_ones)
     assert most == module.LONG_FORMULAS
@@ -148,7 +148,7 @@ async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlon
     master = start_alone(operations_waiting_max=6_000)
     long = "+".join(["1.5"] * 5_000)
     done = await asyncio.gather(
-        master.submit_all([long]), master.submit_all([long]), return_exceptions=True
+        master.jobs.submit_all([long]), master.jobs.submit_all([long]), return_exceptions=True
     )
     assert sum(isinstance(outcome, Busy) for outcome in done) == 1
     assert master.core.jobs.waiting == 1
@@ -158,7 +158,7 @@ async def test_two_that_each_fit_alone_do_not_both_get_in(start_alone: StartAlon
 
 
 async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> None:
-    jobs = await rig.master.submit_all(["1+2", "3", "4+5", "1/0"])
+    jobs = await rig.master.jobs.submit_all(["1+2", "3", "4+5", "1/0"])
     waiting = asyncio.create_task(rig.master.waiters.wait(jobs, 60))
     await until(lambda: len(rig.master.waiters) == 3, "it waits")
     await hire(rig, fakes.good)
@@ -172,12 +172,12 @@ async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> No
 
 async def test_moments_are_shown_as_wall_time(master: Master) -> None:
     before = datetime.now(UTC)
-    (job,) = await master.submit_all(["1"])
-    shown = master.wall_time(job.ended_at)
+    (job,) = await master.jobs.submit_all(["1"])
+    shown = master.clock.wall_time(job.ended_at)
     assert shown is not None
     assert shown.utcoffset() == timedelta(0)
     assert abs(shown - before) < timedelta(seconds=5)
-    assert master.wall_time(None) is None
+    assert master.clock.wall_time(None) is None
 
 
 async def test_the_timer_ends_a_lease_when_nothing_else_happens(
@@ -228,27 +228,27 @@ async def test_the_log_tells_of_workers_that_come_and_go(
         Announcement("w", "127.0.0.1:7000", incarnation="2"),
         Announcement("w", "127.0.0.1:7000", incarnation="2", draining=True),
     ):
-        await master.announce(said)
+        await master.workers.announce(said)
     assert caplog.messages == [
         "worker w joined from 127.0.0.1:7000",
         "worker w joined from 127.0.0.1:7000",
-        "worker w leaves",
+        "worker w is leaving",
     ]
 
 
 async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
-    master.core.complete(master.now(), 7, [1], {}, None)
+    master.core.complete(master.clock.now(), 7, [1], {}, None)
     for failure in Failure:
-        master.core.fail(master.now(), 7, "too late", failure)
+        master.core.fail(master.clock.now(), 7, "too late", failure)
     assert not caplog.records
     assert master.core.stale_results == 1, "results are counted, failures are not"
 
 
 async def test_after_its_end_nothing_is_handed_over(rig: Rig, hire: Hire) -> None:
     worker = await hire(rig, fakes.good)
-    await rig.master.submit_all(["1+2"])
+    await rig.master.jobs.submit_all(["1+2"])
     await rig.master.end(0)
     await asyncio.sleep(0)
     assert not rig.master._dispatcher._under_way

@@ -17,7 +17,7 @@ from tornado.ioloop import IOLoop
 from dte.core.calls import jobs as call_jobs
 from dte.core.errors import NotFound, Unavailable
 from dte.master import restart as resuming
-from dte.master.master import Master
+from dte.master.archive import Archive
 
 from . import fakes
 from .calling import (
@@ -254,7 +254,7 @@ async def test_a_job_waits_no_more_for_one_that_is_deleted(
     db.close()
     rig = await start_master(journal=journal)
     with pytest.raises(NotFound):
-        await rig.master.find([first])
+        await rig.master.archive.find([first])
     assert (await claim_one(rig))["job_id"] == second
 
 
@@ -267,14 +267,14 @@ async def test_a_job_that_waits_for_others_goes_on_as_soon_as_they_can_be_read(
     first = await rig.submit("1")
     number = await rig.accept(graph={"a": echo(1, delay=0.01)}, after=[first])
     await rig.stop()
-    find, failures = Master.find, [Unavailable("disk I/O error")] * 2
+    find, failures = Archive.find, [Unavailable("disk I/O error")] * 2
 
-    async def fail_twice(master: Master, numbers: Any) -> Any:
+    async def fail_twice(archive: Archive, numbers: Any) -> Any:
         if failures and list(numbers) == [first]:
             raise failures.pop()
-        return await find(master, numbers)
+        return await find(archive, numbers)
 
-    monkeypatch.setattr(Master, "find", fail_twice)
+    monkeypatch.setattr(Archive, "find", fail_twice)
     monkeypatch.setattr(resuming, "READ_AGAIN_S", 0.01)
     expected_errors.append("disk I/O error")
     rig = await start_master(journal=rig.master.settings.journal)

@@ -109,7 +109,7 @@ async def test_what_workers_have_is_waited_for_and_told_to_those_who_wait(
     await line.send(request_bytes("POST", "/submit?wait=60", {"task": "1+2"}))
     await until(lambda: worker.requests, "a hand-over")
     stopping = asyncio.create_task(rig.stop(GRACE_S))
-    await until(lambda: rig.master._ending, "the master ends")
+    await until(lambda: rig.master.jobs._closed, "the master ends")
     assert not stopping.done()
     may_reply.set()
     reply = await line.read()
@@ -121,10 +121,10 @@ async def test_what_workers_have_is_waited_for_and_told_to_those_who_wait(
 async def test_while_it_ends_nothing_new_is_handed_over(rig: Rig, hire: Hire) -> None:
     may_reply = asyncio.Event()
     worker = await hire(rig, fakes.held_until(may_reply))
-    (job,) = await rig.master.submit_all(["1.5+2+3"])
+    (job,) = await rig.master.jobs.submit_all(["1.5+2+3"])
     await until(lambda: worker.requests, "the first hand-over")
     stopping = asyncio.create_task(rig.stop(GRACE_S))
-    await until(lambda: rig.master._ending, "the master ends")
+    await until(lambda: rig.master.jobs._closed, "the master ends")
     may_reply.set()
     await stopping
     assert (job.progress, job.finished) == (1, False)
@@ -141,7 +141,7 @@ async def test_while_it_ends_new_work_is_refused_and_questions_are_answered(
     await line.ask("POST", "/submit", {"task": "1+2"})
     await until(lambda: worker.requests, "a hand-over")
     stopping = asyncio.create_task(rig.stop(GRACE_S))
-    await until(lambda: rig.master._ending, "the master ends")
+    await until(lambda: rig.master.jobs._closed, "the master ends")
     for body in ({"task": "3+4"}, {"tasks": ["3+4", "5"]}):
         refused = await line.ask("POST", "/submit", body)
         assert (refused.status, refused.json["code"]) == (503, "unavailable")

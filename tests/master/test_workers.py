@@ -14,7 +14,7 @@ import pytest
 from harness.until import until
 
 from dte.core.errors import Conflict, NotFound
-from dte.master import workers as module
+from dte.master.journal import awaited as module
 from dte.master.journal import recorder
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
@@ -512,13 +512,13 @@ async def test_what_was_cancelled_can_be_retried(rig: Rig) -> None:
 
 
 async def test_a_client_may_name_a_job(rig: Rig) -> None:
-    job = await rig.master.calls.submit(Plan(formula="1+2"), digest="x", name="mine")
-    assert await rig.master.find_named("mine") is job
-    assert await rig.master.calls.submit(Plan(formula="1+2"), digest="x", name="mine") is job
+    job = await rig.master.jobs.submit_plan(Plan(formula="1+2"), digest="x", name="mine")
+    assert await rig.master.jobs.find_named("mine") is job
+    assert await rig.master.jobs.submit_plan(Plan(formula="1+2"), digest="x", name="mine") is job
     with pytest.raises(Conflict):
-        await rig.master.calls.submit(Plan(formula="1+3"), digest="y", name="mine")
+        await rig.master.jobs.submit_plan(Plan(formula="1+3"), digest="y", name="mine")
     with pytest.raises(NotFound):
-        await rig.master.find_named("other")
+        await rig.master.jobs.find_named("other")
     await rig.submit("1+2")
     assert (await rig.post("/submit", {"task": "1"}, Idempotency_Key="mine")).status == 200
 

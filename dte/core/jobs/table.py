@@ -31,22 +31,22 @@ SWEEP_OPERATIONS = 20_000
 """How many operations of an ended graph are freed at a time: about a millisecond's work."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedJob:
-    """A job that is more than a formula.
+@dataclass(slots=True, eq=False)
+class NewJob:
+    """A job to be accepted.
 
     Attributes:
-        task: what it is, for people; the formula's text if there is one.
-        text: the whole of it, from which a restart reads it again.
-        work: what is to be done for it.
+        task: a description for people; for a formula its whole text.
+        work: the operations and calls of the job.
+        plan: the text from which a restart builds the work again; None for a plain formula.
         priority: higher is sooner.
-        notify: a URL that is told of its end; "" for none.
-        records: ends of calls that need not be done, as another job has done them.
+        notify: a URL that is posted to when the job ends; "" for none.
+        records: results of calls that another job has and that are not run again.
     """
 
     task: str
-    text: str
     work: Work
+    plan: str | None = None
     priority: int = 0
     notify: str = ""
     records: Sequence[CallRecord] = ()
@@ -149,53 +149,27 @@ class JobTable:
                 f"be more than {limits.bytes_waiting_max} (bytes_waiting_max)"
             )
 
-    def submit(
-        self, now: float, formulas: Sequence[tuple[str, Work]], key: str = "", digest: str = ""
+    def accept(
+        self, now: float, new: Sequence[NewJob], key: str = "", digest: str = ""
     ) -> Submission:
-        """Accept formulas, each as a job of its own: all of them or none.
+        """Accept jobs, all or none.
 
-        Nothing is done for them, and nobody sees them, until that is `recorded`.
+        They are invisible and do not begin until the submission is `recorded`.
 
         Args:
-            formulas: texts with what was parsed from them.
             key: see `Submission`.
             digest: see `Submission`.
 
         Raises:
-            Busy: too much work waits.
+            Busy: too much work is unfinished.
+            TooLarge: it is too much at any time.
         """
-        jobs = []
-        for number, (text, work) in enumerate(formulas, self._last + 1):
-            jobs.append(_new_job(number, now, text, work))
-        texts = [text for text, _ in formulas]
-        return self._accept(now, jobs, [work for _, work in formulas], texts, key, digest)
-
-    def submit_plans(
-        self, now: float, planned: Sequence[PlannedJob], key: str = "", digest: str = ""
-    ) -> Submission:
-        """Accept jobs that are more than formulas: all of them or none. Else as `submit`."""
-        jobs = []
-        for number, plan in enumerate(planned, self._last + 1):
-            job = _new_job(number, now, plan.task, plan.work)
-            job.plan, job.priority, job.notify = plan.text, plan.priority, plan.notify
-            job.records = plan.records or None
-            job.size += len(plan.text)
-            jobs.append(job)
-        texts = [plan.text for plan in planned]
-        return self._accept(now, jobs, [plan.work for plan in planned], texts, key, digest)
-
-    def _accept(
-        self,
-        now: float,
-        jobs: list[Job],
-        works: Sequence[Work],
-        texts: Sequence[str],
-        key: str,
-        digest: str,
-    ) -> Submission:
-        ends = []
+        jobs: list[Job] = []
+        ends: list[End] = []
         waiting = operations = size = 0
-        for job, work in zip(jobs, works, strict=True):
+        for number, each in enumerate(new, self._last + 1):
+            job, work = _new_job(number, now, each), each.work
+            jobs.append(job)
             waiting += work.value is None
             operations += job.operations
             size += job.size
@@ -208,6 +182,7 @@ class JobTable:
         self.waiting += len(jobs)
         self.operations_waiting += operations
         self.bytes_waiting += size
+        texts = [each.task if each.plan is None else each.plan for each in new]
         submission = Submission(jobs, texts, ends, key, digest)
         self._outbox.submissions.append(submission)
         return submission
@@ -457,10 +432,14 @@ class JobTable:
         return [job for job in open_jobs if job.graph is not None]
 
 
-def _new_job(number: int, now: float, text: str, work: Work) -> Job:
-    task = kept_task(text)
+def _new_job(number: int, now: float, new: NewJob) -> Job:
+    work, task = new.work, kept_task(new.task)
     job = Job(number, task, now, work.graph.remaining, work.graph)
     job.size = len(task)
+    if new.plan is not None:
+        job.plan, job.priority, job.notify = new.plan, new.priority, new.notify
+        job.records = new.records or None
+        job.size += len(new.plan)
     if work.calls is not None:
         _give(job, work)
     return job

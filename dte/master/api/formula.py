@@ -83,9 +83,9 @@ class Submit(JobHandler):
             self.master.notices.ensure_room()
         if isinstance(task, str) and special:
             plan = Plan(formula=task, priority=submission.priority, notify=submission.notify)
-            return await self.master.calls.submit(plan, key, digest)
+            return await self.master.jobs.submit_plan(plan, key, digest)
         if isinstance(task, str):
-            return await self.master.submit(task, key, digest)
+            return await self.master.jobs.submit(task, key, digest)
         if special:
             raise InvalidRequest('priority and notify apply to "task", not to "tasks"')
         if not isinstance(tasks, list):
@@ -96,4 +96,4 @@ class Submit(JobHandler):
             )
         if wait_s:
             self.ensure_room_for_reply()
-        return await self.master.submit_all(tasks, key, digest)
+        return await self.master.jobs.submit_all(tasks, key, digest)

@@ -79,7 +79,7 @@ class JobHandler(JsonHandler):
     """The error for an unknown job; ``{id}`` stands for the id."""
 
     def job_reply(self, job: Job) -> JobReply:
-        return job_reply(job, self.master.wall_time)
+        return job_reply(job, self.master.clock.wall_time)
 
     async def find(self, number: str) -> Job:
         """Find a job by its id.
@@ -89,7 +89,7 @@ class JobHandler(JsonHandler):
         """
         if NUMBER.fullmatch(number):
             with suppress(NotFound):
-                (job,) = await self.master.find([int(number)])
+                (job,) = await self.master.archive.find([int(number)])
                 return job
         raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 

@@ -151,7 +151,7 @@ class Jobs(JobHandler):
         self._check(plans)
         if is_many and wait_s:
             self.ensure_room_for_reply()
-        jobs = await self.master.calls.submit_all(plans, key, digest)
+        jobs = await self.master.jobs.submit_plans(plans, key, digest)
         del plans
         self.release_body()
         await self.master.waiters.wait(jobs, wait_s, self.gone)
@@ -195,7 +195,7 @@ class Jobs(JobHandler):
         # Ten thousand numbers take half a megabyte, so none are kept while this request waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
-            jobs = await self.master.find(self._numbers(ids))
+            jobs = await self.master.archive.find(self._numbers(ids))
             waiting = [job for job in jobs if not job.finished] if wait_s else []
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
@@ -207,7 +207,7 @@ class Jobs(JobHandler):
             known = {job.number: job for job in waiting}
             numbers = self._numbers(ids)
             ended = [number for number in numbers if number not in known]
-            known |= {job.number: job for job in await self.master.find(ended)}
+            known |= {job.number: job for job in await self.master.archive.find(ended)}
             await self.reply_list(self.job_reply(known[number]) for number in numbers)
 
     def _numbers(self, ids: str) -> list[int]:
@@ -236,7 +236,7 @@ class Cancel(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        if job.finished or not await self.master.calls.cancel(job):
+        if job.finished or not await self.master.jobs.cancel(job):
             raise Conflict(f"job {job.number} has ended: {job.state.value}")
         self.reply(self.job_reply(job))
 
@@ -254,7 +254,7 @@ class Retry(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        again = await self.master.calls.retry(job, self.key())
+        again = await self.master.jobs.retry(job, self.key())
         self.set_status(201)
         self.reply(Retried(again.number, job.number))
 
@@ -269,7 +269,7 @@ class Why(JobHandler):
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
-        found = reasons(self.master.core, self.master.now(), job)
+        found = reasons(self.master.core, self.master.clock.now(), job)
         shown = [self._reply(reason) for reason in islice(found, REASONS_MAX)]
         self.reply(WhyReply(job.number, job.shown_state.value, shown, sum(1 for _ in found)))
 
@@ -281,7 +281,7 @@ class Why(JobHandler):
             reason.text,
             list(reason.names),
             reason.place,
-            self.master.wall_time(reason.until),
+            self.master.clock.wall_time(reason.until),
         )
 
 
@@ -295,12 +295,12 @@ class Nodes(JobHandler):
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
-        calls = await self.master.calls.calls_of(job)
+        calls = await self.master.archive.calls_of(job)
         async with self.room_for_list(len(calls)):
             await self.reply_list(map(self._reply, calls))
 
     def _reply(self, call: Call) -> NodeReply:
-        wall_time, state = self.master.wall_time, call.shown_state
+        wall_time, state = self.master.clock.wall_time, call.shown_state
         ended = call.ended and state is call.state
         return NodeReply(
             call.name,

@@ -71,7 +71,7 @@ ROUTES = (
 
 def application(master: Master) -> Application:
     """The Tornado application that serves a master's routes."""
-    master.encode_job = lambda job: encode(job_reply(job, master.wall_time))
+    master.encode_job = lambda job: encode(job_reply(job, master.clock.wall_time))
     shared = {"master": master, "bodies": BodyMeter(master.settings.bodies_bytes_max)}
     return Application(
         [(route.pattern, route.handler, shared) for route in ROUTES],

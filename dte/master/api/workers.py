@@ -110,7 +110,7 @@ class Workers(JsonHandler):
             check_range(field, value, 1, most)
         check_range("handler_slots", announce.handler_slots, 0, SLOTS_MAX)
         handlers = policies(announce.handlers)
-        await self.master.announce(
+        await self.master.workers.announce(
             Announcement(
                 announce.worker_name,
                 f"{self.request.remote_ip}:{announce.port}",
@@ -143,7 +143,7 @@ class Workers(JsonHandler):
                     worker.calls_done,
                     worker.failures,
                     worker.last_failure,
-                    self.master.wall_time(worker.last_seen_at),
+                    self.master.clock.wall_time(worker.last_seen_at),
                 )
                 for worker in self.master.core.workers()
             ]
@@ -189,10 +189,12 @@ class Claims(JsonHandler):
             Delivery.PULL,
         )
         if claim.draining:
-            await self.master.calls.leave_claiming(announcement)
+            await self.master.workers.stop_claiming(announcement)
             self.reply(Claimed([], []))
             return
-        leases, batch = await self.master.calls.claim(announcement, claim.slots, wait_s, self.gone)
+        leases, batch = await self.master.workers.claim(
+            announcement, claim.slots, wait_s, self.gone
+        )
         batches = [batch_of(batch)] if batch else []
         self.reply(Claimed([call_of(lease) for lease in leases], batches))
 
@@ -219,7 +221,7 @@ class Results(JsonHandler):
             (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
         ]
         batches = [batch_result_of(raw) for raw in reports.batches]
-        accepted, stale = await self.master.calls.report(reports.worker, outcomes, batches)
+        accepted, stale = await self.master.workers.report(reports.worker, outcomes, batches)
         self.reply(ReportsReply(accepted, stale))
 
 
@@ -252,5 +254,5 @@ class Extends(JsonHandler):
             if not isfinite(fraction) or not 0 <= fraction <= 1:
                 raise InvalidRequest(f"progress of {number} is {fraction}; 0 to 1 is expected")
             progress[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
-        extended, lost, stop = self.master.calls.extend(extend.worker, extend.leases, progress)
+        extended, lost, stop = self.master.workers.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))

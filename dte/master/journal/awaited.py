@@ -1,64 +1,67 @@
-"""Who waits until facts are recorded: clients that cancel, and workers that report."""
+"""Requests that wait until facts are recorded: cancels of clients, and reports of workers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dte.core.errors import Unavailable
 from dte.core.jobs.facts import Cancel, End, Facts, Step
 
+RECORD_TIMEOUT_S = 20.0
+"""How long a request waits for a journal that cannot be written."""
+
 Recordable = Step | End | Cancel
 
 
-class FactsWait:
-    """Someone waits for so many facts."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def recorded_one(self) -> None:
-        self._left -= 1
-        if not self._left and not self._done.done():
-            self._done.set_result(None)
-
-    async def until_recorded(self, timeout_s: float) -> None:
-        """Return when all are recorded.
-
-        Raises:
-            Unavailable: they are not in that time; they will be as soon as they can.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._done
-        except TimeoutError:
-            raise Unavailable("the journal cannot be written for the time being", 5) from None
-
-
 class AwaitedFacts:
-    """The facts that someone waits for, and under which leases they were reported."""
+    """The facts that requests wait for, and the leases under which they were reported.
 
-    def __init__(self) -> None:
-        self._waits: dict[Recordable, list[FactsWait]] = {}
+    Args:
+        wake: has the core and the recorder continue.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._waits: dict[Recordable, list[_Wait]] = {}
         self._reported: dict[int, Recordable] = {}
         self._lease_of: dict[Recordable, int] = {}
 
+    async def until_recorded(self, facts: Collection[Recordable]) -> None:
+        """Return when facts are recorded.
+
+        Raises:
+            Unavailable: they are not after `RECORD_TIMEOUT_S`; they will be as soon as possible.
+        """
+        if not facts:
+            self._wake()
+            return
+        wait = _Wait(len(facts))
+        for fact in facts:
+            self._waits.setdefault(fact, []).append(wait)
+        self._wake()
+        try:
+            async with asyncio.timeout(RECORD_TIMEOUT_S):
+                await wait.done
+        except TimeoutError:
+            raise Unavailable("the journal cannot be written for the time being", 5) from None
+        await asyncio.sleep(0)  # The core's tick comes first.
+
     @property
     def reported(self) -> Collection[int]:
-        """The leases of which a report is being recorded."""
+        """The leases whose reports are being recorded."""
         return self._reported.keys()
 
     def note(self, lease: int, fact: Recordable) -> None:
-        """Note that a fact is what was reported under a lease."""
+        """Note that a fact was reported under a lease."""
         self._reported[lease], self._lease_of[fact] = fact, lease
 
     def of(self, lease: int) -> Recordable | None:
-        """The fact that was reported under a lease, if it is being recorded."""
+        """The fact that was reported under a lease; None if it is recorded or there is none."""
         return self._reported.get(lease)
 
     def recorded(self, facts: Facts) -> None:
-        """Facts are in the journal: whoever waits for them goes on."""
+        """Continue the requests that wait for facts which are in the journal now."""
         if not self._waits:
             return
         for recorded in (facts.steps, facts.ends, facts.cancels):
@@ -72,9 +75,15 @@ class AwaitedFacts:
             if fact in lease_of:
                 del self._reported[lease_of.pop(fact)]
 
-    def expect(self, facts: Collection[Recordable]) -> FactsWait:
-        """Note that someone waits for facts, of which there are some."""
-        wait = FactsWait(len(facts))
-        for fact in facts:
-            self._waits.setdefault(fact, []).append(wait)
-        return wait
+
+class _Wait:
+    """A request that waits for a number of facts."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def recorded_one(self) -> None:
+        self._left -= 1
+        if not self._left and not self.done.done():
+            self.done.set_result(None)

@@ -11,14 +11,18 @@ from dte.core.jobs import outbox as outbox_module
 from dte.core.jobs import table as jobs_module
 from dte.core.jobs.facts import Facts, Submission
 from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import JobTable, NewJob
+
+
+def new_jobs(*tasks: str) -> list[NewJob]:
+    return [NewJob(*each) for each in parsed(*tasks)]
 
 
 class Book(JobTable):
     """A book of jobs whose operations are done here, checked after each step."""
 
-    def accept(self, *tasks: str, now: float = 0.0) -> Submission:
-        submission = self.submit(now, parsed(*tasks))
+    def submit(self, *tasks: str, now: float = 0.0) -> Submission:
+        submission = self.accept(now, new_jobs(*tasks))
         self.check()
         return submission
 
@@ -38,7 +42,7 @@ class Book(JobTable):
 
     def add(self, *tasks: str) -> list[Job]:
         """Jobs that are accepted and recorded."""
-        submission = self.accept(*tasks)
+        submission = self.submit(*tasks)
         self.record()
         return submission.jobs
 
@@ -66,14 +70,14 @@ def numbers(book: JobTable, count: int = 100) -> list[int]:
 
 def test_numbers_of_jobs_go_up_from_one() -> None:
     book = Book(LIMITS)
-    assert [job.number for job in book.accept("1+1", "2", "3+3").jobs] == [1, 2, 3]
-    assert [job.number for job in book.accept("4+4").jobs] == [4]
+    assert [job.number for job in book.submit("1+1", "2", "3+3").jobs] == [1, 2, 3]
+    assert [job.number for job in book.submit("4+4").jobs] == [4]
 
 
 def test_a_submission_says_what_is_to_be_recorded_of_it() -> None:
     book = Book(LIMITS)
     long = "+".join(["1"] * 20_000)
-    submission = book.submit(1.0, parsed(long, "7", "1e999+1"), "a key", "a digest")
+    submission = book.accept(1.0, new_jobs(long, "7", "1e999+1"), "a key", "a digest")
     assert (submission.key, submission.digest) == ("a key", "a digest")
     assert submission.texts == [long, "7", "1e999+1"], "the whole texts"
     assert len(submission.jobs[0].task) < len(long)
@@ -84,9 +88,9 @@ def test_a_submission_says_what_is_to_be_recorded_of_it() -> None:
 
 def test_too_many_waiting_jobs_are_refused_as_a_whole() -> None:
     book = Book(replace(LIMITS, jobs_waiting_max=2))
-    book.accept("1+1")
+    book.submit("1+1")
     with pytest.raises(Busy, match="jobs_waiting_max"):
-        book.accept("2+2", "3+3")
+        book.submit("2+2", "3+3")
     assert (book.waiting, book.operations_waiting) == (1, 1)
     book.add("2+2")
     with pytest.raises(Busy, match="jobs_waiting_max"):
@@ -96,9 +100,9 @@ def test_too_many_waiting_jobs_are_refused_as_a_whole() -> None:
 
 def test_too_many_waiting_operations_are_refused_as_a_whole() -> None:
     book = Book(replace(LIMITS, operations_waiting_max=3))
-    book.accept("1+1")
+    book.submit("1+1")
     with pytest.raises(Busy, match="operations_waiting_max"):
-        book.accept("2+2", "3+3+3")
+        book.submit("2+2", "3+3+3")
     assert book.operations_waiting == 1
     with pytest.raises(TooLarge, match="4 operations; no more than 3 may wait"):
         book.ensure_room(1, 4)
@@ -111,10 +115,10 @@ def test_a_job_counts_as_waiting_until_its_end_is_recorded() -> None:
     book.work()
     assert (book.waiting, book.operations_waiting) == (1, 0)
     with pytest.raises(Busy):
-        book.accept("2+2")
+        book.submit("2+2")
     book.record()
     assert book.waiting == 0
-    book.accept("2+2")
+    book.submit("2+2")
 
 
 def test_an_unknown_job_is_not_found() -> None:
@@ -151,7 +155,7 @@ def test_nobody_sees_a_job_before_it_is_recorded() -> None:
         assert book.take_ended() == []
         assert book.ready.count == 0, "and nothing is done for it"
 
-    book.accept("1+2", "7")
+    book.submit("1+2", "7")
     nothing_is_seen()
     facts = book.note()
     nothing_is_seen()
@@ -164,7 +168,7 @@ def test_nobody_sees_a_job_before_it_is_recorded() -> None:
 def test_jobs_that_are_not_recorded_do_not_hide_others() -> None:
     book = Book(LIMITS)
     book.add("1+1", "2+2", "3+3")
-    book.accept("4+4", "5+5")
+    book.submit("4+4", "5+5")
     assert numbers(book, 2) == [3, 2]
 
 
@@ -192,7 +196,7 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
 @pytest.mark.parametrize("task", ["7", "1e999+1"])
 def test_a_job_without_anything_to_do_is_accepted_and_ended_in_one(task) -> None:
     book = Book(LIMITS)
-    (job,) = book.accept(task, now=1.0).jobs
+    (job,) = book.submit(task, now=1.0).jobs
     facts = book.record()
     assert [end.job for end in facts.all_ends()] == [job]
     assert facts.ends == []
@@ -214,7 +218,7 @@ def test_jobs_without_anything_to_do_leave_no_turns_behind() -> None:
 def test_there_is_nothing_to_record_when_nothing_has_happened() -> None:
     book = Book(LIMITS)
     assert book.facts() is None
-    book.accept("1+1")
+    book.submit("1+1")
     assert len(book.note().submissions) == 1
     assert book.facts() is None, "facts are given once"
 
@@ -222,8 +226,8 @@ def test_there_is_nothing_to_record_when_nothing_has_happened() -> None:
 def test_submissions_that_could_not_be_recorded_vanish_without_a_trace() -> None:
     book = Book(LIMITS)
     (first,) = book.add("1+1")
-    book.accept("1+2", "7", "1e999+1")
-    book.accept("3+4")
+    book.submit("1+2", "7", "1e999+1")
+    book.submit("3+4")
     book.unrecorded(book.note())
     book.check()
     assert (book.waiting, book.operations_waiting, book.ready.count) == (1, 1, 1)
@@ -256,7 +260,7 @@ def test_a_void_submission_vanishes_and_the_rest_is_recorded() -> None:
     book = Book(LIMITS)
     book.add("1+1")
     book.work()
-    void, good = book.accept("1+2", "7"), book.accept("3+4", "8")
+    void, good = book.submit("1+2", "7"), book.submit("3+4", "8")
     facts = book.note()
     book.recorded(facts, [void])
     book.check()
@@ -274,9 +278,9 @@ def test_facts_are_cut_but_never_a_submission(monkeypatch) -> None:
     book = Book(LIMITS)
     book.add("1+1", "1+2", "1+3", "1+4", "1+5")
     book.work()
-    book.accept("2+1", "2+2")
-    book.accept("3+1", "3+2", "3+3", "3+4")
-    book.accept("4+1")
+    book.submit("2+1", "2+2")
+    book.submit("3+1", "3+2", "3+3", "3+4")
+    book.submit("4+1")
     sizes = []
     while (facts := book.facts()) is not None:
         sizes.append(([len(made.jobs) for made in facts.submissions], len(facts.ends)))
@@ -359,7 +363,7 @@ def test_a_large_graph_is_freed_in_slices(monkeypatch) -> None:
 def test_a_large_graph_that_could_not_be_recorded_is_freed_in_slices_too(monkeypatch) -> None:
     monkeypatch.setattr(jobs_module, "SWEEP_OPERATIONS", 10)
     book = Book(LIMITS)
-    book.accept("+".join(f"{n}*{n + 1}" for n in range(20)), "1+1")
+    book.submit("+".join(f"{n}*{n + 1}" for n in range(20)), "1+1")
     book.unrecorded(book.note())
     assert book.sweeping
 
@@ -407,7 +411,7 @@ def test_restored_jobs_are_there_as_they_were() -> None:
 
 def test_numbers_go_on_after_a_restart() -> None:
     book = restored([waiting_job(2, "1+1")], [ended_job(1)], last=41)
-    assert [job.number for job in book.accept("1+1").jobs] == [42]
+    assert [job.number for job in book.submit("1+1").jobs] == [42]
 
 
 def test_the_order_of_numbers_and_that_of_ends_are_kept_after_a_restart() -> None:
@@ -470,4 +474,4 @@ def test_a_restored_job_with_nothing_to_do_ends(task) -> None:
 def test_restored_jobs_count_against_the_bounds() -> None:
     book = restored([waiting_job(1, "1+1"), waiting_job(2, "1+1")], [], jobs_max=2)
     with pytest.raises(Busy, match="jobs_waiting_max"):
-        book.accept("1+1")
+        book.submit("1+1")

@@ -521,10 +521,10 @@ async def test_what_has_ended_is_not_cancelled_and_what_goes_on_or_succeeded_not
     assert (reply.status, reply.json["error"]) == (409, "job 1 has ended: succeeded")
     reply = await rig.post("/job/1/retry")
     assert reply.status == 409
-    assert reply.json["error"] == "job 1 is succeeded; only what failed is retried"
+    assert reply.json["error"] == "job 1 is succeeded; only a failed job can be retried"
     await rig.accept(handler="echo")
     reply = await rig.post("/job/2/retry")
-    assert reply.json["error"] == "job 2 is waiting; only what failed is retried"
+    assert reply.json["error"] == "job 2 is waiting; only a failed job can be retried"
     assert (await rig.cancel(2))["state"] == "cancelled"
     assert (await rig.post("/job/2/cancel")).status == 409
 
@@ -547,7 +547,7 @@ async def test_a_formula_too_long_to_be_kept_is_not_retried_but_others_are(
     assert (await rig.job(reply.json["job_id"], wait_s=20))["error"] == "division by zero: 1 / 0"
     reply = await rig.post("/job/2/retry")
     assert (reply.status, reply.json["code"]) == (409, "conflict")
-    assert "too long to be kept" in reply.json["error"]
+    assert "too long to keep" in reply.json["error"]
 
 
 async def test_why_tells_for_each_unfinished_node_what_it_waits_for(rig: Rig, hire: Hire) -> None:

@@ -16,8 +16,7 @@ from harness.until import until
 from dte.core.graph.call import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.jobs.facts import Facts
-from dte.master import workers as calls_module
-from dte.master.journal import recorder
+from dte.master.journal import awaited, recorder
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
 from master import fakes
@@ -240,7 +239,7 @@ async def test_a_claim_gets_what_waits_up_to_its_slots(rig: Rig) -> None:
 
 async def test_a_claim_is_answered_as_soon_as_there_is_work(rig: Rig) -> None:
     claiming = asyncio.create_task(claim(rig, wait=60))
-    await until(lambda: rig.master.calls._claims, "it waits")
+    await until(lambda: rig.master.workers._claims, "it waits")
     await rig.accept(handler="resize")
     assert not claiming.done()
     number = await rig.accept(handler="echo", args=[1])
@@ -255,16 +254,16 @@ async def test_a_claim_that_waits_in_vain_gets_nothing(rig: Rig) -> None:
     assert (reply.status, reply.body) == (200, b'{"calls":[],"batches":[]}')
     number = await rig.accept(handler="echo")
     assert (await rig.job(number, wait_s=0.02))["state"] == "waiting", "nobody has it"
-    assert not rig.master.calls._claims
+    assert not rig.master.workers._claims
 
 
 async def test_who_hangs_up_gives_back_what_was_meant_for_it_at_once(rig: Rig, dial: Dial) -> None:
     line = await dial(rig.port)
     body = {"worker": "puller", "handlers": ["echo"], "wait": 60}
     await line.send(request_bytes("POST", "/claim", body))
-    await until(lambda: rig.master.calls._claims, "it waits")
+    await until(lambda: rig.master.workers._claims, "it waits")
     line.close()
-    await until(lambda: not rig.master.calls._claims, "it waits no more")
+    await until(lambda: not rig.master.workers._claims, "it waits no more")
     await rig.accept(handler="echo")
     call = await claim_one(rig, "other", wait=0)
     assert call["attempt"] == 1
@@ -278,8 +277,8 @@ async def test_what_was_leased_to_a_claim_that_was_hung_up_on_goes_to_the_next(
     line = await dial(rig.port)
     body = {"worker": "puller", "handlers": ["echo"], "wait": 60}
     await line.send(request_bytes("POST", "/claim", body))
-    await until(lambda: rig.master.calls._claims, "it waits")
-    (waiting,) = rig.master.calls._claims
+    await until(lambda: rig.master.workers._claims, "it waits")
+    (waiting,) = rig.master.workers._claims
     write, may_write = Journal.write, threading.Event()
 
     def held_if_leased(journal: Journal, facts: Facts, wall_s: float) -> Any:
@@ -290,7 +289,7 @@ async def test_what_was_leased_to_a_claim_that_was_hung_up_on_goes_to_the_next(
     number = await rig.accept(handler="echo")
     await until(lambda: waiting.leases, "it is leased")
     line.close()
-    await until(lambda: not rig.master.calls._claims, "it waits no more")
+    await until(lambda: not rig.master.workers._claims, "it waits no more")
     may_write.set()
     call = await claim_one(rig, "other")
     assert (call["job_id"], call["attempt"]) == (number, 1)
@@ -302,7 +301,7 @@ async def test_of_two_claims_of_one_name_the_older_is_answered_and_the_newer_wai
     rig: Rig,
 ) -> None:
     older = asyncio.create_task(claim(rig, wait=60))
-    await until(lambda: len(rig.master.calls._claims) == 1, "it waits")
+    await until(lambda: len(rig.master.workers._claims) == 1, "it waits")
     newer = asyncio.create_task(claim(rig, wait=60))
     assert await older == []
     await rig.accept(handler="echo", args=[1])
@@ -311,7 +310,7 @@ async def test_of_two_claims_of_one_name_the_older_is_answered_and_the_newer_wai
 
 async def test_who_leaves_has_its_claim_answered_and_gets_no_more(rig: Rig) -> None:
     claiming = asyncio.create_task(claim(rig, wait=60, incarnation="a"))
-    await until(lambda: rig.master.calls._claims, "it waits")
+    await until(lambda: rig.master.workers._claims, "it waits")
     assert await claim(rig, draining=True, incarnation="a", wait=60) == []
     assert await claiming == []
     await rig.accept(handler="echo")
@@ -405,7 +404,7 @@ async def test_a_wrong_claim_is_refused(body: Any, words: str, rig: Rig) -> None
 async def test_too_many_workers_that_claim(start_master: StartMaster) -> None:
     rig = await start_master(workers_max=1)
     claiming = asyncio.create_task(claim(rig, wait=60))
-    await until(lambda: rig.master.calls._claims, "it waits")
+    await until(lambda: rig.master.workers._claims, "it waits")
     reply = await rig.post("/claim", {"worker": "other", "handlers": ["echo"]})
     check_bound(reply, 429, "workers_max")
     await rig.accept(handler="echo")
@@ -414,7 +413,7 @@ async def test_too_many_workers_that_claim(start_master: StartMaster) -> None:
 
 async def test_the_end_of_a_master_answers_claims_that_wait(rig: Rig) -> None:
     claiming = asyncio.create_task(claim(rig, wait=60))
-    await until(lambda: rig.master.calls._claims, "it waits")
+    await until(lambda: rig.master.workers._claims, "it waits")
     await rig.master.end(0)
     assert await claiming == []
 
@@ -562,7 +561,7 @@ async def test_a_result_is_accepted_when_it_is_recorded(
 
     monkeypatch.setattr(Journal, "write", held)
     reporting = asyncio.create_task(report(rig, lease, result=1))
-    await until(lambda: rig.master.calls.facts.reported, "it is being recorded")
+    await until(lambda: rig.master.awaited.reported, "it is being recorded")
     assert (await rig.job(number))["state"] == "running"
     assert (await rig.nodes(number))["call"]["result"] is None
     assert not reporting.done()
@@ -579,7 +578,7 @@ async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
 ) -> None:
     """What it said is recorded all the same, as soon as something can be."""
     expected_errors.append("the journal cannot be written")
-    monkeypatch.setattr(calls_module, "RECORD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(awaited, "RECORD_TIMEOUT_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
     rig = await start_master(journal=str(tmp_path / "journal.db"))
     number = await rig.accept(handler="echo")

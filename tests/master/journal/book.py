@@ -16,7 +16,7 @@ from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, KnownSubmission, Step, Submission, record_of
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, PlannedJob
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.wire.codec import encode
@@ -58,15 +58,15 @@ class Book:
 
     def accept(self, *tasks: str, key: str = "", digest: str = "") -> list[Job]:
         """Accept formulas as one submission; nothing is written yet."""
-        formulas = [(task, parse(task, FormulaLimits())) for task in tasks]
-        return self.jobs.submit(self.now, formulas, key, digest).jobs
+        new = [NewJob(task, parse(task, FormulaLimits())) for task in tasks]
+        return self.jobs.accept(self.now, new, key, digest).jobs
 
     def accept_plan(
         self, *names: str, task: str = "calls", plan: str = "", key: str = "", **more: Any
     ) -> Job:
         """Accept a job with calls of these names, or with any plan; nothing is written yet."""
-        planned = PlannedJob(task, plan or encode(names).decode(), formula_of(names), **more)
-        (job,) = self.jobs.submit_plans(self.now, [planned], key).jobs
+        new = NewJob(task, formula_of(names), plan or encode(names).decode(), **more)
+        (job,) = self.jobs.accept(self.now, [new], key).jobs
         return job
 
     def step(self, call: Call, ends: CallState | None = None, **known: Any) -> CallRecord:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal.memory import KeyMemory, MemoryRecorder
 
@@ -31,7 +31,7 @@ class Desk:
         raise AssertionError(error)
 
     def submit(self, key: str = "") -> Submission:
-        submission = self.jobs.submit(0.0, [("1+1", parse("1+1", FormulaLimits()))], key)
+        submission = self.jobs.accept(0.0, [NewJob("1+1", parse("1+1", FormulaLimits()))], key)
         self.recorder.wake()
         return submission
 

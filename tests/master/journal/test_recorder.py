@@ -14,7 +14,7 @@ from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, PlannedJob
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal, Retention
@@ -84,13 +84,12 @@ class Desk:
         self.heard.append(error)
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
-        (job,) = self.jobs.submit(0.0, [(task, parse(task, FormulaLimits()))], key).jobs
+        (job,) = self.jobs.accept(0.0, [NewJob(task, parse(task, FormulaLimits()))], key).jobs
         self.recorder.wake()
         return job
 
     def submit_calls(self) -> Job:
-        planned = PlannedJob("calls", '["a"]', formula_of(["a"]))
-        (job,) = self.jobs.submit_plans(0.0, [planned]).jobs
+        (job,) = self.jobs.accept(0.0, [NewJob("calls", formula_of(["a"]), '["a"]')]).jobs
         self.recorder.wake()
         return job
 

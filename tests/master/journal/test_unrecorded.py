@@ -173,7 +173,7 @@ async def test_what_comes_while_a_commit_is_held_shares_the_next(
     first = ask(rig, "/submit", {"task": "1+2"})
     await disk.is_held(1)
     others = [ask(rig, "/submit", {"task": f"{number}"}) for number in range(20)]
-    await until(lambda: len(rig.master._accepting) == 21, "all are being accepted")
+    await until(lambda: len(rig.master.jobs._accepting) == 21, "all are being accepted")
     assert len(disk.groups) == 1
     disk.go_on()
     replies = await asyncio.gather(first, *others)
@@ -212,7 +212,7 @@ async def test_a_worker_is_heard_while_a_commit_is_held(rig: Rig, disk: Disk, hi
 async def test_a_repeat_is_answered_no_sooner_than_the_first(rig: Rig, disk: Disk) -> None:
     disk.hold()
     submits = [ask(rig, "/submit", {"task": "1+2"}, Idempotency_Key="k") for _ in range(2)]
-    await until(lambda: len(rig.master._accepting) == 2, "both are being accepted")
+    await until(lambda: len(rig.master.jobs._accepting) == 2, "both are being accepted")
     await is_well(rig)
     assert not any(submit.done() for submit in submits)
     disk.go_on()
@@ -328,7 +328,7 @@ async def test_what_shares_a_commit_that_fails_is_refused_and_not_there_after_a_
     submits = [ask(rig, "/submit", {"task": "3+4"}, Idempotency_Key="a")]
     await disk.is_held(2)
     submits += [ask(rig, "/submit", {"task": str(number)}) for number in range(5)]
-    await until(lambda: len(rig.master._accepting) == 6, "all are being accepted")
+    await until(lambda: len(rig.master.jobs._accepting) == 6, "all are being accepted")
     disk.fail()
     disk.go_on()
     assert {(await submit).status for submit in submits} == {503}

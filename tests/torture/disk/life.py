@@ -21,7 +21,7 @@ from dte.core.graph.call import Call, CallState, HandlerPolicy
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement
@@ -175,11 +175,11 @@ class Life:
     def _submit(self, now: float, key: str) -> None:
         if key in PLANS:
             text, notify = PLANS[key], read_plan(PLANS[key]).notify
-            planned = PlannedJob(PLAN_TASK, text, built(text), notify=notify)
-            self._core.jobs.submit_plans(now, [planned], key, f"digest of {key}")
+            new = NewJob(PLAN_TASK, built(text), text, notify=notify)
+            self._core.jobs.accept(now, [new], key, f"digest of {key}")
             return
-        formulas = [(task, parse(task, FormulaLimits())) for task in SENT[key]]
-        self._core.jobs.submit(now, formulas, key, f"digest of {key}")
+        new = [NewJob(task, parse(task, FormulaLimits())) for task in SENT[key]]
+        self._core.jobs.accept(now, new, key, f"digest of {key}")
 
     def _record(self, now: float) -> list[str]:
         """Record what there is to record; the keys that are to be sent again."""

@@ -30,16 +30,16 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
         case "cancel":
             return await _cancel(master, watch, arguments[0])
         case "retry":
-            (job,) = await master.find([arguments[0]])
-            again = await master.calls.retry(job)
+            (job,) = await master.archive.find([arguments[0]])
+            again = await master.jobs.retry(job)
             watch.retried(job.number, again.number)
             return {"job_id": again.number}
         case "why":
-            (job,) = await master.find([arguments[0]])
-            return watch.explained(job, list(reasons(master.core, master.now(), job)))
+            (job,) = await master.archive.find([arguments[0]])
+            return watch.explained(job, list(reasons(master.core, master.clock.now(), job)))
         case "nodes":
-            (job,) = await master.find([arguments[0]])
-            return watch.nodes_shown(job, await master.calls.calls_of(job))
+            (job,) = await master.archive.find([arguments[0]])
+            return watch.nodes_shown(job, await master.archive.calls_of(job))
         case "claim":
             return await _claimed(master, watch, call)
         case "result":
@@ -47,7 +47,7 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
         case _:
             said = _extend.decode(arguments[1])
             return ExtendReply(
-                *master.calls.extend(said.worker, said.leases, {}), master.settings.lease_s
+                *master.workers.extend(said.worker, said.leases, {}), master.settings.lease_s
             )
 
 
@@ -56,14 +56,14 @@ async def submit(master: Master, body: bytes, key: str) -> Any:
     plan = _submission.decode(body).plan()
     digest = body.decode() if key else ""
     if plan.formula is not None and not plan.priority:
-        return await master.submit(plan.formula, key, digest)
-    return await master.calls.submit(plan, key, digest)
+        return await master.jobs.submit(plan.formula, key, digest)
+    return await master.jobs.submit_plan(plan, key, digest)
 
 
 async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:
-    (job,) = await master.find([number])
+    (job,) = await master.archive.find([number])
     watch.cancel_asked(number)
-    if job.finished or not await master.calls.cancel(job):
+    if job.finished or not await master.jobs.cancel(job):
         raise Conflict(f"job {job.number} has ended")
     watch.cancelled(number)
     return {"job_id": number}
@@ -84,10 +84,10 @@ async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
         Delivery.PULL,
     )
     if claim.draining:
-        await master.calls.leave_claiming(said)
+        await master.workers.stop_claiming(said)
         return Claimed([], [])
     assert call.gone is not None
-    leases, batch = await master.calls.claim(said, claim.slots, claim.wait, call.gone)
+    leases, batch = await master.workers.claim(said, claim.slots, claim.wait, call.gone)
     for lease in leases:
         watch.handed_over(lease)
     batches = [batch_of(batch)] if batch else []
@@ -100,7 +100,7 @@ async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsRepl
         (report.lease, outcome_of_report(report, master.settings.value_bytes_max))
         for report in reports.results
     ]
-    live = watch.before_reports(outcomes, master.calls.facts.reported)
-    accepted, stale = await master.calls.report(reports.worker, outcomes, reports.batches)
+    live = watch.before_reports(outcomes, master.awaited.reported)
+    accepted, stale = await master.workers.report(reports.worker, outcomes, reports.batches)
     watch.reported(live, [lease for lease, _ in outcomes], accepted)
     return ReportsReply(accepted, stale)

@@ -315,7 +315,7 @@ class Watch:
         master, core = self._master, self._core
         if master is not None and core is not None and not master._closed:
             for job in core.jobs.newest(len(core.jobs._ring)):
-                self.calls.explained(job, list(reasons(core, master.now(), job)))
+                self.calls.explained(job, list(reasons(core, master.clock.now(), job)))
         return ""
 
     def what_is_left(self) -> str:
@@ -326,7 +326,7 @@ class Watch:
         for job in core.jobs.newest(len(core.jobs._ring)):
             if not job.finished:
                 assert self._master is not None
-                found = reasons(core, self._master.now(), job)
+                found = reasons(core, self._master.clock.now(), job)
                 return f"job {job.number}: {'; '.join(reason.text for reason in found)}"
         return "some client is not"
 
@@ -339,7 +339,7 @@ class Watch:
             "jobs wait": core.jobs.waiting,
             "operations wait": core.jobs.operations_waiting,
             "operations are ready": core.jobs.ready.count,
-            "submissions are being accepted": len(master._accepting),
+            "submissions are being accepted": len(master.jobs._accepting),
         }
         if self._profile.journaled:
             left["jobs wait in the journal"] = len(self._disk.rows("SELECT 1 FROM waiting"))

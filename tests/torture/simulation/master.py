@@ -182,7 +182,7 @@ class MasterHost:
                 return await self._submit(master, call, *arguments)
             case "jobs":
                 numbers, wait_s = arguments
-                jobs = await master.find(numbers)
+                jobs = await master.archive.find(numbers)
                 await master.waiters.wait(jobs, wait_s, call.gone)
                 return [self._shown(master, job) for job in jobs]
             case "list":
@@ -206,9 +206,9 @@ class MasterHost:
     ) -> Any:
         digest = repr(texts) if key else ""
         if alone:
-            jobs: Sequence[Job] = [await master.submit(texts[0], key, digest)]
+            jobs: Sequence[Job] = [await master.jobs.submit(texts[0], key, digest)]
         else:
-            jobs = await master.submit_all(texts, key, digest)
+            jobs = await master.jobs.submit_all(texts, key, digest)
         self._watch.acknowledged([job.number for job in jobs], texts)
         await master.waiters.wait(jobs, wait_s, call.gone)
         reply: dict[str, Any] = {"job_ids": [job.number for job in jobs]}
@@ -226,13 +226,13 @@ class MasterHost:
 
     def _shown(self, master: Master, job: Job) -> JobReply:
         """How a job is shown to clients; what is shown is watched."""
-        reply = job_reply(job, master.wall_time)
+        reply = job_reply(job, master.clock.wall_time)
         self._watch.shown(reply, job)
         return reply
 
     async def _announce(self, master: Master, ip: str, body: bytes) -> dict[str, str]:
         said = _announce.decode(body)
-        await master.announce(
+        await master.workers.announce(
             Announcement(
                 said.worker_name,
                 f"{ip}:{said.port}",

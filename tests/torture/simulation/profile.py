@@ -17,8 +17,8 @@ from dte.core.formula import formula
 from dte.core.jobs import job, outbox
 from dte.core.jobs import table as jobs
 from dte.core.workers import availability
-from dte.master import master, parsing
-from dte.master import workers as desk
+from dte.master import archive, parsing
+from dte.master import jobs as master_jobs
 from dte.master.dispatch import batches as dispatch
 from dte.master.journal import jobs as journal_jobs
 from dte.master.journal import journal, recorder
@@ -41,8 +41,8 @@ KNOBS: list[Knob] = [
     ((scheduler,), "OPERATIONS_IN_TURN", 3),
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
-    ((formula, master, parsing), "SLICE_CHARS", 12),
-    ((job, journal_jobs, desk), "TASK_CHARS_KEPT", 40),
+    ((formula, master_jobs, parsing), "SLICE_CHARS", 12),
+    ((job, journal_jobs, master_jobs, archive), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
     ((journal_rows,), "ROWS_BYTES", 100),
     ((journal,), "PRUNED_AT_LEAST", 1),

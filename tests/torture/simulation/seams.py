@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dte.master import master
-from dte.master import restart as resuming
+from dte.master import clock, master
 from dte.master.dispatch import pool as connection_pool
 from dte.master.journal import recorder
 from dte.worker import announcer, compute
@@ -79,7 +78,7 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (master, "time", clocks),
         (master, "secrets", Secrets(world)),
         (recorder, "time", clocks),
-        (resuming, "time", clocks),
+        (clock, "time", clocks),
         (compute, "time", clocks),
         (sqlite3, "connect", disk.connect),
         (recorder, "JournalThread", JournalThread),

@@ -188,7 +188,7 @@ class Simulation:
         report = (result.lease, result.results, result.errors, result.took_s)
 
         def complete() -> None:
-            master.core.complete(master.now(), *report)
+            master.core.complete(master.clock.now(), *report)
             master.wake()
 
         process.call_soon(complete)

@@ -55,10 +55,10 @@ def accepts_stale_results(patch: Patch) -> None:
 
 
 def hands_over_what_is_not_recorded(patch: Patch) -> None:
-    submit, recorded = JobTable.submit, JobTable.recorded
+    accept, recorded = JobTable.accept, JobTable.recorded
 
     def hasty(book: JobTable, *arguments: Any) -> Submission:
-        submission = submit(book, *arguments)
+        submission = accept(book, *arguments)
         for job in submission.jobs:
             if job.graph is not None and job.graph.ready:
                 job.enter(JobState.WAITING)
@@ -73,7 +73,7 @@ def hands_over_what_is_not_recorded(patch: Patch) -> None:
                     book.ready.drop(job)
         recorded(book, facts, void)
 
-    patch.setattr(JobTable, "submit", hasty)
+    patch.setattr(JobTable, "accept", hasty)
     patch.setattr(JobTable, "recorded", late)
 
 

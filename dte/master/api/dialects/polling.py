@@ -99,15 +99,15 @@ class Pollers:
         Raises:
             Busy: too many workers are known.
         """
-        worker = self._master.core.announce(self._master.now(), self.announcement(worker_id))
-        self._master.calls.heard(worker, info)
+        worker = self._master.core.announce(self._master.clock.now(), self.announcement(worker_id))
+        self._master.workers.seen(worker, info)
         self._master.wake()
         return worker
 
     async def submit(self, plan: Plan) -> Job:
         """Accept the plan of a task; errors do not mention its node."""
         try:
-            return await self._master.calls.submit(plan)
+            return await self._master.jobs.submit_plan(plan)
         except (InvalidRequest, TooLarge) as error:
             raise type(error)(str(error).removeprefix(f"node {TASK!r}: ")) from None
 
@@ -129,7 +129,7 @@ class Pollers:
             worker = self._master.core.worker(announcement.identity)
             if worker is not None:
                 self._master.core.calls.asks_again(worker)
-            leases, _ = await self._master.calls.claim(announcement, 1, 0.0, gone)
+            leases, _ = await self._master.workers.claim(announcement, 1, 0.0, gone)
         return leases[0] if leases else None
 
     def lease(self, job: Job, worker_id: str) -> CallLease | None:
@@ -170,7 +170,7 @@ class Pollers:
         """
         lease = self.lease(job, worker_id)
         call = lease.call if lease is not None else _call_of(job, worker_id)
-        return await self._master.calls.settle(job, worker_id, outcome, call)
+        return await self._master.workers.settle(job, worker_id, outcome, call)
 
 
 def _call_of(job: Job, worker_id: str) -> Call | None:
@@ -192,7 +192,7 @@ class PollerHandler(JobHandler):
 
     def local_time(self, moment: float | None) -> str | None:
         """A moment as local time in ISO 8601, without its zone."""
-        wall_time = self.master.wall_time(moment)
+        wall_time = self.master.clock.wall_time(moment)
         if wall_time is None:
             return None
         return wall_time.astimezone().replace(tzinfo=None).isoformat()

@@ -84,8 +84,8 @@ async def polled(rig: Rig, worker: str) -> dict[str, Any]:
 
 async def until_turn(rig: Rig) -> None:
     """Let a moment pass."""
-    now = rig.master.now()
-    await until(lambda: rig.master.now() > now + 0.01, "the next moment")
+    now = rig.master.clock.now()
+    await until(lambda: rig.master.clock.now() > now + 0.01, "the next moment")
 
 
 async def test_one_task_goes_to_one_worker(
@@ -179,8 +179,8 @@ async def test_heartbeats_keep_the_lease(start_master: StartMaster, bounds: dict
     rig = await start_master(queue_lease_s=0.5, **bounds)
     task_id = await submit(rig)
     assert await poll(rig, "w")
-    end = rig.master.now() + 0.8
-    while rig.master.now() < end:
+    end = rig.master.clock.now() + 0.8
+    while rig.master.clock.now() < end:
         await rig.post("/heartbeat", {"worker_id": "w"})
         assert await poll(rig, "other") is None
         await until_turn(rig)

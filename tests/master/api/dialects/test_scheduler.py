@@ -60,8 +60,8 @@ async def polled(rig: Rig, worker: str) -> dict[str, Any]:
 
 
 async def next_moment(rig: Rig) -> None:
-    now = rig.master.now()
-    await until(lambda: rig.master.now() > now + 0.01, "the next moment")
+    now = rig.master.clock.now()
+    await until(lambda: rig.master.clock.now() > now + 0.01, "the next moment")
 
 
 async def report(rig: Rig, worker: str | None, task_id: str, status: str, **more: Any) -> str:
@@ -211,8 +211,8 @@ async def test_heartbeats_keep_the_task_of_a_worker_that_never_registered(
     rig = await start_master(scheduler_dead_after_s=0.5, **bounds)
     task_id = await add(rig)
     assert await poll(rig, "w")
-    end = rig.master.now() + 0.8
-    while rig.master.now() < end:
+    end = rig.master.clock.now() + 0.8
+    while rig.master.clock.now() < end:
         assert (await rig.ask("PUT", "/heartbeat/w")).status == 200
         await next_moment(rig)
     assert await poll(rig, "other") is None

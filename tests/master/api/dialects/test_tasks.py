@@ -87,9 +87,9 @@ async def test_that_a_job_ends_is_no_news_before_it_is_recorded(rig: Rig) -> Non
     await rig.post("/jobs", {"handler": "resize"})
     job = rig.master.core.jobs.job(1)
     assert task_state(job) is JobState.WAITING
-    fact = rig.master.core.calls.cancel(rig.master.now(), job)
+    fact = rig.master.core.calls.cancel(rig.master.clock.now(), job)
     assert fact is not None
     assert job.state is JobState.ENDING
     assert task_state(job) is JobState.WAITING
-    await rig.master.calls.until_recorded([fact])
+    await rig.master.awaited.until_recorded([fact])
     assert task_state(job) is JobState.CANCELLED

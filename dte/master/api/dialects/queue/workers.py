@@ -187,7 +187,9 @@ class SubmitResult(QueueHandler):
         return succeeded(fields, bytes_max)
 
     def _saved(self, job: Job, status: str, saved: bool) -> ResultReply:
-        data = ResultSaved(job.number, status, saved, self.local_time(self.master.now()) or "")
+        data = ResultSaved(
+            job.number, status, saved, self.local_time(self.master.clock.now()) or ""
+        )
         message = "Result saved successfully"
         if not saved:
             has_ended = job.finished or job.state is JobState.ENDING

@@ -60,10 +60,10 @@ class RestHandler(JsonHandler):
         """
         with suppress(NotFound):
             if len(task_id) <= NAME_CHARS_MAX and task_id.isprintable():
-                return await self.master.find_named(task_id), None
+                return await self.master.jobs.find_named(task_id), None
         with suppress(NotFound):
             if match := JOB_ID.fullmatch(task_id):
-                (job,) = await self.master.find([int(match[1], 16)])
+                (job,) = await self.master.archive.find([int(match[1], 16)])
                 if not match[2]:
                     return job, None
                 if (call := part_of(job, match[2])) is not None:

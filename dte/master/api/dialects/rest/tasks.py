@@ -84,7 +84,7 @@ class Tasks(RestHandler):
         self.release_body()
         plan = await self._plan(body)
         try:
-            job = await self.master.calls.submit(
+            job = await self.master.jobs.submit_plan(
                 plan, digest=digest if body.id else "", name=body.id
             )
         except (Conflict, NotFound):
@@ -134,7 +134,7 @@ class Tasks(RestHandler):
         jobs = list(self.master.core.jobs.newest(TASKS_LISTED))
         async with self.room_for_list(len(jobs)):
             past = [job for job in jobs if is_past(job)]
-            plans = await self.master.plans_of(past)
+            plans = await self.master.archive.plans_of(past)
             remembered = {job.number: plan for job, plan in zip(past, plans, strict=True)}
             await self.reply_list(self.viewer.tasks(jobs, remembered))
 
@@ -150,7 +150,7 @@ class OneTask(RestHandler):
             return
         remembered: Remembered = (job.plan, ())
         if is_past(job):
-            remembered = await self.master.calls.plan_of(job)
+            remembered = await self.master.archive.plan_of(job)
         self.reply(self.viewer.task(job, remembered))
 
 

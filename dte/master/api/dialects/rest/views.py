@@ -299,7 +299,7 @@ class Viewer:
         return shown
 
     def _time(self, moment: float | None) -> datetime:
-        return self._master.wall_time(moment) or ZERO_TIME
+        return self._master.clock.wall_time(moment) or ZERO_TIME
 
 
 def _sent_here(about: Mapping[str, Any]) -> bytes | None:

@@ -119,8 +119,8 @@ class WorkersHandler(RestHandler):
             info: what the worker says of itself; None if it says nothing.
         """
         handlers = self.policies(announcement.handlers)
-        await self.master.announce(replace(announcement, handlers=handlers))
-        self.master.calls.heard(self.known(announcement.name), info)
+        await self.master.workers.announce(replace(announcement, handlers=handlers))
+        self.master.workers.seen(self.known(announcement.name), info)
 
 
 class Workers(WorkersHandler):
@@ -238,7 +238,7 @@ class Complete(WorkersHandler):
         except TooLarge as error:
             refusal = error
             outcome = Outcome(CallState.FAILED, None, str(error), retry=False)
-        if not await self.master.calls.settle(job, worker_id, outcome, call):
+        if not await self.master.workers.settle(job, worker_id, outcome, call):
             self.known(worker_id)
             raise NotAssigned("Task not assigned to this worker")
         if refusal is not None:

@@ -43,7 +43,7 @@ class Status(SchedulerHandler):
         for worker in sorted(workers, key=lambda worker: not worker.gone):
             details[worker.announcement.name] = WorkerShown(
                 "INACTIVE" if worker.gone else "ACTIVE",
-                round(worker.last_seen_at + self.master.wall_offset_s, 6),
+                round(worker.last_seen_at + self.master.clock.offset_s, 6),
             )
         active = sum(not worker.gone for worker in workers)
         self.reply(StatusReply(sum(counted.values()), shown, active, details))

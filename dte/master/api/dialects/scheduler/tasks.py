@@ -97,11 +97,11 @@ class AddTask(SchedulerHandler):
         """
         numbers = [_number(each) for each in dependencies]
         try:
-            await self.master.find(numbers)
+            await self.master.archive.find(numbers)
         except NotFound:  # The error does not name the task, so look for one after another.
             for number in numbers:
                 try:
-                    await self.master.find([number])
+                    await self.master.archive.find([number])
                 except NotFound:
                     raise InvalidRequest(f"dependencies: there is no task '{number}'") from None
         return numbers
@@ -124,7 +124,7 @@ class CancelTask(SchedulerHandler):
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
-        if not job.finished and await self.master.calls.cancel(job):
+        if not job.finished and await self.master.jobs.cancel(job):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
             self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))

@@ -164,7 +164,7 @@ class ReportStatus(SchedulerHandler):
         elif only_call(job) is not None:
             # Cancel the job: a call that is only returned as cancelled would be handed out again.
             has_it = self.pollers.lease(job, worker_id) is not None
-            return has_it and await self.master.calls.cancel(job)
+            return has_it and await self.master.jobs.cancel(job)
         else:
             # One worker does not cancel the other calls of a job.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
@@ -183,7 +183,7 @@ class UnregisterWorker(SchedulerHandler):
     def delete(self, worker_id: str) -> None:
         worker = self.master.core.worker(self.pollers.announcement(worker_id).identity)
         if worker is not None:
-            self.master.calls.leave(worker)
+            self.master.workers.leave(worker)
         self.reply(Done(f"Worker {worker_id} unregistered"))
 
 

@@ -1,0 +1,346 @@
+"""Requests of clients: submit, retry and cancel jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator, Mapping, Sequence
+from contextlib import nullcontext
+from datetime import UTC, datetime
+
+from dte.core.errors import (
+    Conflict,
+    FormulaError,
+    InvalidRequest,
+    NotFound,
+    TooLarge,
+    TryAgain,
+    Unavailable,
+)
+from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
+from dte.core.formula.templates import Templates
+from dte.core.graph.call import CallState
+from dte.core.graph.calls import CallGraph
+from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
+from dte.core.jobs.table import NewJob
+from dte.core.scheduler import Scheduler
+from dte.master.archive import Archive
+from dte.master.clock import Clock
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts
+from dte.master.journal.memory import AnyRecorder
+from dte.master.parsing import parse_all
+from dte.master.plans import (
+    Plan,
+    build,
+    check_priority,
+    describe,
+    plan_text,
+    read_plan,
+    set_moments,
+    with_awaited,
+)
+from dte.master.settings import Settings
+from dte.master.slices import Slices
+from dte.master.waiting import Waiters
+
+LONG_CHARS = 1_000_000
+LONG_FORMULAS = 2
+"""Number of formulas over `LONG_CHARS` that are parsed at a time: each takes much memory."""
+AWAITED_MAX = 10_000
+PLANS_IN_SLICE = 50
+ID_KEY = "id\n"
+"""Prefix of the names that clients give to jobs, among the keys of submissions."""
+
+
+class Jobs:
+    """Accepts jobs and cancels them; each request returns when its effect is recorded.
+
+    A key names a submission: a repeat with the same key and digest returns the first one's jobs.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        core: Scheduler,
+        recorder: AnyRecorder,
+        archive: Archive,
+        awaited: AwaitedFacts,
+        waiters: Waiters,
+        slices: Slices,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._core = core
+        self._recorder = recorder
+        self._archive = archive
+        self._awaited = awaited
+        self._waiters = waiters
+        self._slices = slices
+        self._clock = clock
+        self._templates = Templates(settings.formula_limits())
+        self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
+        self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
+        self._closed = False
+
+    @property
+    def accepting(self) -> int:
+        """The number of submissions that are being recorded."""
+        return len(self._accepting)
+
+    def close(self) -> None:
+        """Refuse all further jobs, because the master is shutting down."""
+        self._closed = True
+
+    def ensure_room(self, jobs: int) -> None:
+        """Check that this many jobs can be accepted now.
+
+        Raises:
+            Busy: too many jobs are unfinished.
+            Unavailable: the master is shutting down, or the journal cannot be written.
+        """
+        if self._closed:
+            raise Unavailable("the master is shutting down; try again when it is back")
+        if self._recorder.failure is not None:
+            raise self._recorder.failure
+        self._core.jobs.ensure_room(jobs)
+
+    # Formulas
+
+    async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
+        """Accept a formula; a long one is parsed in slices.
+
+        Args:
+            key: the client's name for this submission; "" for none.
+            digest: identifies the body, which must be equal in a repeat.
+
+        Raises:
+            FormulaError: a syntax error.
+            TooLarge: the formula exceeds a limit.
+            Busy: too much work is unfinished.
+            Unavailable: nothing can be accepted now.
+            Conflict: the key was used with a different body.
+        """
+        return (await self._accept(self._parse(task), key, digest))[0]
+
+    async def submit_all(
+        self, tasks: Sequence[str], key: str = "", digest: str = ""
+    ) -> Sequence[Job]:
+        """Accept formulas, all or none, with the arguments and errors of `submit`.
+
+        Raises:
+            FormulaError: a syntax error; `index` is the number of the formula.
+        """
+        return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
+
+    async def _parse(self, task: str) -> list[NewJob]:
+        self.ensure_room(1)
+        pure = self._core.calls.pure_handlers()
+        if len(task) <= SLICE_CHARS:
+            work = self._templates.parse(task, pure)
+        else:
+            async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
+                work = await self._slices.run(parse_in_slices(task, self._templates.limits, pure))
+        return [NewJob(task, work)]
+
+    async def _parse_all(self, tasks: Sequence[str]) -> list[NewJob]:
+        self.ensure_room(len(tasks))
+        pure = self._core.calls.pure_handlers()
+        parsing = parse_all(tasks, self._templates, self._core.jobs.ensure_room, pure)
+        return await self._slices.run(parsing)
+
+    # Plans
+
+    async def submit_plan(self, plan: Plan, key: str = "", digest: str = "", name: str = "") -> Job:
+        """Accept a plan as a job.
+
+        Args:
+            key: the client's name for this submission; "" for none.
+            digest: identifies the body, which must be equal in a repeat.
+            name: the client's name for the job, used as the key; "" for none.
+
+        Raises:
+            InvalidRequest: a part of the plan is wrong.
+            TooLarge: the plan exceeds a limit.
+            Busy: too much work is unfinished.
+            Unavailable: nothing can be accepted now.
+            Conflict: the key or the name was used with a different body.
+        """
+        if name:
+            key = ID_KEY + name
+        return (await self.submit_plans([plan], key, digest))[0]
+
+    async def submit_plans(
+        self, plans: Sequence[Plan], key: str = "", digest: str = ""
+    ) -> Sequence[Job]:
+        """Accept plans as jobs, all or none, with the arguments and errors of `submit_plan`."""
+        return await self._accept(self._prepare(plans), key, digest) if plans else []
+
+    async def retry(self, job: Job, key: str = "") -> Job:
+        """Run the failed part of a job again, as a new job that keeps the other results.
+
+        Raises:
+            Conflict: the job has not ended, or it succeeded, or its text is not kept.
+        """
+        if not job.finished or job.state is JobState.SUCCEEDED:
+            shown = job.shown_state.value
+            raise Conflict(f"job {job.number} is {shown}; only a failed job can be retried")
+        text, records = await self._archive.plan_of(job)
+        if text is None and len(job.task) > TASK_CHARS_KEPT:
+            raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
+        plan = read_plan(text) if text is not None else Plan(formula=job.task)
+        plan.retry_of = job.number
+        kept = [record for record in records if record.state is CallState.SUCCEEDED]
+        digest = f"retry of {job.number}"
+        return (await self._accept(self._prepare([plan], kept), key, digest))[0]
+
+    async def _prepare(
+        self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
+    ) -> list[NewJob]:
+        self.ensure_room(len(plans))
+        awaited = [await self._jobs_before(plan) if plan.after else [] for plan in plans]
+        return await self._slices.run(self._plan_all(plans, awaited, records))
+
+    def _plan_all(
+        self, plans: Sequence[Plan], awaited: Sequence[list[Job]], records: Sequence[CallRecord]
+    ) -> Generator[None, None, list[NewJob]]:
+        new = []
+        for index, plan in enumerate(plans):
+            try:
+                new.append((yield from self._plan(plan, awaited[index], records)))
+            except FormulaError as error:
+                place = index if len(plans) > 1 else None
+                raise FormulaError(error.reason, error.column, error.caret, place) from None
+            except (InvalidRequest, TooLarge) as error:
+                if len(plans) == 1:
+                    raise
+                raise type(error)(f"job {index} of the request: {error}") from None
+            if index % PLANS_IN_SLICE == PLANS_IN_SLICE - 1:
+                yield
+        return new
+
+    def _plan(
+        self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
+    ) -> Generator[None, None, NewJob]:
+        settings, offset_s = self._settings, self._clock.offset_s
+        check_priority(plan.priority)
+        set_moments(plan, datetime.fromtimestamp(self._clock.now() + offset_s, UTC))
+        pure = self._core.calls.pure_handlers()
+        work = yield from build(
+            plan, settings.plan_limits(), settings.formula_limits(), offset_s, pure
+        )
+        work = with_awaited(work, awaited)
+        if work.calls is not None:
+            records = _reusable(work.calls, records)
+        text, task = plan_text(plan), describe(plan)
+        return NewJob(task, work, text, plan.priority, plan.notify, records)
+
+    async def _jobs_before(self, plan: Plan) -> list[Job]:
+        """The jobs that must end before a plan begins.
+
+        Raises:
+            InvalidRequest: there is no such job.
+        """
+        numbers = list(dict.fromkeys(plan.after))
+        if len(numbers) > AWAITED_MAX:
+            raise InvalidRequest(f"after has more than {AWAITED_MAX} jobs")
+        jobs = []
+        for number in numbers:
+            try:
+                jobs += await self._archive.find([number])
+            except NotFound:
+                raise InvalidRequest(f"after: there is no job {number}") from None
+        return jobs
+
+    # Accepting
+
+    async def _accept(
+        self, preparing: Awaitable[Sequence[NewJob]], key: str, digest: str
+    ) -> Sequence[Job]:
+        """Accept jobs once they are prepared, and return them when that is recorded."""
+        try:
+            new = await preparing
+            self.ensure_room(1)
+            submission = self._core.jobs.accept(self._clock.now(), new, key, digest)
+            accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
+            self._recorder.wake()
+            known = await accepted
+        except TryAgain:
+            # A client that repeats an accepted submission must not be refused.
+            known = await self._look_up(key) if key else None
+            if known is None:
+                raise
+        if known is None:
+            return submission.jobs
+        if known.digest != digest:
+            raise Conflict("Idempotency-Key was already used with a different body; use a new key")
+        try:
+            return await self._archive.find(range(known.first, known.first + known.count))
+        except NotFound:
+            raise NotFound(
+                f"Idempotency-Key was used for job {known.first}, which has been deleted since "
+                "it ended"
+            ) from None
+
+    async def find_named(self, name: str) -> Job:
+        """The job to which a client gave a name.
+
+        Raises:
+            NotFound: there is no such job.
+        """
+        known = await self._look_up(ID_KEY + name)
+        if known is None:
+            raise NotFound("Job not found")
+        return (await self._archive.find([known.first]))[0]
+
+    async def _look_up(self, key: str) -> KnownSubmission | None:
+        first = [done for other, done in self._accepting.items() if other.key == key]
+        if first:  # A submission with this key is being recorded.
+            await asyncio.wait(first)
+        return await self._recorder.submission(key)
+
+    def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+        """Answer submissions that are recorded, or that repeat a known one."""
+        for submission in facts.submissions:
+            self._accepting.pop(submission).set_result(repeats.get(submission))
+
+    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
+        """Refuse submissions that could not be recorded."""
+        for submission in facts.submissions:
+            self._accepting.pop(submission).set_exception(error)
+
+    # Cancelling
+
+    async def cancel(self, job: Job) -> bool:
+        """Cancel a job, and return when that is recorded.
+
+        Returns:
+            False if the job had ended before.
+
+        Raises:
+            Unavailable: the journal cannot be written.
+        """
+        if self._recorder.failure is not None and not job.finished:
+            raise self._recorder.failure  # Better than waiting for a disk that may stay full.
+        fact = self._core.calls.cancel(self._clock.now(), job)
+        if fact is not None:
+            await self._awaited.until_recorded([fact])
+            return True
+        if job.finished:
+            return False
+        # The end is being recorded, perhaps of a cancel a moment ago.
+        await self._waiters.wait([job], RECORD_TIMEOUT_S)
+        if not job.finished:
+            raise Unavailable("the journal cannot be written for the time being", 5)
+        return job.state is JobState.CANCELLED
+
+
+def _reusable(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
+    """The records of calls that do not depend on a call that runs again."""
+    kept = {record.name for record in records}
+    again = [call for call in graph.calls.values() if call.name not in kept]
+    for call in again:  # Grows meanwhile.
+        for reader in call.readers:
+            if reader.name in kept:
+                kept.discard(reader.name)
+                again.append(reader)
+    return [record for record in records if record.name in kept]
