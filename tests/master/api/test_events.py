@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -129,9 +128,9 @@ async def test_of_a_job_that_has_ended_there_is_one_event(
 
 
 async def test_also_of_one_that_is_in_the_journal_alone(
-    start_master: StartMaster, hire: Hire, listen: Listen, tmp_path: Path
+    start_journaled: StartMaster, hire: Hire, listen: Listen
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=1)
+    rig = await start_journaled(jobs_kept=1)
     await hire(rig, fakes.good)
     for _ in range(3):
         await rig.compute("1+2")
@@ -217,16 +216,16 @@ async def test_who_comes_too_late_hears_so_and_how_the_job_stands(rig: Rig, list
 
 
 async def test_after_a_restart_a_job_goes_on_with_how_it_stands(
-    start_master: StartMaster, hire: Hire, listen: Listen, tmp_path: Path
+    start_journaled: StartMaster, hire: Hire, listen: Listen
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     before = await stream.event()
     assert before is not None
     await rig.stop()
     assert await stream.event() is None, "the end of the master ends the stream"
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     stream = await listen(rig, f"/job/{number}/events", Last_Event_ID=before.number)
     missed, now = await stream.event(), await stream.event()
     assert missed is not None

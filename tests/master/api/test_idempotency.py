@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado.ioloop import IOLoop
 from wire.plain import Message
 from wire.until import until
 
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
 
-Keep = Callable[..., Awaitable[Rig]]
-
 SINGLE, BATCH = {"task": "1+2"}, {"tasks": ["1+2", "3", "4/0", "5*6"]}
-
-
-@pytest.fixture(params=["none", "journal"])
-def start(request: pytest.FixtureRequest, start_master: StartMaster, tmp_path: Path) -> Keep:
-    """Starts a master, once with a journal and once without."""
-    journal = "none" if request.param == "none" else str(tmp_path / "journal.db")
-
-    async def start(**bounds: Any) -> Rig:
-        return await start_master(journal=journal, **bounds)
-
-    return start
-
-
-@pytest.fixture
-def keeping(io_loop: IOLoop, start: Keep) -> Rig:
-    return io_loop.run_sync(start)
 
 
 async def submit(rig: Rig, body: Any, key: str = "mine", wait_s: float = 0) -> Message:
@@ -194,7 +173,7 @@ async def test_a_key_is_not_used_up_by_what_is_refused(keeping: Rig, refused: An
 
 
 async def test_a_repeat_of_what_was_refused_for_lack_of_room_is_a_first(
-    start: Keep, hire: Hire
+    start: StartMaster, hire: Hire
 ) -> None:
     rig = await start(jobs_waiting_max=1)
     other = await rig.submit("5*6")
@@ -207,7 +186,7 @@ async def test_a_repeat_of_what_was_refused_for_lack_of_room_is_a_first(
 
 @pytest.mark.parametrize("bound", ["jobs_waiting_max", "operations_waiting_max"])
 async def test_a_repeat_is_recognised_although_there_is_no_room_for_more(
-    start: Keep, bound: str
+    start: StartMaster, bound: str
 ) -> None:
     """It asks for nothing that is not there, and its sender would never hear which job it has."""
     rig = await start(**{bound: 1})
@@ -221,14 +200,13 @@ async def test_a_repeat_is_recognised_although_there_is_no_room_for_more(
 
 
 async def test_keys_are_known_after_a_restart_with_a_journal(
-    start_master: StartMaster, tmp_path: Path, hire: Hire
+    start_journaled: StartMaster, hire: Hire
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     await submit(rig, SINGLE, "single")
     await submit(rig, BATCH, "batch")
     await rig.stop()
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     assert (await submit(rig, SINGLE, "single")).json == {"job_id": 1, "finished": False}
     assert (await submit(rig, BATCH, "batch")).json == {"job_ids": [2, 3, 4, 5]}
     assert (await submit(rig, BATCH, "single")).status == 409
@@ -238,9 +216,9 @@ async def test_keys_are_known_after_a_restart_with_a_journal(
 
 
 async def test_a_repeat_gives_jobs_that_are_only_in_the_journal(
-    start_master: StartMaster, tmp_path: Path, hire: Hire
+    start_journaled: StartMaster, hire: Hire
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=2)
+    rig = await start_journaled(jobs_kept=2)
     await hire(rig, fakes.good)
     first = await submit(rig, BATCH, wait_s=20)
     for number in range(3):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -474,11 +473,8 @@ def chain(length: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("journal", ["none", "kept"])
-async def test_a_repeat_with_the_same_key_is_the_same_job(
-    journal: str, start_master: StartMaster, tmp_path: Path
-) -> None:
-    rig = await start_master(journal=journal if journal == "none" else str(tmp_path / "j.db"))
+async def test_a_repeat_with_the_same_key_is_the_same_job(keeping: Rig) -> None:
+    rig = keeping
     body = {"handler": "echo", "args": [1]}
     first = await rig.post("/jobs", body, Idempotency_Key="mine")
     again = await rig.post("/jobs", body, Idempotency_Key="mine")
@@ -703,12 +699,11 @@ async def test_many_jobs_with_a_key_are_accepted_once(rig: Rig) -> None:
 
 
 async def test_what_is_shown_of_a_job_that_was_accepted_meets_no_bound_later(
-    start_master: StartMaster, tmp_path: Path
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     number = await rig.accept(graph=chain(5))
     await rig.cancel(number)
     await rig.stop()
-    rig = await start_master(journal=journal, calls_max=2)
+    rig = await start_journaled(calls_max=2)
     assert len(await rig.nodes(number)) == 5

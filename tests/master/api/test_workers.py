@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -271,10 +270,10 @@ async def test_who_hangs_up_gives_back_what_was_meant_for_it_at_once(rig: Rig, d
 
 
 async def test_what_was_leased_to_a_claim_that_was_hung_up_on_goes_to_the_next(
-    start_master: StartMaster, tmp_path: Path, dial: Dial, monkeypatch: pytest.MonkeyPatch
+    start_journaled: StartMaster, dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While that it is leased was being recorded: the worker never heard of it."""
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     line = await dial(rig.port)
     body = {"worker": "puller", "handlers": ["echo"], "wait": 60}
     await line.send(request_bytes("POST", "/claim", body))
@@ -549,9 +548,9 @@ async def test_a_long_error_is_cut(rig: Rig) -> None:
 
 
 async def test_a_result_is_accepted_when_it_is_recorded(
-    start_master: StartMaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_journaled: StartMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
     write, may_write = Journal.write, threading.Event()
@@ -572,8 +571,7 @@ async def test_a_result_is_accepted_when_it_is_recorded(
 
 
 async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
-    start_master: StartMaster,
-    tmp_path: Path,
+    start_journaled: StartMaster,
     expected_errors: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -581,7 +579,7 @@ async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
     expected_errors.append("the journal cannot be written")
     monkeypatch.setattr(calls_module, "RECORD_TIMEOUT_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
     write = Journal.write

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tornado.ioloop import IOLoop
 from wire.plain import Message, PlainClient
 from wire.until import until
 
@@ -20,24 +18,7 @@ from dte.master.api.dialects.rest.durations import duration_text
 from master.api.dialects import conversations
 from master.rig import Rig, StartMaster
 
-Keep = Callable[..., Awaitable[Rig]]
 ZERO = "0001-01-01T00:00:00Z"
-
-
-@pytest.fixture(params=["none", "journal"])
-def start(request: pytest.FixtureRequest, start_master: StartMaster, tmp_path: Path) -> Keep:
-    """Starts a master, once with a journal and once without."""
-    journal = "none" if request.param == "none" else str(tmp_path / "journal.db")
-
-    async def start(**bounds: Any) -> Rig:
-        return await start_master(journal=journal, **bounds)
-
-    return start
-
-
-@pytest.fixture
-def keeping(io_loop: IOLoop, start: Keep) -> Rig:
-    return io_loop.run_sync(start)
 
 
 class SeedClient:
@@ -351,7 +332,7 @@ async def test_a_failed_task_that_is_tried_again_leaves_its_id_to_the_first(keep
 
 
 async def test_the_same_id_with_the_same_body_is_the_same_task_also_after_a_restart(
-    start: Keep,
+    start: StartMaster,
 ) -> None:
     rig = await start()
     client = SeedClient(rig)
@@ -502,10 +483,9 @@ async def test_registering_does_not_change_what_others_say_of_a_handler(rig: Rig
 
 
 async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
-    start_master: StartMaster, tmp_path: Path
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register(slots=2)
     done = await client.submit("echo", b"x", id="done", metadata={"a": "b"})
@@ -516,7 +496,7 @@ async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
     before = await client.task(done)
     await rig.stop()
 
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     assert await client.task(done) == before
     assert list(await worker.look()) == [running], "it is at work, and need not beat first"
@@ -533,10 +513,8 @@ async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
     assert listed[2] == before
 
 
-async def test_tasks_of_long_ago_are_read_from_the_journal(
-    start_master: StartMaster, tmp_path: Path
-) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=1)
+async def test_tasks_of_long_ago_are_read_from_the_journal(start_journaled: StartMaster) -> None:
+    rig = await start_journaled(jobs_kept=1)
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register()
     tasks = []
@@ -565,16 +543,15 @@ async def test_tasks_of_long_ago_are_read_from_the_journal(
 
 
 async def test_a_result_is_taken_after_a_restart_before_its_worker_registers_again(
-    start_master: StartMaster, tmp_path: Path
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register()
     task_id = await client.submit("echo", b"x")
     await worker.look()
     await rig.stop()
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await client.when(task_id, "running")
     assert await worker.complete(task_id, b"x") == 204
