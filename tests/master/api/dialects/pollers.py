@@ -1,12 +1,12 @@
-"""Dialects whose workers poll: each as its own client and its own workers use it.
+"""Dialects whose workers poll, as their own clients and workers use them.
 
-They share the words of `Dialect`, so that one test holds for all.
+Both have the same methods, so that one test holds for both.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 from wire.plain import Message
 from wire.until import until
@@ -15,63 +15,28 @@ from master.rig import Rig
 
 
 class Dialect:
-    """The client and the workers of a dialect.
+    """A dialect of a running master.
 
     Attributes:
         LEASE_S: the setting for the silence after which a task goes to another worker.
-        WAITING: the status of a task that waits, also after its lease has run out.
-        RUNNING: the status of a task that a worker has.
-        SUCCEEDED: the status of a task with a result.
     """
 
-    LEASE_S: ClassVar[str]
-    WAITING: ClassVar[str]
-    RUNNING: ClassVar[str]
-    SUCCEEDED: ClassVar[str]
+    LEASE_S: str
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
 
-    async def ask_submit(self) -> Message:
-        """The reply to a submission."""
-        raise NotImplementedError
-
-    async def ask_poll(self, worker: str) -> Message:
-        """The reply to a worker's poll."""
-        raise NotImplementedError
-
-    async def ask_report(self, worker: str | None, task_id: Any, **more: Any) -> Message:
-        """The reply to a worker's result; None stands for a worker without a name."""
-        raise NotImplementedError
-
-    async def submit(self) -> Any:
-        """Submit a task; its id."""
-        raise NotImplementedError
-
     async def poll(self, worker: str) -> dict[str, Any] | None:
-        """The task that a worker gets, if it gets one."""
+        """The task that a worker reads from the reply to its poll."""
         raise NotImplementedError
 
     async def polled(self, worker: str) -> dict[str, Any]:
         """The task that a worker gets, as soon as there is one."""
         for _ in range(500):
-            task = await self.poll(worker)
-            if task is not None:
+            if (task := await self.poll(worker)) is not None:
                 return task
             await self.next_moment()
         raise AssertionError("no task came")
-
-    async def beat(self, worker: str) -> None:
-        """A worker's heartbeat."""
-        raise NotImplementedError
-
-    async def counts(self, worker: str | None, task_id: Any) -> bool:
-        """Whether a worker's result of a task counts."""
-        raise NotImplementedError
-
-    async def status(self, task_id: Any) -> str:
-        """The status of a task, the only one that has been submitted."""
-        raise NotImplementedError
 
     async def next_moment(self) -> None:
         now = self.rig.master.now()
@@ -84,16 +49,21 @@ class Queue(Dialect):
     LEASE_S = "queue_lease_s"
     WAITING, RUNNING, SUCCEEDED = "pending", "in-progress", "completed"
 
-    async def ask_submit(self) -> Message:
-        return await self.rig.post("/submit-task", {"task_type": "compute"})
+    async def ask_submit(self, task_type: str = "compute", **more: Any) -> Message:
+        body = {"task_type": task_type, "task_data": {}}
+        return await self.rig.post("/submit-task", body | more)
 
     async def ask_poll(self, worker: str) -> Message:
         return await self.rig.post("/get-task", {"worker_id": worker})
 
+    async def ask_report(self, worker: str | None, task_id: int, **more: Any) -> Message:
+        body = {"task_id": task_id, "worker_id": worker, "status": "completed"}
+        body |= {"primes": [2, 3], "computation_time": 0.5, "method": "sieve"}
+        return await self.rig.post("/submit-result", body | more)
+
     async def submit(self, task_type: str = "compute", **more: Any) -> int:
         """Submit a task as the command-line client does; its id, where that client looks for it."""
-        body = {"task_type": task_type, "task_data": {}} | more
-        reply = await self.rig.post("/submit-task", body)
+        reply = await self.ask_submit(task_type, **more)
         assert reply.status == 201, reply.json
         assert reply.json["task_id"] == reply.json["data"]["task_id"]
         return int(reply.json["task_id"])
@@ -108,17 +78,6 @@ class Queue(Dialect):
     async def beat(self, worker: str) -> None:
         assert (await self.rig.post("/heartbeat", {"worker_id": worker})).status == 200
 
-    async def ask_report(self, worker: str | None, task_id: Any, **more: Any) -> Message:
-        body = {
-            "task_id": task_id,
-            "worker_id": worker,
-            "status": "completed",
-            "primes": [2, 3],
-            "computation_time": 0.5,
-            "method": "sieve",
-        }
-        return await self.rig.post("/submit-result", body | more)
-
     async def report(self, worker: str | None, task_id: int, **more: Any) -> dict[str, Any]:
         """The receipt of a worker's result."""
         reply = await self.ask_report(worker, task_id, **more)
@@ -126,12 +85,12 @@ class Queue(Dialect):
         return dict(reply.json["data"])
 
     async def counts(self, worker: str | None, task_id: int) -> bool:
+        """Whether a worker's result counts."""
         return bool((await self.report(worker, task_id))["saved"])
 
     async def shown(self, task_id: int) -> dict[str, Any]:
         reply = await self.rig.get(f"/task/{task_id}")
-        assert reply.status == 200, reply.json
-        assert reply.json["status"] == "success"
+        assert (reply.status, reply.json["status"]) == (200, "success")
         return dict(reply.json["data"])
 
     async def status(self, task_id: int) -> str:
@@ -146,14 +105,18 @@ class Scheduler(Dialect):
     LEASE_S = "scheduler_dead_after_s"
     WAITING, RUNNING, SUCCEEDED = "PENDING", "RUNNING", "COMPLETED"
 
-    async def ask_submit(self) -> Message:
-        return await self.rig.post("/add_task", {"func_name": "process_data"})
+    async def ask_submit(self, function: str = "process_data", **more: Any) -> Message:
+        return await self.rig.post("/add_task", {"func_name": function} | more)
 
     async def ask_poll(self, worker: str) -> Message:
         return await self.rig.get(f"/get_task/{worker}")
 
+    async def ask_report(self, worker: str | None, task_id: str, **more: Any) -> Message:
+        body = {"task_id": task_id, "status": "COMPLETED", "result": 1, "worker_id": worker}
+        return await self.rig.post("/task_status", body | more)
+
     async def submit(self, function: str = "process_data", **more: Any) -> str:
-        reply = await self.rig.post("/add_task", {"func_name": function} | more)
+        reply = await self.ask_submit(function, **more)
         assert reply.status == 201, reply.json
         task_id: str = reply.json["task_id"]
         assert isinstance(task_id, str)
@@ -170,10 +133,6 @@ class Scheduler(Dialect):
     async def beat(self, worker: str) -> None:
         assert (await self.rig.ask("PUT", f"/heartbeat/{worker}")).status == 200
 
-    async def ask_report(self, worker: str | None, task_id: Any, **more: Any) -> Message:
-        body = {"task_id": task_id, "status": "COMPLETED", "result": 1, "worker_id": worker}
-        return await self.rig.post("/task_status", body | more)
-
     async def report(self, worker: str | None, task_id: str, **more: Any) -> str:
         """The message in reply to a worker's report."""
         reply = await self.ask_report(worker, task_id, **more)
@@ -181,11 +140,10 @@ class Scheduler(Dialect):
         return str(reply.json["message"])
 
     async def counts(self, worker: str | None, task_id: str) -> bool:
+        """Whether a worker's result counts."""
         message = await self.report(worker, task_id)
-        if "nothing is changed" in message:
-            return False
-        assert message == f"Task {task_id} is COMPLETED"
-        return True
+        assert message.endswith(("nothing is changed", f"Task {task_id} is COMPLETED"))
+        return "nothing is changed" not in message
 
     async def statuses(self) -> dict[str, int]:
         """The number of tasks by status."""
@@ -194,6 +152,7 @@ class Scheduler(Dialect):
         return dict(reply.json["tasks_by_status"])
 
     async def status(self, task_id: str) -> str:
+        """The status of a task, the only one."""
         ((status, count),) = (await self.statuses()).items()
         assert count == 1
         return status

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,61 +13,59 @@ from dte.master.restart import Restart
 from master.api.dialects.pollers import Dialect, Queue, Scheduler
 from master.rig import StartMaster
 
-pytestmark = pytest.mark.parametrize("dialect", [Queue, Scheduler])
+Begin = Callable[..., Awaitable[Any]]
 
 
-async def begun(start: StartMaster, dialect: type[Dialect], **bounds: Any) -> Dialect:
-    """A dialect of a master in which a task that fails is soon tried again."""
-    return dialect(await start(retry_pause_s=0.001, retry_pause_max_s=0.002, **bounds))
+@pytest.fixture(params=[Queue, Scheduler])
+def begin(request: pytest.FixtureRequest, start: StartMaster) -> Begin:
+    """Starts a master, and gives one of its dialects: ``await begin(lease_s=0.5, ...)``."""
+
+    async def begin(lease_s: float = 10.0, **bounds: Any) -> Any:
+        dialect = request.param
+        return dialect(await start(**{dialect.LEASE_S: lease_s} | bounds))
+
+    return begin
 
 
-async def test_one_task_goes_to_one_worker(start: StartMaster, dialect: type[Dialect]) -> None:
-    seed = await begun(start, dialect)
+async def test_one_task_goes_to_one_worker(begin: Begin) -> None:
+    seed = await begin()
     tasks = {await seed.submit() for _ in range(5)}
     given = [await seed.poll(f"worker-{number}") for number in range(6)]
     assert {task["task_id"] for task in given if task} == tasks
     assert given[-1] is None
 
 
-async def test_tasks_run_in_the_order_in_which_they_came(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect)
+async def test_tasks_run_in_the_order_in_which_they_came(begin: Begin) -> None:
+    seed = await begin()
     tasks = [await seed.submit() for _ in range(4)]
     assert [(await seed.polled("w"))["task_id"] for _ in tasks] == tasks
 
 
-async def test_a_lease_that_runs_out_gives_the_task_to_another_worker(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect, **{dialect.LEASE_S: 0.5})
+async def test_a_lease_that_runs_out_gives_the_task_to_another_worker(begin: Begin) -> None:
+    seed = await begin(lease_s=0.5)
     task_id = await seed.submit()
     assert await seed.poll("first")
     assert (await seed.polled("second"))["task_id"] == task_id
-    assert await seed.status(task_id) == dialect.RUNNING
+    assert await seed.status(task_id) == seed.RUNNING
     (node,) = (await seed.rig.nodes(int(task_id))).values()
     assert (node["attempts"], node["worker"]) == (2, "second")
     assert not await seed.counts("first", task_id)
     assert await seed.counts("second", task_id)
 
 
-async def test_a_late_result_counts_as_long_as_no_other_worker_has_the_task(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect, **{dialect.LEASE_S: 0.1})
+async def test_a_late_result_counts_as_long_as_no_other_worker_has_the_task(begin: Begin) -> None:
+    seed = await begin(lease_s=0.1)
     task_id = await seed.submit()
     assert await seed.poll("first")
     await until(lambda: not seed.rig.master.core.calls.leases, "the lease's end")
-    assert await seed.status(task_id) == dialect.WAITING
+    assert await seed.status(task_id) == seed.WAITING
     assert await seed.counts("first", task_id)
-    assert await seed.status(task_id) == dialect.SUCCEEDED
+    assert await seed.status(task_id) == seed.SUCCEEDED
     assert await seed.poll("second") is None
 
 
-async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect)
+async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(begin: Begin) -> None:
+    seed = await begin()
     task_id = await seed.submit()
     assert await seed.poll("w")
     assert await seed.counts(None, task_id)
@@ -74,10 +73,8 @@ async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(
     assert (node["state"], node["worker"]) == ("succeeded", "w")
 
 
-async def test_heartbeats_keep_the_task_of_a_worker_that_never_registered(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect, **{dialect.LEASE_S: 0.5})
+async def test_heartbeats_keep_the_task_of_a_worker_that_never_registered(begin: Begin) -> None:
+    seed = await begin(lease_s=0.5)
     task_id = await seed.submit()
     assert await seed.poll("w")
     end = seed.rig.master.now() + 0.8
@@ -90,10 +87,8 @@ async def test_heartbeats_keep_the_task_of_a_worker_that_never_registered(
     assert await seed.counts("w", task_id)
 
 
-async def test_heartbeats_do_not_keep_a_task_that_its_worker_forgot(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect, **{dialect.LEASE_S: 0.3})
+async def test_heartbeats_do_not_keep_a_task_that_its_worker_forgot(begin: Begin) -> None:
+    seed = await begin(lease_s=0.3)
     task_id = await seed.submit()
     assert await seed.poll("w")  # The reply is lost, for example.
     assert await seed.poll("w") is None
@@ -107,10 +102,8 @@ async def test_heartbeats_do_not_keep_a_task_that_its_worker_forgot(
     assert task["task_id"] == task_id
 
 
-async def test_overlapping_polls_under_one_name_get_two_tasks(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect)
+async def test_overlapping_polls_under_one_name_get_two_tasks(begin: Begin) -> None:
+    seed = await begin()
     tasks = [await seed.submit(), await seed.submit()]
     given = await asyncio.gather(seed.poll("worker_auto"), seed.poll("worker_auto"))
     assert sorted(task["task_id"] for task in given if task) == tasks
@@ -118,10 +111,8 @@ async def test_overlapping_polls_under_one_name_get_two_tasks(
         assert await seed.counts("worker_auto", task_id)
 
 
-async def test_a_refusal_at_a_bound_says_when_to_try_again(
-    start: StartMaster, dialect: type[Dialect]
-) -> None:
-    seed = await begun(start, dialect, jobs_waiting_max=1, workers_max=1)
+async def test_a_refusal_at_a_bound_says_when_to_try_again(begin: Begin) -> None:
+    seed = await begin(jobs_waiting_max=1, workers_max=1)
     await seed.submit()
     reply = await seed.ask_submit()
     assert (reply.status, reply.headers["retry-after"]) == (429, "1")
@@ -132,10 +123,9 @@ async def test_a_refusal_at_a_bound_says_when_to_try_again(
     assert b"workers_max" in reply.body
 
 
+@pytest.mark.parametrize("dialect", [Queue, Scheduler])
 async def test_a_report_before_the_job_is_read_after_a_restart_is_to_be_sent_again(
-    start_journaled: StartMaster,
-    monkeypatch: pytest.MonkeyPatch,
-    dialect: type[Dialect],
+    start_journaled: StartMaster, monkeypatch: pytest.MonkeyPatch, dialect: type[Dialect]
 ) -> None:
     seed = dialect(await start_journaled())
     task_id = await seed.submit()
