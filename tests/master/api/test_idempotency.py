@@ -21,7 +21,7 @@ async def submit(rig: Rig, body: Any, key: str = "mine", wait_s: float = 0) -> M
 
 
 async def accepted(rig: Rig) -> int:
-    """How many jobs have been accepted."""
+    """The number of accepted jobs."""
     return len((await rig.get("/jobs")).json)
 
 
@@ -49,12 +49,10 @@ async def test_a_repeat_of_a_lone_number_gives_the_job_that_has_ended(keeping: R
     assert await accepted(keeping) == 1
 
 
-async def test_a_repeat_with_a_wait_is_held_until_the_first_ones_job_ends(
-    keeping: Rig, hire: Hire
-) -> None:
+async def test_a_repeat_with_a_wait_waits_for_the_first_ones_job(keeping: Rig, hire: Hire) -> None:
     await submit(keeping, SINGLE)
     repeat = asyncio.create_task(submit(keeping, SINGLE, wait_s=20))
-    await until(lambda: len(keeping.master.waiters), "it is held")
+    await until(lambda: len(keeping.master.waiters), "it waits")
     await hire(keeping, fakes.good)
     job = (await repeat).json
     assert (job["job_id"], job["answer"]) == (1, 3)
@@ -62,9 +60,7 @@ async def test_a_repeat_with_a_wait_is_held_until_the_first_ones_job_ends(
     assert await accepted(keeping) == 1
 
 
-async def test_a_repeat_of_a_batch_with_a_wait_tells_how_its_jobs_stand(
-    keeping: Rig, hire: Hire
-) -> None:
+async def test_a_repeat_of_a_batch_with_a_wait_returns_its_jobs(keeping: Rig, hire: Hire) -> None:
     await hire(keeping, fakes.good)
     first = await submit(keeping, BATCH, wait_s=20)
     second = await submit(keeping, BATCH, wait_s=20)
@@ -82,7 +78,7 @@ async def test_two_that_are_sent_at_once_are_one(keeping: Rig, body: Any) -> Non
 
 
 async def test_a_repeat_that_comes_while_the_first_is_parsed_is_the_same_job(keeping: Rig) -> None:
-    """Both may be parsed; whichever is done first is the first."""
+    """Both may be parsed; the first one that is ready is the first submission."""
     body = {"task": "+".join(["1.5"] * 12_000)}
     replies = await asyncio.gather(*(submit(keeping, body) for _ in range(4)))
     assert len({reply.body for reply in replies}) == 1
@@ -156,7 +152,7 @@ async def test_two_keys_are_refused(rig: Rig) -> None:
     assert await accepted(rig) == 0
 
 
-async def test_keys_are_told_apart_to_the_letter(keeping: Rig) -> None:
+async def test_keys_differ_by_a_single_letter(keeping: Rig) -> None:
     numbers = {(await submit(keeping, SINGLE, key)).json["job_id"] for key in ("a", "A", "aa")}
     assert len(numbers) == 3
 
@@ -188,7 +184,7 @@ async def test_a_repeat_of_what_was_refused_for_lack_of_room_is_a_first(
 async def test_a_repeat_is_recognised_although_there_is_no_room_for_more(
     start: StartMaster, bound: str
 ) -> None:
-    """It asks for nothing that is not there, and its sender would never hear which job it has."""
+    """It needs no room, and its sender would otherwise never learn which job it has."""
     rig = await start(**{bound: 1})
     first = await submit(rig, SINGLE)
     assert (await submit(rig, SINGLE, "another")).status == 429
@@ -237,10 +233,10 @@ async def test_without_a_journal_so_many_keys_are_known_as_jobs_are_kept(
     assert (await submit(rig, {"task": "7"}, "a")).json["job_id"] > 4
 
 
-async def test_a_repeat_for_a_job_that_is_deleted_says_so_and_makes_no_other(
+async def test_a_repeat_for_a_deleted_job_is_not_found_and_makes_no_other(
     start_master: StartMaster,
 ) -> None:
-    """Without a journal, the oldest of the jobs that memory keeps are forgotten before keys are."""
+    """Without a journal, memory forgets the oldest jobs before their keys."""
     rig = await start_master(jobs_kept=3)
     for number in range(3):
         await submit(rig, {"task": str(number)}, key=f"key {number}")

@@ -85,7 +85,7 @@ class Queue(Dialect):
         return dict(reply.json["data"])
 
     async def counts(self, worker: str | None, task_id: int) -> bool:
-        """Whether a worker's result counts."""
+        """Report a worker's result, and return whether it counts."""
         return bool((await self.report(worker, task_id))["saved"])
 
     async def shown(self, task_id: int) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class Scheduler(Dialect):
         return str(reply.json["message"])
 
     async def counts(self, worker: str | None, task_id: str) -> bool:
-        """Whether a worker's result counts."""
+        """Report a worker's result, and return whether it counts."""
         message = await self.report(worker, task_id)
         assert message.endswith(("nothing is changed", f"Task {task_id} is COMPLETED"))
         return "nothing is changed" not in message

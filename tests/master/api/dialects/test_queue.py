@@ -112,7 +112,7 @@ async def test_a_worker_that_is_called_does_the_tasks_too(queue: Queue, hire: Hi
     assert (task["status"], task["primes"], task["assigned_to"]) == ("completed", [2], "w")
 
 
-async def test_what_a_worker_can_do_that_says_so_is_left_to_it(queue: Queue) -> None:
+async def test_types_that_another_worker_has_announced_are_left_to_it(queue: Queue) -> None:
     await queue.rig.post("/claim", {"worker": "able", "handlers": ["resize"], "wait": 0})
     await queue.submit("resize")
     assert await queue.poll("w") is None

@@ -17,7 +17,7 @@ from master.api.dialects.pollers import Queue, Scheduler
 from master.rig import Hire, Rig, StartMaster
 
 SOON = {"retry_pause_s": 0.001, "retry_pause_max_s": 0.002}
-"""Settings of a master that soon tries again what failed."""
+"""Settings of a master that soon retries a failed task."""
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_higher_priority_comes_first_and_a_task_that_waits_keeps_nobody_up
     assert order == [high, low, waiting]
 
 
-async def test_what_fails_is_tried_three_times_and_takes_its_dependants_with_it(
+async def test_a_failing_task_has_three_attempts_and_fails_its_dependants(
     scheduler: Scheduler,
 ) -> None:
     task_id = await scheduler.submit()
@@ -117,7 +117,7 @@ async def test_what_fails_is_tried_three_times_and_takes_its_dependants_with_it(
     assert await scheduler.poll("w") is None
     job = await scheduler.rig.job(int(dependant))
     assert job["error"] == f"not run, as job {task_id} failed"
-    # One that is added later fails as soon.
+    # A task that is added later fails at once.
     await scheduler.submit(dependencies=[int(dependant)])
     await until(lambda: scheduler.rig.idle, "the job's end")
     assert await scheduler.statuses() == {"FAILED": 3}
