@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -84,6 +85,9 @@ class BodyMeter:
 class JsonHandler(RequestHandler):
     """Base of every route. When a subclass raises a `DteError`, the client gets it as JSON."""
 
+    BODY_BYTES_MAX = sys.maxsize
+    """Bound on the bodies of the route, besides the setting."""
+
     def initialize(self, master: Master, bodies: BodyMeter) -> None:
         self.master = master
         self._bodies = bodies
@@ -102,8 +106,8 @@ class JsonHandler(RequestHandler):
         self.set_header("Content-Type", "application/json")
 
     def body_bytes_max(self) -> int:
-        """The bound on the bodies of this route."""
-        return self.master.settings.body_bytes_max
+        """The bound on the bodies of the route, with the setting."""
+        return min(self.BODY_BYTES_MAX, self.master.settings.body_bytes_max)
 
     def compute_etag(self) -> None:
         """Send no tag: hashing every reply costs more than a client can save."""
@@ -273,6 +277,11 @@ class JsonHandler(RequestHandler):
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
             self._replies.ensure_room()
         self._send([whole])
+
+    def reply_nothing(self) -> None:
+        """Answer with 204 and no body."""
+        self.set_status(HTTPStatus.NO_CONTENT)
+        self.finish()
 
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""

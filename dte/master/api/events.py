@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Annotated
 
 from msgspec import Meta
@@ -107,8 +106,7 @@ class JobEvents(EventsHandler):
         if last is not None and not listener.lost:
             if finished and not listener.has_more:
                 listener.leave()
-                self.set_status(HTTPStatus.NO_CONTENT)
-                self.clear_header("Content-Type")
+                self.reply_nothing()
                 return
             await self.stream(listener, last=finished)
             return

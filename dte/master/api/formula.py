@@ -18,7 +18,6 @@ from dte.master.api.job_handler import (
 )
 from dte.master.api.openapi import WAIT, documented
 from dte.master.plans import Plan
-from dte.master.webhooks import check_notify
 from dte.wire.codec import Decoder
 
 QUOTES_BESIDE = 100
@@ -55,15 +54,7 @@ class Submit(JobHandler):
         wait_s = self.wait_s()
         accepted = await self._submit(wait_s)
         self.release_body()
-        jobs: Sequence[Job] = [accepted] if isinstance(accepted, Job) else accepted
-        await self.master.waiters.wait(jobs, wait_s, self.gone)
-        if isinstance(accepted, Job):
-            if wait_s:
-                self.reply(self.job_reply(accepted))
-            else:
-                self.reply(Accepted(accepted.number, accepted.finished))
-            return
-        await self.reply_all(jobs, with_state=wait_s > 0)
+        await self.reply_accepted(accepted, wait_s)
 
     async def _submit(self, wait_s: float) -> Job | Sequence[Job]:
         """Accept the formulas of the body, and free their texts before any wait."""
@@ -78,9 +69,7 @@ class Submit(JobHandler):
         if isinstance(task, str) and isinstance(tasks, list):
             raise InvalidRequest('give either "task" or "tasks"')
         special = bool(submission.priority or submission.notify)
-        if submission.notify:
-            check_notify(submission.notify)
-            self.master.notices.ensure_room()
+        self.check_notify(submission.notify)
         if isinstance(task, str) and special:
             plan = Plan(formula=task, priority=submission.priority, notify=submission.notify)
             return await self.master.jobs.submit_plan(plan, key, digest)

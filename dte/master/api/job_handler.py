@@ -15,6 +15,7 @@ from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
+from dte.master.webhooks import check_notify
 from dte.wire.codec import encode
 
 KEY_CHARS_MAX = 200
@@ -93,14 +94,31 @@ class JobHandler(JsonHandler):
                 return job
         raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 
-    async def reply_all(self, jobs: Sequence[Job], *, with_state: bool) -> None:
-        """Answer with the numbers of jobs, or with whole jobs if `with_state`."""
+    async def reply_accepted(self, accepted: Job | Sequence[Job], wait_s: float) -> None:
+        """Answer a submission of one job or of many; with a wait, when they end or it is over."""
+        jobs = [accepted] if isinstance(accepted, Job) else accepted
+        await self.master.waiters.wait(jobs, wait_s, self.gone)
         numbers = [job.number for job in jobs]
-        if with_state:
+        if isinstance(accepted, Job) and wait_s:
+            self.reply(self.job_reply(accepted))
+        elif isinstance(accepted, Job):
+            self.reply(Accepted(accepted.number, accepted.finished))
+        elif wait_s:
             before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
             await self.reply_list(map(self.job_reply, jobs), before, b"}")
         else:
             self.reply(AllAccepted(numbers))
+
+    def check_notify(self, url: str) -> None:
+        """Check that a job's end can be posted to its URL, if it has one.
+
+        Raises:
+            InvalidRequest: the URL cannot be posted to.
+            Busy: too many webhook deliveries wait.
+        """
+        if url:
+            check_notify(url)
+            self.master.notices.ensure_room()
 
     def key(self) -> str:
         """The key that the client gave this submission; "" if it gave none."""

@@ -27,7 +27,6 @@ from dte.master.api.job_handler import (
 from dte.master.api.openapi import WAIT, documented
 from dte.master.api.submission import JobSubmission, SubmissionDecoder
 from dte.master.plans import Plan
-from dte.master.webhooks import check_notify
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
@@ -154,23 +153,15 @@ class Jobs(JobHandler):
         jobs = await self.master.jobs.submit_plans(plans, key, digest)
         del plans
         self.release_body()
-        await self.master.waiters.wait(jobs, wait_s, self.gone)
         self.set_status(201)
-        if is_many:
-            await self.reply_all(jobs, with_state=wait_s > 0)
-        elif wait_s:
-            self.reply(self.job_reply(jobs[0]))
-        else:
-            self.reply(Accepted(jobs[0].number, jobs[0].finished))
+        await self.reply_accepted(jobs if is_many else jobs[0], wait_s)
 
     def _check(self, plans: Sequence[Plan]) -> None:
         jobs_max = self.master.settings.formulas_max
         if len(plans) > jobs_max:
             raise TooLarge(f"too many jobs in a request: {len(plans)} > {jobs_max} (formulas_max)")
         for plan in plans:
-            if plan.notify:
-                check_notify(plan.notify)
-                self.master.notices.ensure_room()
+            self.check_notify(plan.notify)
 
     @documented(
         "List the last jobs, or jobs by id",

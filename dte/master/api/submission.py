@@ -73,7 +73,7 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
         return plan
 
     def _sets(self, field: str) -> bool:
-        """Whether a field differs from its default."""
+        """True if a field differs from its default."""
         return bool(getattr(self, field) != getattr(DEFAULTS, field))
 
     def _graph(self) -> dict[str, Node]:

@@ -82,8 +82,7 @@ _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 class Workers(JsonHandler):
     """``POST /worker``: a worker announces itself. ``GET /worker``: all known workers."""
 
-    def body_bytes_max(self) -> int:
-        return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
 
     @documented(
         "Announce a worker",
@@ -153,8 +152,7 @@ class Workers(JsonHandler):
 class Claims(JsonHandler):
     """``POST /claim``: a worker that the master cannot call waits for work."""
 
-    def body_bytes_max(self) -> int:
-        return min(ANNOUNCE_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
 
     @documented(
         "Claim work",
@@ -228,8 +226,7 @@ class Results(JsonHandler):
 class Extends(JsonHandler):
     """``POST /extend``: a worker keeps its leases."""
 
-    def body_bytes_max(self) -> int:
-        return min(EXTEND_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = EXTEND_BYTES_MAX
 
     @documented(
         "Keep leases",

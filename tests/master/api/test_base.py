@@ -1,4 +1,4 @@
-"""Whatever is sent to a master, it answers with JSON, and the fault is never its own."""
+"""A master answers every request with JSON, and never with a fault of its own."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ METHODS = {
     "/docs/page.css": "GET",
     "/scheduler/docs": "GET",
 }
-"""The routes of dte itself, and what each takes; other dialects are tested by themselves."""
+"""The methods of dte's own routes; the dialects have tests of their own."""
 
 OWN = [f"dte.master.api.{name}" for name in ("docs", "formula", "health", "jobs", "workers")]
 
@@ -46,7 +46,7 @@ SIZE = len(json.dumps(BODY))
 
 
 def chunked(path: str, *chunks: bytes) -> bytes:
-    """A POST whose length is not told before."""
+    """A POST without a Content-Length."""
     fields = {"Host": HOST, "Transfer-Encoding": "chunked"}
     parts = [b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks]
     return head(f"POST {path} HTTP/1.1", fields) + b"".join(parts) + b"0\r\n\r\n"
@@ -58,7 +58,7 @@ def padded(size: int) -> bytes:
 
 
 def check_refusal(reply: Message, status: int, *words: str) -> None:
-    """A refusal is JSON with an `error` that a person understands, and a `code` for programs."""
+    """A refusal is JSON with an `error` for people and a `code` for programs."""
     assert reply.status == status, reply.body
     assert reply.headers["content-type"] == "application/json"
     assert reply.json["code"]
@@ -77,7 +77,7 @@ async def all_else_ends() -> None:
     await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks")
 
 
-# Bodies that are no JSON of the right shape
+# Bodies that are not JSON of the right type
 
 
 @pytest.mark.parametrize("path", ["/submit", "/worker"])
@@ -128,7 +128,7 @@ async def test_an_empty_body_is_called_so(body: bytes, path: str, rig: Rig) -> N
 
 
 DEEP = 1_050
-"""More levels than a JSON reader takes, in fewer bytes than any route takes."""
+"""More levels than the JSON reader takes, in fewer bytes than the bound of any route."""
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,11 @@ DEEP = 1_050
 async def test_objects_and_arrays_may_not_nest_too_deep(
     path: str, start: bytes, end: bytes, rig: Rig
 ) -> None:
-    """Nor where nobody looks at them."""
+    """The same holds for fields that are ignored."""
     check_refusal(await rig.post(path, start * DEEP + b"1" + end * DEEP), 400)
 
 
-async def test_the_text_of_a_refusal_tells_the_place(rig: Rig) -> None:
+async def test_the_text_of_a_refusal_has_the_path(rig: Rig) -> None:
     reply = await rig.post("/submit", {"tasks": ["1", 2]})
     check_refusal(reply, 400, "$.tasks[1]")
 
@@ -161,7 +161,7 @@ async def test_after_a_refusal_the_connection_goes_on(rig: Rig, dial: Dial) -> N
 
 
 async def test_the_type_and_the_encoding_of_text_do_not_matter(rig: Rig) -> None:
-    """curl says that it sends a form when it is not told otherwise."""
+    """curl sends JSON as a form by default."""
     for content_type in ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain"):
         reply = await rig.post("/submit", BODY, Content_Type=content_type)
         assert reply.status == 200
@@ -195,7 +195,7 @@ FIELDS = {
     },
     "/extend": {"worker": "w", "leases": [1], "progress": {"1": {"fraction": 0.5, "text": "x"}}},
 }
-"""For each of some routes a body with all its fields."""
+"""Routes, each with a body that has all its fields."""
 
 ODD: list[Any] = [
     *(None, True, 0, -1, 0.5, -0.0, 1e308, 2**63, 2**64, -(2**63) - 1, 10**4_299),
@@ -206,7 +206,7 @@ ODD: list[Any] = [
 
 
 def changed(body: Any, odd: Any) -> Iterator[Any]:
-    """A body with an odd value in the place of each of its parts, and beside them."""
+    """Bodies with an odd value in place of a part, or as an additional one."""
     yield odd
     if isinstance(body, dict):
         for key, value in body.items():
@@ -220,7 +220,7 @@ def changed(body: Any, odd: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("path", FIELDS)
 async def test_no_odd_value_is_the_master_s_fault(path: str, rig: Rig, dial: Dial) -> None:
-    """Neither at once nor by what is shown later."""
+    """Neither at once nor when it is shown later."""
     line = await dial(rig.port)
     for odd in ODD:
         for body in changed(FIELDS[path], odd):
@@ -260,7 +260,7 @@ async def test_a_method_that_http_does_not_have(path: str, rig: Rig) -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/submit/", "/Submit", "/job", "/job/", "/job/1/2", "/jobs/1", "/é", "//", "/%ff"]
 )
-async def test_elsewhere_there_is_nothing(path: str, method: str, rig: Rig) -> None:
+async def test_other_paths_are_not_found(path: str, method: str, rig: Rig) -> None:
     check_refusal(await rig.ask(method, path, b"{}"), 404, "there is nothing at", path)
 
 
@@ -306,7 +306,7 @@ async def test_a_body_in_chunks_of_just_the_bound_is_taken(
 
 
 def post_with_the_standard_library(port: int, path: str, body: object) -> int:
-    """The status of a reply that is read when all has been sent, as simple clients do."""
+    """The status of a reply that is read once all has been sent, as by simple clients."""
     connection = http.client.HTTPConnection(HOST, port, timeout=20)
     try:
         connection.request("POST", path, body=body)
@@ -335,10 +335,10 @@ def in_parts() -> object:
     ],
     ids=lambda value: value.__name__ if callable(value) else value,
 )
-async def test_a_client_that_sends_far_too_much_hears_why_it_is_refused(
+async def test_a_client_that_sends_far_too_much_reads_the_refusal(
     path: str, body: Callable[[], object], status: int, start_master: StartMaster
 ) -> None:
-    """Not "connection reset by peer", which it would take for a fault of the net."""
+    """A connection reset would look like a fault of the network."""
     rig = await start_master(body_bytes_max=1_000)
     post = post_with_the_standard_library
     assert await asyncio.to_thread(post, rig.port, path, body()) == status
@@ -356,7 +356,7 @@ async def test_a_client_that_asks_before_it_sends_too_much_is_refused_at_once(
     check_refusal(reply, 413)
 
 
-async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(rig: Rig, dial: Dial) -> None:
+async def test_a_client_that_asks_before_it_sends_may_continue(rig: Rig, dial: Dial) -> None:
     line = await dial(rig.port)
     fields = {"Host": HOST, "Content-Length": SIZE, "Expect": "100-continue"}
     await line.send(head("POST /submit HTTP/1.1", fields))
@@ -370,7 +370,7 @@ async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(rig: Rig, dia
 
 
 async def test_more_bodies_at_a_time_than_the_bound(start_master: StartMaster, dial: Dial) -> None:
-    """Who comes while another is sending is asked to come again; what has gone counts no more."""
+    """A body is refused while another is being sent; finished bodies count no longer."""
     rig = await start_master(bodies_bytes_max=1_000)
     sending = await dial(rig.port)
     await sending.send(request_bytes("POST", "/submit", padded(700))[:-10])
@@ -424,7 +424,7 @@ async def test_bodies_whose_clients_hung_up_count_no_more(
 async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waited_for(
     body: dict[str, Any], start_master: StartMaster, dial: Dial
 ) -> None:
-    """Else clients that wait keep others, and workers that announce themselves, out."""
+    """Waiting clients must not keep out other clients, or workers that announce themselves."""
     rig = await start_master(bodies_bytes_max=1_000)
     line = await dial(rig.port)
     body = json.dumps(body).encode().ljust(990)
@@ -436,7 +436,7 @@ async def test_a_body_that_has_been_parsed_counts_no_more_while_its_job_is_waite
 async def test_a_long_formula_takes_no_memory_while_its_job_is_waited_for(
     rig: Rig, dial: Dial
 ) -> None:
-    """What is counted no more must be gone: else those that wait take what the bound forbids."""
+    """Memory that no longer counts must be free, or waiting requests exceed the bound."""
     size = 8_000_000
     request = request_bytes("POST", "/submit?wait=60", {"task": "1+2".ljust(size)})
     line = await dial(rig.port)
@@ -493,7 +493,7 @@ async def test_a_length_that_is_none_is_the_client_s_fault(
         b"POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_harms_nobody(raw: bytes, rig: Rig, dial: Dial) -> None:
+async def test_bytes_that_are_not_http_do_no_harm(raw: bytes, rig: Rig, dial: Dial) -> None:
     line = await dial(rig.port)
     await line.send(raw)
     await line.reader.read()
@@ -530,7 +530,7 @@ async def test_replies_are_json_and_do_not_name_the_server(rig: Rig) -> None:
 async def test_a_fault_of_the_master_is_a_500_and_in_the_log(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log has what the client is not told."""
+    """The log has the details, which the client does not see."""
 
     def fail(count: int) -> None:
         raise KeyError("secret")

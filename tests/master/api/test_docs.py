@@ -38,7 +38,7 @@ async def test_the_page_is_served_under_a_strict_policy(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("page", ["/docs", "/scheduler/docs"])
-async def test_what_the_page_names_is_there_where_it_looks_for_it(page: str, rig: Rig) -> None:
+async def test_the_links_of_the_page_lead_somewhere(page: str, rig: Rig) -> None:
     reply = await rig.get(page)
     assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert reply.headers["content-security-policy"] == POLICY
@@ -58,7 +58,7 @@ def test_the_page_asks_for_routes_beside_the_folder_of_its_script() -> None:
 
 
 @pytest.mark.parametrize(("name", "media"), MEDIA.items())
-async def test_what_the_page_loads_is_served_and_may_be_kept(
+async def test_the_files_of_the_page_are_served_and_may_be_cached(
     name: str, media: str, rig: Rig
 ) -> None:
     reply = await rig.get(f"/docs/{name}")

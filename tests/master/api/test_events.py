@@ -1,4 +1,4 @@
-"""Streams of events over HTTP: where they begin, how they go on, and when they end."""
+"""Streams of events over HTTP: their beginning, their continuation, and their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -58,7 +57,7 @@ class Stream:
         return block
 
     async def states(self) -> list[str]:
-        """The states that events tell, until the stream ends."""
+        """The states in the events, until the stream ends."""
         states = []
         while (event := await self.event()) is not None:
             states.append(event.data["state"])
@@ -104,7 +103,7 @@ async def test_the_stream_of_a_job_begins_with_how_it_stands_and_closes_after_it
     assert (await stream.line.ask("GET", "/health")).status == 200
 
 
-async def test_its_numbers_grow(rig: Rig, hire: Hire, listen: Listen) -> None:
+async def test_the_numbers_of_events_grow(rig: Rig, hire: Hire, listen: Listen) -> None:
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     await hire(rig, fakes.good)
@@ -114,7 +113,7 @@ async def test_its_numbers_grow(rig: Rig, hire: Hire, listen: Listen) -> None:
     assert numbers == sorted(set(numbers))
 
 
-async def test_of_a_job_that_has_ended_there_is_one_event(
+async def test_the_stream_of_an_ended_job_has_one_event(
     rig: Rig, hire: Hire, listen: Listen
 ) -> None:
     await hire(rig, fakes.good)
@@ -128,10 +127,10 @@ async def test_of_a_job_that_has_ended_there_is_one_event(
     assert await stream.block() is None
 
 
-async def test_also_of_one_that_is_in_the_journal_alone(
-    start_master: StartMaster, hire: Hire, listen: Listen, tmp_path: Path
+async def test_the_stream_of_a_job_in_the_journal_alone_has_one_event(
+    start_journaled: StartMaster, hire: Hire, listen: Listen
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=1)
+    rig = await start_journaled(jobs_kept=1)
     await hire(rig, fakes.good)
     for _ in range(3):
         await rig.compute("1+2")
@@ -147,7 +146,9 @@ async def test_there_are_none_of_a_job_that_is_unknown(name: str, rig: Rig) -> N
     assert reply.json["code"] == "not_found"
 
 
-async def test_of_other_jobs_nothing_is_heard(rig: Rig, hire: Hire, listen: Listen) -> None:
+async def test_the_stream_of_a_job_has_no_events_of_others(
+    rig: Rig, hire: Hire, listen: Listen
+) -> None:
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     for _ in range(5):
@@ -159,7 +160,9 @@ async def test_of_other_jobs_nothing_is_heard(rig: Rig, hire: Hire, listen: List
 # Going on
 
 
-async def test_who_was_cut_off_goes_on_where_it_was(rig: Rig, hire: Hire, listen: Listen) -> None:
+async def test_a_client_that_was_cut_off_continues_where_it_was(
+    rig: Rig, hire: Hire, listen: Listen
+) -> None:
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     first = await stream.event()
@@ -178,10 +181,10 @@ async def test_who_was_cut_off_goes_on_where_it_was(rig: Rig, hire: Hire, listen
     assert await running.states() == ["succeeded"], "the header says what is newer"
 
 
-async def test_who_has_heard_the_end_need_not_ask_again(
+async def test_a_client_that_has_seen_the_end_gets_no_stream(
     rig: Rig, hire: Hire, listen: Listen
 ) -> None:
-    """A browser connects again after an end, until it is answered with this status."""
+    """A browser reconnects after the end of a stream until it gets this status."""
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     await hire(rig, fakes.good)
@@ -192,7 +195,9 @@ async def test_who_has_heard_the_end_need_not_ask_again(
     assert (reply.status, reply.body) == (204, b"")
 
 
-async def test_who_goes_on_waits_for_what_is_next(rig: Rig, hire: Hire, listen: Listen) -> None:
+async def test_a_client_that_continues_waits_for_the_next_event(
+    rig: Rig, hire: Hire, listen: Listen
+) -> None:
     number = await rig.submit("1+2")
     first = await (await listen(rig, f"/job/{number}/events")).event()
     assert first is not None
@@ -201,7 +206,9 @@ async def test_who_goes_on_waits_for_what_is_next(rig: Rig, hire: Hire, listen: 
     assert await again.states() == ["running", "succeeded"]
 
 
-async def test_who_comes_too_late_hears_so_and_how_the_job_stands(rig: Rig, listen: Listen) -> None:
+async def test_a_client_that_comes_too_late_gets_missed_and_the_state(
+    rig: Rig, listen: Listen
+) -> None:
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events", Last_Event_ID=7)
     missed, now = await stream.event(), await stream.event()
@@ -217,16 +224,16 @@ async def test_who_comes_too_late_hears_so_and_how_the_job_stands(rig: Rig, list
 
 
 async def test_after_a_restart_a_job_goes_on_with_how_it_stands(
-    start_master: StartMaster, hire: Hire, listen: Listen, tmp_path: Path
+    start_journaled: StartMaster, hire: Hire, listen: Listen
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.submit("1+2")
     stream = await listen(rig, f"/job/{number}/events")
     before = await stream.event()
     assert before is not None
     await rig.stop()
     assert await stream.event() is None, "the end of the master ends the stream"
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     stream = await listen(rig, f"/job/{number}/events", Last_Event_ID=before.number)
     missed, now = await stream.event(), await stream.event()
     assert missed is not None
@@ -238,7 +245,7 @@ async def test_after_a_restart_a_job_goes_on_with_how_it_stands(
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "9" * 19, "1 2"])
-async def test_what_is_no_number_is_refused(text: str, rig: Rig) -> None:
+async def test_an_event_id_that_is_no_number_is_refused(text: str, rig: Rig) -> None:
     reply = await rig.ask("GET", "/events", Last_Event_ID=text)
     assert reply.status == 400
     assert "Last-Event-ID" in reply.json["error"]
@@ -247,23 +254,25 @@ async def test_what_is_no_number_is_refused(text: str, rig: Rig) -> None:
 # All jobs
 
 
-async def test_all_hear_of_all_jobs(rig: Rig, hire: Hire, listen: Listen) -> None:
+async def test_every_stream_of_all_jobs_has_all_events(
+    rig: Rig, hire: Hire, listen: Listen
+) -> None:
     streams = [await listen(rig, "/events") for _ in range(3)]
     await hire(rig, fakes.good)
     for _ in range(3):
         await rig.compute("1+2")
     for stream in streams:
-        heard = []
+        seen = []
         for _ in range(9):
             event = await stream.event()
             assert event is not None
-            heard.append((event.data["job_id"], event.data["state"]))
+            seen.append((event.data["job_id"], event.data["state"]))
         states = ["waiting", "running", "succeeded"]
-        assert heard == [(number, state) for number in (1, 2, 3) for state in states]
+        assert seen == [(number, state) for number in (1, 2, 3) for state in states]
 
 
 async def test_a_stream_is_open_before_anything_happens(rig: Rig, listen: Listen) -> None:
-    """So a browser knows where to go on from, whenever it is cut off."""
+    """So a browser knows where to continue whenever it is cut off."""
     stream = await listen(rig, "/events")
     block = await stream.block()
     assert block is not None
@@ -296,7 +305,7 @@ async def test_so_many_streams_may_be_open(start_master: StartMaster, listen: Li
     await listen(rig, "/events")
 
 
-async def test_of_a_client_that_hangs_up_nothing_is_left(rig: Rig, listen: Listen) -> None:
+async def test_nothing_is_left_of_a_client_that_hangs_up(rig: Rig, listen: Listen) -> None:
     number = await rig.submit("1+2")
     for path in ("/events", f"/job/{number}/events"):
         stream = await listen(rig, path)

@@ -79,7 +79,7 @@ async def test_other_fields_and_types_are_refused(body: dict[str, Any], rig: Rig
     assert await nothing_is_stored(rig)
 
 
-async def test_a_syntax_error_tells_the_place_and_stores_nothing(rig: Rig) -> None:
+async def test_a_syntax_error_has_a_column_and_stores_nothing(rig: Rig) -> None:
     reply = await rig.post("/submit", {"task": "1+(2*3)/4-*5"})
     assert reply.status == 400
     assert reply.json == {
@@ -112,7 +112,7 @@ async def test_a_syntax_error_tells_the_place_and_stores_nothing(rig: Rig) -> No
         "√2",
     ],
 )
-async def test_what_is_no_formula_is_refused(task: str, rig: Rig) -> None:
+async def test_text_that_is_no_formula_is_refused(task: str, rig: Rig) -> None:
     reply = await rig.post("/submit", {"task": task})
     assert (reply.status, reply.json["code"]) == (400, "syntax")
     assert reply.json["column"] >= 1
@@ -121,7 +121,7 @@ async def test_what_is_no_formula_is_refused(task: str, rig: Rig) -> None:
 
 
 async def test_half_a_character_in_a_formula_is_refused(rig: Rig) -> None:
-    """Also where the decoder reads more than JSON has, because of the word NaN."""
+    """The word NaN makes the decoder use its reader for more than JSON."""
     for task in (rb"1+\ud800", rb"1+\ud800 NaN"):
         assert (await rig.post("/submit", b'{"task": "' + task + b'"}')).status == 400
     assert await nothing_is_stored(rig)
@@ -135,7 +135,7 @@ async def test_waiting_for_the_answer_gives_the_job(rig: Rig, hire: Hire) -> Non
     assert reply.json == await rig.job(1)
 
 
-async def test_waiting_in_vain_gives_the_job_as_it_stands(rig: Rig) -> None:
+async def test_a_wait_that_is_over_returns_the_unfinished_job(rig: Rig) -> None:
     reply = await rig.post("/submit?wait=0.01", {"task": "1+2"})
     assert reply.status == 200
     assert (reply.json["job_id"], reply.json["finished"], reply.json["answer"]) == (1, False, None)
@@ -315,7 +315,7 @@ async def test_thousands_of_jobs_in_one_reply(rig: Rig) -> None:
 
 
 async def test_a_long_formula_is_accepted_while_others_are_answered(rig: Rig, dial: Dial) -> None:
-    """The master parses it in slices: a request that comes later is answered earlier."""
+    """The master parses it in slices, so a later request is answered earlier."""
     line = await dial(rig.port)
     long = "+".join(["1.5"] * 300_000)
     await line.send(request_bytes("POST", "/submit", {"task": long}))

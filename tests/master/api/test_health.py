@@ -39,7 +39,7 @@ async def test_health_counts_what_waits_and_what_is_done(rig: Rig, hire: Hire) -
 
 
 async def test_health_counts_workers_that_can_be_counted_on(rig: Rig, hire: Hire) -> None:
-    """Free and busy ones; not those that fail or leave."""
+    """Free and busy workers, without those that fail or leave."""
     await hire(rig, fakes.good)
     busy = await hire(rig, fakes.silent)
     failing = await hire(rig, fakes.hanging_up)

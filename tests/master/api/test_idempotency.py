@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.http import Message
 from harness.until import until
-from tornado.ioloop import IOLoop
 
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
 
-Keep = Callable[..., Awaitable[Rig]]
-
 SINGLE, BATCH = {"task": "1+2"}, {"tasks": ["1+2", "3", "4/0", "5*6"]}
-
-
-@pytest.fixture(params=["none", "journal"])
-def start(request: pytest.FixtureRequest, start_master: StartMaster, tmp_path: Path) -> Keep:
-    """Starts a master, once with a journal and once without."""
-    journal = "none" if request.param == "none" else str(tmp_path / "journal.db")
-
-    async def start(**bounds: Any) -> Rig:
-        return await start_master(journal=journal, **bounds)
-
-    return start
-
-
-@pytest.fixture
-def keeping(io_loop: IOLoop, start: Keep) -> Rig:
-    return io_loop.run_sync(start)
 
 
 async def submit(rig: Rig, body: Any, key: str = "mine", wait_s: float = 0) -> Message:
@@ -42,7 +21,7 @@ async def submit(rig: Rig, body: Any, key: str = "mine", wait_s: float = 0) -> M
 
 
 async def accepted(rig: Rig) -> int:
-    """How many jobs have been accepted."""
+    """The number of accepted jobs."""
     return len((await rig.get("/jobs")).json)
 
 
@@ -70,12 +49,10 @@ async def test_a_repeat_of_a_lone_number_gives_the_job_that_has_ended(keeping: R
     assert await accepted(keeping) == 1
 
 
-async def test_a_repeat_with_a_wait_is_held_until_the_first_ones_job_ends(
-    keeping: Rig, hire: Hire
-) -> None:
+async def test_a_repeat_with_a_wait_waits_for_the_first_ones_job(keeping: Rig, hire: Hire) -> None:
     await submit(keeping, SINGLE)
     repeat = asyncio.create_task(submit(keeping, SINGLE, wait_s=20))
-    await until(lambda: len(keeping.master.waiters), "it is held")
+    await until(lambda: len(keeping.master.waiters), "it waits")
     await hire(keeping, fakes.good)
     job = (await repeat).json
     assert (job["job_id"], job["answer"]) == (1, 3)
@@ -83,9 +60,7 @@ async def test_a_repeat_with_a_wait_is_held_until_the_first_ones_job_ends(
     assert await accepted(keeping) == 1
 
 
-async def test_a_repeat_of_a_batch_with_a_wait_tells_how_its_jobs_stand(
-    keeping: Rig, hire: Hire
-) -> None:
+async def test_a_repeat_of_a_batch_with_a_wait_returns_its_jobs(keeping: Rig, hire: Hire) -> None:
     await hire(keeping, fakes.good)
     first = await submit(keeping, BATCH, wait_s=20)
     second = await submit(keeping, BATCH, wait_s=20)
@@ -103,7 +78,7 @@ async def test_two_that_are_sent_at_once_are_one(keeping: Rig, body: Any) -> Non
 
 
 async def test_a_repeat_that_comes_while_the_first_is_parsed_is_the_same_job(keeping: Rig) -> None:
-    """Both may be parsed; whichever is done first is the first."""
+    """Both may be parsed; the first one that is ready is the first submission."""
     body = {"task": "+".join(["1.5"] * 12_000)}
     replies = await asyncio.gather(*(submit(keeping, body) for _ in range(4)))
     assert len({reply.body for reply in replies}) == 1
@@ -177,7 +152,7 @@ async def test_two_keys_are_refused(rig: Rig) -> None:
     assert await accepted(rig) == 0
 
 
-async def test_keys_are_told_apart_to_the_letter(keeping: Rig) -> None:
+async def test_keys_differ_by_a_single_letter(keeping: Rig) -> None:
     numbers = {(await submit(keeping, SINGLE, key)).json["job_id"] for key in ("a", "A", "aa")}
     assert len(numbers) == 3
 
@@ -194,7 +169,7 @@ async def test_a_key_is_not_used_up_by_what_is_refused(keeping: Rig, refused: An
 
 
 async def test_a_repeat_of_what_was_refused_for_lack_of_room_is_a_first(
-    start: Keep, hire: Hire
+    start: StartMaster, hire: Hire
 ) -> None:
     rig = await start(jobs_waiting_max=1)
     other = await rig.submit("5*6")
@@ -207,9 +182,9 @@ async def test_a_repeat_of_what_was_refused_for_lack_of_room_is_a_first(
 
 @pytest.mark.parametrize("bound", ["jobs_waiting_max", "operations_waiting_max"])
 async def test_a_repeat_is_recognised_although_there_is_no_room_for_more(
-    start: Keep, bound: str
+    start: StartMaster, bound: str
 ) -> None:
-    """It asks for nothing that is not there, and its sender would never hear which job it has."""
+    """It needs no room, and its sender would otherwise never learn which job it has."""
     rig = await start(**{bound: 1})
     first = await submit(rig, SINGLE)
     assert (await submit(rig, SINGLE, "another")).status == 429
@@ -221,14 +196,13 @@ async def test_a_repeat_is_recognised_although_there_is_no_room_for_more(
 
 
 async def test_keys_are_known_after_a_restart_with_a_journal(
-    start_master: StartMaster, tmp_path: Path, hire: Hire
+    start_journaled: StartMaster, hire: Hire
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     await submit(rig, SINGLE, "single")
     await submit(rig, BATCH, "batch")
     await rig.stop()
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     assert (await submit(rig, SINGLE, "single")).json == {"job_id": 1, "finished": False}
     assert (await submit(rig, BATCH, "batch")).json == {"job_ids": [2, 3, 4, 5]}
     assert (await submit(rig, BATCH, "single")).status == 409
@@ -238,9 +212,9 @@ async def test_keys_are_known_after_a_restart_with_a_journal(
 
 
 async def test_a_repeat_gives_jobs_that_are_only_in_the_journal(
-    start_master: StartMaster, tmp_path: Path, hire: Hire
+    start_journaled: StartMaster, hire: Hire
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=2)
+    rig = await start_journaled(jobs_kept=2)
     await hire(rig, fakes.good)
     first = await submit(rig, BATCH, wait_s=20)
     for number in range(3):
@@ -259,14 +233,14 @@ async def test_without_a_journal_so_many_keys_are_known_as_jobs_are_kept(
     assert (await submit(rig, {"task": "7"}, "a")).json["job_id"] > 4
 
 
-async def test_a_repeat_for_a_job_that_is_deleted_says_so_and_makes_no_other(
+async def test_a_repeat_for_a_deleted_job_is_not_found_and_makes_no_other(
     start_master: StartMaster,
 ) -> None:
-    """Without a journal, the oldest of the jobs that memory keeps are forgotten before keys are."""
+    """Without a journal, memory forgets the oldest jobs before their keys."""
     rig = await start_master(jobs_kept=3)
     for number in range(3):
         await submit(rig, {"task": str(number)}, key=f"key {number}")
     await rig.post("/submit", {"task": "7"})
     repeat = await submit(rig, {"task": "0"}, key="key 0")
     assert (repeat.status, repeat.json["code"]) == (404, "not_found")
-    assert "was used for job 1, which has been deleted" in repeat.json["error"]
+    assert "was used for job 1, which ended so long ago" in repeat.json["error"]

@@ -1,10 +1,9 @@
-"""How jobs stand, and what can be done about them, as clients see it."""
+"""Jobs as clients submit, see, explain, cancel and retry them."""
 
 from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from master.rig import Hire, Rig, StartMaster, check_bound
 # GET /job/{id}
 
 
-async def test_a_job_tells_its_progress_and_its_times(rig: Rig, hire: Hire) -> None:
+async def test_a_job_has_its_progress_and_its_times(rig: Rig, hire: Hire) -> None:
     may_reply = asyncio.Event()
 
     async def hold_divisions(request: Message, line: Line) -> None:
@@ -64,7 +63,7 @@ async def test_a_job_tells_its_progress_and_its_times(rig: Rig, hire: Hire) -> N
     }
 
 
-async def test_a_job_that_failed_tells_why(rig: Rig, hire: Hire) -> None:
+async def test_a_failed_job_has_an_error(rig: Rig, hire: Hire) -> None:
     await hire(rig, fakes.good)
     job = await rig.compute("1/(2-2)")
     assert (job["finished"], job["state"], job["answer"]) == (True, "failed", None)
@@ -243,7 +242,7 @@ async def test_waiting_for_jobs_ends_when_all_have_ended(rig: Rig, hire: Hire) -
     assert [job["answer"] for job in (await waiting).json] == [3, 3, 9, 3]
 
 
-async def test_waiting_for_jobs_in_vain_gives_them_as_they_stand(rig: Rig) -> None:
+async def test_a_wait_for_jobs_that_is_over_returns_them_unfinished(rig: Rig) -> None:
     await rig.post("/submit", {"tasks": ["1+2", "3"]})
     reply = await rig.get("/jobs?ids=1-2&wait=0.01")
     assert [job["finished"] for job in reply.json] == [False, True]
@@ -312,14 +311,14 @@ async def test_a_formula_may_have_a_priority_and_call_handlers(rig: Rig, hire: H
     assert (await rig.job(await rig.submit("echo(echo(5))-1"), wait_s=20))["answer"] == 4
 
 
-async def test_of_a_formula_s_call_that_gives_no_number_the_job_fails(rig: Rig, hire: Hire) -> None:
+async def test_a_call_of_a_formula_that_gives_no_number_fails_the_job(rig: Rig, hire: Hire) -> None:
     await hire_called(hire, rig, lambda call: {"result": "much"})
     job = await rig.job(await rig.accept(formula="echo(1)+1"), wait_s=20)
     assert job["state"] == "failed"
     assert job["error"] == 'echo@1: it gave "much", and a formula needs a number'
 
 
-async def test_waiting_in_vain_gives_the_job_as_it_stands(rig: Rig) -> None:
+async def test_a_wait_that_is_over_returns_the_unfinished_job(rig: Rig) -> None:
     reply = await rig.post("/jobs?wait=0.01", {"handler": "echo"})
     assert (reply.status, reply.json["state"], reply.json["answer"]) == (201, "waiting", None)
 
@@ -418,16 +417,14 @@ FORMS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("body", "words"), FORMS, ids=lambda value: str(value)[:60])
-async def test_a_wrong_form_is_refused_in_words_that_say_what_is_right(
-    body: Any, words: str, rig: Rig
-) -> None:
+async def test_a_wrong_form_is_refused_with_the_right_one(body: Any, words: str, rig: Rig) -> None:
     reply = await rig.post("/jobs", body)
     assert (reply.status, reply.json["code"]) == (400, "invalid"), reply.json
     assert has(reply.json["error"], words)
     assert (await rig.get("/jobs")).json == []
 
 
-async def test_a_syntax_error_in_a_formula_tells_the_place(rig: Rig) -> None:
+async def test_a_syntax_error_in_a_formula_has_a_column(rig: Rig) -> None:
     reply = await rig.post("/jobs", {"formula": "echo(1"})
     assert (reply.status, reply.json["code"], reply.json["column"]) == (400, "syntax", 7)
 
@@ -468,18 +465,15 @@ async def test_too_much_that_waits_is_refused_for_now(
 
 
 def chain(length: int) -> dict[str, Any]:
-    """Nodes of which each waits for the one before."""
+    """A graph in which each node waits for the one before."""
     return {
         f"n{count}": {"handler": "echo", "after": [f"n{count - 1}"] if count else []}
         for count in range(length)
     }
 
 
-@pytest.mark.parametrize("journal", ["none", "kept"])
-async def test_a_repeat_with_the_same_key_is_the_same_job(
-    journal: str, start_master: StartMaster, tmp_path: Path
-) -> None:
-    rig = await start_master(journal=journal if journal == "none" else str(tmp_path / "j.db"))
+async def test_a_repeat_with_the_same_key_is_the_same_job(keeping: Rig) -> None:
+    rig = keeping
     body = {"handler": "echo", "args": [1]}
     first = await rig.post("/jobs", body, Idempotency_Key="mine")
     again = await rig.post("/jobs", body, Idempotency_Key="mine")
@@ -491,13 +485,11 @@ async def test_a_repeat_with_the_same_key_is_the_same_job(
     assert len((await rig.get("/jobs")).json) == 1
 
 
-async def test_a_wait_with_a_key_is_held_until_the_first_one_s_job_ends(
-    rig: Rig, hire: Hire
-) -> None:
+async def test_a_repeat_with_a_wait_waits_for_the_first_one_s_job(rig: Rig, hire: Hire) -> None:
     body = {"handler": "echo", "args": [5]}
     await rig.post("/jobs", body, Idempotency_Key="mine")
     repeat = asyncio.create_task(rig.post("/jobs?wait=20", body, Idempotency_Key="mine"))
-    await until(lambda: len(rig.master.waiters), "it is held")
+    await until(lambda: len(rig.master.waiters), "it waits")
     await hire_called(hire, rig, first_argument)
     assert ((await repeat).json["job_id"], (await repeat).json["answer"]) == (1, 5)
 
@@ -513,7 +505,7 @@ async def test_there_is_no_other_job_for_these_either(path: str, number: str, ri
     assert (reply.status, reply.json["error"]) == (404, "Job not found")
 
 
-async def test_what_has_ended_is_not_cancelled_and_what_goes_on_or_succeeded_not_retried(
+async def test_only_unfinished_jobs_are_cancelled_and_only_failed_ones_retried(
     rig: Rig,
 ) -> None:
     await rig.submit("42")
@@ -529,7 +521,7 @@ async def test_what_has_ended_is_not_cancelled_and_what_goes_on_or_succeeded_not
     assert (await rig.post("/job/2/cancel")).status == 409
 
 
-async def test_a_retry_tells_which_job_it_does_again(rig: Rig) -> None:
+async def test_a_retry_names_the_job_that_it_repeats(rig: Rig) -> None:
     await rig.cancel(await rig.accept(handler="echo", priority=3))
     reply = await rig.post("/job/1/retry")
     assert (reply.status, reply.body) == (201, b'{"job_id":2,"retry_of":1}')
@@ -550,7 +542,7 @@ async def test_a_formula_too_long_to_be_kept_is_not_retried_but_others_are(
     assert "too long to keep" in reply.json["error"]
 
 
-async def test_why_tells_for_each_unfinished_node_what_it_waits_for(rig: Rig, hire: Hire) -> None:
+async def test_why_has_a_reason_for_each_unfinished_node(rig: Rig, hire: Hire) -> None:
     worker = await hire_called(hire, rig, handler_slots=1)
     graph = {
         "busy": {"handler": "echo", "args": [1]},
@@ -593,16 +585,14 @@ async def test_why_tells_for_each_unfinished_node_what_it_waits_for(rig: Rig, hi
     assert reply.json == {"job_id": number, "state": "cancelled", "reasons": [], "more": 0}
 
 
-async def test_why_does_not_tell_more_than_a_bound(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_why_gives_reasons_up_to_a_bound(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "REASONS_MAX", 3)
     await rig.accept(graph=chain(10))
     reply = await rig.get("/job/1/why")
     assert (len(reply.json["reasons"]), reply.json["more"]) == (3, 7)
 
 
-async def test_nodes_tell_how_each_call_stands(rig: Rig, hire: Hire) -> None:
+async def test_nodes_show_the_state_of_each_call(rig: Rig, hire: Hire) -> None:
     worker = await hire_called(hire, rig)
     graph = {
         "a": {"handler": "echo", "args": [1]},
@@ -703,13 +693,12 @@ async def test_many_jobs_with_a_key_are_accepted_once(rig: Rig) -> None:
     assert (first.json, again.status, again.body) == ({"job_ids": [1, 2]}, 201, first.body)
 
 
-async def test_what_is_shown_of_a_job_that_was_accepted_meets_no_bound_later(
-    start_master: StartMaster, tmp_path: Path
+async def test_an_accepted_job_is_shown_whole_whatever_the_bounds_are_later(
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     number = await rig.accept(graph=chain(5))
     await rig.cancel(number)
     await rig.stop()
-    rig = await start_master(journal=journal, calls_max=2)
+    rig = await start_journaled(calls_max=2)
     assert len(await rig.nodes(number)) == 5

@@ -1,4 +1,4 @@
-"""The document has every route, each type, and nothing that is not so."""
+"""The document has every route and each type, and matches them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ every_method = pytest.mark.parametrize(("route", "method", "function"), list(met
 
 
 class Thing(msgspec.Struct):
-    """What is made here."""
+    """The thing that is made."""
 
     name: Annotated[str, Meta(min_length=1)]
     size: int | None = None
@@ -150,7 +150,7 @@ def test_a_path_is_no_other(path: str, asked: str) -> None:
     assert not re.fullmatch(Route(path, RequestHandler).pattern, asked)
 
 
-def test_a_route_is_in_the_section_of_its_module_unless_it_says_otherwise() -> None:
+def test_a_route_is_in_the_section_of_its_module_by_default() -> None:
     assert Route("/a", served(), "queue").shown_section == "queue"
     assert Route("/a", served()).shown_section == "test_openapi"
 
@@ -244,7 +244,7 @@ def test_errors_have_the_form_of_their_dialect() -> None:
     assert responses["429"]["content"].keys() == {"text/plain", "application/json"}
 
 
-def test_what_is_to_be_tried_again_says_when() -> None:
+def test_replies_to_be_retried_have_retry_after() -> None:
     responses = operation(errors=(404, 503, 507))["responses"]
     retried = {status for status, reply in responses.items() if "Retry-After" in str(reply)}
     assert retried == {"429", "503", "507"}

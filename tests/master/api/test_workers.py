@@ -1,4 +1,4 @@
-"""What workers say to a master, as they see it."""
+"""Announcements, claims, results and extensions, as workers see them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,7 +50,7 @@ async def test_a_worker_registers_with_its_name(rig: Rig) -> None:
 
 
 async def test_a_worker_is_where_it_registers_from(rig: Rig) -> None:
-    """Whatever a proxy might claim."""
+    """A proxy's headers do not matter."""
     for source in ("127.0.0.1", "127.0.0.2", "127.0.0.3"):
         client = PlainClient(rig.port, source=source)
         body = {"worker_name": "w", "port": 7000, "address": "10.0.0.1:80"}
@@ -64,7 +63,7 @@ async def test_a_worker_is_where_it_registers_from(rig: Rig) -> None:
     ]
 
 
-async def test_the_list_tells_what_workers_do(rig: Rig, hire: Hire) -> None:
+async def test_the_list_shows_the_state_of_workers(rig: Rig, hire: Hire) -> None:
     worker = await hire(rig, fakes.silent, slots=2, batch_max=64)
     await rig.post("/submit", {"tasks": ["1+2"]})
     await until(lambda: worker.requests, "a hand-over")
@@ -116,7 +115,7 @@ async def test_a_worker_without_a_name_is_refused(body: dict[str, Any], rig: Rig
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_what_a_worker_says_of_itself_has_bounds(field: str, value: Any, rig: Rig) -> None:
+async def test_an_announcement_has_bounds(field: str, value: Any, rig: Rig) -> None:
     reply = await rig.post("/worker", {"worker_name": "w", field: value})
     assert reply.status == 400
     assert field in reply.json["error"]
@@ -133,14 +132,14 @@ async def test_a_name_may_have_200_characters_of_any_language(rig: Rig) -> None:
 async def test_a_name_makes_no_lines_of_its_own_in_the_log(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whether it is refused or written in another way."""
+    """It may be refused, or escaped."""
     caplog.set_level(logging.INFO, "dte.master")
     await rig.post("/worker", {"worker_name": "w\nERROR all is lost"})
     assert len(caplog.text.splitlines()) <= 1
 
 
 async def test_a_name_that_cannot_be_written_is_refused(rig: Rig) -> None:
-    """Else the list of workers fails for everybody from then on."""
+    """It would break the list of workers for everybody."""
     reply = await rig.post("/worker", rb'{"worker_name": "\ud800 NaN"}')
     listed = await rig.get("/worker")
     assert (reply.status, listed.status) == (400, 200)
@@ -159,7 +158,7 @@ async def test_too_many_workers(start_master: StartMaster) -> None:
     assert ports == ["7000", "7002"], "one that left makes room"
 
 
-# What a worker says of its handlers
+# The handlers of a worker
 
 
 async def test_handlers_may_be_a_list_of_names(rig: Rig) -> None:
@@ -174,9 +173,9 @@ async def test_handlers_may_be_a_list_of_names(rig: Rig) -> None:
 async def test_handlers_may_be_objects_with_what_holds_for_their_calls(rig: Rig) -> None:
     handlers = {"echo": {"timeout": 2.5, "retries": 3, "pure": True}, "resize": {}}
     await rig.announce(7000, handlers=handlers, handler_slots=8, arithmetic=False)
-    said = rig.worker(7000).announcement
-    assert said.handlers == {"echo": HandlerPolicy(2.5, 3, True), "resize": HandlerPolicy()}
-    assert (said.handler_slots, said.arithmetic) == (8, False)
+    announced = rig.worker(7000).announcement
+    assert announced.handlers == {"echo": HandlerPolicy(2.5, 3, True), "resize": HandlerPolicy()}
+    assert (announced.handler_slots, announced.arithmetic) == (8, False)
     assert rig.master.core.calls.pure_handlers() == {"echo"}
 
 
@@ -200,9 +199,7 @@ async def test_handlers_may_be_objects_with_what_holds_for_their_calls(rig: Rig)
     ],
     ids=lambda value: str(value)[:30],
 )
-async def test_what_a_worker_says_of_its_handlers_has_bounds(
-    field: str, value: Any, words: str, rig: Rig
-) -> None:
+async def test_announced_handlers_have_bounds(field: str, value: Any, words: str, rig: Rig) -> None:
     reply = await rig.post("/worker", {"worker_name": "w", field: value})
     assert reply.status == 400
     assert words in reply.json["error"]
@@ -249,7 +246,7 @@ async def test_a_claim_is_answered_as_soon_as_there_is_work(rig: Rig) -> None:
     assert (listed["worker_name"], listed["address"], listed["calls"]) == ("puller", "", 1)
 
 
-async def test_a_claim_that_waits_in_vain_gets_nothing(rig: Rig) -> None:
+async def test_a_claim_whose_wait_is_over_gets_nothing(rig: Rig) -> None:
     reply = await rig.post("/claim", {"worker": "puller", "handlers": ["echo"], "wait": 0.01})
     assert (reply.status, reply.body) == (200, b'{"calls":[],"batches":[]}')
     number = await rig.accept(handler="echo")
@@ -257,7 +254,7 @@ async def test_a_claim_that_waits_in_vain_gets_nothing(rig: Rig) -> None:
     assert not rig.master.workers._claims
 
 
-async def test_who_hangs_up_gives_back_what_was_meant_for_it_at_once(rig: Rig, dial: Dial) -> None:
+async def test_a_claim_that_is_hung_up_on_keeps_nothing(rig: Rig, dial: Dial) -> None:
     line = await dial(rig.port)
     body = {"worker": "puller", "handlers": ["echo"], "wait": 60}
     await line.send(request_bytes("POST", "/claim", body))
@@ -269,11 +266,11 @@ async def test_who_hangs_up_gives_back_what_was_meant_for_it_at_once(rig: Rig, d
     assert call["attempt"] == 1
 
 
-async def test_what_was_leased_to_a_claim_that_was_hung_up_on_goes_to_the_next(
-    start_master: StartMaster, tmp_path: Path, dial: Dial, monkeypatch: pytest.MonkeyPatch
+async def test_a_lease_of_a_claim_that_was_hung_up_on_goes_to_the_next(
+    start_journaled: StartMaster, dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While that it is leased was being recorded: the worker never heard of it."""
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    """The lease was still being recorded, so the worker never got it."""
+    rig = await start_journaled()
     line = await dial(rig.port)
     body = {"worker": "puller", "handlers": ["echo"], "wait": 60}
     await line.send(request_bytes("POST", "/claim", body))
@@ -297,7 +294,7 @@ async def test_what_was_leased_to_a_claim_that_was_hung_up_on_goes_to_the_next(
     assert (await rig.job(number, wait_s=20))["answer"] == 1
 
 
-async def test_of_two_claims_of_one_name_the_older_is_answered_and_the_newer_waits(
+async def test_a_second_claim_of_a_name_answers_the_first(
     rig: Rig,
 ) -> None:
     older = asyncio.create_task(claim(rig, wait=60))
@@ -308,7 +305,7 @@ async def test_of_two_claims_of_one_name_the_older_is_answered_and_the_newer_wai
     assert [call["args"] for call in await newer] == [[1]]
 
 
-async def test_who_leaves_has_its_claim_answered_and_gets_no_more(rig: Rig) -> None:
+async def test_a_worker_that_leaves_has_its_claim_answered_and_gets_no_more(rig: Rig) -> None:
     claiming = asyncio.create_task(claim(rig, wait=60, incarnation="a"))
     await until(lambda: rig.master.workers._claims, "it waits")
     assert await claim(rig, draining=True, incarnation="a", wait=60) == []
@@ -318,7 +315,7 @@ async def test_who_leaves_has_its_claim_answered_and_gets_no_more(rig: Rig) -> N
     assert (listed["state"], listed["calls"]) == ("draining", 0)
 
 
-async def test_what_it_has_it_still_reports(rig: Rig) -> None:
+async def test_a_worker_that_leaves_still_reports(rig: Rig) -> None:
     number = await rig.accept(handler="echo")
     call = await claim_one(rig, incarnation="a")
     await claim(rig, draining=True, incarnation="a")
@@ -471,7 +468,7 @@ async def test_nothing_reported_is_nothing_accepted(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("result", "words"),
     [
         (b"{}", "lease"),
         (b'{"lease": "LEASE"}', "$.results[0].lease"),
@@ -485,12 +482,12 @@ async def test_nothing_reported_is_nothing_accepted(rig: Rig) -> None:
     ],
 )
 async def test_a_wrong_report_is_refused_and_the_call_goes_on(
-    said: bytes, words: str, rig: Rig
+    result: bytes, words: str, rig: Rig
 ) -> None:
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
-    said = said.replace(b"LEASE", str(lease).encode())
-    reply = await rig.post("/result", b'{"worker": "puller", "results": [' + said + b"]}")
+    result = result.replace(b"LEASE", str(lease).encode())
+    reply = await rig.post("/result", b'{"worker": "puller", "results": [' + result + b"]}")
     assert reply.status == 400
     assert words.replace("LEASE", str(lease)) in reply.json["error"]
     assert (await report(rig, lease, result=1))["accepted"] == [lease]
@@ -530,12 +527,12 @@ async def test_a_call_that_is_lost_again_and_again_fails(start_master: StartMast
 async def test_a_result_that_nobody_could_take_is_the_call_s_failure(
     result: bytes, error: str, start_master: StartMaster
 ) -> None:
-    """Not the worker's, which would report it again and again."""
+    """Otherwise the worker would report it again and again."""
     rig = await start_master(value_bytes_max=100)
     number = await rig.accept(handler="echo", retries=3)
     lease = str((await claim_one(rig))["lease"]).encode()
-    said = b'{"lease": ' + lease + b', "result": ' + result + b"}"
-    reply = await rig.post("/result", b'{"worker": "puller", "results": [' + said + b"]}")
+    whole = b'{"lease": ' + lease + b', "result": ' + result + b"}"
+    reply = await rig.post("/result", b'{"worker": "puller", "results": [' + whole + b"]}")
     assert reply.json["accepted"] == [int(lease)]
     job = await rig.job(number)
     assert (job["state"], job["error"]) == ("failed", error)
@@ -548,18 +545,18 @@ async def test_a_long_error_is_cut(rig: Rig) -> None:
 
 
 async def test_a_result_is_accepted_when_it_is_recorded(
-    start_master: StartMaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start_journaled: StartMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
     write, may_write = Journal.write, threading.Event()
 
-    def held(*arguments: Any) -> Any:
+    def write_later(*arguments: Any) -> Any:
         assert may_write.wait(20)
         return write(*arguments)
 
-    monkeypatch.setattr(Journal, "write", held)
+    monkeypatch.setattr(Journal, "write", write_later)
     reporting = asyncio.create_task(report(rig, lease, result=1))
     await until(lambda: rig.master.awaited.reported, "it is being recorded")
     assert (await rig.job(number))["state"] == "running"
@@ -570,17 +567,16 @@ async def test_a_result_is_accepted_when_it_is_recorded(
     assert (await rig.job(number))["answer"] == 1
 
 
-async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
-    start_master: StartMaster,
-    tmp_path: Path,
+async def test_a_report_to_a_disk_that_fails_is_to_be_sent_again(
+    start_journaled: StartMaster,
     expected_errors: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What it said is recorded all the same, as soon as something can be."""
+    """The report is recorded as soon as the disk can be written."""
     expected_errors.append("the journal cannot be written")
     monkeypatch.setattr(awaited, "RECORD_TIMEOUT_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
-    rig = await start_master(journal=str(tmp_path / "journal.db"))
+    rig = await start_journaled()
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
     write = Journal.write
@@ -600,7 +596,7 @@ async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
 # POST /extend
 
 
-async def test_extending_tells_what_goes_on_what_is_lost_and_what_is_to_stop(rig: Rig) -> None:
+async def test_an_extension_names_leases_that_continue_are_lost_or_must_stop(rig: Rig) -> None:
     numbers = [await rig.accept(handler="echo", args=[n]) for n in range(3)]
     leases = [call["lease"] for call in await claim(rig, slots=3)]
     await report(rig, leases[0], result=1)
@@ -617,11 +613,11 @@ async def test_extending_tells_what_goes_on_what_is_lost_and_what_is_to_stop(rig
 async def test_progress_is_seen_in_the_job_s_nodes(rig: Rig) -> None:
     number = await rig.accept(handler="echo")
     lease = (await claim_one(rig))["lease"]
-    for said, seen in (
+    for sent, seen in (
         ({"fraction": 0.25}, {"fraction": 0.25, "text": ""}),
         ({"fraction": 1, "text": "é" * 600}, {"fraction": 1.0, "text": "é" * 500}),
     ):
-        await extend(rig, lease, progress={str(lease): said})
+        await extend(rig, lease, progress={str(lease): sent})
         assert (await rig.nodes(number))["call"]["progress"] == seen
     await report(rig, lease, result=1)
     assert (await rig.nodes(number))["call"]["progress"] is None
@@ -652,6 +648,6 @@ async def test_a_wrong_extension_is_refused(body: Any, words: str, rig: Rig) -> 
         ("/result", {"results": [{"lease": 1, "result": 1}] * 10_001}),
     ],
 )
-async def test_what_is_said_at_once_is_bounded(rig: Rig, path: str, body: Any) -> None:
+async def test_leases_in_a_request_are_bounded(rig: Rig, path: str, body: Any) -> None:
     reply = await rig.post(path, {"worker": "w"} | body)
     assert (reply.status, reply.json["code"]) == (413, "too_large")

@@ -55,7 +55,7 @@ def poller(
 
 
 def polls(worker: Worker) -> bool:
-    """Whether a worker polls, in any dialect."""
+    """True if a worker polls, in any dialect."""
     return worker.announcement.delivery is Delivery.PULL and not worker.announcement.can_stop
 
 

@@ -1,12 +1,12 @@
 // Shows the routes of openapi.json, and sends requests to this master.
 "use strict";
 
-// Where the routes are; the page itself may be served below that.
+// The URL of the routes; the page may be served below it.
 const ROOT = new URL("..", document.currentScript.src);
 const DEPTH_MAX = 4;
 const SHOWN_CHARS = 200_000;
 
-// An element with attributes and children; texts are never read as HTML.
+// Creates an element with attributes and children; text is never parsed as HTML.
 function make(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -17,7 +17,7 @@ function make(name, attributes = {}, ...children) {
   return element;
 }
 
-// A schema in the manner of TypeScript, with what it refers to written out.
+// Writes a schema in the style of TypeScript, with its references resolved.
 function typeText(schema, all, depth = 0) {
   const same = (part) => typeText(part, all, depth);
   const inner = (part) => typeText(part, all, depth + 1);
@@ -52,19 +52,19 @@ function typeText(schema, all, depth = 0) {
   return (type || "any") + format;
 }
 
-// JSON on lines, without reading its numbers: integers here may be longer than JavaScript's.
+// Indents JSON without parsing its numbers: integers here may be longer than JavaScript's.
 function indented(text) {
   const tokens = text.match(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g) || [];
   let pad = "";
   let shown = "";
-  tokens.forEach((token, place) => {
-    const next = tokens[place + 1];
+  tokens.forEach((token, index) => {
+    const next = tokens[index + 1];
     if (token === "{" || token === "[") {
       pad += "  ";
       shown += token + (next === "}" || next === "]" ? "" : `\n${pad}`);
     } else if (token === "}" || token === "]") {
       pad = pad.slice(2);
-      const before = tokens[place - 1];
+      const before = tokens[index - 1];
       shown += (before === "{" || before === "[" ? "" : `\n${pad}`) + token;
     } else if (token === ",") shown += `,\n${pad}`;
     else if (token === ":") shown += ": ";
@@ -77,7 +77,7 @@ function quoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-// What would be sent, from what the fields of a form say.
+// Makes a request from the fields of a form.
 function requestOf(method, path, fields, body) {
   let target = path;
   const query = new URLSearchParams();
@@ -102,20 +102,20 @@ function curlOf({ url, method, headers, body }) {
   return [...parts, quoted(url)].join(" ");
 }
 
-// Sends, and shows the reply as it comes: a stream of events is shown line by line.
+// Sends a request, and shows the reply as it arrives, so that streams of events are shown live.
 async function send(request, output, signal) {
   const started = performance.now();
   const took = () => `${Math.round(performance.now() - started)} ms`;
-  output.replaceChildren(make("pre", {}, curlOf(request)), make("p", {}, "Sent; waiting …"));
-  const said = output.lastChild;
+  output.replaceChildren(make("pre", {}, curlOf(request)), make("p", {}, "Waiting for the reply …"));
+  const status = output.lastChild;
   const shown = make("pre");
   try {
     const { url, ...options } = request;
     const reply = await fetch(url, { ...options, signal, cache: "no-store" });
     const media = reply.headers.get("Content-Type") || "no body";
     const again = reply.headers.get("Retry-After");
-    const retry = again ? `, try again after ${again} s` : "";
-    said.textContent = `${reply.status} ${reply.statusText}, ${media}, ${took()}${retry}`;
+    const retry = again ? `, try again in ${again} s` : "";
+    status.textContent = `${reply.status} ${reply.statusText}, ${media}, ${took()}${retry}`;
     output.append(shown);
     let text = "";
     if (reply.body) {
@@ -129,7 +129,7 @@ async function send(request, output, signal) {
     const cut = text.length > SHOWN_CHARS ? `${text.slice(0, SHOWN_CHARS)}\n… (${text.length} characters)` : text;
     shown.textContent = whole ? indented(text) : cut;
   } catch (error) {
-    said.textContent += signal.aborted ? ` Stopped after ${took()}.` : ` Failed: ${error.message}`;
+    status.textContent += signal.aborted ? ` Stopped after ${took()}.` : ` Failed: ${error.message}`;
   }
 }
 
@@ -146,7 +146,7 @@ function parameterField(parameter, all) {
   return { parameter, input, label: make("label", { class: "field" }, make("code", {}, name), " ", note, input) };
 }
 
-// The field of the request's body, with the examples to choose from.
+// The field of the request's body, with a choice of examples.
 function bodyField(requestBody, all) {
   const [media, { schema = {}, examples = {} }] = Object.entries(requestBody.content)[0];
   const textOf = (value) => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
@@ -205,7 +205,7 @@ function routeDetails(path, method, operation, all) {
   const summary = make("summary", {}, badge, make("code", {}, path), operation.summary);
   const details = make("details", { id: operation.operationId, class: "route" }, summary);
   details.dataset.text = `${method} ${path} ${operation.summary}`.toLowerCase();
-  // Filled when it is first opened: there are many.
+  // Filled when first opened, since there are many routes.
   details.addEventListener("toggle", () => fill(details, path, method, operation, all), { once: true });
   return details;
 }
@@ -247,7 +247,7 @@ async function start() {
     if (!reply.ok) throw new Error(`${reply.status} ${reply.statusText}`);
     show(await reply.json());
   } catch (error) {
-    document.getElementById("about").textContent = `openapi.json cannot be read: ${error.message}`;
+    document.getElementById("about").textContent = `openapi.json cannot be loaded: ${error.message}`;
   }
 }
 

@@ -35,7 +35,7 @@ def files(folder: str) -> list[Path]:
 
 
 async def hold(client: PlainClient, path: Path) -> None:
-    """Hold a conversation, and compare what is said with the file, or write it there."""
+    """Hold a conversation, and compare its replies with the file, or write them there."""
     before = path.read_text("utf-8")
     shown = [await _exchange(client, each) for each in before.strip("\n").split("\n\n")]
     after = "\n\n".join(shown) + "\n"
@@ -53,19 +53,19 @@ async def _exchange(client: PlainClient, text: str) -> str:
         return text
     until = UNTIL.fullmatch(lines[0])
     method, path = (until["rest"] if until else lines[0]).split(" ", 1)
-    body = "\n".join(lines[1:]).encode() or None
+    sent = "\n".join(lines[1:]).encode() or None
     deadline = asyncio.get_running_loop().time() + UNTIL_S
     while True:
-        reply = await client.ask(method, path, body)
-        said = reply.body.decode()
-        if until is None or until["text"] in said:
-            shown = f"{asked}\n----\n{_shown(reply, said)}"
+        reply = await client.ask(method, path, sent)
+        body = reply.body.decode()
+        if until is None or until["text"] in body:
+            shown = f"{asked}\n----\n{_shown(reply, body)}"
             return text if expected.fullmatch(shown) else shown
-        assert asyncio.get_running_loop().time() < deadline, f"{lines[0]}: {said}"
+        assert asyncio.get_running_loop().time() < deadline, f"{lines[0]}: {body}"
         await asyncio.sleep(0.005)
 
 
-def _shown(reply: Message, said: str) -> str:
+def _shown(reply: Message, body: str) -> str:
     kind = reply.headers.get("content-type", "")
-    masked = MADE_UP.sub("MADE-UP", TIME.sub("TIME", SECONDS.sub("SECONDS", said))).rstrip("\n")
+    masked = MADE_UP.sub("MADE-UP", TIME.sub("TIME", SECONDS.sub("SECONDS", body))).rstrip("\n")
     return "\n".join(filter(None, [f"{reply.status} {kind}".strip(), masked]))

@@ -15,7 +15,7 @@ def test_a_name_that_cannot_be_shown_is_none(name: str) -> None:
         poller(name, {}, 1.0, 1.0)
 
 
-def test_who_polls_does_one_call_at_a_time_and_cannot_be_told_to_stop() -> None:
+def test_a_poller_runs_one_call_at_a_time_and_cannot_be_stopped() -> None:
     announced = poller("w", {}, 120.0, 60.0)
     assert (announced.delivery, announced.can_stop, announced.handler_slots) == (
         Delivery.PULL,

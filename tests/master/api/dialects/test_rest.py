@@ -1,18 +1,16 @@
-"""The dialect of tasks and workers, as its clients and workers speak it, over real sockets."""
+"""The rest dialect, as its clients and workers use it, over real sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.http import Message, PlainClient
 from harness.until import until
-from tornado.ioloop import IOLoop
 
 from dte.master.api.dialects.rest import views
 from dte.master.api.dialects.rest import workers as rest_workers
@@ -20,24 +18,7 @@ from dte.master.api.dialects.rest.durations import duration_text
 from master.api.dialects import conversations
 from master.rig import Rig, StartMaster
 
-Keep = Callable[..., Awaitable[Rig]]
 ZERO = "0001-01-01T00:00:00Z"
-
-
-@pytest.fixture(params=["none", "journal"])
-def start(request: pytest.FixtureRequest, start_master: StartMaster, tmp_path: Path) -> Keep:
-    """Starts a master, once with a journal and once without."""
-    journal = "none" if request.param == "none" else str(tmp_path / "journal.db")
-
-    async def start(**bounds: Any) -> Rig:
-        return await start_master(journal=journal, **bounds)
-
-    return start
-
-
-@pytest.fixture
-def keeping(io_loop: IOLoop, start: Keep) -> Rig:
-    return io_loop.run_sync(start)
 
 
 class SeedClient:
@@ -71,14 +52,14 @@ class SeedClient:
         return task
 
     async def result(self, task_id: str) -> bytes | None:
-        """The bytes that a task gave."""
+        """The bytes of a task's result."""
         task = await self.when(task_id, "completed", "failed")
         assert task["Status"] == "completed", task["Error"]
         return None if task["Result"] is None else b64decode(task["Result"])
 
 
 class SeedWorker:
-    """A worker that registers, beats, looks for its tasks, and does the four handlers."""
+    """A worker that registers, beats, looks for its tasks, and runs the four handlers."""
 
     CAPABILITIES = ("echo", "sleep", "fibonacci", "prime_factorization")
 
@@ -101,7 +82,7 @@ class SeedWorker:
         return dict(reply.json)
 
     async def look(self, count: int = 1) -> dict[str, Any]:
-        """Its tasks, as soon as there are so many."""
+        """Its tasks, as soon as there are `count`."""
         async with asyncio.timeout(5):
             while len(tasks := (await self.shown())["CurrentTasks"]) < count:
                 await asyncio.sleep(0.002)
@@ -121,7 +102,7 @@ class SeedWorker:
         return (await self.http.post(path, body)).status
 
     async def work(self) -> None:
-        """Do the next task."""
+        """Run the next task."""
         ((task_id, task),) = (await self.look()).items()
         args = b64decode(task["Args"] or "")
         assert await self.complete(task_id, self.do(task["Handler"], args)) == 204
@@ -129,10 +110,10 @@ class SeedWorker:
     def do(self, handler: str, args: bytes) -> bytes:
         if handler == "echo":
             return args
-        said = json.loads(args)
+        fields = json.loads(args)
         if handler == "sleep":
-            return f"Slept for {duration_text(said['duration'])}".encode()
-        n = said["n"]
+            return f"Slept for {duration_text(fields['duration'])}".encode()
+        n = fields["n"]
         if handler == "fibonacci":
             low, high = 0, 1
             for _ in range(n):
@@ -147,7 +128,7 @@ class SeedWorker:
 
 
 async def work_elsewhere(rig: Rig, handlers: Any, **report: Any) -> Any:
-    """Do one call as a worker of another dialect; what it got."""
+    """Run one call as a worker of another dialect; the call."""
     claim = {"worker": "other", "handlers": handlers, "wait": 5}
     claimed = await rig.post("/claim", claim)
     assert claimed.status == 200, claimed.body
@@ -164,7 +145,7 @@ async def work_elsewhere(rig: Rig, handlers: Any, **report: Any) -> Any:
 @pytest.mark.parametrize(
     "path", [pytest.param(path, id=path.stem) for path in conversations.files("rest")]
 )
-async def test_what_is_said_is_as_it_was(path: Path, keeping: Rig) -> None:
+async def test_the_replies_are_those_of_the_golden_files(path: Path, keeping: Rig) -> None:
     await conversations.hold(keeping, path)
 
 
@@ -261,7 +242,7 @@ async def test_workers_of_this_dialect_get_arguments_in_its_form(
     "given",
     [b'{"x":  1}', b'"text"', b"17", b"\xff", b"", b"no JSON", b'{"base64": "aGk="}', None],
 )
-async def test_what_a_worker_gives_is_kept_byte_for_byte(keeping: Rig, given: bytes | None) -> None:
+async def test_a_result_is_kept_byte_for_byte(keeping: Rig, given: bytes | None) -> None:
     client, worker = SeedClient(keeping), SeedWorker(keeping)
     await worker.register(("custom",))
     task_id = await client.submit("custom")
@@ -285,7 +266,7 @@ async def test_a_task_fails_with_the_reason_of_its_handler(
     assert task["CompletedAt"] == task["completed_at"] != ZERO
 
 
-# The course of a task
+# The life of a task
 
 
 async def test_moments_are_zero_until_there_are_any(rig: Rig) -> None:
@@ -351,12 +332,12 @@ async def test_a_failed_task_that_is_tried_again_leaves_its_id_to_the_first(keep
 
 
 async def test_the_same_id_with_the_same_body_is_the_same_task_also_after_a_restart(
-    start: Keep,
+    start: StartMaster,
 ) -> None:
     rig = await start()
     client = SeedClient(rig)
     assert await client.submit("echo", b"x", id="mine") == "mine"
-    if rig.master.settings.journal != "none":
+    if rig.master.recorder is not None:
         await rig.stop()
         rig = await start()
         client = SeedClient(rig)
@@ -482,7 +463,7 @@ async def test_looking_is_no_sign_of_life(rig: Rig, monkeypatch: pytest.MonkeyPa
             await asyncio.sleep(0.01)
 
 
-async def test_who_registers_again_has_started_again(keeping: Rig) -> None:
+async def test_a_worker_that_registers_again_has_restarted(keeping: Rig) -> None:
     client, first, second = SeedClient(keeping), SeedWorker(keeping), SeedWorker(keeping, "w2")
     await first.register(("echo",))
     task_id = await client.submit("echo", b"x")
@@ -492,9 +473,9 @@ async def test_who_registers_again_has_started_again(keeping: Rig) -> None:
     assert list(await second.look()) == [task_id]
 
 
-async def test_registering_does_not_change_what_others_say_of_a_handler(rig: Rig) -> None:
-    said = {"timeout": 30.0, "retries": 3, "pure": True}
-    await rig.post("/worker", {"worker_name": "dte", "port": 1, "handlers": {"echo": said}})
+async def test_registering_does_not_change_the_policy_of_a_handler(rig: Rig) -> None:
+    policy = {"timeout": 30.0, "retries": 3, "pure": True}
+    await rig.post("/worker", {"worker_name": "dte", "port": 1, "handlers": {"echo": policy}})
     worker = SeedWorker(rig)
     await worker.register(("echo",))
     await worker.beat()
@@ -502,10 +483,9 @@ async def test_registering_does_not_change_what_others_say_of_a_handler(rig: Rig
 
 
 async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
-    start_master: StartMaster, tmp_path: Path
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register(slots=2)
     done = await client.submit("echo", b"x", id="done", metadata={"a": "b"})
@@ -516,7 +496,7 @@ async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
     before = await client.task(done)
     await rig.stop()
 
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     assert await client.task(done) == before
     assert list(await worker.look()) == [running], "it is at work, and need not beat first"
@@ -533,10 +513,8 @@ async def test_a_restart_of_the_master_in_mid_task_loses_nothing(
     assert listed[2] == before
 
 
-async def test_tasks_of_long_ago_are_read_from_the_journal(
-    start_master: StartMaster, tmp_path: Path
-) -> None:
-    rig = await start_master(journal=str(tmp_path / "journal.db"), jobs_kept=1)
+async def test_tasks_of_long_ago_are_read_from_the_journal(start_journaled: StartMaster) -> None:
+    rig = await start_journaled(jobs_kept=1)
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register()
     tasks = []
@@ -565,31 +543,30 @@ async def test_tasks_of_long_ago_are_read_from_the_journal(
 
 
 async def test_a_result_is_taken_after_a_restart_before_its_worker_registers_again(
-    start_master: StartMaster, tmp_path: Path
+    start_journaled: StartMaster,
 ) -> None:
-    journal = str(tmp_path / "journal.db")
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await worker.register()
     task_id = await client.submit("echo", b"x")
     await worker.look()
     await rig.stop()
-    rig = await start_master(journal=journal)
+    rig = await start_journaled()
     client, worker = SeedClient(rig), SeedWorker(rig)
     await client.when(task_id, "running")
     assert await worker.complete(task_id, b"x") == 204
     assert await client.result(task_id) == b"x"
 
 
-async def test_an_unknown_worker_hears_that_it_is_not_known(rig: Rig) -> None:
+async def test_an_unknown_worker_is_not_found(rig: Rig) -> None:
     task_id = await SeedClient(rig).submit("echo", b"x")
     reply = await rig.post(f"/workers/nobody/tasks/{task_id}/complete", {"status": "completed"})
     assert (reply.status, reply.body) == (404, b"Worker not found\n")
 
 
 async def test_workers_of_other_dialects_are_shown(rig: Rig) -> None:
-    said = {"worker_name": "dte", "port": 1, "handlers": ["echo"], "handler_slots": 1}
-    await rig.post("/worker", said)
+    body = {"worker_name": "dte", "port": 1, "handlers": ["echo"], "handler_slots": 1}
+    await rig.post("/worker", body)
     (shown,) = (await rig.get("/workers")).json
     assert shown["ID"] == "dte"
     assert shown["Capabilities"] == ["echo"]

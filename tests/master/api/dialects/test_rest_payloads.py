@@ -1,4 +1,4 @@
-"""Durations as Go writes them, and results in their own form and out of it."""
+"""Durations as Go writes them, and results with and without their special forms."""
 
 from __future__ import annotations
 

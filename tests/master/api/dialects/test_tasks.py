@@ -18,7 +18,7 @@ from master.rig import Rig
 
 
 def built(args: Any) -> Any:
-    """What a worker gets of arguments whose plan is kept and read again."""
+    """Arguments as a worker gets them after their plan was kept and read again."""
     plan = read_plan(plan_text(Plan({TASK: Node("echo", quoted(args))})))
     steps = build(plan, PlanLimits(), FormulaLimits(), 0.0)
     while True:

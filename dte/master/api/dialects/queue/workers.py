@@ -114,8 +114,7 @@ _heartbeat: Decoder[Heartbeat] = Decoder(Heartbeat, lenient=False)
 class GetTask(QueueHandler):
     """``POST /get-task``: a worker polls."""
 
-    def body_bytes_max(self) -> int:
-        return min(BEAT_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = BEAT_BYTES_MAX
 
     @documented(
         "Claim a task",
@@ -204,8 +203,7 @@ class SubmitResult(QueueHandler):
 class Heartbeats(QueueHandler):
     """``POST /heartbeat``."""
 
-    def body_bytes_max(self) -> int:
-        return min(BEAT_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = BEAT_BYTES_MAX
 
     @documented(
         "Send a heartbeat",

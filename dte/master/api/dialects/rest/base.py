@@ -75,11 +75,6 @@ class RestHandler(JsonHandler):
         self.set_status(HTTPStatus.CREATED)
         self.reply(reply)
 
-    def done(self) -> None:
-        """Answer with 204 and no body."""
-        self.set_status(HTTPStatus.NO_CONTENT)
-        self.finish()
-
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         return f"{text}\n"

@@ -21,6 +21,7 @@ from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
+from dte.master.api.dialects.tasks import too_long
 from dte.master.api.openapi import TEXT, documented
 from dte.master.checks import check_name, check_range
 
@@ -126,8 +127,7 @@ class WorkersHandler(RestHandler):
 class Workers(WorkersHandler):
     """``POST /workers``: register a worker. ``GET /workers``: the workers of all dialects."""
 
-    def body_bytes_max(self) -> int:
-        return min(REGISTRATION_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = REGISTRATION_BYTES_MAX
 
     @documented(
         "Register a worker",
@@ -194,8 +194,7 @@ class OneWorker(WorkersHandler):
 class Heartbeat(WorkersHandler):
     """``PUT /workers/{id}/heartbeat``: a worker is alive."""
 
-    def body_bytes_max(self) -> int:
-        return min(HEARTBEAT_BYTES_MAX, super().body_bytes_max())
+    BODY_BYTES_MAX = HEARTBEAT_BYTES_MAX
 
     @documented("Send a heartbeat", replies={204: None}, errors=(404, 413), errors_as=TEXT)
     async def put(self, worker_id: str) -> None:
@@ -203,7 +202,7 @@ class Heartbeat(WorkersHandler):
         # Workers of other dialects have their own signs of life.
         if worker.announcement.delivery is Delivery.MAILBOX:
             await self.beat(worker.announcement)
-        self.done()
+        self.reply_nothing()
 
 
 class Complete(WorkersHandler):
@@ -232,18 +231,13 @@ class Complete(WorkersHandler):
         job, call = await self.find_task(task_id)
         if call is None and job.calls is not None and len(job.calls.calls) == 1:
             (call,) = job.calls.calls.values()
-        refusal: TooLarge | None = None
-        try:
-            outcome = self._outcome(body, job, call)
-        except TooLarge as error:
-            refusal = error
-            outcome = Outcome(CallState.FAILED, None, str(error), retry=False)
+        outcome = self._outcome(body, job, call)
         if not await self.master.workers.settle(job, worker_id, outcome, call):
             self.known(worker_id)
             raise NotAssigned("Task not assigned to this worker")
-        if refusal is not None:
-            raise refusal
-        self.done()
+        if body.status == COMPLETED and outcome.state is CallState.FAILED:
+            raise TooLarge(str(outcome.error))
+        self.reply_nothing()
 
     def _outcome(self, body: Completion, job: Job, call: Call | None) -> Outcome:
         if body.status == FAILED:
@@ -255,9 +249,7 @@ class Complete(WorkersHandler):
         value = b"null"
         if call is not None:
             value = kept_result(call.handler, self.viewer.sent_for(job, call), given)
-        value_bytes_max = self.master.settings.value_bytes_max
-        if len(value) > value_bytes_max:
-            raise TooLarge(
-                f"the result is too long: {len(value)} bytes > {value_bytes_max} (value_bytes_max)"
-            )
-        return Outcome(CallState.SUCCEEDED, value)
+        bytes_max = self.master.settings.value_bytes_max
+        return (
+            Outcome(CallState.SUCCEEDED, value) if len(value) <= bytes_max else too_long(bytes_max)
+        )

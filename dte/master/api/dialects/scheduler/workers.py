@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any, Literal
 
 import msgspec
@@ -92,9 +91,8 @@ class GetTask(SchedulerHandler):
         lease = await self.pollers.poll(worker_id, self.gone)
         if lease is not None:
             self.reply(self._given(lease))
-            return
-        self.set_status(HTTPStatus.NO_CONTENT)
-        self.clear_header("Content-Type")
+        else:
+            self.reply_nothing()
 
     def _given(self, lease: CallLease) -> TaskGiven:
         """A call as workers of this dialect get it."""
