@@ -14,17 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dte.client.asynchronous import AsyncClient
     from dte.client.blocking import Client
-    from dte.client.errors import (
-        JobCancelled,
-        JobFailed,
-        JobTimedOut,
-        MasterFault,
-        Unreachable,
-        WaitTimeout,
-    )
+    from dte.client.errors import MasterFault, Unreachable, WaitTimeout
     from dte.client.events import Event
     from dte.client.graphs import Graph
-    from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+    from dte.client.job import Job, JobCancelled, JobFailed, JobSummary, JobTimedOut
+    from dte.client.replies import NodeInfo, Why, WorkerInfo
     from dte.core.errors import (
         Busy,
         Conflict,
@@ -53,11 +47,11 @@ _HOMES = {
     "FormulaError": "dte.core.errors",
     "Graph": "dte.client.graphs",
     "InvalidRequest": "dte.core.errors",
-    "Job": "dte.client.replies",
-    "JobCancelled": "dte.client.errors",
-    "JobFailed": "dte.client.errors",
-    "JobSummary": "dte.client.replies",
-    "JobTimedOut": "dte.client.errors",
+    "Job": "dte.client.job",
+    "JobCancelled": "dte.client.job",
+    "JobFailed": "dte.client.job",
+    "JobSummary": "dte.client.job",
+    "JobTimedOut": "dte.client.job",
     "MasterFault": "dte.client.errors",
     "NodeInfo": "dte.client.replies",
     "NotFound": "dte.core.errors",

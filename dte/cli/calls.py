@@ -34,7 +34,7 @@ from dte.cli.watching import explain_calls, how_far
 from dte.client.blocking import Client
 from dte.client.exact import Decoder, encode
 from dte.client.graphs import CallOptions
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.wire.codec import Malformed
 
 _json: Decoder[Any] = Decoder(Any)

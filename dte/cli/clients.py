@@ -24,8 +24,8 @@ from dte.cli.output import (
 )
 from dte.cli.watching import explain_calls, how_far
 from dte.client.exact import encode
+from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
-from dte.client.replies import Job, JobSummary
 
 UNSPELLED_BITS = 100_000
 """Longer integers are not spelled out in lists."""

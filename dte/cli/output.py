@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import click
 
 from dte.client.blocking import Client
-from dte.client.errors import JobFailed, Unreachable, WaitTimeout
+from dte.client.errors import Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
+from dte.client.job import Job, JobFailed
 from dte.client.patience import PATIENCE_S
-from dte.client.replies import Job
 from dte.core.errors import Conflict, DteError, FormulaError, InvalidRequest, NotFound
 
 EXIT_JOB_FAILED = 1

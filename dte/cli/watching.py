@@ -6,7 +6,7 @@ import click
 
 from dte.cli.output import printable
 from dte.client.blocking import Client
-from dte.client.replies import Job
+from dte.client.job import Job
 
 WATCHED_MAX = 100
 """Jobs of more operations are watched as a whole, not call by call."""

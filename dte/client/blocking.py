@@ -8,14 +8,14 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from dte.client import jobs
-from dte.client import requests as calls
+from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exact import encode
-from dte.client.exchange import Attempt, Call, NoReply, Response
+from dte.client.exchange import Attempt, Exchange, NoReply, Response
 from dte.client.graphs import CallOptions, Graph, Node, When, check_options
+from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
-from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 from dte.wire.http.stream import is_silent
 
@@ -43,7 +43,7 @@ class Client:
         self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
     ) -> None:
         self.master_url = master_url
-        self._host, self._port = calls.check_url(master_url)
+        self._host, self._port = requests.check_url(master_url)
         self._contact = Contact(patience_s)
         self._idle: list[http.client.HTTPConnection] = []
 
@@ -64,7 +64,7 @@ class Client:
             StorageFull: its disk is full.
             ValueError: the key is none.
         """
-        return self._run(calls.submit(formula, key))
+        return self._run(requests.submit(formula, key))
 
     def compute(
         self, formula: str, timeout_s: float | None = None, *, key: str | None = None
@@ -78,7 +78,7 @@ class Client:
             JobFailed: there is none, because of a division by zero, say.
             WaitTimeout: not within `timeout_s` seconds; the job goes on.
         """
-        return self._run(calls.compute(formula, timeout_s, key)).result()
+        return self._run(requests.compute(formula, timeout_s, key)).result()
 
     def map(
         self,
@@ -97,8 +97,8 @@ class Client:
             JobFailed: one has no value.
             WaitTimeout: not all within `timeout_s` seconds; the jobs go on.
         """
-        jobs = self._run(calls.map_formulas(formulas, timeout_s))
-        return calls.results(jobs, return_exceptions)
+        jobs = self._run(requests.map_formulas(formulas, timeout_s))
+        return requests.results(jobs, return_exceptions)
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
         """Call a handler on some worker, and give its result.
@@ -155,7 +155,7 @@ class Client:
             InvalidRequest: the graph has a cycle, say.
         """
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return self._run(jobs.run_plan(body, timeout_s, key)).result()
+        return self._run(requests.run_plan(body, timeout_s, key)).result()
 
     def submit_graph(
         self,
@@ -170,12 +170,12 @@ class Client:
     ) -> Job:
         """Submit a graph of calls, as `run`; the job has an `id` to ask for later."""
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return self._run(jobs.submit_plan(body, key))
+        return self._run(requests.submit_plan(body, key))
 
     def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
         """Submit what ``POST /jobs`` takes, as a dict or as its JSON."""
         body = plan if isinstance(plan, bytes) else encode(plan)
-        return self._run(jobs.submit_plan(body, key))
+        return self._run(requests.submit_plan(body, key))
 
     def cancel(self, job: Job | int) -> Job:
         """Cancel a job: what waits never starts, what runs is stopped.
@@ -187,7 +187,7 @@ class Client:
             Conflict: it has ended otherwise.
             NotFound: there is no such job.
         """
-        return self._run(jobs.cancel(calls.number_of(job)))
+        return self._run(requests.cancel(requests.number_of(job)))
 
     def retry(self, job: Job | int) -> Job:
         """Have the failed part of a job done again, with the results that there are.
@@ -199,7 +199,7 @@ class Client:
             Conflict: it has not failed.
             NotFound: there is no such job.
         """
-        return self._run(jobs.retry(calls.number_of(job)))
+        return self._run(requests.retry(requests.number_of(job)))
 
     def why(self, job: Job | int) -> Why:
         """What the unfinished operations of a job wait for.
@@ -207,7 +207,7 @@ class Client:
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(jobs.why(calls.number_of(job)))
+        return self._run(requests.why(requests.number_of(job)))
 
     def nodes(self, job: Job | int) -> list[NodeInfo]:
         """The calls of a job, with their results.
@@ -215,7 +215,7 @@ class Client:
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(jobs.nodes(calls.number_of(job)))
+        return self._run(requests.nodes(requests.number_of(job)))
 
     def events(
         self, job: Job | int | None = None, *, after: int | None = None
@@ -233,7 +233,7 @@ class Client:
             Busy: too many listen already.
             Unreachable: the master has been away for too long.
         """
-        number = None if job is None else calls.number_of(job)
+        number = None if job is None else requests.number_of(job)
         return self._events(Subscription(number, self._contact, after))
 
     def wait(self, job: Job | int, timeout_s: float | None = None) -> Job:
@@ -243,7 +243,7 @@ class Client:
             WaitTimeout: not within `timeout_s` seconds; the job goes on.
             NotFound: there is no such job.
         """
-        return self._run(calls.wait(calls.number_of(job), timeout_s))
+        return self._run(requests.wait(requests.number_of(job), timeout_s))
 
     def job(self, job: Job | int) -> Job:
         """How a job stands now.
@@ -251,15 +251,15 @@ class Client:
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(calls.job(calls.number_of(job)))
+        return self._run(requests.job(requests.number_of(job)))
 
     def jobs(self) -> list[JobSummary]:
         """The last 100 jobs, the newest first."""
-        return self._run(calls.jobs())
+        return self._run(requests.jobs())
 
     def workers(self) -> list[WorkerInfo]:
         """The workers that the master knows."""
-        return self._run(calls.workers())
+        return self._run(requests.workers())
 
     def close(self) -> None:
         """Close the connections."""
@@ -307,8 +307,8 @@ class Client:
                 raise ConnectionError("the stream of events has ended")
             yield from subscription.feed(piece)
 
-    def _run(self, call: Call[T]) -> T:
-        attempts = patiently(call, self._contact)
+    def _run(self, exchange: Exchange[T]) -> T:
+        attempts = patiently(exchange, self._contact)
         try:
             attempt = next(attempts)
             while True:
@@ -374,8 +374,8 @@ class Calls:
         Raises:
             WaitTimeout: there is no result within `timeout_s` seconds; the job goes on.
         """
-        return self._client._run(jobs.call(handler, args, named, self._options)).result()
+        return self._client._run(requests.call(handler, args, named, self._options)).result()
 
     def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
         """As `Client.submit_call`."""
-        return self._client._run(jobs.submit_call(handler, args, named, self._options))
+        return self._client._run(requests.submit_call(handler, args, named, self._options))

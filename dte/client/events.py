@@ -14,8 +14,8 @@ import msgspec
 
 from dte.client.errors import MasterFault, Unreachable
 from dte.client.exchange import Attempt, NoReply, Response, error_of
+from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
-from dte.client.replies import ENDS
 from dte.core.errors import DteError, StorageFull, Unavailable
 from dte.wire.codec import Decoder, Malformed
 
@@ -154,7 +154,7 @@ class Subscription:
         self.pause_s = 0.0
         for event in self._reader.feed(piece):
             self._patience = self._new_patience()
-            if self._job is not None and event.kind == "job" and event.state in ENDS:
+            if self._job is not None and event.kind == "job" and event.state in TERMINAL:
                 self.over = True
             yield event
 

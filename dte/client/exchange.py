@@ -128,7 +128,7 @@ class NoReply(Exception):
         self.silent = silent
 
 
-Call = Generator[Request, Response, T]
+Exchange = Generator[Request, Response, T]
 Attempts = Generator[Attempt, Response, T]
 
 _error: Decoder[ErrorReply] = Decoder(ErrorReply)

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from dte.client.exact import encode
-from dte.client.replies import Job
+from dte.client.job import Job
 
 When = Literal["success", "done"]
 

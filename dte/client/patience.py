@@ -14,7 +14,7 @@ from dte.client.errors import Unreachable
 from dte.client.exchange import (
     Attempt,
     Attempts,
-    Call,
+    Exchange,
     NoReply,
     Request,
     Response,
@@ -109,7 +109,7 @@ class Patience:
         return min(pause_s, end - now)  # The last attempt is made at the very end.
 
 
-def patiently(call: Call[T], contact: Contact) -> Attempts[T]:
+def patiently(exchange: Exchange[T], contact: Contact) -> Attempts[T]:
     """A call with each of its requests sent as often as needed.
 
     Raises:
@@ -118,9 +118,9 @@ def patiently(call: Call[T], contact: Contact) -> Attempts[T]:
         DteError: what the call raises.
     """
     try:
-        request = next(call)
+        request = next(exchange)
         while True:
-            request = call.send((yield from _send(request, contact)))
+            request = exchange.send((yield from _send(request, contact)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 

@@ -7,74 +7,7 @@ from typing import Any
 
 import msgspec
 
-from dte.client.errors import JobCancelled, JobFailed, JobTimedOut
-
-ENDS = frozenset(("succeeded", "failed", "timed_out", "cancelled"))
-"""States of jobs and calls that never change."""
-
-_FAILURES = {"cancelled": JobCancelled, "timed_out": JobTimedOut}
-
-
-class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """How a job stood when the master was asked.
-
-    Attributes:
-        id: the job's number.
-        finished: whether it has ended.
-        answer: the formula's value, or what the calls gave: whatever JSON has. Integers are exact,
-            of any length.
-        error: why there is none, if the job failed.
-        state: ``waiting``, ``running``, ``cancelling``, ``succeeded``, ``failed``, ``timed_out`` or
-            ``cancelled``.
-        operations: how many operations it has.
-        operations_done: how many of them are done.
-        submitted_at, started_at, ended_at: by the master's clock.
-        priority: higher is sooner.
-        retry_of: the job whose failed part it does again, as far as the reply says so.
-    """
-
-    id: int
-    finished: bool
-    answer: Any = None
-    error: str | None = None
-    state: str = "waiting"
-    operations: int = 0
-    operations_done: int = 0
-    submitted_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    priority: int = 0
-    retry_of: int | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it has ended with an answer, which of a call can be None."""
-        known = self.answer is not None or self.state == "succeeded"
-        return self.finished and self.error is None and known
-
-    def result(self) -> Any:
-        """The answer of a job that has ended.
-
-        Raises:
-            JobFailed: it ended without one; as `JobCancelled` or `JobTimedOut` if that is why.
-            ValueError: it has not ended.
-        """
-        if not self.finished:
-            raise ValueError(f"job {self.id} has not ended; wait for it first")
-        if not self.succeeded:
-            raise _FAILURES.get(self.state, JobFailed)(self)
-        return self.answer
-
-
-class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """A job among the last ones: its id, what it does, and answer or error once it has ended."""
-
-    id: int
-    task: str
-    finished: bool
-    answer: Any = None
-    error: str | None = None
-    state: str = "waiting"
+from dte.client.job import Job
 
 
 class Progress(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import pytest
 
 import dte
 from dte.cli import output
-from dte.client.replies import Job
+from dte.client.job import Job
 
 
 class Terminal(io.StringIO):

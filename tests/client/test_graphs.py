@@ -10,7 +10,7 @@ import pytest
 
 import dte
 from dte.client.graphs import call_body
-from dte.client.replies import Job
+from dte.client.job import Job
 
 
 def sent(graph: dte.Graph, *args: Any, **terms: Any) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.core.errors import Unavailable
 
 from .accounting import Anomaly, Ledger
