@@ -48,7 +48,11 @@ def fibonacci(n: int) -> int:
 
 @handler("prime_factorization", pure=True)
 def prime_factorization(n: int) -> list[int]:
-    """The prime factors of n, ascending, each as often as it divides n."""
+    """Return the prime factors of n, ascending and with repetition.
+
+    Numbers with large factors take long, unless python-flint is installed: see
+    `dte.handlers.factoring`.
+    """
     if n < 2:
         raise ValueError(f"n is 2 or more, not {n}")
     return factors(n)
