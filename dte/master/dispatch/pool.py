@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply, Told
+from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply, Reply
 
 
 class ConnectionPool:
@@ -29,7 +29,7 @@ class ConnectionPool:
         self._put_back(address, connection, reply)
         return reply.status, reply.body
 
-    def send(self, address: str, path: str, body: bytes, told: Told) -> KeptAliveConnection:
+    def send(self, address: str, path: str, body: bytes, told: OnReply) -> KeptAliveConnection:
         """As `post`, for who is told what came of it; until then the connection is theirs."""
 
         def came(what: Reply | ConnectionFailed) -> None:

@@ -20,7 +20,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
 from dte.core.workers.availability import Announcement, Worker
 from dte.master.dispatch import batches as dispatch
-from dte.wire.http.client import Reply, Told
+from dte.wire.http.client import OnReply, Reply
 from dte.worker import server
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
@@ -557,10 +557,10 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self.told: Told = lambda what: None
+        self.told: OnReply = lambda what: None
         self.abandoned = 0
 
-    def send(self, address: str, path: str, body: bytes, told: Told) -> Pool:
+    def send(self, address: str, path: str, body: bytes, told: OnReply) -> Pool:
         self.told = told
         return self
 

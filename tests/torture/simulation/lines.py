@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torture.simulation.network import Network
 from torture.simulation.world import Process, World
 
-from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, Reply, Told
+from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, OnReply, Reply
 
 if TYPE_CHECKING:
     from torture.simulation.workers import WorkerHost
@@ -149,7 +149,7 @@ class Line:
         finally:
             self._reply = None
 
-    def send(self, method: str, path: str, body: bytes, told: Told) -> None:
+    def send(self, method: str, path: str, body: bytes, told: OnReply) -> None:
         """Send a request; what comes of it is told later."""
 
         async def request() -> None:
