@@ -1,9 +1,10 @@
-"""A distributed tasks executor: formulas in, answers out, over workers that do single operations.
+"""A distributed task executor: a master runs formulas and handler calls on its workers.
 
 import dte
 
 with dte.Client("http://localhost:5000") as client:
     print(client.compute("1+(2*3)/4-5"))
+    print(client.call("fibonacci", 100))
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first used, so that a part that needs little, like the core, loads little.
+# Modules are loaded on first use, so that a program loads no more than it needs.
 _HOMES = {
     "AsyncClient": "dte.client.asynchronous",
     "Busy": "dte.core.errors",

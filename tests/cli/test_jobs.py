@@ -49,7 +49,7 @@ def test_nodes_are_a_table_with_results(ask: Dte, client: package.Client) -> Non
 
 def test_nodes_that_failed_say_why(ask: Dte, client: package.Client) -> None:
     number = ended(client, "echo", 1, 2)
-    assert "echo is given 2" in ask("nodes", number).stdout
+    assert "echo takes 1 argument" in ask("nodes", number).stdout
     (node,) = json.loads(ask("nodes", number, "--json").stdout)
     assert (node["node"], node["state"], node["result"]) == ("call", "failed", None)
 

@@ -536,7 +536,7 @@ def test_handlers_of_the_current_folder_are_found(
         ("raise SystemExit(7)", "SystemExit"),
         (
             "import dte\n@dte.handler('a', timeout='5')\ndef a(): ...",
-            "TypeError: handler a: timeout is positive seconds or None, not '5'",
+            "TypeError: handler a: timeout must be positive seconds or None, not '5'",
         ),
         (
             "import dte\n@dte.handler('a b')\ndef a(): ...",

@@ -68,7 +68,7 @@ async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig
     for report in (await one.call("fibonacci", n="x"), await one.call("nothing")):
         assert report.state == "failed"
         assert not report.retry
-    assert "argument 'n' of fibonacci" in str(one.reports[1].error)
+    assert "fibonacci: argument 'n' is" in str(one.reports[1].error)
     assert one.reports[2].error == "this worker has no handler 'nothing'"
 
 
@@ -88,7 +88,7 @@ async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
         (b"[1e999]", "the arguments cannot be read: not a finite number"),
         (b'["\xff"]', "the arguments cannot be read: 'utf-8' codec can't decode"),
         (b"[1, }", "the arguments cannot be read: "),
-        (b"7", "echo is given 7, neither a list nor an object of arguments"),
+        (b"7", "echo: arguments must be a list (positional) or an object (named), not 7"),
     ],
     ids=["deep", "half a pair", "infinite", "no UTF-8", "no JSON", "number"],
 )

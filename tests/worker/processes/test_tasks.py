@@ -275,7 +275,7 @@ async def test_an_async_call_that_makes_no_sense_fails_alone(rig: StartRig) -> N
     one = rig()
     report = await one.call("sleep", "x")
     assert (report.state, report.retry) == ("failed", False)
-    assert await one.error("sleep", -1) == "ValueError: seconds is 0 or more, not -1.0"
+    assert await one.error("sleep", -1) == "ValueError: seconds must be 0 or more, not -1.0"
 
 
 async def test_closing_returns_async_calls_and_ends_their_process(
