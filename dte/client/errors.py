@@ -11,8 +11,6 @@ DteError                 (dte.core.errors, with InvalidRequest, FormulaError, No
 
 from __future__ import annotations
 
-from typing import Any
-
 from dte.core.errors import DteError
 
 
@@ -31,9 +29,6 @@ class WaitTimeout(DteError, TimeoutError):
         super().__init__(f"{which} not ended within {timeout_s:g} s")
         self.jobs = jobs
         self.timeout_s = timeout_s
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.jobs, self.timeout_s)
 
 
 class Unreachable(DteError):

@@ -89,9 +89,6 @@ class JobFailed(DteError):
         super().__init__(job.error or "the job failed")
         self.job = job
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.job,)
-
 
 class JobCancelled(JobFailed):
     """A job was cancelled."""
