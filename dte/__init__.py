@@ -1,9 +1,10 @@
-"""A distributed tasks executor: formulas in, answers out, over workers that do single operations.
+"""A distributed task executor: a master runs formulas and handler calls on its workers.
 
 import dte
 
 with dte.Client("http://localhost:5000") as client:
     print(client.compute("1+(2*3)/4-5"))
+    print(client.call("fibonacci", 100))
 """
 
 from __future__ import annotations
@@ -14,17 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dte.client.asynchronous import AsyncClient
     from dte.client.blocking import Client
-    from dte.client.errors import (
-        JobCancelled,
-        JobFailed,
-        JobTimedOut,
-        MasterFault,
-        Unreachable,
-        WaitTimeout,
-    )
+    from dte.client.errors import MasterFault, Unreachable, WaitTimeout
     from dte.client.events import Event
     from dte.client.graphs import Graph
-    from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+    from dte.client.job import Job, JobCancelled, JobFailed, JobSummary, JobTimedOut
+    from dte.client.replies import NodeInfo, Why, WorkerInfo
     from dte.core.errors import (
         Busy,
         Conflict,
@@ -42,7 +37,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first used, so that a part that needs little, like the core, loads little.
+# Modules are loaded on first use, so that a program loads no more than it needs.
 _HOMES = {
     "AsyncClient": "dte.client.asynchronous",
     "Busy": "dte.core.errors",
@@ -53,11 +48,11 @@ _HOMES = {
     "FormulaError": "dte.core.errors",
     "Graph": "dte.client.graphs",
     "InvalidRequest": "dte.core.errors",
-    "Job": "dte.client.replies",
-    "JobCancelled": "dte.client.errors",
-    "JobFailed": "dte.client.errors",
-    "JobSummary": "dte.client.replies",
-    "JobTimedOut": "dte.client.errors",
+    "Job": "dte.client.job",
+    "JobCancelled": "dte.client.job",
+    "JobFailed": "dte.client.job",
+    "JobSummary": "dte.client.job",
+    "JobTimedOut": "dte.client.job",
     "MasterFault": "dte.client.errors",
     "NodeInfo": "dte.client.replies",
     "NotFound": "dte.core.errors",

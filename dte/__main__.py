@@ -1,4 +1,4 @@
-"""`python -m dte` is `dte`."""
+"""Makes `python -m dte` the command `dte`."""
 
 from dte.cli.main import entry
 

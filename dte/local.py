@@ -1,4 +1,4 @@
-"""A master in a thread of this process and workers in processes of their own, for `dte run`."""
+"""A master in a thread of this process and workers in child processes, for `dte run`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ T = TypeVar("T")
 
 
 class WorkersFailed(RuntimeError):
-    """A worker process ended by itself; the text says which."""
+    """A worker process ended unexpectedly. The text names it."""
 
 
 class LocalCluster:
-    """Starts a master and workers on this machine; ends them when its ``with`` block ends.
+    """A master and workers on this machine, from the start of a ``with`` block to its end.
 
     Args:
-        workers: how many worker processes.
-        port: the master's; 0 for any free one.
-        settings: its bounds.
+        workers: the number of worker processes.
+        port: the port of the master; 0 for a free one.
+        settings: the settings of the master.
         handlers: modules with handlers for the workers.
 
     Raises:
-        CannotListen: the port cannot be had.
+        CannotListen: the port is not available.
         WorkersFailed: a worker did not start.
     """
 
@@ -81,11 +81,11 @@ class LocalCluster:
         self._stop()
 
     def wait(self) -> None:
-        """Return on SIGTERM; raise on Ctrl-C and when a worker ends.
+        """Wait for SIGTERM, and watch the workers meanwhile.
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
-            WorkersFailed: a worker ended by itself.
+            WorkersFailed: a worker ended unexpectedly.
         """
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
@@ -110,8 +110,8 @@ class LocalCluster:
         arguments += ["--grace-s", "1"]
         for module in self._handlers:
             arguments += ["--handlers", module]
-        # A process group of its own: Ctrl-C goes to this process, which ends the workers. When this
-        # process is killed, their stdin ends, and they do.
+        # In a session of its own a worker does not get a Ctrl-C, so this process can end it in
+        # order. If this process is killed, the worker's stdin ends, and the worker with it.
         return subprocess.Popen(
             [sys.executable, "-m", "dte", "worker", *arguments],
             stdin=subprocess.PIPE,
@@ -126,7 +126,7 @@ class LocalCluster:
             self._check_workers()
             if time.monotonic() > deadline:
                 raise WorkersFailed(
-                    f"not all workers announced themselves in {START_TIMEOUT_S:g} s"
+                    f"not all workers announced themselves within {START_TIMEOUT_S:g} s"
                 )
             time.sleep(0.01)
 
@@ -136,7 +136,7 @@ class LocalCluster:
                 raise WorkersFailed(f"worker-{number} ended with exit code {process.returncode}")
 
     def _stop(self) -> None:
-        # A second Ctrl-C would leave workers behind; they end in a moment.
+        # A second Ctrl-C would leave workers behind, and they end in a moment anyway.
         in_main_thread = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
         try:

@@ -1,4 +1,4 @@
-"""Submits tasks that find prime numbers to a master, by nothing but its HTTP API."""
+"""Submits tasks that find prime numbers to a master, using only its HTTP API."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ TIMEOUT_S = 10.0
 
 EXAMPLES = """\
 examples:
-  add_task.py 5 100000                   five tasks, each to find the primes up to 100,000
-  add_task.py 1 100000 trial_division    by the slower algorithm
+  add_task.py 5 100000                   five tasks, each for the primes up to 100,000
+  add_task.py 1 100000 trial_division    one task with the slower algorithm
 
 exit codes:
-  0 all are submitted    2 the command is wrong    3 no master answers, or it refuses
+  0 all tasks are submitted    2 the command is wrong    3 the master does not answer or refuses
 """
 
 
 class Refused(Exception):
-    """The end before all tasks were submitted; the text says why, and what to do."""
+    """A task was not submitted. The text gives the reason and the next step."""
 
 
 def submit(master: str, limit: int, method: str) -> int:
-    """Submit one task to the master at that URL, and give its id.
+    """Submit one task to the master at that URL and return its id.
 
     Raises:
-        Refused: it was not accepted.
+        Refused: the task was not accepted.
     """
     parts = urlsplit(master)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
@@ -48,20 +48,20 @@ def submit(master: str, limit: int, method: str) -> int:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise Refused(
             f"no reply from {master}: {reason}\n"
-            "is a master running? start one with scripts/start_dispatcher.sh, or say where it is "
-            "with --dispatcher URL"
+            "Is a master running there? Start one with scripts/start_dispatcher.sh, or pass "
+            "--dispatcher URL"
         ) from None
     finally:
         connection.close()
     try:
-        said = json.loads(text)
+        body = json.loads(text)
         if reply.status in (200, 201):
-            return int(said["task_id"])
+            return int(body["task_id"])
         wait_s = reply.headers.get("Retry-After")
         again = f"; try again in {wait_s} s" if wait_s else ""
-        raise Refused(f"{master} refuses, HTTP {reply.status}: {said['error']}{again}")
+        raise Refused(f"{master} refused (HTTP {reply.status}): {body['error']}{again}")
     except (ValueError, KeyError, TypeError):
-        raise Refused(f"what answers at {master} is no dte master (HTTP {reply.status})") from None
+        raise Refused(f"the server at {master} is not a dte master (HTTP {reply.status})") from None
 
 
 def url(text: str) -> str:
@@ -71,25 +71,25 @@ def url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL like http://localhost:5000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://localhost:5000")
     return text.rstrip("/")
 
 
 def count(text: str) -> int:
     if not text.isdecimal() or not 0 < len(text) < 10 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to 999999999")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 999999999")
     return int(text)
 
 
 def setting(*names: str) -> str:
-    """The first of these that the environment has, or `.env` in the current folder; "" for none."""
+    """Return the first of these variables that the environment or `.env` sets, or ""."""
     given: dict[str, str] = {}
     try:
         for line in Path(".env").read_text("utf-8").splitlines():
             name, _, value = line.partition("=")
             given[name.strip()] = value.split(" #")[0].strip().strip("'\"")
     except (OSError, UnicodeDecodeError):
-        pass  # There need not be one.
+        pass  # The file is optional.
     given |= os.environ
     return next((given[name] for name in names if given.get(name)), "")
 
@@ -97,18 +97,18 @@ def setting(*names: str) -> str:
 def arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="add_task.py",
-        description="Submit tasks that find prime numbers; workers share them.",
+        description="Submit tasks that find prime numbers. The workers share them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("count", metavar="COUNT", type=count, help="how many tasks")
+    parser.add_argument("count", metavar="COUNT", type=count, help="number of tasks")
     parser.add_argument(
         "limit",
         metavar="LIMIT",
         type=count,
         nargs="?",
         default=LIMIT,
-        help="find the primes up to this one (now: %(default)s)",
+        help="find the primes up to this number (now: %(default)s)",
     )
     default = setting("PRIMES_DEFAULT_METHOD")
     parser.add_argument(
@@ -124,14 +124,13 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         metavar="URL",
         type=url,
         default=setting("DTE_MASTER", "WORKER_DISPATCHER_URL") or "http://localhost:5000",
-        help="where the master is (environment: DTE_MASTER, WORKER_DISPATCHER_URL; "
-        "now: %(default)s)",
+        help="URL of the master (environment: DTE_MASTER, WORKER_DISPATCHER_URL; now: %(default)s)",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str]) -> int:
-    """Do what the command line says; the exit code."""
+    """Run the command line and return the exit code."""
     given = arguments(argv)
     print(f"Submitting {given.count} tasks to {given.dispatcher}")
     print(f"  limit {given.limit}, method {given.method}")
@@ -141,10 +140,10 @@ def main(argv: list[str]) -> int:
         except Refused as error:
             print(f"add_task.py: {error}", file=sys.stderr)
             if number > 1:
-                print(f"{number - 1} of {given.count} tasks are submitted", file=sys.stderr)
+                print(f"submitted {number - 1} of {given.count} tasks", file=sys.stderr)
             return NO_MASTER
         print(f"  submitted task {number}: id={task_id}", flush=True)
-    print(f"How one stands: curl {given.dispatcher}/task/{task_id}")
+    print(f"Status of the last task: curl {given.dispatcher}/task/{task_id}")
     return 0
 
 

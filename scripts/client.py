@@ -1,4 +1,4 @@
-"""Computes a formula on a dte master, by nothing but its HTTP API and Tornado's client."""
+"""Computes a formula on a dte master, using only its HTTP API and Tornado's client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ try:
     from tornado.httpclient import AsyncHTTPClient, HTTPClientError
 except ModuleNotFoundError:
     print(
-        "client.py: this Python has no Tornado; the one that scripts/setup makes has:\n"
+        "client.py: this Python has no Tornado; scripts/setup installs one that has it:\n"
         "  scripts/setup && .venv/bin/python scripts/client.py '1+(2*3)/4-5'",
         file=sys.stderr,
     )
@@ -26,11 +26,11 @@ JOB_FAILED, USAGE, NO_MASTER, INTERRUPTED = 1, 2, 3, 130
 HELP = """\
 Compute a formula on a dte master.
 
-What it does can be done with curl as well:
-  1. submit   curl URL/submit -d '{"task": "1+(2*3)/4-5"}'   gives {"job_id": 47, ...}
-  2. check    curl URL/jobs                                  job 47 is among the last 100
-  3. ask      curl URL/job/47                                every 5 seconds until it is finished
-  4. print    the answer, on stdout; all else goes to stderr
+The steps, and the same with curl:
+  1. submit   curl URL/submit -d '{"task": "1+(2*3)/4-5"}'   returns {"job_id": 47, ...}
+  2. check    curl URL/jobs                                  lists the last 100 jobs, job 47 too
+  3. poll     curl URL/job/47                                every 5 seconds until it is finished
+  4. print    the answer goes to stdout, messages go to stderr
 """
 
 EXAMPLES = """\
@@ -39,13 +39,13 @@ examples:
   client.py '-(2+3)*4' --master http://master:5000 --interval 1
 
 exit codes:
-  0 the answer is printed    1 the formula has none, as 1/0
-  2 the formula or the command is wrong    3 no master answers, or it refuses    130 Ctrl-C
+  0 the answer is printed    1 the formula has no answer, like 1/0
+  2 the formula or the command is wrong    3 the master does not answer or refuses    130 Ctrl-C
 """
 
 
 class Ended(Exception):
-    """The end without an answer: an exit code, and what to tell the user."""
+    """The script ends without an answer, with an exit code and a message."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -53,19 +53,19 @@ class Ended(Exception):
 
 
 async def compute(master: str, formula: str, interval_s: float) -> int | float:
-    """The formula's value, from the master at that URL.
+    """Compute a formula on the master at that URL.
 
     Raises:
-        Ended: there is none.
+        Ended: there is no answer.
     """
     job_id = (await call(f"{master}/submit", {"task": formula}))["job_id"]
     listed = any(job["job_id"] == job_id for job in await call(f"{master}/jobs"))
-    say(f"job {job_id} is {'submitted' if listed else 'not among the last jobs of the master'}")
+    say(f"job {job_id} is {'submitted' if listed else 'not in the list of recent jobs'}")
     while True:
         job = await call(f"{master}/job/{job_id}")
         if job["finished"]:
             break
-        say(f"job {job_id} is not finished; asking again in {interval_s:g} s, Ctrl-C stops asking")
+        say(f"job {job_id} is not finished; asking again in {interval_s:g} s (Ctrl-C stops)")
         await asyncio.sleep(interval_s)
     if job["answer"] is None:
         raise Ended(JOB_FAILED, f"{formula} has no answer: {job.get('error') or 'it failed'}")
@@ -73,10 +73,10 @@ async def compute(master: str, formula: str, interval_s: float) -> int | float:
 
 
 async def call(url: str, body: dict[str, Any] | None = None) -> Any:
-    """The JSON of a reply: to a POST of `body` if there is one, else to a GET.
+    """Send a POST with `body`, or a GET without one, and return the JSON of the reply.
 
     Raises:
-        Ended: there is no reply, or not a good one.
+        Ended: there is no reply, or it is an error.
     """
     try:
         reply = await AsyncHTTPClient().fetch(
@@ -91,7 +91,7 @@ async def call(url: str, body: dict[str, Any] | None = None) -> Any:
         raise Ended(
             NO_MASTER,
             f"no reply to {url}: {reason}\n"
-            "is a master running? start one with dte run, or say where it is with --master URL",
+            "Is a master running there? Start one with `dte run`, or pass --master URL",
         ) from None
     try:
         value = json.loads(reply.body)
@@ -99,7 +99,7 @@ async def call(url: str, body: dict[str, Any] | None = None) -> Any:
             return value
         message, caret = value["error"], value.get("caret", "")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Ended(NO_MASTER, f"what answers at {url} is no dte master") from None
+        raise Ended(NO_MASTER, f"the server at {url} is not a dte master") from None
     if reply.code == 400:
         raise Ended(USAGE, "\n  ".join([message, *caret.splitlines()]))
     raise Ended(NO_MASTER, f"{url}: {message}")
@@ -113,7 +113,7 @@ def formula(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise argparse.ArgumentTypeError("it is not UTF-8") from None
+        raise argparse.ArgumentTypeError("not UTF-8 text") from None
     return text.removeprefix(" ")
 
 
@@ -124,7 +124,7 @@ def master_url(text: str) -> str:
     except ValueError:
         good = False
     if not good or re.search(r"\s", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no URL like http://localhost:5000")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a URL like http://localhost:5000")
     return text.rstrip("/")
 
 
@@ -134,7 +134,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number of seconds")
     return value
 
 
@@ -146,23 +146,23 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "formula", type=formula, help="numbers, + - * / and parentheses; in quotes for the shell"
+        "formula", type=formula, help="numbers, + - * / and parentheses; quote it for the shell"
     )
     parser.add_argument(
         "--master",
         metavar="URL",
         type=master_url,
         default=os.environ.get("DTE_MASTER") or "http://localhost:5000",
-        help="where the master is (environment: DTE_MASTER; now: %(default)s)",
+        help="URL of the master (environment: DTE_MASTER; now: %(default)s)",
     )
     parser.add_argument(
         "--interval",
         metavar="SECONDS",
         type=seconds,
         default=5.0,
-        help="pause before asking again (default: %(default)g)",
+        help="pause between polls (default: %(default)g)",
     )
-    # To argparse a minus begins an option, also that of -1+2; but not with a space before it.
+    # argparse takes -1+2 for an option, but not with a space before it.
     return parser.parse_args(
         [f" {each}" if re.match(r"-[-+\s]*[\d.(]", each) else each for each in argv]
     )
@@ -176,7 +176,7 @@ def main() -> NoReturn:
         say(str(end))
         sys.exit(end.code)
     except (LookupError, TypeError):
-        say(f"what answers at {wanted.master} is no dte master")
+        say(f"the server at {wanted.master} is not a dte master")
         sys.exit(NO_MASTER)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

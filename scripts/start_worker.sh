@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Starts a worker for the master that start_dispatcher.sh starts, and serves until Ctrl-C:
+# Runs a worker for the master of start_dispatcher.sh until Ctrl-C:
 #   scripts/start_worker.sh NAME [OPTIONS OF dte worker]
-# Several run on one machine, as each takes any free port. Results that the master cannot take now
-# are kept in the folder cache, or CACHE_DIR. Settings are read from .env in the current folder.
+# Each worker takes a free port, so several can run on one machine. While the master is away,
+# results are kept in the folder CACHE_DIR, by default cache. Settings come from .env in the current
+# folder.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 case ${1:-} in
 '' | -*)
-    echo "start_worker.sh: a name is expected: scripts/start_worker.sh worker-1" >&2
+    echo "start_worker.sh: the worker needs a name: scripts/start_worker.sh worker-1" >&2
     exit 2
     ;;
 esac

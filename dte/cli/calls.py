@@ -1,4 +1,4 @@
-"""Commands that have handlers called: `dte call`, `dte graph`."""
+"""The commands `dte call` and `dte graph`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from dte.cli.watching import explain_calls, how_far
 from dte.client.blocking import Client
 from dte.client.exact import Decoder, encode
 from dte.client.graphs import CallOptions
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.wire.codec import Malformed
 
 _json: Decoder[Any] = Decoder(Any)
@@ -44,14 +44,14 @@ no_wait_option = click.option(
     is_flag=True,
     envvar="DTE_NO_WAIT",
     show_envvar=True,
-    help="Print the id of the job and do not wait.",
+    help="Print the id of the job without waiting for it.",
 )
 key_option = option(
     "--key",
     envvar="DTE_KEY",
     metavar="TEXT",
     callback=check_key,
-    help="Submit it only once: the same key again gives the first job again.",
+    help="Idempotency key: a repeated submission with this key returns the first job.",
 )
 call_options = options(
     option(
@@ -60,7 +60,7 @@ call_options = options(
         type=int,
         metavar="N",
         default=0,
-        help="Higher is sooner.",
+        help="Jobs with a higher priority run first.",
     ),
     option(
         "--call-timeout",
@@ -68,14 +68,14 @@ call_options = options(
         envvar="DTE_CALL_TIMEOUT",
         type=Seconds(min=0.001),
         metavar="SECONDS",
-        help="Stop the call when it takes longer.  [default: the handler's own]",
+        help="Stop the call after this many seconds.  [default: set by the handler]",
     ),
     option(
         "--retries",
         envvar="DTE_RETRIES",
         type=click.IntRange(0),
         metavar="N",
-        help="Try again so often when it fails.  [default: the handler's own]",
+        help="Number of retries after a failure.  [default: set by the handler]",
     ),
     option(
         "--delay",
@@ -84,7 +84,7 @@ call_options = options(
         type=Seconds(min=0),
         metavar="SECONDS",
         default=0.0,
-        help="Do not begin before so many seconds from now.",
+        help="Wait this many seconds before starting.",
     ),
     option(
         "--after",
@@ -92,20 +92,20 @@ call_options = options(
         type=click.IntRange(1),
         multiple=True,
         metavar="ID",
-        help="Begin when this job has succeeded. Can be given several times.",
+        help="Start after this job has succeeded. Repeat the option for several jobs.",
     ),
     option(
         "--notify",
         envvar="DTE_NOTIFY",
         metavar="URL",
         default="",
-        help="POST the end of the job to it.",
+        help="URL to POST to when the job ends.",
     ),
 )
 
 
 def read_value(text: str) -> Any:
-    """The JSON that a text is; else the text itself."""
+    """Read a text as JSON; a text that is not JSON stands for itself."""
     try:
         return _json.decode(text.encode())
     except Malformed:
@@ -117,12 +117,12 @@ def read_value(text: str) -> Any:
 def read_named(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Arguments by name, each given as NAME=JSON."""
+    """Read named arguments of the form NAME=JSON."""
     named: dict[str, Any] = {}
     for value in values:
         name, sign, text = value.partition("=")
         if not name or not sign:
-            raise click.BadParameter(f"{value!r} is not of the form NAME=JSON")
+            raise click.BadParameter(f"{value!r} does not have the form NAME=JSON")
         if name in named:
             raise click.BadParameter(f"{name!r} is given twice")
         named[name] = read_value(text)
@@ -139,7 +139,7 @@ def read_named(
     multiple=True,
     metavar="NAME=JSON",
     callback=read_named,
-    help="An argument by name, in the place of those by position. Can be given several times.",
+    help="A named argument, instead of positional ones. Repeat the option for several arguments.",
 )
 @master_option
 @call_options
@@ -158,10 +158,10 @@ def call_command(
     as_json: bool,
     **terms: Any,
 ) -> None:
-    """Call a handler on some worker and print its result, as JSON.
+    """Call a handler on a worker and print its result as JSON.
 
-    An argument that is JSON is what it says: 7, 2.5, true, null, [1, 2], {"a": 1}. Any other is a
-    text. A text that looks like JSON is put in quotes: '"7"'.
+    Arguments are read as JSON: 7, 2.5, true, null, [1, 2], {"a": 1}. An argument that is not JSON
+    is a text. To pass a text that looks like JSON, put it in double quotes: '"7"'.
 
     \b
     dte call fibonacci 100
@@ -170,9 +170,9 @@ def call_command(
     """
     for text in args:
         if text.startswith("--") and text[2:3].isalpha():
-            raise click.UsageError(f"there is no option {printable(text)}")
+            raise click.UsageError(f"no such option: {printable(text)}")
     if args and named:
-        raise click.UsageError("give arguments by position or with --arg, not both")
+        raise click.UsageError("give either positional arguments or --arg, not both")
     values = [read_value(text) for text in args]
     taken: CallOptions = {**terms, "key": key}  # type: ignore[typeddict-item]
 
@@ -200,9 +200,10 @@ def graph_command(
     timeout_s: float | None,
     as_json: bool,
 ) -> None:
-    """Submit a graph of calls from a file and print its answer, as JSON.
+    """Submit a graph of calls from a file and print its answer as JSON.
 
-    The FILE has what POST /jobs takes; - is stdin. {"ref": "a"} stands for the result of node a:
+    FILE contains a body of POST /jobs; - reads it from stdin. In a graph, {"ref": "a"} stands for
+    the result of node a:
 
     \b
     {"graph": {"a": {"handler": "primes", "args": {"limit": 100}},
@@ -218,7 +219,7 @@ def graph_command(
         leave(EXIT_USAGE, f"{name} is not JSON: {error}")
     if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:
         leave(EXIT_USAGE, f'{name} has no "graph": dte graph --help shows one')
-    # As it stands: whoever sends the same file under the same key is to send the same bytes.
+    # Unchanged, because a repeated key requires identical bytes.
     _submit(
         lambda client: client.submit_plan(body, key=key), master_url, no_wait, timeout_s, as_json
     )
@@ -231,7 +232,7 @@ def _submit(
     timeout_s: float | None,
     as_json: bool,
 ) -> None:
-    """Submit a job, and print its answer unless nobody waits for it."""
+    """Submit a job, and print its answer unless --no-wait is given."""
     with explained(master_url), connected(master_url, timeout_s) as client:
         job = submit(client)
         if no_wait:
@@ -240,26 +241,29 @@ def _submit(
         try:
             found = wait_visibly(client, job, timeout_s, explain_calls, how_far)
         except KeyboardInterrupt:
-            later = f"dte job {job.id} --wait --master {master_url}"
-            end = f"dte cancel {job.id} --master {master_url}"
-            leave(EXIT_INTERRUPTED, f"job {job.id} goes on; see it: {later}, or end it: {end}")
+            leave(
+                EXIT_INTERRUPTED,
+                f"job {job.id} goes on\n"
+                f"to wait for it: dte job {job.id} --wait --master {master_url}\n"
+                f"to cancel it: dte cancel {job.id} --master {master_url}",
+            )
         if as_json:
             click.echo(encode(found))
         elif found.succeeded:
             click.echo(shown(found.answer))
         if not found.succeeded:
             if not as_json:
-                say_why(found, master_url)
+                explain_failure(found, master_url)
             sys.exit(EXIT_JOB_FAILED)
 
 
-def say_why(job: Job, master_url: str) -> None:
-    """Say that a job failed, why, and what can be done."""
-    what = job.state.replace("_", " ") if job.state != "waiting" else "failed"
-    why = f": {job.error}" if job.error else ""
+def explain_failure(job: Job, master_url: str) -> None:
+    """Print the failure of a job, its reason, and the next steps."""
+    state = job.state.replace("_", " ") if job.state != "waiting" else "failed"
+    reason = f": {job.error}" if job.error else ""
     click.echo(
-        f"dte: job {job.id} {what}{why}\n"
-        f"its calls: dte nodes {job.id} --master {master_url}; "
-        f"the failed part again: dte retry {job.id} --master {master_url}",
+        f"dte: job {job.id} {state}{reason}\n"
+        f"for details: dte nodes {job.id} --master {master_url}\n"
+        f"to retry: dte retry {job.id} --master {master_url}",
         err=True,
     )

@@ -1,4 +1,4 @@
-"""Commands that ask a master: `dte submit`, `dte job`, `dte jobs`, `dte workers`."""
+"""The commands `dte submit`, `dte job`, `dte jobs` and `dte workers`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from dte.cli.output import (
 )
 from dte.cli.watching import explain_calls, how_far
 from dte.client.exact import encode
+from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
-from dte.client.replies import Job, JobSummary
 
 UNSPELLED_BITS = 100_000
-"""Longer integers are not spelled out in lists."""
+"""Lists do not show the digits of longer integers."""
 
 
 def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -47,14 +47,15 @@ def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     is_flag=True,
     envvar="DTE_NO_WAIT",
     show_envvar=True,
-    help="Print the ids of the jobs and do not wait.",
+    help="Print the ids of the jobs without waiting for them.",
 )
 @option(
     "--key",
     envvar="DTE_KEY",
     metavar="TEXT",
     callback=check_key,
-    help="Submit one formula only once: the same key again gives the first job again.",
+    help="Idempotency key for one formula: a repeated submission with this key returns the first "
+    "job.",
 )
 @timeout_option
 @json_option
@@ -68,7 +69,7 @@ def submit_command(
 ) -> None:
     """Submit formulas and print each with its answer.
 
-    A single - reads formulas from stdin, one a line.
+    A single - reads formulas from stdin, one per line.
 
     \b
     dte submit '1+(2*3)/4-5' '2*21'
@@ -78,7 +79,7 @@ def submit_command(
         formulas = read_formulas()
     check_formulas(formulas)
     if key is not None and len(formulas) != 1:
-        raise click.UsageError(f"--key is for one formula, not for {len(formulas)}")
+        raise click.UsageError(f"--key needs exactly one formula, not {len(formulas)}")
     if not no_wait:
         answer(master_url, formulas, timeout_s, as_json, key=key)
         return
@@ -89,7 +90,7 @@ def submit_command(
 
 
 def read_formulas() -> tuple[str, ...]:
-    """Formulas from stdin, one a line."""
+    """Read formulas from stdin, one per line."""
     with explained(""):
         try:
             return tuple(line.strip() for line in sys.stdin if line.strip())
@@ -105,14 +106,14 @@ def read_formulas() -> tuple[str, ...]:
     is_flag=True,
     envvar="DTE_WAIT",
     show_envvar=True,
-    help="Wait until the job has ended.",
+    help="Wait for the end of the job.",
 )
 @timeout_option
 @json_option
 def job_command(
     number: int, master_url: str, wait: bool, timeout_s: float | None, as_json: bool
 ) -> None:
-    """Print how a job stands."""
+    """Show the status of a job."""
     with explained(master_url), connected(master_url, timeout_s) as client:
         if wait:
             job = wait_visibly(client, Job(number, False), timeout_s, explain_calls, how_far)
@@ -142,7 +143,8 @@ def jobs_command(master_url: str, as_json: bool) -> None:
         )
         for job in jobs
     ]
-    print_table(("JOB", "STATE", "WORK", "ANSWER"), rows, "no jobs yet: dte submit '1+2'")
+    empty = "no jobs yet; to submit one: dte submit '1+2'"
+    print_table(("JOB", "STATE", "WORK", "ANSWER"), rows, empty)
 
 
 def _outcome(job: JobSummary) -> str:
@@ -150,7 +152,7 @@ def _outcome(job: JobSummary) -> str:
         return job.error
     if not job.finished:
         return ""
-    # It would be cut anyway, and turning a million digits into text takes its time.
+    # The list shows only the start of an answer, and converting a million digits takes time.
     if isinstance(job.answer, int) and job.answer.bit_length() > UNSPELLED_BITS:
         return f"an integer of about {job.answer.bit_length() * 30_103 // 100_000} digits"
     return shown(job.answer)
@@ -178,4 +180,5 @@ def workers_command(master_url: str, as_json: bool) -> None:
         for worker in workers
     ]
     header = ("WORKER", "ADDRESS", "STATE", "BUSY", "OPERATIONS", "LAST FAILURE")
-    print_table(header, rows, f"no workers yet: dte worker --master {master_url}")
+    empty = f"no workers yet; to start one: dte worker --master {master_url}"
+    print_table(header, rows, empty)

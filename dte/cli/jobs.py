@@ -1,4 +1,4 @@
-"""Commands about a job of calls: `dte nodes`, `why`, `cancel`, `retry`, `events`."""
+"""The commands `dte nodes`, `why`, `cancel`, `retry` and `events`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def nodes_command(number: int, master_url: str, as_json: bool) -> None:
         for node in nodes
     ]
     header = ("NODE", "HANDLER", "STATE", "ATTEMPTS", "WORKER", "RESULT")
-    print_table(header, rows, f"job {number} calls no handler: dte job {number}")
+    print_table(header, rows, f"job {number} has no calls; see dte job {number}")
 
 
 def _outcome(node: NodeInfo) -> str:
@@ -60,19 +60,20 @@ def _outcome(node: NodeInfo) -> str:
     return ""
 
 
-@click.command("why", short_help="Tell what a job waits for.")
+@click.command("why", short_help="Explain why a job waits.")
 @number_argument
 @master_option
 @json_option
 def why_command(number: int, master_url: str, as_json: bool) -> None:
-    """Tell what the unfinished operations of a job wait for."""
+    """Explain why a job waits: for each unfinished call, print the reason."""
     with explained(master_url), connected(master_url) as client:
         why = client.why(number)
     if as_json:
         click.echo(encode(why))
         return
     if not why.reasons:
-        click.echo(f"job {number} waits for nothing, it is {why.state}: dte job {number}", err=True)
+        text = f"job {number} does not wait; its state is {why.state}: dte job {number}"
+        click.echo(text, err=True)
         return
     for reason in why.reasons:
         about = f"{reason.node} ({reason.state})" if reason.node else f"job {number}"
@@ -86,42 +87,43 @@ def why_command(number: int, master_url: str, as_json: bool) -> None:
 @master_option
 @json_option
 def cancel_command(number: int, master_url: str, as_json: bool) -> None:
-    """Cancel a job: what waits never starts, what runs is stopped.
+    """Cancel a job: its waiting calls never start, its running calls are stopped.
 
-    It is cancelling until its workers have stopped; dte job ID --wait waits for that.
+    The state of the job is cancelling until the workers have stopped. To wait for that, use
+    dte job ID --wait.
     """
     with explained(master_url), connected(master_url) as client:
         job = client.cancel(number)
     print_job(job, as_json, f"job {job.id}: {job.state}")
 
 
-@click.command("retry", short_help="Do the failed part of a job again.")
+@click.command("retry", short_help="Retry the failed part of a job.")
 @number_argument
 @master_option
 @json_option
 def retry_command(number: int, master_url: str, as_json: bool) -> None:
-    """Do the failed part of a job again, as a new job, with the results that there are."""
+    """Retry the failed part of a job, as a new job that reuses the existing results."""
     with explained(master_url), connected(master_url) as client:
         job = client.retry(number)
     later = f"dte job {job.id} --wait --master {master_url}"
-    print_job(job, as_json, f"job {job.id} does the failed part of job {number} again: {later}")
+    print_job(job, as_json, f"job {job.id} retries job {number}; to wait for it: {later}")
 
 
-@click.command("events", short_help="Print what happens, as it happens.")
+@click.command("events", short_help="Print events as they happen.")
 @click.argument("number", type=click.IntRange(1), metavar="[ID]", required=False)
 @option(
     "--after",
     envvar="DTE_AFTER_EVENT",
     type=click.IntRange(0),
     metavar="N",
-    help="Go on after the event with this number.",
+    help="Continue after the event with this number.",
 )
 @master_option
 @json_option
 def events_command(number: int | None, after: int | None, master_url: str, as_json: bool) -> None:
-    """Print what happens to a job until it has ended, or to all jobs until Ctrl-C.
+    """Print the events of a job until it ends, or of all jobs until Ctrl-C.
 
-    With --json, an object a line, with its number as "id".
+    With --json, each line is an object, with the number of the event as "id".
     """
     with (
         explained(master_url),
@@ -134,9 +136,10 @@ def events_command(number: int | None, after: int | None, master_url: str, as_js
 
 
 def line_of(event: Event) -> str:
-    """An event in a line for people."""
+    """Describe an event in one line."""
     if event.kind == "missed":
-        return f"{'some' if event.missed is None else event.missed} events were missed"
+        count = "some" if event.missed is None else event.missed
+        return f"missed {count} event{'' if count == 1 else 's'}"
     at = event.at.astimezone().strftime("%H:%M:%S") if event.at is not None else "--:--:--"
     node = f" {event.node}" if event.node else ""
     fraction = f" {event.fraction:.0%}" if event.fraction is not None else ""

@@ -1,4 +1,4 @@
-"""The command `dte`, its group of commands, and where their settings come from."""
+"""The command `dte`: its subcommands, and settings from `.env`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dte.cli.servers import master_command, run_command, worker_command
 
 
 class Commands(click.Group):
-    """Commands in the order in which a newcomer needs them."""
+    """A group that lists its commands in the order in which a newcomer needs them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -31,7 +31,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dte")
 def main() -> None:
-    """Compute formulas and call handlers on a master and its workers.
+    """Run formulas and Python functions on several machines.
+
+    A master accepts jobs and hands them to workers. A job is a formula, a call of a handler (a
+    Python function that a worker knows by name), or a graph of such calls.
 
     \b
     Try it on this machine:     dte run '1+(2*3)/4-5'
@@ -39,12 +42,13 @@ def main() -> None:
                                 dte worker
                                 dte submit '1+(2*3)/4-5'
 
-    Every option can be set as an environment variable, which --help names, and in a file .env.
+    Each option can also be set by an environment variable, which --help shows in brackets, or by a
+    line in a file .env in the current folder.
     """
 
 
 def entry() -> None:
-    """Run the command line, with settings from `.env` in the current folder."""
+    """Run the command line with settings from `.env` in the current folder."""
     file = Path.cwd() / ".env"
     try:
         load_dotenv(file)

@@ -1,4 +1,4 @@
-"""Options that commands share: each can be set as an environment variable too."""
+"""Options that several commands share. Each has an environment variable too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds: not a NaN, which is in every range."""
+    """A number of seconds. It excludes NaN, which passes every range check."""
 
     name = "seconds"
 
@@ -62,7 +62,7 @@ master_option = option(
     default="http://localhost:5000",
     metavar="URL",
     callback=check_url,
-    help="Where the master is.",
+    help="URL of the master.",
 )
 json_option = click.option(
     "--json",
@@ -70,7 +70,7 @@ json_option = click.option(
     is_flag=True,
     envvar="DTE_JSON",
     show_envvar=True,
-    help="Print JSON, for other programs.",
+    help="Print JSON for other programs.",
 )
 timeout_option = option(
     "--timeout",
@@ -78,14 +78,14 @@ timeout_option = option(
     envvar="DTE_TIMEOUT",
     type=Seconds(min=0),
     metavar="SECONDS",
-    help="Wait no longer for an answer.  [default: for ever]",
+    help="Stop waiting after this many seconds.  [default: wait forever]",
 )
 
 
 def split_modules(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Names of modules; several in one value are separated by commas or spaces."""
+    """Split names of modules that are separated by commas or spaces."""
     return tuple(name for value in values for name in value.replace(",", " ").split())
 
 
@@ -95,13 +95,13 @@ handlers_option = option(
     metavar="MODULE",
     multiple=True,
     callback=split_modules,
-    help="Python module with functions that jobs may call, each under @dte.handler; in the current "
-    "folder or installed. Can be given several times, or several with commas.",
+    help="Python module with handlers: functions under @dte.handler that jobs can call. The module "
+    "is installed or in the current folder. Repeat the option, or separate modules by commas.",
 )
 
 
 class LogLevel(click.Choice):  # type: ignore[type-arg]
-    """A level of logging, also under the names that it has in Python."""
+    """A log level; the names of Python's levels are accepted too."""
 
     ALIASES: ClassVar = {"warn": "warning", "critical": "error", "fatal": "error"}
 
@@ -114,19 +114,19 @@ log_option = option(
     envvar=["DTE_LOG_LEVEL", "LOG_LEVEL"],
     type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
-    help="How much to say on stderr.",
+    help="Lowest level of log messages on stderr.",
 )
 
 
 def journal_options(default: str) -> Callable[[F], F]:
-    """Where the journal is, and what its commits survive."""
+    """Options for the file and the durability of the journal."""
     return options(
         option(
             "--journal",
             envvar="DTE_JOURNAL",
             metavar="FILE",
             default=default,
-            help="File that a restarted master goes on from; none: memory alone.",
+            help="File that keeps jobs across restarts; none: keep them in memory only.",
         ),
         option(
             "--journal-sync",
@@ -134,8 +134,8 @@ def journal_options(default: str) -> Callable[[F], F]:
             type=click.Choice([sync.value for sync in Sync]),
             default=Sync.FULL.value,
             callback=lambda ctx, param, value: Sync(value),
-            help="What an acknowledged job survives: full: the loss of power; normal: the end of "
-            "the process.",
+            help="Durability of accepted jobs. full: they survive a loss of power; normal: they "
+            "survive a crash of the process.",
         ),
     )
 

@@ -1,7 +1,7 @@
-"""What commands print: answers, tables, progress, and errors with a next step.
+"""The output of commands: answers, tables, progress, and errors with a next step.
 
-Exit codes: 0 all went well · 1 a job failed · 2 the command or a formula is wrong · 3 no master
-answers, or it refuses · 4 the time to wait is over · 130 Ctrl-C.
+Exit codes: 0 success · 1 a job failed · 2 the command or a formula is wrong · 3 the master does not
+answer or refuses · 4 --timeout is over · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import click
 
 from dte.client.blocking import Client
-from dte.client.errors import JobFailed, Unreachable, WaitTimeout
+from dte.client.errors import Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
+from dte.client.job import Job, JobFailed
 from dte.client.patience import PATIENCE_S
-from dte.client.replies import Job
 from dte.core.errors import Conflict, DteError, FormulaError, InvalidRequest, NotFound
 
 EXIT_JOB_FAILED = 1
@@ -29,14 +29,14 @@ EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 
 UNWATCHED_S = 2.0
-"""What takes no longer needs no progress."""
+"""The time after which a command shows progress."""
 PROGRESS_S = 0.5
 
 
 def check_formulas(formulas: tuple[str, ...]) -> None:
     for formula in formulas:
         if formula.startswith("--") and formula[2:3].isalpha():
-            raise click.UsageError(f"there is no option {formula}")
+            raise click.UsageError(f"no such option: {formula}")
         try:
             formula.encode()
         except UnicodeEncodeError:
@@ -44,7 +44,7 @@ def check_formulas(formulas: tuple[str, ...]) -> None:
 
 
 def connected(master_url: str, timeout_s: float | None = None) -> Client:
-    """A client that does not try a master that is away for longer than an answer is waited for."""
+    """Return a client that retries a master for no longer than the command waits."""
     patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
     return Client(master_url, patience_s=patience_s)
 
@@ -57,7 +57,7 @@ def answer(
     master_stays: bool = True,
     key: str | None = None,
 ) -> None:
-    """Print each formula with its answer; leave with an exit code if one has none."""
+    """Print each formula with its answer; exit with a code if one has none."""
     code = 0
     with explained(master_url, master_stays), connected(master_url, timeout_s) as client:
         submitted: list[tuple[str, Job]] = []
@@ -77,9 +77,10 @@ def answer(
 
 
 def explain_workers(client: Client, job: Job) -> None:
-    """Say so if there is nobody to do a formula."""
+    """Print a hint if no worker is connected."""
     if not any(worker.state in ("free", "busy") for worker in client.workers()):
-        click.echo(f"no worker is there: dte worker --master {client.master_url}", err=True)
+        hint = f"dte worker --master {client.master_url}"
+        click.echo(f"no worker is connected; to start one: {hint}", err=True)
 
 
 HowFar = Callable[[Client, Job], tuple[float, str]]
@@ -92,18 +93,18 @@ def wait_visibly(
     explain: Callable[[Client, Job], None] = explain_workers,
     how_far: HowFar = lambda client, job: (0.0, ""),
 ) -> Job:
-    """Wait for a job; after two seconds show its progress, if somebody watches.
+    """Wait for a job; after two seconds show its progress if stderr is a terminal.
 
     Args:
-        explain: says after two seconds why it takes so long, if there is more to say.
-        how_far: how many more of its operations are done, in parts of them, and what is done now.
+        explain: prints after two seconds why the job waits, if there is a reason.
+        how_far: returns the progress of running calls, in operations, and a text about them.
     """
     given_s = float("inf") if timeout_s is None else timeout_s
     end = time.monotonic() + given_s
     with suppress(WaitTimeout):
         return client.wait(job, min(UNWATCHED_S, given_s))
     explain(client, job)
-    # Asking may have taken its time, while the master restarted.
+    # The explanation may have taken long, if the master restarted meanwhile.
     left_s = end - time.monotonic()
     if left_s > 0 and not sys.stderr.isatty():
         with suppress(WaitTimeout):
@@ -125,7 +126,7 @@ def wait_visibly(
                 done += found.operations_done or found.finished
                 bar.current_item = short(text)
                 bar.update(max(0, int(100 * done) - bar.pos), bar.current_item)
-                bar.render_progress()  # It does so by itself only when there is a step.
+                bar.render_progress()  # The bar redraws by itself only when it advances.
                 if found.finished:
                     return found
                 left_s = end - time.monotonic()
@@ -134,7 +135,7 @@ def wait_visibly(
 
 
 def shown(value: Any) -> str:
-    """An answer: a number as Python has it, anything else as JSON that commands no terminal."""
+    """Return a number as Python prints it, and any other answer as JSON that is safe to print."""
     if isinstance(value, float):
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -142,7 +143,7 @@ def shown(value: Any) -> str:
     text = encode(value).decode()
     if text.isprintable():
         return text
-    # What cannot be printed stands in texts alone, where JSON has another way to write it.
+    # Only texts contain unprintable characters, and JSON has escapes for them.
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
@@ -173,7 +174,7 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty:
 
 
 def printable(text: str) -> str:
-    """A text that can neither break a line nor command a terminal."""
+    """Replace characters that could break a line or control the terminal."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -184,19 +185,17 @@ def short(text: str, length: int = 40) -> str:
 
 @contextmanager
 def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
-    """Turn what a client or a server raises into a message with a next step, and an exit code."""
+    """Turn exceptions of a client or a server into a message with a next step and an exit code."""
     try:
         yield
     except FormulaError as error:
         click.echo(syntax_error(error), err=True)
         sys.exit(EXIT_USAGE)
     except Unreachable as error:
-        start = (
-            f"is one running? dte master, or dte run; or give another --master than {master_url}"
-        )
-        leave(EXIT_MASTER, f"{error}\n{start}")
+        hint = "Is a master running there? Start one with `dte run`, or pass --master URL"
+        leave(EXIT_MASTER, f"{error}\n{hint}")
     except WaitTimeout as error:
-        later = f"; it goes on, ask for it later: dte job {error.jobs[0]} --master {master_url}"
+        later = f"; it goes on\nto see it: dte job {error.jobs[0]} --master {master_url}"
         leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))
@@ -205,7 +204,7 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
     except DteError as error:
         leave(EXIT_MASTER, str(error))
     except BrokenPipeError:
-        # Whoever read the output has gone, like head: click ends quietly then.
+        # The reader of the output has ended, as head does. Click then exits quietly.
         raise
     except OSError as error:
         leave(EXIT_MASTER, f"{error.strerror or error}")
@@ -214,7 +213,7 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
 
 
 def syntax_error(error: FormulaError) -> str:
-    """A syntax error as people see it, with the caret below the place."""
+    """Format a syntax error with a caret below its place."""
     caret = "\n".join(f"  {line}" for line in error.caret.splitlines())
     return f"dte: {error}\n{caret}"
 

@@ -1,4 +1,4 @@
-"""Commands that serve: `dte run`, `dte master`, `dte worker`."""
+"""The commands `dte run`, `dte master` and `dte worker`."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from dte.wire.http.listening import CannotListen
     type=click.IntRange(1, 256),
     metavar="N",
     default=2,
-    help="How many worker processes.",
+    help="Number of worker processes.",
 )
 @option(
     "--port",
     envvar="DTE_RUN_PORT",
     type=click.IntRange(0, 65_535),
     metavar="PORT",
-    help="Port of the master.  [default: 5000, with formulas any free one]",
+    help="Port of the master; 0 selects a free one.  [default: 5000; with formulas: a free one]",
 )
 @handlers_option
 @json_option
@@ -70,7 +70,8 @@ def run_command(
 ) -> None:
     """Run a master and workers on this machine.
 
-    With formulas, print each with its answer and leave. Without, serve until Ctrl-C.
+    With formulas, the command prints each with its answer and exits. Without, it serves until
+    Ctrl-C.
 
     \b
     dte run '1+(2*3)/4-5'
@@ -84,9 +85,9 @@ def run_command(
     if handlers:
         _check_handlers(handlers)
     port = port if port is not None else 0 if formulas else 5000
-    # As with Ctrl-C, no worker is left behind; and SIGTERM is how a server is meant to end.
+    # An exit by exception ends the workers. SIGTERM is the regular end of a server, so it exits 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # As nohup has it.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it.
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with explained(""):
         try:
@@ -105,7 +106,7 @@ def run_command(
 
 
 def _check_handlers(modules: tuple[str, ...]) -> None:
-    """Leave with a message if handlers cannot be loaded: once, and not from each worker."""
+    """Exit with one message if handlers cannot be loaded, instead of one from each worker."""
     from dte.handlers import registry
 
     try:
@@ -115,8 +116,9 @@ def _check_handlers(modules: tuple[str, ...]) -> None:
 
 
 def _say_how_to_use(master_url: str, workers: int) -> None:
+    count = "1 worker" if workers == 1 else f"{workers} workers"
     click.echo(
-        f"dte {__version__}: a master at {master_url} and {workers} workers. Ctrl-C ends them.\n\n"
+        f"dte {__version__}: a master at {master_url} and {count}. Press Ctrl-C to stop them.\n\n"
         f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'
         f"  curl {master_url}/job/1\n"
         f"  dte submit '1+(2*3)/4-5' --master {master_url}\n",
@@ -137,14 +139,17 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
     type=click.IntRange(0, 65_535),
     metavar="PORT",
     default=5000,
-    help="Port to listen on; 0 for any free one.",
+    help="Port to listen on; 0 selects a free one.",
 )
 @journal_options("dte.db")
 @notify_option
 @bounds()
 @log_option
 def master_command(log_level: str, **values: Any) -> None:
-    """Run a master: it takes formulas and hands their operations to workers.
+    """Run a master, which accepts jobs and hands their operations to workers.
+
+    Jobs are kept in a journal, so they survive a restart of the master. Most options set limits; a
+    request that exceeds a limit is refused with the name of that limit.
 
     \b
     dte master --port 5000
@@ -159,15 +164,15 @@ def master_command(log_level: str, **values: Any) -> None:
 
 
 def _own_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """A worker's name; the one that some `.env` files give to all workers is none."""
+    """Return a worker's name; drop the placeholder that some `.env` files give to all workers."""
     return None if value == "worker_auto" else value
 
 
 def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """How often a worker announces itself.
+    """Return the interval of a worker's announcements.
 
-    WORKER_HEARTBEAT_INTERVAL is heeded as far as it is shorter: it is meant for masters that wait
-    for a minute, and one that waits for less would take the worker for dead in between.
+    WORKER_HEARTBEAT_INTERVAL only shortens it: that variable is made for masters that wait for a
+    minute, and a master that waits for less would consider the worker dead in between.
     """
     if ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT:
         return value
@@ -183,20 +188,20 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     type=click.IntRange(0, 65_535),
     metavar="PORT",
     default=6000,
-    help="Port to listen on; 0 for any free one.",
+    help="Port to listen on; 0 selects a free one.",
 )
 @option(
     "--announce-port",
     envvar="DTE_WORKER_ANNOUNCE_PORT",
     type=click.IntRange(1, 65_535),
     metavar="PORT",
-    help="Port at which the master reaches it, where ports are mapped.  [default: --port]",
+    help="Port at which the master reaches the worker, if ports are mapped.  [default: --port]",
 )
 @option(
     "--name",
     envvar=["DTE_WORKER_NAME", "WORKER_ID"],
     callback=_own_name,
-    help="Its name.  [default: host name and process id]",
+    help="Name of the worker.  [default: host name and process id]",
 )
 @handlers_option
 @option(
@@ -204,32 +209,31 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     envvar="DTE_WORKER_SLOTS",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="How many handlers run at a time: each in a process of its own, those that are async def "
-    "together in one; arithmetic needs no slot.  [default: number of CPUs]",
+    help="Number of handler calls that run at once. Each call has a process of its own; async def "
+    "handlers share one. Arithmetic needs no slot.  [default: number of CPUs]",
 )
 @option(
     "--memory-mb",
     envvar="DTE_WORKER_MEMORY_MB",
     type=click.IntRange(64),
     metavar="N",
-    help="Memory that each process with handlers may have, so that one that takes more fails "
-    "alone.  [default: no bound]",
+    help="Memory of each process with handlers, in megabytes. A call that needs more fails alone.  "
+    "[default: no limit]",
 )
 @option(
     "--pull",
     envvar="DTE_WORKER_PULL",
     is_flag=True,
-    help="Claim work from the master and listen nowhere: for a worker that the master cannot call "
-    "back, behind NAT say. No other worker may have its name.",
+    help="Claim work from the master instead of listening, for example behind NAT, where the "
+    "master cannot reach the worker. The worker then needs a name of its own.",
 )
 @option(
     "--spool",
     envvar="DTE_WORKER_SPOOL",
     metavar="DIR",
-    help="Folder in which results are kept while the master is away, so that they survive the end "
-    "of the worker; they are sent again every 20 s and dropped after an hour "
-    "(CACHE_RETRY_INTERVAL and CACHE_TTL_SECONDS change that).  [default: CACHE_DIR, else memory "
-    "alone]",
+    help="Folder for results while the master is away, so that they survive the end of the worker. "
+    "They are sent again every 20 s (CACHE_RETRY_INTERVAL) and dropped after an hour "
+    "(CACHE_TTL_SECONDS).  [default: CACHE_DIR if it is set; otherwise in memory only]",
 )
 @option(
     "--grace-s",
@@ -237,8 +241,8 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     type=Seconds(min=0),
     metavar="N",
     default=5.0,
-    help="How long handlers may go on after SIGTERM or Ctrl-C; then they are stopped, and other "
-    "workers get their calls.",
+    help="Seconds that running calls have to finish after SIGTERM or Ctrl-C. Then they are "
+    "stopped, and other workers run them.",
 )
 @option(
     "--heartbeat-s",
@@ -247,9 +251,10 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     metavar="N",
     default=5.0,
     callback=_heartbeat_s,
-    help="How often it announces itself; to a master it is gone after --dead-after-s of silence.",
+    help="Seconds between announcements to the master. After --dead-after-s of silence, the master "
+    "considers the worker gone.",
 )
-# For whoever starts workers, and may be killed before it can end them.
+# For a parent process that may be killed before it can end its workers.
 @click.option("--leave-with-stdin", is_flag=True, hidden=True, envvar="DTE_LEAVE_WITH_STDIN")
 @log_option
 def worker_command(
@@ -268,10 +273,10 @@ def worker_command(
     leave_with_stdin: bool,
     log_level: str,
 ) -> None:
-    """Run a worker: it does operations for a master, and calls handlers.
+    """Run a worker, which computes operations and runs handlers for a master.
 
-    It announces itself; then the master calls it back on --port at the address that the
-    announcement comes from. Or it claims its work, with --pull.
+    The worker announces itself to the master. The master then sends it work, to --port at the
+    address from which the announcement came. With --pull, the worker claims its work instead.
 
     \b
     dte worker --master http://localhost:5000 --port 6001
@@ -309,14 +314,14 @@ def worker_command(
 
 
 def _seconds_from(variable: str, default: float) -> float:
-    """A positive number of seconds from the environment."""
+    """Return a positive number of seconds from the environment."""
     text = os.environ.get(variable) or str(default)
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        leave(EXIT_USAGE, f"{variable} is {text!r}; a positive number of seconds is expected")
+        leave(EXIT_USAGE, f"{variable} must be a positive number of seconds, not {text!r}")
     return seconds
 
 
@@ -329,9 +334,9 @@ def _log(level: str) -> None:
 
 
 def _allow_many_connections() -> None:
-    """Take as many open files as this user may have: each held request and worker needs one."""
+    """Raise the limit of open files: each held request and each worker needs one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError):  # macOS reports more than it gives.
+    with suppress(ValueError):  # macOS reports a higher limit than it grants.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
@@ -345,13 +350,13 @@ def _serve(
         stop = asyncio.Event()
 
         def on_signal(number: signal.Signals) -> None:
-            if stop.is_set():  # Whoever says it twice does not want to wait.
+            if stop.is_set():  # A second signal means that the user does not want to wait.
                 os._exit(128 + number)
             stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_IGN:
-                continue  # As nohup has it, and a shell's & for Ctrl-C.
+                continue  # nohup ignores SIGHUP, and a shell's & ignores Ctrl-C.
             loop.add_signal_handler(number, on_signal, number)
         if leave_with_stdin:
             loop.add_reader(sys.stdin, _read_stdin, stop)

@@ -1,4 +1,4 @@
-"""The client for programs with an event loop, Tornado's or asyncio's."""
+"""The client for programs with an event loop of asyncio or Tornado."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from dte.client import jobs
-from dte.client import requests as calls
+from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exact import encode
-from dte.client.exchange import Attempt, Call, NoReply, Response
+from dte.client.exchange import Attempt, Exchange, NoReply, Response
 from dte.client.graphs import CallOptions, Graph, Node, When, check_options
+from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
-from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.client.streaming import StreamingReply
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
 
 IDLE_MAX = 64
-"""How many connections are kept for later calls."""
+"""The number of idle connections that are kept for later requests."""
 
 
 class AsyncClient:
-    """A master, for coroutines. All is as with `dte.Client`: methods, errors, and patience.
+    """A client of a master, for coroutines. Methods, errors and retries are those of `dte.Client`.
 
     Args:
-        master_url: as ``http://host:port``.
-        patience_s: for how long a master that has answered before is tried while it is away.
+        master_url: the URL of the master, ``http://host:port``.
+        patience_s: the time to retry a master that has answered before.
     """
 
     def __init__(
         self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
     ) -> None:
         self.master_url = master_url
-        self._host, self._port = calls.check_url(master_url)
+        self._host, self._port = requests.check_url(master_url)
         self._contact = Contact(patience_s)
         self._idle: list[KeptAliveConnection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def submit(self, formula: str, *, key: str | None = None) -> Job:
-        """Submit a formula; the job has an `id` to ask for later."""
-        return await self._run(calls.submit(formula, key))
+        """Submit a formula, and return its job without waiting for the answer."""
+        return await self._run(requests.submit(formula, key))
 
     async def compute(
         self, formula: str, timeout_s: float | None = None, *, key: str | None = None
     ) -> Any:
-        """Submit a formula and give its value."""
-        return (await self._run(calls.compute(formula, timeout_s, key))).result()
+        """Submit a formula, wait for its value and return it."""
+        return (await self._run(requests.compute(formula, timeout_s, key))).result()
 
     async def map(
         self,
@@ -59,20 +59,20 @@ class AsyncClient:
         *,
         return_exceptions: bool = False,
     ) -> list[Any]:
-        """Submit many formulas and give their values in order."""
-        jobs = await self._run(calls.map_formulas(formulas, timeout_s))
-        return calls.results(jobs, return_exceptions)
+        """Submit many formulas, wait for their values and return them in order."""
+        jobs = await self._run(requests.map_formulas(formulas, timeout_s))
+        return requests.results(jobs, return_exceptions)
 
     async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
-        """Call a handler on some worker, and give its result."""
+        """Call a handler on a worker, wait for its result and return it."""
         return await AsyncCalls(self, {}).call(handler, *args, **named)
 
     async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
-        """Submit a call of a handler; the job has an `id` to ask for later."""
+        """Submit a call of a handler, and return its job without waiting for the result."""
         return await AsyncCalls(self, {}).submit_call(handler, *args, **named)
 
     def with_options(self, **options: Unpack[CallOptions]) -> AsyncCalls:
-        """What is to hold for calls: ``await client.with_options(priority=5).call(…)``."""
+        """Set options for calls: ``await client.with_options(priority=5).call(…)``."""
         check_options(options)
         return AsyncCalls(self, options)
 
@@ -88,9 +88,9 @@ class AsyncClient:
         notify: str = "",
         key: str | None = None,
     ) -> Any:
-        """Submit a graph of calls, and give its answer."""
+        """Submit a graph of calls, wait for its answer and return it."""
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return (await self._run(jobs.run_plan(body, timeout_s, key))).result()
+        return (await self._run(requests.run_plan(body, timeout_s, key))).result()
 
     async def submit_graph(
         self,
@@ -103,36 +103,36 @@ class AsyncClient:
         notify: str = "",
         key: str | None = None,
     ) -> Job:
-        """Submit a graph of calls; the job has an `id` to ask for later."""
+        """Submit a graph of calls, and return its job without waiting."""
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return await self._run(jobs.submit_plan(body, key))
+        return await self._run(requests.submit_plan(body, key))
 
     async def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
-        """Submit what ``POST /jobs`` takes, as a dict or as its JSON."""
+        """Submit a body of ``POST /jobs``, as a dict or as JSON."""
         body = plan if isinstance(plan, bytes) else encode(plan)
-        return await self._run(jobs.submit_plan(body, key))
+        return await self._run(requests.submit_plan(body, key))
 
     async def cancel(self, job: Job | int) -> Job:
-        """Cancel a job: what waits never starts, what runs is stopped."""
-        return await self._run(jobs.cancel(calls.number_of(job)))
+        """Cancel a job: its waiting calls never start, its running calls are stopped."""
+        return await self._run(requests.cancel(requests.number_of(job)))
 
     async def retry(self, job: Job | int) -> Job:
-        """Have the failed part of a job done again, as a new job, which is given."""
-        return await self._run(jobs.retry(calls.number_of(job)))
+        """Retry the failed part of a job as a new job, and return the new job."""
+        return await self._run(requests.retry(requests.number_of(job)))
 
     async def why(self, job: Job | int) -> Why:
-        """What the unfinished operations of a job wait for."""
-        return await self._run(jobs.why(calls.number_of(job)))
+        """Explain why the unfinished operations of a job wait."""
+        return await self._run(requests.why(requests.number_of(job)))
 
     async def nodes(self, job: Job | int) -> list[NodeInfo]:
-        """The calls of a job, with their results."""
-        return await self._run(jobs.nodes(calls.number_of(job)))
+        """List the calls of a job, with their results."""
+        return await self._run(requests.nodes(requests.number_of(job)))
 
     async def events(
         self, job: Job | int | None = None, *, after: int | None = None
     ) -> AsyncGenerator[Event, None]:
-        """The events of a job until it has ended, or of all jobs for ever, as they happen."""
-        number = None if job is None else calls.number_of(job)
+        """Yield the events of a job until it ends, or of all jobs forever, as they happen."""
+        number = None if job is None else requests.number_of(job)
         subscription = Subscription(number, self._contact, after)
         while not subscription.over:
             await asyncio.sleep(subscription.pause_s)
@@ -145,20 +145,20 @@ class AsyncClient:
                 await reply.close()
 
     async def wait(self, job: Job | int, timeout_s: float | None = None) -> Job:
-        """The job when it has ended."""
-        return await self._run(calls.wait(calls.number_of(job), timeout_s))
+        """Wait for the end of a job and return the job."""
+        return await self._run(requests.wait(requests.number_of(job), timeout_s))
 
     async def job(self, job: Job | int) -> Job:
-        """How a job stands now."""
-        return await self._run(calls.job(calls.number_of(job)))
+        """Return the current status of a job."""
+        return await self._run(requests.job(requests.number_of(job)))
 
     async def jobs(self) -> list[JobSummary]:
-        """The last 100 jobs, the newest first."""
-        return await self._run(calls.jobs())
+        """List the last 100 jobs, the newest first."""
+        return await self._run(requests.jobs())
 
     async def workers(self) -> list[WorkerInfo]:
-        """The workers that the master knows."""
-        return await self._run(calls.workers())
+        """List the workers that the master knows."""
+        return await self._run(requests.workers())
 
     def close(self) -> None:
         """Close the connections."""
@@ -179,7 +179,7 @@ class AsyncClient:
     async def _stream(
         self, reply: StreamingReply, subscription: Subscription
     ) -> AsyncGenerator[Event, None]:
-        """The events that come over one connection."""
+        """Yield the events of one connection."""
         attempt = subscription.attempt()
         try:
             async with asyncio.timeout(attempt.timeout_s):
@@ -208,8 +208,8 @@ class AsyncClient:
             for event in subscription.feed(piece) if is_stream else ():
                 yield event
 
-    async def _run(self, call: Call[T]) -> T:
-        attempts = patiently(call, self._contact)
+    async def _run(self, exchange: Exchange[T]) -> T:
+        attempts = patiently(exchange, self._contact)
         try:
             attempt = next(attempts)
             while True:
@@ -246,23 +246,25 @@ class AsyncClient:
 
     def _connection(self) -> KeptAliveConnection:
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # Connections belong to the loop that made them.
+        if loop is not self._loop:  # Connections belong to the loop that opened them.
             self.close()
             self._loop = loop
         return self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
 
 
 class AsyncCalls:
-    """A client with what holds for calls, see `AsyncClient.with_options`."""
+    """A client with options for calls, see `AsyncClient.with_options`."""
 
     def __init__(self, client: AsyncClient, options: CallOptions) -> None:
         self._client = client
         self._options = options
 
     async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
-        """As `AsyncClient.call`."""
-        return (await self._client._run(jobs.call(handler, args, named, self._options))).result()
+        """Call a handler with these options, see `AsyncClient.call`."""
+        return (
+            await self._client._run(requests.call(handler, args, named, self._options))
+        ).result()
 
     async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
-        """As `AsyncClient.submit_call`."""
-        return await self._client._run(jobs.submit_call(handler, args, named, self._options))
+        """Submit a call with these options, see `AsyncClient.submit_call`."""
+        return await self._client._run(requests.submit_call(handler, args, named, self._options))

@@ -8,14 +8,14 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from dte.client import jobs
-from dte.client import requests as calls
+from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exact import encode
-from dte.client.exchange import Attempt, Call, NoReply, Response
+from dte.client.exchange import Attempt, Exchange, NoReply, Response
 from dte.client.graphs import CallOptions, Graph, Node, When, check_options
+from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
-from dte.client.replies import Job, JobSummary, NodeInfo, Why, WorkerInfo
+from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 from dte.wire.http.stream import is_silent
 
@@ -23,62 +23,63 @@ T = TypeVar("T")
 
 
 class Client:
-    """A master, for programs that wait. It may be used by several threads.
+    """A blocking client of a master. Several threads may share it.
 
-    A program goes on while its master restarts. What gets no reply is sent again: a question
-    changes nothing, and a submission has a key by which the master knows one that it has accepted
-    already. A master that has answered before is tried for `patience_s` seconds, with growing
-    pauses, but never beyond the `timeout_s` of a method; one that never has for 3 seconds, as its
-    URL may be wrong. One that cannot accept work now, and says so, is asked again in the same way.
+    A program survives a restart of its master, because requests without a reply are sent again:
+    queries change nothing, and each submission has a key by which the master recognises it. The
+    client retries for `patience_s` seconds, with growing pauses, when it has reached this master
+    before, and for 3 seconds when it never has, because the URL may be wrong. A method's
+    `timeout_s` caps both. A master that cannot accept work at the moment is retried too.
 
-    Every method raises `dte.Unreachable` when the master does not answer, and what the master says
-    is wrong as the `dte.DteError` that it is.
+    Every method raises `dte.Unreachable` if the master does not answer, and another `dte.DteError`
+    if the master refuses the request.
 
     Args:
-        master_url: as ``http://host:port``.
-        patience_s: for how long a master that has answered before is tried while it is away.
+        master_url: the URL of the master, ``http://host:port``.
+        patience_s: the time to retry a master that has answered before.
     """
 
     def __init__(
         self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
     ) -> None:
         self.master_url = master_url
-        self._host, self._port = calls.check_url(master_url)
+        self._host, self._port = requests.check_url(master_url)
         self._contact = Contact(patience_s)
         self._idle: list[http.client.HTTPConnection] = []
 
     def submit(self, formula: str, *, key: str | None = None) -> Job:
-        """Submit a formula; the job has an `id` to ask for later.
+        """Submit a formula, and return its job without waiting for the answer.
 
         Args:
-            key: 1 to 200 printable ASCII characters, for a program that may have to submit the
-                formula again, say after a restart of its own: with the same key it gets the job
-                that the first submission made. Without one, each call is another submission.
+            key: an idempotency key, 1 to 200 printable ASCII characters. A program that repeats a
+                submission under its key, for example after a crash, gets the existing job. Without
+                a key, each call submits a new job.
 
         Raises:
-            FormulaError: it has a syntax error.
-            TooLarge: it is longer than the master takes.
+            FormulaError: the formula has a syntax error.
+            TooLarge: the formula is longer than the master accepts.
             Conflict: the key was used for another formula.
-            Busy: too much work waits there.
-            Unavailable: the master could not accept work for as long as it was tried.
-            StorageFull: its disk is full.
-            ValueError: the key is none.
+            Busy: too much work waits at the master.
+            Unavailable: the master could not accept work for as long as the client retried.
+            StorageFull: the master's disk is full.
+            ValueError: the key is not valid.
         """
-        return self._run(calls.submit(formula, key))
+        return self._run(requests.submit(formula, key))
 
     def compute(
         self, formula: str, timeout_s: float | None = None, *, key: str | None = None
     ) -> Any:
-        """Submit a formula and give its value.
+        """Submit a formula, wait for its value and return it.
 
         Args:
-            key: as for `submit`.
+            timeout_s: the longest time to wait, in seconds; None waits forever.
+            key: an idempotency key, see `submit`.
 
         Raises:
-            JobFailed: there is none, because of a division by zero, say.
-            WaitTimeout: not within `timeout_s` seconds; the job goes on.
+            JobFailed: the formula has no value, for example after a division by zero.
+            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
         """
-        return self._run(calls.compute(formula, timeout_s, key)).result()
+        return self._run(requests.compute(formula, timeout_s, key)).result()
 
     def map(
         self,
@@ -87,40 +88,42 @@ class Client:
         *,
         return_exceptions: bool = False,
     ) -> list[Any]:
-        """Submit many formulas and give their values in order.
+        """Submit many formulas, wait for their values and return them in order.
 
         Args:
-            return_exceptions: give `JobFailed` in the place of a value, raise none.
+            timeout_s: the longest time to wait, in seconds; None waits forever.
+            return_exceptions: return a `JobFailed` in place of a missing value instead of raising.
 
         Raises:
-            FormulaError: one has a syntax error; its `index` says which.
-            JobFailed: one has no value.
-            WaitTimeout: not all within `timeout_s` seconds; the jobs go on.
+            FormulaError: a formula has a syntax error; `index` is its position.
+            JobFailed: a formula has no value.
+            WaitTimeout: not all jobs have ended within `timeout_s`; they go on.
         """
-        jobs = self._run(calls.map_formulas(formulas, timeout_s))
-        return calls.results(jobs, return_exceptions)
+        jobs = self._run(requests.map_formulas(formulas, timeout_s))
+        return requests.results(jobs, return_exceptions)
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
-        """Call a handler on some worker, and give its result.
+        """Call a handler on a worker, wait for its result and return it.
 
-        All that is given are the handler's arguments, by position or by name; how the call is to
-        be done is said by `with_options`.
+        All arguments are the handler's own, by position or by name. Options of the call are set by
+        `with_options`.
 
         Raises:
-            JobFailed: it gave none; `JobTimedOut` or `JobCancelled` if that is why.
-            TypeError, ValueError: an argument cannot be sent.
+            JobFailed: the call has no result; `JobTimedOut` or `JobCancelled` if it timed out or
+                was cancelled.
+            TypeError, ValueError: an argument cannot be converted to JSON.
         """
         return Calls(self, {}).call(handler, *args, **named)
 
     def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
-        """Submit a call of a handler, as `call`; the job has an `id` to ask for later."""
+        """Submit a call of a handler, and return its job without waiting for the result."""
         return Calls(self, {}).submit_call(handler, *args, **named)
 
     def with_options(self, **options: Unpack[CallOptions]) -> Calls:
-        """What is to hold for calls: ``client.with_options(priority=5, retries=2).call(…)``.
+        """Set options for calls: ``client.with_options(priority=5, retries=2).call(…)``.
 
         Args:
-            options: those of `dte.client.graphs.CallOptions`.
+            options: see `dte.client.graphs.CallOptions`.
         """
         check_options(options)
         return Calls(self, options)
@@ -137,25 +140,26 @@ class Client:
         notify: str = "",
         key: str | None = None,
     ) -> Any:
-        """Submit a graph of calls, and give its answer.
+        """Submit a graph of calls, wait for its answer and return it.
 
         Args:
-            answer: the node whose result it is. Without it, that of the one node that no other
-                waits for; of several, a dict of their results by name.
-            timeout_s: how long to wait for it; the job goes on.
-            priority: higher is sooner; of all nodes that have none of their own.
-            after: jobs that must have ended before.
-            when: ``done`` to begin also when one of these failed.
-            notify: a URL that is told when the job has ended.
-            key: as for `submit`.
+            answer: the node whose result is the answer. By default the answer is the result of the
+                only node that no other node uses, or a dict of results by name if there are
+                several.
+            timeout_s: the longest time to wait, in seconds; None waits forever.
+            priority: nodes with a higher priority run first; the default for all nodes.
+            after: jobs that must end before.
+            when: ``"success"``: those jobs must succeed; ``"done"``: they may fail.
+            notify: a URL to POST to when the job ends.
+            key: an idempotency key, see `submit`.
 
         Raises:
-            JobFailed: there is none, as a call failed that it needs.
-            WaitTimeout: not within `timeout_s` seconds; the job goes on.
-            InvalidRequest: the graph has a cycle, say.
+            JobFailed: there is no answer, because a call that it needs failed.
+            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
+            InvalidRequest: the graph is not valid, for example because it has a cycle.
         """
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return self._run(jobs.run_plan(body, timeout_s, key)).result()
+        return self._run(requests.run_plan(body, timeout_s, key)).result()
 
     def submit_graph(
         self,
@@ -168,98 +172,98 @@ class Client:
         notify: str = "",
         key: str | None = None,
     ) -> Job:
-        """Submit a graph of calls, as `run`; the job has an `id` to ask for later."""
+        """Submit a graph of calls like `run`, and return its job without waiting."""
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
-        return self._run(jobs.submit_plan(body, key))
+        return self._run(requests.submit_plan(body, key))
 
     def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
-        """Submit what ``POST /jobs`` takes, as a dict or as its JSON."""
+        """Submit a body of ``POST /jobs``, as a dict or as JSON."""
         body = plan if isinstance(plan, bytes) else encode(plan)
-        return self._run(jobs.submit_plan(body, key))
+        return self._run(requests.submit_plan(body, key))
 
     def cancel(self, job: Job | int) -> Job:
-        """Cancel a job: what waits never starts, what runs is stopped.
+        """Cancel a job: its waiting calls never start, its running calls are stopped.
 
         Returns:
-            The job, which is ``cancelling`` until the workers have stopped; `wait` for that.
+            The job. It is ``cancelling`` until the workers have stopped; `wait` waits for that.
 
         Raises:
-            Conflict: it has ended otherwise.
+            Conflict: the job has ended, and not by cancellation.
             NotFound: there is no such job.
         """
-        return self._run(jobs.cancel(calls.number_of(job)))
+        return self._run(requests.cancel(requests.number_of(job)))
 
     def retry(self, job: Job | int) -> Job:
-        """Have the failed part of a job done again, with the results that there are.
+        """Retry the failed part of a job as a new job, which reuses the existing results.
 
         Returns:
-            The job that does it, a new one.
+            The new job.
 
         Raises:
-            Conflict: it has not failed.
+            Conflict: the job has not failed.
             NotFound: there is no such job.
         """
-        return self._run(jobs.retry(calls.number_of(job)))
+        return self._run(requests.retry(requests.number_of(job)))
 
     def why(self, job: Job | int) -> Why:
-        """What the unfinished operations of a job wait for.
+        """Explain why the unfinished operations of a job wait.
 
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(jobs.why(calls.number_of(job)))
+        return self._run(requests.why(requests.number_of(job)))
 
     def nodes(self, job: Job | int) -> list[NodeInfo]:
-        """The calls of a job, with their results.
+        """List the calls of a job, with their results.
 
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(jobs.nodes(calls.number_of(job)))
+        return self._run(requests.nodes(requests.number_of(job)))
 
     def events(
         self, job: Job | int | None = None, *, after: int | None = None
     ) -> Generator[Event, None, None]:
-        """The events of a job until it has ended, or of all jobs for ever, as they happen.
+        """Yield the events of a job until it ends, or of all jobs forever, as they happen.
 
-        A connection that breaks is made again, and goes on after the last event.
+        After a broken connection the client reconnects and continues after the last event.
 
         Args:
-            after: the `id` of an event, to go on after it. Else those of a job begin with how it
-                stands, those of all with what happens next.
+            after: the `id` of an event, to continue after it. By default the events of one job
+                begin with its current status, and those of all jobs with the next event.
 
         Raises:
             NotFound: there is no such job.
-            Busy: too many listen already.
+            Busy: too many clients receive events already.
             Unreachable: the master has been away for too long.
         """
-        number = None if job is None else calls.number_of(job)
+        number = None if job is None else requests.number_of(job)
         return self._events(Subscription(number, self._contact, after))
 
     def wait(self, job: Job | int, timeout_s: float | None = None) -> Job:
-        """The job when it has ended.
+        """Wait for the end of a job and return the job.
 
         Raises:
-            WaitTimeout: not within `timeout_s` seconds; the job goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
             NotFound: there is no such job.
         """
-        return self._run(calls.wait(calls.number_of(job), timeout_s))
+        return self._run(requests.wait(requests.number_of(job), timeout_s))
 
     def job(self, job: Job | int) -> Job:
-        """How a job stands now.
+        """Return the current status of a job.
 
         Raises:
             NotFound: there is no such job.
         """
-        return self._run(calls.job(calls.number_of(job)))
+        return self._run(requests.job(requests.number_of(job)))
 
     def jobs(self) -> list[JobSummary]:
-        """The last 100 jobs, the newest first."""
-        return self._run(calls.jobs())
+        """List the last 100 jobs, the newest first."""
+        return self._run(requests.jobs())
 
     def workers(self) -> list[WorkerInfo]:
-        """The workers that the master knows."""
-        return self._run(calls.workers())
+        """List the workers that the master knows."""
+        return self._run(requests.workers())
 
     def close(self) -> None:
         """Close the connections."""
@@ -291,7 +295,7 @@ class Client:
     def _stream(
         self, connection: http.client.HTTPConnection, subscription: Subscription
     ) -> Generator[Event, None, None]:
-        """The events that come over one connection."""
+        """Yield the events of one connection."""
         attempt = subscription.attempt()
         connection.connect()
         connection.sock.settimeout(attempt.timeout_s)
@@ -307,8 +311,8 @@ class Client:
                 raise ConnectionError("the stream of events has ended")
             yield from subscription.feed(piece)
 
-    def _run(self, call: Call[T]) -> T:
-        attempts = patiently(call, self._contact)
+    def _run(self, exchange: Exchange[T]) -> T:
+        attempts = patiently(exchange, self._contact)
         try:
             attempt = next(attempts)
             while True:
@@ -353,7 +357,7 @@ class Client:
         while self._idle:
             try:
                 connection = self._idle.pop()
-            except IndexError:  # Another thread took the last.
+            except IndexError:  # Another thread took the last one.
                 break
             if connection.sock is not None and is_silent(connection.sock):
                 return connection
@@ -362,20 +366,20 @@ class Client:
 
 
 class Calls:
-    """A client with what holds for calls, see `Client.with_options`."""
+    """A client with options for calls, see `Client.with_options`."""
 
     def __init__(self, client: Client, options: CallOptions) -> None:
         self._client = client
         self._options = options
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
-        """As `Client.call`.
+        """Call a handler with these options, see `Client.call`.
 
         Raises:
-            WaitTimeout: there is no result within `timeout_s` seconds; the job goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
         """
-        return self._client._run(jobs.call(handler, args, named, self._options)).result()
+        return self._client._run(requests.call(handler, args, named, self._options)).result()
 
     def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
-        """As `Client.submit_call`."""
-        return self._client._run(jobs.submit_call(handler, args, named, self._options))
+        """Submit a call with these options, see `Client.submit_call`."""
+        return self._client._run(requests.submit_call(handler, args, named, self._options))

@@ -1,7 +1,6 @@
-"""Events of a master, as they come: ``text/event-stream`` read in pieces, from any of them on.
+"""Events of a master: ``text/event-stream``, read in pieces and resumed after any event.
 
-A `Subscription` is what the shells share: they carry its attempts to the master and give it what
-comes back.
+The shells share a `Subscription`: they send its attempts to the master and feed it the replies.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import msgspec
 
 from dte.client.errors import MasterFault, Unreachable
 from dte.client.exchange import Attempt, NoReply, Response, error_of
+from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
-from dte.client.replies import ENDS
 from dte.core.errors import DteError, StorageFull, Unavailable
 from dte.wire.codec import Decoder, Malformed
 
@@ -24,20 +23,19 @@ NO_CONTENT = 204
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened to a job.
+    """An event in the life of a job.
 
     Attributes:
-        id: its number; later events have higher ones.
-        kind: ``job``: a job has a new state; ``node``: a call of it has one; ``progress``: its
-            handler says how far it is; ``missed``: events were missed that the master does not
-            keep any more.
-        job_id: the job's number; 0 if they were missed.
+        id: the number of the event; later events have higher numbers.
+        kind: ``job``: a job has a new state; ``node``: a call has a new state; ``progress``: a
+            handler reports its progress; ``missed``: the master no longer has some events.
+        job_id: the id of the job; 0 for missed events.
         state: the new state, or ``progress``.
-        at: when, by the master's clock.
-        node: the call's name.
-        text: why it failed, or what the handler says.
-        fraction: how far the handler is, from 0 to 1; or how much of a job is done.
-        missed: how many events were missed; None if nobody knows.
+        at: the time, by the master's clock.
+        node: the name of the call.
+        text: the reason of a failure, or the text of the progress.
+        fraction: the progress of the handler, from 0 to 1, or of the job.
+        missed: the number of missed events; None if it is unknown.
     """
 
     id: int = 0
@@ -52,10 +50,10 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventReader:
-    """Reads events out of a stream, of which it is fed pieces.
+    """Reads events from the pieces of a stream.
 
     Attributes:
-        last_id: from where to go on.
+        last_id: the id of the last event, after which a new stream continues.
     """
 
     def __init__(self, last_id: int | None = None) -> None:
@@ -67,25 +65,25 @@ class EventReader:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """The events that are whole with this piece of the stream.
+        """Yield the events that this piece completes.
 
         Raises:
-            MasterFault: no master's stream is so.
+            MasterFault: the stream is not that of a master.
         """
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
-            raise MasterFault("not a stream of events of a dte master: its line never ends")
+            raise MasterFault("not a stream of events of a dte master: its line is too long")
         for line in lines:
             line = line.removesuffix(b"\r")
             if line:
                 self._field(line)
                 continue
-            self.last_id = self._id  # Only now: what was begun may be cut.
+            self.last_id = self._id  # Only now, because an incomplete event comes again.
             if self._data:
                 yield self._event()
 
     def cut(self) -> None:
-        """The stream was cut: what was begun comes again."""
+        """Forget the incomplete event of a stream that was cut; it comes again."""
         self._rest, self._kind, self._data, self._id = b"", "", [], self.last_id
 
     def _field(self, line: bytes) -> None:
@@ -109,16 +107,16 @@ class EventReader:
 
 
 class Subscription:
-    """The events of all jobs, or of one, over as many connections as it takes.
+    """The events of all jobs or of one job, over any number of connections.
 
     Args:
-        job: the number of a job; None for all.
-        contact: the client's standing with the master.
-        after: the number of an event, to go on after it.
+        job: the id of a job; None for all jobs.
+        contact: the client's experience with the master.
+        after: the id of the event to continue after.
 
     Attributes:
-        over: whether that was all.
-        pause_s: the time before the next attempt.
+        over: no more events will come.
+        pause_s: the pause before the next attempt.
     """
 
     def __init__(self, job: int | None, contact: Contact, after: int | None = None) -> None:
@@ -135,7 +133,7 @@ class Subscription:
         return Patience(self._contact, float("inf"))
 
     def attempt(self) -> Attempt:
-        """What to send; the master is silent for less than its timeout while all is well."""
+        """Return the next attempt. A healthy master is never silent for its timeout."""
         headers = {"Accept": "text/event-stream"}
         if self._reader.last_id is not None:
             headers["Last-Event-ID"] = str(self._reader.last_id)
@@ -143,26 +141,26 @@ class Subscription:
         return Attempt("GET", self._path, b"", headers, SILENCE_S, self.pause_s)
 
     def is_stream(self, status: int, content_type: str) -> bool:
-        """Whether the reply is a stream of events; else it is to be given to `refused`."""
+        """Return True if the reply is a stream of events; pass any other reply to `refused`."""
         self._contact.answered = True
         return status == 200 and content_type.startswith("text/event-stream")
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """The events that are whole with this piece of the stream."""
+        """Yield the events that this piece completes."""
         if time.monotonic() - self._asked_at > HELD_S:
             self._patience = self._new_patience()
         self.pause_s = 0.0
         for event in self._reader.feed(piece):
             self._patience = self._new_patience()
-            if self._job is not None and event.kind == "job" and event.state in ENDS:
+            if self._job is not None and event.kind == "job" and event.state in TERMINAL:
                 self.over = True
             yield event
 
     def refused(self, response: Response) -> None:
-        """There is a reply, but no stream.
+        """Handle a reply that is not a stream.
 
         Raises:
-            DteError: what the master says is wrong.
+            DteError: the master refused the request.
         """
         self._contact.answered = True
         if response.status == NO_CONTENT:
@@ -176,10 +174,10 @@ class Subscription:
         self._again(error)
 
     def lost(self, failure: NoReply) -> None:
-        """No reply came, or the stream was cut.
+        """Handle a missing reply or a cut stream.
 
         Raises:
-            Unreachable: the master has been away for as long as it is worth to be tried.
+            Unreachable: the master has been away for as long as the client retries.
         """
         self._reader.cut()
         if not self.over:

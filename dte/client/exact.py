@@ -1,7 +1,7 @@
-"""JSON with integers of any length: Python and msgspec alone stop at 4,300 digits.
+"""JSON with integers of any length. Python and msgspec alone stop at 4,300 digits.
 
-The answer of a handler may have such integers. They are converted in parts, so that the process's
-own limit (`sys.set_int_max_str_digits`) neither matters nor changes.
+Answers of handlers may have longer integers. They are converted in parts, so the limit of the
+process (`sys.set_int_max_str_digits`) neither matters nor changes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dte.wire import codec
 T = TypeVar("T")
 
 PART_DIGITS = 600
-"""Python converts so many whatever its limit is set to."""
+"""Python converts this many digits whatever its limit is."""
 PART_BYTES = 240
 LONG_BITS = 1_900
-"""Integers of more bits may have more digits than `PART_DIGITS`, less than a tenth of them."""
+"""Only integers with more bits can have more than `PART_DIGITS` digits."""
 
 
 def integer(text: str) -> int:
-    """The integer that decimal digits stand for, however many there are."""
+    """Convert decimal digits to an integer, without a limit."""
     if len(text) <= PART_DIGITS:
         return int(text)
     digits = text.lstrip("-")
@@ -48,13 +48,13 @@ def _finite(text: str) -> float:
 
 
 def decimal_digits(value: int) -> str:
-    """The decimal digits of an integer, however many there are."""
+    """Convert an integer to decimal digits, without a limit."""
     if value.bit_length() <= LONG_BITS:
         return str(value)
     data = abs(value).to_bytes(value.bit_length() // 8 + 1, "little")
     starts = range(0, len(data), PART_BYTES)
     parts = [Decimal(int.from_bytes(data[at : at + PART_BYTES], "little")) for at in starts]
-    # So wide that all is exact; a Decimal multiplies long numbers faster than an int.
+    # The precision keeps everything exact. Decimal multiplies long numbers faster than int.
     context = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact])
     base = Decimal(1 << (8 * PART_BYTES))
     while len(parts) > 1:
@@ -67,10 +67,10 @@ def decimal_digits(value: int) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """JSON of a value, as `dte.wire.codec.encode`, with integers of any length in it.
+    """Encode a value like `dte.wire.codec.encode`, with integers of any length.
 
     Raises:
-        TypeError: JSON has nothing for it.
+        TypeError: the value has no representation in JSON.
     """
     try:
         return codec.encode(value)
@@ -81,7 +81,7 @@ def encode(value: Any) -> bytes:
 
 
 def _spelled_out(value: Any) -> Any:
-    """A value with long integers as the JSON that they are."""
+    """Replace long integers in a value by their JSON."""
     if isinstance(value, dict):
         return {key: _spelled_out(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -92,7 +92,7 @@ def _spelled_out(value: Any) -> Any:
 
 
 class Decoder(codec.Decoder[T]):
-    """As `dte.wire.codec.Decoder`, and takes integers of any length."""
+    """A `dte.wire.codec.Decoder` that also accepts integers of any length."""
 
     def _decode_slowly(self, raw: bytes) -> T:
         try:

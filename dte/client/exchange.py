@@ -1,7 +1,7 @@
-"""What passes between a call and the shell that carries it.
+"""The messages between an exchange and the shell that performs it.
 
-A call yields each `Request` that it makes. `dte.client.patience` makes one or more `Attempt`s of
-it, which a shell carries to the master. Back comes a `Response`, or a `NoReply` is thrown.
+An exchange yields its `Request`s. `dte.client.patience` turns each into one or more `Attempt`s,
+which a shell sends to the master. The shell passes back a `Response`, or throws a `NoReply`.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from dte.wire.codec import Decoder, Malformed
 T = TypeVar("T")
 
 RETRY_AFTER_S = 1
-"""When to try again, if the master does not say."""
+"""The pause before a retry if the master gives none."""
 
 
 class Deadline:
-    """The end of the time that a caller gives.
+    """The end of a caller's timeout.
 
     Args:
-        timeout_s: seconds from now; None for no end.
+        timeout_s: the timeout in seconds from now; None for no end.
 
     Attributes:
-        at: by `time.monotonic`.
+        at: the time of the end, by `time.monotonic`.
 
     Raises:
-        ValueError: that is no number of seconds.
+        ValueError: the timeout is not a number of seconds.
     """
 
     def __init__(self, timeout_s: float | None = None) -> None:
@@ -54,23 +54,23 @@ class Deadline:
         self.at = time.monotonic() + self._timeout_s
 
     def left_s(self) -> float:
-        """Seconds until then, from 0."""
+        """Return the seconds that are left, at least 0."""
         return max(0.0, self.at - time.monotonic())
 
     def missed(self, jobs: Sequence[int]) -> WaitTimeout:
-        """The error that says that these jobs have not ended in time."""
+        """Return the error for jobs that have not ended in time."""
         return WaitTimeout(list(jobs), self._timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a call asks.
+    """A request of an exchange.
 
     Attributes:
-        hold_s: for how long the master is to hold it, at most: until what it asks for has ended.
-        deadline: when the caller's time is over. It is held until then at most, and not sent again.
-        jobs: those whose end it waits for.
-        pause_s: the time before it is sent.
+        hold_s: the longest time that the master holds the request, until the jobs have ended.
+        deadline: the end of the caller's timeout. The request is neither held nor repeated later.
+        jobs: the jobs for whose end it waits.
+        pause_s: the pause before it is sent.
     """
 
     method: str
@@ -85,11 +85,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What to send once.
+    """A request to send once.
 
     Attributes:
-        timeout_s: silence after which there will be no response.
-        pause_s: the time before it is sent.
+        timeout_s: the longest silence before the attempt has failed.
+        pause_s: the pause before it is sent.
     """
 
     method: str
@@ -102,7 +102,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back."""
+    """The master's reply to an attempt."""
 
     status: int
     body: bytes
@@ -110,16 +110,16 @@ class Response:
 
     @property
     def is_good(self) -> bool:
-        """Whether the master did what it was asked for."""
+        """True if the status is one of success."""
         return 200 <= self.status < 300
 
 
 class NoReply(Exception):
-    """What is thrown in the place of a response when none came. The text says why.
+    """An attempt got no response. The text gives the reason.
 
     Attributes:
-        sent: there was a connection, so that the attempt may have arrived.
-        silent: nobody hung up, but the attempt's time is over.
+        sent: there was a connection, so the attempt may have arrived.
+        silent: the connection is intact, but the attempt has timed out.
     """
 
     def __init__(self, text: str, *, sent: bool, silent: bool = False) -> None:
@@ -128,7 +128,7 @@ class NoReply(Exception):
         self.silent = silent
 
 
-Call = Generator[Request, Response, T]
+Exchange = Generator[Request, Response, T]
 Attempts = Generator[Attempt, Response, T]
 
 _error: Decoder[ErrorReply] = Decoder(ErrorReply)
@@ -142,10 +142,10 @@ _TRY_AGAIN: dict[str, type[TryAgain]] = {
 
 
 def read(decoder: Decoder[T], response: Response) -> T:
-    """The value of a good response.
+    """Decode a response.
 
     Raises:
-        DteError: what the master says is wrong.
+        DteError: the master refused the request.
     """
     if not response.is_good:
         raise error_of(response)
@@ -156,7 +156,7 @@ def read(decoder: Decoder[T], response: Response) -> T:
 
 
 def error_of(response: Response) -> DteError:
-    """What the master says is wrong."""
+    """Return the error that an error reply describes."""
     try:
         reply = _error.decode(response.body)
     except Malformed:

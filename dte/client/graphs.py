@@ -1,7 +1,7 @@
-"""Graphs of calls, as programs build them, and single calls: both as the JSON of ``POST /jobs``.
+"""Builds graphs of calls and single calls, as bodies of ``POST /jobs``.
 
-All that is given to a call is the handler's, whatever its arguments are named. How the call is to
-be done is said apart, by `with_options`.
+All arguments of a call are the handler's own, whatever their names. Options of the call are set
+separately, by `with_options`.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from dte.client.exact import encode
-from dte.client.replies import Job
+from dte.client.job import Job
 
 When = Literal["success", "done"]
 
 
 class CallOptions(TypedDict, total=False):
-    """How a call is to be done, and waited for.
+    """Options of a call, and of waiting for it.
 
     Attributes:
-        priority: higher is sooner; 0 if it is not given.
-        call_timeout_s: seconds after which a worker stops the call; the handler's own if it is not
-            given.
-        retries: how often it is tried again when it fails; the handler's own if it is not given.
-        delay_s: seconds before which it is not begun.
-        not_before: a moment, with its time zone, before which it is not begun.
-        after: jobs that must have ended before.
-        when: ``done`` to begin also when one of these failed, not only on ``success``.
-        notify: a URL that is told when the job has ended.
-        key: as for `submit`: the same key again gives the first job again.
-        timeout_s: how long `call` waits for the result; the job goes on.
+        priority: calls with a higher priority run first; 0 by default.
+        call_timeout_s: seconds after which a worker stops the call; the handler's default if not
+            set.
+        retries: the number of retries after a failure; the handler's default if not set.
+        delay_s: seconds to wait before the call starts.
+        not_before: the earliest start, a datetime with a time zone.
+        after: jobs that must end before.
+        when: ``"success"``: those jobs must succeed; ``"done"``: they may fail.
+        notify: a URL to POST to when the job ends.
+        key: an idempotency key: a repeated submission under this key returns the first job.
+        timeout_s: seconds that `call` waits for the result; the job goes on.
     """
 
     priority: int
@@ -51,21 +51,21 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Check the names of options.
 
     Raises:
-        TypeError: there is no such option.
+        TypeError: an option is unknown.
     """
     for name in options:
         if name not in CallOptions.__annotations__:
             known = ", ".join(CallOptions.__annotations__)
-            raise TypeError(f"there is no option {name!r}; the options of a call are {known}")
+            raise TypeError(f"no option {name!r}; the options of a call are {known}")
 
 
 def call_body(
     handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
 ) -> bytes:
-    """The JSON of a job that is one call.
+    """Build the JSON of a job that is one call.
 
     Raises:
-        TypeError, ValueError: an argument or an option cannot be sent.
+        TypeError, ValueError: an argument or an option cannot be converted to JSON.
     """
     terms = _terms(
         options.get("priority"),
@@ -80,14 +80,14 @@ def call_body(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """A call in a graph. As an argument of another it stands for its result."""
+    """A call in a graph. As an argument of another call it stands for its result."""
 
     graph: Graph
     name: str
 
 
 class Graph:
-    """Calls of handlers, whose results go into each other.
+    """Calls of handlers that use each other's results.
 
     ::
 
@@ -96,8 +96,8 @@ class Graph:
         copy = graph.with_options(priority=5, retries=2).call("echo", {"found": primes})
         print(client.run(graph, answer=copy))
 
-    A node as an argument, at any depth of lists and dicts, stands for its result, and is waited
-    for. Arguments are given all by position or all by name.
+    A node as an argument, at any depth of lists and dicts, stands for its result; the call waits
+    for it. Arguments are either all positional or all named.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Graph:
         """Add a call of a handler.
 
         Raises:
-            TypeError, ValueError: an argument cannot be sent.
+            TypeError, ValueError: an argument cannot be converted to JSON.
         """
         return self._add(handler, args, named, "", {})
 
@@ -126,17 +126,19 @@ class Graph:
         not_before: datetime | None = None,
         when: When = "success",
     ) -> NodeOptions:
-        """What is to hold for calls that are added: ``graph.with_options(retries=2).call(…)``.
+        """Set options for added calls: ``graph.with_options(retries=2).call(…)``.
 
         Args:
-            name: what to call the node; its handler, with a number, if it is not given.
-            after: nodes that must have ended before, besides those among its arguments.
-            priority: higher is sooner; the job's if it is not given.
-            call_timeout_s: seconds after which a worker stops it; the handler's if it is not given.
-            retries: how often it is tried again when it fails; the handler's if it is not given.
-            delay_s: seconds from the submission before which it is not begun.
-            not_before: a moment, with its time zone, before which it is not begun.
-            when: ``done`` to do it also when what it waits for failed; such a result is then None.
+            name: the name of the node; by default its handler, with a number if needed.
+            after: nodes that must end before, in addition to those among the arguments.
+            priority: nodes with a higher priority run first; the job's priority by default.
+            call_timeout_s: seconds after which a worker stops the call; the handler's default if
+                not set.
+            retries: the number of retries after a failure; the handler's default if not set.
+            delay_s: seconds to wait after the submission before the call starts.
+            not_before: the earliest start, a datetime with a time zone.
+            when: ``"success"``: the nodes before it must succeed; ``"done"``: they may fail, and
+                the result of a failed one is None.
         """
         terms = _terms(priority, call_timeout_s, retries, delay_s, not_before)
         if names := [self.name_of(node) for node in after]:
@@ -146,14 +148,14 @@ class Graph:
         return NodeOptions(self, name, terms)
 
     def name_of(self, node: Node | str) -> str:
-        """The name of a node of this graph.
+        """Return the name of a node of this graph.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the node is not in this graph.
         """
         name = node.name if isinstance(node, Node) else node
         if name not in self._nodes or (isinstance(node, Node) and node.graph is not self):
-            raise ValueError(f"{name!r} is no node of this graph")
+            raise ValueError(f"{name!r} is not a node of this graph")
         return name
 
     def body(
@@ -165,7 +167,7 @@ class Graph:
         when: When = "success",
         notify: str = "",
     ) -> bytes:
-        """The JSON of a job that does it, see `Client.submit_graph`."""
+        """Build the JSON of a job for this graph, see `Client.submit_graph`."""
         job = _of_job(after, when, notify)
         if answer is not None:
             job["answer"] = self.name_of(answer)
@@ -182,7 +184,7 @@ class Graph:
         terms: Mapping[str, Any],
     ) -> Node:
         if name in self._nodes:
-            raise ValueError(f"there is a node {name!r} already")
+            raise ValueError(f"the graph already has a node {name!r}")
         value = {"handler": handler, "args": _arguments(args, named, self), **terms}
         count = len(self._nodes) + 1
         name = name or (handler if handler not in self._nodes else f"{handler}-{count}")
@@ -194,7 +196,7 @@ class Graph:
 
 
 class NodeOptions:
-    """A graph with what holds for calls that are added, see `Graph.with_options`."""
+    """A graph with options for added calls, see `Graph.with_options`."""
 
     def __init__(self, graph: Graph, name: str, terms: Mapping[str, Any]) -> None:
         self._graph = graph
@@ -202,7 +204,7 @@ class NodeOptions:
         self._terms = terms
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Node:
-        """As `Graph.call`."""
+        """Add a call with these options, see `Graph.call`."""
         return self._graph._add(handler, args, named, self._name, self._terms)
 
 
@@ -214,7 +216,7 @@ def _terms(
     not_before: datetime | None,
 ) -> dict[str, Any]:
     if not_before is not None and not_before.tzinfo is None:
-        raise ValueError("not_before has no time zone: datetime(…, tzinfo=UTC) is expected")
+        raise ValueError("not_before has no time zone; use datetime(…, tzinfo=UTC)")
     terms = {
         "priority": priority,
         "timeout": call_timeout_s,
@@ -239,29 +241,29 @@ def _of_job(after: Iterable[Job | int], when: When | None, notify: str) -> dict[
 def _arguments(args: tuple[Any, ...], named: Mapping[str, Any], graph: Graph | None) -> Any:
     if args and named:
         raise TypeError(
-            f"arguments by position ({len(args)}) and by name ({', '.join(named)}); give all in "
-            "the same way"
+            f"arguments by position ({len(args)}) and by name ({', '.join(named)}); give all by "
+            "position or all by name"
         )
     return _plain(dict(named), graph) if named else _plain(list(args), graph)
 
 
 def _plain(value: Any, graph: Graph | None) -> Any:
-    """A value with a reference for each node in it, and nothing else that looks like one."""
+    """Replace nodes in a value by references, and protect dicts that look like references."""
     if isinstance(value, Node):
         if graph is None:
-            raise ValueError(f"node {value.name!r} can be an argument in its graph only")
+            raise ValueError(f"node {value.name!r} can only be an argument in its own graph")
         return {"ref": graph.name_of(value)}
     if isinstance(value, dict):
         plain = {key: _plain(item, graph) for key, item in value.items()}
         if len(value) == 1 and ("literal" in value or isinstance(value.get("ref"), str)):
             if _has_node(value):
-                raise ValueError('a dict with nothing but "literal" cannot have nodes in it')
+                raise ValueError('a dict with only the key "literal" cannot contain nodes')
             return {"literal": value}
         return plain
     if isinstance(value, list | tuple):
         return [_plain(item, graph) for item in value]
     if isinstance(value, float) and not isfinite(value):
-        raise ValueError(f"{value} cannot be sent: JSON has no such number")
+        raise ValueError(f"{value} cannot be converted to JSON")
     return value
 
 

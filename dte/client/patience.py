@@ -1,7 +1,7 @@
-"""When a request is sent again, and for how long.
+"""Retries of requests without a reply.
 
-Masters restart, and connections break. Every request can be sent again: a question changes nothing,
-and the master knows a submission by its key.
+Masters restart and connections break. Every request can be repeated safely: queries change nothing,
+and the master recognises a submission by its key.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dte.client.errors import Unreachable
 from dte.client.exchange import (
     Attempt,
     Attempts,
-    Call,
+    Exchange,
     NoReply,
     Request,
     Response,
@@ -25,29 +25,29 @@ from dte.core.errors import DteError, StorageFull, Unavailable, WaitTooLong
 T = TypeVar("T")
 
 PATIENCE_S = 30.0
-"""For how long a master that has answered before is tried: one with many jobs restarts in less."""
+"""The time to retry a master that has answered before; a restart with many jobs takes less."""
 STRANGER_PATIENCE_S = 3.0
-"""For how long one that has never answered is tried: its URL may be wrong."""
+"""The time to retry a master that has never answered; its URL may be wrong."""
 HELD_S = 1.0
-"""Who keeps a request for so long before the connection breaks is no stranger."""
+"""A peer that holds a request for this long before the connection breaks counts as a master."""
 PAUSE_S = 0.1
-"""The first pause before a request is sent again; each further one is twice as long."""
+"""The first pause between attempts; each further one is twice as long."""
 PAUSE_MAX_S = 3.0
 RETRY_AFTER_MAX_S = 10.0
-"""The longest pause that a master can ask for."""
+"""The longest pause that the client grants a master that asks for one."""
 SILENCE_S = 60.0
-"""Silence after which there will be no response, besides the time that a request is held."""
+"""The longest silence of a master, in addition to the time that it holds a request."""
 SILENCE_MIN_S = 5.0
-"""The same for those who have little time: they do not wait long for a master that has stopped."""
+"""The longest silence of a master for a caller with a short timeout."""
 
 
 @dataclass(slots=True)
 class Contact:
-    """A client's standing with its master.
+    """A client's experience with its master.
 
     Attributes:
-        patience_s: for how long the master is tried once it has answered.
-        answered: whether it has.
+        patience_s: the time to retry the master once it has answered.
+        answered: the master has answered before.
     """
 
     patience_s: float = PATIENCE_S
@@ -61,11 +61,11 @@ class Contact:
 
 
 class Patience:
-    """For how long one request is tried, and with what pauses.
+    """The time and the pauses for the attempts of one request.
 
     Args:
-        contact: whether the master has answered before, and what that is worth.
-        deadline_at: when the caller's time is over, by the clock that `pause_s` is told.
+        contact: the client's experience with the master.
+        deadline_at: the end of the caller's timeout, by the clock of `pause_s`.
     """
 
     def __init__(self, contact: Contact, deadline_at: float) -> None:
@@ -77,25 +77,25 @@ class Patience:
 
     @property
     def known(self) -> bool:
-        """Whether a master is there, or was."""
+        """True if the URL is known to be that of a master."""
         return self._held or self._contact.answered
 
     def pause_s(self, failure: NoReply | Unavailable, now: float, took_s: float) -> float | None:
-        """The time to wait before the request is sent again; None when it is not.
+        """Return the pause before the next attempt; None to give up.
 
         Args:
-            failure: of the last attempt.
-            now: when it failed.
-            took_s: how long it took.
+            failure: the failure of the last attempt.
+            now: the time of the failure.
+            took_s: the duration of the attempt.
         """
         retry_after_s = 0.0
         if isinstance(failure, Unavailable):
             retry_after_s = min(failure.retry_after_s, RETRY_AFTER_MAX_S)
         elif failure.silent:
-            return None  # Each time would take a minute.
+            return None  # Each further attempt would take a minute.
         elif failure.sent and took_s >= HELD_S:
             self._held = True
-            self._failed_at = None  # It was there again: what failed before is past.
+            self._failed_at = None  # The master was back, so earlier failures do not count.
         if self._failed_at is None:
             self._failed_at, self._next_s = now, PAUSE_S
         patience_s = self._contact.patience_s
@@ -106,27 +106,27 @@ class Patience:
             return None
         pause_s = max(self._next_s, retry_after_s)
         self._next_s = min(2 * self._next_s, PAUSE_MAX_S)
-        return min(pause_s, end - now)  # The last attempt is made at the very end.
+        return min(pause_s, end - now)  # The last attempt happens at the very end.
 
 
-def patiently(call: Call[T], contact: Contact) -> Attempts[T]:
-    """A call with each of its requests sent as often as needed.
+def patiently(exchange: Exchange[T], contact: Contact) -> Attempts[T]:
+    """Perform an exchange, with retries of its requests.
 
     Raises:
-        Unreachable: no reply came for as long as the master is worth to be tried.
-        WaitTimeout: the caller's time is over while a request waits for the end of jobs.
-        DteError: what the call raises.
+        Unreachable: the master did not reply for as long as the client retried.
+        WaitTimeout: the caller's timeout ended while a request waited for the end of jobs.
+        DteError: the exchange raised it.
     """
     try:
-        request = next(call)
+        request = next(exchange)
         while True:
-            request = call.send((yield from _send(request, contact)))
+            request = exchange.send((yield from _send(request, contact)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
 
 
 def _send(request: Request, contact: Contact) -> Attempts[Response]:
-    """Send a request until there is a response that can be taken as it is."""
+    """Send a request until there is a final response."""
     patience = Patience(contact, request.deadline.at)
     hold_s, pause_s = request.hold_s, min(request.pause_s, request.deadline.left_s())
     arrived = False
@@ -141,9 +141,9 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
             contact.answered = True
             refusal = None if response.is_good else error_of(response)
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
-                hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds none for so long.
+                hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds requests for less.
                 continue
-            # A full disk takes longer than anybody's patience.
+            # Retrying does not help against a full disk.
             if not isinstance(refusal, Unavailable) or isinstance(refusal, StorageFull):
                 return response
             failure = refusal
@@ -171,11 +171,12 @@ def _attempt(request: Request, hold_s: float, pause_s: float) -> Attempt:
 def _given_up(
     request: Request, failure: NoReply | Unavailable, known: bool, arrived: bool
 ) -> DteError:
-    """What to raise when a request is not sent again."""
+    """Return the error for a request that is given up."""
     silent = isinstance(failure, NoReply) and failure.silent
     if request.jobs and known and not silent and not request.deadline.left_s():
         return request.deadline.missed(request.jobs)
     if isinstance(failure, Unavailable):
         return failure
-    doubt = "; whether it was accepted is not known" if arrived and request.method == "POST" else ""
+    is_doubtful = arrived and request.method == "POST"
+    doubt = "; the request may or may not have been accepted" if is_doubtful else ""
     return Unreachable(f"{failure}{doubt}")

@@ -1,4 +1,4 @@
-"""What a master's replies are read into."""
+"""Replies of a master, besides jobs."""
 
 from __future__ import annotations
 
@@ -7,78 +7,11 @@ from typing import Any
 
 import msgspec
 
-from dte.client.errors import JobCancelled, JobFailed, JobTimedOut
-
-ENDS = frozenset(("succeeded", "failed", "timed_out", "cancelled"))
-"""States of jobs and calls that never change."""
-
-_FAILURES = {"cancelled": JobCancelled, "timed_out": JobTimedOut}
-
-
-class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """How a job stood when the master was asked.
-
-    Attributes:
-        id: the job's number.
-        finished: whether it has ended.
-        answer: the formula's value, or what the calls gave: whatever JSON has. Integers are exact,
-            of any length.
-        error: why there is none, if the job failed.
-        state: ``waiting``, ``running``, ``cancelling``, ``succeeded``, ``failed``, ``timed_out`` or
-            ``cancelled``.
-        operations: how many operations it has.
-        operations_done: how many of them are done.
-        submitted_at, started_at, ended_at: by the master's clock.
-        priority: higher is sooner.
-        retry_of: the job whose failed part it does again, as far as the reply says so.
-    """
-
-    id: int
-    finished: bool
-    answer: Any = None
-    error: str | None = None
-    state: str = "waiting"
-    operations: int = 0
-    operations_done: int = 0
-    submitted_at: datetime | None = None
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    priority: int = 0
-    retry_of: int | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        """Whether it has ended with an answer, which of a call can be None."""
-        known = self.answer is not None or self.state == "succeeded"
-        return self.finished and self.error is None and known
-
-    def result(self) -> Any:
-        """The answer of a job that has ended.
-
-        Raises:
-            JobFailed: it ended without one; as `JobCancelled` or `JobTimedOut` if that is why.
-            ValueError: it has not ended.
-        """
-        if not self.finished:
-            raise ValueError(f"job {self.id} has not ended; wait for it first")
-        if not self.succeeded:
-            raise _FAILURES.get(self.state, JobFailed)(self)
-        return self.answer
-
-
-class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """A job among the last ones: its id, what it does, and answer or error once it has ended."""
-
-    id: int
-    task: str
-    finished: bool
-    answer: Any = None
-    error: str | None = None
-    state: str = "waiting"
+from dte.client.job import Job
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far a handler says that it is: from 0 to 1, and a text."""
+    """The progress that a handler reports: a fraction from 0 to 1, and a text."""
 
     fraction: float
     text: str = ""
@@ -88,17 +21,17 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
     """A call of a job.
 
     Attributes:
-        name: its name in the job.
-        handler: what is called.
+        name: the name of the call in the job.
+        handler: the name of the handler.
         state: ``waiting``, ``paused``, ``ready``, ``running``, ``cancelling``, ``succeeded``,
             ``failed``, ``timed_out`` or ``cancelled``.
-        attempts: how often it has been handed to a worker.
-        failures: how many of these failed.
-        worker: the name of the worker that had it last.
-        result: what it gave, whatever JSON has.
-        error: why there is none.
-        started_at, ended_at: by the master's clock.
-        progress: what its handler said last.
+        attempts: the number of attempts so far.
+        failures: the number of failed attempts.
+        worker: the name of the worker of the last attempt.
+        result: the result, any JSON.
+        error: the reason of a failure.
+        started_at, ended_at: times by the master's clock.
+        progress: the last progress that the handler reported.
     """
 
     name: str
@@ -115,16 +48,17 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """What an operation waits for.
+    """The reason why an operation waits.
 
     Attributes:
-        node: a call's name; "" for the job itself, or its arithmetic.
-        state: the call's, or the job's.
-        waits_for: a word, such as ``operands``, ``worker``, ``slot``, ``delay`` or ``retry``.
-        text: the same for people.
-        names: of what it waits for, the first of them.
-        place: how many calls come before it, if it waits for a slot.
-        until: when it goes on, if it waits for a moment.
+        node: the name of a call; "" for the job itself or its arithmetic.
+        state: the state of the call or of the job.
+        waits_for: the kind of reason: ``operands``, ``worker``, ``slot``, ``delay``, ``retry`` or
+            another word.
+        text: the reason in a sentence.
+        names: the first of the names for which it waits.
+        place: the number of calls ahead, if it waits for a slot.
+        until: the time at which it continues, if it waits for a time.
     """
 
     node: str
@@ -137,7 +71,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 class Why(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """What the unfinished operations of a job wait for; `more` of them are not told."""
+    """The reasons why the unfinished operations of a job wait; `more` others are left out."""
 
     id: int
     state: str
@@ -146,7 +80,7 @@ class Why(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
 
 
 class Retried(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """The reply to a retry: the job that does the failed part of another again."""
+    """The reply to a retry: the new job, and the job whose failed part it repeats."""
 
     id: int
     retry_of: int
@@ -156,17 +90,19 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     """A worker as the master knows it.
 
     Attributes:
-        worker_name: need not be unique; the `address` is.
+        worker_name: the worker's name; it need not be unique.
+        address: host and port; they are unique.
         state: ``free``, ``busy``, ``pausing``, ``draining`` or ``gone``.
-        slots: how many requests it takes at a time.
-        leases: how many it has now.
-        handler_slots: how many calls it takes at a time.
-        calls: how many it has now.
-        batch: how many operations it is handed in one at most.
-        operations_done: since it was first known.
-        calls_done: since it was first known.
-        failures: in a row, and the last of them.
-        heard_at: when it last announced itself or answered.
+        slots: the number of requests for arithmetic that it takes at once.
+        leases: the number of such requests under way.
+        batch: the largest number of operations in one request.
+        operations_done: the number of operations since the master first saw it.
+        failures: the number of failures in a row.
+        last_failure: the reason of the last failure.
+        heard_at: the time of its last announcement or answer.
+        handler_slots: the number of calls that it takes at once.
+        calls: the number of calls that it has now.
+        calls_done: the number of calls since the master first saw it.
     """
 
     worker_name: str
@@ -185,14 +121,14 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 class BatchAccepted(msgspec.Struct, frozen=True):
-    """The reply to many formulas: their ids in order, and how they stand if that was asked for."""
+    """The reply to a batch of formulas: their ids in order, and their jobs if requested."""
 
     job_ids: list[int]
     jobs: list[Job] = []
 
 
 class ErrorReply(msgspec.Struct, frozen=True):
-    """A master's reply with an error status."""
+    """A reply with an error status."""
 
     error: str
     code: str = ""

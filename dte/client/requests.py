@@ -1,33 +1,35 @@
-"""The client's calls, built once and without any input or output.
+"""The exchanges with a master, without any input or output of their own.
 
-A call is a generator: it yields a `Request`, is sent the `Response`, and returns its result.
-`dte.client.patience` sends requests again, and the shells (`blocking`, `asynchronous`) only carry
-them to the master and responses back.
+An exchange is a generator: it yields a `Request`, is sent the `Response`, and returns a result.
+`dte.client.patience` repeats requests that got no reply. The shells (`blocking`, `asynchronous`)
+send the requests to the master and pass the responses back.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from dte.client.errors import JobFailed, MasterFault
+from dte.client.errors import MasterFault
 from dte.client.exact import Decoder
-from dte.client.exchange import Call, Deadline, Request, read
+from dte.client.exchange import Deadline, Exchange, Request, read
+from dte.client.graphs import CallOptions, call_body
+from dte.client.job import Job, JobFailed, JobSummary
 from dte.client.keys import key_header
-from dte.client.replies import BatchAccepted, Job, JobSummary, WorkerInfo
-from dte.core.errors import FormulaError, TooLarge
+from dte.client.replies import BatchAccepted, NodeInfo, Retried, Why, WorkerInfo
+from dte.core.errors import Conflict, FormulaError, TooLarge
 from dte.wire.codec import encode
 
 WAIT_S = 20.0
-"""How long one request is held by the master; longer waits are several."""
+"""The longest time that the master holds one request. A longer wait takes several requests."""
 SOON_S = 0.1
-"""A master that is ending lets go at once of what it is to hold; it is given this time."""
+"""The pause after a reply that came too soon: a master that is shutting down holds no request."""
 BATCH_FORMULAS = 2_000
 BATCH_CHARS = 1_000_000
-"""Formulas in one request: many, for speed, and few enough to be answered soon."""
+"""Bounds of one batch: large for speed, and small enough for a quick reply."""
 URL_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 
 _job: Decoder[Job] = Decoder(Job)
@@ -35,73 +37,69 @@ _jobs: Decoder[list[Job]] = Decoder(list[Job])
 _summaries: Decoder[list[JobSummary]] = Decoder(list[JobSummary])
 _workers: Decoder[list[WorkerInfo]] = Decoder(list[WorkerInfo])
 _accepted: Decoder[BatchAccepted] = Decoder(BatchAccepted)
+_retried: Decoder[Retried] = Decoder(Retried)
+_why: Decoder[Why] = Decoder(Why)
+_nodes: Decoder[list[NodeInfo]] = Decoder(list[NodeInfo])
 
 
-def submit(formula: str, key: str | None = None) -> Call[Job]:
-    """Submit a formula, under a key of the caller's or a new one."""
+def submit(formula: str, key: str | None = None) -> Exchange[Job]:
+    """Submit a formula, under the given key or a new one."""
     return (yield from submit_body("/submit", encode({"task": formula}), key))
 
 
-def submit_body(path: str, body: bytes, key: str | None) -> Call[Job]:
+def submit_plan(body: bytes, key: str | None) -> Exchange[Job]:
+    """Submit the JSON of ``POST /jobs``."""
+    return (yield from submit_body("/jobs", body, key))
+
+
+def submit_call(
+    handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
+) -> Exchange[Job]:
+    """Submit a call of a handler."""
+    body = call_body(handler, args, named, options)
+    return (yield from submit_plan(body, options.get("key")))
+
+
+def submit_body(path: str, body: bytes, key: str | None) -> Exchange[Job]:
     """Submit the JSON of one job."""
     headers = key_header(key)
     submitted = read(_job, (yield Request("POST", path, body, headers)))
-    # A lone number has its value at once, which the short reply leaves out.
+    # A lone number is its own answer at once, but the short reply leaves the answer out.
     return (yield from job(submitted.id)) if submitted.finished else submitted
 
 
-def job(number: int) -> Call[Job]:
-    """How a job stands."""
-    return read(_job, (yield Request("GET", f"/job/{number}")))
-
-
-def jobs() -> Call[list[JobSummary]]:
-    """The last 100 jobs, the newest first."""
-    return read(_summaries, (yield Request("GET", "/jobs")))
-
-
-def workers() -> Call[list[WorkerInfo]]:
-    """The workers that the master knows."""
-    return read(_workers, (yield Request("GET", "/worker")))
-
-
-def wait(number: int, timeout_s: float | None) -> Call[Job]:
-    """The job when it has ended."""
-    return (yield from _wait(number, Deadline(timeout_s)))
-
-
-def _wait(number: int, deadline: Deadline) -> Call[Job]:
-    pause_s = 0.0
-    while True:
-        asked_at = time.monotonic() + pause_s
-        path = f"/job/{number}"
-        found = read(_job, (yield _question(path, deadline, [number], pause_s)))
-        if found.finished:
-            return found
-        if not deadline.left_s():
-            raise deadline.missed([number])
-        pause_s = _pause_s(asked_at)
-
-
-def compute(formula: str, timeout_s: float | None, key: str | None = None) -> Call[Job]:
-    """Submit a formula, and give the job when it has ended."""
+def compute(formula: str, timeout_s: float | None, key: str | None = None) -> Exchange[Job]:
+    """Submit a formula and wait for the end of its job."""
     body = encode({"task": formula})
     return (yield from run_body("/submit", body, key, Deadline(timeout_s)))
 
 
-def run_body(path: str, body: bytes, key: str | None, deadline: Deadline) -> Call[Job]:
-    """Submit the JSON of one job, and give the job when it has ended."""
+def run_plan(body: bytes, timeout_s: float | None, key: str | None) -> Exchange[Job]:
+    """Submit the JSON of ``POST /jobs`` and wait for the end of the job."""
+    return (yield from run_body("/jobs", body, key, Deadline(timeout_s)))
+
+
+def call(
+    handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
+) -> Exchange[Job]:
+    """Submit a call of a handler and wait for the end of its job."""
+    body = call_body(handler, args, named, options)
+    return (yield from run_plan(body, options.get("timeout_s"), options.get("key")))
+
+
+def run_body(path: str, body: bytes, key: str | None, deadline: Deadline) -> Exchange[Job]:
+    """Submit the JSON of one job and wait for its end."""
     headers = key_header(key)
     request = Request("POST", path, body, headers, hold_s=WAIT_S, deadline=deadline)
     submitted = read(_job, (yield request))
-    # The short reply, to a request that was not held, says at most that it has ended.
+    # The short reply of a request that was not held has `finished`, but neither answer nor error.
     if submitted.succeeded or submitted.error is not None:
         return submitted
     return (yield from _wait(submitted.id, deadline))
 
 
-def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Call[list[Job]]:
-    """Submit formulas in batches, and give the jobs, in order, when all have ended."""
+def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Exchange[list[Job]]:
+    """Submit formulas in batches and wait for the end of all; return the jobs in order."""
     if isinstance(formulas, str):
         raise TypeError("a list of formulas is expected, not one formula")
     formulas = list(formulas)
@@ -119,13 +117,13 @@ def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Call[list[
             if len(part) == 1:
                 text = str(error).removeprefix("formula 0: ")
                 raise TooLarge(f"formula {len(ended)}: {text}") from None
-            # Nothing of it was accepted. Fewer may be: what is too large alone is found so too.
+            # The master accepted none of them. Halving also isolates a formula that is too large.
             count_max = len(part) // 2
     return ended
 
 
 def _batch(formulas: Sequence[str], start: int, count_max: int) -> list[str]:
-    """The next formulas: not too many, and together not too long, but at least one."""
+    """Return the next formulas within the bounds of a batch, at least one."""
     part, chars = [formulas[start]], len(formulas[start])
     for formula in formulas[start + 1 : start + count_max]:
         chars += len(formula)
@@ -135,9 +133,9 @@ def _batch(formulas: Sequence[str], start: int, count_max: int) -> list[str]:
     return part
 
 
-def _map_batch(part: Sequence[str], deadline: Deadline) -> Call[list[Job]]:
+def _map_batch(part: Sequence[str], deadline: Deadline) -> Exchange[list[Job]]:
     body = encode({"tasks": part})
-    headers = key_header(None)  # One a batch: a smaller one is another submission.
+    headers = key_header(None)  # A key for each batch: a halved batch is another submission.
     request = Request("POST", "/submit", body, headers, hold_s=WAIT_S, deadline=deadline)
     asked_at = time.monotonic()
     accepted = read(_accepted, (yield request))
@@ -147,7 +145,7 @@ def _map_batch(part: Sequence[str], deadline: Deadline) -> Call[list[Job]]:
             raise MasterFault(f"{len(accepted.job_ids)} ids for {len(part)} formulas")
         if found and not deadline.left_s():
             raise deadline.missed(accepted.job_ids)
-        # The ids of one batch are in one range.
+        # The ids of a batch are consecutive.
         path = f"/jobs?ids={accepted.job_ids[0]}-{accepted.job_ids[-1]}"
         pause_s = _pause_s(asked_at)
         asked_at = time.monotonic() + pause_s
@@ -157,21 +155,11 @@ def _map_batch(part: Sequence[str], deadline: Deadline) -> Call[list[Job]]:
     return found
 
 
-def _question(path: str, deadline: Deadline, jobs: Sequence[int], pause_s: float) -> Request:
-    """How do these jobs stand when they have ended?"""
-    return Request("GET", path, hold_s=WAIT_S, deadline=deadline, jobs=jobs, pause_s=pause_s)
-
-
-def _pause_s(asked_at: float) -> float:
-    """The time to wait before asking again about jobs that have not ended."""
-    return SOON_S if time.monotonic() - asked_at < SOON_S else 0.0
-
-
 def results(jobs: list[Job], return_exceptions: bool) -> list[Any]:
-    """The values of jobs that have ended, or their failures.
+    """Return the answers of jobs that have ended, with a `JobFailed` for each that failed.
 
     Raises:
-        JobFailed: the first that failed, unless they are to be returned.
+        JobFailed: the first failure, unless `return_exceptions` is set.
     """
     values: list[Any] = []
     for job in jobs:
@@ -184,16 +172,88 @@ def results(jobs: list[Job], return_exceptions: bool) -> list[Any]:
     return values
 
 
+def wait(number: int, timeout_s: float | None) -> Exchange[Job]:
+    """Wait for the end of a job."""
+    return (yield from _wait(number, Deadline(timeout_s)))
+
+
+def _wait(number: int, deadline: Deadline) -> Exchange[Job]:
+    pause_s = 0.0
+    while True:
+        asked_at = time.monotonic() + pause_s
+        path = f"/job/{number}"
+        found = read(_job, (yield _question(path, deadline, [number], pause_s)))
+        if found.finished:
+            return found
+        if not deadline.left_s():
+            raise deadline.missed([number])
+        pause_s = _pause_s(asked_at)
+
+
+def _question(path: str, deadline: Deadline, jobs: Sequence[int], pause_s: float) -> Request:
+    """Build a request that the master holds until the jobs have ended."""
+    return Request("GET", path, hold_s=WAIT_S, deadline=deadline, jobs=jobs, pause_s=pause_s)
+
+
+def _pause_s(asked_at: float) -> float:
+    """Return the pause before the next question about jobs that have not ended."""
+    return SOON_S if time.monotonic() - asked_at < SOON_S else 0.0
+
+
+def cancel(number: int) -> Exchange[Job]:
+    """Cancel a job. A job that was cancelled before is no error."""
+    try:
+        return read(_job, (yield Request("POST", f"/job/{number}/cancel")))
+    except Conflict:
+        found = yield from job(number)
+        # The reply to the first attempt may have been lost.
+        if found.state != "cancelled":
+            raise
+        return found
+
+
+def retry(number: int) -> Exchange[Job]:
+    """Retry the failed part of a job, as a new job."""
+    headers = key_header(None)
+    again = read(_retried, (yield Request("POST", f"/job/{number}/retry", headers=headers)))
+    return Job(again.id, False, retry_of=again.retry_of)
+
+
+def job(number: int) -> Exchange[Job]:
+    """Fetch the status of a job."""
+    return read(_job, (yield Request("GET", f"/job/{number}")))
+
+
+def why(number: int) -> Exchange[Why]:
+    """Explain why the unfinished operations of a job wait."""
+    return read(_why, (yield Request("GET", f"/job/{number}/why")))
+
+
+def nodes(number: int) -> Exchange[list[NodeInfo]]:
+    """List the calls of a job."""
+    return read(_nodes, (yield Request("GET", f"/job/{number}/nodes")))
+
+
+def jobs() -> Exchange[list[JobSummary]]:
+    """List the last 100 jobs, the newest first."""
+    return read(_summaries, (yield Request("GET", "/jobs")))
+
+
+def workers() -> Exchange[list[WorkerInfo]]:
+    """List the workers that the master knows."""
+    return read(_workers, (yield Request("GET", "/worker")))
+
+
 def number_of(job: Job | int) -> int:
-    """The id of a job that is given as itself or as its id."""
+    """Return the id of a job, given as a `Job` or as an id."""
     return job.id if isinstance(job, Job) else job
 
 
 def check_url(url: str) -> tuple[str, int]:
-    """Host and port of a master's URL.
+    """Return host and port of a master's URL.
 
     Raises:
-        ValueError: it is not of the form ``http://HOST[:PORT]``.
+        ValueError: the URL does not have the form ``http://HOST[:PORT]``.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""A reply that is read piece by piece as it comes, on an event loop."""
+"""A streamed reply, read in pieces as they arrive, on an event loop."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from tornado.tcpclient import TCPClient
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 
 PIECES_AHEAD = 4
-"""Pieces that are read before anybody has taken them."""
+"""The number of pieces that are read ahead of the consumer."""
 
 _endless = HTTP1ConnectionParameters(max_body_size=2**62)
 
 
 class StreamingReply(HTTPMessageDelegate):
-    """The reply to a GET, over a connection of its own.
+    """The reply to a GET request, over a connection of its own.
 
     Attributes:
-        status: of the reply, once `begin` has returned.
-        headers: of the reply.
+        status: the HTTP status, once `begin` has returned.
+        headers: the headers of the reply.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class StreamingReply(HTTPMessageDelegate):
         self._reading: asyncio.Task[None] | None = None
 
     async def begin(self, host: str, port: int, path: str, headers: Mapping[str, str]) -> None:
-        """Ask, and return when the reply has begun.
+        """Send the request, and return when the headers of the reply have arrived.
 
         Raises:
             OSError: there is no reply.
@@ -60,7 +60,7 @@ class StreamingReply(HTTPMessageDelegate):
             raise ConnectionError("the connection was closed before a reply")
 
     async def piece(self) -> bytes:
-        """The next piece of the body; b"" at its end."""
+        """Return the next piece of the body; b"" at its end."""
         return await self._pieces.get() or b""
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class StreamingReply(HTTPMessageDelegate):
             self._stream.close()
 
     async def _read(self, http: HTTP1Connection) -> None:
-        # Whoever reads hears that nothing more comes, and asks again from where he was.
+        # The consumer gets the end of the stream, and asks again for the rest.
         with suppress(OSError, HTTPInputError):
             await http.read_response(self)
         self._began.set()

@@ -34,6 +34,17 @@ class DteError(Exception):
     status = 500
     code = "internal"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default, unpickling would call `__init__` with the text alone.
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[DteError], args: tuple[Any, ...], state: dict[str, Any]) -> DteError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(state)
+    return error
+
 
 class InvalidRequest(DteError):
     status = 400
@@ -60,9 +71,6 @@ class FormulaError(InvalidRequest):
         self.caret = caret
         self.index = index
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.reason, self.column, self.caret, self.index)
-
 
 class WaitTooLong(InvalidRequest):
     """A request asks to be held for longer than the master holds one.
@@ -77,9 +85,6 @@ class WaitTooLong(InvalidRequest):
         super().__init__(f"wait={wait}: seconds from 0 to {wait_max_s:g} are expected (wait_max_s)")
         self.wait = wait
         self.wait_max_s = wait_max_s
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.wait, self.wait_max_s)
 
 
 class NotFound(DteError):
@@ -107,9 +112,6 @@ class TryAgain(DteError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.retry_after_s)
 
 
 class Busy(TryAgain):

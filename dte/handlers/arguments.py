@@ -1,4 +1,4 @@
-"""Checks what a handler is called with, and converts it to the annotated types."""
+"""Checks the arguments of a call, and converts them to the annotated types of the handler."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class BadArguments(TypeError):
-    """A handler cannot be called so; the text names the argument, what is given and expected."""
+    """The arguments do not fit the handler. The text names the argument and the fault."""
 
 
 class Signature:
-    """The arguments that a handler takes, as its function is annotated.
+    """The arguments of a handler, by the annotations of its function.
 
     Args:
         handler: the handler's name, for errors.
-        function: what is annotated.
+        function: the annotated function.
 
     Raises:
-        TypeError: an annotation is unknown, or nothing that JSON can be converted to.
+        TypeError: an annotation is unknown, or JSON cannot be converted to it.
     """
 
     def __init__(self, handler: str, function: Callable[..., Any]) -> None:
@@ -42,14 +42,15 @@ class Signature:
         for name, kind in self._types.items():
             try:
                 msgspec.json.Decoder(kind)
-                alien = _alien(type_info(kind))
+                unsupported = _unsupported(type_info(kind))
             except TypeError as error:
                 raise TypeError(f"argument {name!r} of handler {handler}: {error}") from None
-            if alien is not None:
+            if unsupported is not None:
+                type_name = getattr(unsupported, "__qualname__", unsupported)
                 raise TypeError(
                     f"argument {name!r} of handler {handler}: JSON cannot be converted to "
-                    f"{getattr(alien, '__qualname__', alien)}; annotate it with a type of JSON, a "
-                    "dataclass, a TypedDict or a msgspec.Struct, or with Any"
+                    f"{type_name}; annotate it with a type of JSON, a dataclass, a TypedDict, a "
+                    "msgspec.Struct or Any"
                 )
         self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
         self._named = {each.name for each in parameters if each.kind in _NAMED}
@@ -60,15 +61,14 @@ class Signature:
         ]
         self._more = _name_of(Parameter.VAR_POSITIONAL, parameters)
         self._more_named = _name_of(Parameter.VAR_KEYWORD, parameters)
-        self._text = f"it takes {signature.replace(return_annotation=signature.empty)}".replace(
-            "typing.", ""
-        )
+        parameters_text = str(signature.replace(return_annotation=signature.empty))
+        self._text = f"signature: {handler}{parameters_text}".replace("typing.", "")
 
     def bind(self, args: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and named arguments to call the function with.
+        """Convert arguments of a call to positional and named arguments of the function.
 
         Args:
-            args: a list of arguments, an object of named ones, or None for no arguments.
+            args: a list of arguments, a dict of named ones, or None for no arguments.
 
         Raises:
             BadArguments: an argument is missing, unknown, or of another type.
@@ -80,13 +80,16 @@ class Signature:
         if isinstance(args, (list, tuple)):
             return self._bind_positional(args), {}
         raise BadArguments(
-            f"{self._handler} is given {_shown(args)}, neither a list nor an object of arguments"
+            f"{self._handler}: arguments must be a list (positional) or an object (named), not "
+            f"{_shown(args)}"
         )
 
     def _bind_positional(self, args: list[Any] | tuple[Any, ...]) -> list[Any]:
         if len(args) > len(self._positional) and self._more is None:
             most = len(self._positional)
-            raise BadArguments(f"{self._handler} is given {len(args)}, not {most}; {self._text}")
+            takes = f"{most} argument" if most == 1 else f"{most} arguments"
+            given = f"{len(args)} was given" if len(args) == 1 else f"{len(args)} were given"
+            raise BadArguments(f"{self._handler} takes {takes}, {given}; {self._text}")
         for each in self._needed:
             if each.name not in self._positional[: len(args)]:
                 self._miss(each.name)
@@ -101,7 +104,7 @@ class Signature:
         for name, value in args.items():
             declared = name if name in self._named else self._more_named
             if declared is None or not isinstance(name, str):
-                raise BadArguments(f"{self._handler} has no argument {name!r}; {self._text}")
+                raise BadArguments(f"{self._handler}: unknown argument {name!r}; {self._text}")
             converted[name] = self._convert(declared, name, value)
         return converted
 
@@ -113,11 +116,11 @@ class Signature:
             return msgspec.convert(value, kind)
         except (msgspec.ValidationError, RecursionError) as error:
             raise BadArguments(
-                f"argument {name!r} of {self._handler} is {_shown(value)}: {error}; {self._text}"
+                f"{self._handler}: argument {name!r} is {_shown(value)}: {error}; {self._text}"
             ) from None
 
     def _miss(self, name: str) -> None:
-        raise BadArguments(f"{self._handler} is given no argument {name!r}; {self._text}")
+        raise BadArguments(f"{self._handler}: argument {name!r} is missing; {self._text}")
 
 
 def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
@@ -127,9 +130,9 @@ def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
         raise TypeError(f"an annotation of handler {handler}: {error}") from None
 
 
-def _alien(info: Any) -> Any:
-    """A class in a type that msgspec cannot convert to; None if there is none."""
-    seen: set[int] = set()  # A type may have itself in it.
+def _unsupported(info: Any) -> Any:
+    """Return a class in a type that msgspec cannot convert to; None if there is none."""
+    seen: set[int] = set()  # A type may contain itself.
     left = [info]
     while left:
         each = left.pop()
@@ -145,7 +148,7 @@ def _alien(info: Any) -> Any:
 
 
 def _has_json(cls: Any) -> bool:
-    """Whether values of JSON are instances of a class as they are: of `object`, say."""
+    """Return True if some JSON value is an instance of the class without conversion."""
     try:
         return any(issubclass(each, cls) for each in _JSON)
     except TypeError:
@@ -157,7 +160,7 @@ def _name_of(kind: Any, parameters: list[Parameter]) -> str | None:
 
 
 def _shown(value: Any) -> str:
-    """A value as JSON, shortened."""
+    """Return a value as JSON, shortened."""
     if isinstance(value, int) and value.bit_length() > 4 * SHOWN_CHARS_MAX:
         return "a long integer"
     try:

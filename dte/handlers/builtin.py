@@ -1,4 +1,4 @@
-"""The handlers that every worker has."""
+"""The built-in handlers, which every worker has."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from dte.handlers.registry import handler
 
 PI_TERMS_MAX = 1000
 PRIMES_LIMIT_MAX = 100_000_000
-"""What `primes` is capped at, unless the environment has another PRIMES_MAX_LIMIT."""
+"""The cap of `primes`, unless PRIMES_MAX_LIMIT in the environment sets another."""
 
 Method = Literal["sieve", "trial_division"]
 
 
 @handler("echo", pure=True)
 def echo(value: Any) -> Any:
-    """Its argument."""
+    """Return the argument."""
     return value
 
 
 @handler("sleep")
 async def sleep(seconds: float) -> float:
-    """Wait for so many seconds, and give their number."""
+    """Wait for some seconds, and return their number."""
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"seconds is 0 or more, not {seconds}")
+        raise ValueError(f"seconds must be 0 or more, not {seconds}")
     await asyncio.sleep(seconds)
     return seconds
 
 
 @handler("fibonacci", pure=True)
 def fibonacci(n: int) -> int:
-    """The n-th Fibonacci number, exact at any size: 0, 1, 1, 2, 3, 5, …"""
+    """Return the n-th Fibonacci number, exact at any size: 0, 1, 1, 2, 3, 5, …"""
     if n < 0:
-        raise ValueError(f"n is 0 or more, not {n}")
-    low, high = 0, 1  # F(k) and F(k + 1), for the k that the bits read so far stand for.
+        raise ValueError(f"n must be 0 or more, not {n}")
+    low, high = 0, 1  # F(k) and F(k + 1), where the bits so far are those of k.
     for bit in bin(n)[2:]:
         low, high = low * (2 * high - low), low * low + high * high
         if bit == "1":
@@ -48,19 +48,24 @@ def fibonacci(n: int) -> int:
 
 @handler("prime_factorization", pure=True)
 def prime_factorization(n: int) -> list[int]:
-    """The prime factors of n, ascending, each as often as it divides n."""
+    """Return the prime factors of n, ascending and with repetition.
+
+    Numbers with large factors take long, unless python-flint is installed: see
+    `dte.handlers.factoring`.
+    """
     if n < 2:
-        raise ValueError(f"n is 2 or more, not {n}")
+        raise ValueError(f"n must be 2 or more, not {n}")
     return factors(n)
 
 
 @handler("primes", pure=True)
 def primes(limit: int, method: Method | None = None) -> list[int]:
-    """The primes up to a limit, that one included.
+    """Return the primes up to and including a limit.
 
     Args:
-        limit: capped at PRIMES_MAX_LIMIT of the environment, else 100,000,000.
-        method: PRIMES_DEFAULT_METHOD of the environment unless it is given, else ``sieve``.
+        limit: the limit, capped at PRIMES_MAX_LIMIT of the environment or 100,000,000.
+        method: ``sieve`` or ``trial_division``; the default is PRIMES_DEFAULT_METHOD of the
+            environment or ``sieve``.
     """
     method = method or _default_method()
     return (_sieve if method == "sieve" else _trial_division)(min(limit, _limit_max()))
@@ -68,7 +73,7 @@ def primes(limit: int, method: Method | None = None) -> list[int]:
 
 @handler("compute")
 def compute(limit: int, method: Method | None = None) -> dict[str, Any]:
-    """The primes up to a limit as `primes`, with the seconds that it took."""
+    """Return the primes up to a limit, see `primes`, with the computing time in seconds."""
     method = method or _default_method()
     start_s = time.perf_counter()
     found = primes(limit, method)
@@ -90,32 +95,32 @@ handler("prime")(compute)
 
 @handler("process_data", pure=True)
 def process_data(x: Any, y: Any) -> Any:
-    """The sum of two numbers, or two texts or lists joined."""
+    """Add two numbers, or join two texts or lists."""
     return x + y
 
 
 @handler("send_email")
 def send_email(recipient: str, subject: str, body: str) -> str:
-    """A line of text that says what would be sent; nothing is."""
+    """Return a text that describes an email. Nothing is sent."""
     return f"Email sent to {recipient} with subject '{subject}'"
 
 
 @handler("calculate_pi", pure=True)
 def calculate_pi(n_digits: int) -> float:
-    """The sum of so many terms of a series for pi (Bailey, Borwein, Plouffe), at most 1000."""
+    """Return the sum of terms of a series for pi (Bailey, Borwein, Plouffe), at most 1000."""
     total = 0.0
     for k in range(min(n_digits, PI_TERMS_MAX)):
-        place = 8 * k
-        term = 4 / (place + 1) - 2 / (place + 4) - 1 / (place + 5) - 1 / (place + 6)
+        n = 8 * k
+        term = 4 / (n + 1) - 2 / (n + 4) - 1 / (n + 5) - 1 / (n + 6)
         total += term * 16.0**-k
     return total
 
 
 def _sieve(limit: int) -> list[int]:
-    """By the sieve of Eratosthenes, over odd numbers alone."""
+    """Return the primes up to a limit by the sieve of Eratosthenes over odd numbers."""
     if limit < 2:
         return []
-    half = (limit + 1) // 2  # The place i stands for the odd number 2i + 1; 1 is taken for 2.
+    half = (limit + 1) // 2  # Index i stands for the odd number 2i + 1, and index 0 for 2.
     is_prime = bytearray(b"\1") * half
     for i in range(1, (math.isqrt(limit) + 1) // 2):
         if is_prime[i]:

@@ -1,4 +1,4 @@
-"""How a handler says how far it is."""
+"""Progress reports of handlers."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ _send_here: ContextVar[Send | None] = ContextVar("dte_progress", default=None)
 
 
 def progress(fraction: float, text: str = "") -> None:
-    """Say how far the call of this handler is; outside a call it does nothing.
+    """Report the progress of the current call. Outside a call this does nothing.
 
-    It costs a few microseconds, and may be called as often as one likes: the latest counts.
+    A report costs a few microseconds, so a handler may report often; the latest report counts.
 
     Args:
-        fraction: from 0 to 1.
-        text: for people; what is longer than 500 characters is cut off.
+        fraction: the progress, from 0 to 1.
+        text: a text for people, cut off after 500 characters.
 
     Raises:
         ValueError: the fraction is not from 0 to 1.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"progress is a fraction from 0 to 1, not {fraction}")
+        raise ValueError(f"fraction must be from 0 to 1, not {fraction}")
     send = _send_here.get() or _send
     if send is not None:
         send(float(fraction), str(text)[:TEXT_CHARS_MAX])
 
 
 def send_by(send: Send | None, *, here: bool = False) -> None:
-    """Have `progress` call this from now on; None for nothing.
+    """Set the function that `progress` calls from now on; None for none.
 
     Args:
-        here: in this task alone and in those that it starts; else in all threads.
+        here: set it for this task and the tasks that it starts; by default for all threads.
     """
     global _send
     if here:

@@ -1,4 +1,4 @@
-"""The handlers that a worker has: functions that are called by name."""
+"""The handlers of a worker: functions that jobs call by name."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ RETRIES_MAX = 1000
 
 
 class CannotLoad(Exception):
-    """Handlers cannot be imported; the text says from where, and why."""
+    """Handlers cannot be imported. The text gives the module and the reason."""
 
 
 class Handler:
-    """A function that can be called by its name.
+    """A function that jobs call by name.
 
     Attributes:
-        name: what it is called by.
-        function: sync or async, with annotated arguments.
-        timeout: seconds after which a call is stopped, unless the call says otherwise.
-        retries: how often a call that fails is tried again, unless the call says otherwise.
-        pure: calls with equal arguments give equal results and do nothing else.
+        name: the name of the handler.
+        function: the function, sync or async, with annotated arguments.
+        timeout: the default timeout of a call, in seconds; None for none.
+        retries: the default number of retries after a failure.
+        pure: equal arguments give equal results, without side effects.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Handler:
     ) -> None:
         if len(name) > NAME_CHARS_MAX or not HANDLER.fullmatch(name):
             raise ValueError(
-                f"a handler's name has letters, digits and _, in parts with . or - between them, "
-                f"and up to {NAME_CHARS_MAX} characters; it is not {name[:50]!r}"
+                "a handler's name has letters, digits and _, in parts separated by . or -, and at "
+                f"most {NAME_CHARS_MAX} characters; {name[:50]!r} is not one"
             )
         _check_timeout(name, timeout)
         _check_retries(name, retries)
@@ -60,46 +60,46 @@ class Handler:
 
     @property
     def home(self) -> str:
-        """Where the function is defined."""
+        """The full name of the function."""
         module = getattr(self.function, "__module__", "?")
         return f"{module}.{getattr(self.function, '__qualname__', self.function)}"
 
     @property
     def info(self) -> HandlerInfo:
-        """What a worker says of it."""
+        """The worker's description of the handler."""
         return HandlerInfo(self.timeout, self.retries, self.pure)
 
     @cached_property
     def is_async(self) -> bool:
-        """Whether it is written as ``async def``, so that calls of it run beside each other."""
+        """True if the function is ``async def``, so its calls run concurrently in one process."""
         return iscoroutinefunction(self.function)
 
     @cached_property
     def signature(self) -> Signature:
-        """The arguments that it takes.
+        """The signature of the function.
 
         Raises:
-            TypeError: an annotation is unknown, or nothing that JSON can be converted to.
+            TypeError: an annotation is unknown, or JSON cannot be converted to it.
         """
         return Signature(self.name, self.function)
 
 
 def _check_timeout(name: str, timeout: object) -> None:
-    right = f"handler {name}: timeout is positive seconds or None, not {timeout!r}"
+    expected = f"handler {name}: timeout must be positive seconds or None, not {timeout!r}"
     if timeout is None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(right)
+        raise TypeError(expected)
     if not 0 < timeout <= sys.float_info.max:
-        raise ValueError(right)
+        raise ValueError(expected)
 
 
 def _check_retries(name: str, retries: object) -> None:
-    right = f"handler {name}: retries is an integer from 0 to {RETRIES_MAX}, not {retries!r}"
+    expected = f"handler {name}: retries must be from 0 to {RETRIES_MAX}, not {retries!r}"
     if isinstance(retries, bool) or not isinstance(retries, int):
-        raise TypeError(right)
+        raise TypeError(expected)
     if not 0 <= retries <= RETRIES_MAX:
-        raise ValueError(right)
+        raise ValueError(expected)
 
 
 _handlers: dict[str, Handler] = {}
@@ -108,29 +108,29 @@ _handlers: dict[str, Handler] = {}
 def handler(
     name: str, *, timeout: float | None = None, retries: int = 0, pure: bool = False
 ) -> Callable[[F], F]:
-    """Make a function a handler, which workers that load its module can call.
+    """Register a function as a handler, which jobs can call on workers that load its module.
 
-    The function stays as it is. Its arguments are checked against their annotations and converted
-    to them (by msgspec); what it gives is to be JSON-able.
+    The function itself is unchanged. msgspec checks the arguments of a call against the annotations
+    and converts them. The result must be convertible to JSON.
 
     Args:
-        name: what it is called by: letters, digits and ``_``, in parts with ``.`` or ``-`` between.
-        timeout: seconds after which a call is stopped; None for never. A call may say otherwise.
-        retries: how often a call that fails is tried again, 0 to 1000. A call may say otherwise.
-        pure: calls with equal arguments give equal results and do nothing else, so that equal
-            calls in a job are done once.
+        name: the handler's name: letters, digits and ``_``, in parts separated by ``.`` or ``-``.
+        timeout: the default timeout of a call, in seconds; None for none. A call can override it.
+        retries: the default number of retries after a failure, 0 to 1000. A call can override it.
+        pure: equal arguments give equal results, without side effects. Equal calls in a job then
+            run once.
 
     Raises:
-        TypeError, ValueError: the name is taken, or an argument makes no sense.
+        TypeError, ValueError: the name is taken, or an argument is not valid.
     """
     if not isinstance(name, str):
-        raise TypeError('a handler is given a name: @dte.handler("name")')
+        raise TypeError('dte.handler needs a name: @dte.handler("name")')
 
     def register(function: F) -> F:
         new = Handler(name, function, timeout, retries, pure)
         old = _handlers.get(name)
         if old is not None and old.home != new.home:
-            raise ValueError(f"the handler {name} of {new.home} is already there, of {old.home}")
+            raise ValueError(f"two functions claim the handler {name!r}: {old.home}, {new.home}")
         _handlers[name] = new
         return function
 
@@ -138,31 +138,31 @@ def handler(
 
 
 def handlers() -> dict[str, Handler]:
-    """All handlers that are loaded, by their names."""
+    """Return all loaded handlers by name."""
     return dict(_handlers)
 
 
 def find(name: str) -> Handler | None:
-    """The handler of that name, if it is loaded."""
+    """Return the handler with this name if it is loaded."""
     return _handlers.get(name)
 
 
 def infos() -> dict[str, HandlerInfo]:
-    """What a worker says of its handlers."""
+    """Return the worker's description of its handlers."""
     return {name: each.info for name, each in _handlers.items()}
 
 
 def load(modules: Iterable[str] = ()) -> None:
     """Import the built-in handlers, those of installed packages, and those of modules.
 
-    Packages name their modules in the entry-point group ``dte.handlers``. Modules are found in the
-    current folder as well.
+    Packages name their modules in the entry-point group ``dte.handlers``. Modules are also found in
+    the current folder.
 
     Args:
-        modules: the modules' names, as ``package.module``.
+        modules: names of modules, ``package.module``.
 
     Raises:
-        CannotLoad: a module cannot be imported, or a handler in it makes no sense.
+        CannotLoad: a module cannot be imported, or one of its handlers is not valid.
     """
     import_module(BUILTIN)
     for point in entry_points(group=ENTRY_POINTS):

@@ -1,4 +1,4 @@
-"""JSON in and out: typed, exact for every float and for integers of any length that travels."""
+"""Typed JSON, exact for every float and for integers up to the bound of a message."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _encoder = msgspec.json.Encoder()
 
 
 class Malformed(ValueError):
-    """Bytes that are not JSON, or JSON of another shape; the text says what and where."""
+    """The bytes are not JSON, or the JSON has another shape. The text gives fault and place."""
 
 
 class Unrepresentable(Malformed):
-    """JSON with a number that does not travel: too many digits, or not finite."""
+    """The JSON has a number that cannot be represented: too many digits, or not finite."""
 
 
 def encode(value: Any) -> bytes:
-    """JSON of a value made of structs, dicts, lists, strings, numbers and datetimes."""
+    """Encode a value made of structs, dicts, lists, strings, numbers and datetimes."""
     return _encoder.encode(value)
 
 
@@ -31,7 +31,7 @@ class Decoder(Generic[T]):
     """Decodes JSON into values of one type.
 
     Args:
-        lenient: whether to read once more, slowly, what the fast reader refuses.
+        lenient: retry with a slower reader if the fast one refuses the bytes.
     """
 
     def __init__(self, shape: Any, *, lenient: bool = True) -> None:
@@ -40,11 +40,11 @@ class Decoder(Generic[T]):
         self._decoder = msgspec.json.Decoder(shape)
 
     def decode(self, raw: bytes) -> T:
-        """The value that `raw` stands for.
+        """Decode one value.
 
         Raises:
-            Unrepresentable: a number in it does not travel.
-            Malformed: it is no JSON, or not of the decoder's type.
+            Unrepresentable: a number has too many digits, or is not finite.
+            Malformed: the bytes are not JSON, or not of the decoder's type.
         """
         try:
             return self._decoder.decode(raw)  # type: ignore[no-any-return]
@@ -59,15 +59,15 @@ class Decoder(Generic[T]):
         return self._decode_slowly(raw)
 
     def _decode_slowly(self, raw: bytes) -> T:
-        """As `decode`, with the standard library.
+        """Decode one value with the standard library.
 
-        It reads what msgspec refuses, a negative integer of 4,300 digits, and tells numbers that do
-        not travel, among them the ``Infinity`` and ``NaN`` that Python's own json writes, from
-        other faults.
+        It reads a negative integer of 4,300 digits, which msgspec refuses. It also distinguishes
+        other faults from numbers without a representation, among them the ``Infinity`` and
+        ``NaN`` that Python's own json writes.
         """
         try:
             value = json.loads(raw, parse_float=_finite, parse_constant=_not_finite)
-            encode(value)  # Half a surrogate pair is read here, and could be written nowhere.
+            encode(value)  # The json module accepts half a surrogate pair, which cannot be encoded.
             return msgspec.convert(value, self._shape, str_keys=True)  # type: ignore[no-any-return]
         except Unrepresentable:
             raise

@@ -1,4 +1,4 @@
-"""Does the four operations as Python does them."""
+"""The four operations, with the results of Python's own operators."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FUNCTIONS: dict[str, Callable[[Number, Number], Number]] = {
 
 
 class OperationFailed(ArithmeticError):
-    """An operation without a result; the text says why."""
+    """An operation has no result. The text gives the reason."""
 
 
 def compute(symbol: str, left: Number, right: Number) -> Number:
-    """The result of one operation.
+    """Compute one operation.
 
     Raises:
-        KeyError: there is no such operation.
-        OperationFailed: division by zero, overflow, or an integer too long to travel.
+        KeyError: the symbol is unknown.
+        OperationFailed: division by zero, overflow, or an integer with too many digits.
     """
     function = FUNCTIONS[symbol]
     try:
@@ -43,26 +43,26 @@ def compute(symbol: str, left: Number, right: Number) -> Number:
 def compute_all(
     symbols: str, lefts: Sequence[Number], rights: Sequence[Number]
 ) -> tuple[list[Number], dict[int, str]]:
-    """The results of operations in columns, and why some failed, by their place.
+    """Compute operations in columns; return the results, and the reasons of failures by index.
 
     Raises:
-        KeyError: a symbol is no operation.
+        KeyError: a symbol is unknown.
         ValueError: the columns differ in length.
     """
     if not len(symbols) == len(lefts) == len(rights):
         raise ValueError("operations, op1 and op2 differ in length")
     try:
-        # All in C; what fails, or what is too large, is found out one by one below.
+        # This runs in C. Failures and results out of range are found one by one below.
         results = list(map(operator.call, map(FUNCTIONS.__getitem__, symbols), lefts, rights))
         if not results or (min(results) > -INTEGER_LIMIT and max(results) < INTEGER_LIMIT):
             return results, {}
     except ArithmeticError:
         pass
     results, errors = [], {}
-    for place, (symbol, left, right) in enumerate(zip(symbols, lefts, rights, strict=True)):
+    for index, (symbol, left, right) in enumerate(zip(symbols, lefts, rights, strict=True)):
         try:
             results.append(compute(symbol, left, right))
         except OperationFailed as error:
             results.append(0)
-            errors[place] = str(error)
+            errors[index] = str(error)
     return results, errors

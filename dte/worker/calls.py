@@ -1,4 +1,4 @@
-"""The calls that a worker has: begun, kept, stopped, and reported when they have ended."""
+"""The calls of a worker: begins them, extends their leases, stops them and reports their ends."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Literal
 
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
-from dte.worker.master_client import MasterAway, MasterConnection, Refused
+from dte.worker.master_client import MasterAway, MasterClient, Refused
 from dte.worker.processes.executor import LEAVING, LEFT, Executor
 from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
 
 PROGRESS_PAUSE_S = 0.5
-"""Progress is passed on after so long, if some was before."""
+"""The pause between extensions while calls make progress."""
 RETRY_MIN_S = 0.1
 TIMEOUT_MIN_S = 1.0
-GIVE_BACK_S = 0.25
-"""Calls that have waited for a slot so long go back: another worker may have one."""
+REQUEUE_S = 0.25
+"""The time after which a call that waits for a slot is returned; another worker may have one."""
 STOP_S = 5.0
-"""How long a call that is stopped when the worker ends may take to do so."""
+"""The time that stopped calls have to end when the worker ends."""
 
 MakeExecutor = Callable[[Callable[[Report], None], Callable[[int, Progress], None]], Executor]
 
@@ -36,8 +36,8 @@ class _Running:
     """A call that has not ended.
 
     Attributes:
-        lease_s: its lease ends after so many seconds, unless it is extended.
-        stopped: why it is being stopped, if it is.
+        lease_s: the duration of its lease in seconds; an extension renews it.
+        stopped: the reason why it is being stopped, if it is.
     """
 
     call: Call
@@ -46,23 +46,23 @@ class _Running:
 
 
 class RunningCalls:
-    """Runs calls and keeps their leases, whether the master is there or not.
+    """Runs calls and extends their leases, even while the master is away.
 
     Args:
         worker: the worker's name.
-        master_url: where the master is.
-        reporter: what has ended goes there; it is started and closed with this.
-        make_executor: gives what runs calls, from the two callbacks that it is to have.
+        master_url: the URL of the master.
+        reporter: sends the reports; it is started and closed here.
+        make_executor: creates the executor from its two callbacks.
 
     Attributes:
-        on_ended: called when a call has ended, so that another can begin.
+        on_ended: called when a call has ended and another can begin.
     """
 
     def __init__(
         self, worker: str, master_url: str, reporter: Reporter, make_executor: MakeExecutor
     ) -> None:
         self._worker = worker
-        self._master = MasterConnection(master_url)
+        self._master = MasterClient(master_url)
         self._reporter = reporter
         self._make_executor = make_executor
         self._executor: Executor | None = None
@@ -75,13 +75,13 @@ class RunningCalls:
         self._extended_at = 0.0
         self._extend_at = 0.0
         self._failing = False
-        self._watching = False
+        self._checks_waiting = False
         self._task: asyncio.Task[None] | None = None
         self.on_ended: Callable[[], None] = lambda: None
-        reporter.on_settled = self._settled
+        reporter.on_settled = self._on_settled
 
     def start(self) -> None:
-        """Begin to extend leases, and to report."""
+        """Start extending leases and reporting."""
         self._reporter.start()
         self._task = asyncio.create_task(self._run())
 
@@ -94,12 +94,12 @@ class RunningCalls:
         return [each.call for each in self._running.values()]
 
     def take(self, calls: Iterable[Call]) -> None:
-        """Begin calls; one that is there already goes on."""
+        """Begin calls. Calls that run already are left alone."""
         calls = list(calls)
         if not calls:
             return
-        if self._executor is None:  # Who only does arithmetic needs no child processes.
-            self._executor = self._make_executor(self._done, self._progressed)
+        if self._executor is None:  # A worker without calls needs no child processes.
+            self._executor = self._make_executor(self._on_done, self._on_progress)
         if not self._running and not self._unreported:
             self._extended_at = asyncio.get_running_loop().time()
         for call in calls:
@@ -108,65 +108,65 @@ class RunningCalls:
             self._running[call.lease] = _Running(call, call.lease_s)
             self._idle.clear()
             self._executor.start(call)
-        self._watch_waiting()
-        self._plan()
+        self._check_waiting_later()
+        self._schedule_extension()
 
-    def _watch_waiting(self) -> None:
-        """Look again in a moment whether calls still wait for a slot."""
-        if self._executor is not None and self._executor.waiting and not self._watching:
-            self._watching = True
+    def _check_waiting_later(self) -> None:
+        """Check in a moment whether calls still wait for a slot."""
+        if self._executor is not None and self._executor.waiting and not self._checks_waiting:
+            self._checks_waiting = True
             waiting = set(self._executor.waiting)
-            asyncio.get_running_loop().call_later(GIVE_BACK_S, self._look_at_waiting, waiting)
+            asyncio.get_running_loop().call_later(REQUEUE_S, self._check_waiting, waiting)
 
-    def _look_at_waiting(self, before: Set[int]) -> None:
-        """Give calls back that have waited since the last look: another worker may be free."""
-        self._watching = False
+    def _check_waiting(self, before: Set[int]) -> None:
+        """Return calls that have waited since the last check; another worker may be free."""
+        self._checks_waiting = False
         if self._executor is not None and before & self._executor.waiting:
-            self._executor.give_back_waiting()
-        self._watch_waiting()
+            self._executor.requeue_waiting()
+        self._check_waiting_later()
 
     def requeue(self, calls: Iterable[Call]) -> None:
-        """Report calls that were never begun, so that others get them."""
+        """Report calls that never began as returned, so that other workers get them."""
         for call in calls:
             self._reporter.report(_returned(call.lease))
 
     def stop(self, leases: Iterable[int]) -> list[int]:
-        """Stop calls, to be reported as cancelled; those of them that are known."""
+        """Stop calls, which are then reported as cancelled; return the leases that are known."""
         return [lease for lease in leases if self._stop(lease, "cancelled")]
 
     async def drain(self, grace_s: float) -> None:
-        """Let calls end, give back what does not within `grace_s` seconds, report and close."""
+        """Wait for calls to end, stop and return the others after `grace_s` seconds, and close."""
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
         if self._running:
-            log.info("%d calls are stopped and given back", len(self._running))
+            log.info("stopping and returning unfinished calls: %d", len(self._running))
         if self._executor is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
                     await self._executor.close()
-        for lease in list(self._running):  # Such as will not end even so.
-            self._done(Report(lease, error=LEFT, state="returned", begun=True))
+        for lease in list(self._running):  # Calls that have not stopped.
+            self._on_done(Report(lease, error=LEFT, state="returned", begun=True))
         await self._reporter.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         self._master.close()
 
-    # How calls end
+    # The ends of calls
 
     def _stop(self, lease: int, why: Literal["cancelled", "lost"]) -> bool:
         running = self._running.get(lease)
         if running is None:
             return False
-        begun_to_stop = bool(running.stopped)
+        is_stopping = bool(running.stopped)
         if running.stopped != "lost":
             running.stopped = why
-        if not begun_to_stop and self._executor is not None:
+        if not is_stopping and self._executor is not None:
             self._executor.stop(lease)
         return True
 
-    def _done(self, report: Report) -> None:
+    def _on_done(self, report: Report) -> None:
         running = self._running.pop(report.lease, None)
         if running is None:
             return
@@ -178,18 +178,18 @@ class RunningCalls:
             self._reporter.report(report)
         self.on_ended()
 
-    def _settled(self, lease: int) -> None:
+    def _on_settled(self, lease: int) -> None:
         self._unreported.pop(lease, None)
 
-    # How leases are kept
+    # The extension of leases
 
-    def _progressed(self, lease: int, progress: Progress) -> None:
+    def _on_progress(self, lease: int, progress: Progress) -> None:
         if lease in self._running:
             self._progress[lease] = progress
-            self._plan()
+            self._schedule_extension()
 
-    def _plan(self) -> None:
-        """Say when leases are to be extended, now that something has changed."""
+    def _schedule_extension(self) -> None:
+        """Set the time of the next extension after a change."""
         pause_s = self._lease_s() / 3
         if self._failing:
             pause_s = max(RETRY_MIN_S, pause_s / 4)
@@ -199,13 +199,13 @@ class RunningCalls:
         self._changed.set()
 
     def _lease_s(self) -> float:
-        """The shortest time that a lease lasts; infinite if there is none."""
+        """Return the shortest duration of a lease; infinite if there is none."""
         running = (each.lease_s for each in self._running.values())
         return min([*running, *self._unreported.values()], default=float("inf"))
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        self._plan()
+        self._schedule_extension()
         while True:
             self._changed.clear()
             pause_s = self._extend_at - loop.time()
@@ -218,10 +218,10 @@ class RunningCalls:
                 await self._extend()
             else:
                 self._extended_at = loop.time()
-            self._plan()
+            self._schedule_extension()
 
     async def _extend(self) -> None:
-        """Tell the master of all leases, and heed what it says of them."""
+        """Extend all leases, and stop the calls that the master names."""
         progress, self._progress = self._progress, {}
         leases = [lease for lease, each in self._running.items() if each.stopped != "lost"]
         leases += [lease for lease in self._unreported if lease not in self._running]
@@ -232,7 +232,7 @@ class RunningCalls:
             reply = _reply.decode(await self._master.post("/extend", body, timeout_s))
         except (MasterAway, Refused, Malformed) as reason:
             if not self._failing:
-                log.warning("cannot extend %d leases: %s; trying again", len(leases), reason)
+                log.warning("cannot extend leases (%d): %s; trying again", len(leases), reason)
             self._failing = True
             known = {lease: each for lease, each in progress.items() if lease in self._running}
             self._progress = known | self._progress
@@ -244,7 +244,7 @@ class RunningCalls:
         for lease in reply.lost:
             self._unreported.pop(lease, None)
             if self._stop(lease, "lost"):
-                log.info("lease %d has ended; its call is stopped", lease)
+                log.info("lease %d has ended; stopping its call", lease)
         self.stop(reply.stop)
         self._reporter.hurry()
 

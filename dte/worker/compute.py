@@ -1,9 +1,9 @@
-"""Serves `POST /compute`, `POST /stop` and `GET /health` of a worker."""
+"""The routes of a worker: ``POST /compute``, ``POST /stop`` and ``GET /health``."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import Decoder, Malformed, encode
@@ -11,13 +11,11 @@ from dte.wire.http.server import Request
 from dte.wire.messages.batches import Batch, BatchResult, Single
 from dte.wire.messages.calls import Call, Calls, Stop, Stopped
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
+from dte.worker.calls import RunningCalls
 from dte.worker.decoding import CallDecoder
 
-if TYPE_CHECKING:
-    from dte.worker.calls import RunningCalls
-
 LEASE_END = 2**63
-"""No lease has a number so high: a master could not read what is reported of it."""
+"""The upper bound of lease numbers; a master could not read a report with a higher one."""
 
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
@@ -31,11 +29,11 @@ class ComputeServer:
 
     Args:
         name: the worker's name.
-        calls: where calls of handlers go; without it there are none.
+        calls: runs calls of handlers; without it the worker takes none.
 
     Attributes:
         draining: set it to refuse new work.
-        operations_done: how many operations have been done.
+        operations_done: the number of operations done so far.
     """
 
     def __init__(self, name: str, calls: RunningCalls | None = None) -> None:
@@ -51,24 +49,24 @@ class ComputeServer:
     def _answer(self, request: Request) -> tuple[int, Any]:
         if request.path == "/compute":
             if request.method != "POST":
-                return 405, {"error": "POST is served here"}
+                return _not_allowed(request)
             if self.draining:
-                # Without an "error", which would be the operation's own.
+                # An "error" would be taken for that of the operation.
                 return 503, {"status": "draining"}
             return self._compute(request.body)
         if request.path == "/stop":
             if request.method != "POST":
-                return 405, {"error": "POST is served here"}
+                return _not_allowed(request)
             return self._stop(request.body)
         if request.path == "/health":
             return 200, self._health()
-        return 404, {"error": f"there is nothing at {request.path}"}
+        return 404, {"error": f"no such route: {request.path}"}
 
     def _compute(self, body: bytes) -> tuple[int, Any]:
         try:
             if b'"handler"' in body or b'"calls"' in body:
                 return self._take(body)
-            if b'"lease"' in body:  # What tells a batch from the document's form.
+            if b'"lease"' in body:  # Only a batch has it, a single operation does not.
                 started = time.monotonic()
                 return self._compute_batch(_batch.decode(body), started)
             return self._compute_single(_single.decode(body))
@@ -97,20 +95,20 @@ class ComputeServer:
         }
 
     def _take(self, body: bytes) -> tuple[int, Any]:
-        """Begin calls, or one alone; their results are reported later."""
+        """Begin several calls or a single one; their results are reported later."""
         if self._calls is None:
             return 400, {"error": "Invalid request", "reason": "this worker takes no calls"}
         try:
             calls = _calls.decode(body).calls
         except Malformed as error:
-            # Arguments may hold any word, so that only its shape tells one call alone.
+            # Arguments may contain any word, so only the shape identifies a single call.
             try:
                 calls = [_call.decode(body)]
             except Malformed as other:
                 raise (error if b'"calls"' in body else other) from None
         for call in calls:
             if not 0 <= call.lease < LEASE_END:
-                raise ValueError("lease is not below 2^63, or negative")
+                raise ValueError("lease must be from 0 to 2^63 - 1")
         self._calls.take(calls)
         return 202, {}
 
@@ -137,3 +135,7 @@ class ComputeServer:
                 for call in running
             ],
         }
+
+
+def _not_allowed(request: Request) -> tuple[int, Any]:
+    return 405, {"error": f"{request.method} is not allowed on {request.path}; use POST"}

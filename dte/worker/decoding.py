@@ -1,4 +1,4 @@
-"""Reads bodies with calls in them, so that the arguments of one call keep no other from its run."""
+"""Decodes bodies with calls, so that bad arguments of one call do not affect the others."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ KEY_BYTES_MAX = 100
 
 
 class CallDecoder(Generic[T]):
-    """Decodes JSON with calls in it, whose arguments stay as they are.
+    """Decodes JSON with calls, and leaves their arguments undecoded.
 
-    msgspec steps over arguments, but not over such as nest too deep, say. Then the body is read
-    once more without any arguments, which are put back afterwards: the process that is to do the
-    call finds what is wrong with them.
+    msgspec skips arguments, but fails on some, for example on deeply nested ones. In this case the
+    body is decoded without arguments, which are then put back. The process that runs the call
+    reports the fault in its arguments.
 
     Args:
-        shape: what is decoded.
-        depth: how many brackets are open before arguments begin.
-        calls: gives the calls in what was decoded.
+        shape: the type of the body.
+        depth: the number of open brackets where arguments begin.
+        calls: returns the calls of a decoded body.
     """
 
     def __init__(self, shape: type[T], depth: int, calls: Callable[[T], Iterable[Call]]) -> None:
@@ -37,10 +37,10 @@ class CallDecoder(Generic[T]):
         self._calls = calls
 
     def decode(self, raw: bytes) -> T:
-        """The value that `raw` stands for.
+        """Decode a body.
 
         Raises:
-            Malformed: it is no JSON, or not of the decoder's type, whatever the arguments are.
+            Malformed: even without arguments it is not JSON, or not of the decoder's type.
         """
         try:
             return self._decoder.decode(raw)
@@ -55,7 +55,7 @@ class CallDecoder(Generic[T]):
 
 
 def _without_args(raw: bytes, depth: int) -> tuple[bytes, dict[bytes, bytes]]:
-    """JSON with texts in the place of arguments, and the arguments by these texts."""
+    """Replace the arguments in JSON by markers; return the JSON, and the arguments by marker."""
     cut: dict[bytes, bytes] = {}
     rest = []
     kept = opened = begun = 0
@@ -69,9 +69,9 @@ def _without_args(raw: bytes, depth: int) -> tuple[bytes, dict[bytes, bytes]]:
         elif token[0] in b"]}":
             opened -= 1
             if opened == depth and is_args:
-                place = b'"\\u0061rgs %d"' % len(cut)
-                cut[place] = raw[begun : token.end()]
-                rest += [raw[kept:begun], place]
+                marker = b'"\\u0061rgs %d"' % len(cut)
+                cut[marker] = raw[begun : token.end()]
+                rest += [raw[kept:begun], marker]
                 kept = token.end()
                 is_args = False
     return b"".join([*rest, raw[kept:]]), cut

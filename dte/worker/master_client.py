@@ -1,4 +1,4 @@
-"""Asks the master something, on a connection that is kept for the next time."""
+"""Requests to the master, on a connection that is kept alive."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from urllib.parse import urlsplit
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 TIMEOUT_S = 10.0
-"""An answer may have to wait for a slow disk."""
+"""The timeout of a request; the answer may have to wait for a slow disk."""
 
 PAUSE_FIRST_S = 0.1
 
 
 class MasterAway(OSError):
-    """The master cannot be reached, or cannot take the request now; the text says why."""
+    """The master cannot be reached, or cannot take the request now. The text gives the reason."""
 
 
 class Refused(ValueError):
-    """The master will not take this request, however often it is sent; the text says why.
+    """The master refuses the request for good. The text gives the reason.
 
     Attributes:
-        status: of its reply.
+        status: the HTTP status of the reply.
     """
 
     def __init__(self, reason: str, status: int) -> None:
@@ -29,11 +29,11 @@ class Refused(ValueError):
         self.status = status
 
 
-class MasterConnection:
-    """A connection to a master, for one request at a time.
+class MasterClient:
+    """A client of a master, for one request at a time.
 
     Args:
-        master_url: where the master is, as ``http://host:port``.
+        master_url: the URL of the master, ``http://host:port``.
     """
 
     def __init__(self, master_url: str) -> None:
@@ -41,18 +41,18 @@ class MasterConnection:
         self._connection: KeptAliveConnection | None = None
 
     async def post(self, path: str, body: bytes, timeout_s: float = TIMEOUT_S) -> bytes:
-        """The body of the reply, if its status tells of success.
+        """Send a request and return the body of its reply.
 
         Raises:
-            MasterAway: no reply came in time, or one with a status of 5xx or 429.
-            Refused: one with another status.
+            MasterAway: no reply arrived in time, or its status is 5xx, 408, 425 or 429.
+            Refused: the reply has another error status.
         """
         try:
             async with asyncio.timeout(timeout_s):
                 connection = self._connection = self._connection or _open(self._url)
                 status, _, reply = await connection.request("POST", path, body)
         except TimeoutError:
-            raise MasterAway(f"no reply in {timeout_s:g} s") from None
+            raise MasterAway(f"no reply within {timeout_s:g} s") from None
         except (ConnectionFailed, ValueError) as error:
             raise MasterAway(str(error)) from None
         if 200 <= status < 300:
@@ -69,10 +69,10 @@ class MasterConnection:
 
 
 def _open(url: str) -> KeptAliveConnection:
-    """A connection to the host of a URL, not opened yet.
+    """Return an unopened connection to the host of a URL.
 
     Raises:
-        ValueError: it is no URL of a master.
+        ValueError: the URL is not that of a master.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:

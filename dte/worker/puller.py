@@ -1,4 +1,4 @@
-"""Fetches work from the master, for a worker that the master cannot call."""
+"""Claims work from the master, for a worker that the master cannot call."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from dte.wire.messages.calls import Call, Claim
 from dte.worker.arithmetic import compute_all
 from dte.worker.calls import RunningCalls
 from dte.worker.decoding import CallDecoder
-from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterConnection, Refused
+from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterClient, Refused
 from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
 
 WAIT_S = 20.0
-"""How long the master is to hold a claim while there is nothing to do."""
+"""The longest time that the master holds a claim while there is no work."""
 HELD_S = 0.5
-"""A claim that got nothing sooner than this was not held, and the next is not made at once."""
+"""A claim that got nothing sooner was not held by the master, so the next claim has to wait."""
 REPLY_S = 10.0
-"""How long an answer may take beyond that."""
+"""The time that the answer may take in addition."""
 LEAVE_S = 2.0
-"""How long the master may take to hear that a worker leaves, and to answer the last claim."""
+"""The time that the master has to acknowledge a leaving worker, and to answer its last claim."""
 
-Standing = Literal["", "heard", "away", "taken"]
-"""How the last claim went; ``taken`` if another worker has the name."""
+Status = Literal["", "answered", "away", "name taken"]
+"""The outcome of the last claim; ``name taken`` if another worker claims under this name."""
 
 
 class _Claimed(msgspec.Struct):
-    """`dte.wire.messages.calls.Claimed`, whose batches are read when its calls have begun."""
+    """Like `dte.wire.messages.calls.Claimed`; its batches are decoded once its calls have begun."""
 
     calls: list[Call]
     batches: msgspec.Raw
@@ -50,11 +50,11 @@ class Puller:
     """Claims work while there are free slots, one claim after the other.
 
     Args:
-        master_url: where the master is.
-        claim: what to say: the worker's name, what it can do, and how many calls it has at a time.
+        master_url: the URL of the master.
+        claim: the claim, with the worker's name, its handlers and all of its slots.
         pause_max_s: the longest pause while the master is away, in seconds.
-        calls: where claimed calls go.
-        reporter: where results of arithmetic go.
+        calls: runs claimed calls.
+        reporter: sends the results of arithmetic.
     """
 
     def __init__(
@@ -66,23 +66,24 @@ class Puller:
         reporter: Reporter,
     ) -> None:
         self._url = master_url
-        self._said = claim
+        self._full_claim = claim
         self._pause_max_s = pause_max_s
         self._calls = calls
         self._reporter = reporter
-        self._master = MasterConnection(master_url)
+        self._master = MasterClient(master_url)
         self._free = asyncio.Event()
         self._leaving = asyncio.Event()
-        self._standing: Standing = ""
+        self._status: Status = ""
         calls.on_ended = self._free.set
         self._task = asyncio.create_task(self._run())
 
     async def leave(self) -> None:
-        """Claim nothing more, and tell the master; what it handed out meanwhile goes back."""
+        """Stop claiming, and tell the master so; work that it hands out meanwhile is returned."""
         self._leaving.set()
         self._free.set()
-        other = MasterConnection(self._url)  # The first may be held by a claim.
-        claim = Claim(self._said.worker, incarnation=self._said.incarnation, draining=True)
+        other = MasterClient(self._url)  # A claim may occupy the first.
+        own = self._full_claim
+        claim = Claim(own.worker, incarnation=own.incarnation, draining=True)
         with suppress(MasterAway, Refused):
             await other.post("/claim", encode(claim), LEAVE_S)
         other.close()
@@ -95,29 +96,30 @@ class Puller:
         pause_s = PAUSE_FIRST_S
         while not self._leaving.is_set():
             self._free.clear()
-            slots = self._said.slots - len(self._calls)
+            slots = self._full_claim.slots - len(self._calls)
             if slots <= 0:
                 await self._free.wait()
                 continue
             try:
                 got_some = await self._claim(slots)
-                self._say("heard")
+                self._set_status("answered")
             except (MasterAway, Refused, Malformed) as reason:
                 got_some = False
                 is_taken = isinstance(reason, Refused) and reason.status == HTTPStatus.CONFLICT
-                self._say("taken" if is_taken else "away", str(reason) or type(reason).__name__)
+                status: Status = "name taken" if is_taken else "away"
+                self._set_status(status, str(reason) or type(reason).__name__)
             if got_some:
                 pause_s = PAUSE_FIRST_S
             elif not self._leaving.is_set():
                 pause_s = await self._pause(pause_s)
 
     async def _claim(self, slots: int) -> bool:
-        """Claim once; whether the master held the claim, or there was work.
+        """Claim once; return True if there was work, or the master held the claim.
 
         Raises:
-            MasterAway, Refused, Malformed: there is no answer, or no good one.
+            MasterAway, Refused, Malformed: there is no answer, or none with work.
         """
-        claim = replace(self._said, slots=slots, wait=WAIT_S)
+        claim = replace(self._full_claim, slots=slots, wait=WAIT_S)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         reply = await self._master.post("/claim", encode(claim), WAIT_S + REPLY_S)
@@ -139,29 +141,29 @@ class Puller:
         try:
             results, errors = compute_all(batch.operations, batch.op1, batch.op2)
         except (KeyError, ValueError) as error:
-            log.error("lease %d is of no batch: %r", batch.lease, error)
+            log.error("malformed batch with lease %d: %r", batch.lease, error)
             return
         self._reporter.report(BatchResult(batch.lease, results, errors))
 
     async def _pause(self, pause_s: float) -> float:
-        """Wait for so long, unless the worker leaves; how long to wait the next time."""
+        """Wait for this time, unless the worker leaves; return the next pause."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(pause_s, self._pause_max_s)):
                 await self._leaving.wait()
         return min(2 * pause_s, self._pause_max_s)
 
-    def _say(self, standing: Standing, problem: str = "") -> None:
-        """Log how it stands with the master, if that is new."""
-        if standing == self._standing or self._leaving.is_set():
+    def _set_status(self, status: Status, problem: str = "") -> None:
+        """Log the status if it is new."""
+        if status == self._status or self._leaving.is_set():
             return
-        self._standing = standing
-        name = self._said.worker
-        if standing == "heard":
+        self._status = status
+        name = self._full_claim.worker
+        if status == "answered":
             log.info("worker %s claims work from %s", name, self._url)
-        elif standing == "taken":
+        elif status == "name taken":
             log.error(
-                "another worker named %r claims work from %s: give this one another --name, or "
-                "end the other; trying again",
+                "another worker named %r claims work from %s; give this one another --name or "
+                "stop the other; trying again",
                 *(name, self._url),
             )
         else:

@@ -1,4 +1,4 @@
-"""Works for a master until it is told to stop: serves it over HTTP, or claims work from it."""
+"""A worker: it serves a master over HTTP, or claims work from it."""
 
 from __future__ import annotations
 
@@ -28,29 +28,31 @@ log = logging.getLogger("dte.worker")
 
 BATCH_MAX = 1024
 REQUESTS_MAX = 2
-"""Requests for arithmetic at a time: one is on its way while one is done."""
+"""Requests for arithmetic at once: one travels while the other is computed."""
 SLOTS_MAX = 64
 DRAIN_S = 0.2
-"""How long a draining worker still answers: what the master sent before it heard is on its way."""
+"""The time that a draining worker still answers requests that the master has already sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Where a worker listens, which master it works for, and what it does.
+    """The settings of a worker.
 
     Attributes:
-        master_url: as ``http://host:port``.
-        port: 0 for any free one.
-        slots: how many calls of handlers it has at a time; 0 for as many as there are CPUs.
-        announce_port: where the master reaches it, if not at `port`; 0 if there.
-        heartbeat_s: how often it announces itself, in seconds.
+        master_url: the URL of the master, ``http://host:port``.
+        host: the address to listen on.
+        port: the port to listen on; 0 for a free one.
+        name: the worker's name; empty for one from host name and process id.
+        slots: the number of calls of handlers at once; 0 for the number of CPUs.
+        announce_port: the port at which the master reaches the worker; 0 for `port`.
+        heartbeat_s: the interval of announcements, in seconds.
         handlers: modules with handlers, besides the built-in ones.
-        memory_mb: how much memory a call may have; None for no bound.
-        pull: whether it claims its work, and listens nowhere.
-        grace_s: how long calls may go on when the worker is to end, in seconds.
-        spool: the folder for results while the master is away; empty for memory alone.
-        spool_retry_s: results are sent again at least so often, in seconds.
-        spool_ttl_s: results are dropped after so many seconds.
+        memory_mb: the memory of each process with handlers, in megabytes; None for no limit.
+        pull: claim work instead of listening.
+        grace_s: the time that calls have to end when the worker ends, in seconds.
+        spool: the folder for results while the master is away; empty to keep them in memory only.
+        spool_retry_s: the longest pause before results are sent again, in seconds.
+        spool_ttl_s: the age at which results are dropped, in seconds.
     """
 
     master_url: str = "http://localhost:5000"
@@ -74,11 +76,11 @@ def _do_nothing() -> None:
 
 
 class _Worker:
-    """What a worker that is called and one that claims have in common.
+    """The common part of workers that listen and workers that claim.
 
     Raises:
         CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: results cannot be kept there.
+        SpoolUnusable: the folder of the spool is not writable.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -99,16 +101,16 @@ class _Worker:
         )
 
     def _begin(self) -> None:
-        log.info("worker %s has handlers: %s", self.name, ", ".join(sorted(registry.infos())))
+        log.info("worker %s has the handlers %s", self.name, ", ".join(sorted(registry.infos())))
         self._calls.start()
 
 
 class WorkerServer(_Worker):
-    """A worker and its HTTP server on the running loop.
+    """A worker with an HTTP server, on the running loop.
 
     Raises:
         CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: results cannot be kept there.
+        SpoolUnusable: the folder of the spool is not writable.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -119,10 +121,10 @@ class WorkerServer(_Worker):
         self.port = 0
 
     def start(self) -> None:
-        """Listen, and from then on announce.
+        """Listen, and announce the worker from then on.
 
         Raises:
-            CannotListen: the address or the port cannot be had.
+            CannotListen: the address or the port is not available.
         """
         sockets, self.port = listen(self._settings.host, self._settings.port)
         self._http.add_sockets(sockets)
@@ -141,12 +143,12 @@ class WorkerServer(_Worker):
             self._settings.master_url,
             announce,
             self._settings.heartbeat_s,
-            on_heard=self._reporter.hurry,
+            on_announced=self._reporter.hurry,
         )
         self._http.closed_by_peer = self._announcer.hurry
 
     async def drain(self) -> None:
-        """Ask for nothing more, do what is on its way, let calls end or give them back; stop."""
+        """Announce the end, answer requests under way, let calls end or return them, and stop."""
         self._http.closed_by_peer = _do_nothing
         if self._announcer is not None:
             await self._announcer.leave()
@@ -161,7 +163,7 @@ class PullingWorker(_Worker):
 
     Raises:
         CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: results cannot be kept there.
+        SpoolUnusable: the folder of the spool is not writable.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
@@ -169,7 +171,7 @@ class PullingWorker(_Worker):
         self._puller: Puller | None = None
 
     def start(self) -> None:
-        """Claim work from now on."""
+        """Start claiming work."""
         self._begin()
         self._puller = Puller(
             self._settings.master_url,
@@ -186,19 +188,19 @@ class PullingWorker(_Worker):
         )
 
     async def drain(self) -> None:
-        """Claim nothing more, let calls end or give them back; stop."""
+        """Stop claiming, let calls end or return them, and stop."""
         if self._puller is not None:
             await self._puller.leave()
         await self._calls.drain(self._settings.grace_s)
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Work until `stop` is set.
+    """Run a worker until `stop` is set.
 
     Raises:
-        CannotListen: the address or the port cannot be had.
+        CannotListen: the address or the port is not available.
         CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: results cannot be kept there.
+        SpoolUnusable: the folder of the spool is not writable.
     """
     worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
     worker.start()
@@ -207,9 +209,9 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
 
 
 def cpus() -> int:
-    """How many CPUs this process may use."""
+    """Return the number of CPUs that this process may use."""
     try:
         found = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on every system.
+    except AttributeError:  # Not every system has it.
         found = os.cpu_count() or 1
     return max(1, min(found, SLOTS_MAX))

@@ -1,4 +1,4 @@
-"""Keeps results on disk while the master is away: a file each, in one folder."""
+"""Keeps results on disk while the master is away, each in a file of one folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNFINISHED = ".unfinished-"
 
 
 class SpoolUnusable(OSError):
-    """The folder cannot be written to; the text says which and why."""
+    """The folder is not writable. The text gives the folder and the reason."""
 
 
 class Spooled(msgspec.Struct):
@@ -29,7 +29,7 @@ class Spooled(msgspec.Struct):
 
     Attributes:
         worker: the name of the worker that had the lease.
-        report: what is to be reported.
+        report: the report for the master.
     """
 
     worker: str
@@ -40,14 +40,14 @@ _spooled: Decoder[Spooled] = Decoder(Spooled)
 
 
 class Spool:
-    """A folder of results that the master has not heard of. Workers may share it.
+    """A folder of results that the master has not received. Workers may share it.
 
     Args:
-        folder: made if it is not there.
-        ttl_s: files that are older, in seconds, are dropped.
+        folder: the folder; it is created if it does not exist.
+        ttl_s: the age at which files are dropped, in seconds.
 
     Raises:
-        SpoolUnusable: the folder cannot be made or written to.
+        SpoolUnusable: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: Path, ttl_s: float) -> None:
@@ -61,7 +61,7 @@ class Spool:
             raise SpoolUnusable(f"cannot write to {folder}: {error.strerror or error}") from None
 
     def keep(self, worker: str, report: Report) -> bool:
-        """Write a result, whole or not at all; whether that was possible."""
+        """Write a result completely or not at all; return True if it was written."""
         unfinished = None
         try:
             with tempfile.NamedTemporaryFile(
@@ -81,14 +81,14 @@ class Spool:
         return True
 
     def drop(self, lease: int) -> None:
-        """Remove a result, if it is there."""
+        """Remove a result if it exists."""
         with suppress(OSError):
             self._path(lease).unlink(missing_ok=True)
 
     def read(self) -> list[tuple[Spooled, float]]:
-        """What is there, the oldest first, and the age of each in seconds.
+        """Return the results, the oldest first, with their ages in seconds.
 
-        What is too old, or no result, is removed.
+        Results that are too old are removed, and malformed files are renamed.
         """
         found = []
         for path in self._folder.iterdir():
@@ -97,12 +97,12 @@ class Spool:
                 if age_s > self._ttl_s and (
                     path.suffix == SUFFIX or path.name.startswith(UNFINISHED)
                 ):
-                    log.warning("%s is dropped: it is older than %g s", path, self._ttl_s)
+                    log.warning("dropping %s: it is older than %g s", path, self._ttl_s)
                     path.unlink()
                 elif path.suffix == SUFFIX:
                     found.append((_spooled.decode(path.read_bytes()), age_s))
             except Malformed as error:
-                log.warning("%s is no result: %s", path, error)
+                log.warning("%s is malformed: %s", path, error)
                 path.rename(path.with_suffix(".broken"))
             except OSError as error:  # Another worker may have removed it.
                 log.warning("cannot read %s: %s", path, error)

@@ -137,7 +137,7 @@ def test_submit_takes_options_before_and_after_a_formula_that_begins_with_a_minu
 def test_submit_tells_an_unknown_option_from_a_formula(ask: Dte, option: str) -> None:
     result = ask("submit", "1+2", option)
     assert result.exit_code == 2
-    assert f"there is no option {option}" in result.stderr
+    assert f"no such option: {option}" in result.stderr
     assert "dte submit --help" in result.stderr
 
 
@@ -200,8 +200,8 @@ def test_submit_gives_up_after_the_timeout_and_says_how_to_ask_later(
         ask_idle("submit", "1+2", "--timeout", "0.05"),
         4,
         "",
-        f"no worker is there: dte worker --master {url}\n"
-        "dte: job 1 has not ended within 0.05 s; it goes on, ask for it later: "
+        f"no worker is connected; to start one: dte worker --master {url}\n"
+        "dte: job 1 has not ended within 0.05 s; it goes on\nto see it: "
         f"dte job 1 --master {url}\n",
     )
 
@@ -246,7 +246,7 @@ def test_submit_sends_a_key_of_its_own_for_each_formula(dte: Dte, impostor: Impo
 def test_a_key_is_for_one_formula(ask: Dte, formulas: tuple[str, ...]) -> None:
     result = ask("submit", "--key", "order-17", *formulas, stdin="1+2\n3+4\n")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "--key is for one formula, not for 2" in result.stderr
+    assert "--key needs exactly one formula, not 2" in result.stderr
 
 
 def test_a_key_that_is_none_is_refused(ask: Dte) -> None:
@@ -321,7 +321,7 @@ def test_jobs_are_json_if_asked_for(ask_idle: Dte) -> None:
 
 
 def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:
-    expect(ask_idle("jobs"), 0, "", "no jobs yet: dte submit '1+2'\n")
+    expect(ask_idle("jobs"), 0, "", "no jobs yet; to submit one: dte submit '1+2'\n")
     expect(ask_idle("jobs", "--json"), 0, "[]\n")
 
 
@@ -363,7 +363,12 @@ def test_workers_are_json_if_asked_for(ask: Dte) -> None:
 def test_no_workers_are_no_error_and_the_next_step_is_named(
     ask_idle: Dte, idle_master: MasterThread
 ) -> None:
-    expect(ask_idle("workers"), 0, "", f"no workers yet: dte worker --master {idle_master.url}\n")
+    expect(
+        ask_idle("workers"),
+        0,
+        "",
+        f"no workers yet; to start one: dte worker --master {idle_master.url}\n",
+    )
     expect(ask_idle("workers", "--json"), 0, "[]\n")
 
 
@@ -379,7 +384,9 @@ def test_no_master_exits_with_3_and_says_how_to_start_one(dte: Dte, command: lis
     result = dte(*command, "--master", url)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith(f"dte: no reply from {url}: ")
-    assert "is one running? dte master, or dte run" in result.stderr
+    assert (
+        "Is a master running there? Start one with `dte run`, or pass --master URL" in result.stderr
+    )
     assert "--master" in result.stderr
 
 

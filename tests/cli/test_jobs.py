@@ -50,7 +50,7 @@ def test_nodes_are_a_table_with_results(ask: Dte, client: package.Client) -> Non
 
 def test_nodes_that_failed_say_why(ask: Dte, client: package.Client) -> None:
     number = ended(client, "echo", 1, 2)
-    assert "echo is given 2" in ask("nodes", number).stdout
+    assert "echo takes 1 argument" in ask("nodes", number).stdout
     (node,) = json.loads(ask("nodes", number, "--json").stdout)
     assert (node["node"], node["state"], node["result"]) == ("call", "failed", None)
 
@@ -76,7 +76,7 @@ def test_why_tells_what_is_in_the_way(ask_idle: Dte) -> None:
 def test_why_of_a_job_that_has_ended_says_so(ask: Dte, client: package.Client) -> None:
     result = ask("why", ended(client, "echo", 1))
     assert (result.stdout, result.exit_code) == ("", 0)
-    assert "waits for nothing, it is succeeded" in result.stderr
+    assert "does not wait; its state is succeeded" in result.stderr
 
 
 def test_cancel_and_retry_say_how_the_job_stands(ask_idle: Dte, idle_master: MasterThread) -> None:
@@ -86,7 +86,7 @@ def test_cancel_and_retry_say_how_the_job_stands(ask_idle: Dte, idle_master: Mas
     assert ask_idle("cancel", "1").stdout == "job 1: cancelled\n"
     retried = ask_idle("retry", "1").stdout
     assert retried == (
-        f"job 2 does the failed part of job 1 again: dte job 2 --wait --master {idle_master.url}\n"
+        f"job 2 retries job 1; to wait for it: dte job 2 --wait --master {idle_master.url}\n"
     )
     told = json.loads(ask_idle("cancel", "2", "--json").stdout)
     assert told["job_id"] == 2
@@ -136,5 +136,5 @@ def test_events_of_all_jobs_are_printed_until_ctrl_c(
 def test_an_event_takes_a_line_and_cannot_command_a_terminal() -> None:
     event = package.Event(7, "node", 3, "failed", None, "a\nb", "\x1b[31m", 0.5)
     assert line_of(event) == "--:--:-- job 3 a b failed 50%  [31m"
-    assert line_of(package.Event(kind="missed", missed=3)) == "3 events were missed"
-    assert line_of(package.Event(kind="missed")) == "some events were missed"
+    assert line_of(package.Event(kind="missed", missed=3)) == "missed 3 events"
+    assert line_of(package.Event(kind="missed")) == "missed some events"

@@ -10,7 +10,7 @@ import pytest
 
 import dte
 from dte.cli import output
-from dte.client.replies import Job
+from dte.client.job import Job
 
 
 class Terminal(io.StringIO):
@@ -214,7 +214,7 @@ def test_a_long_text_is_cut_visibly() -> None:
         (
             dte.WaitTimeout([7], 3),
             4,
-            "dte: job 7 has not ended within 3 s; it goes on, ask for it later: "
+            "dte: job 7 has not ended within 3 s; it goes on\nto see it: "
             "dte job 7 --master http://localhost:5000\n",
         ),
         (dte.JobFailed(Job(7, True, error="1 / 0")), 1, "dte: 1 / 0\n"),
@@ -255,7 +255,7 @@ def test_an_unreachable_master_is_told_with_what_to_do(capsys: pytest.CaptureFix
     assert left.value.code == 3
     assert capsys.readouterr().err == (
         "dte: no reply from http://master:5000: refused\n"
-        "is one running? dte master, or dte run; or give another --master than http://master:5000\n"
+        "Is a master running there? Start one with `dte run`, or pass --master URL\n"
     )
 
 
@@ -278,5 +278,5 @@ def test_what_looks_like_an_option_is_no_formula(
     if wrong is None:
         output.check_formulas(formulas)
         return
-    with pytest.raises(output.click.UsageError, match=f"there is no option {wrong}"):
+    with pytest.raises(output.click.UsageError, match=f"no such option: {wrong}"):
         output.check_formulas(formulas)

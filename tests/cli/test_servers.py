@@ -82,7 +82,7 @@ def test_run_with_a_syntax_error_exits_with_2_and_points_at_it(dte: Dte) -> None
 def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
     result = dte("run", "--worker", "3")
     assert result.exit_code == 2
-    assert "there is no option --worker" in result.stderr
+    assert "no such option: --worker" in result.stderr
 
 
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
@@ -528,7 +528,7 @@ def test_handlers_of_the_current_folder_are_found(
         ("raise SystemExit(7)", "SystemExit"),
         (
             "import dte\n@dte.handler('a', timeout='5')\ndef a(): ...",
-            "TypeError: handler a: timeout is positive seconds or None, not '5'",
+            "TypeError: handler a: timeout must be positive seconds or None, not '5'",
         ),
         (
             "import dte\n@dte.handler('a b')\ndef a(): ...",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dte.cli.watching import explain_calls, how_far
-from dte.client.replies import Job, NodeInfo, Progress, Reason, Why
+from dte.client.job import Job
+from dte.client.replies import NodeInfo, Progress, Reason, Why
 
 
 def asked(**replies: Any) -> Any:

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 import dte
-from dte.client.replies import Job
+from dte.client.job import Job
 
 FAILED = Job(7, True, error="division by zero: 1 / 0")
 

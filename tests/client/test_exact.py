@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dte.client import exact
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.wire.codec import Malformed
 
 LENGTHS = [1, 599, 600, 601, 1199, 1201, 4300, 4301, 20_899]

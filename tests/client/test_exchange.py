@@ -9,7 +9,7 @@ import pytest
 
 import dte
 from dte.client.exchange import Deadline, NoReply, Response, read
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.wire.codec import Decoder
 
 job: Decoder[Job] = Decoder(Job)

@@ -10,7 +10,7 @@ import pytest
 
 import dte
 from dte.client.graphs import call_body
-from dte.client.replies import Job
+from dte.client.job import Job
 
 
 def sent(graph: dte.Graph, *args: Any, **terms: Any) -> Any:
@@ -100,7 +100,7 @@ def test_names_of_nodes_are_made_up_apart() -> None:
     graph.call("echo", 2)
     assert graph.call("echo", 3).name == "echo-3"
     assert graph.call("echo", 4).name == "echo-4"
-    with pytest.raises(ValueError, match="there is a node 'echo' already"):
+    with pytest.raises(ValueError, match="the graph already has a node 'echo'"):
         graph.with_options(name="echo").call("echo", 1)
 
 
@@ -114,15 +114,15 @@ def test_a_node_of_another_graph_is_refused() -> None:
         lambda: graph.body(stranger),
         lambda: graph.body("nobody"),
     ):
-        with pytest.raises(ValueError, match="is no node of this graph"):
+        with pytest.raises(ValueError, match="is not a node of this graph"):
             use()
-    with pytest.raises(ValueError, match="in its graph only"):
+    with pytest.raises(ValueError, match="in its own graph"):
         sent_call(stranger)
 
 
 def test_a_dict_that_cannot_be_told_from_a_literal_has_no_nodes() -> None:
     graph = dte.Graph()
-    with pytest.raises(ValueError, match='nothing but "literal"'):
+    with pytest.raises(ValueError, match='only the key "literal"'):
         graph.call("echo", {"literal": graph.call("echo", 1)})
 
 
@@ -133,7 +133,7 @@ def test_arguments_are_given_all_in_the_same_way() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"a": float("-inf")}]])
 def test_numbers_that_json_has_not_are_refused_and_not_sent_as_null(value: Any) -> None:
-    with pytest.raises(ValueError, match="JSON has no such number"):
+    with pytest.raises(ValueError, match="cannot be converted to JSON"):
         sent_call(value)
 
 

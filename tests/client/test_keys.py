@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dte.client.keys import KEY_CHARS_MAX, key_header, new_key
+from dte.client.keys import key_header, new_key
+from dte.wire.messages.keys import KEY_CHARS_MAX
 
 
 def test_new_keys_differ_and_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,9 @@ def test_a_submission_that_may_have_arrived_is_said_to_be_in_doubt(
             lambda: client.compute("1+2"),
             lambda: client.map(["1+2"]),
         ):
-            with pytest.raises(dte.Unreachable, match="whether it was accepted is not known"):
+            with pytest.raises(
+                dte.Unreachable, match="the request may or may not have been accepted"
+            ):
                 submit()
 
 

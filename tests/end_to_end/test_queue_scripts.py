@@ -87,10 +87,10 @@ def test_it_takes_its_settings_from_a_file(add_task: Run, tmp_path: Path) -> Non
     ("arguments", "code", "words"),
     [
         ([], 2, "COUNT"),
-        (["0"], 2, "'0' is no whole number"),
-        (["1", "many"], 2, "'many' is no whole number"),
+        (["0"], 2, "'0' is not a whole number"),
+        (["1", "many"], 2, "'many' is not a whole number"),
         (["1", "10", "guess"], 2, "trial_division"),
-        (["1", "10", "--dispatcher", "localhost"], 2, "is no URL like http://localhost:5000"),
+        (["1", "10", "--dispatcher", "localhost"], 2, "is not a URL like http://localhost:5000"),
         (["1", "10", "--dispatcher", "http://127.0.0.1:1"], 3, "scripts/start_dispatcher.sh"),
     ],
 )
@@ -109,7 +109,7 @@ def test_it_says_why_a_master_refuses(add_task: Run) -> None:
     assert done.returncode == 3
     assert "jobs_waiting_max" in done.stderr
     assert "try again in 1 s" in done.stderr
-    assert "1 of 2 tasks are submitted" in done.stderr
+    assert "submitted 1 of 2 tasks" in done.stderr
 
 
 def test_the_dispatcher_is_a_master(start: Run) -> None:

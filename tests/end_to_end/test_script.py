@@ -115,13 +115,13 @@ def test_ctrl_c_ends_it_cleanly(processes: Processes) -> None:
         (["1/0"], 1, "1/0 has no answer: division by zero: 1 / 0"),
         (["1+*2"], 2, "\n  1+*2\n    ^\n"),
         ([""], 2, "the formula is empty"),
-        ([b"1+\xff"], 2, "it is not UTF-8"),
+        ([b"1+\xff"], 2, "not UTF-8 text"),
         ([], 2, "formula"),
-        (["1+2", "--interval", "0"], 2, "'0' is no number of seconds above 0"),
-        (["1+2", "--interval", "soon"], 2, "'soon' is no number of seconds above 0"),
-        (["1+2", "--master", "localhost:5000"], 2, "is no URL like http://localhost:5000"),
-        (["1+2", "--master", "http://localhost:x"], 2, "is no URL like http://localhost:5000"),
-        (["1+2", "--master", "http://127.0.0.1:1"], 3, "start one with dte run"),
+        (["1+2", "--interval", "0"], 2, "'0' is not a positive number of seconds"),
+        (["1+2", "--interval", "soon"], 2, "'soon' is not a positive number of seconds"),
+        (["1+2", "--master", "localhost:5000"], 2, "is not a URL like http://localhost:5000"),
+        (["1+2", "--master", "http://localhost:x"], 2, "is not a URL like http://localhost:5000"),
+        (["1+2", "--master", "http://127.0.0.1:1"], 3, "Start one with `dte run`"),
     ],
 )
 def test_what_is_wrong_is_said_in_words_and_told_by_the_exit_code(
@@ -148,7 +148,7 @@ def test_a_server_that_is_no_master_is_told_from_one(
     done = client("1+2", "--master", url)
     assert (done.returncode, done.stdout) == (3, "")
     assert f"{url}" in done.stderr
-    assert "is no dte master" in done.stderr
+    assert "is not a dte master" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -18,7 +18,7 @@ def test_echo_gives_its_argument_back() -> None:
 def test_sleep_gives_its_seconds_and_refuses_strange_ones() -> None:
     assert asyncio.run(builtin.sleep(0.001)) == 0.001
     for seconds in (-1, math.inf, math.nan):
-        with pytest.raises(ValueError, match="seconds is 0 or more"):
+        with pytest.raises(ValueError, match="seconds must be 0 or more"):
             asyncio.run(builtin.sleep(seconds))
 
 
@@ -27,14 +27,14 @@ def test_fibonacci_numbers_are_exact_at_any_size() -> None:
     n = 100_001
     assert fibonacci(n) == fibonacci(n - 1) + fibonacci(n - 2)
     assert fibonacci(n - 1) * fibonacci(n + 1) - fibonacci(n) ** 2 == (-1) ** n
-    with pytest.raises(ValueError, match="n is 0 or more, not -1"):
+    with pytest.raises(ValueError, match="n must be 0 or more, not -1"):
         fibonacci(-1)
 
 
 def test_factors_are_ascending_with_their_multiplicity() -> None:
     assert prime_factorization(84) == [2, 2, 3, 7]
     for n in (1, 0, -7):
-        with pytest.raises(ValueError, match="n is 2 or more"):
+        with pytest.raises(ValueError, match="n must be 2 or more"):
             prime_factorization(n)
 
 

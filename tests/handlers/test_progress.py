@@ -30,7 +30,7 @@ def test_it_tells_the_fraction_and_the_text(sent: list[tuple[float, str]]) -> No
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_a_fraction_is_from_0_to_1(sent: list[tuple[float, str]], fraction: float) -> None:
-    with pytest.raises(ValueError, match="a fraction from 0 to 1"):
+    with pytest.raises(ValueError, match="fraction must be from 0 to 1"):
         progress(fraction)
     assert not sent
 

@@ -104,10 +104,10 @@ class FakeExecutor:
     def succeed(self, lease: int, result: bytes = b"1") -> None:
         self._end(Report(lease, Raw(result), state="succeeded"))
 
-    def give_back_waiting(self) -> None:
+    def requeue_waiting(self) -> None:
         for lease in list(self.waiting):
             self.waiting.discard(lease)
-            self._end(Report(lease, error="it waited for a slot", state="returned"))
+            self._end(Report(lease, error="no slot became free", state="returned"))
 
     def stop(self, lease: int) -> bool:
         self.stopped.append(lease)

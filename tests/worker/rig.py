@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,29 @@ DEEDS = "worker.deeds"
 
 
 class Rig:
-    """An executor, what it has reported, and what it has told of progress."""
+    """An executor with its reports and its progress so far."""
 
     def __init__(self, slots: int, memory_mb: int | None, **more: Any) -> None:
         self.reports: dict[int, Report] = {}
         self.progress: list[tuple[int, Progress]] = []
         self._leases = 0
         self.executor = Executor(
-            slots, [DEEDS], memory_mb, self._done, lambda *told: self.progress.append(told), **more
+            slots,
+            [DEEDS],
+            memory_mb,
+            self._done,
+            lambda *update: self.progress.append(update),
+            **more,
         )
 
     def _done(self, report: Report) -> None:
         assert report.lease not in self.reports
         self.reports[report.lease] = report
+
+    @property
+    def unfinished(self) -> Set[int]:
+        """The leases of all calls that the executor has not reported, waiting ones included."""
+        return self.executor.waiting | self.executor._running.keys()
 
     def start(self, handler: str, *args: Any, timeout: float | None = None, **named: Any) -> int:
         return self.start_with(handler, encode(named or list(args)), timeout)
@@ -44,7 +54,7 @@ class Rig:
 
     async def report(self, lease: int) -> Report:
         await until(lambda: lease in self.reports, f"the report of lease {lease}")
-        assert lease not in self.executor.running
+        assert lease not in self.unfinished
         return self.reports[lease]
 
     async def call(self, handler: str, *args: Any, **named: Any) -> Report:

@@ -40,9 +40,9 @@ def announcer(cleanup: AsyncExitStack, request: pytest.FixtureRequest) -> type[A
             master_url: str,
             announce: Announce,
             heartbeat_s: float = HEARTBEAT_S,
-            on_heard: Callable[[], None] | None = None,
+            on_announced: Callable[[], None] | None = None,
         ) -> None:
-            super().__init__(master_url, announce, heartbeat_s, on_heard)
+            super().__init__(master_url, announce, heartbeat_s, on_announced)
             cleanup.push_async_callback(self.leave)
 
     return EndsWithTheTest
@@ -92,7 +92,7 @@ async def test_it_tells_each_time_that_the_master_has_heard_it(
     """So that results which wait for the master are sent."""
     heard: list[int] = []
     master = await serve_plainly(refuse)
-    announcer(url(master), Announce("w"), on_heard=lambda: heard.append(len(master.requests)))
+    announcer(url(master), Announce("w"), on_announced=lambda: heard.append(len(master.requests)))
     await until(lambda: len(master.requests) >= 2, "two announcements")
     assert not heard
     master.conduct = welcome

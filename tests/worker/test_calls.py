@@ -329,7 +329,7 @@ async def test_calls_that_come_too_late_are_given_back_unbegun(
 async def test_a_call_that_waits_too_long_for_a_slot_goes_back(
     fake_master: FakeMaster, start_calls: StartCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GIVE_BACK_S", 0.01)
+    monkeypatch.setattr(module, "REQUEUE_S", 0.01)
     rig = start_calls()
     rig.calls.take([call(1), call(2)])
     rig.executor.waiting.add(2)

@@ -85,7 +85,7 @@ def test_what_is_no_result_is_set_aside_and_stops_nothing(
     with caplog.at_level(logging.WARNING, "dte.worker"):
         assert leases(spool) == [7]
         assert leases(spool) == [7]
-    assert caplog.text.count("is no result") == 1
+    assert caplog.text.count("is malformed") == 1
     assert (tmp_path / "1.broken").exists()
     assert (tmp_path / "notes.txt").exists()
 

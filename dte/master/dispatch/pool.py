@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dte.core.scheduler import Failure
-from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply, Told
+from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply, Reply
 
 
 class ConnectionPool:
@@ -30,7 +30,7 @@ class ConnectionPool:
         self._put_back(address, connection, reply)
         return reply.status, reply.body
 
-    def send(self, address: str, path: str, body: bytes, on_reply: Told) -> KeptAliveConnection:
+    def send(self, address: str, path: str, body: bytes, on_reply: OnReply) -> KeptAliveConnection:
         """Send a request to a worker, on a connection that is the caller's until the reply.
 
         Args:

@@ -1,4 +1,4 @@
-"""Accepts connections on sockets that listen, some in each turn of the loop."""
+"""Accepts connections on listening sockets, a bounded number in each iteration of the loop."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-ACCEPTED_A_TURN = 32
+ACCEPTS_PER_ITERATION = 32
 PAUSE_S = 0.5
-"""How long nothing is accepted when the system has no descriptor or memory left for it."""
+"""The pause after a failed accept, when the system has no descriptor or memory left."""
 
 
 class Acceptor:
     """Accepts connections on the running loop.
 
     Args:
-        accepted: is given each, with the address of the other side.
-        failed: is told why none can be accepted for the time being.
+        accepted: called with each connection and the address of its peer.
+        failed: called with the error when accepting fails; the acceptor tries again later.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Acceptor:
         self._listening: list[socket.socket] = []
 
     def add(self, listening: socket.socket) -> None:
-        """Accept what comes on a socket."""
+        """Accept connections on a socket."""
         self._listening.append(listening)
         self._accept_on(listening)
 
     def stop(self) -> None:
-        """Accept nothing more, and close the sockets that listen."""
+        """Close the listening sockets."""
         for listening in self._listening:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()
@@ -44,13 +44,13 @@ class Acceptor:
             asyncio.get_running_loop().add_reader(listening, self._accept, listening)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(ACCEPTED_A_TURN):
+        for _ in range(ACCEPTS_PER_ITERATION):
             try:
                 connection, address = listening.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # What waits would be reported again at once, and accepted no better.
+                # The loop would report the socket again at once, and the accept would fail again.
                 self._failed(error)
                 loop = asyncio.get_running_loop()
                 loop.remove_reader(listening)

@@ -1,8 +1,7 @@
-"""HTTP requests on a connection that is kept alive.
+"""HTTP requests on a connection that is kept alive, one at a time.
 
-The next reply belongs to the one request that is under way. It is handed on in the very turn of
-the loop in which it comes, by a callback: a task and some futures for each request would cost as
-much as the request itself.
+A callback receives the reply in the iteration of the loop in which it arrives. A task and some
+futures for each request would cost as much as the request itself.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from dte.wire.http.stream import Stream
 
 REPLY_BYTES_MAX = 64_000_000
 CONNECT_TIMEOUT_S = 2.0
-"""A machine that has vanished does not refuse, it says nothing."""
+"""A host that has vanished refuses nothing; it does not answer at all."""
 
 
 class ConnectionFailed(OSError):
-    """No whole reply came: refused, reset, closed or not HTTP. The text says which.
+    """No complete reply arrived: refused, reset, closed or not HTTP. The text says which.
 
     Attributes:
-        refused: nobody listened, so that the request cannot have arrived.
-        sent: a connection was there, so that the request may have arrived.
+        refused: no server was listening, so the request cannot have arrived.
+        sent: a connection existed, so the request may have arrived.
     """
 
     def __init__(self, reason: str, *, refused: bool = False, sent: bool = True) -> None:
@@ -36,23 +35,23 @@ class ConnectionFailed(OSError):
 
 
 class Reply(NamedTuple):
-    """A whole reply; the names of its headers are in lower case."""
+    """A complete reply. The names of its headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-Told = Callable[[Reply | ConnectionFailed], None]
-"""Is told what came of a request, once."""
+OnReply = Callable[[Reply | ConnectionFailed], None]
+"""A callback for the outcome of a request, called once."""
 
 
 class KeptAliveConnection:
     """One connection to a server, for one request at a time.
 
     Args:
-        host: a name or an address.
-        port: a TCP port.
+        host: the name or the address of the server.
+        port: its TCP port.
 
     Attributes:
         on_close: called when the server closes the connection while it is idle.
@@ -65,72 +64,73 @@ class KeptAliveConnection:
         self._fields = f"Host: {host_field}\r\nContent-Type: application/json\r\nContent-Length: "
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._told: Told | None = None
+        self._on_reply: OnReply | None = None
         self._reader = _reply_reader()
         self.on_close: Callable[[], None] | None = None
 
     @property
     def is_open(self) -> bool:
-        """Whether the next request needs no new connection, as far as is known."""
+        """True if the next request needs no new connection, as far as is known."""
         return self._stream is not None
 
     async def request(
         self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send a request and give its reply.
+        """Send a request and return its reply.
 
         Args:
-            more: headers besides those that every request has.
+            more: headers besides those of every request.
 
         Raises:
-            ConnectionFailed: no whole reply came; the connection is closed, and the next request
-                opens it again.
+            ConnectionFailed: no complete reply arrived. The connection is closed, and the next
+                request opens it again.
         """
-        came: asyncio.Future[Reply | ConnectionFailed] = asyncio.get_running_loop().create_future()
+        replied: asyncio.Future[Reply | ConnectionFailed]
+        replied = asyncio.get_running_loop().create_future()
 
-        def told(what: Reply | ConnectionFailed) -> None:
-            if not came.done():
-                came.set_result(what)
+        def on_reply(outcome: Reply | ConnectionFailed) -> None:
+            if not replied.done():
+                replied.set_result(outcome)
 
-        self.send(method, path, body, told, more)
+        self.send(method, path, body, on_reply, more)
         try:
-            what = await came
+            outcome = await replied
         except BaseException:
-            self.abandon()  # Cancelled: what comes now belongs to nobody.
+            self.abandon()  # Cancelled: a reply that arrives now answers no later request.
             raise
-        if isinstance(what, ConnectionFailed):
-            raise what
-        return what
+        if isinstance(outcome, ConnectionFailed):
+            raise outcome
+        return outcome
 
     def send(
         self,
         method: str,
         path: str,
         body: bytes,
-        told: Told,
+        on_reply: OnReply,
         more: Mapping[str, str] | None = None,
     ) -> None:
-        """Send a request; what comes of it is told later, and never before this returns.
+        """Send a request. Its outcome goes to `on_reply`, but never before this method returns.
 
         Args:
-            method: any but HEAD, whose replies tell lengths of bodies that do not come.
-            more: headers besides those that every request has.
+            method: any method but HEAD, whose replies give the length of a body that is not sent.
+            more: headers besides those of every request.
         """
-        assert self._told is None, "one request at a time"
+        assert self._on_reply is None, "one request at a time"
         fields = "".join(f"\r\n{name}: {value}" for name, value in more.items()) if more else ""
         head = f"{method} {path} HTTP/1.1\r\n{self._fields}{len(body)}{fields}\r\n\r\n"
         whole = head.encode("latin-1") + body
-        self._told = told
+        self._on_reply = on_reply
         if self._stream is not None and not self._stream.is_silent:
-            self._disconnect()  # It has been closed, or what it says is no reply to this.
+            self._disconnect()  # The server closed it, or sent bytes that answer no request.
         if self._stream is not None:
             self._stream.send(whole)
         else:
             self._opening = asyncio.get_running_loop().create_task(self._open(whole))
 
     def abandon(self) -> None:
-        """Close the connection; nobody is told what comes of a request under way."""
-        self._told = None
+        """Close the connection without a callback for a request under way."""
+        self._on_reply = None
         self.close()
 
     def close(self) -> None:
@@ -139,27 +139,27 @@ class KeptAliveConnection:
             self._opening.cancel()
             self._opening = None
         self._disconnect()
-        self._tell(ConnectionFailed("the connection was closed"))
+        self._finish(ConnectionFailed("the connection was closed"))
 
     def _disconnect(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    def _tell(self, what: Reply | ConnectionFailed) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(what)
+    def _finish(self, outcome: Reply | ConnectionFailed) -> None:
+        on_reply, self._on_reply = self._on_reply, None
+        if on_reply is not None:
+            on_reply(outcome)
 
     # Opening
 
     async def _open(self, first: bytes) -> None:
         try:
             connected = await self._connected()
-        except (OSError, UnicodeError) as error:  # The other: no name of a host can be so.
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
             self._opening = None
-            self._tell(ConnectionFailed(_reason(error), refused=refused, sent=False))
+            self._finish(ConnectionFailed(_reason(error), refused=refused, sent=False))
             return
         self._opening = None
         self._reader = _reply_reader()
@@ -167,7 +167,7 @@ class KeptAliveConnection:
         self._stream.send(first)
 
     async def _connected(self) -> socket.socket:
-        """A socket that is connected to the first of the host's addresses that takes it."""
+        """Connect to the first of the host's addresses that accepts, and return the socket."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
@@ -188,31 +188,31 @@ class KeptAliveConnection:
                 return connection
         raise failure
 
-    # What comes
+    # Receiving
 
     def _received(self, data: bytes) -> None:
-        if self._told is None:
-            self._closed_by_server()  # Nobody asked for it.
+        if self._on_reply is None:
+            self._closed_by_server()  # Bytes without a request.
             return
         try:
             message = self._reader.read(data)
         except NotHttp as error:
             self._disconnect()
-            self._tell(ConnectionFailed(f"the connection was closed: {error}"))
+            self._finish(ConnectionFailed(f"the connection was closed: {error}"))
             return
         if message is not None:
-            if message.closes or not self._reader.between:
+            if message.closes or not self._reader.is_idle:
                 self._disconnect()
-            self._tell(_reply(message))
+            self._finish(_reply(message))
 
     def _lost(self, error: OSError | None) -> None:
         self._stream = None
         message = self._reader.end() if error is None else None
         if message is not None:
-            self._tell(_reply(message))
-        elif self._told is not None:
-            reason = "the connection was closed before a whole reply"
-            self._tell(ConnectionFailed(reason if error is None else _reason(error)))
+            self._finish(_reply(message))
+        elif self._on_reply is not None:
+            reason = "the connection was closed before a complete reply"
+            self._finish(ConnectionFailed(reason if error is None else _reason(error)))
         else:
             self._closed_by_server()
 
@@ -227,13 +227,13 @@ def _reply_reader() -> MessageReader:
 
 
 def _reply(message: Message) -> Reply:
-    return Reply(int(message.first[1]), message.headers, message.body)
+    return Reply(int(message.start_line[1]), message.headers, message.body)
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError) and not error.args:
         return "no connection in time"
     if isinstance(error, OSError) and error.errno is not None:
-        # What the loop says of a connection that is refused names the address once more.
+        # The message of the loop for a refused connection repeats the address.
         return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
     return str(error) or type(error).__name__

@@ -9,10 +9,10 @@ from tornado.netutil import bind_sockets
 
 
 class CannotListen(OSError):
-    """The address cannot be listened on; the text says which and why.
+    """A server cannot listen on its address. The text gives the address and the reason.
 
     Attributes:
-        port_is_wrong: another port would do, not another host.
+        port_is_wrong: another port would help; otherwise another host would.
     """
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
@@ -21,13 +21,13 @@ class CannotListen(OSError):
 
 
 def listen(host: str, port: int) -> tuple[list[socket.socket], int]:
-    """Sockets that listen on an address, and their port.
+    """Open listening sockets for an address, and return them with their port.
 
     Args:
-        port: 0 for any free one.
+        port: 0 selects a free port.
 
     Raises:
-        CannotListen: the address or the port cannot be had.
+        CannotListen: the address or the port is not available.
     """
     try:
         sockets = bind_sockets(port, host)

@@ -1,7 +1,7 @@
-"""HTTP/1.1 messages, read from the bytes of a connection as they come.
+"""Reads HTTP/1.1 messages from the bytes of a connection as they arrive. There are no sockets here.
 
-There are no sockets here. Requests and replies are read alike; what differs is their first line,
-and that the body of a reply may end with its connection.
+Requests and replies differ in their start lines, and the body of a reply may end with its
+connection.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 HEAD_BYTES_MAX = 65_536
 LENGTH_DIGITS_MAX = 20
 CHUNK_LINE_BYTES_MAX = 4_096
-"""Most bytes of the line before a chunk."""
+"""The longest line before a chunk."""
 
 _head_end = re.compile(rb"\r?\n\r?\n")
 _chunk_size = re.compile(rb"[0-9a-fA-F]{1,15}")
@@ -20,7 +20,7 @@ _VERSIONS = ("HTTP/1.1", "HTTP/1.0")
 
 
 class NotHttp(ValueError):
-    """Bytes that are no message, or one beyond a bound; the text says why."""
+    """The bytes are not an HTTP message, or the message exceeds a bound. The text says which."""
 
 
 @dataclass(slots=True)
@@ -28,17 +28,17 @@ class Message:
     """A request or a reply.
 
     Attributes:
-        first: the three parts of its first line.
-        headers: by their names in lower case; one that comes twice has both values.
+        start_line: the three parts of the start line.
+        headers: the values by names in lower case; repeated headers are joined by a comma.
     """
 
-    first: list[str]
+    start_line: list[str]
     headers: dict[str, str]
     body: bytes = b""
 
     @property
     def closes(self) -> bool:
-        """Whether nothing follows it on its connection, by what its sender says."""
+        """True if the sender announces that it closes the connection after this message."""
         connection = self.headers.get("connection")
         if connection is not None:
             options = [option.strip() for option in connection.lower().split(",")]
@@ -46,15 +46,15 @@ class Message:
                 return True
             if "keep-alive" in options:
                 return False
-        return "HTTP/1.0" in self.first
+        return "HTTP/1.0" in self.start_line
 
 
 class MessageReader:
-    """Reads the messages that come on one connection, one after the other.
+    """Reads the messages of one connection, one after the other.
 
     Args:
-        replies: whether they are replies; else they are requests.
-        body_bytes_max: a message with a longer body is refused.
+        replies: reads replies if True, requests if False.
+        body_bytes_max: the longest body; a message with a longer one is refused.
     """
 
     def __init__(self, *, replies: bool, body_bytes_max: int) -> None:
@@ -67,18 +67,18 @@ class MessageReader:
         self._chunks: _Chunks | None = None
 
     @property
-    def between(self) -> bool:
-        """Whether nothing has come of a message that is not whole, or not read yet."""
+    def is_idle(self) -> bool:
+        """True between messages: no bytes have arrived that `read` has not returned."""
         return self._message is None and not self._ahead
 
     def read(self, data: bytes = b"") -> Message | None:
-        """The next message if it is whole; what comes after it is kept.
+        """Return the next message if it is complete. Further bytes are kept for the next one.
 
         Args:
             data: more bytes from the connection.
 
         Raises:
-            NotHttp: there is none, and nothing more can be read here.
+            NotHttp: the bytes are not a message; the connection is of no further use.
         """
         if self._message is None:
             data = self._read_head(self._ahead + data if self._ahead else data)
@@ -88,15 +88,15 @@ class MessageReader:
         return self._read_body(self._message, data)
 
     def end(self) -> Message | None:
-        """The last message, if it is whole because its connection has ended."""
+        """Return the last message if the end of the connection completes it."""
         if self._message is None or self._missing is not None or self._chunks is not None:
             return None
         return self._finish(self._message, b"")
 
     def _read_head(self, data: bytes) -> bytes:
-        """Begin the next message if its head is whole; the bytes that come after that."""
+        """Begin the next message if its head is complete, and return the bytes after the head."""
         while True:
-            if data[:1] in (b"\r", b"\n"):  # Some send an empty line after a body.
+            if data[:1] in (b"\r", b"\n"):  # Some peers send an empty line after a body.
                 data = data.lstrip(b"\r\n")
             end = _head_end.search(data)
             if (len(data) if end is None else end.end()) > HEAD_BYTES_MAX:
@@ -106,12 +106,12 @@ class MessageReader:
             message = _parse_head(data[: end.start()])
             data = data[end.end() :]
             if self._replies:
-                status = _status(message.first)
+                status = _status(message.start_line)
                 if status < 200:
-                    continue  # The reply itself is still to come.
+                    continue  # An interim response; the final one follows.
                 has_none = status in (204, 304)
             else:
-                _check_request(message.first)
+                _check_request(message.start_line)
                 has_none = False
             self._message = message
             self._begin_body(message.headers, has_none)
@@ -126,7 +126,7 @@ class MessageReader:
             self._chunks = _Chunks(self._body_bytes_max)
         elif length is not None:
             if not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS_MAX):
-                raise NotHttp(f"no length: {length[:100]}")
+                raise NotHttp(f"Content-Length is not a number: {length[:100]}")
             self._missing = int(length)
             self._ensure_short(self._missing)
         else:
@@ -161,14 +161,14 @@ class MessageReader:
 
     def _ensure_short(self, body_bytes: int) -> None:
         if body_bytes > self._body_bytes_max:
-            raise NotHttp(f"a body of more than {self._body_bytes_max} bytes")
+            raise NotHttp(f"the body has more than {self._body_bytes_max} bytes")
 
 
 class _Chunks:
-    """A body that comes in chunks.
+    """A body with chunked transfer encoding.
 
     Attributes:
-        parts: what there is of it.
+        parts: the chunks so far.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -180,7 +180,7 @@ class _Chunks:
         self.parts: list[bytes] = []
 
     def read(self, data: bytes) -> bytes | None:
-        """Take in more of it; the bytes that come after it, when it is whole."""
+        """Read more bytes. Once the body is complete, return the bytes after it."""
         raw = self._raw
         raw += data
         while True:
@@ -188,7 +188,7 @@ class _Chunks:
                 if len(raw) < self._size + 2:
                     return None
                 if raw[self._size : self._size + 2] != b"\r\n":
-                    raise NotHttp("a chunk without an end")
+                    raise NotHttp("a chunk does not end after its size")
                 self.parts.append(bytes(raw[: self._size]))
                 del raw[: self._size + 2]
                 self._size = None
@@ -202,50 +202,51 @@ class _Chunks:
             else:
                 self._trailer_bytes += len(line)
                 if self._trailer_bytes > HEAD_BYTES_MAX:
-                    raise NotHttp("too much after the last chunk")
+                    raise NotHttp(f"the trailer has more than {HEAD_BYTES_MAX} bytes")
 
     def _line(self) -> bytes | None:
-        """The next line, if it is whole."""
+        """Return the next line if it is complete."""
         end = self._raw.find(b"\n", 0, CHUNK_LINE_BYTES_MAX)
         if end < 0:
             if len(self._raw) >= CHUNK_LINE_BYTES_MAX:
-                raise NotHttp("a long line instead of a chunk")
+                raise NotHttp(f"the line before a chunk has more than {CHUNK_LINE_BYTES_MAX} bytes")
             return None
         line = bytes(self._raw[:end])
         del self._raw[: end + 1]
         return line.strip()
 
     def _begin(self, line: bytes) -> None:
-        """Begin a chunk; one of 0 bytes is the last."""
+        """Begin a chunk. A chunk of 0 bytes is the last."""
         size = line.partition(b";")[0].strip()
         if not _chunk_size.fullmatch(size):
-            raise NotHttp("a chunk without a size")
+            raise NotHttp("a chunk has no size")
         self._size = int(size, 16)
         self._bytes += self._size
         if self._bytes > self._bytes_max:
-            raise NotHttp(f"a body of more than {self._bytes_max} bytes")
+            raise NotHttp(f"the body has more than {self._bytes_max} bytes")
 
 
 def _parse_head(head: bytes) -> Message:
     lines = head.decode("latin-1").split("\n")
-    first = lines[0].rstrip().split(" ", 2)
+    start_line = lines[0].rstrip().split(" ", 2)
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
-            raise NotHttp(f"no header: {line[:100]!r}")
+            raise NotHttp(f"not a header: {line[:100]!r}")
         name, value = name.lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return Message(first, headers)
+    return Message(start_line, headers)
 
 
-def _status(first: list[str]) -> int:
-    version, status = first[0], first[1] if len(first) > 1 else ""
+def _status(start_line: list[str]) -> int:
+    version, status = start_line[0], start_line[1] if len(start_line) > 1 else ""
     if version not in _VERSIONS or len(status) != 3 or not status.isdecimal():
-        raise NotHttp(f"no reply: {' '.join(first)[:100]!r}")
+        raise NotHttp(f"not a status line: {' '.join(start_line)[:100]!r}")
     return int(status)
 
 
-def _check_request(first: list[str]) -> None:
-    if len(first) != 3 or first[2] not in _VERSIONS or not first[0].isalpha() or not first[1]:
-        raise NotHttp(f"no request: {' '.join(first)[:100]!r}")
+def _check_request(start_line: list[str]) -> None:
+    method, target, version = start_line if len(start_line) == 3 else ("", "", "")
+    if version not in _VERSIONS or not method.isalpha() or not target:
+        raise NotHttp(f"not a request line: {' '.join(start_line)[:100]!r}")

@@ -1,7 +1,7 @@
-"""An HTTP/1.1 server for answers that are known at once.
+"""An HTTP/1.1 server whose answers are computed without waiting.
 
-Each request is answered in the turn of the loop in which it comes. Tornado's server takes some
-futures and turns for that, more time than a small answer itself.
+It answers a request in the iteration of the loop that received it. Tornado's server needs several
+futures and iterations for that, which take longer than a small answer itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger("dte.wire")
 
 
 class Request(NamedTuple):
-    """A whole request; the query is not part of its path."""
+    """A complete request; its path has no query."""
 
     method: str
     path: str
@@ -30,18 +30,18 @@ class Request(NamedTuple):
 
 
 Answer = Callable[[Request], tuple[int, bytes]]
-"""Gives a status and JSON."""
+"""Returns a status and JSON."""
 
 
 class HttpServer:
-    """Serves HTTP on the running loop, in any number of connections.
+    """Serves HTTP on the running loop, on any number of connections.
 
     Args:
-        answer: what answers requests.
-        body_bytes_max: a connection with a longer body is closed.
+        answer: answers a request.
+        body_bytes_max: the longest body; a longer one ends its connection.
 
     Attributes:
-        closed_by_peer: called when the other side has closed a connection.
+        closed_by_peer: called when the peer has closed a connection.
     """
 
     def __init__(self, answer: Answer, body_bytes_max: int) -> None:
@@ -52,12 +52,12 @@ class HttpServer:
         self._open: set[_Connection] = set()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on sockets that listen."""
+        """Accept connections on listening sockets."""
         for listening in sockets:
             self._acceptor.add(listening)
 
     def stop(self) -> None:
-        """Accept nothing more, and close each connection when what has been said is sent."""
+        """Stop accepting, and close each connection once its answers are sent."""
         self._acceptor.stop()
         for connection in tuple(self._open):
             connection.finish()
@@ -66,10 +66,10 @@ class HttpServer:
         self._open.add(_Connection(self, connection))
 
     def _cannot_accept(self, error: OSError) -> None:
-        log.warning("no connection can be accepted: %s", error.strerror)
+        log.warning("cannot accept connections: %s", error.strerror)
 
     def left(self, connection: _Connection, *, by_peer: bool) -> None:
-        """A connection has been closed."""
+        """Forget a connection that has been closed."""
         self._open.discard(connection)
         if by_peer:
             self.closed_by_peer()
@@ -83,7 +83,7 @@ class _Connection:
         self._closing = False
 
     def finish(self) -> None:
-        """Close the connection when what has been said is sent."""
+        """Close the connection once its answers are sent."""
         self._closing = True
         self._stream.finish()
         self._server.left(self, by_peer=False)
@@ -95,18 +95,18 @@ class _Connection:
                 self._serve(request)
                 request = self._reader.read()
         except NotHttp as error:
-            log.info("a request that is none: %s", error)
-            body = encode({"error": f"no HTTP request that can be read: {error}"})
+            log.info("malformed HTTP request: %s", error)
+            body = encode({"error": f"malformed HTTP request: {error}"})
             self._stream.send(_head(400, len(body), closes=True) + body)
             self.finish()
         if self._stream.unsent:
-            self._stream.receive(False)  # Until it has taken the answers.
+            self._stream.receive(False)  # Until the peer has taken the answers.
 
     def _lost(self, error: OSError | None) -> None:
         self._server.left(self, by_peer=True)
 
     def _serve(self, message: Message) -> None:
-        method, target, _ = message.first
+        method, target, _ = message.start_line
         request = Request(method, target.partition("?")[0], message.body)
         try:
             status, body = self._server.answer(request)

@@ -1,7 +1,7 @@
-"""The bytes of a connection: what comes is told at once, what is to be sent leaves in order.
+"""A connection as a stream of bytes: a callback for received bytes, and a buffer for unsent ones.
 
-An asyncio transport does this too. It takes 256 kB from the system for each time that something
-comes, and closes its socket only when the loop turns once more, which it may never do.
+An asyncio transport does this too, but it allocates 256 kB for each read, and it closes its socket
+only in the next iteration of the loop, which may never come.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import socket
 from collections.abc import Callable
 
 RECEIVED_BYTES = 65_536
-"""Most bytes that a connection receives in a turn of the loop."""
+"""The most bytes that a connection receives in one iteration of the loop."""
 
 
 class Stream:
     """A connected socket on the running loop.
 
     Args:
-        connection: is closed with the stream.
-        received: called with bytes that have come.
-        lost: called when the other side has closed the connection, or with what broke it; the
-            stream is closed then. Who closes it is not called.
+        connection: the socket; the stream closes it.
+        received: called with received bytes.
+        lost: called when the peer closed the connection (None) or it broke (the error). The stream
+            is closed by then. `close` and `finish` do not call it.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Stream:
 
     @property
     def is_silent(self) -> bool:
-        """Whether it is open, and nothing has come of which nobody was told."""
+        """True if the connection is open and has no bytes to read."""
         return self._socket is not None and is_silent(self._socket)
 
     def send(self, data: bytes) -> None:
-        """Send bytes, after those that are not sent yet; what goes wrong is told later."""
+        """Send bytes, after those that are still unsent. A failure is reported by `lost`, later."""
         if self._socket is None or self._ending:
             return
         if not self._unsent:
@@ -65,11 +65,11 @@ class Stream:
 
     @property
     def unsent(self) -> int:
-        """Bytes that the system has not taken yet."""
+        """The number of bytes that the system has not taken yet."""
         return len(self._unsent)
 
     def receive(self, receives: bool) -> None:
-        """Receive nothing for a while, or go on."""
+        """Pause or resume receiving."""
         if self._socket is None:
             return
         if receives:
@@ -78,7 +78,7 @@ class Stream:
             self._loop.remove_reader(self._socket)
 
     def finish(self) -> None:
-        """Close the connection when all is sent."""
+        """Close the connection once everything is sent."""
         self._ending = True
         if not self._unsent:
             self.close()
@@ -130,18 +130,18 @@ class Stream:
 
 
 def _set_options(connection: socket.socket) -> None:
-    """Have small messages leave at once, and a connection break when nobody is at its other end."""
+    """Send small messages at once, and let a connection break when its peer has vanished."""
     if connection.family not in (socket.AF_INET, socket.AF_INET6):
         return
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 2)):
-        if hasattr(socket, option):  # Not everywhere.
+        if hasattr(socket, option):  # Not every system has them.
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def is_silent(connection: socket.socket) -> bool:
-    """Whether an idle connection has nothing to read: neither its end nor what nobody asked for."""
+    """Return True if an idle connection has nothing to read, neither bytes nor its end."""
     timeout_s = connection.gettimeout()
     try:
         if timeout_s != 0:

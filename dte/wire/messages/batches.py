@@ -1,10 +1,10 @@
-"""What master and workers say to each other over HTTP.
+"""Messages for workers and their arithmetic.
 
-A worker announces itself: ``POST /worker`` with an `Announce`, or with its name alone.
+A worker announces itself by ``POST /worker`` with an `Announce`, or with its name alone.
 
-The master hands over: ``POST /compute`` with a `Single` to a worker that takes one operation a
-request, with a `Batch` to one that announced more. In a batch the operations are columns, so that
-encoding and decoding cost little an operation: `operations` has a symbol for each, ``"+*/-"``.
+The master hands over operations by ``POST /compute``: a `Single` to a worker that takes one
+operation per request, a `Batch` to a worker that announced more. A batch has its operations in
+columns, which makes encoding and decoding cheap; `operations` has a symbol for each, ``"+*/-"``.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ class Announce(msgspec.Struct, omit_defaults=True):
     """A worker's announcement.
 
     Attributes:
-        worker_name: need not be unique.
-        port: where it listens, on the address that it announces itself from.
-        slots: how many requests it takes at a time.
-        batch_max: how many operations it takes in a request.
-        incarnation: differs for each start of the worker.
-        draining: it wants no more operations.
-        handlers: what it can call: names, or for each name a `HandlerInfo`.
-        handler_slots: how many calls it takes at a time; 0 for as many as `slots`.
-        arithmetic: whether it does the four operations.
+        worker_name: the worker's name; it need not be unique.
+        port: the port on which the worker listens, at the address of this request.
+        slots: the number of requests that it takes at once.
+        batch_max: the number of operations that it takes in one request.
+        incarnation: a text that differs for each start of the worker.
+        draining: the worker is leaving and takes no more work.
+        handlers: its handlers: names, or a `HandlerInfo` for each name.
+        handler_slots: the number of calls that it takes at once; 0 for the value of `slots`.
+        arithmetic: the worker does the four operations.
     """
 
     worker_name: str
@@ -50,25 +50,25 @@ class Single(msgspec.Struct):
 
 
 class SingleResult(msgspec.Struct):
-    """A worker's reply to a `Single`; the seed's worker echoes the rest as well."""
+    """The reply to a `Single`. Some workers echo the operation as well."""
 
     result: Number
 
 
 class Refusal(msgspec.Struct):
-    """A reply with an error status: why the operation failed, if that is what happened."""
+    """A reply with an error status. With `error`, the operation itself failed for that reason."""
 
     error: str
 
 
 class Batch(msgspec.Struct):
-    """Operations under one lease, as columns.
+    """Operations under one lease, in columns.
 
     Attributes:
-        lease: the lease's number, given back with the results.
+        lease: the number of the lease; the results carry it too.
         operations: a symbol for each operation.
-        op1: their first operands.
-        op2: their second operands.
+        op1: the first operands.
+        op2: the second operands.
     """
 
     lease: int
@@ -78,14 +78,14 @@ class Batch(msgspec.Struct):
 
 
 class BatchResult(msgspec.Struct, omit_defaults=True):
-    """A worker's reply to a `Batch`.
+    """The reply to a `Batch`.
 
     Attributes:
-        lease: the batch's lease.
-        results: a number for each operation; 0 where it failed.
-        errors: why operations failed, by their place in the batch.
-        took_s: how long the worker took, so that the master knows how much it may hand over; else
-            it counts the way there and back, and what kept itself from reading the reply.
+        lease: the number of the lease.
+        results: a number for each operation; 0 for a failed one.
+        errors: the reasons of failures, by position in the batch.
+        took_s: the computing time in seconds, by which the master sizes later batches. Without it
+            the master measures the whole request, with transfer and its own delays.
     """
 
     lease: int

@@ -1,10 +1,10 @@
-"""What master and workers say to each other about calls of handlers.
+"""Messages for calls of handlers.
 
-A worker gets calls by `POST /compute` from the master, or fetches them itself by `POST /claim`.
-Either way it reports what became of them by `POST /result`, and keeps its leases meanwhile by
-`POST /extend`. A worker that announced no batches is handed one `Call` a request, and may as well
-answer that request with 200 and a `CallResult`, or with an error status and a `Refusal`; 202 says
-that the result will be reported.
+A worker receives calls by ``POST /compute`` from the master, or claims them by ``POST /claim``.
+In both cases it extends its leases by ``POST /extend`` and reports outcomes by ``POST /result``.
+
+A worker that announced no batches receives one `Call` per request. It may answer that request with
+200 and a `CallResult`, or with an error status and a `Refusal`. The status 202 promises a report.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Call(msgspec.Struct):
     """One call of a handler, under a lease of its own.
 
     Attributes:
-        lease: the lease's number, given back with the result.
-        job_id: the job that it is part of.
-        node: its name in the job.
-        handler: what to call.
-        args: the JSON of a list of arguments, or of an object of named ones.
-        timeout: seconds after which the worker is to stop it; None for never.
-        attempt: how often it has been handed out, this time included.
-        lease_s: the lease ends after so many seconds, unless it is extended.
+        lease: the number of the lease; the report carries it too.
+        job_id: the id of its job.
+        node: the name of the call in its job.
+        handler: the name of the handler.
+        args: a list of positional arguments, or an object of named ones.
+        timeout: seconds after which the worker stops the call; null for never.
+        attempt: the number of this attempt, from 1.
+        lease_s: the duration of the lease in seconds; an extension renews it.
     """
 
     lease: int
@@ -42,25 +42,25 @@ class Call(msgspec.Struct):
 
 
 class Calls(msgspec.Struct):
-    """Several calls for one worker: the body of ``POST /compute``, answered with 202."""
+    """The body of ``POST /compute`` with several calls; the answer is 202."""
 
     calls: list[Call]
 
 
 class CallResult(msgspec.Struct):
-    """The reply of a worker that answers at once."""
+    """The reply of a worker that answers a call at once."""
 
     result: msgspec.Raw
 
 
 class Stop(msgspec.Struct):
-    """``POST /stop`` to a worker: it is to stop calls, and to report them as cancelled."""
+    """The body of ``POST /stop`` to a worker, which stops the calls and reports them cancelled."""
 
     leases: list[int]
 
 
 class Stopped(msgspec.Struct):
-    """The reply to `Stop`: these are being stopped; the others are not known."""
+    """The reply to `Stop`: the leases whose calls are being stopped. The worker has no others."""
 
     leases: list[int]
 
@@ -69,17 +69,18 @@ State = Literal["succeeded", "failed", "timed_out", "cancelled", "returned", "lo
 
 
 class Report(msgspec.Struct, omit_defaults=True):
-    """What became of one call.
+    """The outcome of one call.
 
     Attributes:
-        lease: the lease's number.
-        result: any JSON, of a call that succeeded.
-        error: why there is none.
-        state: ``succeeded`` if there is no error, else ``failed``; ``timed_out``, ``cancelled``,
-            ``returned``: it was not begun, or was stopped though it had done nothing wrong, as its
-            worker left; or ``lost``: its process ended, and nobody knows by which of its calls.
-        retry: whether trying again can make sense; not after bad arguments, say.
-        begun: of a `returned` call: it had begun, and was stopped.
+        lease: the number of the lease.
+        result: any JSON, for a call that succeeded.
+        error: the reason, for a call that did not succeed.
+        state: by default ``succeeded`` without an error and ``failed`` with one. Also
+            ``timed_out``; ``cancelled``; ``returned`` for a call that did not run or was stopped
+            through no fault of its own, because its worker left; and ``lost`` if its process ended
+            and any of several calls may have ended it.
+        retry: a retry may help; false after bad arguments, for example.
+        begun: a `returned` call had begun and was stopped.
     """
 
     lease: int
@@ -91,7 +92,7 @@ class Report(msgspec.Struct, omit_defaults=True):
 
 
 class Reports(msgspec.Struct, omit_defaults=True):
-    """The body of ``POST /result``: reports of calls, and results of batches."""
+    """The body of ``POST /result``: outcomes of calls and results of batches."""
 
     worker: str
     results: list[Report] = []
@@ -99,11 +100,11 @@ class Reports(msgspec.Struct, omit_defaults=True):
 
 
 class ReportsReply(msgspec.Struct):
-    """The reply to `Reports`, when what was accepted is recorded.
+    """The reply to `Reports`, sent once the accepted results are in the journal.
 
     Attributes:
         accepted: the leases whose results count.
-        stale: those that had ended before, so that their results change nothing.
+        stale: the leases that had ended before; their results change nothing.
     """
 
     accepted: list[int]
@@ -111,14 +112,14 @@ class ReportsReply(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """How far a call is: from 0 to 1, and a text for people."""
+    """The progress of a call: a fraction from 0 to 1, and a text for people."""
 
     fraction: float
     text: str = ""
 
 
 class Extend(msgspec.Struct, omit_defaults=True):
-    """The body of ``POST /extend``: a worker is at work on these leases."""
+    """The body of ``POST /extend``: the leases that a worker still works on."""
 
     worker: str
     leases: list[int] = []
@@ -129,9 +130,10 @@ class ExtendReply(msgspec.Struct):
     """The reply to `Extend`.
 
     Attributes:
-        extended: the leases that go on, for `lease_s` more seconds from now.
-        lost: those that have ended: to be stopped, as nobody wants their results.
-        stop: those that go on and are to be stopped and reported as cancelled.
+        extended: the leases that are extended, by `lease_s` seconds from now.
+        lost: the leases that have ended; the worker stops their calls and reports nothing.
+        stop: extended leases whose calls the worker stops and reports as cancelled.
+        lease_s: the duration of an extended lease in seconds.
     """
 
     extended: list[int]
@@ -141,16 +143,16 @@ class ExtendReply(msgspec.Struct):
 
 
 class Claim(msgspec.Struct, omit_defaults=True):
-    """The body of ``POST /claim``: a worker that cannot be called asks for work.
+    """The body of ``POST /claim``: a worker that the master cannot call asks for work.
 
     Attributes:
-        worker: its name, which no other worker that claims has.
-        handlers: what it can do.
-        slots: how many calls it takes now.
-        wait: seconds to wait for work, if there is none.
-        batch_max: how many arithmetic operations it takes; 0 for none.
-        incarnation: differs for each start of the worker.
-        draining: it claims nothing and leaves; what it has it still reports.
+        worker: its name, unique among the workers that claim.
+        handlers: its handlers.
+        slots: the number of calls that it takes now.
+        wait: the longest time to wait for work, in seconds.
+        batch_max: the number of arithmetic operations that it takes; 0 for none.
+        incarnation: a text that differs for each start of the worker.
+        draining: the worker leaves and claims nothing; it still reports the calls that it has.
     """
 
     worker: str
@@ -163,7 +165,7 @@ class Claim(msgspec.Struct, omit_defaults=True):
 
 
 class Claimed(msgspec.Struct):
-    """The reply to `Claim`: both lists are empty when there was nothing to do in time."""
+    """The reply to `Claim`: both lists are empty if there was no work in time."""
 
     calls: list[Call]
     batches: list[Batch]

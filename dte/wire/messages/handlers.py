@@ -1,4 +1,4 @@
-"""What a worker says of the handlers that it has."""
+"""A worker's description of its handlers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import msgspec
 
 
 class HandlerInfo(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What a worker says of a handler that it has.
+    """A worker's description of one handler.
 
     Attributes:
-        timeout: seconds after which a call is stopped, unless the call says otherwise.
-        retries: how often a call that fails is tried again, unless the call says otherwise.
-        pure: calls with equal arguments give equal results and do nothing else.
+        timeout: the default timeout of a call, in seconds; null for none.
+        retries: the default number of retries after a failure.
+        pure: equal arguments give equal results, without side effects.
     """
 
     timeout: float | None = None
@@ -20,4 +20,4 @@ class HandlerInfo(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
 
 
 Handlers = dict[str, HandlerInfo] | list[str]
-"""The handlers that a worker has: their names, or more of each."""
+"""The handlers of a worker: descriptions by name, or the names alone."""

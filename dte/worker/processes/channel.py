@@ -1,8 +1,8 @@
-"""The line between a worker and one of its child processes: what they say, and how it is sent.
+"""The messages between a worker and one of its child processes, and their encoding.
 
-A message is a list, so that whatever is there to be said goes together: the length of its bytes,
-and then these, MessagePack. The worker says `Begin` and `Stop`; the child says that it is there,
-with an empty list, and then `Outcome` and `News`.
+A packet is a list of messages in MessagePack, preceded by its length in bytes, so that messages
+that are ready together travel together. The worker sends `Begin` and `Stop`. The child sends an
+empty list when it is ready, and then `Outcome` and `ProgressUpdate`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 READ_BYTES = 262_144
 LENGTH_BYTES = 8
 
-Said = TypeVar("Said")
+M = TypeVar("M")
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -25,8 +25,8 @@ class Begin(msgspec.Struct, array_like=True, tag=0):
     """Call a handler.
 
     Attributes:
-        lease: what is said of this call is said under it.
-        handler: its name.
+        lease: identifies the call in the child's replies.
+        handler: the name of the handler.
         args: the JSON of a list of arguments, or of an object of named ones.
     """
 
@@ -42,13 +42,13 @@ class Stop(msgspec.Struct, array_like=True, tag=1):
 
 
 class Outcome(msgspec.Struct, array_like=True, tag=2):
-    """What became of a call.
+    """The outcome of a call.
 
     Attributes:
         result: JSON; None if there is an error.
-        error: why there is no result.
-        retry: whether trying again can make sense.
-        trace: where the error came from, for the log.
+        error: the reason of a failure.
+        retry: a retry may help.
+        trace: the stack trace of the error, for the log.
     """
 
     lease: int
@@ -58,58 +58,58 @@ class Outcome(msgspec.Struct, array_like=True, tag=2):
     trace: str = ""
 
 
-class News(msgspec.Struct, array_like=True, tag=3):
-    """How far a call is: see `dte.wire.messages.calls.Progress`."""
+class ProgressUpdate(msgspec.Struct, array_like=True, tag=3):
+    """The progress of a call, see `dte.wire.messages.calls.Progress`."""
 
     lease: int
     fraction: float
     text: str
 
 
-def message(said: Sequence[object]) -> bytes:
-    """What is said together, as it is sent."""
-    body = _encoder.encode(said)
+def packet(messages: Sequence[object]) -> bytes:
+    """Encode messages as one packet."""
+    body = _encoder.encode(messages)
     return len(body).to_bytes(LENGTH_BYTES, "little") + body
 
 
-class Listener(Generic[Said]):
-    """Puts together what comes over a line.
+class Receiver(Generic[M]):
+    """Receives messages from a channel.
 
     Args:
-        fileno: where it is read.
-        kind: the type of what is said, one of them.
+        fileno: the descriptor of the channel.
+        kind: the type of the messages, a union.
     """
 
-    def __init__(self, fileno: int, kind: type[Said]) -> None:
+    def __init__(self, fileno: int, kind: type[M]) -> None:
         self._fileno = fileno
         self._decoder = msgspec.msgpack.Decoder(list[kind])  # type: ignore[valid-type]
-        self._read = bytearray()
+        self._buffer = bytearray()
 
-    def hear(self) -> list[Said] | None:
-        """Read once: what has been said in full since the last time.
+    def receive(self) -> list[M] | None:
+        """Read once, and return the messages of all packets that are complete.
 
         Returns:
-            None if nobody is at the other end any more.
+            None if the other end is closed.
 
         Raises:
-            BlockingIOError: there is nothing to read, and the line is not one that waits.
-            OSError: the line is broken.
+            BlockingIOError: there is nothing to read, and the channel does not block.
+            OSError: the channel is broken.
         """
         data = os.read(self._fileno, READ_BYTES)
         if not data:
             return None
-        self._read += data
-        said: list[Said] = []
+        self._buffer += data
+        messages: list[M] = []
         done = 0
-        while (end := self._end(done)) <= len(self._read):
-            said += self._decoder.decode(memoryview(self._read)[done + LENGTH_BYTES : end])
+        while (end := self._packet_end(done)) <= len(self._buffer):
+            messages += self._decoder.decode(memoryview(self._buffer)[done + LENGTH_BYTES : end])
             done = end
-        del self._read[:done]
-        return said
+        del self._buffer[:done]
+        return messages
 
-    def _end(self, start: int) -> int:
-        """Where a message ends that starts there; beyond what there is if that is not known."""
-        length = self._read[start : start + LENGTH_BYTES]
+    def _packet_end(self, start: int) -> int:
+        """Return the end of the packet at `start`, beyond the buffer if that is incomplete."""
+        length = self._buffer[start : start + LENGTH_BYTES]
         if len(length) < LENGTH_BYTES:
-            return len(self._read) + 1
+            return len(self._buffer) + 1
         return start + LENGTH_BYTES + int.from_bytes(length, "little")

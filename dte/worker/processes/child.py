@@ -1,4 +1,4 @@
-"""What happens in a child process of a worker: one plain call at a time, or async ones together."""
+"""A child process of a worker: it runs one plain call at a time, or async calls together."""
 
 from __future__ import annotations
 
@@ -29,17 +29,24 @@ from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.worker.processes.channel import Begin, Listener, News, Outcome, Stop, message
+from dte.worker.processes.channel import (
+    Begin,
+    Outcome,
+    ProgressUpdate,
+    Receiver,
+    Stop,
+    packet,
+)
 from dte.worker.processes.tasks import Tasks
 
 ERROR_CHARS_MAX = 2000
 THREADS_MAX = 64
-"""As many calls as there may be slots wait in threads at a time, by `asyncio.to_thread`."""
+"""The default executor's threads, one for each possible slot: calls may use `asyncio.to_thread`."""
 DEPTH_MAX = 500
-"""Arguments that nest deeper could be read, but hardly worked with: Python's stack has its end."""
+"""The deepest nesting of arguments. Code that handles deeper ones would exhaust Python's stack."""
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500
-"""Makes the system end a child rather than the worker when memory runs out."""
+"""Makes the system kill a child rather than the worker when memory runs out."""
 
 _args: Decoder[Any] = Decoder(Any)
 _no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
@@ -47,30 +54,30 @@ _alike = bytes.maketrans(b"{}", b"[]")
 
 
 class _Child:
-    """This process, as a child of a worker."""
+    """The state of this process."""
 
     def __init__(
         self,
-        line: Connection,
-        place: MutableSequence[int],
+        channel: Connection,
+        shared: MutableSequence[int],
         memory_mb: int | None,
         result_bytes_max: int,
     ) -> None:
-        self.line = line
-        self.place = place
+        self.channel = channel
+        self.shared = shared
         self.memory_mb = memory_mb
         self.result_bytes_max = result_bytes_max
         self.runner = asyncio.Runner()
         threads = ThreadPoolExecutor(THREADS_MAX, "dte-to-thread")
         self.runner.get_loop().set_default_executor(threads)
-        self._speaking = threading.Lock()
+        self._sending = threading.Lock()
 
-    def say(self, said: Sequence[Outcome | News]) -> None:
-        """Tell the worker, which reads whatever comes; from any thread."""
-        with self._speaking:
-            rest = memoryview(message(said))
+    def send(self, messages: Sequence[Outcome | ProgressUpdate]) -> None:
+        """Send messages to the worker, from any thread. The worker always reads, so this ends."""
+        with self._sending:
+            rest = memoryview(packet(messages))
             while rest:
-                rest = rest[os.write(self.line.fileno(), rest) :]
+                rest = rest[os.write(self.channel.fileno(), rest) :]
 
 
 _child: _Child
@@ -80,50 +87,51 @@ def prepare(
     modules: list[str],
     memory_mb: int | None,
     result_bytes_max: int,
-    line: Connection,
-    place: MutableSequence[int],
+    channel: Connection,
+    shared: MutableSequence[int],
 ) -> None:
-    """Make this process ready for calls.
+    """Prepare this process for calls.
 
     Args:
-        modules: where handlers are, besides the built-in ones.
-        memory_mb: how many megabytes of address space this process may take from now on.
+        modules: modules with handlers, besides the built-in ones.
+        memory_mb: the address space that this process may take from now on, in megabytes.
         result_bytes_max: the longest result, in bytes of JSON.
-        line: to the worker; that it is closed tells the worker of this process's end.
-        place: see `dte.worker.processes.tasks`.
+        channel: the connection to the worker, which notices the end of this process by its end.
+        shared: memory that is shared with the worker, see `dte.worker.processes.tasks`.
     """
     global _child
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A group of its own, so that what a handler starts can be ended with it.
+    # A process group of its own, so that processes that a handler starts can be ended with it.
     os.setpgid(0, 0)
     _die_with_the_worker()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     sys.set_int_max_str_digits(0)
     registry.load(modules)
-    gc.freeze()  # What is loaded stays: it need not be looked through for garbage.
+    gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     if memory_mb is not None:
         limit = _address_space_bytes() + memory_mb * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _child = _Child(line, place, memory_mb, result_bytes_max)
+    _child = _Child(channel, shared, memory_mb, result_bytes_max)
 
 
 def serve() -> None:
-    """Do what the worker says, until it says nothing any more."""
-    listener: Listener[Begin | Stop] = Listener(_child.line.fileno(), Begin | Stop)  # type: ignore[arg-type]
-    tasks = Tasks(listener, _child.line.fileno(), _child.say, _child.place, run_async)
-    _child.say([])
-    while (orders := listener.hear()) is not None:
+    """Serve the worker's orders until the worker closes the channel."""
+    fileno = _child.channel.fileno()
+    receiver: Receiver[Begin | Stop] = Receiver(fileno, Begin | Stop)  # type: ignore[arg-type]
+    tasks = Tasks(receiver, fileno, _child.send, _child.shared, run_async)
+    _child.send([])
+    while (orders := receiver.receive()) is not None:
         begin = [order for order in orders if isinstance(order, Begin)]
         if begin and is_async(begin[0].handler):
             _child.runner.run(tasks.run(orders))
         else:
             for order in begin:
-                _child.say([run(order)])
+                _child.send([run(order)])
 
 
 def is_async(name: str) -> bool:
-    """Whether calls of a handler run beside others."""
+    """Return True if calls of the handler run concurrently in one process."""
     found = registry.find(name)
     return found is not None and found.is_async
 
@@ -136,7 +144,7 @@ def run(order: Begin) -> Outcome:
     send_by(partial(_progress, order.lease))
     try:
         result = bound()
-        if isinstance(result, Coroutine):  # A plain function may give one too.
+        if isinstance(result, Coroutine):  # A plain function may return one too.
             result = _child.runner.run(_alone(result))
     except BaseException as error:
         return _failure(order, error)
@@ -159,11 +167,11 @@ async def run_async(order: Begin) -> Outcome:
 
 
 def _bind(order: Begin) -> Callable[[], Any] | Outcome:
-    """A call with its arguments; an outcome if it cannot be called with these."""
+    """Bind a call to its arguments; return a failed outcome if they do not fit."""
     lease, name = order.lease, order.handler
     found = registry.find(name)
     if found is None:
-        return Outcome(lease, error=f"this worker has no handler {name}", retry=False)
+        return Outcome(lease, error=f"this worker has no handler {name!r}", retry=False)
     try:
         positional, named = found.signature.bind(_read(order.args))
     except Malformed as error:
@@ -176,23 +184,23 @@ def _bind(order: Begin) -> Callable[[], Any] | Outcome:
 
 
 def _read(raw: bytes) -> Any:
-    """Arguments.
+    """Decode arguments.
 
     Raises:
-        Malformed: they are no JSON, or nest too deep, or have a number that is not finite.
+        Malformed: they are not JSON, nest too deep, or have a number that is not finite.
     """
     args = _args.decode(raw)
     if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
         brackets = _no_brackets.sub(b"", raw).translate(_alike)
-        for _ in range(DEPTH_MAX):  # Each time, what is innermost goes.
+        for _ in range(DEPTH_MAX):  # Each pass removes the innermost pairs.
             brackets = brackets.replace(b"[]", b"")
         if brackets:
-            raise Malformed(f"they nest more than {DEPTH_MAX} deep")
+            raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
     return args
 
 
 async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a call that has the event loop for itself, and end the tasks that it leaves behind."""
+    """Await a call that is alone on the event loop, and cancel the tasks that it leaves behind."""
     try:
         return await call
     finally:
@@ -204,36 +212,37 @@ async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
 
 def _progress(lease: int, fraction: float, text: str) -> None:
     with suppress(OSError, UnicodeEncodeError):
-        _child.say([News(lease, fraction, text)])
+        _child.send([ProgressUpdate(lease, fraction, text)])
 
 
 def _result(order: Begin, result: Any) -> Outcome:
-    """What a handler gave, as JSON."""
+    """Convert a handler's result to JSON."""
     lease, most = order.lease, _child.result_bytes_max
     if isinstance(result, int) and result.bit_length() * log10(2) > most:
-        # Writing it down might take minutes.
-        reason = f"it is an integer of more than {most} digits; the limit is {most} bytes"
-        return _no_result(lease, reason)
+        # The conversion to decimal digits might take minutes.
+        reason = f"an integer of more than {most} digits, the limit is {most} bytes"
+        return _no_result(lease, f"is too large: {reason}; return less")
     try:
         raw = encode(result)
-        if b"null" in raw and result is not None:  # What infinities become as well.
+        if b"null" in raw and result is not None:  # Infinities and NaN become null as well.
             json.dumps(msgspec.to_builtins(result), allow_nan=False)
     except MemoryError:
         return Outcome(lease, error=_out_of_memory())
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return _no_result(lease, f"it is no JSON: {error}")
+        return _no_result(lease, f"cannot be converted to JSON: {error}")
     if len(raw) > most:
-        reason = f"it has {len(raw)} bytes; the limit is {most}: ask for less"
-        return _no_result(lease, f"{reason}, as by a smaller argument")
+        return _no_result(
+            lease, f"is too large: {len(raw)} bytes, the limit is {most}; return less"
+        )
     return Outcome(lease, raw)
 
 
 def _no_result(lease: int, reason: str) -> Outcome:
-    return Outcome(lease, error=f"the result cannot be sent: {reason}", retry=False)
+    return Outcome(lease, error=f"the result {reason}", retry=False)
 
 
 def _failure(order: Begin, error: BaseException) -> Outcome:
-    """What a handler raised; to be called while that is handled."""
+    """Describe the exception of a handler; call this in its ``except`` clause."""
     text = _out_of_memory() if isinstance(error, MemoryError) else _text(error)
     return Outcome(order.lease, error=text, trace=_sendable(traceback.format_exc()))
 
@@ -253,12 +262,12 @@ def _text(error: BaseException) -> str:
 
 
 def _sendable(text: str) -> str:
-    """A text without halves of surrogate pairs, which cannot be sent."""
+    """Replace halves of surrogate pairs, which cannot be encoded."""
     return text.encode(errors="replace").decode()
 
 
 def _address_space_bytes() -> int:
-    """What this process has already, which differs by the libraries that are loaded."""
+    """Return the address space of this process, which depends on the loaded libraries."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
@@ -267,16 +276,16 @@ def _address_space_bytes() -> int:
 
 
 def _die_with_the_worker() -> None:
-    """Have this process end when the worker has ended, in whatever way."""
+    """End this process when the worker has ended, for whatever reason."""
     parent = parent_process()
     assert parent is not None
     if sys.platform == "linux":
-        # By the system, so that not even code that never lets Python's lock go outlives it.
+        # The kernel ends even code that never releases Python's lock.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         wait([parent.sentinel])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    # For other systems; and the worker may have ended before.
-    threading.Thread(target=watch, daemon=True, name="watches the worker").start()
+    # For other systems, and for a worker that ended before that call.
+    threading.Thread(target=watch, daemon=True, name="dte-watch-worker").start()

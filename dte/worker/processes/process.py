@@ -22,18 +22,21 @@ from pebble import ProcessPool
 
 from dte.wire.messages.calls import Call, Progress, Report, State
 from dte.worker.processes import child
-from dte.worker.processes.channel import Begin, Listener, News, Outcome, Stop, message
-from dte.worker.processes.tasks import BEAT, PLACES, STEP
+from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
+from dte.worker.processes.tasks import BEAT, RUNNING, SHARED_NUMBERS
 
 log = logging.getLogger("dte.worker")
 
 STOP_S = 3.0
-"""How long an async call that is cancelled may take to end before its process is ended."""
-LOOK_S = 1.0
-LOOKS_MAX = 5
-"""An event loop that has not turned from one look to the next, so many times, is blocked."""
-STOPPED_OTHER = "its process was ended, as another call in it did not stop"
-BLOCKED = "its process was ended, as a call in it blocked the event loop"
+"""The longest time between the cancellation of an async call and its end; then the process ends."""
+WATCH_S = 1.0
+STILL_MAX = 5
+"""An event loop whose counter stands still at this many checks in a row is blocked."""
+UNSTOPPABLE = "process terminated because another async call in it did not stop"
+BLOCKED = "process terminated because an async call in it blocked the event loop"
+
+Verdict = tuple[State, str]
+"""The state and the reason that a report gives to a call without a result."""
 
 _context = multiprocessing.get_context("spawn")
 _starting = threading.Lock()
@@ -41,7 +44,7 @@ _starting = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """What a child process is given: see `dte.worker.processes.child.prepare`."""
+    """Settings of child processes, see `dte.worker.processes.child.prepare`."""
 
     modules: list[str]
     memory_mb: int | None
@@ -49,58 +52,59 @@ class ProcessSettings:
 
 
 class Owner(Protocol):
-    """Who is told what happens in a process, on the loop's thread."""
+    """Receives the events of a process, on the loop's thread."""
 
-    def freed(self, process: Process) -> None:
-        """It has begun, or has nothing to do any more."""
+    def on_idle(self, process: Process) -> None:
+        """The process has started, or its last call has ended."""
 
-    def done(self, report: Report) -> None:
+    def on_done(self, report: Report) -> None:
         """A call has ended."""
 
-    def progressed(self, lease: int, progress: Progress) -> None:
-        """A call is so far."""
+    def on_progress(self, lease: int, progress: Progress) -> None:
+        """A call has made progress."""
 
-    def harmed(self, process: Process, handlers: Collection[str], how: str) -> None:
-        """An async call of one of these handlers, or of the only one, harms others in it."""
+    def on_harm(self, process: Process, handlers: Collection[str], how: str) -> None:
+        """An async call harms others: of the only handler given, or perhaps of any of several."""
 
-    def ending(self, process: Process) -> None:
-        """It takes no more calls."""
+    def on_ending(self, process: Process) -> None:
+        """The process takes no more calls."""
 
-    def ended(self, process: Process, problem: str | None) -> None:
-        """It has gone; `problem` says why it never began."""
+    def on_ended(self, process: Process, problem: str | None) -> None:
+        """The process has ended; `problem` is the reason if it never became ready."""
 
 
 @dataclass(slots=True, eq=False)
-class _Given:
-    """A call that a process has.
+class _Assigned:
+    """A call that a process runs.
 
     Attributes:
-        timer: looks after its timeout, or after its end when it is stopped.
-        verdict: what is to be reported of it when it has been stopped: the state, and why.
+        timer: ends its timeout, or the time that it has to stop.
+        verdict: the outcome to report once a call that is being stopped has stopped.
     """
 
     call: Call
     timer: asyncio.TimerHandle | None = None
-    verdict: tuple[State, str] | None = None
+    verdict: Verdict | None = None
 
 
 class Process:
-    """A child process in a pool of pebble for it alone, which does one plain call or async ones.
+    """A child process that runs one plain call, or async calls together.
 
-    So ending one waits for no other, and what may break when it is killed is its own: the pool
-    is thrown away with it. That it has ended is told by a line whose other end it alone holds
-    open; calls go to it and their outcomes come along the same way.
+    It is the only process of a pebble pool, so ending it waits for no other process, and anything
+    that breaks when it is killed is discarded with its pool. Only the child holds the far end of
+    the channel, so the end of the channel reveals the end of the child. Orders and outcomes travel
+    over the channel too.
 
     Args:
-        settings: what it is given.
-        owner: is told what happens.
-        threads: where its end is waited for.
+        settings: the settings of the child.
+        owner: receives the events.
+        threads: wait for the end of the process.
 
     Attributes:
-        calls: what it has to do, by lease.
+        calls: the calls that it runs, by lease.
 
     Raises:
-        OSError, RuntimeError: it cannot be started.
+        OSError, RuntimeError: the process cannot be started.
     """
 
     def __init__(
@@ -109,81 +113,84 @@ class Process:
         self._owner = owner
         self._threads = threads
         self._loop = asyncio.get_running_loop()
-        self.calls: dict[int, _Given] = {}
+        self.calls: dict[int, _Assigned] = {}
         self._orders: list[Begin | Stop] = []
         self._unsent = bytearray()
         self._is_ready = False
-        self._others: tuple[State, str] | None = None
+        self._end_verdict: Verdict | None = None
         self._is_ending = False
-        self._looks = 0
+        self._still = 0
         self._beat = 0
-        self._looking: asyncio.TimerHandle | None = None
-        self._place = _context.RawArray("q", PLACES)
-        self._line, theirs = _context.Pipe()
-        self._listener: Listener[Outcome | News] = Listener(self._line.fileno(), Outcome | News)  # type: ignore[arg-type]
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._shared = _context.RawArray("q", SHARED_NUMBERS)
+        self._channel, theirs = _context.Pipe()
+        self._receiver: Receiver[Outcome | ProgressUpdate] = Receiver(
+            self._channel.fileno(),
+            Outcome | ProgressUpdate,  # type: ignore[arg-type]
+        )
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
-            1, initializer=child.prepare, initargs=(*given, self._place), context=_context
+            1, initializer=child.prepare, initargs=(*given, self._shared), context=_context
         )
         try:
             served, self._process = _start(self._pool)
         except BaseException:
-            self._line.close()
+            self._channel.close()
             raise
         finally:
-            # Nor can the pool start another process now, when this one has ended.
+            # This also keeps the pool from replacing the process when it ends.
             theirs.close()
-        os.set_blocking(self._line.fileno(), False)
-        self._loop.add_reader(self._line.fileno(), self._hear)
-        served.add_done_callback(self._on_loop(self._served))
+        os.set_blocking(self._channel.fileno(), False)
+        self._loop.add_reader(self._channel.fileno(), self._receive)
+        served.add_done_callback(self._on_loop(self._on_served))
 
     def run(self, call: Call) -> None:
-        """Do a call, and tell its end."""
-        given = self.calls[call.lease] = _Given(call)
+        """Run a call; the owner receives its report."""
+        assigned = self.calls[call.lease] = _Assigned(call)
         if call.timeout is not None:
-            verdict: tuple[State, str] = "timed_out", f"stopped after {call.timeout:g} s"
-            given.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
-        self._order(Begin(call.lease, call.handler, bytes(call.args)))
-        if self._looking is None and child.is_async(call.handler):
-            self._looks = 0
-            self._looking = self._loop.call_later(LOOK_S, self._look)
+            verdict: Verdict = "timed_out", f"timed out: stopped after {call.timeout:g} s"
+            assigned.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
+        self._send_soon(Begin(call.lease, call.handler, bytes(call.args)))
+        if self._watchdog is None and child.is_async(call.handler):
+            self._still = 0
+            self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
 
-    def stop(self, lease: int, state: State, text: str) -> None:
-        """End a call, and report so when nothing of it runs any more."""
-        given = self.calls[lease]
-        if given.verdict is not None or self._is_ending:
+    def stop(self, lease: int, state: State, reason: str) -> None:
+        """Stop a call. It is reported with this state and reason once nothing of it runs."""
+        assigned = self.calls[lease]
+        if assigned.verdict is not None or self._is_ending:
             return
-        given.verdict = state, text
-        if not child.is_async(given.call.handler):
-            self.end("returned", STOPPED_OTHER)
+        assigned.verdict = state, reason
+        if not child.is_async(assigned.call.handler):
+            self.end("returned", UNSTOPPABLE)
             return
-        if given.timer is not None:
-            given.timer.cancel()
-        self._order(Stop(lease))
-        given.timer = self._loop.call_later(STOP_S, self._end_in_vain, given)
+        if assigned.timer is not None:
+            assigned.timer.cancel()
+        self._send_soon(Stop(lease))
+        assigned.timer = self._loop.call_later(STOP_S, self._end_unstoppable, assigned)
 
-    def _end_in_vain(self, given: _Given) -> None:
-        """End it, as a task goes on that was cancelled, or another by which it stands still."""
-        guilty = self.calls.get(self._place[STEP], given)
-        self._owner.harmed(self, [guilty.call.handler], "does not end when it is cancelled")
-        self.end("returned", STOPPED_OTHER)
+    def _end_unstoppable(self, assigned: _Assigned) -> None:
+        """End the process, because a cancelled task, or one that blocks it, does not end."""
+        culprit = self.calls.get(self._shared[RUNNING], assigned)
+        self._owner.on_harm(self, [culprit.call.handler], "does not end when it is cancelled")
+        self.end("returned", UNSTOPPABLE)
 
-    def end(self, state: State, text: str) -> None:
-        """End it, and then report so of the calls of which nothing else was said before."""
+    def end(self, state: State, reason: str) -> None:
+        """End the process, and report its calls with this state unless they have a verdict."""
         if not self._is_ending:
-            self._others = state, text
+            self._end_verdict = state, reason
             self._begin_to_end()
 
     def _begin_to_end(self) -> None:
         if self._is_ending:
             return
         self._is_ending = True
-        self._owner.ending(self)
+        self._owner.on_ending(self)
         ended = self._threads.submit(self._end_in_thread)
-        ended.add_done_callback(self._on_loop(self._ended))
+        ended.add_done_callback(self._on_loop(self._on_ended))
 
     def _end_in_thread(self) -> None:
-        """End the process, and what its handlers started: SIGTERM, three seconds later SIGKILL."""
+        """End the process and its descendants: SIGTERM, three seconds later SIGKILL."""
         self._signal_group(signal.SIGTERM)
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
@@ -194,157 +201,157 @@ class Process:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
 
-    def _served(self, future: Future[Any]) -> None:
-        """The process does no more: it could not begin, or has ended."""
+    def _on_served(self, future: Future[Any]) -> None:
+        """End the process, which could not start or has stopped serving."""
         self._begin_to_end()
 
-    # What is said to it
+    # Sending
 
-    def _order(self, order: Begin | Stop) -> None:
-        """Say something, together with all else that is to be said now."""
+    def _send_soon(self, order: Begin | Stop) -> None:
+        """Send an order, in one packet with others of this iteration of the loop."""
         if not self._orders:
-            self._loop.call_soon(self._say)
+            self._loop.call_soon(self._send_orders)
         self._orders.append(order)
 
-    def _say(self) -> None:
+    def _send_orders(self) -> None:
         orders, self._orders = self._orders, []
         if self._is_ending:
             return
         waits = bool(self._unsent)
-        self._unsent += message(orders)
+        self._unsent += packet(orders)
         if not waits:
-            self._send()
+            self._send_unsent()
             if self._unsent:
-                self._loop.add_writer(self._line.fileno(), self._send)
+                self._loop.add_writer(self._channel.fileno(), self._send_unsent)
 
-    def _send(self) -> None:
+    def _send_unsent(self) -> None:
         try:
-            del self._unsent[: os.write(self._line.fileno(), self._unsent)]
+            del self._unsent[: os.write(self._channel.fileno(), self._unsent)]
         except BlockingIOError:
             return
-        except OSError:  # It has ended, which is heard in a moment.
+        except OSError:  # The process has ended, which the channel reports in a moment.
             self._unsent.clear()
         if not self._unsent:
-            self._loop.remove_writer(self._line.fileno())
+            self._loop.remove_writer(self._channel.fileno())
 
-    # What it says
+    # Receiving
 
-    def _hear(self) -> bool:
-        """Take in what it has said; whether there may be more."""
+    def _receive(self) -> bool:
+        """Receive messages; return True if there may be more."""
         try:
-            said = self._listener.hear()
+            messages = self._receiver.receive()
         except BlockingIOError:
             return False
         except OSError:
-            said = None
-        if said is None:
-            self._loop.remove_reader(self._line.fileno())
+            messages = None
+        if messages is None:
+            self._loop.remove_reader(self._channel.fileno())
             self._begin_to_end()
             return False
         if not self._is_ready and not self._is_ending:
             self._is_ready = True
-            self._owner.freed(self)
-        latest = {each.lease: each for each in said if isinstance(each, News)}
-        for lease, news in latest.items():
+            self._owner.on_idle(self)
+        latest = {each.lease: each for each in messages if isinstance(each, ProgressUpdate)}
+        for lease, update in latest.items():
             if lease in self.calls and not self._is_ending:
-                self._owner.progressed(lease, Progress(news.fraction, news.text))
-        for each in said:
+                self._owner.on_progress(lease, Progress(update.fraction, update.text))
+        for each in messages:
             if isinstance(each, Outcome):
-                self._outcome(each)
+                self._on_outcome(each)
         return True
 
-    def _outcome(self, outcome: Outcome) -> None:
-        given = self.calls.get(outcome.lease)
-        if given is None or self._others is not None:
+    def _on_outcome(self, outcome: Outcome) -> None:
+        assigned = self.calls.get(outcome.lease)
+        if assigned is None or self._end_verdict is not None:
             return
-        if given.verdict is None:
-            self._conclude(given, _report(given.call, outcome))
-        elif child.is_async(given.call.handler):
-            self._conclude(given, _said_of(given, *given.verdict))
+        if assigned.verdict is None:
+            self._finish(assigned, _report(assigned.call, outcome))
+        elif child.is_async(assigned.call.handler):
+            self._finish(assigned, _report_without_result(assigned, *assigned.verdict))
         if not self.calls and not self._is_ending:
-            self._owner.freed(self)
+            self._owner.on_idle(self)
 
-    def _conclude(self, given: _Given, report: Report) -> None:
-        if given.timer is not None:
-            given.timer.cancel()
-        del self.calls[given.call.lease]
-        if not self.calls and self._looking is not None:
-            self._looking.cancel()
-            self._looking = None
-        self._owner.done(report)
+    def _finish(self, assigned: _Assigned, report: Report) -> None:
+        if assigned.timer is not None:
+            assigned.timer.cancel()
+        del self.calls[assigned.call.lease]
+        if not self.calls and self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+        self._owner.on_done(report)
 
-    def _look(self) -> None:
-        """See whether the event loop turns."""
-        turns = self._place[BEAT] != self._beat
-        self._looks = 0 if turns else self._looks + 1
-        self._beat = self._place[BEAT]
-        if self._looks < LOOKS_MAX:
-            self._looking = self._loop.call_later(LOOK_S, self._look)
+    def _check_loop(self) -> None:
+        """End a process whose event loop has been blocked for too long."""
+        iterates = self._shared[BEAT] != self._beat
+        self._still = 0 if iterates else self._still + 1
+        self._beat = self._shared[BEAT]
+        if self._still < STILL_MAX:
+            self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
             return
-        guilty = self._guilty()
-        self._owner.harmed(self, self._suspected(guilty), "blocks the event loop of others")
+        culprit = self._culprit()
+        self._owner.on_harm(self, self._suspects(culprit), "blocks the event loop of others")
         if len(self.calls) > 1:
-            self.end("lost" if guilty is None else "returned", BLOCKED)
+            self.end("lost" if culprit is None else "returned", BLOCKED)
 
-    def _guilty(self) -> _Given | None:
-        """The call that makes a step, or made one when the process ended; None if none did."""
+    def _culprit(self) -> _Assigned | None:
+        """Return the call that is running, or was when the process ended; None if none was."""
         if len(self.calls) == 1:
             return next(iter(self.calls.values()))
-        return self.calls.get(self._place[STEP])
+        return self.calls.get(self._shared[RUNNING])
 
-    def _suspected(self, guilty: _Given | None) -> Collection[str]:
-        """The handler of the guilty call; of all calls if nobody knows which it is."""
-        return {
-            given.call.handler for given in (self.calls.values() if guilty is None else [guilty])
-        }
+    def _suspects(self, culprit: _Assigned | None) -> Collection[str]:
+        """Return the handler of the culprit, or the handlers of all calls if it is unknown."""
+        suspects = self.calls.values() if culprit is None else [culprit]
+        return {assigned.call.handler for assigned in suspects}
 
-    # Its end
+    # The end
 
-    def _ended(self, ended: Future[Any]) -> None:
+    def _on_ended(self, ended: Future[Any]) -> None:
         ended.result()
-        for timer in (self._looking, *(given.timer for given in self.calls.values())):
+        for timer in (self._watchdog, *(each.timer for each in self.calls.values())):
             if timer is not None:
                 timer.cancel()
-        while self._hear():
-            pass  # It may have said something just before.
-        self._loop.remove_reader(self._line.fileno())
-        self._loop.remove_writer(self._line.fileno())
-        self._line.close()
+        while self._receive():
+            pass  # Messages that the process sent just before its end.
+        self._loop.remove_reader(self._channel.fileno())
+        self._loop.remove_writer(self._channel.fileno())
+        self._channel.close()
         code = None if self._process is None else self._process.exitcode
-        never_began = not self._is_ready and self._others is None
+        never_ready = not self._is_ready and self._end_verdict is None
         try:
-            guilty = self._guilty() if self._others is None else None
-            if self._others is None and any(map(_is_async, self.calls.values())):
-                self._owner.harmed(self, self._suspected(guilty), "ended the process of others")
-            for given in list(self.calls.values()):
-                self._conclude(given, _said_of(given, *self._verdict(given, guilty, code)))
+            culprit = self._culprit() if self._end_verdict is None else None
+            if self._end_verdict is None and any(map(_is_async, self.calls.values())):
+                self._owner.on_harm(self, self._suspects(culprit), "ended the process of others")
+            for assigned in list(self.calls.values()):
+                verdict = self._verdict(assigned, culprit, code)
+                self._finish(assigned, _report_without_result(assigned, *verdict))
         finally:
-            self._owner.ended(self, _end_by_itself(code) if never_began else None)
+            self._owner.on_ended(self, _describe_end(code) if never_ready else None)
 
-    def _verdict(self, given: _Given, guilty: _Given | None, code: int | None) -> tuple[State, str]:
-        """How a call ends whose process has ended."""
-        verdict = given.verdict or self._others
+    def _verdict(self, assigned: _Assigned, culprit: _Assigned | None, code: int | None) -> Verdict:
+        """Return the outcome of a call whose process has ended."""
+        verdict = assigned.verdict or self._end_verdict
         if verdict is not None:
             return verdict
-        text = _end_by_itself(code)
-        if given is guilty:
-            return "failed", text
-        if guilty is None:
-            return "lost", text
-        return "returned", f"{text}, by another call in it"
+        reason = f"the handler's process {_describe_end(code)}"
+        if assigned is culprit:
+            return "failed", reason
+        if culprit is None:
+            return "lost", reason
+        return "returned", f"{reason}, because of another call in it"
 
     def _on_loop(self, callback: Callable[[Future[Any]], None]) -> Callable[[Future[Any]], None]:
-        """What has the loop call `callback` when a thread calls it."""
+        """Return a function for threads that runs `callback` on the loop."""
 
         def call(future: Future[Any]) -> None:
-            with suppress(RuntimeError):  # The loop is closed: nobody wants to know.
+            with suppress(RuntimeError):  # The loop is closed.
                 self._loop.call_soon_threadsafe(callback, future)
 
         return call
 
 
 def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
-    """Start a pool's process; what says that it serves no more, and the process."""
+    """Start the process of a pool; return the process and a future that ends when it has served."""
     with _starting, _no_main_module():
         before = set(multiprocessing.active_children())
         served = pool.schedule(child.serve)
@@ -354,9 +361,9 @@ def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
 
 @contextmanager
 def _no_main_module() -> Iterator[None]:
-    """Have processes that are started now not run the program's main module once more.
+    """Keep processes that are started meanwhile from importing the program's main module.
 
-    They need no more than modules of handlers, which have names.
+    They only need the modules of handlers, which have names.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -370,37 +377,37 @@ def _report(call: Call, outcome: Outcome) -> Report:
     if outcome.result is not None:
         return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
     log.info(
-        "%r, %r of job %d: %r%s",
-        *(call.handler, call.node, call.job_id, outcome.error, _indented(outcome.trace)),
+        "job %d, node %r: handler %r failed on attempt %d: %r%s",
+        *(call.job_id, call.node, call.handler, call.attempt, outcome.error),
+        _indented(outcome.trace),
     )
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
 
 
-def _is_async(given: _Given) -> bool:
-    return child.is_async(given.call.handler)
+def _is_async(assigned: _Assigned) -> bool:
+    return child.is_async(assigned.call.handler)
 
 
-def _said_of(given: _Given, state: State, text: str) -> Report:
-    """The report of a call that gave nothing."""
-    return Report(given.call.lease, error=text, state=state, begun=state == "returned")
+def _report_without_result(assigned: _Assigned, state: State, reason: str) -> Report:
+    return Report(assigned.call.lease, error=reason, state=state, begun=state == "returned")
 
 
 def _indented(trace: str) -> str:
-    """A trace for the log, in which no line of a handler's can pass for one of the log itself."""
+    """Indent and escape a trace, so that no line of it can pass for a line of the log."""
     lines = (
         "".join(c if c.isprintable() else repr(c)[1:-1] for c in s) for s in trace.splitlines()
     )
     return "".join(f"\n    {line}" for line in lines)
 
 
-def _end_by_itself(code: int | None) -> str:
-    """What is to be said of a process that ended by itself, with that exit code."""
+def _describe_end(code: int | None) -> str:
+    """Describe the unexpected end of a process by its exit code, as in "it ended"."""
     if code is None:
-        return "the process ended"
-    hint = ""
-    if code == -signal.SIGKILL:
-        hint = " (killed, out of memory?)"
-    elif code < 0:
-        with suppress(ValueError):
-            hint = f" ({signal.Signals(-code).name})"
-    return f"the process ended: exit code {code}{hint}"
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = ""
+    with suppress(ValueError):
+        name = f" ({signal.Signals(-code).name})"
+    hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+    return f"was killed by signal {-code}{name}{hint}"

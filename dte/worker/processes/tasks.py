@@ -1,7 +1,7 @@
-"""Async calls in a child process: tasks of one event loop, each of which may be cancelled alone.
+"""Async calls in a child process: tasks of one event loop, each of which can be cancelled alone.
 
-The worker cannot ask a process that hangs or has ended which call did it. So each step of a task is
-noted in memory that both share: whose step it is, and that the loop still turns.
+The worker cannot ask a process that hangs or has ended which call is to blame. So the child notes
+in shared memory whose task is running, and a counter that grows as long as the loop iterates.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import Any
 
-from dte.worker.processes.channel import Begin, Listener, Outcome, Stop
+from dte.worker.processes.channel import Begin, Outcome, Receiver, Stop
 
-STEP = 0
-"""Where the lease is noted whose task makes a step; 0 where none does."""
+RUNNING = 0
+"""The index in shared memory of the lease whose task is running; the value is 0 if none is."""
 BEAT = 1
-"""Where a number grows as long as the event loop turns."""
-PLACES = 2
+"""The index in shared memory of the counter that grows as long as the event loop iterates."""
+SHARED_NUMBERS = 2
 BEAT_S = 1.0
 LEFT_S = 3.0
-"""How long a call waits for the end of tasks that it has started and left; then it ends anyway."""
+"""The longest time that a call waits for tasks that it started and left behind."""
 
 
 class _Call:
     """A call under way.
 
     Attributes:
-        task: its own; None until that is made.
-        others: the tasks that it has started and that have not ended.
+        task: the task of the call; None until it is created.
+        others: unfinished tasks that the call has started.
     """
 
     def __init__(self, lease: int) -> None:
@@ -41,14 +41,14 @@ class _Call:
 
 
 class _Noted(Coroutine[Any, Any, Any]):
-    """A coroutine whose steps are noted as those of a call."""
+    """A coroutine that notes in shared memory while it runs."""
 
     def __init__(
-        self, inner: Coroutine[Any, Any, Any], lease: int, place: MutableSequence[int]
+        self, inner: Coroutine[Any, Any, Any], lease: int, shared: MutableSequence[int]
     ) -> None:
         self._inner = inner
         self._lease = lease
-        self._place = place
+        self._shared = shared
 
     def send(self, value: Any) -> Any:
         return self._step(self._inner.send, value)
@@ -57,16 +57,16 @@ class _Noted(Coroutine[Any, Any, Any]):
         return self._step(self._inner.throw, *error)
 
     def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        self._place[STEP] = self._lease
+        self._shared[RUNNING] = self._lease
         try:
-            given = step(*arguments)
+            awaited = step(*arguments)
         except (SystemExit, KeyboardInterrupt):
-            raise  # The process ends by that, and it stays noted whose step it was.
+            raise  # It ends the process, and the note stays for the worker.
         except BaseException:
-            self._place[STEP] = 0
+            self._shared[RUNNING] = 0
             raise
-        self._place[STEP] = 0
-        return given
+        self._shared[RUNNING] = 0
+        return awaited
 
     def close(self) -> None:
         self._inner.close()
@@ -79,57 +79,57 @@ _call: ContextVar[_Call | None] = ContextVar("dte_call", default=None)
 
 
 class Tasks:
-    """Runs async calls that come over a line, and tells what became of them.
+    """Runs the async calls that arrive over a channel, and sends their outcomes.
 
     Args:
-        listener: hears further orders.
-        fileno: where it does.
-        say: tells the worker.
-        place: the memory that is shared with it, with `PLACES` numbers.
-        run: calls a handler; raises nothing.
+        receiver: receives further orders.
+        fileno: the descriptor that it reads.
+        send: sends outcomes to the worker.
+        shared: memory that is shared with the worker, with `SHARED_NUMBERS` numbers.
+        run: calls a handler, and raises nothing.
     """
 
     def __init__(
         self,
-        listener: Listener[Begin | Stop],
+        receiver: Receiver[Begin | Stop],
         fileno: int,
-        say: Callable[[Sequence[Outcome]], None],
-        place: MutableSequence[int],
+        send: Callable[[Sequence[Outcome]], None],
+        shared: MutableSequence[int],
         run: Callable[[Begin], Awaitable[Outcome]],
     ) -> None:
-        self._listener = listener
+        self._receiver = receiver
         self._fileno = fileno
-        self._say = say
-        self._place = place
+        self._send = send
+        self._shared = shared
         self._run = run
         self._calls: dict[int, _Call] = {}
         self._ended: list[Outcome] = []
 
     async def run(self, orders: Sequence[Begin | Stop]) -> None:
-        """Do calls, and those that come meanwhile; return when none is left."""
+        """Run these calls and those that arrive meanwhile; return when none is left."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._make_task)
         self._none_left: Future[None] = loop.create_future()
-        loop.add_reader(self._fileno, self._hear)
+        loop.add_reader(self._fileno, self._receive)
         self._beat()
         try:
-            self._take(orders)
+            self._handle(orders)
             await self._none_left
         finally:
             self._timer.cancel()
 
     def _beat(self) -> None:
-        self._place[BEAT] += 1
+        self._shared[BEAT] += 1
         self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
 
-    def _hear(self) -> None:
-        orders = self._listener.hear()
-        if orders is None:  # The worker has gone, and this process goes with it.
+    def _receive(self) -> None:
+        orders = self._receiver.receive()
+        if orders is None:  # The worker has gone, and this process ends with it.
             asyncio.get_running_loop().remove_reader(self._fileno)
         else:
-            self._take(orders)
+            self._handle(orders)
 
-    def _take(self, orders: Sequence[Begin | Stop]) -> None:
+    def _handle(self, orders: Sequence[Begin | Stop]) -> None:
         for order in orders:
             if isinstance(order, Begin):
                 call = self._calls[order.lease] = _Call(order.lease)
@@ -145,7 +145,7 @@ class Tasks:
         loop = asyncio.get_running_loop()
         until = loop.time() + LEFT_S
         while call.others and (left_s := until - loop.time()) > 0:
-            for task in call.others:  # What it leaves behind ends with it.
+            for task in call.others:  # Tasks that a call leaves behind end with it.
                 task.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.wait(call.others, timeout=left_s)
@@ -153,18 +153,18 @@ class Tasks:
 
     def _done(self, lease: int, task: Task[Outcome]) -> None:
         if not self._ended:
-            asyncio.get_running_loop().call_soon(self._tell)
+            asyncio.get_running_loop().call_soon(self._send_ended)
         was_cancelled = task.cancelled()  # Before its first step.
         self._ended.append(Outcome(lease, error="cancelled") if was_cancelled else task.result())
 
-    def _tell(self) -> None:
-        """Say together what has ended in a turn of the loop."""
+    def _send_ended(self) -> None:
+        """Send the outcomes of one iteration of the loop together."""
         ended, self._ended = self._ended, []
         for outcome in ended:
             del self._calls[outcome.lease]
-        self._say(ended)
+        self._send(ended)
         if not self._calls:
-            # What comes from now on need not be for tasks.
+            # The next order may be a plain call, which is read outside of the loop.
             asyncio.get_running_loop().remove_reader(self._fileno)
             self._none_left.set_result(None)
 
@@ -172,7 +172,7 @@ class Tasks:
         call = _call.get()
         if call is None:
             return Task(coroutine, loop=loop, **more)
-        task: Task[Any] = Task(_Noted(coroutine, call.lease, self._place), loop=loop, **more)
+        task: Task[Any] = Task(_Noted(coroutine, call.lease, self._shared), loop=loop, **more)
         if call.task is None:
             call.task = task
         else:

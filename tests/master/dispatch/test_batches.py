@@ -23,7 +23,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
 from dte.core.workers.availability import Announcement, Worker
 from dte.master.dispatch import batches as dispatch
-from dte.wire.http.client import Reply, Told
+from dte.wire.http.client import OnReply, Reply
 from dte.worker import server
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
@@ -560,10 +560,10 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self.on_reply: Told = lambda reply: None
+        self.on_reply: OnReply = lambda reply: None
         self.abandoned = 0
 
-    def send(self, address: str, path: str, body: bytes, on_reply: Told) -> Pool:
+    def send(self, address: str, path: str, body: bytes, on_reply: OnReply) -> Pool:
         self.on_reply = on_reply
         return self
 

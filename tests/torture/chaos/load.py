@@ -14,7 +14,7 @@ from random import Random
 from harness.machine import HOST
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
-from dte.client.replies import Job
+from dte.client.job import Job
 from dte.core.errors import Unavailable
 from torture.chaos.accounting import Anomaly, Ledger
 from torture.chaos.formulas import Formula, Formulas

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, Reply, Told
+from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, OnReply, Reply
 from torture.simulation.network import Network
 from torture.simulation.world import Process, World
 
@@ -148,7 +148,7 @@ class Line:
         finally:
             self._reply = None
 
-    def send(self, method: str, path: str, body: bytes, told: Told) -> None:
+    def send(self, method: str, path: str, body: bytes, told: OnReply) -> None:
         """Send a request; what comes of it is told later."""
 
         async def request() -> None:

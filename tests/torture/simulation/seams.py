@@ -84,7 +84,7 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (recorder, "JournalThread", JournalThread),
         (connection_pool, "KeptAliveConnection", lines.dial),
         (announcer, "time", clocks),
-        (announcer, "MasterConnection", MasterLine),
+        (announcer, "MasterClient", MasterLine),
         (logging.getLogger("dte.master"), "disabled", True),
         (logging.getLogger("dte.worker"), "disabled", True),
     ]

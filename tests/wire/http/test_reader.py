@@ -37,21 +37,21 @@ def whole(message: Message | None) -> Message:
 
 def test_a_request_has_a_first_line_headers_and_a_body() -> None:
     reader = requests()
-    assert reader.between
+    assert reader.is_idle
     request = whole(
         reader.read(b"POST /a?b=c HTTP/1.1\r\nHOST:  h \r\nContent-Length: 2\r\nX:\r\n\r\n{}")
     )
-    assert request.first == ["POST", "/a?b=c", "HTTP/1.1"]
+    assert request.start_line == ["POST", "/a?b=c", "HTTP/1.1"]
     assert request.headers == {"host": "h", "content-length": "2", "x": ""}
     assert request.body == b"{}"
-    assert reader.between
+    assert reader.is_idle
 
 
 def test_a_request_without_a_length_has_no_body() -> None:
     reader = requests()
     assert whole(reader.read(GET + GET)).body == b""
-    assert not reader.between
-    assert whole(reader.read()).first[1] == "/health?full=1"
+    assert not reader.is_idle
+    assert whole(reader.read()).start_line[1] == "/health?full=1"
     assert reader.read() is None
 
 
@@ -78,7 +78,7 @@ def test_a_reply_may_come_in_any_pieces(raw: bytes) -> None:
                 bodies.append(reply.body)
                 reply = reader.read()
         assert bodies == [b"abcde", b"abcde"]
-        assert reader.between
+        assert reader.is_idle
 
 
 def test_a_reply_without_a_length_ends_with_its_connection() -> None:
@@ -99,7 +99,7 @@ def test_what_is_not_whole_when_its_connection_ends_is_no_reply(raw: bytes) -> N
 def test_some_replies_have_no_body_whatever_they_say(status: bytes) -> None:
     reader = replies()
     assert whole(reader.read(OK[:-5].replace(b"200 OK", status))).body == b""
-    assert reader.between
+    assert reader.is_idle
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Protects: what is said over a line is heard whole, in order, however it is cut on its way."""
+"""Protects: messages arrive complete and in order, however the channel cuts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from dte.worker.processes.channel import Begin, Listener, News, Outcome, Stop, message
+from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
 
 
 @pytest.fixture
@@ -21,27 +21,30 @@ def pipe() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
-def test_what_is_said_together_is_heard_together(pipe: tuple[int, int]) -> None:
-    listener: Listener[Begin | Stop] = Listener(pipe[0], Begin | Stop)  # type: ignore[arg-type]
+def test_messages_that_are_sent_together_arrive_together(pipe: tuple[int, int]) -> None:
+    receiver: Receiver[Begin | Stop] = Receiver(pipe[0], Begin | Stop)  # type: ignore[arg-type]
     orders = [Begin(7, "f", b"[1]"), Stop(8)]
-    os.write(pipe[1], message([]) + message(orders) + message([Stop(2**62)]))
-    assert listener.hear() == [*orders, Stop(2**62)]
+    os.write(pipe[1], packet([]) + packet(orders) + packet([Stop(2**62)]))
+    assert receiver.receive() == [*orders, Stop(2**62)]
 
 
-def test_a_message_is_heard_when_all_of_it_is_there(pipe: tuple[int, int]) -> None:
-    listener: Listener[Outcome | News] = Listener(pipe[0], Outcome | News)  # type: ignore[arg-type]
-    said = [Outcome(1, b"[1, 2]"), Outcome(2, None, "no", False, "ä"), News(3, 0.5, "half")]
-    sent = message(said[:1]) + message(said[1:])
-    heard = []
-    for byte in sent:
+def test_a_message_arrives_when_all_of_it_is_there(pipe: tuple[int, int]) -> None:
+    receiver: Receiver[Outcome | ProgressUpdate] = Receiver(pipe[0], Outcome | ProgressUpdate)  # type: ignore[arg-type]
+    sent = [
+        Outcome(1, b"[1, 2]"),
+        Outcome(2, None, "no", False, "ä"),
+        ProgressUpdate(3, 0.5, "half"),
+    ]
+    received = []
+    for byte in packet(sent[:1]) + packet(sent[1:]):
         os.write(pipe[1], bytes([byte]))
-        heard += listener.hear() or []
-    assert heard == said
+        received += receiver.receive() or []
+    assert received == sent
 
 
-def test_nothing_to_hear_and_nobody_to_hear_are_two_things(pipe: tuple[int, int]) -> None:
-    listener: Listener[Begin | Stop] = Listener(pipe[0], Begin | Stop)  # type: ignore[arg-type]
+def test_an_empty_channel_and_a_closed_channel_are_two_things(pipe: tuple[int, int]) -> None:
+    receiver: Receiver[Begin | Stop] = Receiver(pipe[0], Begin | Stop)  # type: ignore[arg-type]
     with pytest.raises(BlockingIOError):
-        listener.hear()
+        receiver.receive()
     os.close(pipe[1])
-    assert listener.hear() is None
+    assert receiver.receive() is None

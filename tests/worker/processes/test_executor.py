@@ -43,18 +43,17 @@ async def test_results_are_reported_as_json(rig: StartRig) -> None:
 async def test_a_result_that_cannot_be_sent_is_an_error_that_says_why(rig: StartRig) -> None:
     one = rig(result_bytes_max=1000)
     for what, reason in {
-        "object": "no JSON: ",
-        "infinity": "no JSON: ",
-        "half a pair": "no JSON: ",
-        "text": "has 2002 bytes; the limit is 1000: ask for less, as by a smaller argument",
-        "long": "an integer of more than 1000 digits; the limit is 1000 bytes",
+        "object": "cannot be converted to JSON: ",
+        "infinity": "cannot be converted to JSON: ",
+        "half a pair": "cannot be converted to JSON: ",
+        "text": "is too large: 2002 bytes, the limit is 1000; return less",
+        "long": "is too large: an integer of more than 1000 digits, the limit is 1000 bytes; ",
     }.items():
         report = await one.call("give", what)
         assert report.state == "failed"
         assert not report.retry
         assert report.error is not None
-        assert report.error.startswith("the result cannot be sent: it ")
-        assert reason in report.error
+        assert report.error.startswith(f"the result {reason}")
 
 
 async def test_what_a_handler_raises_is_reported_with_its_type(rig: StartRig) -> None:
@@ -70,8 +69,8 @@ async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig
     for report in (await one.call("fibonacci", n="x"), await one.call("nothing")):
         assert report.state == "failed"
         assert not report.retry
-    assert "argument 'n' of fibonacci" in str(one.reports[1].error)
-    assert one.reports[2].error == "this worker has no handler nothing"
+    assert "fibonacci: argument 'n' is" in str(one.reports[1].error)
+    assert one.reports[2].error == "this worker has no handler 'nothing'"
 
 
 async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
@@ -90,7 +89,7 @@ async def test_integers_of_any_length_are_taken(rig: StartRig) -> None:
         (b"[1e999]", "the arguments cannot be read: not a finite number"),
         (b'["\xff"]', "the arguments cannot be read: "),
         (b"[1, }", "the arguments cannot be read: "),
-        (b"7", "echo is given 7, neither a list nor an object of arguments"),
+        (b"7", "echo: arguments must be a list (positional) or an object (named), not 7"),
     ],
     ids=["deep", "half a pair", "infinite", "no UTF-8", "no JSON", "number"],
 )
@@ -109,7 +108,7 @@ async def test_arguments_nested_900_deep_fail_alone_with_a_clear_error(rig: Star
     one = rig()
     report = await one.report(one.start_with("echo", b"[" * 900 + b"]" * 900))
     assert (report.state, report.retry) == ("failed", False)
-    assert report.error == "the arguments cannot be read: they nest more than 500 deep"
+    assert report.error == "the arguments cannot be read: they nest more than 500 levels deep"
     brackets = "]" * 600
     for fine in ([brackets, {"[": [[]] * 600}], [[1, 2]] * 600):
         assert await one.value("echo", fine) == fine
@@ -126,7 +125,9 @@ async def test_no_line_of_the_log_is_a_handlers(
     await one.error("fail", "x\n2030-01-01 INFO dte.worker: forged\r\u2028forged")
     (record,) = [each for each in caplog.records if "fail" in each.getMessage()]
     first, *rest = record.getMessage().splitlines()
-    assert first.startswith("'fail', 'a' of job 1: 'ValueError: x\\n2030-01-01 INFO")
+    assert first.startswith(
+        "job 1, node 'a': handler 'fail' failed on attempt 1: 'ValueError: x\\n2030-01-01 INFO"
+    )
     assert rest
     assert all(line.startswith("    ") for line in rest)
 
@@ -141,7 +142,7 @@ async def test_a_timeout_ends_the_code_and_what_waits_goes_on(
     waiting = one.start("pid")
     pid = await noted(path)
     report = await one.report(lease)
-    assert (report.state, report.error) == ("timed_out", "stopped after 0.3 s")
+    assert (report.state, report.error) == ("timed_out", "timed out: stopped after 0.3 s")
     assert is_gone(pid)
     assert (await one.report(waiting)).state == "succeeded"
 
@@ -155,7 +156,7 @@ async def test_a_call_that_is_stopped_has_ended_when_that_is_reported(
     pid = await noted(path)
     assert one.executor.stop(lease)
     assert one.executor.stop(lease)
-    assert lease in one.executor.running
+    assert lease in one.unfinished
     report = await one.report(lease)
     assert (report.state, report.error) == ("cancelled", "cancelled")
     assert is_gone(pid)
@@ -194,7 +195,7 @@ async def test_a_call_that_waits_never_begins_when_it_is_stopped(
     path = tmp_path / "touched"
     busy = one.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
     waiting = one.start("touch", str(path))
-    assert one.executor.running == {busy, waiting}
+    assert one.unfinished == {busy, waiting}
     assert one.executor.stop(waiting)
     assert (await one.report(waiting)).state == "cancelled"
     (tmp_path / "other").touch()
@@ -208,11 +209,11 @@ async def test_a_call_that_waits_goes_back_only_where_each_process_has_one_that_
 ) -> None:
     one = rig()
     early = one.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
-    one.executor.give_back_waiting()
+    one.executor.requeue_waiting()
     assert one.executor.waiting == {early}, "its process begins in a moment"
     await noted(tmp_path / "mine")
     waiting = one.start("pid")
-    one.executor.give_back_waiting()
+    one.executor.requeue_waiting()
     assert (await one.report(waiting)).state == "returned"
     (tmp_path / "other").touch()
     assert (await one.report(early)).state == "succeeded"
@@ -224,7 +225,7 @@ async def test_a_lease_is_begun_once(rig: StartRig) -> None:
     one.executor.start(call)
     one.executor.start(call)
     await one.report(1)
-    assert one.executor.running == set()
+    assert one.unfinished == set()
 
 
 async def test_a_process_that_ends_takes_its_call_with_it_alone(
@@ -233,17 +234,17 @@ async def test_a_process_that_ends_takes_its_call_with_it_alone(
     three = rig(slots=3)
     other = three.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
     for handler, argument, error in [
-        ("exit", 3, "exit code 3"),
-        ("exit", 0, "exit code 0"),
-        ("exit", 15, "exit code 15"),
-        ("signal", 9, "exit code -9 (killed, out of memory?)"),
-        ("signal", 11, "exit code -11 (SIGSEGV)"),
-        ("signal", 15, "exit code 15"),
+        ("exit", 3, "ended with exit code 3"),
+        ("exit", 0, "ended with exit code 0"),
+        ("exit", 15, "ended with exit code 15"),
+        ("signal", 9, "was killed by signal 9 (SIGKILL), perhaps because memory ran out"),
+        ("signal", 11, "was killed by signal 11 (SIGSEGV)"),
+        ("signal", 15, "ended with exit code 15"),
     ]:
         report = await three.call(handler, argument)
-        error = f"the process ended: {error}"
+        error = f"the handler's process {error}"
         assert (report.state, report.error, report.retry) == ("failed", error, True)
-    assert three.executor.running == {other}
+    assert three.unfinished == {other}
     (tmp_path / "other").touch()
     assert (await three.report(other)).state == "succeeded"
 
@@ -254,7 +255,7 @@ async def test_a_process_that_is_killed_while_it_is_idle_is_replaced(rig: StartR
     os.kill(pid, signal.SIGKILL)
     await until(lambda: is_gone(pid), "its end")
     while (report := await one.call("pid")).state != "succeeded":
-        assert report.state == "returned" or "exit code -9" in str(report.error)
+        assert report.state == "returned" or "killed by signal 9" in str(report.error)
     assert report.result != str(pid).encode()
 
 
@@ -302,7 +303,7 @@ async def test_closing_returns_all_calls_and_ends_all_processes(
     told = [one.reports[lease] for lease in (running, waiting, late)]
     assert [report.state for report in told] == ["returned"] * 3
     assert [report.begun for report in told] == [True, False, False]
-    assert told[0].error == "its worker left"
+    assert told[0].error == "the worker left"
     assert is_gone(pid)
 
 
@@ -318,7 +319,9 @@ async def test_calls_are_returned_when_no_process_can_begin(
     one = rig()
     report = await one.call("pid")
     assert report.state == "returned"
-    assert report.error == "no process for handlers begins: the process ended: exit code 1"
+    assert report.error == (
+        "the worker cannot start a process for its handlers: it ended with exit code 1"
+    )
     monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
     assert await one.value("pid")
 

@@ -19,7 +19,7 @@ from worker.rig import Rig, StartRig, is_gone, noted
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hangs is found out soon."""
     monkeypatch.setattr(process, "STOP_S", 0.2)
-    monkeypatch.setattr(process, "LOOK_S", 0.3)
+    monkeypatch.setattr(process, "WATCH_S", 0.3)
 
 
 async def waiting(one: Rig, tmp_path: Path, name: str = "waiting") -> int:
@@ -119,7 +119,7 @@ async def test_a_timeout_cancels_the_call_alone(rig: StartRig, tmp_path: Path) -
     other = await waiting(two, tmp_path, "other")
     mine, no = str(tmp_path / "mine"), str(tmp_path / "no")
     report = await two.call("wait_async", mine, no, timeout=0.3)
-    assert (report.state, report.error) == ("timed_out", "stopped after 0.3 s")
+    assert (report.state, report.error) == ("timed_out", "timed out: stopped after 0.3 s")
     assert (tmp_path / "mine.cancelled").exists()
     (tmp_path / "end").touch()
     assert (await two.report(other)).state == "succeeded"
@@ -182,11 +182,12 @@ async def test_the_call_that_ends_the_process_fails_and_the_others_are_given_bac
     lease = three.start(handler, str(tmp_path / "now"), 3)
     (tmp_path / "now").touch()
     report = await three.report(lease)
-    assert (report.state, report.error) == ("failed", "the process ended: exit code 3")
+    ended = "the handler's process ended with exit code 3"
+    assert (report.state, report.error) == ("failed", ended)
     for other in others:
         report = await three.report(other)
         assert (report.state, report.begun) == ("returned", True)
-        assert report.error == "the process ended: exit code 3, by another call in it"
+        assert report.error == f"{ended}, because of another call in it"
     assert await three.value("pid_async")
 
 
@@ -241,7 +242,7 @@ async def test_calls_are_lost_whose_process_ended_by_nobody_knows_which(
     for lease in leases:
         report = await two.report(lease)
         assert report.state == "lost"
-        assert str(report.error).startswith("the process ended: exit code -9")
+        assert str(report.error).startswith("the handler's process was killed by signal 9")
 
 
 async def test_a_call_that_is_alone_in_a_process_that_ends_fails(
@@ -274,7 +275,7 @@ async def test_an_async_call_that_makes_no_sense_fails_alone(rig: StartRig) -> N
     one = rig()
     report = await one.call("sleep", "x")
     assert (report.state, report.retry) == ("failed", False)
-    assert await one.error("sleep", -1) == "ValueError: seconds is 0 or more, not -1.0"
+    assert await one.error("sleep", -1) == "ValueError: seconds must be 0 or more, not -1.0"
 
 
 async def test_closing_returns_async_calls_and_ends_their_process(

@@ -1,4 +1,4 @@
-"""What a master's replies are read into."""
+"""A job as the client reads it from a reply."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 import dte
-from dte.client.replies import Job, JobSummary
+from dte.client.job import Job, JobSummary
 from dte.wire.codec import Decoder, Malformed
 
 read_job: Decoder[Job] = Decoder(Job)
@@ -21,6 +21,21 @@ def test_a_job_that_has_ended_gives_its_answer_also_if_that_is_nothing_much() ->
 def test_a_job_that_failed_raises_why() -> None:
     with pytest.raises(dte.JobFailed, match="division by zero"):
         Job(1, True, error="division by zero").result()
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("failed", dte.JobFailed),
+        ("cancelled", dte.JobCancelled),
+        ("timed_out", dte.JobTimedOut),
+    ],
+)
+def test_the_exception_tells_how_a_job_failed(state: str, kind: type[dte.JobFailed]) -> None:
+    job = Job(1, True, error="why", state=state)
+    with pytest.raises(dte.JobFailed, match="why") as raised:
+        job.result()
+    assert (type(raised.value), raised.value.job) == (kind, job)
 
 
 def test_a_job_that_has_not_ended_has_no_result_and_says_what_to_do() -> None:
