@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 import bare_loop
 from figures import Row, latency, rate, share
-from processes import Processes, free_ports, python, wait_until_listening
+from harness.cluster import Cluster
+from harness.machine import free_ports
+from harness.processes import until_listening
+from processes import python, starting
 from singles import load
-from system import System
+from system import running
 
 from dte import Client
 
@@ -21,12 +24,11 @@ REPEATS = 3
 def tree(operations: int) -> list[Row]:
     """A balanced tree of integer sums, by turns with two bare loops that do as many."""
     own, plain, rates = [], [], []
-    with System() as system, Processes() as processes, Client(system.url) as client:
+    with running() as system, starting() as processes, Client(system.url) as client:
         plain_ports = free_ports(len(system.worker_ports))
-        for port in plain_ports:
-            processes.start(python("plain_server.py", port))
-        for port in plain_ports:
-            wait_until_listening(port)
+        servers = [processes.start(program=python("plain_server.py", each)) for each in plain_ports]
+        for process, port in zip(servers, plain_ports, strict=True):
+            until_listening(process, port)
         for repeat in range(TREE_REPEATS):
             own.append(bare_loop.own_workers(system.worker_ports, operations))
             plain.append(bare_loop.plain_workers(plain_ports, operations))
@@ -59,12 +61,12 @@ def balanced_tree(first: int, last: int) -> str:
 
 def batches(jobs: int) -> list[Row]:
     """Formulas of four operations, submitted in batches, all answers read."""
-    with System() as system:
+    with running() as system:
         rates = [batch(system, repeat * jobs, jobs) for repeat in range(REPEATS)]
     return [rate("batches", f"{jobs:,} formulas of 4 operations in batches", rates, "jobs/s")]
 
 
-def batch(system: System, first: int, jobs: int) -> float:
+def batch(system: Cluster, first: int, jobs: int) -> float:
     """Jobs a second of one client that submits them in batches and reads all answers."""
     numbers = range(first, first + jobs)
     formulas = [small(number) for number in numbers]
@@ -78,7 +80,7 @@ def batch(system: System, first: int, jobs: int) -> float:
 
 def chain(jobs: int) -> list[Row]:
     """Jobs of four operations that need each other, one after another."""
-    with System() as system:
+    with running() as system:
         one_by_one(system, jobs // 10)
         latencies_s = one_by_one(system, jobs)
         _, plain_s = load(system.port, jobs, clients=1)
@@ -90,7 +92,7 @@ def chain(jobs: int) -> list[Row]:
     ]
 
 
-def one_by_one(system: System, jobs: int) -> list[float]:
+def one_by_one(system: Cluster, jobs: int) -> list[float]:
     """How long small formulas take from submission to answer, in seconds, one after another."""
     latencies_s = []
     with Client(system.url) as client:
@@ -116,7 +118,7 @@ def floats(numbers: int) -> list[Row]:
     """A formula that adds floats, where each sum needs the one before it."""
     randoms = random.Random(1)
     took_s = []
-    with System() as system, Client(system.url) as client:
+    with running() as system, Client(system.url) as client:
         for _ in range(REPEATS):
             terms = [randoms.random() for _ in range(numbers)]
             expected = 0.0

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 
 from figures import Row, latency
 from formulas import mixed, small, small_answer
-from system import System
+from harness.cluster import Cluster
+from harness.machine import memory_bytes
+from system import running
 
 from dte import AsyncClient
 from dte.wire.http.client import KeptAliveConnection
@@ -31,11 +33,11 @@ class Meanwhile:
 def large(operations: int) -> list[Row]:
     """A formula of many operations beside small ones."""
     formula, answer = mixed(operations, seed=1)
-    with System() as system:
-        before_mb = system.master_memory_mb("VmRSS")
+    with running() as system:
+        before = memory_bytes(system.master.pid)
         found = asyncio.run(compute(system, formula, answer))
-        peak_mb = system.master_memory_mb("VmHWM")
-    bytes_each = (peak_mb - before_mb) * 1e6 / operations
+        peak = memory_bytes(system.master.pid, "VmHWM")
+    bytes_each = (peak - before) / operations
     health = f"  meanwhile GET /health ({len(found.health_s):,} times)"
     small_jobs = f"  meanwhile jobs of 4 operations ({len(found.small_s):,})"
     label = f"a formula of {operations:,} operations"
@@ -48,7 +50,7 @@ def large(operations: int) -> list[Row]:
     ]
 
 
-async def compute(system: System, formula: str, answer: int) -> Meanwhile:
+async def compute(system: Cluster, formula: str, answer: int) -> Meanwhile:
     """Submit the formula and wait for it, while others ask."""
     body = json.dumps({"task": formula}).encode()
     found = Meanwhile()

@@ -164,7 +164,7 @@ class PlainClient:
 class BlockingClient:
     """Asks one server from a thread without a loop, on a connection for each request."""
 
-    def __init__(self, port: int, timeout_s: float = 60.0) -> None:
+    def __init__(self, port: int, timeout_s: float = 120.0) -> None:
         self.port = port
         self._timeout_s = timeout_s
 
