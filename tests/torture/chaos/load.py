@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
+from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
@@ -19,7 +20,6 @@ from dte.core.errors import Unavailable
 from torture.chaos.accounting import Anomaly, Ledger
 from torture.chaos.formulas import Formula, Formulas
 from torture.chaos.outcome import Outcome
-from torture.chaos.plain_http import Garbled, NoReply, Reply, request
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
@@ -222,13 +222,13 @@ class Load:
             reply = await self._request("POST", path, body, key)
             if reply is None:
                 continue
-            if reply.status == 400 and alone and reply.value.get("code") == "syntax":
+            if reply.status == 400 and alone and reply.json.get("code") == "syntax":
                 self._ledger.refused(formulas[0])
                 return []
             if reply.status != 200:
-                self._unexpected(f"{reply.status} for POST {path} of {texts}: {reply.value}")
+                self._unexpected(f"{reply.status} for POST {path} of {texts}: {reply.json}")
                 return []
-            jobs = [reply.value["job_id"]] if alone else reply.value["job_ids"]
+            jobs = [reply.json["job_id"]] if alone else reply.json["job_ids"]
             self._acknowledged(formulas, jobs)
             return list(jobs)
 
@@ -247,9 +247,9 @@ class Load:
                 await self._ask([job])
             return True
         if reply.status != 200:
-            self._unexpected(f"{reply.status} for GET {path}: {reply.value}")
+            self._unexpected(f"{reply.status} for GET {path}: {reply.json}")
             return True
-        found = [reply.value] if len(jobs) == 1 else reply.value
+        found = [reply.json] if len(jobs) == 1 else reply.json
         outcomes = {job["job_id"]: Outcome.of_job(job) for job in found}
         if list(outcomes) != list(jobs):
             self._unexpected(f"{list(outcomes)} for GET {path}")
@@ -267,16 +267,17 @@ class Load:
 
     async def _request(
         self, method: str, path: str, body: object = None, key: str | None = None
-    ) -> Reply | None:
+    ) -> Message | None:
         """A reply that says something; None, after a pause, if it is worth another try."""
         try:
             timeout_s = WAIT_S + self._randoms.uniform(0.3, 3.0)
-            reply = await request(self._port, method, path, body, key=key, timeout_s=timeout_s)
+            headers = {} if key is None else {"Idempotency_Key": key}
+            reply = await exchange(self._port, method, path, body, timeout_s=timeout_s, **headers)
             if reply.status not in TRY_AGAIN:
                 return reply
         except NoReply:
             pass
-        except Garbled as error:
+        except Malformed as error:
             self._unexpected(f"for {method} {path}: {error}")
         await asyncio.sleep(self._randoms.uniform(*RETRY_S))
         return None
