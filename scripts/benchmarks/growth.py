@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from figures import Row
-from formulas import batch, mixed
+from formulas import batch
 from harness.machine import cpu_s
+from harness.workloads import mixed
 from system import running
 
 from dte import Client
@@ -49,8 +50,8 @@ def by_operations(lengths: Sequence[int]) -> list[Row]:
 
         def cost(length: int) -> float:
             before_s = cpu_s(system.master.pid)
-            for formula, answer in formulas[length]:
-                assert client.compute(formula) == answer
+            for formula in formulas[length]:
+                assert client.compute(formula.text) == formula.answer
             return (cpu_s(system.master.pid) - before_s) / (length * len(formulas[length]))
 
         cost(lengths[0])
@@ -78,14 +79,14 @@ def by_waiting(waiting: Sequence[int], jobs: int) -> list[Row]:
 
 def by_workers(counts: Sequence[int], operations: int) -> list[Row]:
     """One formula, with simulated workers."""
-    formula, answer = mixed(operations, seed=1)
+    formula = mixed(operations, seed=1)
     with ExitStack() as stack:
         systems = {count: stack.enter_context(running(0, simulated=count)) for count in counts}
 
         def cost(count: int) -> float:
             before_s = cpu_s(systems[count].master.pid)
             with Client(systems[count].url) as client:
-                assert client.compute(formula) == answer
+                assert client.compute(formula.text) == formula.answer
             return (cpu_s(systems[count].master.pid) - before_s) / operations
 
         for count in counts:

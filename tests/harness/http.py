@@ -1,7 +1,7 @@
 """HTTP/1.1 over plain sockets, for both sides of it.
 
-Clients send what a well-behaved one would not, and the server behaves as badly as a test wants. None
-of them shares code with what is tested.
+Clients send what a well-behaved one would not, and the server behaves as badly as a test wants.
+None of them shares code with what is tested.
 
     Line            one end of a connection, for messages and for bytes that are none
     PlainClient     asks on a loop, BlockingClient without one

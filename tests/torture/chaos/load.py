@@ -13,16 +13,21 @@ from random import Random
 
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
+from harness.workloads import Formula, Formulas
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
 from dte.client.replies import Job
 from dte.core.errors import Unavailable
 from torture.chaos.accounting import Anomaly, Ledger
-from torture.chaos.formulas import Formula, Formulas
 from torture.chaos.outcome import Outcome
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
+FIRST, CHAIN_OPERATIONS = 1_000_001, (50, 600)
+STYLES = {"short": 40, "floats": 15, "chain": 10, "long": 10}
+STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5}
+STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1}
+"""Of formulas that are submitted together: none of them is refused, nor takes long."""
 BATCH = 20
 HEAP, HEAP_PAUSE_S = (50, 500), (0.0, 6.0)
 RETRY_S = (0.02, 0.4)
@@ -46,7 +51,7 @@ class Load:
         self._port = port
         self._ledger = ledger
         self._randoms = randoms
-        self._formulas = Formulas(randoms)
+        self._formulas = Formulas(randoms, STYLES, first=FIRST, chain_operations=CHAIN_OPERATIONS)
         self._pace = _Pace(rate)
         self._key = randoms.randrange(10**12)
         self._known: list[int] = []
@@ -101,7 +106,7 @@ class Load:
     async def _take(self, size: int) -> list[Formula]:
         """New formulas: `size` of a batch, or one of any kind."""
         await self._pace.wait(size)
-        return self._noted([self._formulas.one()] if size == 1 else self._formulas.batch(size))
+        return self._noted(self._formulas.some(size, STYLES if size == 1 else STYLES_OF_BATCHES))
 
     def _noted(self, formulas: list[Formula]) -> list[Formula]:
         """The same formulas, after the ledger has heard of them."""
@@ -203,7 +208,7 @@ class Load:
     async def _heap(self) -> None:
         """Submit so much work that a master that is killed finds much of it after its start."""
         await asyncio.sleep(self._randoms.uniform(*HEAP_PAUSE_S))
-        formulas = self._noted(self._formulas.heap(self._randoms.randint(*HEAP)))
+        formulas = self._noted(self._formulas.some(self._randoms.randint(*HEAP), {"floats": 1}))
         jobs = await self._submit(formulas, self._new_key())
         while jobs and not await self._ask(jobs, WAIT_S):
             await asyncio.sleep(self._randoms.uniform(*RETRY_S))
