@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
 from typing import Any
 
 from figures import Row, rate, share
-from system import System
+from harness.cluster import Cluster
+from system import running
 
 REPEATS = 3
 JOBS_A_REQUEST = 5_000
-TIMEOUT_S = 120
 SLEEP_S = 0.01
 SLEEPERS = 50
 """Slots of a worker for calls that sleep."""
@@ -23,7 +21,7 @@ def sleeps(calls: int) -> list[Row]:
     """One job of calls that only sleep, and need nothing of each other."""
     ideal_s = calls * SLEEP_S / (WORKERS * SLEEPERS)
     took_s = []
-    with System(WORKERS, slots=SLEEPERS) as system:
+    with running(WORKERS, slots=SLEEPERS) as system:
         sleep_at_once(system, calls // 10)  # Processes of workers start with the first calls.
         for _ in range(REPEATS):
             started = time.perf_counter()
@@ -36,28 +34,28 @@ def sleeps(calls: int) -> list[Row]:
     ]
 
 
-def sleep_at_once(system: System, calls: int) -> None:
+def sleep_at_once(system: Cluster, calls: int) -> None:
     """Do a job of so many calls."""
     nodes = {f"n{n}": {"handler": "sleep", "args": [SLEEP_S]} for n in range(calls)}
-    job = ask(system, "POST", "/jobs?wait=60", {"graph": nodes, "answer": "n0"})
+    job = system.client.value("POST", "/jobs?wait=60", {"graph": nodes, "answer": "n0"})
     assert job["operations_done"] == calls, job
 
 
 def echo(jobs: int) -> list[Row]:
     """Jobs that are one call of ``echo``, submitted in batches and waited for."""
     rates = []
-    with System() as system:
+    with running() as system:
         for repeat in range(REPEATS):
             calls = [{"handler": "echo", "args": [repeat * jobs + n]} for n in range(jobs)]
             started = time.perf_counter()
             ids: list[int] = []
             for start in range(0, jobs, JOBS_A_REQUEST):
                 part = calls[start : start + JOBS_A_REQUEST]
-                ids += ask(system, "POST", "/jobs", {"jobs": part})["job_ids"]
+                ids += system.client.value("POST", "/jobs", {"jobs": part})["job_ids"]
             answers = []
             for start in range(0, jobs, JOBS_A_REQUEST):
                 last = min(start + JOBS_A_REQUEST, jobs) - 1
-                found = ask(system, "GET", f"/jobs?ids={ids[start]}-{ids[last]}&wait=60")
+                found = system.client.value("GET", f"/jobs?ids={ids[start]}-{ids[last]}&wait=60")
                 answers += [job["answer"] for job in found]
             rates.append(jobs / (time.perf_counter() - started))
             assert answers == [repeat * jobs + n for n in range(jobs)]
@@ -67,14 +65,16 @@ def echo(jobs: int) -> list[Row]:
 def graph(nodes: int) -> list[Row]:
     """A binary tree of calls, from its root: each takes the result of the one above it."""
     rates = []
-    with System() as system:
+    with running() as system:
         for repeat in range(REPEATS):
             calls: dict[str, Any] = {"n0": {"handler": "echo", "args": [[repeat]]}}
             for n in range(1, nodes):
                 # The number makes it a call of its own: equal calls of a pure handler are one.
                 calls[f"n{n}"] = {"handler": "echo", "args": [[{"ref": f"n{(n - 1) // 2}"}, n]]}
             started = time.perf_counter()
-            job = ask(system, "POST", "/jobs?wait=60", {"graph": calls, "answer": f"n{nodes - 1}"})
+            job = system.client.value(
+                "POST", "/jobs?wait=60", {"graph": calls, "answer": f"n{nodes - 1}"}
+            )
             rates.append(nodes / (time.perf_counter() - started))
             expected: list[Any] = [repeat]
             path = [nodes - 1]
@@ -84,17 +84,3 @@ def graph(nodes: int) -> list[Row]:
                 expected = [expected, n]
             assert job["answer"] == expected, job
     return [rate("graph", f"a graph of {nodes:,} calls with references", rates, "calls/s")]
-
-
-def ask(system: System, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The reply to a request, which is to be a good one."""
-    connection = http.client.HTTPConnection("127.0.0.1", system.port, timeout=TIMEOUT_S)
-    try:
-        headers = {"Content-Type": "application/json"}
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
-        reply = connection.getresponse()
-        value = json.loads(reply.read())
-        assert reply.status in (200, 201), value
-        return value
-    finally:
-        connection.close()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
 
 import bare_loop
 from figures import Row, latency, rate, share
-from processes import Processes, free_ports, python, wait_until_listening
+from harness.cluster import Cluster
+from harness.machine import free_ports
+from harness.processes import until_listening
+from harness.workloads import balanced_sum, small
+from processes import python, starting
 from singles import load
-from system import System
+from system import running
 
 from dte import Client
 
@@ -21,18 +24,17 @@ REPEATS = 3
 def tree(operations: int) -> list[Row]:
     """A balanced tree of integer sums, by turns with two bare loops that do as many."""
     own, plain, rates = [], [], []
-    with System() as system, Processes() as processes, Client(system.url) as client:
+    with running() as system, starting() as processes, Client(system.url) as client:
         plain_ports = free_ports(len(system.worker_ports))
-        for port in plain_ports:
-            processes.start(python("plain_server.py", port))
-        for port in plain_ports:
-            wait_until_listening(port)
+        servers = [processes.start(program=python("plain_server.py", each)) for each in plain_ports]
+        for process, port in zip(servers, plain_ports, strict=True):
+            until_listening(process, port)
         for repeat in range(TREE_REPEATS):
             own.append(bare_loop.own_workers(system.worker_ports, operations))
             plain.append(bare_loop.plain_workers(plain_ports, operations))
             # Other integers each time: nothing may be known from the last.
             first = 1 + repeat * 1_000_000
-            formula = balanced_tree(first, first + operations + 1)
+            formula = balanced_sum(first, first + operations + 1)
             started = time.perf_counter()
             answer = client.compute(formula)
             rates.append(operations / (time.perf_counter() - started))
@@ -49,36 +51,27 @@ def tree(operations: int) -> list[Row]:
     ]
 
 
-def balanced_tree(first: int, last: int) -> str:
-    """A sum of the integers from `first` to before `last`, in parentheses as a balanced tree."""
-    if last - first == 1:
-        return str(first)
-    middle = (first + last) // 2
-    return f"({balanced_tree(first, middle)}+{balanced_tree(middle, last)})"
-
-
 def batches(jobs: int) -> list[Row]:
     """Formulas of four operations, submitted in batches, all answers read."""
-    with System() as system:
+    with running() as system:
         rates = [batch(system, repeat * jobs, jobs) for repeat in range(REPEATS)]
     return [rate("batches", f"{jobs:,} formulas of 4 operations in batches", rates, "jobs/s")]
 
 
-def batch(system: System, first: int, jobs: int) -> float:
+def batch(system: Cluster, first: int, jobs: int) -> float:
     """Jobs a second of one client that submits them in batches and reads all answers."""
-    numbers = range(first, first + jobs)
-    formulas = [small(number) for number in numbers]
+    formulas = [small(number) for number in range(first, first + jobs)]
     with Client(system.url) as client:
         started = time.perf_counter()
-        answers = client.map(formulas)
+        answers = client.map([formula.text for formula in formulas])
         elapsed_s = time.perf_counter() - started
-    assert answers == [small_answer(number) for number in numbers]
+    assert answers == [formula.answer for formula in formulas]
     return jobs / elapsed_s
 
 
 def chain(jobs: int) -> list[Row]:
     """Jobs of four operations that need each other, one after another."""
-    with System() as system:
+    with running() as system:
         one_by_one(system, jobs // 10)
         latencies_s = one_by_one(system, jobs)
         _, plain_s = load(system.port, jobs, clients=1)
@@ -90,33 +83,24 @@ def chain(jobs: int) -> list[Row]:
     ]
 
 
-def one_by_one(system: System, jobs: int) -> list[float]:
+def one_by_one(system: Cluster, jobs: int) -> list[float]:
     """How long small formulas take from submission to answer, in seconds, one after another."""
     latencies_s = []
     with Client(system.url) as client:
         for number in range(jobs):
+            formula = small(number)
             started = time.perf_counter()
-            answer = client.compute(small(number))
+            answer = client.compute(formula.text)
             latencies_s.append(time.perf_counter() - started)
-            assert answer == small_answer(number)
+            assert answer == formula.answer
     return latencies_s
-
-
-def small(number: int) -> str:
-    """A formula of four operations, of which each needs the one before it."""
-    return f"2*{number}/4+{number}-5"
-
-
-def small_answer(number: int) -> float:
-    """Its value."""
-    return 2 * number / 4 + number - 5
 
 
 def floats(numbers: int) -> list[Row]:
     """A formula that adds floats, where each sum needs the one before it."""
     randoms = random.Random(1)
     took_s = []
-    with System() as system, Client(system.url) as client:
+    with running() as system, Client(system.url) as client:
         for _ in range(REPEATS):
             terms = [randoms.random() for _ in range(numbers)]
             expected = 0.0
@@ -130,24 +114,3 @@ def floats(numbers: int) -> list[Row]:
     median_ms = sorted(took_s)[REPEATS // 2] * 1e3
     label = f"a formula that adds {numbers:,} floats, an operation"
     return [Row("floats", label, "ms", median_ms, aim="at most 0.3 ms")]
-
-
-def mixed(operations: int, seed: int) -> tuple[str, int]:
-    """A long formula of random sums, differences and products, and its value."""
-    randoms = random.Random(seed)
-    numbers = [randoms.randrange(1, 1_000_000) for _ in range(operations + 1)]
-    operators = [*randoms.choices("+-*", k=operations), ""]
-    formula = "".join(f"{number}{sign}" for number, sign in zip(numbers, operators, strict=True))
-    return formula, left_to_right(numbers, operators)
-
-
-def left_to_right(numbers: Sequence[int], operators: Sequence[str]) -> int:
-    """The value of a formula of sums, differences and products, which Python is too deep for."""
-    total, product = 0, numbers[0]
-    for operator, number in zip(operators, numbers[1:], strict=False):
-        if operator == "*":
-            product *= number
-        else:
-            total += product
-            product = number if operator == "+" else -number
-    return total + product

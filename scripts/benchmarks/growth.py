@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from calls import ask
 from figures import Row
-from formulas import batch, mixed
-from system import System
+from formulas import batch
+from harness.machine import cpu_s
+from harness.workloads import mixed
+from system import running
 
 from dte import Client
 
@@ -45,13 +46,13 @@ def by_operations(lengths: Sequence[int]) -> list[Row]:
         length: [mixed(length, seed) for seed in range(min(20, lengths[-1] // length))]
         for length in lengths
     }
-    with System() as system, Client(system.url) as client:
+    with running() as system, Client(system.url) as client:
 
         def cost(length: int) -> float:
-            before_s = system.master_cpu_s()
-            for formula, answer in formulas[length]:
-                assert client.compute(formula) == answer
-            return (system.master_cpu_s() - before_s) / (length * len(formulas[length]))
+            before_s = cpu_s(system.master.pid)
+            for formula in formulas[length]:
+                assert client.compute(formula.text) == formula.answer
+            return (cpu_s(system.master.pid) - before_s) / (length * len(formulas[length]))
 
         cost(lengths[0])
         return rows("operations", "operations of a formula:", lengths, cost)
@@ -60,33 +61,33 @@ def by_operations(lengths: Sequence[int]) -> list[Row]:
 def by_waiting(waiting: Sequence[int], jobs: int) -> list[Row]:
     """Small formulas, while calls wait for a handler that nobody has."""
     with ExitStack() as stack:
-        systems = {count: stack.enter_context(System()) for count in waiting}
+        systems = {count: stack.enter_context(running()) for count in waiting}
         for count, system in systems.items():
             for start in range(0, count, JOBS_A_REQUEST):
                 part = range(start, min(start + JOBS_A_REQUEST, count))
                 calls = [{"handler": "nobody-has-it", "args": [number]} for number in part]
-                ask(system, "POST", "/jobs", {"jobs": calls})
+                system.client.value("POST", "/jobs", {"jobs": calls})
             batch(system, 0, jobs // 10)
 
         def cost(count: int) -> float:
-            before_s = systems[count].master_cpu_s()
+            before_s = cpu_s(systems[count].master.pid)
             batch(systems[count], 0, jobs)
-            return (systems[count].master_cpu_s() - before_s) / (4 * jobs)
+            return (cpu_s(systems[count].master.pid) - before_s) / (4 * jobs)
 
         return rows("waiting", "small formulas, waiting jobs:", waiting, cost)
 
 
 def by_workers(counts: Sequence[int], operations: int) -> list[Row]:
     """One formula, with simulated workers."""
-    formula, answer = mixed(operations, seed=1)
+    formula = mixed(operations, seed=1)
     with ExitStack() as stack:
-        systems = {count: stack.enter_context(System(0, simulated=count)) for count in counts}
+        systems = {count: stack.enter_context(running(0, simulated=count)) for count in counts}
 
         def cost(count: int) -> float:
-            before_s = systems[count].master_cpu_s()
+            before_s = cpu_s(systems[count].master.pid)
             with Client(systems[count].url) as client:
-                assert client.compute(formula) == answer
-            return (systems[count].master_cpu_s() - before_s) / operations
+                assert client.compute(formula.text) == formula.answer
+            return (cpu_s(systems[count].master.pid) - before_s) / operations
 
         for count in counts:
             cost(count)
@@ -113,9 +114,9 @@ def rows(name: str, label: str, sizes: Sequence[int], cost: Callable[[int], floa
 
 def idle(workers: int, seconds: int) -> list[Row]:
     """What a master does that has nothing to do, but workers that announce themselves."""
-    with System(0, simulated=workers) as system:
+    with running(0, simulated=workers) as system:
         time.sleep(1)  # Until the last has come.
-        before_s, started = system.master_cpu_s(), time.perf_counter()
+        before_s, started = cpu_s(system.master.pid), time.perf_counter()
         time.sleep(seconds)
-        used = (system.master_cpu_s() - before_s) / (time.perf_counter() - started)
+        used = (cpu_s(system.master.pid) - before_s) / (time.perf_counter() - started)
     return [Row("idle", f"idle master with {workers} workers", "%", used * 100, aim=IDLE_AIM)]

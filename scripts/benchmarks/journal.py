@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 from figures import Row, latency, rate, share
 from formulas import batch, one_by_one
-from system import System
+from system import running
 
 REPEATS = 5
 
@@ -17,7 +17,7 @@ def journal(jobs: int) -> list[Row]:
     rates: dict[str, list[float]] = {sync: [] for sync in syncs}
     latencies_s: dict[str, list[float]] = {sync: [] for sync in syncs}
     with ExitStack() as stack:
-        systems = {sync: stack.enter_context(System(journal=sync)) for sync in syncs}
+        systems = {sync: stack.enter_context(running(journal=sync)) for sync in syncs}
         for repeat in range(REPEATS):
             for sync, system in systems.items():
                 rates[sync].append(batch(system, repeat * jobs, jobs))

@@ -9,8 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from figures import Row, latency
-from formulas import mixed, small, small_answer
-from system import System
+from harness.cluster import Cluster
+from harness.machine import memory_bytes
+from harness.workloads import Formula, mixed, small
+from system import running
 
 from dte import AsyncClient
 from dte.wire.http.client import KeptAliveConnection
@@ -30,12 +32,12 @@ class Meanwhile:
 
 def large(operations: int) -> list[Row]:
     """A formula of many operations beside small ones."""
-    formula, answer = mixed(operations, seed=1)
-    with System() as system:
-        before_mb = system.master_memory_mb("VmRSS")
-        found = asyncio.run(compute(system, formula, answer))
-        peak_mb = system.master_memory_mb("VmHWM")
-    bytes_each = (peak_mb - before_mb) * 1e6 / operations
+    formula = mixed(operations, seed=1)
+    with running() as system:
+        before = memory_bytes(system.master.pid)
+        found = asyncio.run(compute(system, formula))
+        peak = memory_bytes(system.master.pid, "VmHWM")
+    bytes_each = (peak - before) / operations
     health = f"  meanwhile GET /health ({len(found.health_s):,} times)"
     small_jobs = f"  meanwhile jobs of 4 operations ({len(found.small_s):,})"
     label = f"a formula of {operations:,} operations"
@@ -48,9 +50,9 @@ def large(operations: int) -> list[Row]:
     ]
 
 
-async def compute(system: System, formula: str, answer: int) -> Meanwhile:
+async def compute(system: Cluster, formula: Formula) -> Meanwhile:
     """Submit the formula and wait for it, while others ask."""
-    body = json.dumps({"task": formula}).encode()
+    body = json.dumps({"task": formula.text}).encode()
     found = Meanwhile()
     over = asyncio.Event()
 
@@ -62,8 +64,8 @@ async def compute(system: System, formula: str, answer: int) -> Meanwhile:
             await asyncio.sleep(PAUSE_S)
 
     async def compute_small() -> None:
-        number = len(found.small_s)
-        assert await small_client.compute(small(number)) == small_answer(number)
+        one = small(len(found.small_s))
+        assert await small_client.compute(one.text) == one.answer
 
     async with AsyncClient(system.url) as client, AsyncClient(system.url) as small_client:
         await compute_small()
@@ -83,5 +85,5 @@ async def compute(system: System, formula: str, answer: int) -> Meanwhile:
         await asyncio.gather(*meanwhile)
         submitting.close()
         asking.close()
-    assert job.answer == answer
+    assert job.answer == formula.answer
     return found

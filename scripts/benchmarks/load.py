@@ -13,7 +13,7 @@ import json
 import sys
 import time
 
-from http_message import body_of
+from harness.http import body_of
 
 ANSWER_OFFSET = -3.5
 REQUEST = (

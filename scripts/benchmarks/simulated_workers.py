@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 
-from http_message import body_of
+from harness.http import body_of
 
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import Announce, Batch, BatchResult

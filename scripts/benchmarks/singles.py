@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Sequence
 
 from figures import Row, latency, rate, share
-from processes import Processes, free_ports, python, wait_until_listening
-from system import System
+from harness.machine import free_port
+from harness.processes import environment, until_listening
+from processes import python, starting
+from system import running
 
 CLIENTS = 64
 REPEATS = 3
@@ -17,10 +20,9 @@ def singles(jobs: int) -> list[Row]:
     """Jobs a second of dte and of a bare Tornado handler, by turns, under the same load."""
     ours, bare = [], []
     latencies_s: list[float] = []
-    with System() as system, Processes() as processes:
-        (bare_port,) = free_ports(1)
-        processes.start(python("plain_server.py", bare_port))
-        wait_until_listening(bare_port)
+    with running() as system, starting() as processes:
+        bare_port = free_port()
+        until_listening(processes.start(program=python("plain_server.py", bare_port)), bare_port)
         for port in (bare_port, system.port):
             load(port, jobs // 10)
         for _ in range(REPEATS):
@@ -39,8 +41,7 @@ def singles(jobs: int) -> list[Row]:
 
 def load(port: int, requests: int, clients: int = CLIENTS) -> tuple[float, Sequence[float]]:
     """How long so many submissions took to a server, in seconds, and each of them."""
-    with Processes() as processes:
-        process = processes.start(python("load.py", port, clients, requests), reads=True)
-        assert process.stdout is not None
-        elapsed_s, latencies_s = json.loads(process.stdout.read())
+    command = python("load.py", port, clients, requests)
+    said = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), check=True).stdout
+    elapsed_s, latencies_s = json.loads(said)
     return elapsed_s, latencies_s

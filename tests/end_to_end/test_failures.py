@@ -6,21 +6,14 @@ import signal
 
 from harness.cluster import Cluster
 from harness.processes import until
+from harness.workloads import balanced_sum
 
 from end_to_end.conftest import StartCluster
 
 NUMBERS = 200_000
 
 
-def balanced_sum(first: int, count: int) -> str:
-    """The sum of some integers in nested parentheses, each level halving it."""
-    if count == 1:
-        return str(first)
-    half = count // 2
-    return f"({balanced_sum(first, half)}+{balanced_sum(first + half, count - half)})"
-
-
-SUM = balanced_sum(1, NUMBERS)
+SUM = balanced_sum(1, NUMBERS + 1)
 ANSWER = NUMBERS * (NUMBERS + 1) // 2
 
 

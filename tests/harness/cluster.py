@@ -68,7 +68,8 @@ class Cluster:
         self.workers: dict[str, Process] = {}
         for number in range(1, workers + 1):
             self.start_worker(f"worker-{number}", *options)
-        self.until_announced(workers)
+        if workers:
+            self.until_announced(workers)
         addresses = [worker["address"] for worker in self.client.workers().values()]
         self.worker_ports = [int(each.rpartition(":")[2]) for each in addresses if each]
 

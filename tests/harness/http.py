@@ -1,7 +1,12 @@
 """HTTP/1.1 over plain sockets, for both sides of it.
 
-The client sends what a well-behaved one would not, and the server behaves as badly as a test wants:
-neither shares code with what is tested.
+Clients send what a well-behaved one would not, and the server behaves as badly as a test wants.
+None of them shares code with what is tested.
+
+    Line            one end of a connection, for messages and for bytes that are none
+    PlainClient     asks on a loop, BlockingClient without one
+    exchange        asks once, and tells a whole reply from a part and from nonsense
+    PlainServer     hands each request to a conduct
 """
 
 from __future__ import annotations
@@ -17,6 +22,14 @@ from http.client import HTTPConnection
 from typing import Any
 
 HOST = "127.0.0.1"
+
+
+class NoReply(Exception):
+    """No whole reply came. The request may or may not have arrived."""
+
+
+class Malformed(Exception):
+    """A whole reply came, and it is not HTTP with JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,13 @@ def reply_bytes(status: int, body: Any = None, version: str = "1.1", **headers: 
     return head(f"HTTP/{version} {status} Whatever", present) + content
 
 
+def read_head(head: bytes) -> tuple[list[str], dict[str, str]]:
+    """The words of the first line of a message, and its headers in lower case."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    pairs = (line.partition(": ") for line in lines if line)
+    return first.split(" ", 2), {name.lower(): value for name, _, value in pairs}
+
+
 def content_length(head: bytes) -> int:
     """The Content-Length of a message with that head; 0 if it has none."""
     _, _, after = head.lower().partition(b"content-length:")
@@ -97,16 +117,12 @@ class Line:
     async def read(self, method: str = "") -> Message | None:
         """The next message, None when the other side has closed; `method` is what it answers."""
         try:
-            lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            headers = {
-                name.lower(): value
-                for name, _, value in (line.partition(": ") for line in lines[1:] if line)
-            }
+            start, headers = read_head(await self.reader.readuntil(b"\r\n\r\n"))
             length = 0 if method == "HEAD" else int(headers.get("content-length", "0"))
             body = await self.reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
-        return Message(lines[0].split(" ", 2), headers, body)
+        return Message(start, headers, body)
 
     async def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -140,6 +156,50 @@ async def open_line(port: int, host: str = HOST, source: str | None = None) -> L
     return Line(*await asyncio.open_connection(host, port, local_addr=local))
 
 
+async def exchange(
+    port: int, method: str, path: str, body: Any = None, *, timeout_s: float = 5.0, **headers: Any
+) -> Message:
+    """Ask a server of this machine once, on a connection of its own, for JSON.
+
+    Args:
+        timeout_s: how long to wait for the whole reply.
+
+    Raises:
+        NoReply: it did not come: refused, reset, closed or silent.
+        Malformed: it makes no sense.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            line = await open_line(port)
+            try:
+                await line.send(request_bytes(method, path, body, Connection="close", **headers))
+                raw = await line.reader.read()
+            finally:
+                line.writer.transport.abort()
+    except (OSError, TimeoutError) as error:
+        raise NoReply(repr(error)) from None
+    return _whole(raw)
+
+
+def _whole(raw: bytes) -> Message:
+    """The reply that some bytes are, to the last of them."""
+    head, separator, content = raw.partition(b"\r\n\r\n")
+    if not separator:
+        raise NoReply("it ends within its head")
+    start, headers = read_head(head)
+    try:
+        missing = int(headers["content-length"]) - len(content)
+        if missing > 0:
+            raise NoReply(f"{missing} bytes are missing")
+        if missing < 0:
+            raise ValueError(f"{-missing} bytes too many")
+        reply = Message(start, headers, content)
+        _ = reply.status, reply.json  # Both can be read.
+    except (ValueError, LookupError) as error:
+        raise Malformed(f"{error!r}: {raw[:500]!r}") from None
+    return reply
+
+
 class PlainClient:
     """Asks one server, on a connection for each request."""
 
@@ -164,7 +224,7 @@ class PlainClient:
 class BlockingClient:
     """Asks one server from a thread without a loop, on a connection for each request."""
 
-    def __init__(self, port: int, timeout_s: float = 60.0) -> None:
+    def __init__(self, port: int, timeout_s: float = 120.0) -> None:
         self.port = port
         self._timeout_s = timeout_s
 

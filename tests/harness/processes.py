@@ -213,8 +213,13 @@ class Processes:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        for process in self._started:
+        for process in reversed(self._started):
             process.kill()
+
+    def end_all(self) -> None:
+        """End all with SIGTERM, the last first."""
+        for process in reversed(self._started):
+            process.end()
 
     def start(self, *arguments: str, program: Sequence[str] = DTE, **options: Any) -> Process:
         """Start a `dte` command, or another program; the options are those of `Process`."""

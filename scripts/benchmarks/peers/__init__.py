@@ -7,8 +7,11 @@ ends it, and gives each figure as soon as it has it (`measuring`).
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,15 +20,17 @@ from importlib import metadata
 from threading import Timer
 
 from figures import Row, latency, rate
-from processes import FOLDER, Processes, end
+from harness.processes import TESTS, environment
+from processes import FOLDER
 
 from peers.measuring import JOBS, TREE_OPERATIONS
 
+STOP_TIMEOUT_S = 10.0
 TIME_MAX_S = 75.0
 """What takes longer is ended; figures that are there by then count."""
 INSTALL = "not installed: scripts/setup bench"
 ENVIRONMENT = {
-    "PYTHONPATH": str(FOLDER),
+    "PYTHONPATH": f"{FOLDER}{os.pathsep}{TESTS}",
     "RAY_AUTH_MODE": "disabled",  # Tokens would take time, and a file in the home folder.
     "RAY_USAGE_STATS_ENABLED": "0",
 }
@@ -63,19 +68,25 @@ class Peer:
 
     def measure(self, workloads: Sequence[str]) -> None:
         """Run workloads of its own."""
-        with Processes() as processes:
-            command = [sys.executable, "-m", f"peers.{self.program}", *workloads]
-            process = processes.start(command, ENVIRONMENT, reads=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"peers.{self.program}", *workloads],
+            env=environment(**ENVIRONMENT),
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        timer = Timer(TIME_MAX_S, end, [process])
+        timer.start()
+        try:
             assert process.stdout is not None
-            timer = Timer(TIME_MAX_S, end, [process])
-            timer.start()
-            try:
-                for line in process.stdout:
-                    with suppress(ValueError):  # What else it prints is none of ours.
+            with process.stdout as lines:
+                for line in lines:
+                    with suppress(ValueError):  # It may print other things as well.
                         name, figures = json.loads(line)
                         self.found[name] = figures
-            finally:
-                timer.cancel()
+        finally:
+            timer.cancel()
+            end(process)
 
     def rows(self, workload: str, ours: Row) -> list[Row]:
         """What it did, and how dte compares with it."""
@@ -98,6 +109,16 @@ class Peer:
         assert theirs.value is not None
         times = ours.value / theirs.value
         return [theirs, Row(f"{name}.times", "    dte does", "times that", times, aim=TIMES_AIM)]
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a process to end, and make it after some seconds, with all of its group."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_TIMEOUT_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def peers() -> list[Peer]:

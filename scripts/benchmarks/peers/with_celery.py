@@ -11,23 +11,22 @@ There is no tree: what waits for two others is a chord, of which each is many me
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from socket import create_server
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import redis
 from celery import Celery, Task, chain
 from celery.canvas import Signature
+from harness.machine import HOST, free_port
+from harness.processes import Processes, until_listening
 from processes import unwind_on_sigterm
 
 from peers.measuring import WORKERS, measure
 from peers.operations import add, div, mul, sub
 
 URL = "CELERY_BENCH_URL"
-START_TIMEOUT_S = 10.0
 RESULT_TIMEOUT_S = 30.0
 
 app = Celery("peers.with_celery", broker=os.environ.get(URL), backend=os.environ.get(URL))
@@ -60,49 +59,25 @@ def job(number: int) -> Signature:
 
 
 @contextmanager
-def processes(port: int) -> Iterator[None]:
+def redis_and_workers(port: int) -> Iterator[None]:
     """Redis, which keeps nothing on disk, and the workers, until the block ends."""
-    bind = ["--bind", "127.0.0.1", "--port", str(port)]
-    commands = [["redis-server", *bind, "--save", "", "--appendonly", "no"]]
+    bind = ["--bind", HOST, "--port", str(port)]
     quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR"]
-    for number in range(WORKERS):
-        worker = ["-A", "peers.with_celery", "worker", "--pool", "solo", "-n", f"bench-{number}@%h"]
-        commands.append([sys.executable, "-m", "celery", *worker, *quiet])
-    started: list[subprocess.Popen[bytes]] = []
-    try:
-        for command in commands:
-            silent = subprocess.DEVNULL
-            started.append(subprocess.Popen(command, stdout=silent, stderr=silent))
-            if len(started) == 1:
-                wait_for_redis(port)
+    with TemporaryDirectory(prefix="dte-bench-") as folder, Processes(Path(folder)) as processes:
+        command = ["redis-server", *bind, "--save", "", "--appendonly", "no"]
+        until_listening(processes.start(program=command), port)
+        for number in range(WORKERS):
+            worker = ["-A", "peers.with_celery", "worker", "--pool", "solo"]
+            name = ["-n", f"bench-{number}@%h"]
+            processes.start(program=[sys.executable, "-m", "celery", *worker, *name, *quiet])
         yield
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in started:
-            process.wait()
-
-
-def wait_for_redis(port: int) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    with redis.Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-            except redis.ConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
 
 
 if __name__ == "__main__":
     unwind_on_sigterm()
-    with create_server(("127.0.0.1", 0)) as listener:
-        free_port = listener.getsockname()[1]
-    url = f"redis://127.0.0.1:{free_port}/0"
+    port = free_port()
+    url = f"redis://{HOST}:{port}/0"
     os.environ[URL] = url
     app.conf.update(broker_url=url, result_backend=url)
-    with processes(free_port):
+    with redis_and_workers(port):
         measure(OnCelery())

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from torture.chaos.formulas import Formula
+from harness.workloads import Formula
+
 from torture.chaos.outcome import Outcome
 
 SHOWN_CHARS = 80
@@ -86,7 +87,7 @@ class Ledger:
     def acknowledged(self, formula: Formula, job: int) -> None:
         """The master gave a job's id for it."""
         entry = self._entries[formula.text]
-        if formula.expected is None:
+        if formula.bad:
             self.found(Anomaly.WRONG, job, f"job {job} is {_short(formula.text)}, a syntax error")
         other = self._of_job.setdefault(job, entry)
         if other is not entry:
@@ -99,7 +100,7 @@ class Ledger:
     def refused(self, formula: Formula) -> None:
         """The master said that it has a syntax error."""
         self._entries[formula.text].refused = True
-        if formula.expected is not None:
+        if not formula.bad:
             text = f"{_short(formula.text)} was refused"
             self.found(Anomaly.WRONG, formula.text, text)
 
@@ -172,7 +173,7 @@ class Ledger:
         for job, text in journal.items():
             jobs_of.setdefault(text, set()).add(job)
             entry = self._entries.get(text)
-            if entry is None or entry.formula.expected is None:
+            if entry is None or entry.formula.bad:
                 what = "which nobody submitted" if entry is None else "a syntax error"
                 self.found(Anomaly.WRONG, job, f"job {job} is {_short(text)}, {what}")
             elif job in standing:
@@ -217,8 +218,9 @@ class Ledger:
             self.found(Anomaly.LOST, text, f"{_short(text)} was answered and is not on disk")
 
     def _compare(self, formula: Formula, outcome: Outcome, what: str) -> None:
-        if formula.expected is not None and not outcome.is_as(formula.expected):
-            is_what = f"{_short(str(outcome))} instead of {_short(str(formula.expected))}"
+        if not formula.bad and not outcome.is_right_for(formula):
+            expected = formula.reason or repr(formula.answer)
+            is_what = f"{_short(str(outcome))} instead of {_short(expected)}"
             sentence = f"{what} came to {is_what}, for {_short(formula.text)}"
             self.found(Anomaly.WRONG, formula.text, sentence)
 

@@ -10,11 +10,11 @@ import asyncio
 from pathlib import Path
 from random import Random
 
+from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST, free_ports
 from harness.until import until
 
 from torture.chaos.nodes import Node
-from torture.chaos.plain_http import Garbled, NoReply, Reply, request
 from torture.chaos.proxy import Link
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
@@ -87,7 +87,7 @@ class Cluster:
                 if len(node.fell) > FALLS_MAX:
                     raise AssertionError(f"{node.name} does not stay alive")
             reply = await self.ask("/health")
-            return reply is not None and reply.value["workers"] == len(self.workers)
+            return reply is not None and reply.json["workers"] == len(self.workers)
 
         await until(whole, "a master with all workers", timeout_s, POLL_S)
 
@@ -103,11 +103,11 @@ class Cluster:
 
         await until(answers, "a master that answers", timeout_s, POLL_S)
 
-    async def ask(self, path: str, timeout_s: float = 15.0) -> Reply | None:
+    async def ask(self, path: str, timeout_s: float = 15.0) -> Message | None:
         """What the master replies to a GET that no link disturbs; None if it does not."""
         try:
-            return await request(self._port, "GET", path, timeout_s=timeout_s)
-        except (NoReply, Garbled):
+            return await exchange(self._port, "GET", path, timeout_s=timeout_s)
+        except (NoReply, Malformed):
             return None
 
     def kill(self, node: Node) -> None:

@@ -11,18 +11,23 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
+from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
+from harness.workloads import Formula, Formulas
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
 from dte.client.job import Job
 from dte.core.errors import Unavailable
 from torture.chaos.accounting import Anomaly, Ledger
-from torture.chaos.formulas import Formula, Formulas
 from torture.chaos.outcome import Outcome
-from torture.chaos.plain_http import Garbled, NoReply, Reply, request
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
+FIRST, CHAIN_OPERATIONS = 1_000_001, (50, 600)
+STYLES = {"short": 40, "floats": 15, "chain": 10, "long": 10}
+STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5}
+STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1}
+"""Of formulas that are submitted together: none of them is refused, nor takes long."""
 BATCH = 20
 HEAP, HEAP_PAUSE_S = (50, 500), (0.0, 6.0)
 RETRY_S = (0.02, 0.4)
@@ -46,7 +51,7 @@ class Load:
         self._port = port
         self._ledger = ledger
         self._randoms = randoms
-        self._formulas = Formulas(randoms)
+        self._formulas = Formulas(randoms, STYLES, first=FIRST, chain_operations=CHAIN_OPERATIONS)
         self._pace = _Pace(rate)
         self._key = randoms.randrange(10**12)
         self._known: list[int] = []
@@ -101,7 +106,7 @@ class Load:
     async def _take(self, size: int) -> list[Formula]:
         """New formulas: `size` of a batch, or one of any kind."""
         await self._pace.wait(size)
-        return self._noted([self._formulas.one()] if size == 1 else self._formulas.batch(size))
+        return self._noted(self._formulas.some(size, STYLES if size == 1 else STYLES_OF_BATCHES))
 
     def _noted(self, formulas: list[Formula]) -> list[Formula]:
         """The same formulas, after the ledger has heard of them."""
@@ -203,7 +208,7 @@ class Load:
     async def _heap(self) -> None:
         """Submit so much work that a master that is killed finds much of it after its start."""
         await asyncio.sleep(self._randoms.uniform(*HEAP_PAUSE_S))
-        formulas = self._noted(self._formulas.heap(self._randoms.randint(*HEAP)))
+        formulas = self._noted(self._formulas.some(self._randoms.randint(*HEAP), {"floats": 1}))
         jobs = await self._submit(formulas, self._new_key())
         while jobs and not await self._ask(jobs, WAIT_S):
             await asyncio.sleep(self._randoms.uniform(*RETRY_S))
@@ -222,13 +227,13 @@ class Load:
             reply = await self._request("POST", path, body, key)
             if reply is None:
                 continue
-            if reply.status == 400 and alone and reply.value.get("code") == "syntax":
+            if reply.status == 400 and alone and reply.json.get("code") == "syntax":
                 self._ledger.refused(formulas[0])
                 return []
             if reply.status != 200:
-                self._unexpected(f"{reply.status} for POST {path} of {texts}: {reply.value}")
+                self._unexpected(f"{reply.status} for POST {path} of {texts}: {reply.json}")
                 return []
-            jobs = [reply.value["job_id"]] if alone else reply.value["job_ids"]
+            jobs = [reply.json["job_id"]] if alone else reply.json["job_ids"]
             self._acknowledged(formulas, jobs)
             return list(jobs)
 
@@ -247,9 +252,9 @@ class Load:
                 await self._ask([job])
             return True
         if reply.status != 200:
-            self._unexpected(f"{reply.status} for GET {path}: {reply.value}")
+            self._unexpected(f"{reply.status} for GET {path}: {reply.json}")
             return True
-        found = [reply.value] if len(jobs) == 1 else reply.value
+        found = [reply.json] if len(jobs) == 1 else reply.json
         outcomes = {job["job_id"]: Outcome.of_job(job) for job in found}
         if list(outcomes) != list(jobs):
             self._unexpected(f"{list(outcomes)} for GET {path}")
@@ -267,16 +272,17 @@ class Load:
 
     async def _request(
         self, method: str, path: str, body: object = None, key: str | None = None
-    ) -> Reply | None:
+    ) -> Message | None:
         """A reply that says something; None, after a pause, if it is worth another try."""
         try:
             timeout_s = WAIT_S + self._randoms.uniform(0.3, 3.0)
-            reply = await request(self._port, method, path, body, key=key, timeout_s=timeout_s)
+            headers = {} if key is None else {"Idempotency_Key": key}
+            reply = await exchange(self._port, method, path, body, timeout_s=timeout_s, **headers)
             if reply.status not in TRY_AGAIN:
                 return reply
         except NoReply:
             pass
-        except Garbled as error:
+        except Malformed as error:
             self._unexpected(f"for {method} {path}: {error}")
         await asyncio.sleep(self._randoms.uniform(*RETRY_S))
         return None

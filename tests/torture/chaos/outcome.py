@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.workloads import Formula
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -38,11 +40,11 @@ class Outcome:
             return cls.of_error(job["error"])
         return cls.of_answer(job["answer"])
 
-    def is_as(self, expected: Outcome) -> bool:
-        """Whether it is right: to the last bit, and for an error that it begins as expected."""
-        if expected.failed:
-            return self.failed and self.text.startswith(expected.text)
-        return self == expected
+    def is_right_for(self, formula: Formula) -> bool:
+        """Whether it is what must come of a formula: to the last bit, or with that reason."""
+        if formula.reason:
+            return self.failed and self.text.startswith(formula.reason)
+        return not self.failed and self.text == repr(formula.answer)
 
     def __str__(self) -> str:
         return f"error: {self.text}" if self.failed else self.text

@@ -86,7 +86,7 @@ class Run:
 
         async def at_rest() -> bool:
             reply = await self._cluster.ask("/health")
-            return reply is not None and not reply.value["jobs_waiting"]
+            return reply is not None and not reply.json["jobs_waiting"]
 
         try:
             await until(at_rest, "the end of all jobs", REST_TIMEOUT_S, poll_s=0.1)
@@ -124,12 +124,12 @@ class Run:
             part = numbers[start : start + ASKED_TOGETHER]
             reply = await self._cluster.ask(f"/jobs?ids={','.join(map(str, part))}")
             if reply is not None and reply.status == 200:
-                standing |= {job["job_id"]: Outcome.of_job(job) for job in reply.value}
+                standing |= {job["job_id"]: Outcome.of_job(job) for job in reply.json}
                 continue
             for number in part:  # One that is not known makes the whole reply a 404.
                 one = await self._cluster.ask(f"/job/{number}")
                 if one is not None and one.status == 200:
-                    standing[number] = Outcome.of_job(one.value)
+                    standing[number] = Outcome.of_job(one.json)
         return standing
 
     def _sum_up(self, took_s: float) -> None:
@@ -170,7 +170,7 @@ class Run:
         pid, lives = master.pid, master.lives
         reply = await self._cluster.ask("/health", timeout_s=1.0)
         if reply is not None and lives:
-            self._report.stale_results[pid] = reply.value["stale_results"]
+            self._report.stale_results[pid] = reply.json["stale_results"]
 
     def _tell(self, sentence: str) -> None:
         """Write it into the log of what was done, in the form of the nodes' own logs."""

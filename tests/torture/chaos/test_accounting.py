@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from harness.workloads import ZERO, Formula
 
 from torture.chaos.accounting import Anomaly, Ledger
-from torture.chaos.formulas import Formula
 from torture.chaos.outcome import Outcome
 
-SUM = Formula("1+2", Outcome.of_answer(3))
-QUOTIENT = Formula("6/2", Outcome.of_answer(3.0))
-FAILURE = Formula("5/0", Outcome.of_error("division by zero"))
-BAD = Formula("1+*2", None)
+SUM = Formula("1+2", 3)
+QUOTIENT = Formula("6/2", 3.0)
+FAILURE = Formula("5/0", reason=ZERO)
+BAD = Formula("1+*2", bad=True)
 
 
 def found(ledger: Ledger) -> dict[str, int]:
@@ -53,7 +53,7 @@ def test_nothing_is_found_where_all_is_well(ledger: Ledger) -> None:
 
 def test_what_nobody_was_told_of_may_be_there_or_not(ledger: Ledger) -> None:
     ledger.submitted(FAILURE)
-    ledger.submitted(Formula("7", Outcome.of_answer(7)))
+    ledger.submitted(Formula("7", 7))
     standing = STANDING | {3: Outcome.of_error("division by zero: 5 / 0")}
     assert ledger.verdict(JOURNAL | {3: "5/0"}, standing) == {"accepted_untold": 1, "neither": 1}
     assert found(ledger) == {}

@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from harness.workloads import Formula
+
 from dte.wire.codec import Decoder
 from torture.simulation.callers import Caller
-from torture.simulation.formulas import Formula, Formulas
+from torture.simulation.formulas import Formulas
 from torture.simulation.ledger import Ledger, Submitted
 from torture.simulation.master import MasterHost
 from torture.simulation.network import Call, Network, NoReply

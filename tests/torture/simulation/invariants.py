@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from harness.workloads import Outcome
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import DteError, TryAgain
@@ -20,7 +21,7 @@ from dte.master.journal.recorder import Recorder
 from dte.master.master import Master
 from torture.simulation.call_watch import CallWatch
 from torture.simulation.disk import Disk
-from torture.simulation.formulas import IN_VAIN, WORKERS_LOST, Outcome
+from torture.simulation.formulas import IN_VAIN, WORKERS_LOST
 from torture.simulation.ledger import Ledger
 from torture.simulation.outcomes import Ended, complaint
 from torture.simulation.profile import Profile

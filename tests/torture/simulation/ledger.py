@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.workloads import Formula
+
 from dte.core.jobs.job import kept_task
-from torture.simulation.formulas import Formula
 from torture.simulation.world import Violation
 
 

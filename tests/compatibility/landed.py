@@ -1,0 +1,44 @@
+"""The commits that have landed, and how to run their code."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+from harness.processes import TESTS
+
+LANDED = {
+    "0722bd4": "schema 2; before its modules had folders",
+}
+"""What is special about each. Every landing adds a line, and its journal: see `make_journal`."""
+ALL = "DTE_TEST_ALL"
+"""The environment variable that forbids to skip tests."""
+
+
+class NotHere(Exception):
+    """This checkout has no such history: a shallow clone, or no clone at all."""
+
+
+def extract(commit: str, folder: Path) -> None:
+    """Put the package `dte` of a commit into a folder.
+
+    Raises:
+        NotHere: the commit is not there.
+    """
+    try:
+        archive = subprocess.run(
+            ["git", "archive", commit, "dte"], cwd=TESTS.parent, capture_output=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"").decode().strip() or error
+        raise NotHere(f"there is no commit {commit} in this checkout: {said}") from None
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+
+
+def may_skip() -> bool:
+    """Whether a test may be skipped here."""
+    return os.environ.get(ALL, "") in ("", "0")
