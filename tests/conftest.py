@@ -10,10 +10,15 @@ from inspect import iscoroutinefunction
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from skips import skipped
 from tornado.ioloop import IOLoop
 from wire.plain import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from wire.until import until
+
+# An example that takes long on a busy machine is no fault.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
