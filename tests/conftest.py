@@ -15,7 +15,12 @@ from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_li
 from harness.processes import Processes
 from harness.skips import skipped
 from harness.until import until
+from hypothesis import HealthCheck, settings
 from tornado.ioloop import IOLoop
+
+# An example that takes long on a busy machine is no fault.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
