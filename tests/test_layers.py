@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,32 @@ def test_the_check_lets_pass_what_is_allowed(module: str, source: str) -> None:
 def test_relative_imports_of_a_package_start_at_the_package() -> None:
     assert list(imports("from . import codec", "dte.wire", is_package=True)) == ["dte.wire.codec"]
     assert list(imports("from .. import core", "dte.wire", is_package=True)) == ["dte.core"]
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """For each module of dte the modules of dte that it imports, wherever it does."""
+    found = dict(sources())
+    graph = {}
+    for module, path in found.items():
+        names = imports(path.read_text("utf-8"), module, path.name == "__init__.py")
+        homes = {name if name in found else name.rpartition(".")[0] for name in names}
+        graph[module] = (homes & found.keys()) - {module}
+    return graph
+
+
+def cycle_among(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty if none do."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_module_of_the_master_imports_itself_by_way_of_others() -> None:
+    graph = imported_modules()
+    assert cycle_among({each: graph[each] for each in graph if within(each, "dte.master")}) == []
+
+
+def test_a_cycle_is_found() -> None:
+    assert cycle_among({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]

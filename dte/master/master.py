@@ -38,7 +38,7 @@ from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
 from dte.master.webhooks import Notices
-from dte.master.workers import ID_KEY, CallDesk
+from dte.master.workers import ID_KEY, CallDesk, Remembered, Submit
 
 log = logging.getLogger("dte.master")
 
@@ -47,8 +47,6 @@ LONG_FORMULAS = 2
 """How many formulas longer than `LONG_CHARS` are parsed at a time, as each takes much memory."""
 MOMENTS_KEPT = 1_000
 """How many moments are kept as people write them: the jobs of a batch share theirs."""
-Submit = Callable[[float, str, str], Submission]
-"""Submits what was prepared: now, with a key and a digest."""
 FIRST_BOOTS = 800_000
 """The number of a first start is its second, modulo this: so leases of two journals differ, and fit
 into numbers as other languages have them."""
@@ -72,7 +70,6 @@ class Master:
         boot = self.recorder.boot
         self.core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self._templates = Templates(settings.formula_limits())
-        self.calls = CallDesk(self)
         self._pool = ConnectionPool()
         self._dispatcher = Dispatcher(self.core, self._pool, self.now, self.wake)
         self._call_dispatcher = CallDispatcher(
@@ -82,6 +79,21 @@ class Master:
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
         self.waiters = Waiters()
+        self.calls = CallDesk(
+            settings,
+            self.core,
+            self.recorder,
+            self.slices,
+            self.waiters,
+            wall_offset_s=self.wall_offset_s,
+            now=self.now,
+            wake=self.wake,
+            accept=self.accept,
+            announce=self.announce,
+            ensure_room=self.ensure_room,
+            find=self.find,
+            plans_of=self.plans_of,
+        )
         self._remembered: dict[str, Announcement] = {}
         self._unremembered: dict[str, Announcement] = {}
         self._remembering: asyncio.Task[None] | None = None
@@ -112,8 +124,16 @@ class Master:
         self.recorder.start(self.core.jobs, self._recorded, self._unrecorded)
         self.notices.restore(loaded.notices)
         if loaded.waiting:
-            resuming = Restart(self)
-            self._restart = asyncio.get_running_loop().create_task(resuming.run())
+            restart = Restart(
+                self.core.jobs,
+                self.recorder,
+                self.slices,
+                wall_offset_s=self.wall_offset_s,
+                now=self.now,
+                wake=self.wake,
+                find=self.find,
+            )
+            self._restart = asyncio.get_running_loop().create_task(restart.run())
 
     async def end(self, grace_s: float) -> None:
         """Accept nothing more, wait up to `grace_s` seconds for what workers have, and stop.
@@ -250,13 +270,13 @@ class Master:
             raise NotFound("Job not found")
         return (await self.find([known.first]))[0]
 
-    async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
+    async def plans_of(self, jobs: Sequence[Job]) -> list[Remembered]:
         """The plans of jobs, and what is remembered of their calls."""
         past = [job.number for job in jobs if job.finished and job.calls is None]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past:
             kept = await self.recorder.plans(past)
-        found: list[tuple[str | None, Sequence[CallRecord]]] = []
+        found: list[Remembered] = []
         for job in jobs:
             if job.calls is not None:
                 found.append((job.plan, [end_record(call) for call in job.calls.named()]))

@@ -22,6 +22,7 @@ from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
 from dte.core.graph.calls import CallGraphBuilder
 from dte.core.graph.work import Work
+from dte.core.jobs.job import Job
 from dte.wire.codec import Decoder, Malformed, encode
 
 NODES_IN_SLICE = 200
@@ -308,3 +309,16 @@ def check_priority(priority: int) -> None:
         raise InvalidRequest(
             f"priority is {priority}; -{PRIORITY_MAX} to {PRIORITY_MAX} is expected"
         )
+
+
+def with_awaited(work: Work, awaited: list[Job]) -> Work:
+    """Have a plan's work begin when these jobs have ended.
+
+    Raises:
+        InvalidRequest: the plan is a formula without calls, which cannot wait.
+    """
+    if awaited:
+        if work.calls is None:
+            raise InvalidRequest("after: a formula without calls does not wait for other jobs")
+        work.calls.awaited = awaited
+    return work

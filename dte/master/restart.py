@@ -1,26 +1,24 @@
-"""Reads the jobs of before a restart again, and goes on with them."""
+"""Resumes the unfinished jobs of the last start."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.core.jobs.table import JobTable
 from dte.master.journal.journal import Unfinished
+from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import NO_LIMITS, parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
-from dte.master.workers import with_awaited
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan, with_awaited
+from dte.master.slices import Slices
 from dte.wire.codec import Malformed
-
-if TYPE_CHECKING:
-    from dte.master.master import Master
 
 log = logging.getLogger("dte.master")
 
@@ -30,44 +28,62 @@ READ_AGAIN_S = 1.0
 
 
 class Restart:
-    """Goes through the journal's unfinished jobs, in slices, while the master serves already."""
+    """Resumes the journal's unfinished jobs, in slices, while the master serves already.
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    Args:
+        jobs: has them, without their graphs.
+        wall_offset_s: turns moments of the core's clock into seconds since 1970.
+        now: the moment on the core's clock.
+        wake: called when a job is resumed.
+        find: see `Master.find`.
+    """
+
+    def __init__(
+        self,
+        jobs: JobTable,
+        recorder: AnyRecorder,
+        slices: Slices,
+        *,
+        wall_offset_s: float,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        find: Callable[[Sequence[int]], Awaitable[list[Job]]],
+    ) -> None:
+        self._jobs = jobs
+        self._recorder = recorder
+        self._slices = slices
+        self._wall_offset_s = wall_offset_s
+        self._now = now
+        self._wake = wake
+        self._find = find
 
     async def run(self) -> None:
-        """Return when all go on."""
-        started_at, count, last = time.monotonic(), 0, 0
-        while unfinished := await self._read(last):
-            formulas = {job.number: job for job in unfinished if job.plan is None}
-            texts = [(job.number, job.text) for job in formulas.values()]
-            await self._master.slices.run(
-                parse_again(texts, partial(self._resume_one_of, formulas))
-            )
-            for job in unfinished:
-                if job.plan is not None:
-                    self._resume(job, await self._build(job, job.plan))
+        """Return when all jobs are resumed."""
+        started_at, count, last = self._now(), 0, 0
+        while unfinished := await self._patiently(partial(self._recorder.unfinished, last)):
+            formulas = {each.number: each for each in unfinished if each.plan is None}
+            texts = [(each.number, each.text) for each in formulas.values()]
+            await self._slices.run(parse_again(texts, partial(self._resume_one_of, formulas)))
+            for each in unfinished:
+                if each.plan is not None:
+                    self._resume(each, await self._build(each, each.plan))
             count += len(unfinished)
             last = unfinished[-1].number
-        log.info("%d jobs go on, after %.1f s", count, time.monotonic() - started_at)
-
-    async def _read(self, after: int) -> list[Unfinished]:
-        """The next jobs in the journal."""
-        return await self._patiently(partial(self._master.recorder.unfinished, after))
+        log.info("resumed %d jobs in %.1f s", count, self._now() - started_at)
 
     async def _awaited(self, plan: Plan) -> list[Job]:
         """The jobs that a plan waits for.
 
-        One that is deleted by now had ended, and well, or the plan's job would have ended with it.
+        A job that is deleted by now has succeeded, or the plan's job would have ended with it.
         """
         awaited = []
         for number in dict.fromkeys(plan.after):
             with suppress(NotFound):
-                awaited += await self._patiently(partial(self._master.find, [number]))
+                awaited += await self._patiently(partial(self._find, [number]))
         return awaited
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """What is read from the journal, as soon as it can be."""
+        """Read from the journal; try again while it cannot be read."""
         while True:
             try:
                 return await read()
@@ -76,15 +92,13 @@ class Restart:
                 await asyncio.sleep(READ_AGAIN_S)
 
     async def _build(self, unfinished: Unfinished, text: str) -> Work:
-        """What is to be done for a plan; one that cannot be read any more fails."""
-        master = self._master
-        job = master.core.jobs.job(unfinished.number)
+        """The work of a plan; it fails if the plan cannot be read any more."""
+        job = self._jobs.job(unfinished.number)
         try:
             plan = read_plan(text)
             job.plan, job.priority, job.notify = text, plan.priority, plan.notify
-            work = await master.slices.run(
-                build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
-            )
+            building = build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._wall_offset_s)
+            work = await self._slices.run(building)
             return with_awaited(work, await self._awaited(plan))
         except (DteError, Malformed) as error:
             return Work.failed(f"it cannot be read any more: {error}")
@@ -93,8 +107,7 @@ class Restart:
         self._resume(unfinished[number], work)
 
     def _resume(self, unfinished: Unfinished, work: Work) -> None:
-        jobs = self._master.core.jobs
-        job = jobs.job(unfinished.number)
+        job = self._jobs.job(unfinished.number)
         job.records = unfinished.records or None
-        jobs.resume(time.monotonic(), job, work)
-        self._master.wake()
+        self._jobs.resume(self._now(), job, work)
+        self._wake()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -13,12 +12,18 @@ from dte.core.calls.lease import CallLease, Claim
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
-from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import PlannedJob
+from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement, Worker
-from dte.master.journal.awaited import AwaitedFacts, Recordable
+from dte.master.journal.awaited import (
+    RECORD_TIMEOUT_S,
+    AwaitedFacts,
+    Recordable,
+    cannot_be_recorded,
+)
+from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import NO_LIMITS
 from dte.master.plans import (
     NO_PLAN_LIMITS,
@@ -29,16 +34,19 @@ from dte.master.plans import (
     plan_text,
     read_plan,
     set_moments,
+    with_awaited,
 )
+from dte.master.settings import Settings
+from dte.master.slices import Slices
+from dte.master.waiting import Waiters
 from dte.wire.messages.batches import BatchResult
 
-if TYPE_CHECKING:
-    from dte.master.master import Master
-
-RECORD_TIMEOUT_S = 20.0
-"""How long a worker or client is kept waiting for a disk that cannot be written."""
 AWAITED_MAX = 10_000
 PLANS_IN_SLICE = 50
+Submit = Callable[[float, str, str], Submission]
+"""Submits prepared jobs: now, with a key and a digest."""
+Remembered = tuple[str | None, Sequence[CallRecord]]
+"""The text of a job's plan, None without one, and the records of its calls."""
 ID_KEY = "id\n"
 """Before ids that clients gave to jobs, among the keys of submissions; no such key begins so."""
 
@@ -46,15 +54,52 @@ ID_KEY = "id\n"
 class CallDesk:
     """Claims that wait, and what clients and workers ask.
 
+    Args:
+        wall_offset_s: turns moments of the core's clock into seconds since 1970.
+        now: the moment on the core's clock.
+        wake: has the core take its turn.
+        accept: see `Master.accept`.
+        announce: see `Master.announce`.
+        ensure_room: see `Master.ensure_room`.
+        find: see `Master.find`.
+        plans_of: see `Master.plans_of`.
+
     Attributes:
-        facts: those that someone waits for.
+        facts: those that requests wait for.
     """
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
-        self._core = master.core
+    def __init__(
+        self,
+        settings: Settings,
+        core: Scheduler,
+        recorder: AnyRecorder,
+        slices: Slices,
+        waiters: Waiters,
+        *,
+        wall_offset_s: float,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        accept: Callable[[Awaitable[Submit], str, str], Awaitable[Sequence[Job]]],
+        announce: Callable[[Announcement], Awaitable[None]],
+        ensure_room: Callable[[int], None],
+        find: Callable[[Sequence[int]], Awaitable[list[Job]]],
+        plans_of: Callable[[Sequence[Job]], Awaitable[Sequence[Remembered]]],
+    ) -> None:
+        self._settings = settings
+        self._core = core
+        self._recorder = recorder
+        self._slices = slices
+        self._waiters = waiters
+        self._wall_offset_s = wall_offset_s
+        self._now = now
+        self._wake = wake
+        self._accept = accept
+        self._announce = announce
+        self._ensure_room = ensure_room
+        self._find = find
+        self._plans_of = plans_of
         self._claims: dict[Claim, asyncio.Future[None]] = {}
-        self.facts = AwaitedFacts()
+        self.facts = AwaitedFacts(recorder, wake)
 
     # What the master passes on
 
@@ -96,14 +141,12 @@ class CallDesk:
         self, plans: Sequence[Plan], key: str = "", digest: str = ""
     ) -> Sequence[Job]:
         """Accept plans as jobs, all or none. Else as `submit`."""
-        return await self._master.accept(self._prepare(plans), key, digest) if plans else []
+        return await self._accept(self._prepare(plans), key, digest) if plans else []
 
-    async def _prepare(
-        self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
-    ) -> Callable[[float, str, str], Submission]:
-        self._master.ensure_room(len(plans))
+    async def _prepare(self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()) -> Submit:
+        self._ensure_room(len(plans))
         awaited = [await self.awaited(plan) if plan.after else [] for plan in plans]
-        planned = await self._master.slices.run(self._plan_all(plans, awaited, records))
+        planned = await self._slices.run(self._plan_all(plans, awaited, records))
 
         def submit(now: float, key: str, digest: str) -> Submission:
             return self._core.jobs.submit_plans(now, planned, key, digest)
@@ -131,9 +174,9 @@ class CallDesk:
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
     ) -> Generator[None, None, PlannedJob]:
-        settings, wall_offset_s = self._master.settings, self._master.wall_offset_s
+        settings, wall_offset_s = self._settings, self._wall_offset_s
         check_priority(plan.priority)
-        set_moments(plan, datetime.fromtimestamp(self._master.now() + wall_offset_s, UTC))
+        set_moments(plan, datetime.fromtimestamp(self._now() + wall_offset_s, UTC))
         pure = self._core.calls.pure_handlers()
         work = yield from build(
             plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
@@ -156,7 +199,7 @@ class CallDesk:
         awaited = []
         for number in numbers:
             try:
-                awaited += await self._master.find([number])
+                awaited += await self._find([number])
             except NotFound:
                 raise InvalidRequest(f"after: there is no job {number}") from None
         return awaited
@@ -179,20 +222,17 @@ class CallDesk:
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         plan.retry_of = job.number
         kept = [record for record in records if record.state is CallState.SUCCEEDED]
-        return (
-            await self._master.accept(self._prepare([plan], kept), key, f"retry of {job.number}")
-        )[0]
+        return (await self._accept(self._prepare([plan], kept), key, f"retry of {job.number}"))[0]
 
-    async def plan_of(self, job: Job) -> tuple[str | None, Sequence[CallRecord]]:
+    async def plan_of(self, job: Job) -> Remembered:
         """The text of a job's plan, if it has one, and what is remembered of its calls."""
-        return (await self._master.plans_of([job]))[0]
+        return (await self._plans_of([job]))[0]
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """The calls of a job, as they stand or ended."""
         if job.calls is not None:
             return list(job.calls.named())
         text, records = await self.plan_of(job)
-        master = self._master
         if text is None and not records:
             return []
         if text is None and len(job.task) > TASK_CHARS_KEPT:
@@ -202,7 +242,8 @@ class CallDesk:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return list(restored(graph, records).calls.values())
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await master.slices.run(build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s))
+        building = build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._wall_offset_s)
+        work = await self._slices.run(building)
         calls = work.calls
         return list(restored(calls, records).calls.values()) if calls is not None else []
 
@@ -217,33 +258,20 @@ class CallDesk:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        failure = self._master.recorder.failure
+        failure = self._recorder.failure
         if failure is not None and not job.finished:
             raise failure  # Rather than to wait for a disk that may stay full.
-        fact = self._core.calls.cancel(self._master.now(), job)
+        fact = self._core.calls.cancel(self._now(), job)
         if fact is None:
             if job.finished:
                 return False
             # How it ends is being recorded: perhaps that it was cancelled just now.
-            await self._master.waiters.wait([job], RECORD_TIMEOUT_S)
+            await self._waiters.wait([job], RECORD_TIMEOUT_S)
             if not job.finished:
-                raise Unavailable("the journal cannot be written for the time being", 5)
+                raise cannot_be_recorded()
             return job.state is JobState.CANCELLED
-        await self.until_recorded([fact])
+        await self.facts.until_recorded([fact])
         return True
-
-    async def until_recorded(self, facts: Collection[Recordable]) -> None:
-        """Return when facts are recorded.
-
-        Raises:
-            Unavailable: they cannot be for the time being; they will be as soon as they can.
-        """
-        wait = self.facts.expect(facts) if facts else None
-        self._master.wake()
-        self._master.recorder.wake()
-        if wait is not None:
-            await wait.until_recorded(RECORD_TIMEOUT_S)
-            await asyncio.sleep(0)  # The turn comes first.
 
     # Workers
 
@@ -268,12 +296,12 @@ class CallDesk:
         self._answer_claim_of(
             announcement
         )  # Its worker waits for it no more, or would not claim again.
-        claim = self._core.claim(self._master.now(), announcement, slots)
+        claim = self._core.claim(self._now(), announcement, slots)
         if info is not None:
             claim.worker.info = info
         got = self._claims[claim] = asyncio.get_running_loop().create_future()
         try:
-            self._master.wake()
+            self._wake()
             await asyncio.sleep(0)  # The turn comes first.
             if not got.done() and claim.leases:
                 # They are being recorded.
@@ -293,7 +321,7 @@ class CallDesk:
 
     async def leave_claiming(self, announcement: Announcement) -> None:
         """A worker claims no more: its claim that waits is answered."""
-        await self._master.announce(announcement)
+        await self._announce(announcement)
         self._answer_claim_of(announcement)
 
     def _answer_claim_of(self, announcement: Announcement) -> None:
@@ -309,8 +337,8 @@ class CallDesk:
 
     def withdraw(self, claim: Claim) -> None:
         """Nobody waits for a claim any more."""
-        self._core.withdraw(self._master.now(), claim)
-        self._master.wake()
+        self._core.withdraw(self._now(), claim)
+        self._wake()
 
     async def report(
         self,
@@ -326,7 +354,7 @@ class CallDesk:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        now = self._master.now()
+        now = self._now()
         accepted: list[int] = []
         stale: list[int] = []
         accepted_once: set[int] = set()
@@ -350,7 +378,7 @@ class CallDesk:
             holds = self._core.holder(batch.lease) in (None, worker)
             counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
             (accepted if counts else stale).append(batch.lease)
-        await self.until_recorded(facts)
+        await self.facts.until_recorded(facts)
         return accepted, stale
 
     async def settle(
@@ -375,42 +403,33 @@ class CallDesk:
             (call,) = calls
         if call is None:
             return False
-        now = self._master.now()
+        now = self._now()
         if call.lease is not None and call.lease.worker_name == worker:
             fact = self._core.calls.report(now, call.lease.number, outcome)
         else:
             fact = self._core.calls.report_unleased(now, call, worker, outcome)
         if isinstance(fact, bool):
             return False
-        await self.until_recorded([fact] if fact is not None else [])
+        await self.facts.until_recorded([fact] if fact is not None else [])
         return True
 
     def extend(
         self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
         """See `CallScheduler.extend`."""
-        answer = self._core.calls.extend(self._master.now(), numbers, progress, worker)
+        answer = self._core.calls.extend(self._now(), numbers, progress, worker)
         if progress:
-            self._master.wake()
+            self._wake()
         return answer
 
     def heard(self, worker: Worker) -> None:
         """A sign of life of a worker that does not name its leases."""
-        self._core.calls.heard(self._master.now(), worker)
+        self._core.calls.heard(self._now(), worker)
 
     def leave(self, worker: Worker) -> None:
         """A worker says that it has ended."""
-        self._core.leave(self._master.now(), worker)
-        self._master.wake()
-
-
-def with_awaited(work: Work, awaited: list[Job]) -> Work:
-    """The same, to begin when these jobs have ended."""
-    if awaited:
-        if work.calls is None:
-            raise InvalidRequest("after: a formula without calls does not wait for other jobs")
-        work.calls.awaited = awaited
-    return work
+        self._core.leave(self._now(), worker)
+        self._wake()
 
 
 def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:

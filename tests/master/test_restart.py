@@ -16,7 +16,7 @@ from wire.until import until
 
 from dte.core.calls import jobs as call_jobs
 from dte.core.errors import NotFound, Unavailable
-from dte.master import restart as resuming
+from dte.master import restart
 from dte.master.master import Master
 
 from . import fakes
@@ -275,7 +275,7 @@ async def test_a_job_that_waits_for_others_goes_on_as_soon_as_they_can_be_read(
         return await find(master, numbers)
 
     monkeypatch.setattr(Master, "find", fail_twice)
-    monkeypatch.setattr(resuming, "READ_AGAIN_S", 0.01)
+    monkeypatch.setattr(restart, "READ_AGAIN_S", 0.01)
     expected_errors.append("disk I/O error")
     rig = await start_master(journal=rig.master.settings.journal)
     call = await claim_one(rig)

@@ -16,8 +16,7 @@ from wire.until import until
 from dte.core.graph.call import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.jobs.facts import Facts
-from dte.master import workers as calls_module
-from dte.master.journal import recorder
+from dte.master.journal import awaited, recorder
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
 from master import fakes
@@ -579,7 +578,7 @@ async def test_who_reports_to_a_disk_that_fails_is_to_come_again(
 ) -> None:
     """What it said is recorded all the same, as soon as something can be."""
     expected_errors.append("the journal cannot be written")
-    monkeypatch.setattr(calls_module, "RECORD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(awaited, "RECORD_TIMEOUT_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
     rig = await start_master(journal=str(tmp_path / "journal.db"))
     number = await rig.accept(handler="echo")

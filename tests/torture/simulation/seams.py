@@ -20,7 +20,6 @@ from torture.simulation.workers import MasterLine
 from torture.simulation.world import Process, World
 
 from dte.master import master
-from dte.master import restart as resuming
 from dte.master.dispatch import pool as connection_pool
 from dte.master.journal import recorder
 from dte.worker import announcer, compute
@@ -80,7 +79,6 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (master, "time", clocks),
         (master, "secrets", Secrets(world)),
         (recorder, "time", clocks),
-        (resuming, "time", clocks),
         (compute, "time", clocks),
         (sqlite3, "connect", disk.connect),
         (recorder, "JournalThread", JournalThread),

@@ -172,7 +172,7 @@ class Polling:
             fact = master.core.calls.report_unleased(master.now(), call, announcement.name, outcome)
         if isinstance(fact, bool):
             return False
-        await master.calls.until_recorded([fact] if fact is not None else [])
+        await master.calls.facts.until_recorded([fact] if fact is not None else [])
         return True
 
 

@@ -112,5 +112,5 @@ async def test_that_a_job_ends_is_no_news_before_it_is_recorded(rig: Rig) -> Non
     assert fact is not None
     assert job.state is JobState.ENDING
     assert standing(job) is JobState.WAITING
-    await rig.master.calls.until_recorded([fact])
+    await rig.master.calls.facts.until_recorded([fact])
     assert standing(job) is JobState.CANCELLED
