@@ -29,9 +29,10 @@ from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
 from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
+from dte.master.journal.retention import Retention
 from dte.master.parsing import parse_all
 from dte.master.restart import Restart
 from dte.master.settings import Settings

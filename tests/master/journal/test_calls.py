@@ -15,8 +15,9 @@ from dte.core.graph.call import CallState
 from dte.core.jobs.facts import CallRecord, Facts
 from dte.core.jobs.job import Job, JobState
 from dte.master.journal import calls as journal_calls
-from dte.master.journal import journal as journal_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal import retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
 
 from .book import OFFSET_S, Book, calls_of
@@ -444,8 +445,8 @@ def test_jobs_with_many_calls_are_deleted_a_few_at_a_time(
         ended_plan(book, *"abcdefghij")
     ended_plan(book, *map(str, range(50)))
     book.ended(1, 2)
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 20)
-    book.journal._retention, book.journal._added = Retention(jobs_max=0), 0
+    monkeypatch.setattr(retention, "PRUNED_AT_LEAST", 20)
+    book.journal._pruning._retention, book.journal._pruning._added = Retention(jobs_max=0), 0
     left = []
     for _ in range(5):
         book.now += 2

@@ -17,7 +17,8 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.workers.availability import Announcement
 from dte.master.journal import journal as journal_module
 from dte.master.journal import rows as rows_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
 
 from .book import OFFSET_S, Book, calls_of

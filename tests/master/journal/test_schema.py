@@ -20,9 +20,10 @@ import pytest
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Announcement
-from dte.master.journal import journal as journal_module
+from dte.master.journal import retention
 from dte.master.journal import schema as file_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import (
     APPLICATION_ID,
     WAL_BYTES_KEPT,
@@ -475,7 +476,7 @@ def test_ends_are_deleted_when_there_are_too_many_the_oldest_first(path: Path) -
 
 
 def test_what_is_old_is_deleted_some_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 10)
+    monkeypatch.setattr(retention, "PRUNED_AT_LEAST", 10)
     book = Book(path, retention=Retention(age_max_s=DAY_S))
     for number in range(25):
         book.accept("7", key=f"old {number}")
@@ -496,7 +497,7 @@ def test_what_is_old_is_deleted_some_at_a_time(path: Path, monkeypatch: pytest.M
 def test_nothing_is_looked_for_again_within_a_second_unless_many_are_added(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 10)
+    monkeypatch.setattr(retention, "PRUNED_AT_LEAST", 10)
     book = Book(path, retention=Retention(jobs_max=1))
     book.ended(1)
     left = []

@@ -27,14 +27,13 @@ from dte.core.workers import availability
 from dte.master import master, parsing
 from dte.master import workers as desk
 from dte.master.dispatch import batches as dispatch
-from dte.master.journal import jobs as journal_jobs
-from dte.master.journal import journal, recorder
+from dte.master.journal import journal, recorder, retention
 from dte.master.journal import rows as journal_rows
 from dte.master.settings import Settings
 
 Knob = tuple[Sequence[object], str, float]
 
-PRUNES_ALWAYS: Knob = ((journal,), "PRUNE_S", 0.0)
+PRUNES_ALWAYS: Knob = ((retention,), "PRUNE_S", 0.0)
 KNOBS: list[Knob] = [
     ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
@@ -43,10 +42,10 @@ KNOBS: list[Knob] = [
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),
-    ((job, journal_jobs, desk), "TASK_CHARS_KEPT", 40),
+    ((job, desk), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
     ((journal_rows,), "ROWS_BYTES", 100),
-    ((journal,), "PRUNED_AT_LEAST", 1),
+    ((retention,), "PRUNED_AT_LEAST", 1),
     PRUNES_ALWAYS,
     ((recorder,), "PRUNE_S", 0.5),
     ((dispatch,), "LATE_S", 0.5),
