@@ -38,7 +38,7 @@ from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
-from dte.master.webhooks import Notices
+from dte.master.webhooks import Webhooks
 from dte.master.workers import ID_KEY, CallDesk, Remembered, Submit
 
 log = logging.getLogger("dte.master")
@@ -104,12 +104,12 @@ class Master:
         self._timer: asyncio.TimerHandle | None = None
         self._restart: asyncio.Task[None] | None = None
         self.events = EventLog(boot, self.wall_time, streams_max=settings.streams_max)
-        self.notices = Notices(
-            self._notice_of,
-            self.recorder.noticed,
-            secret=settings.notify_secret,
-            notify_for_s=settings.notify_for_s,
-            notices_max=settings.notices_max,
+        self.webhooks = Webhooks(
+            self._encoded,
+            self.recorder.delivered,
+            webhook_secret=settings.webhook_secret,
+            webhook_for_s=settings.webhook_for_s,
+            webhooks_max=settings.webhooks_max,
         )
         self.encode_job: Callable[[Job], bytes] = _encode_nothing
         """How a job is shown; the routes say it."""
@@ -123,7 +123,7 @@ class Master:
                 self.core.announce(time.monotonic(), announcement)
             self.wake()
         self.recorder.start(self.core.jobs, self._recorded, self._unrecorded)
-        self.notices.restore(loaded.notices)
+        self.webhooks.restore(loaded.deliveries)
         if loaded.waiting:
             restart = Restart(
                 self.core.jobs,
@@ -162,10 +162,10 @@ class Master:
 
     async def close(self) -> None:
         """Close the journal, when nobody asks any more."""
-        await self.notices.close()
+        await self.webhooks.close()
         await self.recorder.close()
 
-    async def _notice_of(self, number: int) -> bytes:
+    async def _encoded(self, number: int) -> bytes:
         (job,) = await self.find([number])
         return self.encode_job(job)
 
@@ -403,7 +403,7 @@ class Master:
         for job in turn.ended:
             self.waiters.ended(job)
             if job.notify:
-                self.notices.add(job.number, job.notify, job.ended_at or 0.0)
+                self.webhooks.add(job.number, job.notify, job.ended_at or 0.0)
         self.events.add(turn.events)
         self.recorder.wake()
         self._set_timer()

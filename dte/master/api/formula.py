@@ -73,7 +73,7 @@ class Submit(JobHandler):
         special = bool(submission.priority or submission.notify)
         if submission.notify:
             check_notify(submission.notify)
-            self.master.notices.ensure_room()
+            self.master.webhooks.ensure_room()
         if isinstance(task, str) and special:
             plan = Plan(formula=task, priority=submission.priority, notify=submission.notify)
             return await self.master.calls.submit(plan, key, digest)

@@ -315,7 +315,7 @@ class Jobs(JobHandler):
         for plan in plans:
             if plan.notify:
                 check_notify(plan.notify)
-                self.master.notices.ensure_room()
+                self.master.webhooks.ensure_room()
 
     @documented(
         "The last jobs, or those that are asked for",

@@ -31,7 +31,7 @@ from dte.master.journal.rows import (
 RECORD = names_of(CallRecord)
 CALLS = Insertion("call", ("job", *RECORD), foreign=("worker", "value", "error"), replaces=True)
 PLANS = Insertion("plan", ("number", "text"), foreign=("text",), replaces=True)
-NOTICES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
+DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
 RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
 CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
@@ -40,7 +40,7 @@ CANCEL = (
 
 
 class CallTables:
-    """The tables of plans, calls and notices in an open journal.
+    """The tables of plans, calls and webhooks in an open journal.
 
     Args:
         wall_offset_s: see `Journal`.
@@ -90,15 +90,15 @@ class CallTables:
         CALLS.insert(self._db, records.values())
         for text in as_json((cancel.job.number, cancel.at + offset_s) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
-        notices = (
+        deliveries = (
             (end.job.number, writable(end.job.notify), end.at + offset_s)
             for end in ends
             if end.job.notify
         )
-        NOTICES.insert(self._db, notices)
+        DELIVERIES.insert(self._db, deliveries)
 
-    def noticed(self, number: int) -> None:
-        """Forget a notice."""
+    def delivered(self, number: int) -> None:
+        """Forget the webhook of a job."""
         self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
 
     # Reading
@@ -117,8 +117,8 @@ class CallTables:
                 found[number] = (row[0] if row is not None else None, records)
         return found
 
-    def notices(self) -> list[tuple[int, str, float]]:
-        """Who is to be told of which job's end, and since when; the oldest first."""
+    def deliveries(self) -> list[tuple[int, str, float]]:
+        """See `Journal.deliveries`."""
         rows = self._db.execute("SELECT number, url, since FROM notice ORDER BY since, number")
         return [(number, url, since - self._offset_s) for number, url, since in rows]
 

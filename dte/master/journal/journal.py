@@ -41,14 +41,14 @@ class Loaded:
         waiting: the jobs that have not ended, without graphs.
         ended: the last that have ended, in that order.
         workers: those that do not announce themselves again.
-        notices: see `Journal.notices`.
+        deliveries: see `Journal.deliveries`.
     """
 
     last: int
     waiting: list[Job]
     ended: list[Job]
     workers: list[Announcement]
-    notices: list[tuple[int, str, float]]
+    deliveries: list[tuple[int, str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +184,14 @@ class Journal:
         with self._writing():
             self._workers.remember(announcement, wall_s)
 
-    def noticed(self, number: int) -> None:
-        """Note that who was to be told of a job's end has been told, or never will be.
+    def delivered(self, number: int) -> None:
+        """Forget the webhook of a job: it was taken, or given up.
 
         Raises:
             JournalFailed: that could not be written.
         """
         with self._writing():
-            self._calls.noticed(number)
+            self._calls.delivered(number)
 
     def _ensure_there(self) -> None:
         """Check that the file has not been deleted or exchanged: nobody would find what is written.
@@ -256,8 +256,8 @@ class Journal:
     def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
         workers = self._workers.load(self._pruning.oldest(wall_s))
         ended = self._jobs.last_ended(jobs_kept, bytes_kept)
-        waiting, notices = self._jobs.waiting(), self._calls.notices()
-        return Loaded(self._last_job, waiting, ended, workers, notices)
+        waiting, deliveries = self._jobs.waiting(), self._calls.deliveries()
+        return Loaded(self._last_job, waiting, ended, workers, deliveries)
 
     def unfinished(self, after: int) -> list[Unfinished]:
         """Some of the jobs from before this start that have not ended.
@@ -292,17 +292,17 @@ class Journal:
         with _reading():
             return self._calls.plans(numbers)
 
-    def notices(self) -> list[tuple[int, str, float]]:
-        """Who is still to be told that jobs have ended.
+    def deliveries(self) -> list[tuple[int, str, float]]:
+        """The webhooks of ended jobs that nobody has taken yet.
 
         Returns:
-            The number, the URL, and when it ended, on the core's clock; the oldest first.
+            The job, the URL, and when the job ended, on the core's clock; the oldest first.
 
         Raises:
             JournalFailed: it cannot be read.
         """
         with _reading():
-            return self._calls.notices()
+            return self._calls.deliveries()
 
     def submission(self, key: str) -> KnownSubmission | None:
         """What is known of a submission by its key.

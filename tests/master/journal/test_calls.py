@@ -367,7 +367,7 @@ def test_cancelling_looks_for_no_other_jobs(book: Book) -> None:
     assert not [step for *_, step in plan if step.startswith("SCAN waiting")]
 
 
-# Notices
+# Webhooks
 
 
 def test_who_is_to_be_told_of_an_end_is_known_until_they_are(open_book: OpenBook) -> None:
@@ -375,18 +375,18 @@ def test_who_is_to_be_told_of_an_end_is_known_until_they_are(open_book: OpenBook
     jobs = [book.accept_plan("a", notify=f"{URL}{place}") for place in range(3)]
     silent = book.accept_plan("a")
     book.write()
-    assert book.journal.notices() == []
+    assert book.journal.deliveries() == []
     for job in (jobs[1], silent, jobs[0]):
         book.now += 1
         book.end(job, b"1")
     book.write()
     journal = open_book().journal
-    first, second = journal.notices()
+    first, second = journal.deliveries()
     assert (first[:2], second[:2]) == ((2, f"{URL}1"), (1, f"{URL}0"))
     assert (first[2], second[2]) == pytest.approx((2.0, 4.0), abs=1e-5)
-    journal.noticed(2)
-    journal.noticed(99)
-    assert [number for number, *_ in open_book().loaded.notices] == [1]
+    journal.delivered(2)
+    journal.delivered(99)
+    assert [number for number, *_ in open_book().loaded.deliveries] == [1]
 
 
 def test_times_are_read_by_the_clock_of_the_reader(tmp_path: Path) -> None:
