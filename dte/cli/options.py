@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from math import isfinite
@@ -140,14 +141,36 @@ def journal_options(default: str) -> Callable[[F], F]:
     )
 
 
-notify_option = click.option(
-    "--notify-secret",
-    envvar="DTE_NOTIFY_SECRET",
+class RenamedOption(click.Option):
+    """An option that is also taken by its old name, which help and errors do not mention.
+
+    Args:
+        old_name: the old name of its parameter.
+    """
+
+    def __init__(self, *names: Any, old_name: str, **attributes: Any) -> None:
+        super().__init__(*names, **attributes)
+        self._old_option = f"--{old_name.replace('_', '-')}"
+        self._old_variable = f"DTE_{old_name.upper()}"
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        parser.add_option(obj=self, opts=[self._old_option], dest=self.name, action="store")
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        return super().resolve_envvar_value(ctx) or os.environ.get(self._old_variable) or None
+
+
+webhook_option = click.option(
+    "--webhook-secret",
+    cls=RenamedOption,
+    old_name="notify_secret",
+    envvar="DTE_WEBHOOK_SECRET",
     show_envvar=True,
     metavar="TEXT",
     default="",
-    help="Signs what is posted to the notify URL of a job that has ended. Rather in the "
-    "environment: command lines are seen by others.",
+    help="Signs the webhooks of jobs that have ended. Better set in the environment: other users "
+    "can see command lines.",
 )
 
 
@@ -158,6 +181,8 @@ def bounds() -> Callable[[F], F]:
         if "help" not in field.metadata:
             continue
         number = Seconds if isinstance(field.default, float) else click.IntRange
+        old_name = field.metadata.get("old_name")
+        renamed = {"cls": RenamedOption, "old_name": old_name} if old_name else {}
         decorators.append(
             option(
                 f"--{field.name.replace('_', '-')}",
@@ -167,6 +192,7 @@ def bounds() -> Callable[[F], F]:
                 default=field.default,
                 metavar="N",
                 help=field.metadata["help"],
+                **renamed,
             )
         )
     return options(*decorators)

@@ -26,9 +26,9 @@ from dte.cli.options import (
     json_option,
     log_option,
     master_option,
-    notify_option,
     option,
     timeout_option,
+    webhook_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
 from dte.master.journal.schema import JournalRefused
@@ -57,7 +57,7 @@ from dte.wire.http.listening import CannotListen
 @json_option
 @timeout_option
 @journal_options("none")
-@notify_option
+@webhook_option
 @bounds()
 def run_command(
     formulas: tuple[str, ...],
@@ -142,7 +142,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
     help="Port to listen on; 0 selects a free one.",
 )
 @journal_options("dte.db")
-@notify_option
+@webhook_option
 @bounds()
 @log_option
 def master_command(log_level: str, **values: Any) -> None:

@@ -26,7 +26,7 @@ from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
-from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, cannot_be_recorded
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_all
 from dte.master.plans import (
@@ -330,7 +330,7 @@ class Jobs:
         # The end is being recorded, perhaps of a cancel a moment ago.
         await self._waiters.wait([job], RECORD_TIMEOUT_S)
         if not job.finished:
-            raise Unavailable("the journal cannot be written for the time being", 5)
+            raise cannot_be_recorded()
         return job.state is JobState.CANCELLED
 
 

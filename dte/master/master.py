@@ -26,14 +26,15 @@ from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
 from dte.master.jobs import Jobs
 from dte.master.journal.awaited import AwaitedFacts
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
 from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
+from dte.master.journal.retention import Retention
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
 from dte.master.waiting import Waiters
-from dte.master.webhooks import Notices
+from dte.master.webhooks import Webhooks
 from dte.master.workers import Workers
 
 log = logging.getLogger("dte.master")
@@ -66,7 +67,7 @@ class Master:
         self.core = core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
         self.slices = Slices()
         self.waiters = Waiters()
-        self.awaited = AwaitedFacts(self._wake_all)
+        self.awaited = AwaitedFacts(self.recorder, self.wake)
         self.archive = Archive(core.jobs, self.recorder, self.slices, clock)
         self.jobs = Jobs(
             settings,
@@ -89,12 +90,12 @@ class Master:
         self._timer: asyncio.TimerHandle | None = None
         self._restart: asyncio.Task[None] | None = None
         self.events = EventLog(boot, clock.wall_time, streams_max=settings.streams_max)
-        self.notices = Notices(
-            self._notice_of,
-            self.recorder.noticed,
-            secret=settings.notify_secret,
-            notify_for_s=settings.notify_for_s,
-            notices_max=settings.notices_max,
+        self.webhooks = Webhooks(
+            self._encoded,
+            self.recorder.delivered,
+            webhook_secret=settings.webhook_secret,
+            webhook_for_s=settings.webhook_for_s,
+            webhooks_max=settings.webhooks_max,
         )
         self.encode_job: Callable[[Job], bytes] = _encode_nothing
         """Encodes a job for webhooks; set by the routes."""
@@ -108,7 +109,7 @@ class Master:
                 self.core.announce(self.clock.now(), announcement)
             self.wake()
         self.recorder.start(self.core.jobs, self._recorded, self._unrecorded)
-        self.notices.restore(loaded.notices)
+        self.webhooks.restore(loaded.deliveries)
         if loaded.waiting:
             restart = Restart(
                 self.core.jobs, self.recorder, self.archive, self.slices, self.clock, self.wake
@@ -140,10 +141,10 @@ class Master:
 
     async def close(self) -> None:
         """Close the journal, when no request is left."""
-        await self.notices.close()
+        await self.webhooks.close()
         await self.recorder.close()
 
-    async def _notice_of(self, number: int) -> bytes:
+    async def _encoded(self, number: int) -> bytes:
         (job,) = await self.archive.find([number])
         return self.encode_job(job)
 
@@ -168,10 +169,6 @@ class Master:
         if not self._woken and not self._closed:
             self._woken = True
             asyncio.get_running_loop().call_soon(self._tick)
-
-    def _wake_all(self) -> None:
-        self.wake()
-        self.recorder.wake()
 
     def _tick(self) -> None:
         self._woken = False
@@ -200,7 +197,7 @@ class Master:
         for job in tick.ended:
             self.waiters.ended(job)
             if job.notify:
-                self.notices.add(job.number, job.notify, job.ended_at or 0.0)
+                self.webhooks.add(job.number, job.notify, job.ended_at or 0.0)
         self.events.add(tick.events)
         self.recorder.wake()
         self._set_timer()

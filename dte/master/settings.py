@@ -27,7 +27,7 @@ class Settings:
     port: int = 5000
     journal: str = "none"
     journal_sync: Sync = Sync.FULL
-    notify_secret: str = field(default="", repr=False)
+    webhook_secret: str = field(default="", repr=False)
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(
@@ -56,9 +56,13 @@ class Settings:
     jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
     workers_max: int = _bound(1_000, "Most workers that are known at a time.")
     streams_max: int = _bound(1_000, "Most streams of events that are open at a time.")
-    notices_max: int = _bound(100_000, "Most notices of jobs' ends that wait to be delivered.")
-    notify_for_s: float = _bound(
-        86_400.0, "How long, in seconds, a notice is tried that nobody takes."
+    webhooks_max: int = _bound(
+        100_000, "Most webhooks of ended jobs that are not delivered yet.", old_name="notices_max"
+    )
+    webhook_for_s: float = _bound(
+        86_400.0,
+        "Time in seconds after which an undelivered webhook is given up.",
+        old_name="notify_for_s",
     )
     wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)
     connections_max: int = _bound(

@@ -1,19 +1,19 @@
-"""Notices: telling a URL that a job has ended.
+"""Webhooks: posting the end of a job to a URL.
 
-A notice is a POST of what ``GET /job/{id}`` gives. Any 2xx takes it, 410 Gone refuses it for good,
-and all else, a redirect too, is tried again after growing pauses, for a day. It comes at least
-once: the receiver should know by ``job_id`` what it has had already.
+A delivery is a POST of what ``GET /job/{id}`` gives. Any 2xx takes it, and 410 Gone refuses it for
+good. After any other reply, a redirect too, it is tried again with growing pauses, for a day. A
+delivery may come more than once: receivers recognise it by its ``job_id``.
 
-Where the master has a secret, a notice is signed. The receiver computes the HMAC-SHA256, with the
-secret as the key, of what it received: the header ``X-Dte-Timestamp``, a full stop, and the body,
-byte by byte. In hex, that is what ``X-Dte-Signature`` has after ``sha256=``::
+A master that has a secret signs deliveries. The receiver computes the HMAC-SHA256, with the secret
+as the key, of three things: the header ``X-Dte-Timestamp``, a full stop, and the body, byte by
+byte. In hex, that is the part of ``X-Dte-Signature`` after ``sha256=``::
 
     signed = request.headers["X-Dte-Timestamp"].encode() + b"." + request.body
     expected = "sha256=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
     authentic = hmac.compare_digest(expected, request.headers["X-Dte-Signature"])
     recent = abs(time.time() - int(request.headers["X-Dte-Timestamp"])) < 300
 
-Each try has a timestamp of its own, so one that is older than some minutes is a copy.
+Each try has its own timestamp, so a delivery that is older than a few minutes is a replay.
 """
 
 from __future__ import annotations
@@ -41,31 +41,29 @@ from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 log = logging.getLogger("dte.master")
 
 URL_CHARS_MAX = 2_000
-NOTIFY_FOR_S = 86_400.0
-NOTICES_MAX = 100_000
 AT_A_TIME = 20
-"""Notices that are being posted at a time."""
+"""Deliveries that are being posted at a time."""
 AT_A_TIME_TO_A_HOST = 4
-"""How many of these go to one host. It gets one while half of all are under way, so that a few
-hosts that are slow do not hold up the others, and while it does not reply."""
+"""How many of these go to one host. A host gets one while half of all are being posted, so that a
+few slow hosts do not hold up the others, and while it does not reply."""
 TIMEOUT_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 600.0
 FORGET_AGAIN_S = 1.0
-"""How long after a failure the record is asked again to forget a notice."""
+"""Pause before the journal is asked again to forget a delivery."""
 CLOSE_S = 1.0
-"""How long notices that have been taken are forgotten before the end."""
+"""Time in which finished deliveries are forgotten when the master ends."""
 REPLY_BYTES_MAX = 10_000_000
 """A reply is thrown away; a longer one is not even read."""
 
 
 def check_notify(url: str) -> None:
-    """Check that notices can be sent to a URL.
+    """Check that a URL can be posted to.
 
     Raises:
-        InvalidRequest: it is none of ``http://host…`` or ``https://host…``, or is too long.
+        InvalidRequest: it is not ``http://host…`` or ``https://host…``, or is too long.
     """
     if len(url) > URL_CHARS_MAX:
-        raise InvalidRequest(f"notify has {len(url)} characters; up to {URL_CHARS_MAX} are taken")
+        raise InvalidRequest(f"notify is too long: {len(url)} characters > {URL_CHARS_MAX}")
     wrong = InvalidRequest("notify: http://host/… or https://host/… is expected")
     if not url.isascii() or not url.isprintable() or " " in url:
         raise wrong
@@ -81,7 +79,7 @@ def check_notify(url: str) -> None:
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
-    """What ``X-Dte-Signature`` says of a body that is sent at a time."""
+    """The ``X-Dte-Signature`` of a body and a timestamp."""
     signed = timestamp.encode() + b"." + body
     return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
@@ -90,16 +88,16 @@ def _host_of(url: str) -> str:
     try:
         return urlsplit(url).netloc.rpartition("@")[2].lower()
     except ValueError:
-        return ""  # It has not been checked; that it is wrong will be told when it is posted.
+        return ""  # An unchecked URL; posting to it will fail and say why.
 
 
 @dataclass(slots=True, eq=False)
-class _Notice:
-    """That a job has ended, which somebody is to be told.
+class _Delivery:
+    """The end of a job, to be posted to a URL.
 
     Attributes:
-        since: when it ended, on the core's clock.
-        failures: how often it was answered, but not taken.
+        since: when the job ended, on the core's clock.
+        failures: how often the receiver replied without taking it.
     """
 
     number: int
@@ -110,37 +108,37 @@ class _Notice:
 
 @dataclass(slots=True, eq=False)
 class _Host:
-    """Where notices go to.
+    """A receiver of deliveries.
 
     Attributes:
-        name: with its port.
-        waiting: notices that can be posted.
+        name: the host, with its port.
+        waiting: deliveries that can be posted.
         active: how many are being posted.
         failures: how often in a row there was no reply.
-        resting: whether it is left alone for a while, because there was none.
-        in_line: whether it is to be looked at.
-        notices: how many of its notices there are.
+        resting: nothing is posted for a while, because there was no reply.
+        in_line: it is queued to be looked at.
+        deliveries: all of its deliveries.
     """
 
     name: str
-    waiting: deque[_Notice] = field(default_factory=deque)
+    waiting: deque[_Delivery] = field(default_factory=deque)
     active: int = 0
     failures: int = 0
     resting: bool = False
     in_line: bool = False
-    notices: int = 0
+    deliveries: int = 0
 
 
-class Notices:
-    """Posts notices until they are taken.
+class Webhooks:
+    """Posts the ends of jobs until they are taken.
 
     Args:
-        body: gives what is posted for a job by its number: `NotFound` if nobody knows it any more,
-            `Unavailable` if it cannot be read now.
-        forget: called when a notice need not be known any more; may raise `Unavailable`.
-        secret: signs notices; "" for none.
-        notify_for_s: how long after its job's end a notice is tried again.
-        notices_max: how many may wait.
+        body: gives the body for a job by its number. It raises `NotFound` if the job is deleted
+            and `Unavailable` if the journal cannot be read.
+        forget: called when a delivery is finished; may raise `Unavailable`.
+        webhook_secret: signs deliveries; "" for none.
+        webhook_for_s: how long after its job's end a delivery is tried again.
+        webhooks_max: how many deliveries may be unfinished.
         timeout_s: how long a receiver has for its reply.
         pause_first_s: the first pause after a failure.
         random: for the jitter of pauses.
@@ -151,18 +149,18 @@ class Notices:
         body: Callable[[int], Awaitable[bytes]],
         forget: Callable[[int], Awaitable[None]],
         *,
-        secret: str = "",
-        notify_for_s: float = NOTIFY_FOR_S,
-        notices_max: int = NOTICES_MAX,
+        webhook_secret: str,
+        webhook_for_s: float,
+        webhooks_max: int,
         timeout_s: float = TIMEOUT_S,
         pause_first_s: float = BACKOFF_FIRST_S,
         random: Random | None = None,
     ) -> None:
         self._body = body
         self._forget = forget
-        self._secret = secret
-        self._notify_for_s = notify_for_s
-        self._notices_max = notices_max
+        self._secret = webhook_secret
+        self._for_s = webhook_for_s
+        self._max = webhooks_max
         self._timeout_s = timeout_s
         self._pause_first_s = pause_first_s
         self._random = random or Random()
@@ -170,7 +168,7 @@ class Notices:
         self._count = 0
         self._hosts: dict[str, _Host] = {}
         self._line: deque[_Host] = deque()
-        self._pausing: list[tuple[float, int, _Host, _Notice | None]] = []
+        self._pausing: list[tuple[float, int, _Host, _Delivery | None]] = []
         self._order = count()
         self._timer: asyncio.TimerHandle | None = None
         self._posting: set[asyncio.Task[None]] = set()
@@ -179,28 +177,25 @@ class Notices:
         self._closed = False
 
     def __len__(self) -> int:
-        """How many have not been taken, nor given up."""
+        """The number of unfinished deliveries."""
         return self._count
 
     def ensure_room(self) -> None:
-        """Check that another job may be accepted that is to be told of.
+        """Check that a job with a webhook may be accepted.
 
         Raises:
-            Busy: too many notices wait.
+            Busy: too many deliveries are unfinished.
         """
-        if self._count >= self._notices_max:
-            raise Busy(
-                f"{self._count} notices wait for their receivers to take them; there may be "
-                f"{self._notices_max} (notices_max)"
-            )
+        if self._count >= self._max:
+            raise Busy(f"{self._count} webhooks are undelivered, of {self._max} (webhooks_max)")
 
-    def restore(self, notices: Iterable[tuple[int, str, float]]) -> None:
-        """Take over the notices of a record: job, URL, and when the job ended."""
-        for number, url, since in notices:
+    def restore(self, deliveries: Iterable[tuple[int, str, float]]) -> None:
+        """Take over the deliveries of the journal: job, URL, and when the job ended."""
+        for number, url, since in deliveries:
             self.add(number, url, since)
 
     def add(self, number: int, url: str, since: float) -> None:
-        """Tell a URL that a job has ended.
+        """Post the end of a job to a URL.
 
         Args:
             number: the job's.
@@ -213,12 +208,12 @@ class Notices:
         if host is None:
             host = self._hosts[name] = _Host(name)
         self._count += 1
-        host.notices += 1
-        host.waiting.append(_Notice(number, url, since))
-        self._look_at(host)
+        host.deliveries += 1
+        host.waiting.append(_Delivery(number, url, since))
+        self._queue(host)
 
     async def close(self) -> None:
-        """Stop; what has not been taken is posted again after the next start."""
+        """Stop; unfinished deliveries are posted again after the next start."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -233,9 +228,9 @@ class Notices:
         if self._client is not None:
             self._client.close()
 
-    # Whose turn it is
+    # Hosts in turns
 
-    def _look_at(self, host: _Host) -> None:
+    def _queue(self, host: _Host) -> None:
         if not host.in_line:
             host.in_line = True
             if not self._line:
@@ -243,12 +238,12 @@ class Notices:
             self._line.append(host)
 
     def _begin(self) -> None:
-        """Post what may be posted now, of each host in line one after the other."""
+        """Begin to post what may be posted now, one delivery of each host in turn."""
         while self._line and len(self._posting) < AT_A_TIME and not self._closed:
             host = self._line.popleft()
             host.in_line = False
             if host.resting or not host.waiting or not self._may_have_more(host):
-                continue  # It is looked at again when that changes.
+                continue  # It is queued again when that changes.
             host.active += 1
             posting = self._post(host, host.waiting.popleft())
             task = asyncio.get_running_loop().create_task(posting)
@@ -265,40 +260,40 @@ class Notices:
         return few and not host.failures and host.active < AT_A_TIME_TO_A_HOST
 
     def _after(self, host: _Host) -> None:
-        if not host.notices and not host.active and not host.resting:
+        if not host.deliveries and not host.active and not host.resting:
             self._hosts.pop(host.name, None)
         else:
-            self._look_at(host)
+            self._queue(host)
         self._begin()
 
     # Posting
 
-    async def _post(self, host: _Host, notice: _Notice) -> None:
-        """Post a notice, and see what follows from that."""
+    async def _post(self, host: _Host, delivery: _Delivery) -> None:
+        """Post a delivery, and finish it or try it again."""
         try:
-            await self._post_once(host, notice)
+            await self._post_once(host, delivery)
         except NotFound:
-            self._give_up(host, notice, "the job is deleted")
+            self._give_up(host, delivery, "the job is deleted")
         except Unavailable:  # The journal cannot be read.
-            self._try_again(host, notice)
+            self._try_again(host, delivery)
         finally:
             host.active -= 1
             asyncio.get_running_loop().call_soon(self._after, host)
 
-    async def _post_once(self, host: _Host, notice: _Notice) -> None:
-        body = await self._body(notice.number)
+    async def _post_once(self, host: _Host, delivery: _Delivery) -> None:
+        body = await self._body(delivery.number)
         try:
-            status = await self._status_of(notice.url, body)
-        except Exception as error:  # Refused, silent, no HTTP, no such name, no valid certificate.
-            self._no_reply(host, notice, str(error) or type(error).__name__)
+            status = await self._status_of(delivery.url, body)
+        except Exception as error:  # Refused, silent, not HTTP, unknown host, invalid certificate.
+            self._no_reply(host, delivery, str(error) or type(error).__name__)
             return
         host.failures = 0
         if 200 <= status < 300:
-            self._settle(host, notice)
-        elif status == HTTPStatus.GONE or self._is_late(notice):
-            self._give_up(host, notice, f"the answer is {status}")
+            self._finish(host, delivery)
+        elif status == HTTPStatus.GONE or self._is_late(delivery):
+            self._give_up(host, delivery, f"status {status}")
         else:
-            self._try_again(host, notice)
+            self._try_again(host, delivery)
 
     async def _status_of(self, url: str, body: bytes) -> int:
         timestamp = str(int(time.time()))
@@ -323,40 +318,40 @@ class Notices:
         response = await self._client.fetch(request, raise_error=False)
         return response.code
 
-    def _no_reply(self, host: _Host, notice: _Notice, reason: str) -> None:
-        """A host that does not reply is left alone, and all that is for it waits."""
-        host.waiting.append(notice)
+    def _no_reply(self, host: _Host, delivery: _Delivery, reason: str) -> None:
+        """Leave a host alone that does not reply: its deliveries wait."""
+        host.waiting.append(delivery)
         late = {each for each in host.waiting if self._is_late(each)}
         if late:
             host.waiting = deque(each for each in host.waiting if each not in late)
-            log.warning("%d notices for %s are given up: %s", len(late), host.name, reason)
+            log.warning("gave up %d webhooks to %s: %s", len(late), host.name, reason)
             for each in late:
-                self._settle(host, each)
+                self._finish(host, each)
         if host.resting:
-            return  # Several were under way.
+            return  # Several deliveries were under way.
         host.failures += 1
         host.resting = True
         if host.failures == 1:
-            log.warning("notices for %s wait: %s", host.name, reason)
+            log.warning("webhooks to %s are paused: %s", host.name, reason)
         self._pause(host, None, host.failures)
 
-    def _try_again(self, host: _Host, notice: _Notice) -> None:
-        notice.failures += 1
-        self._pause(host, notice, notice.failures)
+    def _try_again(self, host: _Host, delivery: _Delivery) -> None:
+        delivery.failures += 1
+        self._pause(host, delivery, delivery.failures)
 
-    def _is_late(self, notice: _Notice) -> bool:
-        return time.monotonic() - notice.since > self._notify_for_s
+    def _is_late(self, delivery: _Delivery) -> bool:
+        return time.monotonic() - delivery.since > self._for_s
 
-    def _give_up(self, host: _Host, notice: _Notice, reason: str) -> None:
+    def _give_up(self, host: _Host, delivery: _Delivery, reason: str) -> None:
         # Without the whole URL, which may have secrets.
-        log.warning("the notice of job %d for %s is given up: %s", notice.number, host.name, reason)
-        self._settle(host, notice)
+        log.warning("gave up the webhook of job %d to %s: %s", delivery.number, host.name, reason)
+        self._finish(host, delivery)
 
-    def _settle(self, host: _Host, notice: _Notice) -> None:
-        """A notice has been taken, or given up."""
+    def _finish(self, host: _Host, delivery: _Delivery) -> None:
+        """A delivery was taken or given up: forget it."""
         self._count -= 1
-        host.notices -= 1
-        self._to_forget.append(notice.number)
+        host.deliveries -= 1
+        self._to_forget.append(delivery.number)
         if self._forgetting is None:
             self._forgetting = asyncio.get_running_loop().create_task(self._forget_all())
 
@@ -371,11 +366,11 @@ class Notices:
 
     # Pauses
 
-    def _pause(self, host: _Host, notice: _Notice | None, failures: int) -> None:
-        """Wait before a notice is posted again, or, without one, anything to a host."""
+    def _pause(self, host: _Host, delivery: _Delivery | None, failures: int) -> None:
+        """Pause before a delivery is posted again, or, without one, before anything to a host."""
         pause = backoff_s(self._random, failures, self._pause_first_s, BACKOFF_MAX_S)
         moment = time.monotonic() + pause
-        heappush(self._pausing, (moment, next(self._order), host, notice))
+        heappush(self._pausing, (moment, next(self._order), host, delivery))
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -392,10 +387,10 @@ class Notices:
         self._timer = None
         now = time.monotonic()
         while self._pausing and self._pausing[0][0] <= now:
-            _, _, host, notice = heappop(self._pausing)
-            if notice is None:
+            _, _, host, delivery = heappop(self._pausing)
+            if delivery is None:
                 host.resting = False
             else:
-                host.waiting.append(notice)
+                host.waiting.append(delivery)
             self._after(host)
         self._set_timer()

@@ -26,7 +26,7 @@ command = click.command()(show)
 
 
 def test_every_bound_of_a_master_is_an_option_with_its_default() -> None:
-    others = {"host", "port", "journal", "journal_sync", "notify_secret"}
+    others = {"host", "port", "journal", "journal_sync", "webhook_secret"}
     assert {field.name for field in fields(Settings)} == others | {each.name for each in BOUNDS}
     assert CliRunner().invoke(command).stdout == f"{Settings()}\n"
 
@@ -38,6 +38,38 @@ def test_a_bound_is_set_by_its_option_or_its_variable(bound: str) -> None:
     by_variable = CliRunner().invoke(command, env={variable: "7"}).stdout
     assert f"{bound}=7" in by_option
     assert by_option == by_variable
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("notices_max", "webhooks_max"), ("notify_for_s", "webhook_for_s")]
+)
+def test_a_renamed_bound_is_still_set_by_its_old_name(old: str, new: str) -> None:
+    option, variable = f"--{old.replace('_', '-')}", f"DTE_{old.upper()}"
+    for given in ({"args": [option, "7"]}, {"env": {variable: "7"}}):
+        assert f"{new}=7" in CliRunner().invoke(command, **given).stdout  # type: ignore[arg-type]
+    both = {variable: "7", f"DTE_{new.upper()}": "8"}
+    assert f"{new}=8" in CliRunner().invoke(command, env=both).stdout
+    texts = CliRunner().invoke(command, ["--help"]).stdout
+    texts += CliRunner().invoke(command, [option, "much"]).stderr
+    assert f"--{new.replace('_', '-')}" in texts
+    assert option not in texts
+    assert variable not in texts
+
+
+def test_the_secret_of_webhooks_is_still_set_by_its_old_name() -> None:
+    @click.command()
+    @options.webhook_option
+    def secret(webhook_secret: str) -> None:
+        click.echo(webhook_secret)
+
+    for given in (
+        {"args": ["--webhook-secret", "x"]},
+        {"args": ["--notify-secret", "x"]},
+        {"env": {"DTE_WEBHOOK_SECRET": "x"}},
+        {"env": {"DTE_NOTIFY_SECRET": "x"}},
+    ):
+        assert CliRunner().invoke(secret, **given).stdout == "x\n"  # type: ignore[arg-type]
+    assert "notify" not in CliRunner().invoke(secret, ["--help"]).stdout.lower()
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)

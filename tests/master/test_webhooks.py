@@ -1,4 +1,4 @@
-"""Notices: signed, tried again until somebody takes them, and no receiver holds up the others."""
+"""Webhooks: signed, tried again until somebody takes them, and no receiver holds up the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.until import until
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 from dte.master import webhooks as module
 from dte.master.settings import Settings
-from dte.master.webhooks import AT_A_TIME, AT_A_TIME_TO_A_HOST, Notices, check_notify, signature
+from dte.master.webhooks import AT_A_TIME, AT_A_TIME_TO_A_HOST, Webhooks, check_notify, signature
 
 from . import fakes
 from .rig import Hire, StartMaster
@@ -29,14 +29,20 @@ Make = Callable[..., "Record"]
 
 
 class Record:
-    """Notices, and what is known of them beside them."""
+    """Webhooks, and what is known of them beside them."""
 
     def __init__(self, **options: Any) -> None:
         self.forgotten: list[int] = []
         self.bodies: dict[int, bytes | Exception] = {}
         self.failures = 0
-        pauses = {"pause_first_s": 0.002, "random": Random(1)}
-        self.notices = Notices(self.body, self.forget, **(pauses | options))
+        defaults = {
+            "webhook_secret": "",
+            "webhook_for_s": 86_400.0,
+            "webhooks_max": 1_000,
+            "pause_first_s": 0.002,
+            "random": Random(1),
+        }
+        self.webhooks = Webhooks(self.body, self.forget, **(defaults | options))
 
     async def body(self, number: int) -> bytes:
         body = self.bodies.get(number, b'{"job_id":%d}' % number)
@@ -52,21 +58,21 @@ class Record:
         self.forgotten.append(number)
 
     def add(self, number: int, url: str) -> None:
-        self.notices.add(number, url, time.monotonic())
+        self.webhooks.add(number, url, time.monotonic())
 
     async def all_forgotten(self, count: int = 1) -> None:
         await until(lambda: len(self.forgotten) == count, "all are taken or given up")
-        assert len(self.notices) == 0
-        await until(lambda: not self.notices._hosts, "nothing is left")
+        assert len(self.webhooks) == 0
+        await until(lambda: not self.webhooks._hosts, "nothing is left")
 
 
 @pytest.fixture
 def make(cleanup: AsyncExitStack) -> Make:
-    """Makes notices that are closed after the test, with a secret or bounds."""
+    """Makes webhooks that are closed after the test, with a secret or bounds."""
 
     def start(**options: Any) -> Record:
         record = Record(**options)
-        cleanup.push_async_callback(record.notices.close)
+        cleanup.push_async_callback(record.webhooks.close)
         return record
 
     return start
@@ -94,10 +100,10 @@ def url_of(server: PlainServer, path: str = "/done") -> str:
     return f"http://127.0.0.1:{server.port}{path}"
 
 
-# One notice
+# One delivery
 
 
-async def test_a_notice_posts_what_is_known_of_the_job(
+async def test_a_delivery_posts_what_is_known_of_the_job(
     make: Make, serve_plainly: ServePlainly
 ) -> None:
     receiver, record = await serve_plainly(answering(200)), make()
@@ -114,7 +120,7 @@ async def test_a_notice_posts_what_is_known_of_the_job(
 async def test_with_a_secret_it_is_signed_together_with_its_time(
     make: Make, serve_plainly: ServePlainly
 ) -> None:
-    receiver, record = await serve_plainly(answering(204)), make(secret="sesame")
+    receiver, record = await serve_plainly(answering(204)), make(webhook_secret="sesame")
     record.add(7, url_of(receiver))
     await record.all_forgotten()
     (request,) = receiver.requests
@@ -163,7 +169,7 @@ async def test_who_is_not_there_is_tried_again(make: Make, serve_plainly: ServeP
     port = receiver.port
     await receiver.stop()
     record.add(7, f"http://127.0.0.1:{port}/")
-    await until(lambda: record.notices._pausing, "it is refused")
+    await until(lambda: record.webhooks._pausing, "it is refused")
     await receiver.start(port=port)
     await record.all_forgotten()
 
@@ -182,22 +188,24 @@ async def test_after_a_day_it_is_given_up(
     caplog.set_level(logging.WARNING, "dte.master")
     receiver, record = await serve_plainly(conduct), make()
     url = url_of(receiver, "/secret")
-    record.notices.restore([(7, url, time.monotonic() - 86_401), (8, url, time.monotonic())])
+    record.webhooks.restore([(7, url, time.monotonic() - 86_401), (8, url, time.monotonic())])
     await until(lambda: record.forgotten == [7], "the old one is given up")
-    assert len(record.notices) == 1
-    assert "given up" in caplog.text
+    assert len(record.webhooks) == 1
+    assert "gave up" in caplog.text
     assert "/secret" not in caplog.text
 
 
-async def test_of_a_host_without_a_notice_nothing_is_left(
+async def test_of_a_host_without_a_delivery_nothing_is_left(
     make: Make, serve_plainly: ServePlainly
 ) -> None:
     receiver, record = await serve_plainly(hanging_up), make()
-    record.notices.restore([(number, url_of(receiver), -100_000.0) for number in range(10)])
+    record.webhooks.restore([(number, url_of(receiver), -100_000.0) for number in range(10)])
     await record.all_forgotten(10)
 
 
-async def test_a_job_that_is_deleted_has_no_notice(make: Make, serve_plainly: ServePlainly) -> None:
+async def test_a_job_that_is_deleted_is_not_delivered(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
     receiver, record = await serve_plainly(answering(200)), make()
     record.bodies[7] = NotFound("Job not found")
     record.add(7, url_of(receiver))
@@ -317,16 +325,16 @@ async def test_a_path_that_fails_does_not_hold_up_another_of_its_host(
     for number in range(20):
         record.add(number, url_of(receiver, "/bad" if number < 3 else "/good"))
     await until(lambda: len(record.forgotten) == 17, "the others are told")
-    assert len(record.notices) == 3
+    assert len(record.webhooks) == 3
 
 
 async def test_too_many_are_refused_with_the_name_of_the_bound(make: Make) -> None:
-    record = make(notices_max=2)
-    record.notices.ensure_room()
+    record = make(webhooks_max=2)
+    record.webhooks.ensure_room()
     for number in range(2):
         record.add(number, "http://127.0.0.1:1/")
-    with pytest.raises(Busy, match="notices_max"):
-        record.notices.ensure_room()
+    with pytest.raises(Busy, match="webhooks_max"):
+        record.webhooks.ensure_room()
 
 
 async def test_what_is_under_way_at_the_end_stays_known(
@@ -335,7 +343,7 @@ async def test_what_is_under_way_at_the_end_stays_known(
     receiver, record = await serve_plainly(silent), make()
     record.add(7, url_of(receiver))
     await until(lambda: receiver.requests, "it is being posted")
-    await record.notices.close()
+    await record.webhooks.close()
     record.add(8, url_of(receiver))
     assert not record.forgotten
     receiver.lines[0].close()
@@ -394,12 +402,12 @@ async def test_a_master_tells_who_is_to_be_told(
     start_master: StartMaster, hire: Hire, serve_plainly: ServePlainly
 ) -> None:
     receiver = await serve_plainly(answering(500, 200))
-    rig = await start_master(notify_secret="sesame")
-    rig.master.notices._pause_first_s = 0.002
+    rig = await start_master(webhook_secret="sesame")
+    rig.master.webhooks._pause_first_s = 0.002
     await hire(rig, fakes.good)
     await rig.post("/submit", {"task": "1+2", "notify": url_of(receiver)})
     await until(lambda: len(receiver.requests) == 2, "it is told, and told again")
-    await until(lambda: not len(rig.master.notices), "it is taken")
+    await until(lambda: not len(rig.master.webhooks), "it is taken")
     for request in receiver.requests:
         assert request.json == await rig.job(1)
         timestamp = request.headers["x-dte-timestamp"]
@@ -420,11 +428,11 @@ async def test_a_restarted_master_tells_what_nobody_took_before(
     rig = await start_master(journal=journal)
     await until(lambda: len(receiver.requests) == 2, "it is told again")
     assert receiver.requests[0].json == receiver.requests[1].json
-    await until(lambda: not len(rig.master.notices), "it is taken")
+    await until(lambda: not len(rig.master.webhooks), "it is taken")
     await rig.stop()
     rig = await start_master(journal=journal)
-    assert not len(rig.master.notices)
+    assert not len(rig.master.webhooks)
 
 
 def test_nobody_sees_the_secret() -> None:
-    assert "sesame" not in repr(Settings(notify_secret="sesame"))
+    assert "sesame" not in repr(Settings(webhook_secret="sesame"))

@@ -14,8 +14,7 @@ import pytest
 from harness.until import until
 
 from dte.core.errors import Conflict, NotFound
-from dte.master.journal import awaited as module
-from dte.master.journal import recorder
+from dte.master.journal import awaited, recorder
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed
 from dte.master.plans import Plan
@@ -375,7 +374,7 @@ async def test_a_cancel_that_cannot_be_recorded_says_so_and_holds_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     expected_errors.append("the journal cannot be written")
-    monkeypatch.setattr(module, "RECORD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(awaited, "RECORD_TIMEOUT_S", 0.05)
     monkeypatch.setattr(recorder, "RETRY_S", 0.01)
     rig = await start_master(journal=str(tmp_path / "journal.db"))
     number = await rig.accept(handler="echo")

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from dte.core.errors import (
-    Busy,
     DteError,
     FormulaError,
     InvalidRequest,
@@ -26,6 +25,7 @@ from dte.core.errors import (
     TryAgain,
     WaitTooLong,
 )
+from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
@@ -53,34 +53,6 @@ ERROR_CHARS_MAX = 2_000
 """Longer error texts are cut; some quote what the client sent."""
 
 
-class BodyMeter:
-    """Bounds the bytes of request bodies in memory.
-
-    Attributes:
-        large_ones: held while a large body is decoded, since only one may be at a time.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self.large_ones = asyncio.Lock()
-
-    def add(self, count: int, urgent: bool) -> None:
-        """Count bytes that arrived.
-
-        Raises:
-            Busy: more bytes than the bound are in memory, and these are not urgent.
-        """
-        self._bytes += count
-        if self._bytes > self._bytes_max and not urgent:
-            raise Busy(
-                f"more than {self._bytes_max} bytes of bodies are in memory (bodies_bytes_max)"
-            )
-
-    def remove(self, count: int) -> None:
-        self._bytes -= count
-
-
 @stream_request_body
 class JsonHandler(RequestHandler):
     """Base of every route. When a subclass raises a `DteError`, the client gets it as JSON."""
@@ -88,7 +60,7 @@ class JsonHandler(RequestHandler):
     BODY_BYTES_MAX = sys.maxsize
     """Bound on the bodies of the route, besides the setting."""
 
-    def initialize(self, master: Master, bodies: BodyMeter) -> None:
+    def initialize(self, master: Master, bodies: Budget) -> None:
         self.master = master
         self._bodies = bodies
         self._chunks: list[bytes] = []
@@ -129,7 +101,9 @@ class JsonHandler(RequestHandler):
             return
         try:
             self._size += len(chunk)
-            self._bodies.add(len(chunk), self.request.path in URGENT)
+            self._bodies.add(len(chunk))
+            if self.request.path not in URGENT:
+                self._bodies.ensure_room(begun=True)
             if self._size > self.body_bytes_max():
                 raise self._too_large()
         except DteError as error:
@@ -188,7 +162,7 @@ class JsonHandler(RequestHandler):
         """Decode the request's body; a large one in slices, and only one of these at a time."""
         if self._size <= BODY_SLICE_BYTES:
             return self.body(decoder)
-        async with self._bodies.large_ones:
+        async with self._bodies.long_ones:
             return await self.master.slices.run(self._body_slices(decoder))
 
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:

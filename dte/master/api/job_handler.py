@@ -118,7 +118,7 @@ class JobHandler(JsonHandler):
         """
         if url:
             check_notify(url)
-            self.master.notices.ensure_room()
+            self.master.webhooks.ensure_room()
 
     def key(self) -> str:
         """The key that the client gave this submission; "" if it gave none."""

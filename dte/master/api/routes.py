@@ -5,7 +5,7 @@ from __future__ import annotations
 from tornado.web import Application
 
 from dte.master.api import docs, events, formula, health, jobs, workers
-from dte.master.api.base import BodyMeter, UnknownPath
+from dte.master.api.base import UnknownPath
 from dte.master.api.dialects.queue import stats as queue_stats
 from dte.master.api.dialects.queue import tasks as queue_tasks
 from dte.master.api.dialects.queue import workers as queue_workers
@@ -16,9 +16,12 @@ from dte.master.api.dialects.scheduler import tasks as scheduler_tasks
 from dte.master.api.dialects.scheduler import workers as scheduler_workers
 from dte.master.api.job_handler import job_reply
 from dte.master.api.openapi import Route
+from dte.master.http.meters import Budget
 from dte.master.master import Master
 from dte.wire.codec import encode
 
+LONG_BODIES = 1
+"""How many long bodies are read at a time."""
 ROUTES = (
     Route("/submit", formula.Submit),
     Route("/job/{id:int}", jobs.OneJob),
@@ -72,7 +75,8 @@ ROUTES = (
 def application(master: Master) -> Application:
     """The Tornado application that serves a master's routes."""
     master.encode_job = lambda job: encode(job_reply(job, master.clock.wall_time))
-    shared = {"master": master, "bodies": BodyMeter(master.settings.bodies_bytes_max)}
+    bodies = Budget("bodies_bytes_max", master.settings.bodies_bytes_max, LONG_BODIES)
+    shared = {"master": master, "bodies": bodies}
     return Application(
         [(route.pattern, route.handler, shared) for route in ROUTES],
         default_handler_class=UnknownPath,

@@ -28,9 +28,9 @@ from tornado.httputil import (
 
 from dte.core.errors import Busy
 from dte.master.http.admission import Admission
-from dte.master.http.stream import Awaited, BoundedStream, ReplyMeter, plain_reply
+from dte.master.http.meters import Budget
+from dte.master.http.stream import Awaited, BoundedStream, error_reply, last_reply
 from dte.master.settings import Settings
-from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
 
 log = logging.getLogger("dte.master")
@@ -55,6 +55,8 @@ SWEEP_S = 5.0
 SEND_BUFFER_BYTES = 262_144
 """What the system buffers of a reply; by itself it would take megabytes for each slow client."""
 CONNECTIONS_A_WORKER = 2
+LONG_REPLIES = 2
+"""How many long replies are made at a time."""
 DESCRIPTORS_BESIDE = 100 + EXTRA_MAX
 """What else needs descriptors."""
 REASON = HTTPStatus(Busy.status).phrase
@@ -90,7 +92,7 @@ class BoundedServer(HTTPServer):
         self._extra_max = min(EXTRA_MAX, max(1, self._connections_max // 4))
         self._slow_s = settings.slow_client_s
         self._sweep_s = min(SWEEP_S, self._slow_s / 4)
-        self._replies = ReplyMeter(settings.replies_bytes_max)
+        self._replies = Budget("replies_bytes_max", settings.replies_bytes_max, LONG_REPLIES)
         self._urgent = Admission(BEGUN_MAX, BEGUN_MIN)
         self._others = Admission(BEGUN_MAX, BEGUN_MIN)
         self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
@@ -146,8 +148,7 @@ class BoundedServer(HTTPServer):
         for stream in self._extra:
             if stream.awaited is Awaited.HEAD:
                 busy = self._refusal()
-                retry = f"Retry-After: {busy.retry_after_s}"
-                stream.say(plain_reply(busy.status, REASON, str(busy), busy.code, retry))
+                stream.say(last_reply(busy.status, str(busy), busy.code, busy.retry_after_s))
                 break
         stream.close()
 
@@ -270,15 +271,12 @@ class _Gate(HTTPMessageDelegate):
         if self._refusal is None:
             self._inner.finish()
             return
-        body = encode({"error": str(self._refusal), "code": self._refusal.code})
-        fields = {
-            "Content-Type": "application/json",
-            "Content-Length": str(len(body)),
-            "Retry-After": str(self._refusal.retry_after_s),
-        }
+        headers, body = error_reply(
+            str(self._refusal), self._refusal.code, self._refusal.retry_after_s
+        )
         start_line = ResponseStartLine("HTTP/1.1", self._refusal.status, REASON)
         has_body = self._method != "HEAD"
-        self._connection.write_headers(start_line, HTTPHeaders(fields), body if has_body else b"")
+        self._connection.write_headers(start_line, HTTPHeaders(headers), body if has_body else b"")
         self._connection.finish()
 
     def on_connection_close(self) -> None:

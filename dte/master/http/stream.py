@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
+from http import HTTPStatus
 from typing import Any
 
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
-from dte.core.errors import Busy
+from dte.master.http.meters import Budget
 from dte.wire.codec import encode
 
-LONG_REPLIES = 2
-"""How many long replies are made at a time."""
-BEGUN_SHARE = 0.75
-"""Of the bound: beyond it no long reply is begun, so that those that are can be made whole."""
 SENT_A_TURN = 262_144
 """Bytes that one connection is sent in a turn of the loop."""
 DRAINED_BYTES = 1_000_000
@@ -31,59 +27,29 @@ BODY_S = 120.0
 """How long a whole body may take."""
 
 
-class ReplyMeter:
-    """Counts the bytes of replies that are in memory: being written, or not taken by clients yet.
-
-    Args:
-        bytes_max: how many there may be; what is long is refused before.
-
-    Attributes:
-        bytes: how many there are.
-        long_ones: lets few long replies be made at a time.
-    """
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self.bytes = 0
-        self.long_ones = asyncio.Semaphore(LONG_REPLIES)
-
-    def add(self, count: int) -> None:
-        self.bytes += count
-
-    def remove(self, count: int) -> None:
-        self.bytes -= count
-
-    def ensure_room(self, begun: bool = False) -> None:
-        """Check that a long reply may be begun, or, if it is `begun`, go on.
-
-        Raises:
-            Busy: there are too many bytes already.
-        """
-        if self.bytes > self._bytes_max * (1.0 if begun else BEGUN_SHARE):
-            raise Busy(
-                f"replies of {self.bytes} bytes wait for their clients to take them; "
-                f"there may be {self._bytes_max} (replies_bytes_max)"
-            )
-
-
-def plain_reply(status: int, phrase: str, error: str, code: str, *fields: str) -> bytes:
-    """A whole reply, for a connection that is closed with it."""
+def error_reply(
+    error: str, code: str, retry_after_s: int | None = None
+) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of a reply that refuses a request."""
     body = encode({"error": error, "code": code})
-    lines = [
-        f"HTTP/1.1 {status} {phrase}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Connection: close",
-        *fields,
-    ]
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(retry_after_s)
+    return headers, body
+
+
+def last_reply(status: int, error: str, code: str, retry_after_s: int | None = None) -> bytes:
+    """A whole refusal, for a connection that is closed with it."""
+    headers, body = error_reply(error, code, retry_after_s)
+    headers["Connection"] = "close"
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-NOT_HTTP = plain_reply(400, "Bad Request", "this is not HTTP/1.1", "http")
+NOT_HTTP = last_reply(400, "this is not HTTP/1.1", "http")
 NOT_HTTP_OF_TORNADO = b"HTTP/1.1 400 Bad Request\r\n\r\n"
-LONG_HEAD = plain_reply(
-    431, "Request Header Fields Too Large", "the path and the headers are too long", "too_large"
-)
+LONG_HEAD = last_reply(431, "the path and the headers are too long", "too_large")
 
 
 class Awaited(Enum):
@@ -111,7 +77,7 @@ class BoundedStream(IOStream):
     def __init__(
         self,
         connection: socket.socket,
-        replies: ReplyMeter,
+        replies: Budget,
         on_close: Callable[[BoundedStream], None],
         **options: Any,
     ) -> None:

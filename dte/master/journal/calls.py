@@ -12,20 +12,27 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any
+from operator import attrgetter
 
 from dte.core.graph.call import CallState
 from dte.core.jobs.facts import CallRecord, Cancel, End, Step, end_record
 from dte.core.jobs.job import Job
-from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
-
-RECORD = (
-    "name, state, attempts, failures, lost, lease, lease_s, worker, started_at, ended_at, "
-    "resumes_at, value, error"
+from dte.master.journal.rows import (
+    Converters,
+    Fields,
+    Insertion,
+    as_json,
+    json_field,
+    json_read,
+    names_of,
+    writable,
 )
-CALLS = Insertion("call", f"job, {RECORD}", foreign=(8, 12, 13))
-PLANS = Insertion("plan", "number, text", foreign=(1,))
-NOTICES = Insertion("notice", "number, url, since", foreign=(1,))
+
+RECORD = names_of(CallRecord)
+CALLS = Insertion("call", ("job", *RECORD), foreign=("worker", "value", "error"), replaces=True)
+PLANS = Insertion("plan", ("number", "text"), foreign=("text",), replaces=True)
+DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
+RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
 CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
     "FROM json_each(?) WHERE waiting.number = json_extract(value, '$[0]')"
@@ -33,7 +40,7 @@ CANCEL = (
 
 
 class CallTables:
-    """The tables of plans, calls and notices in an open journal.
+    """The tables of plans, calls and webhooks in an open journal.
 
     Args:
         wall_offset_s: see `Journal`.
@@ -42,6 +49,19 @@ class CallTables:
     def __init__(self, db: sqlite3.Connection, wall_offset_s: float) -> None:
         self._db = db
         self._offset_s = wall_offset_s
+        write: Converters = {
+            "state": attrgetter("value"),
+            "worker": writable,
+            "value": json_field,
+            "error": writable,
+        }
+        read: Converters = {"state": CallState, "value": json_read}
+        moments = ("started_at", "ended_at", "resumes_at")
+        self._records = Fields(
+            CallRecord,
+            {**write, **dict.fromkeys(moments, lambda moment: moment + wall_offset_s)},
+            {**read, **dict.fromkeys(moments, lambda moment: moment - wall_offset_s)},
+        )
 
     # Writing
 
@@ -64,82 +84,28 @@ class CallTables:
         PLANS.insert(self._db, ((job.number, writable(plan)) for job, plan in plans))
         # Of several records of a call the last is what is known now.
         records = {
-            (number, record.name): self._row(number, record)
+            (number, record.name): (number, *self._records.to_row(record))
             for number, record in chain(_taken_over(plans), _of_steps(steps), _of_ends(ends))
         }
         CALLS.insert(self._db, records.values())
         for text in as_json((cancel.job.number, cancel.at + offset_s) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
-        notices = (
+        deliveries = (
             (end.job.number, writable(end.job.notify), end.at + offset_s)
             for end in ends
             if end.job.notify
         )
-        NOTICES.insert(self._db, notices)
+        DELIVERIES.insert(self._db, deliveries)
 
-    def noticed(self, number: int) -> None:
-        """Forget a notice."""
+    def delivered(self, number: int) -> None:
+        """Forget the webhook of a job."""
         self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
-
-    def _row(self, job: int, record: CallRecord) -> tuple[Any, ...]:
-        started_at, ended_at, resumes_at = record.started_at, record.ended_at, record.resumes_at
-        offset_s = self._offset_s
-        return (
-            job,
-            record.name,
-            None if record.state is None else record.state.value,
-            record.attempts,
-            record.failures,
-            record.lost,
-            record.lease,
-            record.lease_s,
-            writable(record.worker),
-            None if started_at is None else started_at + offset_s,
-            None if ended_at is None else ended_at + offset_s,
-            None if resumes_at is None else resumes_at + offset_s,
-            json_field(record.value),
-            None if record.error is None else writable(record.error),
-        )
 
     # Reading
 
     def records(self, job: int) -> list[CallRecord]:
         """What is known of a job's calls."""
-        rows = self._db.execute(f"SELECT {RECORD} FROM call WHERE job = ?", (job,))
-        return [self._record(*row) for row in rows]
-
-    def _record(
-        self,
-        name: str,
-        state: str | None,
-        attempts: int,
-        failures: int,
-        lost: int,
-        lease: int,
-        lease_s: float,
-        worker: str,
-        started_at: float | None,
-        ended_at: float | None,
-        resumes_at: float | None,
-        value: str | bytes | None,
-        error: str | None,
-    ) -> CallRecord:
-        offset_s = self._offset_s
-        return CallRecord(
-            name,
-            None if state is None else CallState(state),
-            attempts,
-            failures,
-            lost,
-            lease,
-            lease_s,
-            worker,
-            None if started_at is None else started_at - offset_s,
-            None if ended_at is None else ended_at - offset_s,
-            None if resumes_at is None else resumes_at - offset_s,
-            json_read(value),
-            error,
-        )
+        return [self._records.from_row(row) for row in self._db.execute(RECORDS, (job,))]
 
     def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
         """The plans of jobs, and what is known of their calls, where there is either."""
@@ -151,8 +117,8 @@ class CallTables:
                 found[number] = (row[0] if row is not None else None, records)
         return found
 
-    def notices(self) -> list[tuple[int, str, float]]:
-        """Who is to be told of which job's end, and since when; the oldest first."""
+    def deliveries(self) -> list[tuple[int, str, float]]:
+        """See `Journal.deliveries`."""
         rows = self._db.execute("SELECT number, url, since FROM notice ORDER BY since, number")
         return [(number, url, since - self._offset_s) for number, url, since in rows]
 

@@ -22,46 +22,14 @@ from dte.core.jobs.job import Job
 from dte.core.workers.availability import Announcement
 from dte.master.journal.calls import CallTables
 from dte.master.journal.jobs import JobTables, is_more
+from dte.master.journal.retention import Pruning, Retention
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
-from dte.master.journal.workers import read_announcement, write_announcement
+from dte.master.journal.workers import WorkerTable
 
-DELETE_ENDED = """
-DELETE FROM ended WHERE sequence IN (
-    SELECT sequence FROM (SELECT sequence, ended_at FROM ended ORDER BY sequence LIMIT :rows)
-    WHERE sequence <= :sequence OR ended_at < :moment)
-"""
-DELETE_ENDED_WITH_CALLS = """
-DELETE FROM ended WHERE sequence IN (
-    SELECT sequence FROM (
-        SELECT sequence, ended_at, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
-            SELECT sequence, ended_at, iif(state IS NULL, 1, 1 + operations) AS rows
-            FROM ended ORDER BY sequence LIMIT :rows))
-    WHERE before < :rows AND (sequence <= :sequence OR ended_at < :moment))
-"""
-DELETE_SUBMISSIONS = """
-DELETE FROM submission WHERE sequence IN (
-    SELECT sequence FROM (SELECT * FROM submission ORDER BY sequence LIMIT :rows)
-    WHERE (sequence <= :sequence OR submitted_at < :moment) AND NOT EXISTS (
-        SELECT 1 FROM waiting WHERE number BETWEEN first AND first + count - 1))
-"""
 SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
-PRUNE_S = 1.0
-"""How often old rows are looked for, unless many are added."""
-PRUNED_AT_LEAST = 1_000
-"""How many old rows may be deleted in a commit, besides two for each that was added."""
 PROBE_BYTES = 262_144
-
-
 TEXTS_CHARS = 1_000_000
 """About how many characters of formulas are read at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How many ended jobs are kept, and how long."""
-
-    jobs_max: int = 1_000_000
-    age_max_s: float = 7 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +41,14 @@ class Loaded:
         waiting: the jobs that have not ended, without graphs.
         ended: the last that have ended, in that order.
         workers: those that do not announce themselves again.
-        notices: see `Journal.notices`.
+        deliveries: see `Journal.deliveries`.
     """
 
     last: int
     waiting: list[Job]
     ended: list[Job]
     workers: list[Announcement]
-    notices: list[tuple[int, str, float]]
+    deliveries: list[tuple[int, str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +93,6 @@ class Journal:
     ) -> None:
         self.path = path
         self._offset_s = wall_offset_s
-        self._retention = retention or Retention()
         try:
             self._db = open_journal(path, sync)
         except sqlite3.Error as error:
@@ -138,9 +105,9 @@ class Journal:
             raise refusal(path, error) from None
         self._jobs = JobTables(self._db, wall_offset_s)
         self._calls = CallTables(self._db, wall_offset_s)
+        self._workers = WorkerTable(self._db)
+        self._pruning = Pruning(self._db, retention or Retention())
         self._identity = _identity(path)
-        self._added = 0
-        self._pruned_s = float("-inf")
 
     def _begin(self, first_boot: int) -> int:
         """Count this start."""
@@ -178,7 +145,7 @@ class Journal:
             JournalFailed: nothing has been written.
         """
         self._ensure_there()
-        try:
+        with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
             known = self._insert_keys(facts.submissions)
             new = [submission for submission in facts.submissions if submission not in known]
@@ -189,18 +156,9 @@ class Journal:
                 self._calls.write(plans, facts.steps, facts.cancels, more)
             self._jobs.end(ends, arithmetic=not more)
             last_job = max([self._last_job, *(submission.jobs[-1].number for submission in new)])
-            added = self._added + len(ends) + len(new) + sum(end.job.operations for end in more)
-            # Not each time: a look costs as much as what it is added to.
-            due = added >= PRUNED_AT_LEAST or abs(wall_s - self._pruned_s) >= PRUNE_S
-            if due:
-                self._prune(wall_s, PRUNED_AT_LEAST + 2 * added, last_job)
+            added = len(ends) + len(new) + sum(end.job.operations for end in more)
+            self._pruning.prune(added, wall_s, last_job)
             self._db.execute("COMMIT")
-        except BaseException as error:
-            self._roll_back()
-            if isinstance(error, sqlite3.Error):
-                raise failure(error) from None
-            raise
-        self._added, self._pruned_s = (0, wall_s) if due else (added, self._pruned_s)
         self._last_job = last_job
         return known
 
@@ -211,14 +169,11 @@ class Journal:
             JournalFailed: it does not.
         """
         self._ensure_there()
-        try:
+        with self._writing():
             # As much as a small submission may take: less might fit where that does not.
             self._db.execute("DROP TABLE IF EXISTS probe")
             self._db.execute(f"CREATE TABLE probe AS SELECT zeroblob({PROBE_BYTES})")
             self._db.execute("DROP TABLE probe")
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise failure(error) from None
 
     def remember(self, announcement: Announcement, wall_s: float) -> None:
         """Note a worker that will not announce itself again, or forget it if it leaves.
@@ -226,35 +181,17 @@ class Journal:
         Raises:
             JournalFailed: that could not be written.
         """
-        text = write_announcement(announcement)
-        values = (
-            announcement.identity,
-            announcement.name,
-            announcement.slots,
-            announcement.batch_max,
-            wall_s,
-            text,
-        )
-        try:
-            if announcement.draining:
-                self._db.execute("DELETE FROM worker WHERE address = ?", (announcement.identity,))
-            else:
-                self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", values)
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise failure(error) from None
+        with self._writing():
+            self._workers.remember(announcement, wall_s)
 
-    def noticed(self, number: int) -> None:
-        """Note that who was to be told of a job's end has been told, or never will be.
+    def delivered(self, number: int) -> None:
+        """Forget the webhook of a job: it was taken, or given up.
 
         Raises:
             JournalFailed: that could not be written.
         """
-        try:
-            self._calls.noticed(number)
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise failure(error) from None
+        with self._writing():
+            self._calls.delivered(number)
 
     def _ensure_there(self) -> None:
         """Check that the file has not been deleted or exchanged: nobody would find what is written.
@@ -266,10 +203,19 @@ class Journal:
             reason = f"{self.path} is not the file any more that was opened; put that back"
             raise JournalFailed(reason, full=False)
 
-    def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            with suppress(sqlite3.Error):  # SQLite may have done so by itself.
-                self._db.execute("ROLLBACK")
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Roll back when something is raised; what SQLite raises becomes `JournalFailed`."""
+        try:
+            yield
+        except BaseException as error:
+            if self._db.in_transaction:
+                with suppress(sqlite3.Error):  # SQLite may have done so by itself.
+                    self._db.execute("ROLLBACK")
+            self._pruning.rolled_back()
+            if isinstance(error, sqlite3.Error):
+                raise failure(error) from None
+            raise
 
     def _insert_keys(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
         known = {}
@@ -288,28 +234,6 @@ class Journal:
                 (*values, jobs[0].submitted_at + self._offset_s),
             )
         return known
-
-    def _prune(self, wall_s: float, rows: int, last_job: int) -> None:
-        """Delete up to so many of the jobs, and of the keys, that are too many or too old.
-
-        A call counts as a job does, as it is deleted with its job; one job is deleted in any case.
-        """
-        moment = wall_s - self._retention.age_max_s
-        (calls,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM call)").fetchone()
-        for table, column, statement in (
-            ("ended", "ended_at", DELETE_ENDED_WITH_CALLS if calls else DELETE_ENDED),
-            ("submission", "submitted_at", DELETE_SUBMISSIONS),
-        ):
-            first = self._db.execute(
-                f"SELECT sequence, {column} FROM {table} ORDER BY sequence LIMIT 1"
-            ).fetchone()
-            if first is None:
-                continue
-            (last,) = self._db.execute(f"SELECT max(sequence) FROM {table}").fetchone()
-            sequence = last - self._retention.jobs_max
-            if first[0] <= sequence or first[1] < moment:
-                self._db.execute(statement, {"rows": rows, "sequence": sequence, "moment": moment})
-                self._db.execute("UPDATE master SET last_job = ?", (last_job,))
 
     # Reading
 
@@ -330,17 +254,10 @@ class Journal:
             raise refusal(self.path, error) from None
 
     def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
-        oldest = wall_s - self._retention.age_max_s
-        self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest,))
-        workers = [
-            read_announcement(text) if text else Announcement(name, address, slots, batch_max)
-            for address, name, slots, batch_max, _, text in self._db.execute(
-                "SELECT * FROM worker ORDER BY announced_at DESC"
-            )
-        ]
+        workers = self._workers.load(self._pruning.oldest(wall_s))
         ended = self._jobs.last_ended(jobs_kept, bytes_kept)
-        waiting, notices = self._jobs.waiting(), self._calls.notices()
-        return Loaded(self._last_job, waiting, ended, workers, notices)
+        waiting, deliveries = self._jobs.waiting(), self._calls.deliveries()
+        return Loaded(self._last_job, waiting, ended, workers, deliveries)
 
     def unfinished(self, after: int) -> list[Unfinished]:
         """Some of the jobs from before this start that have not ended.
@@ -375,17 +292,17 @@ class Journal:
         with _reading():
             return self._calls.plans(numbers)
 
-    def notices(self) -> list[tuple[int, str, float]]:
-        """Who is still to be told that jobs have ended.
+    def deliveries(self) -> list[tuple[int, str, float]]:
+        """The webhooks of ended jobs that nobody has taken yet.
 
         Returns:
-            The number, the URL, and when it ended, on the core's clock; the oldest first.
+            The job, the URL, and when the job ended, on the core's clock; the oldest first.
 
         Raises:
             JournalFailed: it cannot be read.
         """
         with _reading():
-            return self._calls.notices()
+            return self._calls.deliveries()
 
     def submission(self, key: str) -> KnownSubmission | None:
         """What is known of a submission by its key.
@@ -409,7 +326,7 @@ class Journal:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Turns what SQLite raises into what is raised here."""
+    """What SQLite raises becomes `JournalFailed`."""
     try:
         yield
     except sqlite3.Error as error:

@@ -62,7 +62,7 @@ class MemoryRecorder:
     async def remember(self, announcement: Announcement) -> None:
         pass
 
-    async def noticed(self, number: int) -> None:
+    async def delivered(self, number: int) -> None:
         pass
 
 

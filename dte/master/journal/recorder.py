@@ -130,9 +130,9 @@ class Recorder:
         """See `Journal.remember`."""
         await self.run(self._journal.remember, announcement, time.time())
 
-    async def noticed(self, number: int) -> None:
-        """See `Journal.noticed`."""
-        await self.run(self._journal.noticed, number)
+    async def delivered(self, number: int) -> None:
+        """See `Journal.delivered`."""
+        await self.run(self._journal.delivered, number)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run a method of the journal in its thread, and return what it returns.

@@ -1,12 +1,20 @@
-"""Rows as JSON texts, from which one statement writes them all, and what cannot go that way."""
+"""Rows of tables: how objects become rows, and how one statement inserts many rows.
+
+Such a statement takes its rows as a JSON text, so that SQLite works without Python's lock.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
 
 from dte.wire.codec import encode
+
+T = TypeVar("T")
+Converters = Mapping[str, Callable[[Any], Any]]
 
 NUL = "\0"
 ROWS_BYTES = 500_000
@@ -16,26 +24,28 @@ FIELD_CHARS_MAX = 16_384
 
 
 class Insertion:
-    """Puts rows into a table; one with the key of another takes its place.
+    """Inserts rows into a table.
 
     Args:
-        columns: of the table, with commas between them.
-        foreign: indexes of the columns whose text comes from users, so that it may hold anything.
+        columns: the columns for which rows have fields.
+        foreign: the columns whose text comes from users, so that it may hold anything.
+        replaces: whether a row takes the place of another with its key.
     """
 
-    def __init__(self, table: str, columns: str, foreign: tuple[int, ...]) -> None:
-        into = f"INSERT OR REPLACE INTO {table} ({columns})"
-        count = columns.count(",") + 1
-        fields = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(count))
-        self._foreign = foreign
-        self._many = f"{into} SELECT {fields} FROM json_each(?)"
-        self._one = f"{into} VALUES ({', '.join('?' * count)})"
+    def __init__(
+        self, table: str, columns: Sequence[str], foreign: Collection[str], replaces: bool = False
+    ) -> None:
+        verb = "INSERT OR REPLACE" if replaces else "INSERT"
+        into = f"{verb} INTO {table} ({', '.join(columns)})"
+        self._foreign = [columns.index(name) for name in foreign]
+        self._many = f"{into} SELECT {extracted(range(len(columns)))} FROM json_each(?)"
+        self._one = f"{into} VALUES ({', '.join('?' * len(columns))})"
 
-    def insert(self, db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Put in rows, no two with the same key."""
+    def insert(self, db: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+        """Insert rows, no two with the same key."""
         together = []
         for row in rows:
-            if any(goes_alone(row[place]) for place in self._foreign):
+            if any(goes_alone(row[index]) for index in self._foreign):
                 db.execute(self._one, row)
             else:
                 together.append(row)
@@ -43,8 +53,53 @@ class Insertion:
             db.execute(self._many, (text,))
 
 
-def as_json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    """Rows as texts of some length."""
+class Fields(Generic[T]):
+    """Writes objects of a dataclass as rows, and reads rows as objects, field by field.
+
+    Args:
+        kind: the dataclass; columns have the names of its fields.
+        write: what converts a field's value that is not None, by the field's name.
+        read: what converts it back.
+    """
+
+    def __init__(self, kind: type[T], write: Converters, read: Converters) -> None:
+        self._kind = kind
+        names = names_of(kind)
+        self._values: Callable[[T], tuple[Any, ...]] = attrgetter(*names)
+        self._write = [(names.index(name), convert) for name, convert in write.items()]
+        self._read = [(names.index(name), convert) for name, convert in read.items()]
+
+    def to_row(self, written: T) -> list[Any]:
+        """The row of an object."""
+        return _converted(self._values(written), self._write)
+
+    def from_row(self, row: Sequence[Any]) -> T:
+        """The object of a row."""
+        return self._kind(*_converted(row, self._read))
+
+
+def _converted(
+    values: Sequence[Any], converters: Iterable[tuple[int, Callable[[Any], Any]]]
+) -> list[Any]:
+    converted = list(values)
+    for index, convert in converters:
+        if converted[index] is not None:
+            converted[index] = convert(converted[index])
+    return converted
+
+
+def names_of(kind: Any) -> tuple[str, ...]:
+    """The names of a dataclass's fields."""
+    return tuple(each.name for each in fields(kind))
+
+
+def extracted(indexes: Iterable[int]) -> str:
+    """SQL for the fields of a row that stands in a JSON text."""
+    return ", ".join(f"json_extract(value, '$[{index}]')" for index in indexes)
+
+
+def as_json(rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """JSON texts of rows, each of about `ROWS_BYTES`."""
     parts: list[bytes] = []
     size = 0
     for row in rows:
@@ -59,12 +114,12 @@ def as_json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
 
 
 def writable(text: str) -> str:
-    """The text, with question marks for what is no character and can be written nowhere."""
+    """A text with question marks for surrogates, which cannot be written."""
     return text.encode(errors="replace").decode()
 
 
 def json_field(json: bytes | None) -> str | bytes | None:
-    """Somebody's JSON as a field: a text, and if it is none after all, its bytes as they are."""
+    """A worker's JSON as a field: a text, or the bytes if they are not UTF-8."""
     try:
         return None if json is None else json.decode()
     except UnicodeDecodeError:
@@ -72,12 +127,12 @@ def json_field(json: bytes | None) -> str | bytes | None:
 
 
 def json_read(field: str | bytes | None) -> bytes | None:
-    """What `json_field` was given, byte for byte."""
+    """The bytes that `json_field` was given."""
     return field.encode() if isinstance(field, str) else field
 
 
 def goes_alone(field: str | bytes | None) -> bool:
-    """Whether a field makes its row one that is written by a statement of its own.
+    """Whether a field keeps its row out of JSON texts.
 
     Older SQLites read strings in JSON only up to a NUL, and bytes are no JSON.
     """

@@ -32,7 +32,7 @@ CREATE TABLE call (  -- of jobs waiting and ended: those that were handed out, o
     error TEXT,
     PRIMARY KEY (job, name)
 ) WITHOUT ROWID;
-CREATE TABLE notice (  -- who is still to be told that a job has ended
+CREATE TABLE notice (  -- webhooks of ended jobs that nobody has taken yet
     number INTEGER PRIMARY KEY,
     url TEXT NOT NULL,
     since REAL NOT NULL

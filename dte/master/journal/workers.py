@@ -1,7 +1,8 @@
-"""Announcements of workers as the journal holds them, with the field names of schema 2."""
+"""The journal's table of workers: those that do not announce themselves again."""
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import fields
 
 import msgspec
@@ -10,11 +11,45 @@ from dte.core.workers.availability import Announcement
 from dte.wire.codec import encode
 
 WRITTEN_AS = {"delivery": "reach", "can_stop": "obeys"}
-"""Fields whose names on disk differ from those in `Announcement`."""
+"""Fields of `Announcement` that have another name on disk: that of schema 2."""
+
+
+class WorkerTable:
+    """The table of workers in an open journal. Methods raise what SQLite raises."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def remember(self, announcement: Announcement, wall_s: float) -> None:
+        """Write the announcement of a worker, or delete it if the worker leaves."""
+        identity = announcement.identity
+        if announcement.draining:
+            self._db.execute("DELETE FROM worker WHERE address = ?", (identity,))
+            return
+        row = (
+            identity,
+            announcement.name,
+            announcement.slots,
+            announcement.batch_max,
+            wall_s,
+            write_announcement(announcement),
+        )
+        self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def load(self, oldest_s: float) -> list[Announcement]:
+        """All announcements, the newest first; those from before a moment are deleted."""
+        self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest_s,))
+        rows = self._db.execute(
+            "SELECT address, name, slots, batch_max, said FROM worker ORDER BY announced_at DESC"
+        )
+        return [
+            read_announcement(said) if said else Announcement(name, address, slots, batch_max)
+            for address, name, slots, batch_max, said in rows
+        ]
 
 
 def write_announcement(announcement: Announcement) -> str:
-    """The announcement as JSON for the table of workers."""
+    """The JSON of an announcement."""
     names = (each.name for each in fields(announcement))
     row = {WRITTEN_AS.get(name, name): getattr(announcement, name) for name in names}
     return encode(row).decode()

@@ -14,15 +14,14 @@ import pytest
 from harness.until import until
 from tornado.iostream import StreamClosedError
 
-from dte.core.errors import Busy
+from dte.master.http.meters import Budget
 from dte.master.http.stream import (
     BODY_S,
     SENT_A_TURN,
     SLOW_BYTES,
     Awaited,
     BoundedStream,
-    ReplyMeter,
-    plain_reply,
+    last_reply,
 )
 
 SLOW_S = 10.0
@@ -34,7 +33,7 @@ class Ends:
     def __init__(self) -> None:
         mine, self.client = socket.socketpair()
         self.client.setblocking(False)
-        self.replies = ReplyMeter(1_000)
+        self.replies = Budget("replies_bytes_max", 1_000, 1)
         self.closed: list[BoundedStream] = []
         self.stream = BoundedStream(mine, self.replies, self.closed.append)
 
@@ -55,24 +54,6 @@ def ends(cleanup: AsyncExitStack) -> Callable[[], Ends]:
         return both
 
     return opened
-
-
-# The meter
-
-
-def test_there_is_room_up_to_the_bound_but_nothing_long_is_begun_near_it() -> None:
-    meter = ReplyMeter(1_000)
-    meter.add(750)
-    meter.ensure_room()
-    meter.add(1)
-    meter.ensure_room(begun=True)
-    with pytest.raises(Busy, match="replies_bytes_max"):
-        meter.ensure_room()
-    meter.add(250)
-    with pytest.raises(Busy, match=r"1000 \(replies_bytes_max\)"):
-        meter.ensure_room(begun=True)
-    meter.remove(251)
-    meter.ensure_room()
 
 
 # What is sent
@@ -236,16 +217,14 @@ async def test_each_request_has_time_of_its_own(ends: Callable[[], Ends]) -> Non
 # Last words
 
 
-def test_a_plain_reply_is_json_and_says_that_it_is_the_last() -> None:
-    head, _, body = plain_reply(429, "Too Many", "why", "busy", "Retry-After: 1").partition(
-        b"\r\n\r\n"
-    )
+def test_a_last_reply_is_json_and_says_that_it_is_the_last() -> None:
+    head, _, body = last_reply(429, "why", "busy", 1).partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
-        b"HTTP/1.1 429 Too Many",
+        b"HTTP/1.1 429 Too Many Requests",
         b"Content-Type: application/json",
         b"Content-Length: %d" % len(body),
-        b"Connection: close",
         b"Retry-After: 1",
+        b"Connection: close",
     ]
     assert json.loads(body) == {"error": "why", "code": "busy"}
 
@@ -279,7 +258,7 @@ async def test_nothing_is_left_of_a_connection_that_was_reset(no_collector: None
     with socket.create_server(("127.0.0.1", 0)) as listening:
         client = socket.create_connection(listening.getsockname())
         mine, _ = listening.accept()
-    stream = BoundedStream(mine, ReplyMeter(1), lambda stream: None)
+    stream = BoundedStream(mine, Budget("replies_bytes_max", 1, 1), lambda stream: None)
     reading = asyncio.ensure_future(stream.read_bytes(1))
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from unittest.mock import Mock
 
 import pytest
 
@@ -13,8 +14,9 @@ from dte.master.journal import awaited as module
 from dte.master.journal.awaited import AwaitedFacts
 
 
-def nothing() -> None:
-    """Wake nobody."""
+@pytest.fixture
+def awaited() -> AwaitedFacts:
+    return AwaitedFacts(Mock(), Mock())
 
 
 def step(name: str) -> Step:
@@ -26,52 +28,66 @@ def steps(*some: Step) -> Facts:
     return Facts([], [], steps=list(some))
 
 
-async def test_who_waits_goes_on_when_the_last_fact_is_recorded() -> None:
-    awaited, first, second = AwaitedFacts(nothing), step("a"), step("b")
-    waiting = asyncio.create_task(awaited.until_recorded([first, second]))
-    await asyncio.sleep(0)
-    awaited.recorded(steps(first))
+async def wait_for(awaited: AwaitedFacts, *facts: Step) -> asyncio.Task[None]:
+    """A wait that has begun."""
+    waiting = asyncio.create_task(awaited.until_recorded(facts))
+    await turns()
+    return waiting
+
+
+async def turns() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+async def test_who_waits_goes_on_when_the_last_fact_is_recorded(awaited: AwaitedFacts) -> None:
+    first, second = step("a"), step("b")
+    waiting = await wait_for(awaited, first, second)
+    awaited.recorded(steps(first))
+    await turns()
     assert not waiting.done()
     awaited.recorded(steps(second))
     await waiting
 
 
-async def test_several_may_wait_for_the_same_fact() -> None:
-    awaited, fact = AwaitedFacts(nothing), step("a")
-    waits = [asyncio.create_task(awaited.until_recorded([fact])) for _ in range(2)]
-    await asyncio.sleep(0)
+async def test_facts_are_recorded_and_the_core_is_woken_when_someone_waits() -> None:
+    recorder, wake = Mock(), Mock()
+    awaited = AwaitedFacts(recorder, wake)
+    await awaited.until_recorded([])
+    wake.assert_called_once_with()
+    recorder.wake.assert_called_once_with()
+    fact = step("a")
+    recorder.wake = lambda: awaited.recorded(steps(fact))
+    await awaited.until_recorded([fact])
+
+
+async def test_several_may_wait_for_the_same_fact(awaited: AwaitedFacts) -> None:
+    fact = step("a")
+    waits = [await wait_for(awaited, fact) for _ in range(2)]
     awaited.recorded(steps(step("of nobody"), fact))
-    await asyncio.gather(*waits)
+    for wait in waits:
+        await wait
 
 
 async def test_who_waits_too_long_hears_so_and_the_fact_is_recorded_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
+    awaited: AwaitedFacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RECORD_TIMEOUT_S", 0.01)
-    awaited, fact = AwaitedFacts(nothing), step("a")
+    fact = step("a")
     awaited.note(7, fact)
-    with pytest.raises(Unavailable, match="cannot be written for the time being"):
+    with pytest.raises(Unavailable, match="cannot be written at the moment"):
         await awaited.until_recorded([fact])
     assert awaited.of(7) is fact
     awaited.recorded(steps(fact))
     assert awaited.of(7) is None
 
 
-async def test_a_report_is_known_by_its_lease_until_it_is_recorded() -> None:
-    awaited, fact = AwaitedFacts(nothing), step("a")
+async def test_a_report_is_known_by_its_lease_until_it_is_recorded(awaited: AwaitedFacts) -> None:
+    fact = step("a")
     awaited.note(7, fact)
-    waiting = asyncio.create_task(awaited.until_recorded([fact]))
-    await asyncio.sleep(0)
+    wait = await wait_for(awaited, fact)
     assert list(awaited.reported) == [7]
     assert (awaited.of(7), awaited.of(8)) == (fact, None)
     awaited.recorded(steps(fact))
     assert not awaited.reported
-    await waiting
-
-
-async def test_waiting_for_nothing_wakes_the_master_and_returns() -> None:
-    woken: list[bool] = []
-    await AwaitedFacts(lambda: woken.append(True)).until_recorded([])
-    assert woken == [True]
+    await wait

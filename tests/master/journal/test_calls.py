@@ -15,8 +15,9 @@ from dte.core.graph.call import CallState
 from dte.core.jobs.facts import CallRecord, Facts
 from dte.core.jobs.job import Job, JobState
 from dte.master.journal import calls as journal_calls
-from dte.master.journal import journal as journal_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal import retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
 
 from .book import OFFSET_S, Book, calls_of
@@ -366,7 +367,7 @@ def test_cancelling_looks_for_no_other_jobs(book: Book) -> None:
     assert not [step for *_, step in plan if step.startswith("SCAN waiting")]
 
 
-# Notices
+# Webhooks
 
 
 def test_who_is_to_be_told_of_an_end_is_known_until_they_are(open_book: OpenBook) -> None:
@@ -374,18 +375,18 @@ def test_who_is_to_be_told_of_an_end_is_known_until_they_are(open_book: OpenBook
     jobs = [book.accept_plan("a", notify=f"{URL}{place}") for place in range(3)]
     silent = book.accept_plan("a")
     book.write()
-    assert book.journal.notices() == []
+    assert book.journal.deliveries() == []
     for job in (jobs[1], silent, jobs[0]):
         book.now += 1
         book.end(job, b"1")
     book.write()
     journal = open_book().journal
-    first, second = journal.notices()
+    first, second = journal.deliveries()
     assert (first[:2], second[:2]) == ((2, f"{URL}1"), (1, f"{URL}0"))
     assert (first[2], second[2]) == pytest.approx((2.0, 4.0), abs=1e-5)
-    journal.noticed(2)
-    journal.noticed(99)
-    assert [number for number, *_ in open_book().loaded.notices] == [1]
+    journal.delivered(2)
+    journal.delivered(99)
+    assert [number for number, *_ in open_book().loaded.deliveries] == [1]
 
 
 def test_times_are_read_by_the_clock_of_the_reader(tmp_path: Path) -> None:
@@ -444,8 +445,8 @@ def test_jobs_with_many_calls_are_deleted_a_few_at_a_time(
         ended_plan(book, *"abcdefghij")
     ended_plan(book, *map(str, range(50)))
     book.ended(1, 2)
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 20)
-    book.journal._retention, book.journal._added = Retention(jobs_max=0), 0
+    monkeypatch.setattr(retention, "PRUNED_AT_LEAST", 20)
+    book.journal._pruning._retention, book.journal._pruning._added = Retention(jobs_max=0), 0
     left = []
     for _ in range(5):
         book.now += 2

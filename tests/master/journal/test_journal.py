@@ -17,7 +17,8 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.workers.availability import Announcement
 from dte.master.journal import journal as journal_module
 from dte.master.journal import rows as rows_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
 
 from .book import OFFSET_S, Book, calls_of
@@ -372,8 +373,8 @@ def test_no_statement_needs_a_new_sqlite(book: Book) -> None:
     book.write()
     book.journal.unfinished(0)
     book.journal.plans([4])
-    book.journal.notices()
-    book.journal.noticed(4)
+    book.journal.deliveries()
+    book.journal.delivered(4)
     book.now += DAY_S * 10
     book.journal.write(Facts([], []), book.wall_s)
     book.journal.submission("k")
@@ -440,7 +441,7 @@ def test_what_cannot_be_read_is_a_failure_too() -> None:
         lambda: journal.unfinished(0),
         lambda: journal.submission("k"),
         lambda: journal.plans([1]),
-        journal.notices,
+        journal.deliveries,
     ):
         with pytest.raises(JournalFailed, match="closed"):
             read()

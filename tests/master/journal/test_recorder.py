@@ -17,8 +17,9 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal import recorder as recorder_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
 from dte.master.journal.recorder import Recorder
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
 
 from .book import calls_of, formula_of

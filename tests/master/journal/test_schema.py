@@ -21,9 +21,9 @@ from harness.wording import has
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Announcement
-from dte.master.journal import journal as journal_module
 from dte.master.journal import schema as file_module
-from dte.master.journal.journal import Journal, Retention
+from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import (
     APPLICATION_ID,
     WAL_BYTES_KEPT,
@@ -35,7 +35,6 @@ from dte.master.journal.schema import (
 from .book import Book
 
 NOBODY = 65534
-DAY_S = 86_400.0
 HOLD = """
 import sys
 from dte.master.journal.journal import Journal
@@ -462,70 +461,6 @@ def test_the_log_beside_the_file_is_cut_back_after_it_was_long(path: Path) -> No
     assert log.stat().st_size <= WAL_BYTES_KEPT
     book.close()
     assert not log.exists()
-
-
-def test_ends_are_deleted_when_there_are_too_many_the_oldest_first(path: Path) -> None:
-    book = Book(path, retention=Retention(jobs_max=3))
-    for answer in range(10):
-        book.now += 2
-        book.ended(answer)
-    book.now += 2
-    book.journal.write(Facts([], []), book.wall_s)
-    assert [job.answer for job in book.journal.load(100, 10**6, 0.0).ended] == [7, 8, 9]
-    book.close()
-
-
-def test_what_is_old_is_deleted_some_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 10)
-    book = Book(path, retention=Retention(age_max_s=DAY_S))
-    for number in range(25):
-        book.accept("7", key=f"old {number}")
-    book.write()
-    book.now += DAY_S - 1
-    book.accept("8", key="young")
-    book.write()
-    left = []
-    for _ in range(3):
-        book.now += 2
-        book.journal.write(Facts([], []), book.wall_s)
-        left.append((book.count("ended"), book.count("submission")))
-    assert left == [(16, 16), (6, 6), (1, 1)]
-    assert book.journal.submission("young") is not None
-    book.close()
-
-
-def test_nothing_is_looked_for_again_within_a_second_unless_many_are_added(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal_module, "PRUNED_AT_LEAST", 10)
-    book = Book(path, retention=Retention(jobs_max=1))
-    book.ended(1)
-    left = []
-    for _ in range(5):
-        book.ended(2)
-        left.append(book.count("ended"))
-    assert left == [2, 3, 4, 5, 2]
-    book.ended(3)
-    book.now += 1
-    book.journal.write(Facts([], []), book.wall_s)
-    assert book.count("ended") == 1
-    book.close()
-
-
-def test_a_key_is_kept_as_long_as_one_of_its_jobs_waits(path: Path) -> None:
-    book = Book(path, retention=Retention(jobs_max=1, age_max_s=DAY_S))
-    (waits,) = book.accept("1+1", key="waits")
-    book.accept("7", key="ended")
-    book.write()
-    book.now += 2 * DAY_S
-    book.journal.write(Facts([], []), book.wall_s)
-    assert book.journal.submission("waits") is not None
-    assert book.journal.submission("ended") is None
-    book.end(waits, 2)
-    book.now += 2
-    book.write()
-    assert book.journal.submission("waits") is None
-    book.close()
 
 
 def test_what_is_deleted_or_exchanged_is_written_no_more(tmp_path: Path) -> None:

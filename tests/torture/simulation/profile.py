@@ -20,8 +20,7 @@ from dte.core.workers import availability
 from dte.master import archive, parsing
 from dte.master import jobs as master_jobs
 from dte.master.dispatch import batches as dispatch
-from dte.master.journal import jobs as journal_jobs
-from dte.master.journal import journal, recorder
+from dte.master.journal import journal, recorder, retention
 from dte.master.journal import rows as journal_rows
 from dte.master.settings import Settings
 from torture.simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
@@ -33,7 +32,7 @@ from torture.simulation.workers import WorkerKind
 
 Knob = tuple[Sequence[object], str, float]
 
-PRUNES_ALWAYS: Knob = ((journal,), "PRUNE_S", 0.0)
+PRUNES_ALWAYS: Knob = ((retention,), "PRUNE_S", 0.0)
 KNOBS: list[Knob] = [
     ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
@@ -42,10 +41,10 @@ KNOBS: list[Knob] = [
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master_jobs, parsing), "SLICE_CHARS", 12),
-    ((job, journal_jobs, master_jobs, archive), "TASK_CHARS_KEPT", 40),
+    ((job, master_jobs, archive), "TASK_CHARS_KEPT", 40),
     ((journal,), "TEXTS_CHARS", 30),
     ((journal_rows,), "ROWS_BYTES", 100),
-    ((journal,), "PRUNED_AT_LEAST", 1),
+    ((retention,), "PRUNED_AT_LEAST", 1),
     PRUNES_ALWAYS,
     ((recorder,), "PRUNE_S", 0.5),
     ((dispatch,), "LATE_S", 0.5),

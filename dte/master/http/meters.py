@@ -1,0 +1,47 @@
+"""Counts the bytes of replies and bodies in memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dte.core.errors import Busy
+
+BEGUN_SHARE = 0.75
+"""Of the bound: beyond it nothing long is begun, so that all that is begun can be made whole."""
+
+
+class Budget:
+    """Bytes in memory, and their bound.
+
+    Args:
+        name: the name of the bound.
+        bytes_max: the bound.
+        long_max: how many long values are made at a time.
+
+    Attributes:
+        bytes: the bytes in memory.
+        long_ones: lets `long_max` long values be made at a time.
+    """
+
+    def __init__(self, name: str, bytes_max: int, long_max: int) -> None:
+        self._name = name
+        self._bytes_max = bytes_max
+        self.bytes = 0
+        self.long_ones = asyncio.Semaphore(long_max)
+
+    def add(self, count: int) -> None:
+        self.bytes += count
+
+    def remove(self, count: int) -> None:
+        self.bytes -= count
+
+    def ensure_room(self, begun: bool = False) -> None:
+        """Check that something long may be begun, or, if it is `begun`, go on.
+
+        Raises:
+            Busy: too many bytes are in memory.
+        """
+        if self.bytes > self._bytes_max * (1.0 if begun else BEGUN_SHARE):
+            raise Busy(
+                f"too much in memory: {self.bytes} of {self._bytes_max} bytes ({self._name})"
+            )

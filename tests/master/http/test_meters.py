@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from dte.core.errors import Busy
+from dte.master.http.meters import Budget
+
+
+def test_there_is_room_up_to_the_bound_but_nothing_long_is_begun_near_it() -> None:
+    budget = Budget("replies_bytes_max", 1_000, 2)
+    budget.add(750)
+    budget.ensure_room()
+    budget.add(1)
+    budget.ensure_room(begun=True)
+    with pytest.raises(Busy, match="replies_bytes_max"):
+        budget.ensure_room()
+    budget.add(250)
+    with pytest.raises(Busy, match=r"1001 of 1000 bytes \(replies_bytes_max\)"):
+        budget.ensure_room(begun=True)
+    budget.remove(251)
+    budget.ensure_room()
+
+
+async def test_few_long_ones_are_made_at_a_time() -> None:
+    budget = Budget("bodies_bytes_max", 1_000, 1)
+    async with budget.long_ones:
+        other = asyncio.create_task(budget.long_ones.acquire())
+        await asyncio.sleep(0)
+        assert not other.done()
+    await other
