@@ -243,4 +243,4 @@ async def test_a_repeat_for_a_deleted_job_is_not_found_and_makes_no_other(
     await rig.post("/submit", {"task": "7"})
     repeat = await submit(rig, {"task": "0"}, key="key 0")
     assert (repeat.status, repeat.json["code"]) == (404, "not_found")
-    assert "was used for job 1, which ended so long ago" in repeat.json["error"]
+    assert "was used for job 1, which has been deleted" in repeat.json["error"]

@@ -338,7 +338,7 @@ async def test_a_worker_that_only_fails_is_taken_out_until_it_announces_itself(
     number = await rig.submit(FORMULA)
     await until(lambda: rig.worker(worker).gone, "the worker is taken out")
     assert len(worker.requests) == availability.FAILURES_MAX
-    await until(lambda: "is taken out until it is heard of again" in caplog.text, "the log says so")
+    await until(lambda: "is gone until it announces itself" in caplog.text, "the log says so")
     worker.conduct = fakes.good
     await rig.announce(worker, **form)
     assert (await rig.job(number, wait_s=20))["answer"] == ANSWER
