@@ -17,8 +17,8 @@ from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
 from dte.wire.codec import Decoder
 
-ENDS = {"FAILED": CallState.FAILED, "TIMED_OUT": CallState.TIMED_OUT}
-"""The end of a call for a reported status, where nothing else decides it."""
+FAILURES = {"FAILED": CallState.FAILED, "TIMED_OUT": CallState.TIMED_OUT}
+"""The state of a call for each reported status of a failure."""
 
 
 class TaskGiven(msgspec.Struct):
@@ -157,8 +157,8 @@ class ReportStatus(SchedulerHandler):
         error = update.error_message or f"its worker says {update.status}"
         if update.status == "COMPLETED":
             outcome = succeeded(update.result, self.master.settings.value_bytes_max)
-        elif update.status in ENDS:
-            outcome = Outcome(ENDS[update.status], None, error)
+        elif update.status in FAILURES:
+            outcome = Outcome(FAILURES[update.status], None, error)
         elif only_call(job) is not None:
             # Cancel the job: a call that is only returned as cancelled would be handed out again.
             has_it = self.pollers.lease(job, worker_id) is not None
