@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from inspect import iscoroutinefunction
@@ -12,6 +13,15 @@ import pytest
 from tornado.ioloop import IOLoop
 from wire.plain import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from wire.until import until
+
+
+def pytest_configure() -> None:
+    """Undo an ignored SIGINT, which ``pytest &`` in a script inherits from the shell.
+
+    Child processes would inherit it too, and a `dte` that a test interrupts would never end.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
