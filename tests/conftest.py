@@ -38,6 +38,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{count} skipped: {reason}")
 
 
+def pytest_configure() -> None:
+    """Undo an ignored SIGINT, which ``pytest &`` in a script inherits from the shell.
+
+    Child processes would inherit it too, and a `dte` that a test interrupts would never end.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every async test the `io_loop`, also when it does not name it."""
     for item in items:

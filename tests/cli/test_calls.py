@@ -14,7 +14,7 @@ import dte as package
 from dte.cli import output
 from dte.cli.calls import read_value
 
-from .conftest import Dte
+from .conftest import Dte, check_refused
 
 GRAPH = {
     "graph": {
@@ -23,18 +23,6 @@ GRAPH = {
     },
     "answer": "b",
 }
-
-
-@pytest.fixture
-def ask(dte: Dte, master: MasterThread) -> Dte:
-    """Runs a command for the master with workers."""
-    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=master.url, **more)
-
-
-@pytest.fixture
-def ask_idle(dte: Dte, idle_master: MasterThread) -> Dte:
-    """Runs a command for a fresh master without workers."""
-    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=idle_master.url, **more)
 
 
 # dte call
@@ -75,7 +63,7 @@ def test_what_is_no_json_is_a_text(text: str) -> None:
 
 def test_call_of_what_fails_exits_with_1_and_says_why_and_what_to_do(ask: Dte) -> None:
     result = ask("call", "echo", "1", "2")
-    assert (result.exit_code, result.stdout) == (1, "")
+    check_refused(result, 1)
     first, second, third = result.stderr.splitlines()
     assert first.startswith("dte: job ")
     assert " failed: echo" in first
@@ -116,9 +104,7 @@ def test_call_without_waiting_prints_the_job(ask_idle: Dte) -> None:
     ],
 )
 def test_call_refuses_what_makes_no_sense(ask: Dte, arguments: tuple[str, ...], words: str) -> None:
-    result = ask("call", *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert words in result.stderr
+    check_refused(ask("call", *arguments), 2, words)
 
 
 def test_call_that_takes_too_long_to_wait_for_exits_with_4_and_goes_on(ask_idle: Dte) -> None:
@@ -128,13 +114,12 @@ def test_call_that_takes_too_long_to_wait_for_exits_with_4_and_goes_on(ask_idle:
 
 
 def test_ctrl_c_while_a_call_is_waited_for_says_how_to_go_on(
-    processes: Processes, idle_master: MasterThread
+    processes: Processes, idle_master: MasterThread, idle_client: package.Client
 ) -> None:
     waiting = processes.start("call", "echo", "1", DTE_MASTER=idle_master.url)
-    with package.Client(idle_master.url) as client:
-        until(client.jobs, "the call is submitted")
-        assert waiting.end(signal.SIGINT) == 130
-        assert not client.job(1).finished
+    until(lambda: len(idle_master._server.master.waiters), "it waits for its job")
+    assert waiting.end(signal.SIGINT) == 130
+    assert not idle_client.job(1).finished
     assert f"dte job 1 --wait --master {idle_master.url}" in waiting.output
     assert f"dte cancel 1 --master {idle_master.url}" in waiting.output
     assert "Traceback" not in waiting.output
@@ -176,9 +161,7 @@ def test_graph_takes_a_formula_that_calls_handlers(ask: Dte) -> None:
     ],
 )
 def test_graph_refuses_what_is_none_and_says_why(ask: Dte, text: str, words: str) -> None:
-    result = ask("graph", "-", stdin=text)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert words in result.stderr
+    check_refused(ask("graph", "-", stdin=text), 2, words)
 
 
 def test_graph_of_a_file_that_is_not_there_is_named(ask: Dte) -> None:

@@ -13,19 +13,7 @@ from harness.processes import Processes, until
 import dte as package
 from dte.cli.jobs import line_of
 
-from .conftest import Dte
-
-
-@pytest.fixture
-def ask(dte: Dte, master: MasterThread) -> Dte:
-    """Runs a command for the master with workers."""
-    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=master.url, **more)
-
-
-@pytest.fixture
-def ask_idle(dte: Dte, idle_master: MasterThread) -> Dte:
-    """Runs a command for a fresh master without workers."""
-    return lambda *arguments, **more: dte(*arguments, DTE_MASTER=idle_master.url, **more)
+from .conftest import Dte, check_refused
 
 
 @pytest.fixture
@@ -96,16 +84,12 @@ def test_cancel_and_retry_say_how_the_job_stands(ask_idle: Dte, idle_master: Mas
 def test_what_has_succeeded_is_neither_cancelled_nor_retried(
     ask: Dte, client: package.Client, command: str
 ) -> None:
-    result = ask(command, ended(client, "echo", 1))
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "succeeded" in result.stderr
+    check_refused(ask(command, ended(client, "echo", 1)), 2, "succeeded")
 
 
 @pytest.mark.parametrize("command", ["nodes", "why", "cancel", "retry", "events"])
 def test_a_job_that_is_not_there_exits_with_2(ask: Dte, command: str) -> None:
-    result = ask(command, "999999")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "not found" in result.stderr
+    check_refused(ask(command, "999999"), 2, "not found")
 
 
 def test_events_of_a_job_end_with_it(ask: Dte, client: package.Client) -> None:
@@ -119,16 +103,15 @@ def test_events_of_a_job_end_with_it(ask: Dte, client: package.Client) -> None:
 
 
 def test_events_of_all_jobs_are_printed_until_ctrl_c(
-    processes: Processes, idle_master: MasterThread
+    processes: Processes, idle_master: MasterThread, idle_client: package.Client
 ) -> None:
     listening = processes.start("events", DTE_MASTER=idle_master.url)
-    with package.Client(idle_master.url) as client:
 
-        def heard() -> bool:
-            client.submit_call("echo", 1)
-            return " job " in listening.output
+    def is_printed() -> bool:
+        idle_client.submit_call("echo", 1)
+        return " job " in listening.output
 
-        until(heard, "an event is printed at once")
+    until(is_printed, "an event is printed at once")
     assert listening.end(signal.SIGINT) == 130
     assert "Traceback" not in listening.output
 

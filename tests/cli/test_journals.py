@@ -17,7 +17,7 @@ import dte as package
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 
-from .conftest import Dte, DteProcess
+from .conftest import Dte, DteProcess, check_refused
 
 WHERE = ("--host", "127.0.0.1", "--port", "0")
 
@@ -83,11 +83,9 @@ def test_what_is_no_journal_is_refused_in_clear_words_and_left_as_it_is(
     make(path)
     before = path.read_bytes()
     result = dte("master", *WHERE, "--journal", str(path))
-    assert (result.exit_code, result.stdout) == (3, "")
+    check_refused(result, 3, words, lines=1)
     assert result.stderr.startswith(f"dte: {path} ")
-    assert words in result.stderr
     assert result.stderr.endswith("; give another --journal\n")
-    assert len(result.stderr.splitlines()) == 1
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["journal.db"], "nothing is left beside it"
 
@@ -100,7 +98,7 @@ def test_a_place_where_no_file_can_be_is_refused_in_clear_words(
 ) -> None:
     path = path.format(folder=tmp_path)
     result = dte("master", *WHERE, "--journal", path)
-    assert (result.exit_code, result.stdout) == (3, "")
+    check_refused(result, 3)
     assert result.stderr == (
         f"dte: {path} cannot be opened; is there such a folder, and may this user write there?; "
         "give another --journal\n"
@@ -115,7 +113,7 @@ def test_a_second_master_is_refused_and_harms_nothing(dte: Dte, processes: Proce
         job = client.submit("1+2")
         for command in (("master", *WHERE), ("run", "1+1", "--workers", "1")):
             result = dte(*command, "--journal", str(journal))
-            assert (result.exit_code, result.stdout) == (3, "")
+            check_refused(result, 3)
             assert result.stderr == (
                 f"dte: {journal} is in use: another master has it open; give another --journal\n"
             )

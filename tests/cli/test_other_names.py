@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from dte.cli import servers
-from dte.master import server
 from dte.master.settings import Settings
-from dte.worker import server as worker_server
 from dte.worker.server import WorkerSettings
 
 from .conftest import Dte
@@ -20,23 +15,6 @@ OF_THE_MASTER = {
     "WORKER_DEATH_TIMEOUT": "2",
     "LOG_LEVEL": "CRITICAL",
 }
-
-
-@pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings | WorkerSettings]:
-    """What masters and workers would be served with."""
-    found: list[Settings | WorkerSettings] = []
-
-    async def nothing() -> None: ...
-
-    def serve(settings: Settings | WorkerSettings, stop: object) -> object:
-        found.append(settings)
-        return nothing()
-
-    monkeypatch.setattr(server, "serve", serve)
-    monkeypatch.setattr(worker_server, "serve", serve)
-    monkeypatch.setattr(servers, "_allow_many_connections", lambda: None)
-    return found
 
 
 def test_a_master_takes_them(dte: Dte, served: list[Settings]) -> None:
