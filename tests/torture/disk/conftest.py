@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from torture.disk.faulty import CannotFake, FaultyDisk, compile_library
+from torture.disk.faulty import FaultyDisk, compile_library
 from torture.disk.small_disk import small_disk
+from torture.runner import CannotPlay
 
 MEMORY = Path("/dev/shm")
 SMALL_DISK_MB = 16
@@ -31,7 +32,7 @@ def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that fakes faults, where it can be compiled."""
     try:
         return compile_library(tmp_path_factory.mktemp("library"))
-    except CannotFake as error:
+    except CannotPlay as error:
         pytest.skip(str(error))
 
 
@@ -51,5 +52,5 @@ def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         with small_disk(tmp_path / "disk", SMALL_DISK_MB) as folder:
             yield folder
-    except CannotFake as error:
+    except CannotPlay as error:
         pytest.skip(str(error))
