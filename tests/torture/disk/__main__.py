@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torture.disk.faulty import CannotFake
-from torture.disk.scenarios import SCENARIOS, Found, Scope
+from torture import runner
+from torture.disk.scenarios import SCENARIOS, Scope
+from torture.runner import Found
 
-PROBLEM = 1
 MEMORY = Path("/dev/shm")
 LABELS = {
     "jobs_s": "{} jobs/s",
@@ -35,38 +34,25 @@ for every job: nothing that was acknowledged may be lost, doubled, changed or wr
 
 A small library is preloaded that fakes a disk's faults, for which a C compiler is needed; a full
 disk is a real one, for which root is. What this machine cannot do is passed over.
-
-exit codes: 0 all is well, 1 something is not, 2 the command is wrong.
+"""
+EXAMPLES = """\
+  scripts/disk-faults              everything, about three minutes
+  scripts/disk-faults --quick      not every call on the disk fails once, but some
+  scripts/disk-faults --only sync  what has that in its name
 """
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="scripts/disk-faults",
-        description=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = runner.parser("disk-faults", HELP, EXAMPLES)
+    options.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
+    options.add_argument(
+        "--seconds", metavar="S", type=runner.seconds, default=10.0, help="of load"
     )
-    parser.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
-    parser.add_argument("--seconds", metavar="S", type=float, default=10.0, help="of load")
-    parser.add_argument("--quick", action="store_true", help="not every call of all, but some")
-    parser.add_argument("--json", action="store_true", help="print JSON, an object a scenario")
-    arguments = parser.parse_args()
-    chosen = [name for name in SCENARIOS if arguments.only in name]
-    if not chosen:
-        parser.error(f"--only {arguments.only}: there is " + "; ".join(SCENARIOS))
-    problems = 0
-    for name in chosen:
-        print(f"{name} ...", end="\r", file=sys.stderr, flush=True)
-        try:
-            found = play(name, arguments.seconds, arguments.quick)
-        except CannotFake as error:
-            print(f"{name}: not here: {error}", file=sys.stderr)
-            continue
-        problems += len(found.problems)
-        print(as_json(name, found) if arguments.json else row(name, found), flush=True)
-        for problem in found.problems:
-            print(f"  {problem}", file=sys.stderr)
-    return PROBLEM if problems else 0
+    options.add_argument("--quick", action="store_true", help="not every call of all, but some")
+    arguments = options.parse_args()
+    names = runner.chosen(options, arguments.only, list(SCENARIOS))
+    scenario = partial(play, seconds=arguments.seconds, quick=arguments.quick)
+    return runner.play(names, scenario, row, arguments.json)
 
 
 def play(name: str, seconds: float, quick: bool) -> Found:
@@ -77,11 +63,6 @@ def play(name: str, seconds: float, quick: bool) -> Found:
         tempfile.TemporaryDirectory(prefix="dte-disk-", dir=memory) as in_memory,
     ):
         return SCENARIOS[name](Scope(Path(folder), Path(in_memory), seconds, quick))
-
-
-def as_json(name: str, found: Found) -> str:
-    scenario: dict[str, Any] = {"scenario": name}
-    return json.dumps(scenario | found.figures | {"problems": found.problems})
 
 
 def row(name: str, found: Found) -> str:
@@ -100,4 +81,4 @@ def _shown(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runner.run(main))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from harness.skips import NOT_HERE, missing
 
-from torture.disk.faulty import CannotFake, FaultyDisk, compile_library
+from torture.disk.faulty import FaultyDisk, compile_library
 from torture.disk.small_disk import small_disk
+from torture.runner import CannotPlay
 
 MEMORY = Path("/dev/shm")
 SMALL_DISK_MB = 16
@@ -32,7 +33,7 @@ def faulty_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that fakes faults, where it can be compiled."""
     try:
         return compile_library(tmp_path_factory.mktemp("library"))
-    except CannotFake as error:
+    except CannotPlay as error:
         missing(str(error))
 
 
@@ -52,7 +53,7 @@ def mounted_disk(tmp_path: Path) -> Iterator[Path]:
     try:
         with small_disk(tmp_path / "disk", SMALL_DISK_MB) as folder:
             yield folder
-    except CannotFake as error:
+    except CannotPlay as error:
         if os.geteuid() != 0:
             pytest.skip(f"{NOT_HERE}only root may mount a disk")
         missing(str(error))

@@ -7,29 +7,27 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from torture.runner import CannotPlay
+
 SOURCE = Path(__file__).with_name("faulty_disk.c")
 JOURNAL = "dte.db"
 COMPILE_TIMEOUT_S = 60.0
-
-
-class CannotFake(Exception):
-    """This machine has not what is needed to fake a disk's faults; the text says what."""
 
 
 def compile_library(folder: Path) -> Path:
     """Compile the library that fakes faults; its file, in `folder`.
 
     Raises:
-        CannotFake: there is no C compiler, or it does not know this system's calls.
+        CannotPlay: there is no C compiler, or it does not know this system's calls.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
-        raise CannotFake("there is no C compiler")
+        raise CannotPlay("there is no C compiler")
     library = folder / "faulty_disk.so"
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(SOURCE), "-ldl"]
     compiled = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
     if compiled.returncode:
-        raise CannotFake(f"{SOURCE.name} cannot be compiled here: {compiled.stderr[:200]}")
+        raise CannotPlay(f"{SOURCE.name} cannot be compiled here: {compiled.stderr[:200]}")
     return library
 
 

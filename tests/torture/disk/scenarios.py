@@ -7,7 +7,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,25 +19,13 @@ from torture.disk.faulty import JOURNAL, FaultyDisk, compile_library
 from torture.disk.outage import go_through
 from torture.disk.slow import figures, submit_on
 from torture.disk.small_disk import fill, small_disk
+from torture.runner import Found
 
 CLIENTS = 64
 SMALL_DISK_MB = 16
 TIMEOUT_S = 1_200.0
 QUICK_STEP = 25
 """Of how many calls a quick run has one fail."""
-
-
-@dataclass
-class Found:
-    """What came of a scenario.
-
-    Attributes:
-        figures: what was counted and measured.
-        problems: what was lost, doubled, changed or wrong, as sentences.
-    """
-
-    figures: dict[str, Any]
-    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torture.disk.faulty import CannotFake
+from torture.runner import CannotPlay
 
 MOUNT_TIMEOUT_S = 20.0
 
@@ -17,7 +17,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """A file system of so many megabytes in memory, mounted at a folder.
 
     Raises:
-        CannotFake: this user may not mount one, or this system has none.
+        CannotPlay: this user may not mount one, or this system has none.
     """
     folder.mkdir()
     size = f"size={megabytes}m,mode=700"
@@ -29,9 +29,9 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
             timeout=MOUNT_TIMEOUT_S,
         )
     except OSError as error:
-        raise CannotFake(f"nothing can be mounted here: {error}") from None
+        raise CannotPlay(f"nothing can be mounted here: {error}") from None
     if mounted.returncode:
-        raise CannotFake(f"nothing can be mounted here: {mounted.stderr.strip()}")
+        raise CannotPlay(f"nothing can be mounted here: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:

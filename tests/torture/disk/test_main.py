@@ -12,9 +12,10 @@ import pytest
 
 from torture.disk import __main__ as command
 from torture.disk import faulty
-from torture.disk.faulty import CannotFake, compile_library
-from torture.disk.scenarios import SCENARIOS, Found
+from torture.disk.faulty import compile_library
+from torture.disk.scenarios import SCENARIOS
 from torture.disk.small_disk import small_disk
+from torture.runner import CannotPlay, Found
 
 FIGURES = {"accepted": 1_234, "refused": {507: 5, 503: 1}, "commits": 7}
 
@@ -61,7 +62,7 @@ def test_json_has_all_figures(
 def test_what_cannot_be_done_here_is_passed_over_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(monkeypatch, CannotFake("no compiler"), "--only", "full disk") == 0
+    assert run(monkeypatch, CannotPlay("no compiler"), "--only", "full disk") == 0
     assert "a full disk: not here: no compiler" in capsys.readouterr().err
 
 
@@ -81,11 +82,11 @@ def test_without_a_compiler_nothing_is_faked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(CannotFake, match="no C compiler"):
+    with pytest.raises(CannotPlay, match="no C compiler"):
         compile_library(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(faulty, "SOURCE", tmp_path / "missing.c")
-    with pytest.raises(CannotFake):
+    with pytest.raises(CannotPlay):
         compile_library(tmp_path)
 
 
@@ -96,5 +97,5 @@ def test_who_may_not_mount_has_no_small_disk(
         return subprocess.CompletedProcess(command, 1, "", "mount: must be superuser.\n")
 
     monkeypatch.setattr(subprocess, "run", refuse)
-    with pytest.raises(CannotFake, match="must be superuser"), small_disk(tmp_path / "disk", 1):
+    with pytest.raises(CannotPlay, match="must be superuser"), small_disk(tmp_path / "disk", 1):
         raise AssertionError

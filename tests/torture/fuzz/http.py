@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torture import runner
 from torture.fuzz import scripts
 from torture.fuzz.cluster import FuzzedCluster
 from torture.fuzz.exchange import Exchange, Named, play
@@ -76,7 +74,7 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
     """
     started = time.monotonic()
     tally = Tally()
-    with _folder(tally) as folder, FuzzedCluster(folder) as cluster:
+    with runner.folder("fuzz") as folder, FuzzedCluster(folder.path) as cluster:
         files_before = cluster.open_files()
         memory_before: dict[str, int] = {}
         named = Named()
@@ -92,6 +90,8 @@ def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> 
         tally.memory_bytes = {name: (memory_before[name], memory[name]) for name in memory_before}
         at_last = [*_growth(tally, cluster, files_before), *cluster.idle_faults()]
         tally.found += [Fault(None, f"at last: {fault}") for fault in at_last]
+        if tally.found:
+            folder.keep, tally.logs = True, folder.path
     tally.took_s = time.monotonic() - started
     return tally
 
@@ -130,16 +130,3 @@ def _growth(tally: Tally, cluster: FuzzedCluster, files_before: int) -> Iterator
             yield f"the master has {files} files open, {files_before} at first"
             return
         time.sleep(0.05)
-
-
-@contextmanager
-def _folder(tally: Tally) -> Iterator[Path]:
-    """A folder for the processes, which stays if something is found."""
-    folder = Path(tempfile.mkdtemp(prefix="dte-fuzz-"))
-    try:
-        yield folder
-    finally:
-        if tally.found:
-            tally.logs = folder
-        else:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import sys
@@ -11,47 +9,54 @@ import tempfile
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from harness.cluster import running_cluster
 
 from dte import __version__
+from torture import runner
 from torture.overload.scenarios import SCENARIOS, Scenario, done_to
 from torture.overload.watch import memory_mb, watched
+from torture.runner import Found
 
 COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"
 )
+HELP = """\
+Do to a master of this machine, which has two workers, what it should bear, and print how it did:
+requests served and refused with 429, the milliseconds in which GET /health was answered meanwhile,
+and its memory before and at most, in MB.
+"""
+EXAMPLES = """\
+  scripts/overload                    30 s for each scenario, ten minutes
+  scripts/overload --only idle        scenarios whose name has that word
+  scripts/overload --seconds 10 --json
+"""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="scripts/overload",
-        description="Do to a master of this machine, which has two workers, what it should bear, "
-        "and print how it did: requests served and refused with 429, the milliseconds in which "
-        "GET /health was answered meanwhile, and its memory before and at most, in MB.",
+def main() -> int:
+    options = runner.parser(
+        "overload", HELP, EXAMPLES, "a master's log tells of a fault of its own"
     )
-    parser.add_argument("--seconds", type=float, default=30, metavar="S", help="for each scenario")
-    parser.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
-    parser.add_argument(
+    options.add_argument(
+        "--seconds", type=runner.seconds, default=30, metavar="S", help="for each scenario"
+    )
+    options.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
+    options.add_argument(
         "--journal", metavar="FILE", default="dte.db", help="the master's, in a folder of its own"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, one object a scenario")
-    arguments = parser.parse_args()
-    chosen = [scenario for scenario in SCENARIOS if arguments.only in scenario.name]
-    if not chosen:
-        parser.error(f"--only {arguments.only}: there is " + "; ".join(s.name for s in SCENARIOS))
+    arguments = options.parse_args()
+    scenarios = {scenario.name: scenario for scenario in SCENARIOS}
+    names = runner.chosen(options, arguments.only, list(scenarios))
     if not arguments.json:
         print(f"{machine()}\n\n{COLUMNS}")
-    for scenario in chosen:
-        print(f"{scenario.name} ...", end="\r", file=sys.stderr, flush=True)
-        found = measure(scenario, arguments.seconds, arguments.journal)
-        print(json.dumps(found) if arguments.json else row(found), flush=True)
-        for line in found["errors"]:
-            print(f"  in the master's log: {line}", file=sys.stderr)
+
+    def scenario(name: str) -> Found:
+        return measure(scenarios[name], arguments.seconds, arguments.journal)
+
+    return runner.play(names, scenario, row, arguments.json)
 
 
-def measure(scenario: Scenario, seconds: float, journal: str) -> dict[str, Any]:
+def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     """Do a scenario with a master of its own."""
     settings = {"LOG_LEVEL": "warning", "JOURNAL": journal} | scenario.settings
     variables = {f"DTE_{name}": value for name, value in settings.items()}
@@ -64,26 +69,27 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> dict[str, Any]:
             heard = done_to(cluster.port, scenario, seconds)
         after_mb = memory_mb(cluster.master)
         cluster.master.end()
-        health = seen.health
-        return {
-            "scenario": scenario.name,
-            "served": heard.pop("200", 0),
-            "refused": heard.pop("429", 0),
-            "other": heard,
-            "health": {
-                "answers": len(health.answered_ms),
-                "p50_ms": round(health.within_ms(0.5), 1),
-                "p99_ms": round(health.within_ms(0.99), 1),
-                "max_ms": round(health.within_ms(1), 1),
-                "others": health.others,
-            },
-            "memory_mb": {
-                "before": round(seen.before_mb, 1),
-                "peak": round(seen.peak_mb, 1),
-                "after": round(after_mb, 1),
-            },
-            "errors": cluster.master.errors(),
-        }
+        errors = cluster.master.errors()
+    health = seen.health
+    figures = {
+        "served": heard.pop("200", 0),
+        "refused": heard.pop("429", 0),
+        "other": heard,
+        "health": {
+            "answers": len(health.answered_ms),
+            "p50_ms": round(health.within_ms(0.5), 1),
+            "p99_ms": round(health.within_ms(0.99), 1),
+            "max_ms": round(health.within_ms(1), 1),
+            "others": health.others,
+        },
+        "memory_mb": {
+            "before": round(seen.before_mb, 1),
+            "peak": round(seen.peak_mb, 1),
+            "after": round(after_mb, 1),
+        },
+        "errors": errors,
+    }
+    return Found(figures, [f"in the master's log: {line}" for line in errors])
 
 
 def machine() -> str:
@@ -94,18 +100,19 @@ def machine() -> str:
     return f"dte {__version__}, 2 workers, {python}, {system}, {when}"
 
 
-def row(found: dict[str, Any]) -> str:
-    health, memory = found["health"], found["memory_mb"]
+def row(name: str, found: Found) -> str:
+    figures = found.figures
+    health, memory = figures["health"], figures["memory_mb"]
     latencies = f"{health['p50_ms']:.1f}, {health['p99_ms']:.1f}, {health['max_ms']:.0f}"
-    others = Counter(found["other"])
+    others = Counter(figures["other"])
     text = (
-        f"{found['scenario']:<52}{found['served']:>9,}{found['refused']:>9,}{others.total():>8,}"
+        f"{name:<52}{figures['served']:>9,}{figures['refused']:>9,}{others.total():>8,}"
         f"  {latencies:>24}  {memory['before']:>5.0f}, {memory['peak']:>6,.0f}"
     )
-    details = [f"{name} {count:,}" for name, count in others.items()]
-    details += [f"/health {name} {count:,}" for name, count in health["others"].items()]
+    details = [f"{what} {count:,}" for what, count in others.items()]
+    details += [f"/health {what} {count:,}" for what, count in health["others"].items()]
     return text + (f"  ({', '.join(details)})" if details else "")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(runner.run(main))
