@@ -80,7 +80,7 @@ class EventLog:
         boot: int,
         wall_time: Callable[[float | None], datetime | None],
         *,
-        streams_max: int = 1_000,
+        streams_max: int,
         kept: int = EVENTS_KEPT,
         texts_bytes_max: int = TEXTS_BYTES_MAX,
         heartbeat_s: float = HEARTBEAT_S,

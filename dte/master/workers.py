@@ -24,7 +24,6 @@ from dte.master.journal.awaited import (
     cannot_be_recorded,
 )
 from dte.master.journal.memory import AnyRecorder
-from dte.master.parsing import NO_LIMITS
 from dte.master.plans import (
     NO_PLAN_LIMITS,
     Plan,
@@ -174,13 +173,11 @@ class CallDesk:
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
     ) -> Generator[None, None, PlannedJob]:
-        settings, wall_offset_s = self._settings, self._wall_offset_s
+        wall_offset_s = self._wall_offset_s
         check_priority(plan.priority)
         set_moments(plan, datetime.fromtimestamp(self._now() + wall_offset_s, UTC))
         pure = self._core.calls.pure_handlers()
-        work = yield from build(
-            plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
-        )
+        work = yield from build(plan, self._settings.plan_limits(), wall_offset_s, pure)
         work = with_awaited(work, awaited)
         if work.calls is not None:
             records = _sound(work.calls, records)
@@ -242,7 +239,7 @@ class CallDesk:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return list(restored(graph, records).calls.values())
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        building = build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._wall_offset_s)
+        building = build(plan, NO_PLAN_LIMITS, self._wall_offset_s)
         work = await self._slices.run(building)
         calls = work.calls
         return list(restored(calls, records).calls.values()) if calls is not None else []

@@ -23,7 +23,7 @@ def wall_time(moment: float | None) -> datetime | None:
 
 
 def make_log(**bounds: Any) -> EventLog:
-    return EventLog(3, wall_time, **({"kept": 100} | bounds))
+    return EventLog(3, wall_time, **({"kept": 100, "streams_max": 1_000} | bounds))
 
 
 def events_of(job: int, count: int = 1, **more: Any) -> list[Event]:
@@ -85,7 +85,7 @@ async def test_nothing_is_encoded_while_nobody_listens() -> None:
     def never(moment: float | None) -> datetime | None:
         raise AssertionError
 
-    log = EventLog(3, never)
+    log = EventLog(3, never, streams_max=1)
     log.add(events_of(7, 1_000))
     assert log.last == BASE + 1_000
 
@@ -97,7 +97,7 @@ async def test_what_many_take_is_encoded_once() -> None:
         encoded.append(moment)
         return None
 
-    log = EventLog(3, count)
+    log = EventLog(3, count, streams_max=1_000)
     listeners = [log.since(None) for _ in range(5)]
     log.add(events_of(7, 10))
     assert len({listener.take() for listener in listeners}) == 1
@@ -161,7 +161,7 @@ async def test_the_end_of_its_job_is_the_last_that_is_heard() -> None:
 async def test_numbers_grow_across_starts() -> None:
     log = make_log()
     log.add(events_of(7))
-    assert EventLog(4, wall_time).last > log.last
+    assert EventLog(4, wall_time, streams_max=1).last > log.last
 
 
 # What is not kept any more

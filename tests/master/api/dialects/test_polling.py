@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from dte.core.errors import InvalidRequest
-from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
 from dte.core.workers.availability import Delivery
@@ -20,7 +19,7 @@ from dte.master.api.dialects.polling import (
     succeeded,
 )
 from dte.master.messages import arguments
-from dte.master.plans import Node, Plan, PlanLimits, build, plan_text, read_plan
+from dte.master.plans import NO_PLAN_LIMITS, Node, Plan, build, plan_text, read_plan
 from dte.wire.codec import encode
 from master.rig import Rig
 
@@ -28,7 +27,7 @@ from master.rig import Rig
 def built(args: Any) -> Any:
     """What a worker gets of arguments whose plan is kept and read again."""
     plan = read_plan(plan_text(Plan({TASK: Node("echo", quoted(args))})))
-    steps = build(plan, PlanLimits(), FormulaLimits(), 0.0)
+    steps = build(plan, NO_PLAN_LIMITS, 0.0)
     while True:
         try:
             next(steps)
