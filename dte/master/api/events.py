@@ -1,6 +1,6 @@
 """Events as they happen, for a browser's ``EventSource`` and for ``curl -N``.
 
-What the blocks of a stream are is said in `dte.master.events`.
+What the blocks of a stream are is said in `dte.master.event_blocks`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EventsHandler(JobHandler):
             self.write(b"retry: %d\nid: %d\n\n%s" % (RETRY_MS, listener.number, first))
             await self.flush()
             while not listener.over and (listener.has_more or not last):
-                if not await listener.turn():
+                if not await listener.ready():
                     break
                 self.write(listener.take())
                 await self.flush()
