@@ -13,7 +13,6 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job
 from dte.core.jobs.table import JobTable
 from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
-from dte.master.parsing import NO_LIMITS
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
 from dte.master.slices import Slices
 
@@ -84,7 +83,7 @@ class Archive:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return list(restored(graph, records).calls.values())
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await self._slices.run(build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._clock.offset_s))
+        work = await self._slices.run(build(plan, NO_PLAN_LIMITS, self._clock.offset_s))
         calls = work.calls
         return list(restored(calls, records).calls.values()) if calls is not None else []
 

@@ -1,17 +1,9 @@
-"""The last events, numbered, and those who listen to them.
+"""The log of the last events, and those who listen to it.
 
-All listeners read the same events, each from its own position, so a slow one holds no memory: when
-its next event is not kept any more it hears how many it missed, and goes on. Nothing is encoded
-unless somebody takes it, and then once for all. Who listens to one job is not woken by others.
-
-An event is given as a block of ``text/event-stream``::
-
-    id: 30000000007
-    event: node
-    data: {"job_id":7,"node":"a","state":"running","at":"2026-03-01T12:00:00.000000Z"}
-
-The word after ``event:`` is ``job`` for a new state of a job, ``node`` for one of a call of it,
-``progress`` for what a handler says of how far it is, and ``missed`` for what is not kept any more.
+All listeners read the same numbered events, each from its own position, so a slow listener holds no
+memory. When its next event is not kept any more, it gets the number of events that it missed, and
+goes on. An event is encoded once, when the first listener takes it. A listener to one job is not
+woken by events of others.
 """
 
 from __future__ import annotations
@@ -23,56 +15,38 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from sys import getsizeof
 
-import msgspec
-
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event
 from dte.core.jobs.job import FINISHED
-from dte.wire.codec import encode
+from dte.master.event_blocks import event_block, heartbeat, missed_block
 
 EVENTS_KEPT = 10_000
-"""At least so many of the last events are kept, and up to twice as many."""
+"""The log keeps at least this many of the last events, and at most twice as many."""
 TEXTS_BYTES_MAX = 16_000_000
-"""Unless their texts take more than this."""
+"""It keeps fewer if their texts take more than this."""
 EVENTS_OF_A_BOOT = 10_000_000_000
 """Numbers of events begin with the boot's, so that they grow across restarts."""
-TOLD_A_TURN = 4
-"""Listeners that are given something in a turn of the loop."""
+WOKEN_AT_A_TIME = 4
+"""Listeners that are woken in an iteration of the loop."""
 TAKEN_BYTES = 65_536
 """About how much a listener takes at a time."""
 ENCODED_KEPT = 2_000
-"""How many events are kept as they were encoded: listeners are mostly at about the same ones."""
-TEXT_CHARS_MAX = 2_000
-"""Where an event's text is cut."""
+"""Events that are kept in encoded form: most listeners are at about the same ones."""
 HEARTBEAT_S = 15.0
-"""How often listeners hear that there is nothing new: proxies close what is silent for long."""
-PROGRESS = "progress"
+"""Longest silence of a stream: proxies close connections that are silent for long."""
 ENDS = frozenset(state.value for state in FINISHED)
-
-Shown = msgspec.UnsetType | str
-
-
-class EventShown(msgspec.Struct, omit_defaults=True):
-    """What is shown of an event: `state` is the new one, or ``progress``."""
-
-    job_id: int
-    state: str
-    at: datetime | None
-    node: Shown = msgspec.UNSET
-    text: Shown = msgspec.UNSET
-    fraction: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class EventLog:
-    """Keeps the last events, and wakes those who listen.
+    """Keeps the last events, and wakes their listeners.
 
     Args:
         boot: the number of this start.
-        wall_time: gives a moment of the core's clock as people write it.
-        streams_max: how many may listen at a time.
-        kept: at least how many events are kept.
-        texts_bytes_max: how many bytes their texts may take.
-        heartbeat_s: how often those who listen hear something in any case.
+        wall_time: turns a moment of the core's clock into one of the wall's.
+        streams_max: the number of listeners.
+        kept: the log keeps at least this many events.
+        texts_bytes_max: bytes that their texts may take.
+        heartbeat_s: the longest silence of a stream.
     """
 
     def __init__(
@@ -80,7 +54,7 @@ class EventLog:
         boot: int,
         wall_time: Callable[[float | None], datetime | None],
         *,
-        streams_max: int = 1_000,
+        streams_max: int,
         kept: int = EVENTS_KEPT,
         texts_bytes_max: int = TEXTS_BYTES_MAX,
         heartbeat_s: float = HEARTBEAT_S,
@@ -103,7 +77,7 @@ class EventLog:
         self._closed = False
 
     def __len__(self) -> int:
-        """How many listen."""
+        """The number of listeners."""
         return len(self._listeners)
 
     @property
@@ -112,7 +86,7 @@ class EventLog:
         return self._first + len(self._events) - 1
 
     def add(self, events: Collection[Event]) -> None:
-        """Number events and keep them, and wake those who listen for them."""
+        """Number events, keep them, and wake their listeners."""
         if not events:
             return
         number = self.last
@@ -131,7 +105,7 @@ class EventLog:
             self._wake(self._idle)
 
     def _trim(self) -> None:
-        """Forget the oldest; half at a time, as forgetting moves all the others."""
+        """Forget the oldest events; half at a time, as forgetting moves all the others."""
         count = max(0, len(self._events) - self._kept)
         bytes_left = self._texts_bytes - _texts_bytes(self._events[:count])
         if bytes_left > self._texts_bytes_max:
@@ -147,22 +121,22 @@ class EventLog:
     # Listening
 
     def since(self, number: int | None, job: int | None = None) -> Listener:
-        """Listen to what comes after an event.
+        """Listen to the events after an event.
 
         Args:
-            number: the event's, None for the last there is. If it is not known, or what followed
-                it is not kept any more, `Listener.lost` is set, and all goes on with the oldest
-                event that is kept; of a job, with the next.
-            job: the number of a job, to listen to that alone.
+            number: the event's; None for the last one. If it is unknown, or the event after it is
+                not kept any more, `Listener.lost` is set, and the listener goes on with the oldest
+                event that is kept; a listener to one job, with the next one.
+            job: the number of a job, to listen to that job alone.
 
         Raises:
-            Busy: too many listen already.
+            Busy: there are too many listeners.
             Unavailable: the log is closed.
         """
         if self._closed:
             raise Unavailable("the master is ending; try again when it is back")
         if len(self._listeners) >= self._streams_max:
-            raise Busy(f"{self._streams_max} streams of events are open already (streams_max)")
+            raise Busy(f"too many streams of events: {self._streams_max} are open (streams_max)")
         listener = Listener(self, job, self.last if number is None else number)
         if number is not None and not self._first - 1 <= number <= self.last:
             listener.lost = True
@@ -174,7 +148,7 @@ class EventLog:
         if job is not None:
             watched = self._watch(job)
             watched.listeners.add(listener)
-            listener.place = watched.place_after(listener.number)
+            listener.position = watched.position_after(listener.number)
         self._listeners.add(listener)
         if self._beating is None:
             self._beat_later()
@@ -189,7 +163,7 @@ class EventLog:
         return watched
 
     def leave(self, listener: Listener) -> None:
-        """Listen no more."""
+        """Forget a listener."""
         self._listeners.discard(listener)
         self._idle.discard(listener)
         if listener.job is not None and (watched := self._watched.get(listener.job)) is not None:
@@ -202,13 +176,13 @@ class EventLog:
             self._beating = None
 
     def close(self) -> None:
-        """Let all who listen hear that no more comes."""
+        """End all streams."""
         self._closed = True
         for listener in list(self._listeners):
             listener.leave()
 
-    def ready(self, listener: Listener) -> None:
-        """Put a listener into the line if there is something for it, else wake it later."""
+    def wake_when_ready(self, listener: Listener) -> None:
+        """Wake a listener in its turn when there is something for it."""
         if self.has_more(listener):
             self._wake({listener})
         elif listener.job is None:
@@ -220,20 +194,20 @@ class EventLog:
         """Whether there is something for a listener."""
         if listener.job is None:
             return listener.lost or listener.number < self.last
-        return listener.lost or listener.place < self._watched[listener.job].count
+        return listener.lost or listener.position < self._watched[listener.job].count
 
     def _wake(self, listeners: set[Listener]) -> None:
         if not self._line and listeners:
-            asyncio.get_running_loop().call_soon(self._tell)
+            asyncio.get_running_loop().call_soon(self._wake_some)
         self._line.extend(listeners)
         listeners.clear()
 
-    def _tell(self) -> None:
-        # Thousands that are given much in the same turn would keep the loop from all else.
-        for _ in range(min(TOLD_A_TURN, len(self._line))):
-            self._line.popleft().tell()
+    def _wake_some(self) -> None:
+        # Thousands that take much in one iteration would keep the loop from all else.
+        for _ in range(min(WOKEN_AT_A_TIME, len(self._line))):
+            self._line.popleft().wake()
         if self._line:
-            asyncio.get_running_loop().call_soon(self._tell)
+            asyncio.get_running_loop().call_soon(self._wake_some)
 
     def _beat_later(self) -> None:
         loop = asyncio.get_running_loop()
@@ -245,10 +219,10 @@ class EventLog:
             self._wake(watched.idle)
         self._beat_later()
 
-    # Giving
+    # Taking
 
     def take(self, listener: Listener) -> bytes:
-        """The next blocks for a listener, about `TAKEN_BYTES`; or that there are none."""
+        """The next blocks for a listener, about `TAKEN_BYTES`; a heartbeat if there are none."""
         if listener.job is not None:
             return self._take_of_job(listener, self._watched[listener.job])
         parts: list[bytes] = []
@@ -261,32 +235,32 @@ class EventLog:
         number, last = listener.number, self.last
         while number < last and size < TAKEN_BYTES:
             number += 1
-            parts.append(self._block(number))
+            parts.append(self._encoded_block(number))
             size += len(parts[-1])
         listener.number = number
         return b"".join(parts) or heartbeat(number)
 
     def _take_of_job(self, listener: Listener, watched: _Watched) -> bytes:
         parts: list[bytes] = []
-        missed = watched.forgotten - listener.place
+        missed = watched.forgotten - listener.position
         if missed > 0:
-            listener.number, listener.place = self._first - 1, watched.forgotten
+            listener.number, listener.position = self._first - 1, watched.forgotten
         if listener.lost or missed > 0:
             parts.append(missed_block(listener.number, None if listener.lost else missed))
             listener.lost = False
         size = 0
-        while listener.place < watched.count and size < TAKEN_BYTES:
-            listener.number = watched.numbers[listener.place - watched.forgotten]
-            listener.place += 1
-            parts.append(self._block(listener.number))
+        while listener.position < watched.count and size < TAKEN_BYTES:
+            listener.number = watched.numbers[listener.position - watched.forgotten]
+            listener.position += 1
+            parts.append(self._encoded_block(listener.number))
             size += len(parts[-1])
             event = self._events[listener.number - self._first]
             listener.over |= not event.node and event.state in ENDS
-        if listener.place == watched.count:
-            listener.number = self.last  # What came after is of other jobs.
+        if listener.position == watched.count:
+            listener.number = self.last  # Later events are those of other jobs.
         return b"".join(parts) or heartbeat(listener.number)
 
-    def _block(self, number: int) -> bytes:
+    def _encoded_block(self, number: int) -> bytes:
         block = self._encoded.get(number)
         if block is None:
             if len(self._encoded) >= ENCODED_KEPT:
@@ -296,38 +270,29 @@ class EventLog:
         return block
 
     def block(self, number: int, event: Event) -> bytes:
-        """An event as a block of ``text/event-stream``."""
-        shown = EventShown(event.job, event.state, self._wall_time(event.at))
-        if event.node:
-            shown.node = event.node
-        if event.text:
-            text = event.text
-            shown.text = text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + "…"
-        if event.fraction is not None:
-            shown.fraction = event.fraction
-        kind = PROGRESS if event.state == PROGRESS else "node" if event.node else "job"
-        return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode(shown))
+        """The block of an event."""
+        return event_block(number, event, self._wall_time(event.at))
 
 
 class Listener:
-    """Somebody who listens to the events of all jobs, or of one.
+    """A position in the events of all jobs, or of one.
 
     Attributes:
-        job: the job's number; None for all.
-        number: of the last event that it was given, or that is not for it.
-        place: which of its job's events, from 0, is the next.
-        lost: whether it is to hear that it missed some, whatever follows.
-        uncounted: whether nobody knows how many these are.
-        over: whether the end of its job was among what it has taken.
+        job: the job's number; None for all jobs.
+        number: the last event that was taken, or that is not for this listener.
+        position: which of its job's events, from 0, is the next.
+        lost: it has missed events, whatever follows.
+        uncounted: nobody knows how many.
+        over: it has taken the end of its job.
     """
 
     def __init__(self, log: EventLog, job: int | None, number: int) -> None:
         self._log = log
-        self._told: asyncio.Future[bool] | None = None
+        self._woken: asyncio.Future[bool] | None = None
         self._left = False
         self.job = job
         self.number = number
-        self.place = 0
+        self.position = 0
         self.lost = False
         self.uncounted = False
         self.over = False
@@ -337,43 +302,43 @@ class Listener:
         """Whether there is something to take."""
         return not self._left and self._log.has_more(self)
 
-    async def turn(self) -> bool:
+    async def ready(self) -> bool:
         """Return when there is something to take, or it is time for a heartbeat.
 
         Returns:
-            Whether to go on: not when it, or all, are to listen no more.
+            Whether to go on: False after it has left, or the log was closed.
         """
         if self._left:
             return False
-        self._told = asyncio.get_running_loop().create_future()
-        self._log.ready(self)
-        # It may have left since it was told.
-        return await self._told and not self._left
+        self._woken = asyncio.get_running_loop().create_future()
+        self._log.wake_when_ready(self)
+        # It may have left since it was woken.
+        return await self._woken and not self._left
 
-    def tell(self) -> None:
-        """It is its turn."""
-        if self._told is not None and not self._told.done():
-            self._told.set_result(not self._left)
+    def wake(self) -> None:
+        """Have `ready` return."""
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(not self._left)
 
     def take(self) -> bytes:
-        """What there is for it, in part if it is much; a heartbeat if there is nothing."""
+        """See `EventLog.take`."""
         return self._log.take(self)
 
     def leave(self) -> None:
         """Listen no more."""
         self._left = True
         self._log.leave(self)
-        self.tell()
+        self.wake()
 
 
 class _Watched:
-    """A job that somebody listens to.
+    """The events of a job that has listeners of its own.
 
     Attributes:
-        numbers: of those of its events that are kept.
-        forgotten: how many are not kept any more, since it is watched.
-        listeners: who listens.
-        idle: which of them have nothing to take.
+        numbers: the numbers of those that are kept.
+        forgotten: events that are not kept any more, since the job is watched.
+        listeners: the job's listeners.
+        idle: the listeners that have nothing to take.
     """
 
     def __init__(self, numbers: list[int]) -> None:
@@ -384,11 +349,11 @@ class _Watched:
 
     @property
     def count(self) -> int:
-        """How many events it has had."""
+        """The number of its events so far."""
         return self.forgotten + len(self.numbers)
 
-    def place_after(self, number: int) -> int:
-        """Which of them, from 0, is the first after an event."""
+    def position_after(self, number: int) -> int:
+        """The position, from 0, of its first event after another event."""
         return self.forgotten + bisect_right(self.numbers, number)
 
     def forget(self, first: int) -> None:
@@ -396,16 +361,6 @@ class _Watched:
         count = bisect_left(self.numbers, first)
         self.forgotten += count
         del self.numbers[:count]
-
-
-def missed_block(number: int, count: int | None) -> bytes:
-    """That events up to a number are not kept any more, and how many; None if nobody knows."""
-    return b"id: %d\nevent: missed\ndata: %s\n\n" % (number, encode({"missed": count}))
-
-
-def heartbeat(number: int) -> bytes:
-    """A comment; with it, without any event, where to go on from."""
-    return b": heartbeat\nid: %d\n\n" % number
 
 
 def _texts_bytes(events: Collection[Event]) -> int:

@@ -225,9 +225,7 @@ class Jobs:
         check_priority(plan.priority)
         set_moments(plan, datetime.fromtimestamp(self._clock.now() + offset_s, UTC))
         pure = self._core.calls.pure_handlers()
-        work = yield from build(
-            plan, settings.plan_limits(), settings.formula_limits(), offset_s, pure
-        )
+        work = yield from build(plan, settings.plan_limits(), offset_s, pure)
         work = with_awaited(work, awaited)
         if work.calls is not None:
             records = _reusable(work.calls, records)

@@ -29,7 +29,6 @@ from dte.master.journal.awaited import AwaitedFacts
 from dte.master.journal.journal import Journal
 from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
-from dte.master.journal.retention import Retention
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -228,10 +227,8 @@ def open_recorder(settings: Settings, wall_offset_s: float, first_boot: int) -> 
     """
     if settings.journal == "none":
         return MemoryRecorder(first_boot, settings.jobs_kept)
-    retention = Retention(settings.journal_jobs_max, settings.journal_age_max_s)
-    return Recorder(
-        Journal(settings.journal, wall_offset_s, settings.journal_sync, retention, first_boot)
-    )
+    retention, sync = settings.retention(), settings.journal_sync
+    return Recorder(Journal(settings.journal, wall_offset_s, sync, retention, first_boot))
 
 
 def _encode_nothing(job: Job) -> bytes:

@@ -23,6 +23,7 @@ from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
 from dte.core.graph.calls import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
 
 NODES_IN_SLICE = 200
@@ -98,13 +99,13 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
-    """The bounds of one plan: calls, and bytes of the arguments of one."""
+    """The bounds of one plan: of its formula or calls, and bytes of the arguments of one call."""
 
-    calls_max: int = 100_000
-    value_bytes_max: int = 16_000_000
+    formula: FormulaLimits
+    value_bytes_max: int
 
 
-NO_PLAN_LIMITS = PlanLimits(sys.maxsize, sys.maxsize)
+NO_PLAN_LIMITS = PlanLimits(NO_LIMITS, sys.maxsize)
 """What was accepted before a restart is not refused after it."""
 
 _plan: Decoder[Plan] = Decoder(Plan)
@@ -172,7 +173,6 @@ def set_moments(plan: Plan, now: datetime) -> None:
 def build(
     plan: Plan,
     limits: PlanLimits,
-    formula_limits: FormulaLimits,
     wall_offset_s: float,
     pure: Collection[str] = (),
 ) -> Generator[None, None, Work]:
@@ -187,12 +187,10 @@ def build(
         TooLarge: it exceeds a bound.
     """
     if plan.formula is not None:
-        return (yield from parse_in_slices(plan.formula, formula_limits, pure))
-    if len(plan.graph) > limits.calls_max:
-        raise TooLarge(
-            f"the graph has {len(plan.graph)} nodes; this master takes up to {limits.calls_max} "
-            "(calls_max)"
-        )
+        return (yield from parse_in_slices(plan.formula, limits.formula, pure))
+    calls_max = limits.formula.calls_max
+    if len(plan.graph) > calls_max:
+        raise TooLarge(f"graph too large: {len(plan.graph)} nodes > {calls_max} (calls_max)")
     builder = CallGraphBuilder(pure)
     size = 0
     for count, (name, node) in enumerate(plan.graph.items()):
@@ -200,7 +198,7 @@ def build(
         node_size = len(raw)
         if node_size > limits.value_bytes_max:
             raise TooLarge(
-                f"node {name[:50]!r}: its args have {node_size} bytes; this master takes up to "
+                f"node {name[:50]!r}: args too large: {node_size} bytes > "
                 f"{limits.value_bytes_max} (value_bytes_max)"
             )
         refs: dict[str, None] = {}

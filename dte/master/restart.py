@@ -17,7 +17,7 @@ from dte.master.archive import Archive
 from dte.master.clock import Clock
 from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
-from dte.master.parsing import NO_LIMITS, parse_again
+from dte.master.parsing import parse_again
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan, with_awaited
 from dte.master.slices import Slices
 from dte.wire.codec import Malformed
@@ -81,7 +81,7 @@ class Restart:
         try:
             plan = read_plan(text)
             job.plan, job.priority, job.notify = text, plan.priority, plan.notify
-            building = build(plan, NO_PLAN_LIMITS, NO_LIMITS, self._clock.offset_s)
+            building = build(plan, NO_PLAN_LIMITS, self._clock.offset_s)
             work = await self._slices.run(building)
             return with_awaited(work, await self._jobs_before(plan))
         except (DteError, Malformed) as error:

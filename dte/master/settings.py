@@ -1,18 +1,21 @@
-"""The master's settings, each with its default and what it is for.
+"""The master's settings: each has a default and says what it is for.
 
 The command line makes an option and an environment variable of each bound (`dte.cli.options`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.limits import SchedulerLimits
+from dte.master.journal.retention import Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
+
+CORE, FORMULA = SchedulerLimits(), FormulaLimits()
 
 
 def _bound(default: int | float, help_text: str, minimum: int | float = 1, **more: Any) -> Any:
@@ -21,7 +24,10 @@ def _bound(default: int | float, help_text: str, minimum: int | float = 1, **mor
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the master listens, where its journal is, and its bounds."""
+    """The master's address, its journal, and its bounds.
+
+    Bounds of the core have the default, and most of them the name, that they have there.
+    """
 
     host: str = "0.0.0.0"
     port: int = 5000
@@ -33,29 +39,31 @@ class Settings:
     bodies_bytes_max: int = _bound(
         256_000_000, "Most bytes of bodies that are being received and parsed at a time."
     )
-    formula_chars_max: int = _bound(16_000_000, "Longest formula, in characters.")
-    formula_operations_max: int = _bound(2_000_000, "Most operations of a formula.")
+    formula_chars_max: int = _bound(FORMULA.chars_max, "Longest formula, in characters.")
+    formula_operations_max: int = _bound(FORMULA.operations_max, "Most operations of a formula.")
     digits_max: int = _bound(
-        INTEGER_DIGITS_MAX,
+        CORE.digits_max,
         "Most decimal digits of an integer in a formula and of an answer.",
         maximum=INTEGER_DIGITS_MAX,
     )
     formulas_max: int = _bound(10_000, "Most formulas in one request.")
-    jobs_waiting_max: int = _bound(100_000, "Most jobs that have not ended.")
+    jobs_waiting_max: int = _bound(CORE.jobs_waiting_max, "Most unfinished jobs.")
     operations_waiting_max: int = _bound(
-        4_000_000, "Most operations that are not done, in all jobs."
+        CORE.operations_waiting_max, "Most unfinished operations, in all jobs."
     )
     bytes_waiting_max: int = _bound(
-        1_000_000_000, "About how many bytes the jobs that have not ended may take."
+        CORE.bytes_waiting_max, "About how many bytes the unfinished jobs may take."
     )
-    calls_max: int = _bound(100_000, "Most calls of handlers in a job.")
+    calls_max: int = _bound(FORMULA.calls_max, "Most calls of handlers in a job.")
     value_bytes_max: int = _bound(
-        16_000_000, "Most bytes of the arguments of a call, and of its result."
+        CORE.value_bytes_max, "Most bytes of the arguments of a call, and of its result."
     )
-    jobs_kept: int = _bound(100_000, "How many ended jobs are kept.")
-    jobs_kept_bytes: int = _bound(256_000_000, "About how many bytes the ended jobs may take.")
-    workers_max: int = _bound(1_000, "Most workers that are known at a time.")
-    streams_max: int = _bound(1_000, "Most streams of events that are open at a time.")
+    jobs_kept: int = _bound(CORE.jobs_kept, "Ended jobs that are kept in memory.")
+    jobs_kept_bytes: int = _bound(
+        CORE.jobs_kept_bytes, "About how many bytes the ended jobs in memory may take."
+    )
+    workers_max: int = _bound(CORE.workers_max, "Most known workers.")
+    streams_max: int = _bound(1_000, "Most open streams of events.")
     webhooks_max: int = _bound(
         100_000, "Most webhooks of ended jobs that are not delivered yet.", old_name="notices_max"
     )
@@ -72,48 +80,56 @@ class Settings:
         256_000_000, "Most bytes of replies that clients have not taken, before lists are refused."
     )
     slow_client_s: float = _bound(
-        20.0, "Seconds in which a client has to send or take 100,000 bytes, or what is left.", 0.1
+        20.0, "Time in seconds that a client has for 100,000 bytes, or for the rest.", 0.1
     )
     lease_s: float = _bound(
-        10.0, "Silence of a worker, in seconds, after which its operations go to another.", 0.1
+        CORE.lease_s, "Silence of a worker, in seconds, after which another gets its work.", 0.1
     )
     heartbeat_s: float = _bound(
-        5.0, "Silence of a worker that does not announce itself, after which it is asked.", 0.1
+        CORE.heartbeat_s,
+        "Silence, in seconds, after which a worker that does not announce itself is probed.",
+        0.1,
     )
-    dead_after_s: float = _bound(15.0, "Silence after which a worker is gone.", 0.1)
+    dead_after_s: float = _bound(
+        CORE.dead_after_s, "Silence, in seconds, after which a worker is gone.", 0.1
+    )
     workers_lost_max: int = _bound(
-        3, "How many workers an operation may lose before its job fails."
+        CORE.workers_lost_max, "Workers that an operation may kill before its job fails."
     )
     retry_pause_s: float = _bound(
-        1.0, "Pause before a call that failed is tried again; it doubles each time.", 0.001
+        CORE.retry_pause_s,
+        "Pause in seconds before a failed call is tried again; it doubles each time.",
+        0.001,
     )
-    retry_pause_max_s: float = _bound(60.0, "Longest of these pauses.", 0.001)
+    retry_pause_max_s: float = _bound(
+        CORE.retry_pause_max_s, "Longest pause before a failed call is tried again.", 0.001
+    )
     queue_attempts_max: int = _bound(
         5,
-        "How many workers that poll /get-task may vanish with a task before it fails.",
+        "Workers that poll /get-task and may vanish with a task before it fails.",
         envvars=("DEFAULT_MAX_ATTEMPTS",),
     )
     queue_lease_s: float = _bound(
         120.0,
-        "How long, in seconds, such a worker has a task without a heartbeat.",
+        "Time in seconds that a worker that polls /get-task has a task without a heartbeat.",
         0.1,
         envvars=("DEFAULT_LEASE_DURATION",),
     )
     queue_dead_after_s: float = _bound(
         60.0,
-        "Silence after which such a worker is gone.",
+        "Silence, in seconds, after which a worker that polls /get-task is gone.",
         0.1,
         envvars=("WORKER_DEATH_TIMEOUT",),
     )
     scheduler_dead_after_s: float = _bound(
-        10.0, "Silence after which a worker that polls /get_task is gone.", 0.1
+        10.0, "Silence, in seconds, after which a worker that polls /get_task is gone.", 0.1
     )
-    journal_jobs_max: int = _bound(1_000_000, "How many ended jobs the journal keeps.")
+    journal_jobs_max: int = _bound(1_000_000, "Ended jobs that the journal keeps.")
     journal_age_max_s: float = _bound(
-        7 * 86_400.0, "How long, in seconds, the journal keeps ended jobs."
+        7 * 86_400.0, "Time in seconds for which the journal keeps ended jobs."
     )
     grace_s: float = _bound(
-        5.0, "How long, in seconds, a master that ends waits for what workers have.", 0
+        5.0, "Time in seconds that a master that ends waits for the results of workers.", 0
     )
 
     def formula_limits(self) -> FormulaLimits:
@@ -122,22 +138,11 @@ class Settings:
         )
 
     def plan_limits(self) -> PlanLimits:
-        return PlanLimits(self.calls_max, self.value_bytes_max)
+        return PlanLimits(self.formula_limits(), self.value_bytes_max)
 
     def scheduler_limits(self) -> SchedulerLimits:
-        return SchedulerLimits(
-            jobs_waiting_max=self.jobs_waiting_max,
-            operations_waiting_max=self.operations_waiting_max,
-            bytes_waiting_max=self.bytes_waiting_max,
-            value_bytes_max=self.value_bytes_max,
-            jobs_kept=self.jobs_kept,
-            jobs_kept_bytes=self.jobs_kept_bytes,
-            workers_max=self.workers_max,
-            workers_lost_max=self.workers_lost_max,
-            digits_max=self.digits_max,
-            lease_s=self.lease_s,
-            heartbeat_s=self.heartbeat_s,
-            dead_after_s=self.dead_after_s,
-            retry_pause_s=self.retry_pause_s,
-            retry_pause_max_s=self.retry_pause_max_s,
-        )
+        names = (each.name for each in fields(SchedulerLimits))
+        return SchedulerLimits(**{name: getattr(self, name) for name in names})
+
+    def retention(self) -> Retention:
+        return Retention(self.journal_jobs_max, self.journal_age_max_s)

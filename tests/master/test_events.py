@@ -23,7 +23,7 @@ def wall_time(moment: float | None) -> datetime | None:
 
 
 def make_log(**bounds: Any) -> EventLog:
-    return EventLog(3, wall_time, **({"kept": 100} | bounds))
+    return EventLog(3, wall_time, **({"kept": 100, "streams_max": 1_000} | bounds))
 
 
 def events_of(job: int, count: int = 1, **more: Any) -> list[Event]:
@@ -85,7 +85,7 @@ async def test_nothing_is_encoded_while_nobody_listens() -> None:
     def never(moment: float | None) -> datetime | None:
         raise AssertionError
 
-    log = EventLog(3, never)
+    log = EventLog(3, never, streams_max=1)
     log.add(events_of(7, 1_000))
     assert log.last == BASE + 1_000
 
@@ -97,7 +97,7 @@ async def test_what_many_take_is_encoded_once() -> None:
         encoded.append(moment)
         return None
 
-    log = EventLog(3, count)
+    log = EventLog(3, count, streams_max=1_000)
     listeners = [log.since(None) for _ in range(5)]
     log.add(events_of(7, 10))
     assert len({listener.take() for listener in listeners}) == 1
@@ -161,7 +161,7 @@ async def test_the_end_of_its_job_is_the_last_that_is_heard() -> None:
 async def test_numbers_grow_across_starts() -> None:
     log = make_log()
     log.add(events_of(7))
-    assert EventLog(4, wall_time).last > log.last
+    assert EventLog(4, wall_time, streams_max=1).last > log.last
 
 
 # What is not kept any more
@@ -250,10 +250,10 @@ async def test_long_texts_are_bounded_together() -> None:
 async def test_a_listener_that_leaves_when_it_has_been_told_takes_nothing() -> None:
     log = make_log()
     listener = log.since(None, 7)
-    waiting = asyncio.create_task(listener.turn())
+    waiting = asyncio.create_task(listener.ready())
     await asyncio.sleep(0)
     log.add(events_of(7))
-    listener.tell()
+    listener.wake()
     listener.leave()
     assert not await waiting
     assert not listener.has_more
@@ -262,7 +262,7 @@ async def test_a_listener_that_leaves_when_it_has_been_told_takes_nothing() -> N
 async def test_of_listeners_that_leave_nothing_is_left() -> None:
     log = make_log()
     listeners = [log.since(None), log.since(None, 7), log.since(None, 7)]
-    waiting = [asyncio.create_task(listener.turn()) for listener in listeners]
+    waiting = [asyncio.create_task(listener.ready()) for listener in listeners]
     await asyncio.sleep(0)
     for listener in listeners:
         listener.leave()
@@ -279,7 +279,7 @@ async def test_of_listeners_that_leave_nothing_is_left() -> None:
 async def test_a_listener_is_woken_by_an_event_that_is_for_it_alone() -> None:
     log = make_log()
     listener = log.since(None, 7)
-    waiting = asyncio.create_task(listener.turn())
+    waiting = asyncio.create_task(listener.ready())
     await asyncio.sleep(0)
     log.add(events_of(8, 5))
     for _ in range(5):
@@ -294,7 +294,7 @@ async def test_a_listener_is_woken_by_an_event_that_is_for_it_alone() -> None:
 async def test_many_listeners_get_their_turns_one_after_the_other() -> None:
     log = make_log()
     listeners = [log.since(None) for _ in range(40)]
-    waiting = [asyncio.create_task(listener.turn()) for listener in listeners]
+    waiting = [asyncio.create_task(listener.ready()) for listener in listeners]
     await asyncio.sleep(0)
     log.add(events_of(7))
     most, done = 0, 0
@@ -311,7 +311,7 @@ async def test_who_has_nothing_to_hear_hears_a_heartbeat_with_where_to_go_on_fro
     listener = log.since(None, 7)
     for _ in range(3):
         log.add(events_of(8))
-        assert await listener.turn()
+        assert await listener.ready()
         assert listener.take() == b": heartbeat\nid: %d\n\n" % log.last
     listener.leave()
 
@@ -329,11 +329,11 @@ async def test_so_many_may_listen() -> None:
 async def test_when_it_is_closed_all_hear_so_and_nobody_else_may_listen() -> None:
     log = make_log()
     listener = log.since(None)
-    waiting = asyncio.create_task(listener.turn())
+    waiting = asyncio.create_task(listener.ready())
     await asyncio.sleep(0)
     log.close()
     await until(waiting.done, "it hears so")
     assert not waiting.result()
-    assert not await listener.turn()
+    assert not await listener.ready()
     with pytest.raises(Unavailable):
         log.since(None)

@@ -45,7 +45,7 @@ def plan_of(**nodes: Any) -> Plan:
 
 
 def built(plan: Plan, limits: PlanLimits = NO_PLAN_LIMITS, pure: Collection[str] = ()) -> CallGraph:
-    building = build(plan, limits, FormulaLimits(), OFFSET_S, pure)
+    building = build(plan, limits, OFFSET_S, pure)
     while True:
         try:
             next(building)
@@ -260,19 +260,19 @@ def test_a_delay_beside_a_moment_without_a_time_zone_is_refused() -> None:
 
 def test_a_graph_has_bounds_that_are_named() -> None:
     plan = plan_of(a=[1], b=[1], c=[1])
-    built(plan, PlanLimits(calls_max=3))
-    with pytest.raises(TooLarge, match=r"3 nodes; this master takes up to 2 \(calls_max\)$"):
-        built(plan, PlanLimits(calls_max=2))
+    built(plan, PlanLimits(FormulaLimits(calls_max=3), 100))
+    with pytest.raises(TooLarge, match=r"3 nodes > 2 \(calls_max\)$"):
+        built(plan, PlanLimits(FormulaLimits(calls_max=2), 100))
     plan = plan_of(a=[1], b=["x" * 6])
-    built(plan, PlanLimits(value_bytes_max=10))
-    with pytest.raises(TooLarge, match=r"^node 'b': its args have 10 bytes.*\(value_bytes_max\)$"):
-        built(plan, PlanLimits(value_bytes_max=9))
+    built(plan, PlanLimits(FormulaLimits(), 10))
+    with pytest.raises(TooLarge, match=r"^node 'b': .*: 10 bytes > 9 \(value_bytes_max\)$"):
+        built(plan, PlanLimits(FormulaLimits(), 9))
 
 
 def test_a_large_graph_is_built_in_slices() -> None:
     """While others are answered."""
     nodes = {f"n{count}": [{"ref": f"n{count - 1}"}] if count else [0] for count in range(5_000)}
-    building = build(plan_of(**nodes), NO_PLAN_LIMITS, FormulaLimits(), OFFSET_S)
+    building = build(plan_of(**nodes), NO_PLAN_LIMITS, OFFSET_S)
     assert sum(1 for _ in building) > 20
 
 

@@ -7,6 +7,8 @@ import pytest
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.scheduler import SchedulerLimits
+from dte.master.journal.retention import Retention
+from dte.master.plans import PlanLimits
 from dte.master.settings import Settings
 
 BOUNDS = [field for field in fields(Settings) if field.metadata]
@@ -49,3 +51,9 @@ def test_each_bound_of_the_scheduler_gets_where_it_belongs() -> None:
 def test_the_defaults_are_those_of_the_core() -> None:
     assert Settings().formula_limits() == FormulaLimits()
     assert Settings().scheduler_limits() == SchedulerLimits()
+
+
+def test_plans_and_the_journal_get_their_bounds() -> None:
+    settings = Settings(calls_max=11, value_bytes_max=12, journal_jobs_max=13, journal_age_max_s=14)
+    assert settings.plan_limits() == PlanLimits(FormulaLimits(calls_max=11), 12)
+    assert settings.retention() == Retention(13, 14)

@@ -1,6 +1,6 @@
 """Streams of events, for a browser's ``EventSource`` and for ``curl -N``.
 
-`dte.master.events` defines the blocks of a stream.
+`dte.master.event_blocks` defines the blocks of a stream.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class EventsHandler(JobHandler):
             self.write(b"retry: %d\nid: %d\n\n%s" % (RETRY_MS, listener.number, first))
             await self.flush()
             while not listener.over and (listener.has_more or not last):
-                if not await listener.turn():
+                if not await listener.ready():
                     break
                 self.write(listener.take())
                 await self.flush()

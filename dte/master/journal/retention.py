@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from dataclasses import dataclass
+from math import inf
 
 DELETE_ENDED = """
 DELETE FROM ended WHERE sequence IN (
@@ -33,10 +35,10 @@ PRUNED_AT_LEAST = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """The bounds of a journal: ended jobs, and their age."""
+    """The bounds of a journal: the number of ended jobs, and their age."""
 
-    jobs_max: int = 1_000_000
-    age_max_s: float = 7 * 86_400.0
+    jobs_max: int = sys.maxsize
+    age_max_s: float = inf
 
 
 class Pruning:

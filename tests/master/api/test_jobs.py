@@ -437,7 +437,7 @@ async def test_half_a_character_anywhere_is_refused(rig: Rig) -> None:
 async def test_a_graph_has_bounds_that_are_named(start_master: StartMaster) -> None:
     rig = await start_master(calls_max=2, value_bytes_max=100)
     nodes = {name: {"handler": "echo"} for name in "abc"}
-    check_bound(await rig.post("/jobs", {"graph": nodes}), 413, "3 nodes", "up to 2 (calls_max)")
+    check_bound(await rig.post("/jobs", {"graph": nodes}), 413, "3 nodes > 2 (calls_max)")
     reply = await rig.post("/jobs", {"formula": "echo(1)+echo(2)+echo(3)"})
     check_bound(reply, 413, "calls_max")
     reply = await rig.post("/jobs", {"handler": "echo", "args": ["x" * 100]})

@@ -243,7 +243,7 @@ class Life:
 
 def built(plan: str) -> Work:
     """What is to be done for a plan."""
-    building = build(read_plan(plan), NO_PLAN_LIMITS, FormulaLimits(), WALL_S)
+    building = build(read_plan(plan), NO_PLAN_LIMITS, WALL_S)
     while True:
         try:
             next(building)
