@@ -84,7 +84,7 @@ def test_a_masters_bounds_can_be_set(processes: Processes, dte: Dte, way: str) -
         processes.start_master(port, DTE_FORMULA_CHARS_MAX="5")
     result = dte("submit", "1+2+3+4", DTE_MASTER=f"http://127.0.0.1:{port}")
     assert result.exit_code == 3
-    assert "takes up to 5 (formula_chars_max)" in result.stderr
+    assert "7 characters > 5 (formula_chars_max)" in result.stderr
 
 
 def test_a_master_takes_its_port_from_the_environment(processes: Processes) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from harness.processes import TESTS, run
 
 from .markdown import DOCUMENTS, ROOT, anchors, blocks, code_spans, links
 
@@ -111,7 +112,8 @@ def test_the_bench_finds_the_place_of_its_table(tmp_path: Path) -> None:
     copy = tmp_path / "benchmarks.md"
     copy.write_text((ROOT / "docs" / "benchmarks.md").read_text())
     script = "import report, sys, pathlib; report.write_into(pathlib.Path(sys.argv[1]), 'new\\n')"
-    subprocess.run([sys.executable, "-c", script, str(copy)], cwd=BENCHMARKS, check=True)
+    done = run(sys.executable, "-c", script, str(copy), folder=BENCHMARKS, PYTHONPATH=str(TESTS))
+    assert done.returncode == 0, done.stderr
     assert "<!-- bench -->\nnew\n<!-- /bench -->\n" in copy.read_text()
 
 
