@@ -148,7 +148,7 @@ class Process:
         """Run a call; the owner receives its report."""
         assigned = self.calls[call.lease] = _Assigned(call)
         if call.timeout is not None:
-            verdict: Verdict = "timed_out", f"timed out: stopped after {call.timeout:g} s"
+            verdict: Verdict = "timed_out", f"stopped after {call.timeout:g} s"
             assigned.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
         self._send_soon(Begin(call.lease, call.handler, bytes(call.args)))
         if self._watchdog is None and child.is_async(call.handler):

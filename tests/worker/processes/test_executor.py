@@ -142,7 +142,7 @@ async def test_a_timeout_ends_the_code_and_what_waits_goes_on(
     waiting = one.start("pid")
     pid = await noted(path)
     report = await one.report(lease)
-    assert (report.state, report.error) == ("timed_out", "timed out: stopped after 0.3 s")
+    assert (report.state, report.error) == ("timed_out", "stopped after 0.3 s")
     assert is_gone(pid)
     assert (await one.report(waiting)).state == "succeeded"
 
