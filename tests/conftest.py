@@ -1,4 +1,4 @@
-"""What tests of all folders share: a loop of its own for every async test, and plain servers."""
+"""Fixtures for all folders: a loop of its own for every async test, and plain servers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def io_loop() -> Iterator[IOLoop]:
 
 @pytest.fixture
 def cleanup(io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsyncExitStack]:
-    """What is pushed here is done after the test, on its loop and its patches, the last first."""
+    """A stack of clean-up steps, run after the test on its loop and with its patches."""
     stack = AsyncExitStack()
     yield stack
     io_loop.run_sync(stack.aclose)

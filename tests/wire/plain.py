@@ -149,7 +149,7 @@ class PlainClient:
 
 
 Conduct = Callable[[Message, Line], Awaitable[None]]
-"""What a `PlainServer` does with a request."""
+"""The reaction of a `PlainServer` to a request."""
 
 
 class PlainServer:
