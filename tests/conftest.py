@@ -71,7 +71,7 @@ def io_loop() -> Iterator[IOLoop]:
 
 @pytest.fixture
 def cleanup(io_loop: IOLoop, monkeypatch: pytest.MonkeyPatch) -> Iterator[AsyncExitStack]:
-    """What is pushed here is done after the test, on its loop and its patches, the last first."""
+    """A stack of clean-up steps, run after the test on its loop and with its patches."""
     stack = AsyncExitStack()
     yield stack
     io_loop.run_sync(stack.aclose)

@@ -15,7 +15,7 @@ import dte
 
 
 def run(script: str) -> str:
-    """What a script prints in a Python of its own, where nothing of dte is loaded yet."""
+    """Run a script in a fresh Python, without any module of dte, and return its output."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

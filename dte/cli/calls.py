@@ -243,7 +243,7 @@ def _submit(
         except KeyboardInterrupt:
             leave(
                 EXIT_INTERRUPTED,
-                f"job {job.id} goes on\n"
+                f"job {job.id} continues\n"
                 f"to wait for it: dte job {job.id} --wait --master {master_url}\n"
                 f"to cancel it: dte cancel {job.id} --master {master_url}",
             )

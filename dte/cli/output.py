@@ -195,7 +195,7 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         hint = "Is a master running there? Start one with `dte run`, or pass --master URL"
         leave(EXIT_MASTER, f"{error}\n{hint}")
     except WaitTimeout as error:
-        later = f"; it goes on\nto see it: dte job {error.jobs[0]} --master {master_url}"
+        later = f"; it continues\nto see it: dte job {error.jobs[0]} --master {master_url}"
         leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))

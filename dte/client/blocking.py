@@ -77,7 +77,7 @@ class Client:
 
         Raises:
             JobFailed: the formula has no value, for example after a division by zero.
-            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it continues.
         """
         return self._run(requests.compute(formula, timeout_s, key)).result()
 
@@ -97,7 +97,7 @@ class Client:
         Raises:
             FormulaError: a formula has a syntax error; `index` is its position.
             JobFailed: a formula has no value.
-            WaitTimeout: not all jobs have ended within `timeout_s`; they go on.
+            WaitTimeout: not all jobs have ended within `timeout_s`; they continue.
         """
         jobs = self._run(requests.map_formulas(formulas, timeout_s))
         return requests.results(jobs, return_exceptions)
@@ -155,7 +155,7 @@ class Client:
 
         Raises:
             JobFailed: there is no answer, because a call that it needs failed.
-            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it continues.
             InvalidRequest: the graph is not valid, for example because it has a cycle.
         """
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
@@ -244,7 +244,7 @@ class Client:
         """Wait for the end of a job and return the job.
 
         Raises:
-            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it continues.
             NotFound: there is no such job.
         """
         return self._run(requests.wait(requests.number_of(job), timeout_s))
@@ -376,7 +376,7 @@ class Calls:
         """Call a handler with these options, see `Client.call`.
 
         Raises:
-            WaitTimeout: the job has not ended within `timeout_s`; it goes on.
+            WaitTimeout: the job has not ended within `timeout_s`; it continues.
         """
         return self._client._run(requests.call(handler, args, named, self._options)).result()
 

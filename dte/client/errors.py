@@ -4,7 +4,7 @@ DteError                 (dte.core.errors, with InvalidRequest, FormulaError, No
 ├── JobFailed            the job ended without an answer (dte.client.job)
 │   ├── JobCancelled     it was cancelled
 │   └── JobTimedOut      a call exceeded its timeout
-├── WaitTimeout          the job has not ended in the given time; it goes on
+├── WaitTimeout          the job has not ended in the given time; it continues
 ├── Unreachable          no reply from the master
 └── MasterFault          the master reports an internal error, or the reply is not a master's
 """
@@ -15,7 +15,7 @@ from dte.core.errors import DteError
 
 
 class WaitTimeout(DteError, TimeoutError):
-    """Jobs have not ended in the given time. They go on.
+    """Jobs have not ended in the given time. They continue.
 
     Attributes:
         jobs: the ids of the jobs.

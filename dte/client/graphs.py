@@ -32,7 +32,7 @@ class CallOptions(TypedDict, total=False):
         when: ``"success"``: those jobs must succeed; ``"done"``: they may fail.
         notify: a URL to POST to when the job ends.
         key: an idempotency key: a repeated submission under this key returns the first job.
-        timeout_s: seconds that `call` waits for the result; the job goes on.
+        timeout_s: seconds that `call` waits for the result; the job continues.
     """
 
     priority: int

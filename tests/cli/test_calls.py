@@ -110,7 +110,7 @@ def test_call_refuses_what_makes_no_sense(ask: Dte, arguments: tuple[str, ...], 
 def test_call_that_takes_too_long_to_wait_for_exits_with_4_and_goes_on(ask_idle: Dte) -> None:
     result = ask_idle("call", "echo", "1", "--timeout", "0.05")
     assert result.exit_code == 4
-    assert "; it goes on\nto see it: dte job 1" in result.stderr
+    assert "; it continues\nto see it: dte job 1" in result.stderr
 
 
 def test_ctrl_c_while_a_call_is_waited_for_says_how_to_go_on(

@@ -184,7 +184,7 @@ def test_submit_gives_up_after_the_timeout_and_says_how_to_ask_later(
         4,
         "",
         f"no worker is connected; to start one: dte worker --master {url}\n"
-        "dte: job 1 has not ended within 0.05 s; it goes on\nto see it: "
+        "dte: job 1 has not ended within 0.05 s; it continues\nto see it: "
         f"dte job 1 --master {url}\n",
     )
 
@@ -460,14 +460,14 @@ def test_ctrl_c_while_formulas_are_read_exits_with_130(
 
 
 def bytes_in(pipe: int) -> int:
-    """How many bytes of a pipe nobody has read yet."""
+    """Return the number of unread bytes in a pipe."""
     count = array("i", [0])
     ioctl(pipe, FIONREAD, count)
     return count[0]
 
 
 def test_a_reader_that_goes_away_is_no_error_worth_a_word(master: MasterThread) -> None:
-    """As in ``dte submit - | head -1``."""
+    """This is ``dte submit - | head -1``."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as closed:

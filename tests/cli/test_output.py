@@ -1,4 +1,4 @@
-"""What commands print: tables, progress, and errors with a next step and an exit code."""
+"""Output of commands: tables, progress, and errors with a next step and an exit code."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_long_text_is_cut_visibly() -> None:
         (
             dte.WaitTimeout([7], 3),
             4,
-            "dte: job 7 has not ended within 3 s; it goes on\nto see it: "
+            "dte: job 7 has not ended within 3 s; it continues\nto see it: "
             "dte job 7 --master http://localhost:5000\n",
         ),
         (dte.JobFailed(Job(7, True, error="1 / 0")), 1, "dte: 1 / 0\n"),

@@ -172,7 +172,7 @@ def test_ctrl_c_of_run_while_it_starts_ends_all_processes(
 
 
 def pauses(pid: int) -> int:
-    """How often the main thread of a process has waited for something."""
+    """Return the number of times that the main thread of a process has waited."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("voluntary_ctxt_switches:")[2].split()[0])
 
@@ -203,7 +203,7 @@ def test_no_workers_are_left_when_run_with_formulas_is_terminated(
 
 
 def test_run_outlives_its_terminal_if_it_was_told_to(processes: Processes) -> None:
-    """As in ``nohup dte run &``."""
+    """This is ``nohup dte run &``."""
     port = free_port()
     ignoring = ("/bin/sh", "-c", 'trap "" HUP; exec "$0" -m dte "$@"', sys.executable)
     process = processes.start("run", "--port", str(port), program=ignoring)

@@ -1,4 +1,4 @@
-"""What is told while a job is waited for."""
+"""Messages while a command waits for a job."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_a_worker_takes_its_settings_from_the_environment(
 def test_a_worker_announces_the_port_at_which_it_is_reached(
     start_worker: StartWorker, idle_master: MasterThread, idle_client: package.Client, way: str
 ) -> None:
-    """Where ports are mapped, that is not the port at which it listens."""
+    """It differs from the port on which the worker listens if ports are mapped."""
     option = ("--announce-port", "36000") if way == "option" else ()
     settings = {} if option else {"DTE_WORKER_ANNOUNCE_PORT": "36000"}
     start_worker(idle_master.port, "announced to", *option, **settings)

@@ -1,4 +1,4 @@
-"""What a client raises: texts for people, types and attributes for programs."""
+"""Exceptions of the client: texts for people, types and attributes for programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a response is read as, and how much time a caller has."""
+"""Decoding of responses, and deadlines of callers."""
 
 from __future__ import annotations
 

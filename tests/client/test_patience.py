@@ -236,7 +236,7 @@ def test_each_request_has_patience_of_its_own(clock: Clock) -> None:
 
 
 def test_who_is_cut_off_again_and_again_while_waiting_goes_on_to_wait(clock: Clock) -> None:
-    """As by a proxy that ends what is idle for ten seconds."""
+    """A proxy may close connections that are idle for ten seconds."""
     link = Link(clock, *[BROKEN] * 20, ENDED, times=(10,) * 20)
     assert link.run(requests.wait(7, None), known()).answer == 3
     assert link.sent_at[-1] == pytest.approx(20 * 10.1)
@@ -291,7 +291,7 @@ def test_a_request_that_is_held_again_is_held_for_the_time_that_is_left(clock: C
 
 
 def test_a_wait_that_ends_while_the_master_is_away_is_over_in_time(clock: Clock) -> None:
-    """As any wait that is over: the job goes on, for all that is known, and may be asked about."""
+    """The wait is over like any other: the job may go on, and can be asked about later."""
     link = Link(clock, BROKEN, REFUSED, times=(4,))
     with pytest.raises(dte.WaitTimeout, match="job 7 has not ended within 10 s"):
         link.run(requests.wait(7, 10), known())

@@ -7,6 +7,6 @@ from dte.handlers import registry
 
 @pytest.fixture(autouse=True)
 def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers is forgotten after it."""
+    """Forget handlers that a test registers."""
     registry.load()
     monkeypatch.setattr(registry, "_handlers", registry.handlers())

@@ -252,7 +252,7 @@ class BlockingClient:
 
 
 Conduct = Callable[[Message, Line], Awaitable[None]]
-"""What a `PlainServer` does with a request."""
+"""The reaction of a `PlainServer` to a request."""
 
 
 class PlainServer:

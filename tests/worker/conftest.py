@@ -19,7 +19,7 @@ from .rig import DEEDS, Rig, StartRig
 def no_error_is_logged(
     caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    """An error in the log is a bug: nobody else hears of an exception in a callback."""
+    """Fail a test that logs an error: exceptions in callbacks show only there."""
     yield
     errors = [record for record in caplog.get_records("call") if record.levelname == "ERROR"]
     assert bool(errors) == ("errors_are_logged" in request.fixturenames), errors
@@ -27,12 +27,12 @@ def no_error_is_logged(
 
 @pytest.fixture
 def errors_are_logged() -> None:
-    """For a test of something that is to be logged as an error."""
+    """Allow a test to log errors."""
 
 
 @pytest.fixture
 def fake_master(io_loop: IOLoop, cleanup: AsyncExitStack) -> FakeMaster:
-    """A master that takes whatever it is told."""
+    """A master that accepts everything."""
     master = FakeMaster()
     io_loop.run_sync(master.server.start)
     cleanup.push_async_callback(master.server.stop)
@@ -41,11 +41,11 @@ def fake_master(io_loop: IOLoop, cleanup: AsyncExitStack) -> FakeMaster:
 
 @pytest.fixture
 def own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is loaded in a test is forgotten after it."""
+    """Forget handlers that a test loads."""
     registry.load()
     monkeypatch.setattr(registry, "_handlers", registry.handlers())
-    monkeypatch.delitem(sys.modules, DEEDS, raising=False)  # It is to be loaded anew.
-    # Pools are to look more often whether they are to end.
+    monkeypatch.delitem(sys.modules, DEEDS, raising=False)  # Load it again.
+    # Make pools check more often if they should end.
     monkeypatch.setattr(CONSTS, "sleep_unit", 0.01)
 
 

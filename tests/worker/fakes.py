@@ -18,7 +18,7 @@ def call(lease: int, lease_s: float = 3600.0) -> Call:
 
 
 class FakeMaster:
-    """What a master says to workers; a test may exchange any of it.
+    """A master with prepared replies, each of which a test may replace.
 
     Attributes:
         replies: for each path the status and the body of replies, or what makes them of a request.

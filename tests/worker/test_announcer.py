@@ -125,7 +125,7 @@ async def test_a_hurry_during_an_announcement_is_not_lost(
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long an announcer would pause, in a time that stands still; it does not pause at all."""
+    """Record the pauses of an announcer on a clock that stands still; it does not really pause."""
     planned: list[float] = []
 
     async def none(announcer: Announcer, pause_s: float) -> None:

@@ -59,7 +59,7 @@ def start_calls(
 
 
 def answers(**changes: Any) -> Callable[[Any], tuple[int, Any]]:
-    """What makes replies to `/extend`."""
+    """Return a function that answers `/extend`."""
 
     def answer(body: Any) -> tuple[int, Any]:
         gone = changes.get("lost", [])

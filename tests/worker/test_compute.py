@@ -303,7 +303,7 @@ CALL = (
 async def test_arguments_that_cannot_be_read_keep_no_call_away(
     worker: Worker, args: bytes, alone: bool
 ) -> None:
-    """What is wrong with them is found where the call runs."""
+    """The process that runs the call reports their fault."""
     given = [args] if alone else [b'["x"]', args, b'{"y": [1]}']
     calls = [CALL % each for each in enumerate(given)]
     body = calls[0] if alone else BODY % tuple(calls)

@@ -17,7 +17,7 @@ from worker.rig import Rig, StartRig, is_gone, noted
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What hangs is found out soon."""
+    """Detect hanging calls sooner."""
     monkeypatch.setattr(process, "STOP_S", 0.2)
     monkeypatch.setattr(process, "WATCH_S", 0.3)
 
