@@ -1,4 +1,4 @@
-"""What the long tests have in common as commands."""
+"""The commands of the long tests, in what they have in common."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ BAD = Formula("1+*2", bad=True)
 
 
 def found(ledger: Ledger) -> dict[str, int]:
-    """How many anomalies there are, by kind."""
+    """The number of anomalies, by kind."""
     return {kind.value: len(each) for kind, each in ledger.anomalies.items() if each}
 
 

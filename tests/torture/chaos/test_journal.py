@@ -1,4 +1,4 @@
-"""What is wrong with a journal's file is found."""
+"""The faults of a journal's file are found."""
 
 from __future__ import annotations
 

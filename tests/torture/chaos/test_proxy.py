@@ -77,14 +77,14 @@ StartRig = Callable[[], Awaitable[Rig]]
 
 
 async def ask(pair: Pair, line: bytes) -> bytes:
-    """What comes back for a line; b"" when the other side closes."""
+    """The reply to a line; b"" when the other side closes."""
     reader, writer = pair
     writer.write(line)
     return await asyncio.wait_for(reader.readline(), 5)
 
 
 async def is_silent(reader: asyncio.StreamReader) -> bool:
-    """Whether nothing comes, not even the end, for a while."""
+    """True when nothing comes for a while, not even the end."""
     try:
         await asyncio.wait_for(reader.read(1), 0.1)
     except TimeoutError:

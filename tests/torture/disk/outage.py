@@ -28,7 +28,7 @@ READS = 50
 
 @dataclass
 class Outage:
-    """What came of it.
+    """The course of an outage.
 
     Attributes:
         accepted: how many jobs were acknowledged.

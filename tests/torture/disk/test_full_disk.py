@@ -18,7 +18,7 @@ EXIT_MASTER = 3
 
 
 def check(outage: Outage, status: int) -> None:
-    """What must hold of every outage."""
+    """Check what must hold of every outage."""
     assert outage.problems == []
     assert set(outage.refused) == {status}
     assert outage.retry_after == ["5"]

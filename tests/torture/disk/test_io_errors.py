@@ -37,7 +37,7 @@ async def test_a_disk_that_fails_for_a_while(
 async def test_a_master_that_is_killed_while_its_disk_fails(
     tmp_path: Path, faulty_disk: FaultyDisk, call: str
 ) -> None:
-    """What it could not write may be there or not; what it told is."""
+    """Jobs that it could not write may be lost; those that it acknowledged are not."""
     with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         lost = await die_in(
             system, lambda: faulty_disk.behave(**{call: errno.EIO}), faulty_disk.behave

@@ -1,4 +1,4 @@
-"""What `verify` must find, in journals that were tampered with."""
+"""`verify` finds what is wrong in journals that were tampered with."""
 
 from __future__ import annotations
 

@@ -66,15 +66,15 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     ):
         scenario.prepare(cluster.port)
         with watched(cluster.master, cluster.port) as seen:
-            heard = done_to(cluster.port, scenario, seconds)
+            counts = done_to(cluster.port, scenario, seconds)
         after_mb = memory_mb(cluster.master)
         cluster.master.end()
         errors = cluster.master.errors()
     health = seen.health
     figures = {
-        "served": heard.pop("200", 0),
-        "refused": heard.pop("429", 0),
-        "other": heard,
+        "served": counts.pop("200", 0),
+        "refused": counts.pop("429", 0),
+        "other": counts,
         "health": {
             "answers": len(health.answered_ms),
             "p50_ms": round(health.within_ms(0.5), 1),
