@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from harness.workloads import Formula
-
 from torture.chaos.outcome import Outcome
 
 SHOWN_CHARS = 80

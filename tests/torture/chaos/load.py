@@ -14,12 +14,12 @@ from random import Random
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
 from harness.workloads import Formula, Formulas
+from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.outcome import Outcome
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
 from dte.client.replies import Job
 from dte.core.errors import Unavailable
-from torture.chaos.accounting import Anomaly, Ledger
-from torture.chaos.outcome import Outcome
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""

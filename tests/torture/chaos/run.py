@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 from harness.until import until
-
 from torture.chaos.accounting import Ledger
 from torture.chaos.cluster import Cluster
 from torture.chaos.journal import Journal, read_journal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from harness.workloads import ZERO, Formula
-
 from torture.chaos.accounting import Anomaly, Ledger
 from torture.chaos.outcome import Outcome
 

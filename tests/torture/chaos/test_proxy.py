@@ -10,7 +10,6 @@ from random import Random
 import pytest
 from harness.machine import HOST, free_ports
 from harness.until import until
-
 from torture.chaos.proxy import LATENCY_S, Fault, Link
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from torture.disk.faulty import FaultyDisk, compile_library
 from torture.disk.small_disk import small_disk
 from torture.runner import CannotPlay

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.evaluate import FUNCTIONS
+from torture.disk.faulty import JOURNAL
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -29,7 +30,6 @@ from dte.master.dispatch.calls import arguments
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
-from torture.disk.faulty import JOURNAL
 
 TOLD = "told.jsonl"
 WORKER = Announcement(

@@ -25,12 +25,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dte.master.journal.schema import JournalRefused
 from torture.disk.crashes import in_a_fork
 from torture.disk.faulty import FaultyDisk
 from torture.disk.life import JOURNAL, TOLD, Life
 from torture.disk.replay import Disk, Record, read_log
 from torture.disk.verify import Told, problems, read
+
+from dte.master.journal.schema import JournalRefused
 
 CHECKPOINT_PAGES = 30
 """So few that there are several checkpoints in a life."""

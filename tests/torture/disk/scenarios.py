@@ -14,7 +14,6 @@ from typing import Any
 
 from harness.cluster import Cluster, running_cluster
 from harness.processes import run_module
-
 from torture.disk.faulty import JOURNAL, FaultyDisk, compile_library
 from torture.disk.outage import go_through
 from torture.disk.slow import figures, submit_on

@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.cluster import Cluster
 from harness.prober import Health, probed, within
-
 from torture.disk.faulty import FaultyDisk
 from torture.disk.load import Load
 

@@ -9,11 +9,11 @@ from random import Random
 
 import pytest
 from harness.processes import run_module
-
-from dte.master.journal.journal import Journal
 from torture.disk.life import JOURNAL, TOLD, Life, read_told
 from torture.disk.losses import possible
 from torture.disk.verify import problems, read
+
+from dte.master.journal.journal import Journal
 
 TIMEOUT_S = 120.0
 CUTS = 25

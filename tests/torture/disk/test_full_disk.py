@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 from harness.cluster import running_cluster
-
 from torture.disk.faulty import JOURNAL, FaultyDisk
 from torture.disk.outage import Outage, go_through
 from torture.disk.small_disk import fill

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from harness.cluster import running_cluster
 from harness.processes import run_module
-
 from torture.disk.faulty import FaultyDisk
 from torture.disk.outage import die_in, go_through
 

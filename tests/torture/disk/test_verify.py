@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from torture.disk.life import JOURNAL, TOLD, Life, read_told
 from torture.disk.verify import problems, read
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from random import Random
 
-from dte.core.formula import formula
 from torture.fuzz import formulas, parser
 from torture.fuzz.parser import Difference, Parse
 from torture.fuzz.shrink import shrink
+
+from dte.core.formula import formula
 
 BLOCK = 1000
 INPUT_TIMEOUT_S = 30

@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.messages.batches import Announce
 from torture.fuzz import formulas
 from torture.fuzz.chance import one
+
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.batches import Announce
 
 FORMULA_CHARS_MAX = 300
 """Longer ones are for the parser's own test; here each would cost a way to a worker and back."""

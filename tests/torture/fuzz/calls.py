@@ -12,10 +12,11 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from dte.master.api.openapi import documentation
-from dte.master.api.routes import ROUTES
 from torture.fuzz.bodies import ODD_VALUES, garbled
 from torture.fuzz.chance import one
+
+from dte.master.api.openapi import documentation
+from dte.master.api.routes import ROUTES
 
 # What a reply has named may be asked for: these are exchanged for that when they are sent, and
 # valid as they are. They are as long as any number, for the length is said before.

@@ -31,7 +31,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-
 from torture.fuzz.cluster import FuzzedCluster
 
 CHECKS = [

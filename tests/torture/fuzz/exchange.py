@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from harness.http import Line, Message, open_line
-
 from torture.fuzz import forms
 from torture.fuzz.calls import JOB, LEASE
 from torture.fuzz.scripts import CUT, HALF_CLOSE, MASTER, Request, Script

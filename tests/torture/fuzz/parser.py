@@ -23,6 +23,7 @@ from random import Random
 from unittest.mock import patch
 
 from core.graphs import said_of
+from torture.fuzz import reference
 
 from dte.core.errors import FormulaError, TooLarge
 from dte.core.formula import formula as parser
@@ -35,7 +36,6 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.worker.arithmetic import compute_all
-from torture.fuzz import reference
 
 Parse = Callable[[str, FormulaLimits], Work]
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from random import Random
 
 from tornado.web import RequestHandler
-
 from torture.fuzz import bodies, calls, forms
 from torture.fuzz.chance import one
 from torture.fuzz.paths import TARGETS, WORKER_TARGETS, target

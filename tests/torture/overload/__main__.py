@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.cluster import running_cluster
-
-from dte import __version__
 from torture import runner
 from torture.overload.scenarios import SCENARIOS, Scenario, done_to
 from torture.overload.watch import memory_mb, watched
 from torture.runner import Found
+
+from dte import __version__
 
 COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"

@@ -17,10 +17,10 @@ from multiprocessing import get_context
 from typing import Any
 
 from harness.http import request_bytes
+from torture.overload.load import always, ask_on, connections, drip, states_of
 
 from dte import Client
 from dte.worker.server import WorkerServer, WorkerSettings
-from torture.overload.load import always, ask_on, connections, drip, states_of
 
 MB = 1_000_000
 FORMULA = b'{"task": "1+(2*3)/4-5"}'
