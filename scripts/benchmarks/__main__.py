@@ -76,7 +76,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def workloads(less: int) -> Mapping[str, Callable[[], list[Row]]]:
-    """What is measured, by name.
+    """The workloads, by name.
 
     Args:
         less: by what most amounts are divided.

@@ -35,7 +35,7 @@ def sleeps(calls: int) -> list[Row]:
 
 
 def sleep_at_once(system: Cluster, calls: int) -> None:
-    """Do a job of so many calls."""
+    """Do a job of that number of calls."""
     nodes = {f"n{n}": {"handler": "sleep", "args": [SLEEP_S]} for n in range(calls)}
     job = system.client.value("POST", "/jobs?wait=60", {"graph": nodes, "answer": "n0"})
     assert job["operations_done"] == calls, job

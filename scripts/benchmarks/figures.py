@@ -1,4 +1,4 @@
-"""What is measured, as rows of a table that a program can read as well."""
+"""Measured figures, as rows of a table for people and programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
         value: what was measured; None where there are percentiles, or nothing.
         percentiles: what was measured, by ``p50`` and ``p99``.
         aim: what it should be, in words; empty when nobody set one.
-        note: what is to be said instead of a value, or beside it.
+        note: a remark instead of a value, or beside it.
     """
 
     name: str
@@ -51,7 +51,7 @@ def rate(name: str, label: str, rates: Sequence[float], unit: str, aim: str = ""
 
 
 def latency(name: str, label: str, latencies_s: Sequence[float], aim: str = "") -> Row:
-    """How long half of many took at most, and 99 of 100."""
+    """The median and the 99th percentile of latencies."""
     ordered = sorted(latencies_s)
     found = {f"p{percent}": ordered[len(ordered) * percent // 100] * 1e3 for percent in (50, 99)}
     return Row(name, label, "ms", percentiles=found, aim=aim)

@@ -84,7 +84,7 @@ def chain(jobs: int) -> list[Row]:
 
 
 def one_by_one(system: Cluster, jobs: int) -> list[float]:
-    """How long small formulas take from submission to answer, in seconds, one after another."""
+    """Seconds from submission to answer of small formulas, one after another."""
     latencies_s = []
     with Client(system.url) as client:
         for number in range(jobs):

@@ -1,4 +1,4 @@
-"""Whether an operation costs the same however much there is: the master's time on a core for it.
+"""The master's time on a core for an operation, as formulas, queues and workers grow.
 
 Time on a core, as workers are simulated and cores are few; by turns and as medians.
 """
@@ -41,7 +41,7 @@ def growth(operations_max: int, waiting_max: int, jobs: int) -> list[Row]:
 
 
 def by_operations(lengths: Sequence[int]) -> list[Row]:
-    """One formula, of growing length; of short ones so many that all are as long together."""
+    """Formulas of growing length; short ones are repeated up to the length of the longest."""
     formulas = {
         length: [mixed(length, seed) for seed in range(min(20, lengths[-1] // length))]
         for length in lengths
@@ -113,7 +113,7 @@ def rows(name: str, label: str, sizes: Sequence[int], cost: Callable[[int], floa
 
 
 def idle(workers: int, seconds: int) -> list[Row]:
-    """What a master does that has nothing to do, but workers that announce themselves."""
+    """The time on a core of a master without jobs, whose workers announce themselves."""
     with running(0, simulated=workers) as system:
         time.sleep(1)  # Until the last has come.
         before_s, started = cpu_s(system.master.pid), time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the journal costs: the same workloads with and without it, by turns."""
+"""The cost of the journal: one workload with each kind of journal, by turns."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ from dte import AsyncClient
 from dte.wire.http.client import KeptAliveConnection
 
 PAUSE_S = 0.01
-"""Between two questions: they are to notice a busy master, not to make it one."""
+"""The pause between two questions, which must not burden the master themselves."""
 
 
 @dataclass
 class Meanwhile:
-    """How long the large formula took, and other requests meanwhile, in seconds."""
+    """The seconds of the large formula, and of other requests meanwhile."""
 
     elapsed_s: float = 0.0
     health_s: list[float] = field(default_factory=list)

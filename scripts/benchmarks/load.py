@@ -77,7 +77,7 @@ class Submitter(asyncio.Protocol):
 
 
 async def load(port: int, clients: int, requests: int) -> tuple[float, list[float]]:
-    """Submit so many formulas, from so many clients at a time."""
+    """Submit a number of formulas, from some clients at a time."""
     latencies_s: list[float] = []
     submitters = [
         Submitter(range(client, requests, clients), latencies_s) for client in range(clients)

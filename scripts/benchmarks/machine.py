@@ -1,4 +1,4 @@
-"""Where and when something is measured, and with which versions."""
+"""The circumstances of a measurement: machine, versions, date."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dte import __version__
 
 
 class Circumstances(msgspec.Struct, frozen=True):
-    """What figures depend on.
+    """The circumstances on which figures depend.
 
     Attributes:
         machine: its cores, processor and kernel.

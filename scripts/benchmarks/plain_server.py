@@ -1,4 +1,4 @@
-"""What Tornado does without dte, to compare with: servers that do nothing but answer.
+"""Tornado without dte, to compare with: servers that do nothing but answer.
 
 Run as: plain_server.py PORT
 """
@@ -34,7 +34,7 @@ class Compute(RequestHandler):
 
 
 class Submit(RequestHandler):
-    """What takes a task and answers at once; it knows only the formula of `load.py`."""
+    """Answers a task at once; it knows only the formula of `load.py`."""
 
     def post(self) -> None:
         task = json.loads(self.request.body)["task"]

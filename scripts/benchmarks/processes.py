@@ -1,4 +1,4 @@
-"""How the programs of this folder are started and ended; `harness.processes` has the rest."""
+"""Starts and ends the programs of this folder; `harness.processes` has the rest."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 They announce themselves as real workers do, and do batches with their arithmetic, each at a port of
 its own. As they share a core, they speak HTTP on sockets, which takes less time than a server does:
-the master is to be measured. Run as: simulated_workers.py MASTER_URL COUNT
+the master is what is measured. Run as: simulated_workers.py MASTER_URL COUNT
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SimulatedWorker(asyncio.Protocol):
 
 
 async def serve(master_url: str, count: int) -> None:
-    """Be so many workers of a master, until SIGTERM."""
+    """Be a number of workers of a master, until SIGTERM."""
     loop = asyncio.get_running_loop()
     heartbeat_s = WorkerSettings().heartbeat_s
     announcers = []

@@ -40,7 +40,7 @@ def singles(jobs: int) -> list[Row]:
 
 
 def load(port: int, requests: int, clients: int = CLIENTS) -> tuple[float, Sequence[float]]:
-    """How long so many submissions took to a server, in seconds, and each of them."""
+    """The seconds that a server took for some submissions, and for each of them."""
     command = python("load.py", port, clients, requests)
     said = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), check=True).stdout
     elapsed_s, latencies_s = json.loads(said)

@@ -1,1 +1,1 @@
-"""What worked with a landed commit works with today's code: its peers, and its journals."""
+"""Peers and journals of landed commits work with today's code."""

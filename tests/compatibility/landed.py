@@ -40,5 +40,5 @@ def extract(commit: str, folder: Path) -> None:
 
 
 def may_skip() -> bool:
-    """Whether a test may be skipped here."""
+    """Tells whether a test may be skipped here."""
     return os.environ.get(ALL, "") in ("", "0")

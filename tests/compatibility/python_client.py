@@ -61,7 +61,7 @@ def calls(client: dte.Client) -> dict[str, Any]:
 
 
 def lives(client: dte.Client) -> dict[str, Any]:
-    """What becomes of jobs while they are watched, cancelled and retried."""
+    """The states of jobs that are watched, cancelled and retried."""
     waits = client.submit_call("nobody_has_it")
     why = [reason.waits_for for reason in client.why(waits).reasons]
     slow = client.submit_call("sleep", 60)

@@ -112,7 +112,7 @@ class Filling:
         self.leases: dict[str, int] = {}
 
     def fill(self) -> None:
-        """Do it all; the master is to be killed then."""
+        """Do it all. Then kill the master, which must not end in order."""
         self._end_some()
         self._leave_some()
         self._remember_workers()
@@ -192,7 +192,7 @@ def report(client: MasterClient, lease: int, **outcome: Any) -> None:
 
 
 def read(client: MasterClient) -> dict[str, Any]:
-    """What a master says of its jobs and workers, by path, without what differs each time."""
+    """A master's replies about its jobs and workers, by path, without what differs each time."""
     last = client.get("/jobs")[0]["job_id"]
     jobs = {number: client.get(f"/job/{number}") for number in range(1, last + 1)}
     assert client.get(f"/jobs?ids=1-{last}") == list(jobs.values())

@@ -22,7 +22,7 @@ def dump_journal(journal: Path, worker: str) -> str:
     """The text of a journal that no master has open.
 
     Args:
-        worker: the address for which `WORKER` is to stand.
+        worker: the address that becomes `WORKER`.
     """
     with closing(sqlite3.connect(journal)) as db:
         values = {name: db.execute(f"PRAGMA {name}").fetchone()[0] for name in PRAGMAS}

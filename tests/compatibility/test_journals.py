@@ -61,7 +61,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 def expected(commit: str) -> dict[str, Any]:
-    """What a master of the commit has said."""
+    """The replies of a master of that commit."""
     return dict(json.loads(lengthen((FOLDER / f"{commit}.json").read_text())))
 
 
@@ -76,7 +76,7 @@ def open_journal(
 
 
 def differences(wanted: Any, found: Any, place: str = "") -> list[str]:
-    """What is missing or different; objects may have more members than wanted."""
+    """The places that are missing or different; objects may have more members than wanted."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         return [
             difference

@@ -86,14 +86,14 @@ class Peers:
     code: str
 
     def ask(self, *arguments: str, code: int = 0) -> str:
-        """What the command line prints; it must end with that code."""
+        """The output of the command line, which must end with that code."""
         settings = {"DTE_MASTER": self.cluster.url, "PYTHONPATH": self.code}
         done = run(*DTE, *arguments, folder=self.folder, **settings)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
     def ask_json(self, *arguments: str) -> Any:
-        """What it prints as JSON."""
+        """Its output with ``--json``."""
         return json.loads(self.ask(*arguments, "--json"))
 
 

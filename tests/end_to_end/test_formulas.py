@@ -16,12 +16,12 @@ CASES = [
 
 
 def same(left: Any, right: Any) -> bool:
-    """Whether two numbers are equal bit for bit and of one type: -0.0 is not 0.0, nor 1 1.0."""
+    """Compare two numbers bit for bit and by type: -0.0 is not 0.0, nor 1 1.0."""
     return type(left) is type(right) and repr(left) == repr(right)
 
 
 def outcomes(client: MasterClient, tasks: list[str]) -> Iterator[dict[str, Any]]:
-    """What became of formulas, in the form of `formulas.jsonl`, with the replies for the reader."""
+    """The outcomes of formulas in the form of `formulas.jsonl`, with the replies for the reader."""
     submitted = [(task, client.ask("POST", "/submit", {"task": task})) for task in tasks]
     for task, reply in submitted:
         if reply.status == 400:

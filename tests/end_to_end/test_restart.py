@@ -54,7 +54,7 @@ def beside() -> Iterator[Callable[..., Future[Any]]]:
 
 
 def snapshot(cluster: Cluster, last: int) -> dict[str, str]:
-    """What is answered about the jobs up to a number, asked in all ways, as text: 0.0 is not 0."""
+    """All replies about the jobs up to a number, as text: 0.0 is not 0."""
     paths = [f"/job/{number}" for number in range(1, min(last, len(TASKS)) + 1)]
     paths += ["/jobs", f"/jobs?ids=1-{last}", f"/jobs?ids={last},1,{last // 2}-{last},2-3,1"]
     return {path: json.dumps(cluster.client.get(path)) for path in paths}
@@ -335,7 +335,7 @@ FIRST_ANSWER_MAX_S = 15.0
 
 
 def journal_with(path: Path, count: int) -> None:
-    """A journal in which so many jobs wait: number N is ``(N+1)*2/4-N``."""
+    """A journal with a number of waiting jobs: number N is ``(N+1)*2/4-N``."""
     Journal(str(path)).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute(

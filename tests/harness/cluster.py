@@ -78,7 +78,7 @@ class Cluster:
         self.workers[name] = self.processes.start_worker(self.port, name, *options)
 
     def until_announced(self, workers: int) -> None:
-        """Return when the master knows so many workers."""
+        """Return when the master knows that number of workers."""
         until(lambda: len(self.client.workers()) == workers, "the workers are announced")
 
     def start_master(self) -> None:

@@ -1,4 +1,4 @@
-"""What tests ask this machine for: free ports, and how its processes and connections are."""
+"""This machine: its free ports, its processes, its connections."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def taken_port() -> Iterator[int]:
 
 
 def listens(port: int) -> bool:
-    """Whether a connection to that port of 127.0.0.1 is accepted."""
+    """Connect to a port of 127.0.0.1; true when somebody accepts it."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
 
@@ -104,7 +104,7 @@ def children(pid: int) -> list[int]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process lives; one that has ended and waits for its parent does not."""
+    """True for a process that lives; not for one that has ended and waits for its parent."""
     return state_of(pid) not in ("", "Z")
 
 

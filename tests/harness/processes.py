@@ -142,12 +142,12 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it has been started and has not ended."""
+        """It has been started and has not ended."""
         return self._popen is not None and self._popen.poll() is None
 
     @property
     def output(self) -> str:
-        """What it has written in its present or last life."""
+        """Its output in its present or last life."""
         return self._written_since(self._log_start)[0]
 
     def errors(self) -> list[str]:

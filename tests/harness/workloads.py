@@ -48,7 +48,7 @@ class Formula:
     innocent: bool = True
 
     def allows(self, outcome: Outcome) -> bool:
-        """Whether this is the right outcome: to the last bit, and of the right type."""
+        """True for the right outcome, to the last bit, and of the right type."""
         answer, error = outcome
         if error is not None:
             return answer == "None" and bool(self.reason) and self.reason in error
@@ -126,7 +126,7 @@ class Formulas:
         return evaluated(f"{number}-{left}*({right}+{number})")
 
     def number(self, number: int) -> Formula:
-        """Nothing is to be computed: it has ended when it is accepted."""
+        """There is nothing to compute: it has ended when it is accepted."""
         return evaluated(self._random.choice((f"{number}", f"-{number}.25", f"(({number}))")))
 
     def zero(self, number: int) -> Formula:

@@ -1,4 +1,4 @@
-"""What the long tests share as commands: help, seeds, progress, reports, exit codes.
+"""The commands of the long tests: help, seeds, progress, reports, exit codes.
 
 Each is `scripts/NAME`. Its `__main__` makes a `parser`, does its work with `Progress`, gives a
 `Report` to `conclude`, and hands its `main` to `run`. Those that play scenarios use `play`.
@@ -34,11 +34,11 @@ FIRST_TOLD_S, TOLD_EVERY_S, TERMINAL_S = 2.0, 10.0, 0.2
 
 
 class Report(Protocol):
-    """What came of a long test."""
+    """The result of a long test."""
 
     @property
     def good(self) -> bool:
-        """Whether nothing happened that must not."""
+        """Nothing happened that must not."""
 
     def as_json(self) -> Mapping[str, Any]:
         """Everything, for programs."""
@@ -146,7 +146,7 @@ class Progress:
         print(f"{before}{self._name}: {text}", end=end, file=sys.stderr, flush=True)
 
     def of(self, total: int, what: str) -> Callable[[int], None]:
-        """Tells how many of so many are done."""
+        """Tells the number that are done, of a total."""
         return lambda done: self.tell(f"{done:,} of {total:,} {what}")
 
     def end(self) -> None:
@@ -211,7 +211,7 @@ class CannotPlay(Exception):
 
 @dataclass
 class Found:
-    """What came of a scenario.
+    """The result of a scenario.
 
     Attributes:
         figures: what was counted and measured.

@@ -1,4 +1,4 @@
-"""What the long tests have in common as commands."""
+"""The commands of the long tests, in what they have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from harness.processes import TESTS, Processes, until
-
 from torture import runner
 
 

@@ -45,7 +45,7 @@ class Peer:
         name: as it calls itself.
         distribution: what is installed.
         program: the module of this folder that runs the workloads.
-        workloads: those that it is to do.
+        workloads: the ones that it does.
         needs: a program that it needs as well.
         found: what it did, by workload.
     """
@@ -89,7 +89,7 @@ class Peer:
             end(process)
 
     def rows(self, workload: str, ours: Row) -> list[Row]:
-        """What it did, and how dte compares with it."""
+        """Its figures, and dte's in comparison."""
         if workload not in self.workloads:
             return []
         name, label = f"{workload}.{self.name}", f"  {self.name}"

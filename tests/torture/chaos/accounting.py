@@ -1,7 +1,7 @@
 """Jepsen's accounting: what clients were told, compared with what the system knows afterwards.
 
-It does no input or output. While the system runs, clients tell what they submit and what they hear;
-when it has come to rest, `verdict` is told what its journal says and how every job stands.
+It does no input or output. While the system runs, clients report what they submit and what replies
+say. When it has come to rest, `verdict` gets its journal and the state of every job.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from harness.workloads import Formula
-
 from torture.chaos.outcome import Outcome
 
 SHOWN_CHARS = 80
 
 
 class Anomaly(Enum):
-    """What must not happen."""
+    """The kinds of things that must not happen."""
 
     LOST = "lost"
     DOUBLED = "doubled"
@@ -28,7 +27,7 @@ class Anomaly(Enum):
 
     @property
     def meaning(self) -> str:
-        """What it is, in a few words."""
+        """An explanation in a few words."""
         return MEANINGS[self]
 
 
@@ -57,14 +56,14 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Seen:
-    """The outcome of a job, and when it was first heard of."""
+    """The outcome of a job, and the time of the first reply with it."""
 
     outcome: Outcome
     since: float
 
 
 class Ledger:
-    """Takes down what clients submit and hear. Times are seconds of any clock that goes forwards.
+    """Records submissions and replies. Times are seconds of any clock that goes forwards.
 
     Attributes:
         anomalies: what must not happen and did, as sentences.
@@ -116,7 +115,7 @@ class Ledger:
         """A reply said how a job stands: its outcome, or None if it had not ended.
 
         Args:
-            asked_at: when the request began; what was heard before that, the reply must know.
+            asked_at: when the request began; the reply must know all that was replied before.
         """
         entry = self._of_job.get(job)
         if outcome is not None and entry is not None:
@@ -144,7 +143,7 @@ class Ledger:
     # What it comes to
 
     def counts(self) -> dict[str, int]:
-        """How many formulas were submitted, acknowledged, answered, refused."""
+        """The numbers of formulas that were submitted, acknowledged, answered, refused."""
         entries = self._entries.values()
         return {
             "submitted": len(entries),

@@ -13,7 +13,6 @@ from random import Random
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST, free_ports
 from harness.until import until
-
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
 
@@ -33,7 +32,7 @@ class Cluster:
         seed: of what the links do.
 
     Attributes:
-        clients: the link that clients are to use.
+        clients: the link for clients.
         links: all, with those between master and workers.
     """
 
@@ -104,7 +103,7 @@ class Cluster:
         await until(answers, "a master that answers", timeout_s, POLL_S)
 
     async def ask(self, path: str, timeout_s: float = 15.0) -> Message | None:
-        """What the master replies to a GET that no link disturbs; None if it does not."""
+        """The master's reply to a GET that no link disturbs; None if there is none."""
         try:
             return await exchange(self._port, "GET", path, timeout_s=timeout_s)
         except (NoReply, Malformed):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """What stands in a journal's file.
+    """The content of a journal's file.
 
     Attributes:
         texts: the formula of each job, by its id.

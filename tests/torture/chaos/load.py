@@ -14,12 +14,12 @@ from random import Random
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
 from harness.workloads import Formula, Formulas
+from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.outcome import Outcome
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
 from dte.client.job import Job
 from dte.core.errors import Unavailable
-from torture.chaos.accounting import Anomaly, Ledger
-from torture.chaos.outcome import Outcome
 
 CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
@@ -42,7 +42,7 @@ class Load:
 
     Args:
         port: where they find the master.
-        ledger: what they tell what they submit and hear.
+        ledger: records what they submit and what replies say.
         randoms: decides about what they do.
         rate: how many formulas a second at most, besides one heap after the other.
     """
@@ -109,7 +109,7 @@ class Load:
         return self._noted(self._formulas.some(size, STYLES if size == 1 else STYLES_OF_BATCHES))
 
     def _noted(self, formulas: list[Formula]) -> list[Formula]:
-        """The same formulas, after the ledger has heard of them."""
+        """The formulas, after the ledger has recorded them."""
         for formula in formulas:
             self._ledger.submitted(formula)
         return formulas
@@ -287,7 +287,7 @@ class Load:
         await asyncio.sleep(self._randoms.uniform(*RETRY_S))
         return None
 
-    # What the ledger hears
+    # Records in the ledger
 
     def _acknowledged(self, formulas: Sequence[Formula], jobs: Sequence[int]) -> None:
         if len(formulas) != len(jobs):
@@ -301,7 +301,7 @@ class Load:
 
 
 class _Pace:
-    """Lets so many pass a second, on the average."""
+    """Bounds the average rate."""
 
     def __init__(self, rate: float) -> None:
         self._each_s = 1 / rate

@@ -53,7 +53,7 @@ class Step:
 
 
 def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """When to kill which node, and how long it is then down; spread over the time."""
+    """A plan of kills, spread over the time: the node, the moment, the time that it is down."""
     steps: list[Step] = []
     each_s = seconds / max(1, kills)
     for number in range(kills):
@@ -69,7 +69,7 @@ def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> lis
 
 
 def plan_ends(seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """When to end which node with SIGTERM, and how long it is then down."""
+    """A plan of ends by SIGTERM, each with the time that the node is down."""
     steps: list[Step] = []
     at_s = randoms.uniform(*ENDS_EVERY_S)
     while at_s < seconds:
@@ -80,7 +80,7 @@ def plan_ends(seconds: float, workers: int, randoms: Random) -> list[Step]:
 
 
 def plan_stops(seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """When to stop which node, and for how long."""
+    """A plan of stops, each with its length."""
     steps: list[Step] = []
     at_s = randoms.uniform(*STOPS_EVERY_S)
     while at_s < seconds:
@@ -91,7 +91,7 @@ def plan_stops(seconds: float, workers: int, randoms: Random) -> list[Step]:
 
 
 def plan_faults(seconds: float, randoms: Random) -> list[Step]:
-    """When to disturb a link in which way, and for how long."""
+    """A plan of the faults of a link, each with its length."""
     steps: list[Step] = []
     faults = [fault for fault in Fault if fault is not Fault.NONE]
     at_s = randoms.uniform(*CALM_S)
@@ -112,7 +112,7 @@ class Nemesis:
 
     Args:
         cluster: what to harm.
-        kills: how many kills there are to be.
+        kills: the number of kills.
         seconds: in how much time.
         seed: decides about everything.
         tell: is told what is done, as sentences.

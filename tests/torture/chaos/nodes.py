@@ -45,7 +45,7 @@ class Node(Process):
 
     @property
     def lives(self) -> bool:
-        """Whether it has been started and not been ended since, as far as `check` knows."""
+        """It has been started and not been ended since, as far as `check` knows."""
         return self._lives
 
     @property

@@ -1,4 +1,4 @@
-"""How a job ended, in a form that tells 5 from 5.0 and 0.0 from -0.0."""
+"""The end of a job, in a form that tells 5 from 5.0 and 0.0 from -0.0."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outcome:
         return cls.of_answer(job["answer"])
 
     def is_right_for(self, formula: Formula) -> bool:
-        """Whether it is what must come of a formula: to the last bit, or with that reason."""
+        """True for the outcome that a formula must have: to the last bit, or with its reason."""
         if formula.reason:
             return self.failed and self.text.startswith(formula.reason)
         return not self.failed and self.text == repr(formula.answer)

@@ -27,11 +27,11 @@ LATENCY_S = (0.01, 0.2)
 SLOW_BYTES = (8, 64)
 SLOW_S = 0.005
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER of 0 seconds: the other side hears RST instead of FIN."""
+"""SO_LINGER of 0 seconds: the other side gets RST instead of FIN."""
 
 
 class Fault(Enum):
-    """What a link does to what passes through it."""
+    """A link's harm to what passes through it."""
 
     NONE = "none"
     LATENCY = "latency"
@@ -93,12 +93,12 @@ class Link:
 
     @property
     def listens(self) -> bool:
-        """Whether it accepts connections."""
+        """It accepts connections."""
         return self._server is not None
 
     @property
     def connections(self) -> int:
-        """How many pass through it."""
+        """The number of connections that pass through it."""
         return len(self._connections)
 
     async def close(self) -> None:
@@ -221,7 +221,7 @@ class _Connection:
             self._link.suffered[fault] += 1
 
     def reset(self) -> None:
-        """End it so that both sides hear of a reset, unless they have closed it before."""
+        """End it with a reset for both sides, unless they have closed it before."""
         self._over = True
         for writer in self._writers:
             with suppress(OSError):

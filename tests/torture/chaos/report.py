@@ -1,4 +1,4 @@
-"""What came of a run, as a table or as JSON."""
+"""The report of a run, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = 20
 
 @dataclass(slots=True)
 class Report:
-    """What was done, what was counted, and what went wrong.
+    """The harms that were done, the counts, and what went wrong.
 
     Attributes:
         seed: what the plan was made of.
@@ -48,7 +48,7 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """Whether nothing happened that must not."""
+        """Nothing happened that must not."""
         return not self.problems and not any(self.anomalies.values())
 
     def as_json(self) -> dict[str, Any]:

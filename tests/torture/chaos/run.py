@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 from harness.until import until
-
 from torture.chaos.accounting import Ledger
 from torture.chaos.cluster import Cluster
 from torture.chaos.journal import Journal, read_journal
@@ -117,7 +116,7 @@ class Run:
             self._report.problems.append(f"{node.name} {how} after SIGTERM")
 
     async def _ask_about_all(self, journal: Journal) -> dict[int, Outcome | None]:
-        """How each job of the journal stands, by the master's word."""
+        """The outcome of each job of the journal, by the master's word."""
         standing: dict[int, Outcome | None] = {}
         numbers = sorted(journal.texts)
         for start in range(0, len(numbers), ASKED_TOGETHER):

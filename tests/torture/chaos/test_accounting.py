@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from harness.workloads import ZERO, Formula
-
 from torture.chaos.accounting import Anomaly, Ledger
 from torture.chaos.outcome import Outcome
 
@@ -15,7 +14,7 @@ BAD = Formula("1+*2", bad=True)
 
 
 def found(ledger: Ledger) -> dict[str, int]:
-    """How many anomalies there are, by kind."""
+    """The number of anomalies, by kind."""
     return {kind.value: len(each) for kind, each in ledger.anomalies.items() if each}
 
 

@@ -9,7 +9,6 @@ from random import Random
 
 from harness.machine import state_of
 from harness.processes import run_module, until
-
 from torture.chaos.nemesis import Step, plan_faults, plan_kills, plan_stops
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Fault

@@ -1,4 +1,4 @@
-"""What is wrong with a journal's file is found."""
+"""The faults of a journal's file are found."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from torture.chaos.journal import read_journal
 
 from dte.core.graph.arithmetic import Graph
 from dte.core.jobs.facts import End, Facts, Submission
 from dte.core.jobs.job import Job
 from dte.master.journal.journal import Journal
-from torture.chaos.journal import read_journal
 
 
 @pytest.fixture

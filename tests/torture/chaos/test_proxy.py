@@ -10,7 +10,6 @@ from random import Random
 import pytest
 from harness.machine import HOST, free_ports
 from harness.until import until
-
 from torture.chaos.proxy import LATENCY_S, Fault, Link
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -77,14 +76,14 @@ StartRig = Callable[[], Awaitable[Rig]]
 
 
 async def ask(pair: Pair, line: bytes) -> bytes:
-    """What comes back for a line; b"" when the other side closes."""
+    """The reply to a line; b"" when the other side closes."""
     reader, writer = pair
     writer.write(line)
     return await asyncio.wait_for(reader.readline(), 5)
 
 
 async def is_silent(reader: asyncio.StreamReader) -> bool:
-    """Whether nothing comes, not even the end, for a while."""
+    """True when nothing comes for a while, not even the end."""
     try:
         await asyncio.wait_for(reader.read(1), 0.1)
     except TimeoutError:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from harness.skips import NOT_HERE, missing
-
 from torture.disk.faulty import FaultyDisk, compile_library
 from torture.disk.small_disk import small_disk
 from torture.runner import CannotPlay

@@ -36,7 +36,7 @@ class Mortal(sqlite3.Connection):
 
     Attributes:
         commits_left: how many commits there are, that one included; 0 for no end.
-        after: whether it ends right after that commit, else right before it.
+        after: it ends right after that commit, instead of right before it.
     """
 
     commits_left = 0

@@ -32,7 +32,7 @@ def compile_library(folder: Path) -> Path:
 
 
 class FaultyDisk:
-    """How the disk below a folder behaves.
+    """The disk below a folder, which behaves as it is told.
 
     Args:
         folder: with the files that are on that disk.

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.evaluate import FUNCTIONS
+from torture.disk.faulty import JOURNAL
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -29,7 +30,6 @@ from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.messages import arguments
 from dte.master.plans import NO_PLAN_LIMITS, build, read_plan
-from torture.disk.faulty import JOURNAL
 
 TOLD = "told.jsonl"
 WORKER = Announcement(
@@ -96,7 +96,7 @@ def expected(task: str) -> tuple[str | None, str | None]:
 
 @dataclass
 class Stand:
-    """Which jobs a journal has."""
+    """The jobs of a journal."""
 
     waiting: set[int] = field(default_factory=set)
     ended: set[int] = field(default_factory=set)
@@ -182,7 +182,7 @@ class Life:
         self._core.jobs.accept(now, new, key, f"digest of {key}")
 
     def _record(self, now: float) -> list[str]:
-        """Record what there is to record; the keys that are to be sent again."""
+        """Record what there is to record, and give the keys to send again."""
         while (facts := self._core.jobs.facts()) is not None:
             stand = self._stand.after(facts)
             self._tell("attempt", waiting=sorted(stand.waiting), ended=sorted(stand.ended))
@@ -242,7 +242,7 @@ class Life:
 
 
 def built(plan: str) -> Work:
-    """What is to be done for a plan."""
+    """The work of a plan."""
     building = build(read_plan(plan), NO_PLAN_LIMITS, WALL_S)
     while True:
         try:
@@ -252,7 +252,7 @@ def built(plan: str) -> Work:
 
 
 def outcome(call: Call) -> Outcome:
-    """What comes of a call."""
+    """The outcome of a call."""
     if call.handler == "fail":
         return Outcome(CallState.FAILED, None, POISONED, retry=False)
     (argument,) = arguments(call)
@@ -270,7 +270,7 @@ def tell(path: Path, what: str, **more: Any) -> None:
 
 
 def read_told(path: Path) -> list[dict[str, Any]]:
-    """What has been told so far."""
+    """The lines that have been told so far."""
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_bytes().splitlines()]

@@ -16,7 +16,7 @@ WAIT_S = 30
 
 
 class Load:
-    """What clients submitted and were told.
+    """Clients, with all that they submitted and were told.
 
     Attributes:
         accepted: the formulas of the jobs that were acknowledged, by number.

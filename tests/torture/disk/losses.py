@@ -25,18 +25,19 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from dte.master.journal.schema import JournalRefused
 from torture.disk.crashes import in_a_fork
 from torture.disk.faulty import FaultyDisk
 from torture.disk.life import JOURNAL, TOLD, Life
 from torture.disk.replay import Disk, Record, read_log
 from torture.disk.verify import Told, problems, read
 
+from dte.master.journal.schema import JournalRefused
+
 CHECKPOINT_PAGES = 30
 """So few that there are several checkpoints in a life."""
 RANDOM_LOSSES = 2
 SYNCS_LOOKED_AT = 8
-"""After a call has failed, the power fails around so many syncs."""
+"""The number of syncs around which the power fails after a call has failed."""
 
 
 def live() -> None:
@@ -95,7 +96,7 @@ class Losses:
 
 
 def possible(told: Told) -> list[dict[str, list[int]]]:
-    """How a journal may stand: as after its last commit, or as after one that was tried since."""
+    """The states that a journal may have: that of its last commit, or of one tried since."""
     stands: list[dict[str, list[int]]] = [{"waiting": [], "ended": []}]
     for line in told:
         if line["what"] == "attempt":

@@ -13,7 +13,6 @@ from harness.cluster import Cluster
 from harness.http import PlainClient
 from harness.prober import within
 from harness.until import until
-
 from torture.disk.load import Load
 
 CLIENTS = 8
@@ -28,7 +27,7 @@ READS = 50
 
 @dataclass
 class Outage:
-    """What came of it.
+    """The course of an outage.
 
     Attributes:
         accepted: how many jobs were acknowledged.

@@ -41,7 +41,7 @@ class Record:
 
 
 def read_log(path: Path) -> list[Record]:
-    """What was done, in order."""
+    """The records of a log, in order."""
     log, place, records = path.read_bytes(), 0, []
     while place < len(log):
         what, name, offset, length, size = HEAD.unpack_from(log, place)
@@ -81,7 +81,7 @@ class Disk:
             self._pending[name].append(record)
 
     def without_power(self, random: Random | None = None) -> dict[str, bytearray]:
-        """What is left when the power ends now.
+        """The files that are left when the power ends now.
 
         Args:
             random: decides which sectors that were not synced are left nevertheless; without it,

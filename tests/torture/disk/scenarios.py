@@ -1,4 +1,4 @@
-"""What `scripts/disk-faults` does to masters, each scenario in a folder of its own."""
+"""The scenarios of `scripts/disk-faults`, each in a folder of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 from harness.cluster import Cluster, running_cluster
 from harness.processes import run_module
-
 from torture.disk.faulty import JOURNAL, FaultyDisk, compile_library
 from torture.disk.outage import go_through
 from torture.disk.slow import figures, submit_on
@@ -30,7 +29,7 @@ QUICK_STEP = 25
 
 @dataclass(frozen=True)
 class Scope:
-    """Where a scenario is played, and how much of it.
+    """The place of a scenario, and its extent.
 
     Attributes:
         folder: for its files, on a real disk.
@@ -119,7 +118,7 @@ def _outage(system: Cluster, break_disk: Callable[[], Any], mend_disk: Callable[
 
 
 def _report(module: str, *arguments: str, **settings: str) -> dict[str, Any]:
-    """What another module prints as JSON."""
+    """The JSON that another module prints."""
     done = run_module(module, *arguments, timeout_s=TIMEOUT_S, **settings)
     sys.stderr.write(done.stderr)
     done.check_returncode()

@@ -9,10 +9,10 @@ from typing import Any
 
 from harness.http import HOST, Line, Message, PlainClient, PlainServer
 from master.fakes import batch
+from torture.disk.life import JOURNAL, POISON, POISONED, SENT, TOLD, read_told, tell
 
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
-from torture.disk.life import JOURNAL, POISON, POISONED, SENT, TOLD, read_told, tell
 
 CLIENTS = 3
 WAIT_S = 20

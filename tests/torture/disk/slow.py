@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.cluster import Cluster
 from harness.prober import Health, probed, within
-
 from torture.disk.faulty import FaultyDisk
 from torture.disk.load import Load
 
@@ -15,7 +14,7 @@ from torture.disk.load import Load
 async def submit_on(
     system: Cluster, disk: FaultyDisk, sync_ms: int, clients: int, seconds: float
 ) -> tuple[Load, Health, int]:
-    """Submit for some time while syncs take so long.
+    """Submit for some time while syncs take longer.
 
     Returns:
         What clients were told, how /health was answered, and how many commits there were.
@@ -34,7 +33,7 @@ async def submit_on(
 
 
 def figures(load: Load, health: Health, commits: int, seconds: float) -> dict[str, Any]:
-    """What was measured, for a table."""
+    """The measured figures, for a table."""
     accepted_ms = sorted(load.accepted_ms)
     jobs = len(load.accepted)
     return {

@@ -14,7 +14,7 @@ MOUNT_TIMEOUT_S = 20.0
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
-    """A file system of so many megabytes in memory, mounted at a folder.
+    """A small file system in memory, mounted at a folder.
 
     Raises:
         CannotPlay: this user may not mount one, or this system has none.

@@ -9,11 +9,11 @@ from random import Random
 
 import pytest
 from harness.processes import run_module
-
-from dte.master.journal.journal import Journal
 from torture.disk.life import JOURNAL, TOLD, Life, read_told
 from torture.disk.losses import possible
 from torture.disk.verify import problems, read
+
+from dte.master.journal.journal import Journal
 
 TIMEOUT_S = 120.0
 CUTS = 25
@@ -71,7 +71,7 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
 
 
 def every_stand(folder: Path) -> list[dict[str, list[int]]]:
-    """How the journal stood after each commit, and before the first."""
+    """The journal's states after each commit, and before the first."""
     told = read_told(folder / TOLD)
     ends = [number for number, line in enumerate(told) if line["what"] == "attempt"]
     return [possible(told[:0])[0], *(possible(told[: number + 1])[-1] for number in ends)]

@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 
 from harness.cluster import running_cluster
-
 from torture.disk.faulty import JOURNAL, FaultyDisk
 from torture.disk.outage import Outage, go_through
 from torture.disk.small_disk import fill
@@ -18,7 +17,7 @@ EXIT_MASTER = 3
 
 
 def check(outage: Outage, status: int) -> None:
-    """What must hold of every outage."""
+    """Check what must hold of every outage."""
     assert outage.problems == []
     assert set(outage.refused) == {status}
     assert outage.retry_after == ["5"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from harness.cluster import running_cluster
 from harness.processes import run_module
-
 from torture.disk.faulty import FaultyDisk
 from torture.disk.outage import die_in, go_through
 
@@ -37,7 +36,7 @@ async def test_a_disk_that_fails_for_a_while(
 async def test_a_master_that_is_killed_while_its_disk_fails(
     tmp_path: Path, faulty_disk: FaultyDisk, call: str
 ) -> None:
-    """What it could not write may be there or not; what it told is."""
+    """Jobs that it could not write may be lost; those that it acknowledged are not."""
     with running_cluster(tmp_path, 1, **faulty_disk.environment) as system:
         lost = await die_in(
             system, lambda: faulty_disk.behave(**{call: errno.EIO}), faulty_disk.behave

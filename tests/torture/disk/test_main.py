@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from torture.disk import __main__ as command
 from torture.disk import faulty
 from torture.disk.faulty import compile_library

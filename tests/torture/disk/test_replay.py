@@ -3,7 +3,6 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-
 from torture.disk.replay import Disk, Record
 
 
@@ -19,7 +18,7 @@ SYNC, FAILED_SYNC, DELETE = (Record(what, "f", 0, 0, b"") for what in "sfd")
 
 
 def after(*records: Record) -> tuple[bytes | None, bytes | None]:
-    """What a file shows, and what is left of it without power."""
+    """The content that a file shows, and what is left of it without power."""
     disk = Disk()
     for record in records:
         disk.do(record)

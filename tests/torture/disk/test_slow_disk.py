@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.cluster import running_cluster
-
 from torture.disk.faulty import FaultyDisk
 from torture.disk.slow import submit_on
 

@@ -1,4 +1,4 @@
-"""What `verify` must find, in journals that were tampered with."""
+"""`verify` finds what is wrong in journals that were tampered with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from torture.disk.life import JOURNAL, TOLD, Life, read_told
 from torture.disk.verify import problems, read
 

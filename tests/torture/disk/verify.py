@@ -16,7 +16,7 @@ Told = list[dict[str, Any]]
 
 @dataclass
 class Content:
-    """What stands in a journal.
+    """The content of a journal.
 
     Attributes:
         waiting: the formulas of jobs that have not ended, by number.
@@ -24,7 +24,7 @@ class Content:
         keys: the first number and the count of jobs of each key.
         plans: the plans of jobs that have one, by number.
         calls: state and value of each call, by job and name.
-        notices: who is to be told, by job.
+        notices: the URLs of webhooks that wait, by job.
         problems: what is wrong with the file.
     """
 
@@ -76,7 +76,7 @@ def read_copy(folder: Path, copy: Path) -> Content:
 def problems(
     content: Content, told: Told, *, finished: bool = False, plans: bool = True
 ) -> list[str]:
-    """What is lost, doubled, changed or wrong, as sentences.
+    """Sentences about what is lost, doubled, changed or wrong.
 
     Args:
         told: what clients had been told when the file was as it is.
@@ -121,7 +121,7 @@ def problems(
 
 
 def problems_of_calls(content: Content, numbered: dict[int, str]) -> list[str]:
-    """What is wrong with plans, calls and notices.
+    """Sentences about wrong plans, calls and notices.
 
     Args:
         numbered: the formulas and plans by the numbers of their jobs.
@@ -150,7 +150,7 @@ def problems_of_calls(content: Content, numbered: dict[int, str]) -> list[str]:
 
 
 def is_right(task: str, answer: str | None, error: str | None) -> bool:
-    """Whether that is how a formula ends."""
+    """True for the end that a formula must have."""
     answer_expected, error_expected = expected(task)
     if error_expected is None:
         return (answer, error) == (answer_expected, None)

@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from random import Random
 
-from dte.core.formula import formula
 from torture.fuzz import formulas, parser
 from torture.fuzz.parser import Difference, Parse
 from torture.fuzz.shrink import shrink
 
+from dte.core.formula import formula
+
 BLOCK = 1000
 INPUT_TIMEOUT_S = 30
 FOUND_MAX = 20
-"""After so many differences more would tell nothing new."""
+"""More differences would show nothing new."""
 SHRUNK_CHARS_MAX = 20_000
 RECURSION_MAX = 10_000
 """What Python's compiler needs for the longest chains."""
@@ -50,7 +51,7 @@ class Found:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of inputs: how many ended in which way (`parser.OUTCOMES`), and the differences."""
+    """The numbers of inputs by their end (`parser.OUTCOMES`), and the differences."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     found: list[Found] = field(default_factory=list)

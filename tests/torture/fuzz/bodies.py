@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.messages.batches import Announce
 from torture.fuzz import formulas
 from torture.fuzz.chance import one
+
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.batches import Announce
 
 FORMULA_CHARS_MAX = 300
 """Longer ones are for the parser's own test; here each would cost a way to a worker and back."""
@@ -57,7 +58,7 @@ SYMBOLS = "+-*/+-*/+-*/%é"
 
 
 def submission(rng: Random) -> bytes:
-    """What ``POST /submit`` takes, or something like it."""
+    """A body for ``POST /submit``, or something like it."""
     kind = rng.random()
     if kind < 0.45:
         return json.dumps({"task": _formula(rng)}).encode()
@@ -84,7 +85,7 @@ def anything(rng: Random) -> bytes:
 
 
 def announcement(rng: Random, ports: Sequence[int]) -> bytes:
-    """What ``POST /worker`` takes, from a worker on one of the `ports`; or something like it."""
+    """A body for ``POST /worker``, of a worker on one of the `ports`, or something like it."""
     said: dict[str, str] = {
         "worker_name": json.dumps(one(NAMES, rng)),
         "port": str(one(ports, rng)),
@@ -103,7 +104,7 @@ def announcement(rng: Random, ports: Sequence[int]) -> bytes:
 
 
 def calls_elsewhere(body: bytes, ports: Sequence[int]) -> bool:
-    """Whether it announces a worker on another than these ports, which the master would call."""
+    """True when it announces a worker on another port, which the master would call."""
     try:
         announce: Announce = Decoder(Announce, lenient=False).decode(body)
     except Malformed:
@@ -112,7 +113,7 @@ def calls_elsewhere(body: bytes, ports: Sequence[int]) -> bool:
 
 
 def operations(rng: Random) -> bytes:
-    """What a worker's ``POST /compute`` takes, or something like it."""
+    """A body for a worker's ``POST /compute``, or something like it."""
     kind = rng.random()
     if kind < 0.3:
         fields = {"operation": f'"{one(SINGLES, rng)}"', "op1": _number(rng), "op2": _number(rng)}

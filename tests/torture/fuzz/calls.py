@@ -12,10 +12,11 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from dte.master.api.openapi import documentation
-from dte.master.api.routes import ROUTES
 from torture.fuzz.bodies import ODD_VALUES, garbled
 from torture.fuzz.chance import one
+
+from dte.master.api.openapi import documentation
+from dte.master.api.routes import ROUTES
 
 # What a reply has named may be asked for: these are exchanged for that when they are sent, and
 # valid as they are. They are as long as any number, for the length is said before.
@@ -61,7 +62,7 @@ EXAMPLES: dict[tuple[str, str], list[Any]] = {
 
 
 def job(rng: Random, ports: Sequence[int]) -> bytes:
-    """What ``POST /jobs`` takes, or something like it.
+    """A body for ``POST /jobs``, or something like it.
 
     Args:
         ports: where notices of ends may go; nobody listens there.
@@ -127,7 +128,7 @@ def _call(rng: Random) -> dict[str, Any]:
 
 
 def claim(rng: Random) -> bytes:
-    """What ``POST /claim`` takes, or something like it."""
+    """A body for ``POST /claim``, or something like it."""
     handlers: Any = [_usual(HANDLERS, ODD_HANDLERS, rng) for _ in range(int(5 * rng.random()))]
     if rng.random() < 0.3:
         handlers = {name: {"retries": 1, "pure": rng.random() < 0.5} for name in handlers}
@@ -147,7 +148,7 @@ def claim(rng: Random) -> bytes:
 
 
 def reports(rng: Random) -> bytes:
-    """What ``POST /result`` takes, or something like it."""
+    """A body for ``POST /result``, or something like it."""
     results = []
     for _ in range(int(4 * rng.random())):
         said: dict[str, Any] = {"lease": _lease(rng)}
@@ -170,7 +171,7 @@ def reports(rng: Random) -> bytes:
 
 
 def extension(rng: Random) -> bytes:
-    """What ``POST /extend`` takes, or something like it."""
+    """A body for ``POST /extend``, or something like it."""
     leases = [_lease(rng) for _ in range(int(4 * rng.random()))]
     value: dict[str, Any] = {"worker": _usual(WORKERS, ODD_WORKERS, rng), "leases": leases}
     if rng.random() < 0.5:
@@ -182,12 +183,12 @@ def extension(rng: Random) -> bytes:
 
 
 def stop(rng: Random) -> bytes:
-    """What a worker's ``POST /stop`` takes, or something like it."""
+    """A body for a worker's ``POST /stop``, or something like it."""
     return spoilt({"leases": [_lease(rng) for _ in range(int(4 * rng.random()))]}, rng)
 
 
 def handed_out(rng: Random) -> bytes:
-    """What a worker's ``POST /compute`` takes for calls, or something like it."""
+    """A body with calls for a worker's ``POST /compute``, or something like it."""
     calls = []
     for _ in range(1 + int(2 * rng.random())):
         said = {"lease": _lease(rng), "job_id": 1, "node": one(NODES, rng), "attempt": 1}

@@ -80,7 +80,7 @@ class FuzzedCluster(Cluster):
         return {"master": self.master} | self.workers
 
     def faults(self) -> list[str]:
-        """What is wrong now with the processes, what they answer, and what they have logged."""
+        """The present faults of the processes, of their replies, and of their logs."""
         return [*self._dead(), *self._answered_badly(), *self._cancelled_badly(), *self._logged()]
 
     def _dead(self) -> list[str]:
@@ -138,7 +138,7 @@ class FuzzedCluster(Cluster):
         ]
 
     def idle_faults(self) -> list[str]:
-        """What is left to do when nothing should be, and how processes end that are told to."""
+        """Work that is left when none should be, and processes that do not end as they should."""
         faults = []
         try:
             until(lambda: not self._waiting(), "no job and no operation waits", PROBE_TIMEOUT_S)

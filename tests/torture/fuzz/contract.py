@@ -31,7 +31,6 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-
 from torture.fuzz.cluster import FuzzedCluster
 
 CHECKS = [
@@ -62,7 +61,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of requests.
+    """The replies to requests, and the faults.
 
     Attributes:
         statuses: of the replies, by route, as ``POST /submit``.
@@ -255,7 +254,7 @@ class _Judgement:
 
 
 def _is_long(wait: Any) -> bool:
-    """Whether it is a time that a request would be held, and not refused for it."""
+    """True for a time that a request would be held, and not refused for it."""
     try:
         return float(wait) > HELD_S
     except (TypeError, ValueError, OverflowError):

@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from harness.http import Line, Message, open_line
-
 from torture.fuzz import forms
 from torture.fuzz.calls import JOB, LEASE
 from torture.fuzz.scripts import CUT, HALF_CLOSE, MASTER, Request, Script
@@ -53,7 +52,7 @@ class Named:
 
 @dataclass(slots=True)
 class Exchange:
-    """What came of a script: how many requests were sent, the statuses of replies, the faults."""
+    """The course of a script: the number of requests, the replies, the faults."""
 
     requests: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -66,7 +65,7 @@ async def play(script: Script, port: int, named: Named | None = None) -> Exchang
     """Play a script against the server at that port of 127.0.0.1.
 
     Args:
-        named: what other scripts have heard of; this one adds to it.
+        named: the last job and lease that other scripts have seen; this one adds to it.
     """
     exchange = Exchange(named=named or Named())
     try:
@@ -106,12 +105,12 @@ async def _play(script: Script, line: Line, exchange: Exchange) -> None:
 
 async def _send(line: Line, raw: bytes, exchange: Exchange) -> None:
     raw = exchange.named.put_into(raw)
-    with suppress(ConnectionError):  # The other side need not hear all of it before it replies.
+    with suppress(ConnectionError):  # The other side may reply before it has read all.
         await line.send(raw)
 
 
 async def _read_reply(script: Script, request: Request, line: Line, exchange: Exchange) -> bool:
-    """Whether the connection can be expected to go on."""
+    """Read and judge a reply; true when the connection can be expected to go on."""
     reply = await line.read(request.method)
     while reply is not None and reply.status == 100:
         reply = await line.read(request.method)

@@ -26,7 +26,7 @@ UNKNOWN_PATH = (Content(ErrorReply, JSON),)
 
 
 def fault(method: str, path: str | None, reply: Message) -> str | None:
-    """What is wrong with the form of a reply, if anything.
+    """The fault in the form of a reply, if there is one.
 
     Args:
         path: without its query; None if nobody can tell what the server took for it. Then an error
@@ -42,7 +42,7 @@ def fault(method: str, path: str | None, reply: Message) -> str | None:
 
 
 def is_stream(method: str, path: str) -> bool:
-    """Whether a request may be answered by a stream of events, which need not end."""
+    """True for a request that a stream of events may answer, which need not end."""
     return any(content is EVENTS for content in _expected(method, path, 200))
 
 
@@ -110,7 +110,7 @@ def _fault_of(reply: Message, expected: Content) -> str | None:
         error = msgspec.convert(value, expected.type)
     except msgspec.ValidationError as wrong:
         return f"without {expected.type.__name__}: {wrong}"
-    # Whoever it is for is to hear something.
+    # An error without words helps nobody.
     empty = [name for name, said in msgspec.structs.asdict(error).items() if said in ("", [])]
     return f"without {' and '.join(empty)}" if empty else None
 

@@ -29,7 +29,7 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What went wrong: in a script, or in the cluster somewhere before it.
+    """A fault: in a script, or in the cluster somewhere before it.
 
     Attributes:
         number: the script's; or None, if a look at the cluster has found it.
@@ -41,7 +41,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of scripts.
+    """The replies to scripts, and the faults.
 
     Attributes:
         statuses: of the replies, by target.
@@ -67,7 +67,7 @@ class Tally:
 
 
 def run(seed: int, requests: int, *, progress: Progress = lambda done: None) -> Tally:
-    """Send about so many requests in the scripts of a seed; stop after `FOUND_MAX` faults.
+    """Send about that number of requests in the scripts of a seed; stop after `FOUND_MAX` faults.
 
     Args:
         progress: told the number of requests sent, now and then.

@@ -23,6 +23,7 @@ from random import Random
 from unittest.mock import patch
 
 from core.graphs import said_of
+from torture.fuzz import reference
 
 from dte.core.errors import FormulaError, TooLarge
 from dte.core.formula import formula as parser
@@ -35,7 +36,6 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.worker.arithmetic import compute_all
-from torture.fuzz import reference
 
 Parse = Callable[[str, FormulaLimits], Work]
 
@@ -57,11 +57,11 @@ SLICES_MATTER = re.compile(rf"[0-9.]{{{NUMBER_CHARS_MAX}}}")
 
 
 class Difference(Exception):
-    """What the parser, or its graph, does not do as it should; the text says what."""
+    """A fault of the parser, or of its graph, in words."""
 
 
 def check(text: str, rng: Random, parse: Parse = parser.parse) -> str:
-    """How a text ends: one of `OUTCOMES`.
+    """Put a text to the test, and give its end: one of `OUTCOMES`.
 
     Args:
         rng: decides in which order operations are done, and what else is looked at.
@@ -125,7 +125,7 @@ def _check_template(text: str) -> None:
 
 
 def made_up(handler: str, *args: Number) -> Number:
-    """What a call gives: another number for each handler and for arguments that are not the same.
+    """The result of a call: another number for each handler, and for other arguments.
 
     Raises:
         ArithmeticError: an argument does not travel.

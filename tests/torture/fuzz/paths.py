@@ -8,10 +8,10 @@ from random import Random
 from urllib.parse import quote
 
 from tornado.web import RequestHandler
-
-from dte.master.api.routes import ROUTES
 from torture.fuzz.calls import JOB
 from torture.fuzz.chance import one
+
+from dte.master.api.routes import ROUTES
 
 GROUP = re.compile(r"\{[^{}]*\}")
 FORMULAS = (("POST", "/submit"),) * 5 + (("GET", "/job/{id:int}"), ("GET", "/jobs"))

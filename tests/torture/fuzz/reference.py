@@ -1,4 +1,4 @@
-"""What Python itself says of a formula's text: its `eval` has the last word.
+"""Python's own word on a formula's text: its `eval` has the last one.
 
 Two things Python does not do, and so the text is prepared for it:
 
@@ -50,7 +50,7 @@ class Undecided(Exception):
 
 
 def value(text: str) -> Number:
-    """What Python's `eval` gives for a formula; it may be infinite, or too long to be printed.
+    """The value that Python's `eval` gives for a formula, even if it is infinite, or too long.
 
     Raises:
         Refused: it is no formula.
@@ -102,14 +102,14 @@ def value_by_steps(text: str) -> Number | None:
 
 
 def travels(result: Number) -> bool:
-    """Whether it is a finite float, or an integer that Python prints."""
+    """True for a finite float, and for an integer that Python prints."""
     if isinstance(result, int):
         return -INTEGER_LIMIT < result < INTEGER_LIMIT
     return isfinite(result)
 
 
 def identical(one: Number, other: Number) -> bool:
-    """Whether two numbers are equal in type and in every bit."""
+    """True for two numbers that are equal in type and in every bit."""
     if type(one) is not type(other) or one != other:
         return False
     return isinstance(one, int) or copysign(1, one) == copysign(1, other)

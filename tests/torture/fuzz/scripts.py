@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from random import Random
 
 from tornado.web import RequestHandler
-
 from torture.fuzz import bodies, calls, forms
 from torture.fuzz.chance import one
 from torture.fuzz.paths import TARGETS, WORKER_TARGETS, target
@@ -78,7 +77,7 @@ class Request:
 
     @property
     def path(self) -> str | None:
-        """What the server takes for its path; None if nobody can tell."""
+        """Its path as the server reads it; None if nobody can tell."""
         if not self.clean:
             return None
         return self.raw.split(b" ", 2)[1].partition(b"?")[0].decode("latin-1")
@@ -86,7 +85,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is sent on one connection.
+    """The requests of one connection.
 
     Attributes:
         target: `MASTER` or `WORKER`.
@@ -105,7 +104,7 @@ def script(seed: int, number: int, ports: Sequence[int]) -> Script:
     """Script `number` of a seed.
 
     Args:
-        ports: where announced workers are to be; nobody listens there.
+        ports: those of announced workers; nobody listens there.
     """
     rng = Random(seed * SCRIPTS_MAX + number)
     side = WORKER if rng.random() < 0.2 else MASTER
@@ -178,7 +177,7 @@ def _unclean_request(side: str, rng: Random, ports: Sequence[int]) -> Request:
         path = rest.rpartition(b" ")[0]
         lines[0] = b" ".join((method, path, one(ODD_VERSIONS, rng).encode()))
     elif b"worker_name" not in made.raw and b"notify" not in made.raw:
-        # Else the master might be told to call somebody else.
+        # A changed address might make the master call somebody else.
         return Request(made.method, bodies.garbled(made.raw, rng), False)
     return Request(made.method, b"\r\n".join(lines) + b"\r\n\r\n" + body, False)
 

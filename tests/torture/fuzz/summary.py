@@ -1,4 +1,4 @@
-"""What came of a run, as a table or as JSON."""
+"""The summary of a run, as a table or as JSON."""
 
 from __future__ import annotations
 

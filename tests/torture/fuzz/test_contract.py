@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-
 from torture.fuzz import contract
 from torture.fuzz.cluster import FuzzedCluster
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.cluster import running_cluster
-
-from dte import __version__
 from torture import runner
 from torture.overload.scenarios import SCENARIOS, Scenario, done_to
 from torture.overload.watch import memory_mb, watched
 from torture.runner import Found
+
+from dte import __version__
 
 COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"
@@ -66,15 +66,15 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     ):
         scenario.prepare(cluster.port)
         with watched(cluster.master, cluster.port) as seen:
-            heard = done_to(cluster.port, scenario, seconds)
+            counts = done_to(cluster.port, scenario, seconds)
         after_mb = memory_mb(cluster.master)
         cluster.master.end()
         errors = cluster.master.errors()
     health = seen.health
     figures = {
-        "served": heard.pop("200", 0),
-        "refused": heard.pop("429", 0),
-        "other": heard,
+        "served": counts.pop("200", 0),
+        "refused": counts.pop("429", 0),
+        "other": counts,
         "health": {
             "answers": len(health.answered_ms),
             "p50_ms": round(health.within_ms(0.5), 1),

@@ -19,13 +19,13 @@ class Asker(asyncio.Protocol):
 
     Args:
         requests: what it sends, one after another.
-        heard: counts the statuses of the answers, and ``closed``.
+        counts: takes the numbers of replies by status, and of ``closed`` connections.
     """
 
-    def __init__(self, port: int, requests: Iterable[bytes], heard: Counter[str]) -> None:
+    def __init__(self, port: int, requests: Iterable[bytes], counts: Counter[str]) -> None:
         self._port = port
         self._requests: Iterator[bytes] = iter(requests)
-        self._heard = heard
+        self._counts = counts
         self._reply = bytearray()
         self._left = 0
         self._closed = asyncio.Event()
@@ -40,7 +40,7 @@ class Asker(asyncio.Protocol):
             try:
                 transport, _ = await loop.create_connection(lambda: self, HOST, self._port)
             except OSError as error:
-                self._heard[type(error).__name__] += 1
+                self._counts[type(error).__name__] += 1
                 await asyncio.sleep(0.1)
                 continue
             try:
@@ -66,22 +66,22 @@ class Asker(asyncio.Protocol):
             self._left = content_length(head) - (len(self._reply) - end - 4)
             self._reply.clear()
         if not self._left:
-            self._heard[self._status] += 1
+            self._counts[self._status] += 1
             self._transport.write(next(self._requests))
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._heard["closed"] += 1
+        self._counts["closed"] += 1
         self._closed.set()
 
 
 async def ask_on(
     port: int, clients: int, seconds: float, requests: Callable[[int], Iterable[bytes]]
 ) -> Counter[str]:
-    """Let so many `Asker` go on for so long; `requests` gives those of each by its number."""
-    heard: Counter[str] = Counter()
-    tasks = [asyncio.create_task(Asker(port, requests(n), heard).run()) for n in range(clients)]
+    """Let a number of `Asker` go on for some seconds; `requests` gives the requests of each."""
+    counts: Counter[str] = Counter()
+    tasks = [asyncio.create_task(Asker(port, requests(n), counts).run()) for n in range(clients)]
     await asyncio.sleep(seconds)
-    counted = Counter(heard)
+    counted = Counter(counts)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -131,16 +131,18 @@ async def drip(
         await asyncio.sleep(max(0.0, min(next_time, end) - time.monotonic()))
 
 
-def heard_by(lines: list[socket.socket]) -> Counter[str]:
-    """How each connection was answered, as far as that has not been read: by a status, not at all
-    (``open``), or by being closed."""
-    heard: Counter[str] = Counter()
+def states_of(lines: list[socket.socket]) -> Counter[str]:
+    """The state of each connection, counted: the status of its reply, ``open`` or ``closed``.
+
+    Replies that have been read do not count.
+    """
+    counts: Counter[str] = Counter()
     for line in lines:
         try:
             start = line.recv(12, socket.MSG_PEEK)
-            heard[start[9:12].decode() or "closed"] += 1
+            counts[start[9:12].decode() or "closed"] += 1
         except BlockingIOError:
-            heard["open"] += 1
+            counts["open"] += 1
         except OSError:
-            heard["closed"] += 1
-    return heard
+            counts["closed"] += 1
+    return counts

@@ -1,4 +1,4 @@
-"""What is done to a master, from the load of too many clients to that of hostile ones."""
+"""The scenarios of overload, from too many clients to hostile ones."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from multiprocessing import get_context
 from typing import Any
 
 from harness.http import request_bytes
+from torture.overload.load import always, ask_on, connections, drip, states_of
 
 from dte import Client
 from dte.worker.server import WorkerServer, WorkerSettings
-from torture.overload.load import always, ask_on, connections, drip, heard_by
 
 MB = 1_000_000
 FORMULA = b'{"task": "1+(2*3)/4-5"}'
@@ -28,7 +28,7 @@ LONG_ANSWER = "9" * 4_300
 LONG_ANSWERS = 10_000
 STEP = 65_536
 NICE = 5
-"""How much the clients stand back: they are to burden the master, not to take its core away."""
+"""The niceness of clients: they must burden the master, and not take its core away."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Scenario:
 
     Attributes:
         name: its row in the table.
-        act: does it for some seconds and gives what was heard, with counts.
+        act: does it for some seconds, and counts the replies.
         prepare: done before anything is measured.
         workers: how many there are.
         settings: of the master.
@@ -97,7 +97,7 @@ async def held(port: int, seconds: float) -> Counter[str]:
         worker.start()
         await asyncio.sleep(seconds / 2)
         await worker.drain()
-        return heard_by(lines)
+        return states_of(lines)
 
 
 # Bodies
@@ -121,7 +121,7 @@ async def bodies_in_chunks(port: int, seconds: float) -> Counter[str]:
 async def _send_bodies(
     port: int, seconds: float, coded: Callable[[bytes], bytes], field: bytes
 ) -> Counter[str]:
-    heard: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     part = coded(b" " * STEP)
     parts, rest = divmod(100 * MB, STEP)
     end = coded(b" " * rest) + (b"0\r\n\r\n" if b"chunked" in field else b"")
@@ -131,7 +131,7 @@ async def _send_bodies(
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError as error:
-                heard[type(error).__name__] += 1
+                counts[type(error).__name__] += 1
                 await asyncio.sleep(0.1)
                 continue
             try:
@@ -140,9 +140,9 @@ async def _send_bodies(
                     writer.write(part)
                     await writer.drain()
                 writer.write(end)
-                heard[(await reader.readuntil(b"\r\n\r\n"))[9:12].decode()] += 1
+                counts[(await reader.readuntil(b"\r\n\r\n"))[9:12].decode()] += 1
             except (OSError, asyncio.IncompleteReadError):
-                heard["closed"] += 1
+                counts["closed"] += 1
             finally:
                 writer.transport.abort()
 
@@ -151,7 +151,7 @@ async def _send_bodies(
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    return heard
+    return counts
 
 
 async def large_bodies(port: int, seconds: float) -> Counter[str]:
@@ -175,7 +175,7 @@ async def not_reading(port: int, seconds: float) -> Counter[str]:
         for line in lines:
             line.sendall(request_bytes("GET", f"/jobs?ids=1-{LONG_ANSWERS}"))
         await asyncio.sleep(seconds)
-        return heard_by(lines)
+        return states_of(lines)
 
 
 async def reading_slowly(port: int, seconds: float) -> Counter[str]:
@@ -202,7 +202,7 @@ async def slow_heads(port: int, seconds: float) -> Counter[str]:
     with connections(port, 500) as lines:
         letters = iter(cycle(b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 1_000))
         await drip(lines, seconds, lambda line: line.send(bytes([next(letters)])))
-        return heard_by(lines)
+        return states_of(lines)
 
 
 async def slow_bodies(port: int, seconds: float) -> Counter[str]:
@@ -211,13 +211,13 @@ async def slow_bodies(port: int, seconds: float) -> Counter[str]:
         for line in lines:
             line.sendall(request_bytes("POST", "/submit", b'{"task"', Content_Length=1_000_000))
         await drip(lines, seconds, lambda line: line.send(b" "))
-        return heard_by(lines)
+        return states_of(lines)
 
 
 async def idle(port: int, seconds: float) -> Counter[str]:
     with connections(port, 2_000) as lines:
         await asyncio.sleep(seconds)
-        return heard_by(lines)
+        return states_of(lines)
 
 
 async def too_many(port: int, seconds: float) -> Counter[str]:
@@ -231,7 +231,7 @@ async def too_many(port: int, seconds: float) -> Counter[str]:
                     line.sendall(request_bytes("POST", "/submit?wait=60", FORMULA))
             opened += lines
             await asyncio.sleep(seconds / 30)
-        return heard_by(opened)
+        return states_of(opened)
 
 
 SCENARIOS = [
@@ -262,7 +262,7 @@ SCENARIOS = [
 
 
 def done_to(port: int, scenario: Scenario, seconds: float) -> Counter[str]:
-    """Let the clients of a scenario go on in a process of their own, and give what they heard."""
+    """Let the clients of a scenario go on in a process of their own, and count the replies."""
     with ProcessPoolExecutor(1, get_context("spawn"), os.nice, (NICE,)) as process:
         return process.submit(_act, SCENARIOS.index(scenario), port, seconds).result()
 

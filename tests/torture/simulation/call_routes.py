@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from torture.simulation.network import Call
+
 from dte.core.errors import Conflict
 from dte.core.why import reasons
 from dte.core.workers.availability import Announcement, Delivery
@@ -12,7 +14,6 @@ from dte.master.master import Master
 from dte.master.messages import batch_of, call_of, outcome_of_report, policies
 from dte.wire.codec import Decoder
 from dte.wire.messages.calls import Claim, Claimed, Extend, ExtendReply, Reports, ReportsReply
-from torture.simulation.network import Call
 
 if TYPE_CHECKING:
     from torture.simulation.call_watch import CallWatch

@@ -6,6 +6,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from torture.simulation.disk import Disk
+from torture.simulation.executions import Executions
+from torture.simulation.outcomes import CallRow
+from torture.simulation.plans import HANDLERS, PlanMaker, tag_of
+from torture.simulation.profile import Profile
+from torture.simulation.world import Violation, World
+
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
@@ -14,12 +21,6 @@ from dte.core.scheduler import Scheduler, Turn
 from dte.core.why import Reason
 from dte.core.workers.availability import Worker
 from dte.master.plans import read_plan
-from torture.simulation.disk import Disk
-from torture.simulation.executions import Executions
-from torture.simulation.outcomes import CallRow
-from torture.simulation.plans import HANDLERS, PlanMaker, tag_of
-from torture.simulation.profile import Profile
-from torture.simulation.world import Violation, World
 
 WAITS_FOR = frozenset(
     {

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dte.wire.codec import encode
 from torture.simulation.network import NoReply
 from torture.simulation.plans import PlanMaker, PlanSpec
 from torture.simulation.world import Violation
+
+from dte.wire.codec import encode
 
 if TYPE_CHECKING:
     from torture.simulation.clients import Client

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.workloads import Formula
-
-from dte.wire.codec import Decoder
 from torture.simulation.callers import Caller
 from torture.simulation.formulas import Formulas
 from torture.simulation.ledger import Ledger, Submitted
@@ -22,6 +20,8 @@ from torture.simulation.master import MasterHost
 from torture.simulation.network import Call, Network, NoReply
 from torture.simulation.plans import PlanMaker
 from torture.simulation.world import Process, Violation, World
+
+from dte.wire.codec import Decoder
 
 TRY_AGAIN = (429, 503, 507)
 TIMEOUT_S = 3.0

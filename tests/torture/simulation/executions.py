@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-
-from dte.wire.codec import encode
-from dte.wire.messages.calls import Call, Report
 from torture.simulation.plans import (
     FATAL,
     FLAKY,
@@ -23,6 +20,9 @@ from torture.simulation.plans import (
     value_of,
 )
 from torture.simulation.world import Violation, World
+
+from dte.wire.codec import encode
+from dte.wire.messages.calls import Call, Report
 
 
 @dataclass(slots=True, eq=False)

@@ -9,6 +9,13 @@ from typing import Any
 
 import msgspec
 from harness.workloads import Outcome
+from torture.simulation.call_watch import CallWatch
+from torture.simulation.disk import Disk
+from torture.simulation.formulas import IN_VAIN, WORKERS_LOST
+from torture.simulation.ledger import Ledger
+from torture.simulation.outcomes import Ended, complaint
+from torture.simulation.profile import Profile
+from torture.simulation.world import Violation, World
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import DteError, TryAgain
@@ -19,13 +26,6 @@ from dte.core.workers.availability import Delivery
 from dte.master.api.job_handler import JobReply
 from dte.master.journal.recorder import Recorder
 from dte.master.master import Master
-from torture.simulation.call_watch import CallWatch
-from torture.simulation.disk import Disk
-from torture.simulation.formulas import IN_VAIN, WORKERS_LOST
-from torture.simulation.ledger import Ledger
-from torture.simulation.outcomes import Ended, complaint
-from torture.simulation.profile import Profile
-from torture.simulation.world import Violation, World
 
 RANKS = {
     "waiting": 0,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.workloads import Formula
+from torture.simulation.world import Violation
 
 from dte.core.jobs.job import kept_task
-from torture.simulation.world import Violation
 
 
 @dataclass(slots=True, eq=False)

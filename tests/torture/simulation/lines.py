@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, OnReply, Reply
 from torture.simulation.network import Network
 from torture.simulation.world import Process, World
+
+from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, OnReply, Reply
 
 if TYPE_CHECKING:
     from torture.simulation.workers import WorkerHost

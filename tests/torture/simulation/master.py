@@ -10,6 +10,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torture.simulation import call_routes
+from torture.simulation.disk import Disk, Killed
+from torture.simulation.network import Call
+from torture.simulation.world import Process, World
+
 from dte.core.errors import DteError
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import Announcement
@@ -20,10 +25,6 @@ from dte.master.messages import policies
 from dte.master.settings import Settings
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import Announce
-from torture.simulation import call_routes
-from torture.simulation.disk import Disk, Killed
-from torture.simulation.network import Call
-from torture.simulation.world import Process, World
 
 if TYPE_CHECKING:
     from torture.simulation.invariants import Watch

@@ -10,6 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from torture.simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
+from torture.simulation.clients import Habits
+from torture.simulation.formulas import Shares
+from torture.simulation.network import Weather
+from torture.simulation.plans import HANDLERS
+from torture.simulation.workers import WorkerKind
+
 from dte.core import scheduler
 from dte.core.calls import jobs as call_jobs
 from dte.core.calls import scheduler as calls
@@ -23,12 +30,6 @@ from dte.master.dispatch import batches as dispatch
 from dte.master.journal import journal, recorder, retention
 from dte.master.journal import rows as journal_rows
 from dte.master.settings import Settings
-from torture.simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
-from torture.simulation.clients import Habits
-from torture.simulation.formulas import Shares
-from torture.simulation.network import Weather
-from torture.simulation.plans import HANDLERS
-from torture.simulation.workers import WorkerKind
 
 Knob = tuple[Sequence[object], str, float]
 

@@ -12,13 +12,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from torture.simulation.executions import Executions, extra_of
+from torture.simulation.network import NoReply
 
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import BatchResult
 from dte.wire.messages.calls import Call as WireCall
 from dte.wire.messages.calls import Extend, ExtendReply, Report, Reports, ReportsReply
-from torture.simulation.executions import Executions, extra_of
-from torture.simulation.network import NoReply
 
 if TYPE_CHECKING:
     from torture.simulation.workers import WorkerHost, WorkerProcess

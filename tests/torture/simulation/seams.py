@@ -13,15 +13,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dte.master import clock, master
-from dte.master.dispatch import pool as connection_pool
-from dte.master.journal import recorder
-from dte.worker import announcer, compute
 from torture.simulation.disk import Disk
 from torture.simulation.lines import Lines
 from torture.simulation.profile import Knob
 from torture.simulation.workers import MasterLine
 from torture.simulation.world import Process, World
+
+from dte.master import clock, master
+from dte.master.dispatch import pool as connection_pool
+from dte.master.journal import recorder
+from dte.worker import announcer, compute
 
 T = TypeVar("T")
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from dte.wire.codec import Decoder, Malformed
-from dte.wire.messages.batches import BatchResult
 from torture.simulation.accidents import Accidents, Machines
 from torture.simulation.call_watch import CallWatch
 from torture.simulation.clients import Client
@@ -25,6 +23,9 @@ from torture.simulation.profile import Profile
 from torture.simulation.seams import standing_in
 from torture.simulation.workers import WorkerHost
 from torture.simulation.world import Violation, World
+
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.batches import BatchResult
 
 DONE_WITHIN_S = 600.0
 """So long after all is healed all must be done: some workers are asked only now and then."""

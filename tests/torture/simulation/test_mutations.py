@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from torture.simulation.simulation import simulate
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.quarantine import Quarantine
@@ -25,7 +26,6 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import AvailabilityQueue, Worker
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
-from torture.simulation.simulation import simulate
 
 SEEDS_MAX = 600
 """Within so many seeds each is found; most are within the first few."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from torture.simulation.simulation import simulate
 
 TESTS = Path(__file__).parents[2]

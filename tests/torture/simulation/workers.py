@@ -13,6 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from torture.simulation.executions import Executions
+from torture.simulation.formulas import DEADLY_BYTES, SENSELESS_BYTES
+from torture.simulation.network import Call, NoReply
+from torture.simulation.plans import HANDLERS
+from torture.simulation.runner import Runner
+from torture.simulation.world import Process, Violation, World
+
 from dte.wire.codec import Decoder, encode
 from dte.wire.http.server import Request
 from dte.wire.messages.batches import Announce, Batch, BatchResult
@@ -22,12 +29,6 @@ from dte.worker.announcer import Announcer
 from dte.worker.arithmetic import compute_all
 from dte.worker.compute import ComputeServer
 from dte.worker.master_client import MasterAway, Refused
-from torture.simulation.executions import Executions
-from torture.simulation.formulas import DEADLY_BYTES, SENSELESS_BYTES
-from torture.simulation.network import Call, NoReply
-from torture.simulation.plans import HANDLERS
-from torture.simulation.runner import Runner
-from torture.simulation.world import Process, Violation, World
 
 if TYPE_CHECKING:
     from torture.simulation.lines import Lines
