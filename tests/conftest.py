@@ -15,8 +15,10 @@ from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_li
 from harness.processes import Processes
 from harness.skips import skipped
 from harness.until import until
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tornado.ioloop import IOLoop
+
+TORTURE = Path(__file__).parent / "torture"
 
 # An example that takes long on a busy machine is no fault.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,8 +44,14 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every async test the `io_loop`, also when it does not name it."""
+    """Give every async test the `io_loop`, also when it does not name it.
+
+    Random and torturous tests are not measured: what they cover varies, and measuring it makes them
+    three times as slow.
+    """
     for item in items:
+        if is_hypothesis_test(getattr(item, "obj", None)) or TORTURE in item.path.parents:
+            item.add_marker(pytest.mark.no_cover)
         if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "io_loop")
 

@@ -426,12 +426,14 @@ def test_too_many_calls_are_refused() -> None:
         parse("f(" * 1_000_000, LIMITS)
 
 
+@pytest.mark.no_cover
 def test_calls_are_nested_as_deep_as_there_may_be_calls() -> None:
     depth = 20_000
     assert evaluate("f(" * depth + "0" + ")" * depth) == -depth
     assert evaluate("-f(1+" * depth + "0" + ")" * depth) == 0
 
 
+@pytest.mark.no_cover
 def test_a_hundred_thousand_calls_pass() -> None:
     count = LIMITS.calls_max
     text = "+".join(f"f({n})" for n in range(count))
@@ -442,6 +444,7 @@ def test_a_hundred_thousand_calls_pass() -> None:
     assert Play(formula).value() == count * (count - 1) // 2 - count
 
 
+@pytest.mark.no_cover
 def test_one_call_may_be_read_by_very_many() -> None:
     count = 100_000
     formula = parse("+".join(f"f(2)*{n}" for n in range(count)), LIMITS, {"f"})

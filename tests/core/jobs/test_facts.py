@@ -1,5 +1,5 @@
 from core.checked import parsed
-from dte.core.jobs.facts import End, Facts, Submission
+from dte.core.jobs.facts import Cancel, End, Facts, Submission
 from dte.core.jobs.job import Job
 
 
@@ -18,3 +18,11 @@ def test_submissions_and_ends_are_told_apart_however_alike() -> None:
     assert Submission([], ["7"]) != Submission([], ["7"])
     job = Job(1, "7", 0.0, 0, None)
     assert End(job, 1.0, 7) != End(job, 1.0, 7)
+
+
+def test_facts_are_true_if_there_is_something_to_record() -> None:
+    job = Job(1, "7", 0.0, 0, None)
+    assert not Facts([], [])
+    assert Facts([Submission([], [])], [])
+    assert Facts([], [End(job, 1.0, 7)])
+    assert Facts([], [], cancels=[Cancel(job, 1.0)])
