@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from harness.processes import Processes
-from harness.skips import skipped
+from harness.skips import reasons
 from harness.until import until
 from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tornado.ioloop import IOLoop
@@ -27,10 +27,10 @@ settings.load_profile("patient")
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List the tests that this machine cannot do."""
-    reasons = skipped(terminalreporter.stats.get("skipped", []))
-    if reasons:
+    counts = reasons(terminalreporter.stats.get("skipped", []))
+    if counts:
         terminalreporter.section("not tested here")
-    for reason, count in reasons.items():
+    for reason, count in counts.items():
         terminalreporter.line(f"{count} skipped: {reason}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -14,8 +13,6 @@ LANDED = {
     "0722bd4": "schema 2; before its modules had folders",
 }
 """What is special about each. Every landing adds a line, and its journal: see `make_journal`."""
-ALL = "DTE_TEST_ALL"
-"""The environment variable that forbids to skip tests."""
 
 
 class NotHere(Exception):
@@ -37,8 +34,3 @@ def extract(commit: str, folder: Path) -> None:
         raise NotHere(f"there is no commit {commit} in this checkout: {said}") from None
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
-
-
-def may_skip() -> bool:
-    """Tells whether a test may be skipped here."""
-    return os.environ.get(ALL, "") in ("", "0")

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from harness.cluster import Cluster
 from harness.processes import DTE, TESTS, Processes, run
+from harness.skips import missing
 
-from compatibility.landed import LANDED, NotHere, extract, may_skip
+from compatibility.landed import LANDED, NotHere, extract
 
 TODAY = str(TESTS.parent)
 CLIENT = str(Path(__file__).with_name("python_client.py"))
@@ -104,9 +105,7 @@ def code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     try:
         extract(request.param, folder)
     except NotHere as reason:
-        if not may_skip():
-            raise
-        pytest.skip(str(reason))
+        missing(str(reason))
     return str(folder)
 
 

@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from harness.machine import free_port
 from harness.processes import Process, Processes, environment, until
+from harness.skips import missing
 
 from dte.cli.servers import run_command
 
@@ -102,7 +102,7 @@ class Session:
     def _do(self, command: Command, place: str) -> None:
         for tool in TOOLS:
             if re.search(rf"\b{tool}\b", command.text) and shutil.which(tool) is None:
-                pytest.skip(f"{place} needs {tool}, which is not installed")
+                missing(f"{place} needs {tool}, which is not installed")
         text = self._here(command.text)
         words = shlex.split(text, comments=True) if command.shown is not None else []
         if _server(words):

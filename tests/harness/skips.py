@@ -1,7 +1,7 @@
 """Tests that this machine cannot do: they are skipped, and listed at the end of the run.
 
-With DTE_TEST_ALL=1 a test fails for want of a program or a server, as both can be installed. The
-user's rights and the version of Python can not: for want of them a test is only skipped.
+With DTE_TEST_ALL=1 a test fails for want of a program, a server or the history of the checkout, as
+these can be had. For want of the user's rights or of another Python it is skipped nevertheless.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ from typing import NoReturn
 
 import pytest
 
-NOT_HERE = "not here: "
-"""How the reasons begin for which tests are skipped on some machines alone."""
-MUST_ALL = os.environ.get("DTE_TEST_ALL") == "1"
+MUST_ALL = os.environ.get("DTE_TEST_ALL", "") not in ("", "0")
 
 
 def missing(what: str) -> NoReturn:
-    """End a test that needs what can be installed, and is not."""
+    """End a test that needs what can be had, and is not here."""
     if MUST_ALL:
-        pytest.fail(f"{what}; scripts/setup-servers installs it", pytrace=False)
-    pytest.skip(f"{NOT_HERE}{what}")
+        pytest.fail(f"{what}; DTE_TEST_ALL allows no test to be skipped for that", pytrace=False)
+    pytest.skip(what)
 
 
-def skipped(reports: list[pytest.TestReport]) -> Counter[str]:
-    """How many tests were skipped on this machine alone, by their reasons."""
-    reasons = (report.longrepr[2] for report in reports if isinstance(report.longrepr, tuple))
-    return Counter(each.partition(NOT_HERE)[2] for each in reasons if NOT_HERE in each)
+def reasons(skipped: list[pytest.TestReport]) -> Counter[str]:
+    """How many tests were skipped, by their reasons."""
+    texts = (report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple))
+    return Counter(text.removeprefix("Skipped: ") for text in texts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.skips import NOT_HERE, missing
+from harness.skips import missing
 from torture.disk.faulty import FaultyDisk, compile_library
 from torture.disk.small_disk import small_disk
 from torture.runner import CannotPlay
@@ -54,5 +54,5 @@ def mounted_disk(tmp_path: Path) -> Iterator[Path]:
             yield folder
     except CannotPlay as error:
         if os.geteuid() != 0:
-            pytest.skip(f"{NOT_HERE}only root may mount a disk")
+            pytest.skip("only root may mount a disk")
         missing(str(error))

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from harness.skips import NOT_HERE
 from harness.until import until
 from pebble.common.types import CONSTS
 
@@ -341,9 +340,7 @@ asyncio.run(main())  # Without a guard: children do not run it once more.
 """
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason=f"{NOT_HERE}elsewhere Python's lock has to be let go"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere Python's lock has to be let go")
 async def test_processes_end_when_their_worker_is_killed_whatever_they_do(tmp_path: Path) -> None:
     path = tmp_path / "held"
     script = tmp_path / "script.py"
