@@ -1,4 +1,4 @@
-"""When Python looks for garbage in cycles among all objects."""
+"""The schedule of Python's search for garbage in cycles."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import ClassVar
 
 EVERY_S = 60.0
 SHARE = 0.005
-"""Of the time, what may be spent with it."""
+"""Share of the time that the search may take."""
 NEVER = 1_000_000_000
 
 
 class GarbageCollector:
-    """Has Python look through all objects once a minute, not whenever there are many new ones.
+    """Has Python search all objects once a minute, instead of whenever a quarter of them is new.
 
-    With 100,000 jobs that wait there are 700,000 objects, and to look through them takes 0.3 s, in
-    which nobody is answered. Python would do so whenever a quarter of them is new, which under load
-    is every second. Young objects are looked through as ever, and what is in no cycle, which is
-    nearly all, is freed at once in any case.
+    100,000 unfinished jobs are 700,000 objects. A search through them takes 0.3 s, in which the
+    master does not answer, and under load Python would search every second. Young objects are
+    searched as usual, and objects outside of cycles, nearly all, are freed at once in any case.
     """
 
     _running: ClassVar[set[GarbageCollector]] = set()
@@ -29,7 +28,7 @@ class GarbageCollector:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin; it goes on until `stop`."""
+        """Search by this schedule until `stop`."""
         if not self._running:
             GarbageCollector._thresholds = gc.get_threshold()
         self._running.add(self)
@@ -37,7 +36,7 @@ class GarbageCollector:
         self._collect_after(EVERY_S)
 
     def stop(self) -> None:
-        """Leave it to Python again, if no other master of this process is left."""
+        """Leave the schedule to Python again, unless another master of this process needs it."""
         if self not in self._running:
             return
         self._running.remove(self)

@@ -1,4 +1,4 @@
-"""Parses many formulas in slices."""
+"""Parses lists of formulas, in slices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dte.core.graph.work import Work
 from dte.core.jobs.table import NewJob
 
 FORMULA_CHARS = 15
-"""What a formula costs to parse besides its characters, in characters."""
+"""Cost of parsing a formula besides its characters, in characters."""
 NO_LIMITS = FormulaLimits(chars_max=sys.maxsize, operations_max=sys.maxsize, calls_max=sys.maxsize)
-"""What was accepted before a restart is not refused after it."""
+"""A job that was accepted before a restart is not refused after it."""
 
 
 def parse_all(
@@ -26,14 +26,14 @@ def parse_all(
     """Parse formulas into new jobs, all or none.
 
     Args:
-        templates: reads those that are short.
+        templates: parses the short ones.
+        ensure_room: called after each slice with the number of jobs, and of operations so far; it
+            may raise.
         pure: names of handlers known to be pure.
-        ensure_room: called after each slice with how many jobs and operations there will be at
-            least; it may raise.
 
     Raises:
-        FormulaError: one has a syntax error; its `index` says which.
-        TooLarge: one is too long, or has too many operations.
+        FormulaError: a formula has a syntax error; `index` is its place in the list.
+        TooLarge: a formula is too long, or has too many operations.
     """
     jobs: list[NewJob] = []
     chars = operations = 0
@@ -63,8 +63,9 @@ def parse_again(
     """Parse formulas that were accepted before a restart.
 
     Args:
-        formulas: their texts, with the numbers of their jobs.
-        parsed: called with each number and its work; what cannot be read any more fails.
+        formulas: the numbers of their jobs, with their texts.
+        parsed: called with each number and its work; a formula that cannot be parsed any more
+            becomes work that fails.
     """
     templates = Templates(NO_LIMITS)
     chars = 0

@@ -1,7 +1,7 @@
 """Plans: jobs that are more than a bare formula, as clients send them and the journal keeps them.
 
-A plan has a graph of calls, or a formula, and what holds for the job as a whole. Its JSON is all
-that is needed to begin the job again, so it is recorded as it is.
+A plan has a graph of calls, or a formula, and the options of the job. Its JSON is all that is
+needed to resume the job, so the journal has the JSON itself.
 """
 
 from __future__ import annotations
@@ -36,26 +36,27 @@ When = Literal["success", "done"]
 NO_ARGS = msgspec.Raw(b"[]")
 NO_TERMS = (None,) * 5
 READ_MARKS = re.compile(rb'"ref"|"literal"|\\u')
-"""What arguments have that are to be looked into; others are passed on as they are."""
+"""The marks of arguments with references or literals; others are passed on unchanged."""
+ARGS_EXPECTED = "args must be a list (positional) or an object (named)"
 MERGED_BYTES_MAX = 10_000
-"""Longer arguments are not compared with those of other calls of a pure handler."""
+"""Longer arguments of pure handlers are not compared with those of other calls."""
 
 
 class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """A node of a graph: one call of a handler.
 
     Attributes:
-        handler: what to call.
+        handler: the name of the handler.
         args: a list of arguments, or an object of named ones. ``{"ref": "a"}`` anywhere in it
-            stands for the result of node a; ``{"literal": …}`` for just what it has.
-        after: nodes that must have ended before, besides those.
-        priority: higher is sooner; the job's if it is not given.
-        timeout: seconds after which a call is stopped; the handler's if it is not given.
-        retries: how often a call that fails is tried again; the handler's if it is not given.
-        delay: seconds from the submission before which it is not begun.
-        not_before: a moment before which it is not begun.
-        when: ``done`` to do it also when what it waits for failed; such a result is then null.
-        lost_max: how many workers it may lose.
+            stands for the result of node a. ``{"literal": …}`` passes its value through unchanged.
+        after: further nodes that must end before.
+        priority: higher is sooner; by default that of the job.
+        timeout: seconds after which a call is stopped; by default that of the handler.
+        retries: tries after a failure; by default those of the handler.
+        delay: seconds from the submission before which the call does not begin.
+        not_before: a moment before which the call does not begin.
+        when: ``done`` to run the call also after failures, whose results are null then.
+        lost_max: workers that the call may lose.
     """
 
     handler: str
@@ -74,16 +75,16 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """A job that is more than a formula.
 
     Attributes:
-        graph: its calls by name; empty if it has a formula.
-        formula: its formula, if it has one.
-        answer: the node whose result is the job's answer. Without it the answer is the result of
-            the one node that no other waits for; of several, an object of all these results.
-        after: jobs that must have ended before it begins.
-        when: ``done`` to begin also when one of these failed.
+        graph: the calls by name; empty for a formula.
+        formula: the formula, if there is one.
+        answer: the node whose result is the job's answer. By default it is the node that no other
+            node waits for; if there are several, the answer is an object of their results.
+        after: jobs that must end before this one begins.
+        when: ``done`` to begin also after one of these failed.
         priority: higher is sooner.
-        notify: a URL that is told when the job has ended.
-        retry_of: the job whose failed part this one does again.
-        about: what a dialect wants to know of it again.
+        notify: the URL of a webhook for the job's end.
+        retry_of: the job whose failed part this one runs again.
+        about: data of a dialect.
     """
 
     graph: dict[str, Node] = {}
@@ -106,28 +107,28 @@ class PlanLimits:
 
 
 NO_PLAN_LIMITS = PlanLimits(NO_LIMITS, sys.maxsize)
-"""What was accepted before a restart is not refused after it."""
+"""A job that was accepted before a restart is not refused after it."""
 
 _plan: Decoder[Plan] = Decoder(Plan)
 _any: Decoder[Any] = Decoder(Any, lenient=False)
 
 
 def read_plan(text: str) -> Plan:
-    """A plan from the journal.
+    """The plan that `plan_text` wrote.
 
     Raises:
-        Malformed: it is none.
+        Malformed: the text is not a plan.
     """
     return _plan.decode(text.encode())
 
 
 def plan_text(plan: Plan) -> str:
-    """A plan as the journal keeps it."""
+    """The text of a plan for the journal."""
     return encode(plan).decode()
 
 
 def describe(plan: Plan) -> str:
-    """What a plan is, in a line for people."""
+    """A line that describes a plan to people."""
     if plan.formula is not None:
         return plan.formula
     handlers = list(dict.fromkeys(node.handler for node in plan.graph.values()))
@@ -149,19 +150,14 @@ def _shown_args(raw: bytes) -> str:
     return f"{text[:TASK_SHOWN]}…"
 
 
-def raw_json(value: Any) -> msgspec.Raw:
-    """A value as the JSON that it is kept as."""
-    return msgspec.Raw(encode(value))
-
-
 def set_moments(plan: Plan, now: datetime) -> None:
-    """Turn delays into moments, as a restart does not know any more when they began."""
+    """Turn delays into moments: after a restart nobody knows when a delay began."""
     for name, node in plan.graph.items():
         if node.delay:
             if not 0 <= node.delay <= SECONDS_MAX:
                 raise InvalidRequest(
-                    f"node {name!r}: delay is {node.delay:g}; seconds from 0 to {SECONDS_MAX:g} "
-                    "are expected"
+                    f"node {name!r}: delay is {node.delay:g}; 0 to {SECONDS_MAX:g} seconds are "
+                    "expected"
                 )
             moment = datetime.fromtimestamp(now.timestamp() + node.delay, UTC)
             if node.not_before is not None:
@@ -176,15 +172,15 @@ def build(
     wall_offset_s: float,
     pure: Collection[str] = (),
 ) -> Generator[None, None, Work]:
-    """Make of a plan what is to be done, in slices.
+    """Turn a plan into work, in slices.
 
     Args:
-        wall_offset_s: what turns moments of the core's clock into seconds since 1970.
+        wall_offset_s: turns moments of the core's clock into seconds since 1970.
         pure: names of handlers known to be pure.
 
     Raises:
-        InvalidRequest: something in it is wrong; the message names the node.
-        TooLarge: it exceeds a bound.
+        InvalidRequest: the plan is invalid; the message names the node.
+        TooLarge: the plan exceeds a bound.
     """
     if plan.formula is not None:
         return (yield from parse_in_slices(plan.formula, limits.formula, pure))
@@ -218,14 +214,14 @@ def build(
 
 
 def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
-    """Arguments as they are kept: what has no references in it is passed on as it is.
+    """The arguments of a call, as raw JSON unless they have references.
 
     Args:
         refs: gets the names of the references.
-        is_pure: whether equal calls become one, so that it is to be seen whether they are equal.
+        is_pure: equal calls become one, so arguments are decoded to compare them.
     """
     if raw.lstrip()[:1] not in (b"[", b"{"):
-        raise InvalidRequest("args are a list, or an object of named ones")
+        raise InvalidRequest(ARGS_EXPECTED)
     has_marks = READ_MARKS.search(raw) is not None
     if has_marks or (is_pure and len(raw) <= MERGED_BYTES_MAX):
         try:
@@ -235,7 +231,7 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
                 raise InvalidRequest(f"args cannot be read: {error}") from None
         else:
             if not isinstance(args, list | dict):
-                raise InvalidRequest("args are a list, or an object of named ones")
+                raise InvalidRequest(ARGS_EXPECTED)
             return args
     try:
         raw.decode()
@@ -245,9 +241,9 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
 
 
 def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
-    """JSON with a `Ref` for each reference, whose names go into `refs`."""
+    """Decoded JSON with a `Ref` for each reference; the names of these go into `refs`."""
     if depth > DEPTH_MAX:
-        raise InvalidRequest(f"args nest more than {DEPTH_MAX} deep")
+        raise InvalidRequest(f"args are nested more than {DEPTH_MAX} deep")
     if isinstance(value, dict):
         if len(value) == 1:
             if "literal" in value:
@@ -263,8 +259,8 @@ def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
 
 
 def _terms(node: Node, wall_offset_s: float) -> CallTerms:
-    said = (node.priority, node.timeout, node.retries, node.lost_max, node.not_before)
-    if said == NO_TERMS and node.when == "success":
+    terms = (node.priority, node.timeout, node.retries, node.lost_max, node.not_before)
+    if terms == NO_TERMS and node.when == "success":
         return DEFAULT_TERMS
     check_priority(node.priority or 0)
     for field, value, least, most in (
@@ -273,7 +269,7 @@ def _terms(node: Node, wall_offset_s: float) -> CallTerms:
         ("lost_max", node.lost_max, 1, RETRIES_MAX),
     ):
         if value is not None and not least <= value <= most:
-            shown = f"{value:g}" if isinstance(value, float) else value  # It may be too long for g.
+            shown = f"{value:g}" if isinstance(value, float) else value  # Integers may be long.
             raise InvalidRequest(f"{field} is {shown}; {least:g} to {most:g} is expected")
     moment = node.not_before
     if moment is not None:
@@ -288,20 +284,18 @@ def _terms(node: Node, wall_offset_s: float) -> CallTerms:
     )
 
 
-def _check_moment(moment: datetime, place: str = "") -> None:
+def _check_moment(moment: datetime, prefix: str = "") -> None:
     if moment.tzinfo is None:
-        raise InvalidRequest(
-            f"{place}not_before has no time zone: 2030-01-31T12:00:00Z is expected"
-        )
-    if moment.year >= MAXYEAR:  # By another clock it may be in a year that cannot be written.
-        raise InvalidRequest(f"{place}not_before is in the year {MAXYEAR}; an earlier is expected")
+        raise InvalidRequest(f"{prefix}not_before needs a time zone, as in 2030-01-31T12:00:00Z")
+    if moment.year >= MAXYEAR:  # Another clock may show it in a year that cannot be written.
+        raise InvalidRequest(f"{prefix}not_before must be before the year {MAXYEAR}")
 
 
 def check_priority(priority: int) -> None:
     """Check a priority.
 
     Raises:
-        InvalidRequest: it is beyond the bound.
+        InvalidRequest: it is out of range.
     """
     if abs(priority) > PRIORITY_MAX:
         raise InvalidRequest(

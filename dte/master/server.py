@@ -1,4 +1,4 @@
-"""Serves a master over HTTP until it is told to stop."""
+"""Serves a master over HTTP."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("dte.master")
 
 SWITCH_S = 0.0001
 REPLY_S = 0.05
-"""How long the last replies get to leave."""
+"""Time for the last replies."""
 
 
 class MasterServer:
@@ -25,7 +25,7 @@ class MasterServer:
 
     def __init__(self, settings: Settings) -> None:
         self.master = Master(settings)
-        # Bodies have bounds in `dte.master.api.base`, which answer; this one would hang up.
+        # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
         self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
         self._garbage = GarbageCollector()
         self.port = 0
@@ -34,7 +34,7 @@ class MasterServer:
         """Listen.
 
         Raises:
-            CannotListen: the address or the port cannot be had.
+            CannotListen: the address or the port is not free.
         """
         settings = self.master.settings
         sockets, self.port = listen(settings.host, settings.port)
@@ -43,12 +43,12 @@ class MasterServer:
         log.info("master listens on %s:%d", settings.host, self.port)
 
     async def stop(self, grace_s: float = 0.0) -> None:
-        """Stop listening, wait for what workers have, end the connections, close the journal.
+        """Stop listening, wait for workers, close the connections, and close the journal.
 
-        Requests that are held are answered with how their jobs stand.
+        Requests that wait for jobs get the present state of these.
 
         Args:
-            grace_s: how long to wait for workers at most.
+            grace_s: the longest wait for workers.
         """
         self._garbage.stop()
         self._http.stop()
@@ -60,12 +60,12 @@ class MasterServer:
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Serve a master until `stop` is set."""
-    # The journal's thread needs the interpreter's lock some times a commit, each time for some µs;
-    # with Python's 5 ms a busy loop would keep it waiting for most of the commit. With 0.5 ms a
-    # small job beside the parsing of a large one took 90 ms, with this 11, and nothing got slower.
+    # The journal's thread needs the interpreter's lock a few times per commit, for some µs each.
+    # With Python's interval of 5 ms a busy loop keeps it waiting for most of the commit. With
+    # 0.5 ms a small job beside the parsing of a large one took 90 ms, with this one 11 ms.
     sys.setswitchinterval(SWITCH_S)
     server = MasterServer(settings)
     server.start()
     await stop.wait()
-    log.info("the master ends; what has not ended goes on when it is started again")
+    log.info("the master ends; unfinished jobs go on after the next start")
     await server.stop(settings.grace_s)

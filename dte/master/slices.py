@@ -1,4 +1,4 @@
-"""Long work in slices: one at a time, and the loop turns between them."""
+"""Long work in slices, between which the loop goes on."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-TURNS_BETWEEN = 3
-"""Turns of the loop from slice to slice: a request takes several, and would else wait in each."""
+ITERATIONS_BETWEEN = 3
+"""Iterations of the loop between two slices: a request takes several, each behind a slice."""
 
 
 class Slices:
-    """Runs pieces of work that are cut into slices, in turns, between all else the loop does."""
+    """Runs work that is cut into slices, one slice at a time, in round robin."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def run(self, slices: Generator[None, None, T]) -> T:
-        """Run a generator that does a slice between its yields, and give what it returns.
+        """Run a generator that does a slice between its yields, and return what it returns.
 
         Raises:
-            Whatever the generator raises.
+            All that the generator raises.
         """
         while True:
-            # The lock is fair: all that wait for it get a slice before this work gets its next.
-            async with self._turn:
+            # The lock is fair: other work that waits for it gets a slice before the next of this.
+            async with self._lock:
                 try:
                     next(slices)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
-                for _ in range(TURNS_BETWEEN):
+                for _ in range(ITERATIONS_BETWEEN):
                     await asyncio.sleep(0)

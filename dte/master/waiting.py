@@ -1,4 +1,4 @@
-"""Requests that are held until jobs have ended."""
+"""Requests that wait until jobs have ended (long polling)."""
 
 from __future__ import annotations
 
@@ -8,89 +8,95 @@ from collections.abc import Iterable
 
 from dte.core.jobs.job import Job
 
-TOLD_A_TURN = 16
+ENDED_AT_A_TIME = 16
+"""Waits that end in an iteration of the loop."""
 
 
 class Waiters:
-    """Who waits for which job."""
+    """The waits for jobs."""
 
     def __init__(self) -> None:
-        self._by_job: dict[int, list[_Waiter]] = {}
-        self._over: deque[_Waiter] = deque()
-        self._told = 0
+        self._by_job: dict[int, list[_Wait]] = {}
+        self._over: deque[_Wait] = deque()
+        self._ended = 0
 
     def __len__(self) -> int:
-        """How many jobs are waited for."""
+        """The number of jobs with waits."""
         return len(self._by_job)
 
     async def wait(
         self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
     ) -> None:
         """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
-        waiting = [job.number for job in jobs if not job.finished]
-        if not waiting or wait_s <= 0:
+        numbers = [job.number for job in jobs if not job.finished]
+        if not numbers or wait_s <= 0:
             return
-        waiter = _Waiter(len(waiting))
-        for number in waiting:
-            self._by_job.setdefault(number, []).append(waiter)
-        timer = asyncio.get_running_loop().call_later(wait_s, waiter.give_up)
+        wait = _Wait(len(numbers))
+        for number in numbers:
+            self._by_job.setdefault(number, []).append(wait)
+        timer = asyncio.get_running_loop().call_later(wait_s, wait.end)
         if gone is not None:
-            gone.add_done_callback(waiter.give_up)
+            gone.add_done_callback(wait.end)
         try:
-            await waiter.over
+            await wait.over
         finally:
             timer.cancel()
             if gone is not None:
-                gone.remove_done_callback(waiter.give_up)
-            if waiter.left:
-                for number in waiting:
-                    self._forget(number, waiter)
+                gone.remove_done_callback(wait.end)
+            if wait.left:
+                for number in numbers:
+                    self._forget(number, wait)
 
-    def _forget(self, number: int, waiter: _Waiter) -> None:
+    def _forget(self, number: int, wait: _Wait) -> None:
         others = self._by_job.get(number)
         if others is not None:
-            others.remove(waiter)
+            others.remove(wait)
             if not others:
                 del self._by_job[number]
 
     def ended(self, job: Job) -> None:
-        """Say that a job has ended: who waits for it returns in one of the loop's next turns."""
-        for waiter in self._by_job.pop(job.number, ()):
-            waiter.left -= 1
-            if not waiter.left:
-                if self._told == 0:
-                    asyncio.get_running_loop().call_soon(self._tell)
-                # Thousands that return in the same turn would keep the loop from all else.
-                if self._told < TOLD_A_TURN:
-                    self._told += 1
-                    waiter.give_up()
+        """A job has ended: end the waits for it, in the next iterations of the loop."""
+        for wait in self._by_job.pop(job.number, ()):
+            wait.left -= 1
+            if not wait.left:
+                if self._ended == 0:
+                    asyncio.get_running_loop().call_soon(self._end_some)
+                # Thousands that return in one iteration would keep the loop from all else.
+                if self._ended < ENDED_AT_A_TIME:
+                    self._ended += 1
+                    wait.end()
                 else:
-                    self._over.append(waiter)
+                    self._over.append(wait)
 
-    def _tell(self) -> None:
-        self._told = min(TOLD_A_TURN, len(self._over))
-        for _ in range(self._told):
-            self._over.popleft().give_up()
-        if self._told:
-            asyncio.get_running_loop().call_soon(self._tell)
+    def _end_some(self) -> None:
+        self._ended = min(ENDED_AT_A_TIME, len(self._over))
+        for _ in range(self._ended):
+            self._over.popleft().end()
+        if self._ended:
+            asyncio.get_running_loop().call_soon(self._end_some)
 
     def give_up(self) -> None:
-        """Let all return now, whatever their jobs do."""
-        for waiters in self._by_job.values():
-            for waiter in waiters:
-                waiter.give_up()
+        """End all waits now, although jobs are unfinished."""
+        for waits in self._by_job.values():
+            for wait in waits:
+                wait.end()
         self._by_job.clear()
-        for waiter in self._over:
-            waiter.give_up()
+        for wait in self._over:
+            wait.end()
 
 
-class _Waiter:
-    """A request that is held until some jobs have ended."""
+class _Wait:
+    """A request that waits for jobs.
+
+    Attributes:
+        left: the number of jobs that have not ended.
+        over: done when the request goes on.
+    """
 
     def __init__(self, jobs: int) -> None:
         self.left = jobs
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def give_up(self, gone: object = None) -> None:
+    def end(self, gone: object = None) -> None:
         if not self.over.done():
             self.over.set_result(None)

@@ -166,7 +166,7 @@ async def test_a_formula_that_is_being_parsed_when_the_master_ends_is_refused(
     parsing = asyncio.create_task(
         line.ask("POST", "/submit", {"task": "+".join(["1.5"] * 100_000)})
     )
-    await until(lambda: rig.master.slices._turn.locked(), "a slice")
+    await until(lambda: rig.master.slices._lock.locked(), "a slice")
     stopping = asyncio.create_task(rig.stop(GRACE_S))
     assert (await parsing).json["code"] == "unavailable"
     may_reply.set()

@@ -1,4 +1,4 @@
-"""Hands leases over to workers by HTTP and reports what came of them."""
+"""Hands batches of arithmetic over to workers by HTTP, and reports the replies to the core."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 _single_result: Decoder[SingleResult] = Decoder(SingleResult)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
 
-QUESTION: tuple[str, list[Number], list[Number]] = ("+", [1], [1])
-"""What a worker is asked to see whether it is there: something that any worker can do."""
+PROBE: tuple[str, list[Number], list[Number]] = ("+", [1], [1])
+"""An operation that any worker can do, sent to see whether the worker is there."""
 
 LATE_S = 120.0
-"""How long results are waited for after their lease has ended."""
+"""Time after the end of a lease in which late results are waited for."""
 
 
 class Dispatcher:
-    """Sends each batch on a connection of its own, and tells the core what came of it.
+    """Sends each batch on its own connection, and reports the reply to the core.
 
     Args:
-        core: gave the batches.
-        pool: gives the connections.
+        core: makes the leases, and takes the results.
         now: the moment on the core's clock.
-        wake: called when the core has something new.
+        wake: called after each report to the core.
     """
 
     def __init__(
@@ -50,9 +49,9 @@ class Dispatcher:
         self._late: dict[int, KeptAliveConnection] = {}
 
     def send(self, lease: BatchLease) -> None:
-        """Hand a lease over, and report later."""
+        """Hand a batch over; its reply is reported later."""
         announcement = lease.worker.announcement
-        # Kept for the reply: the worker may announce another form meanwhile.
+        # Kept for the reply: the worker may announce another form until then.
         batched = announcement.batch_max > 1
         body = _request_body(lease, batched)
         on_reply = partial(self._replied, lease, batched)
@@ -61,10 +60,10 @@ class Dispatcher:
         )
 
     def abandon(self, lease: BatchLease) -> None:
-        """Stop waiting for a lease, if that is still going on, and close its connection.
+        """Stop waiting for the reply to a batch, and close its connection.
 
-        One that fell silent is waited for some time longer: its results come too late, but it is
-        known then that they do.
+        If its worker fell silent, the connection stays open for `LATE_S`: late results do not
+        count, but they show that the worker is there.
         """
         connection = self._under_way.pop(lease.number, None)
         if connection is None:
@@ -76,7 +75,7 @@ class Dispatcher:
         asyncio.get_running_loop().call_later(LATE_S, self._give_up, lease.number)
 
     def close(self) -> None:
-        """Abandon everything."""
+        """Abandon all batches."""
         for connection in (*self._under_way.values(), *self._late.values()):
             connection.abandon()
         self._under_way.clear()
@@ -101,13 +100,13 @@ class Dispatcher:
         try:
             results, errors, took_s = _read_reply(lease, batched, reply.status, reply.body)
         except Malformed as error:
-            reason = f"garbled reply, status {reply.status}: {error}"
+            reason = f"malformed reply, status {reply.status}: {error}"
             self._core.fail(now, lease.number, reason, Failure.MALFORMED)
             return
         if lease.may_come_late:
             self._core.late(now, lease)
             return
-        if not lease.count:  # Whatever 1 + 1 is, the worker is there.
+        if not lease.count:  # Any reply to the probe shows that the worker is there.
             results, errors = [], {}
         self._core.complete(now, lease.number, results, errors, took_s)
 
@@ -115,7 +114,7 @@ class Dispatcher:
 def _request_body(lease: BatchLease, batched: bool) -> bytes:
     symbols, operands1, operands2 = lease.columns()
     if not lease.count:
-        symbols, operands1, operands2 = QUESTION
+        symbols, operands1, operands2 = PROBE
     if batched:
         return encode(Batch(lease.number, symbols, operands1, operands2))
     return encode(Single(NAMES[symbols], operands1[0], operands2[0]))
@@ -124,17 +123,17 @@ def _request_body(lease: BatchLease, batched: bool) -> bytes:
 def _read_reply(
     lease: BatchLease, batched: bool, status: int, reply: bytes
 ) -> tuple[Sequence[Number], Mapping[int, str], float | None]:
-    """Results and errors of a reply, and how long the worker took, if it says so.
+    """The results and errors of a reply, and the time that the worker reports, if it does.
 
     Raises:
-        Malformed: it is neither results nor a failed operation.
+        Malformed: the reply has neither results nor a failed operation.
     """
     if batched:
         if status != 200:
-            raise Malformed("a batch is answered with 200")
+            raise Malformed("the reply to a batch must have status 200")
         batch = _batch_result.decode(reply)
         if batch.lease != lease.number:
-            raise Malformed(f"it answers lease {batch.lease} instead of {lease.number}")
+            raise Malformed(f"it has lease {batch.lease} instead of {lease.number}")
         return batch.results, batch.errors, batch.took_s
     if status == 200:
         try:
@@ -143,6 +142,6 @@ def _read_reply(
             return [0], {0: f"the result is {error}"}, None
         return [result], {}, None
     if status >= 500:
-        # The operation's own failure, if it says so: arithmetic does not get better by repetition.
+        # The operation failed, if there is an error: arithmetic would fail again.
         return [0], {0: _refusal.decode(reply).error}, None
-    raise Malformed("an operation is answered with 200, or with 5xx and an error")
+    raise Malformed("the reply to an operation must be 200, or 5xx with an error")

@@ -1,7 +1,7 @@
-"""Hands calls over to workers that are called, by HTTP.
+"""Hands calls over to workers by HTTP, for workers that take requests.
 
-A worker that takes batches gets several calls in a request, answers at once, and reports later by
-`POST /result`. Any other gets one call a request, and may answer it with the result.
+A worker that takes batches gets several calls in a request, replies 202, and reports results by
+`POST /result`. Any other worker gets one call in a request, and may reply with the result.
 """
 
 from __future__ import annotations
@@ -28,19 +28,18 @@ _result: Decoder[CallResult] = Decoder(CallResult, lenient=False)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
 
 BODY_BYTES = 16_000_000
-"""Calls whose arguments together are longer go in several requests: workers have bounds too."""
+"""Calls with more bytes of arguments go in several requests: workers have bounds too."""
 ALIVE_S = 3.0
-"""How often a lease is extended while its worker keeps the request open."""
+"""Time between extensions of a lease while its worker keeps the request open."""
 
 
 class CallDispatcher:
-    """Sends calls to workers, and what is to be stopped, and tells the core what came of it.
+    """Sends calls to workers, stops them, and reports the replies to the core.
 
     Args:
-        core: gave the calls.
-        pool: gives the connections.
+        core: makes the leases, and takes the outcomes.
         now: the moment on the core's clock.
-        wake: called when the core has something new.
+        wake: called after each report to the core.
         value_bytes_max: a longer result is a failure.
     """
 
@@ -57,11 +56,11 @@ class CallDispatcher:
         self._now = now
         self._wake = wake
         self._value_bytes_max = value_bytes_max
-        self._held: dict[int, asyncio.Task[None]] = {}
+        self._open: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def send(self, leases: Iterable[CallLease]) -> None:
-        """Hand calls over, those of a worker together if it takes batches."""
+        """Hand calls over, in batches to workers that take batches."""
         together: dict[str, list[CallLease]] = {}
         for lease in leases:
             assert lease.worker is not None
@@ -69,27 +68,27 @@ class CallDispatcher:
             if announcement.batch_max > 1:
                 together.setdefault(announcement.address, []).append(lease)
             else:
-                self._held[lease.number] = self._start(self._hold(announcement.address, lease))
+                self._open[lease.number] = self._start(self._send_one(announcement.address, lease))
         for address, batch in together.items():
             self._start(self._hand_over(address, batch))
 
     def stop(self, leases: Iterable[CallLease]) -> None:
-        """Tell workers to stop calls; one that answers in its own time is hung up on."""
+        """Stop calls: by a request, or, where a call is a request, by closing its connection."""
         together: dict[str, list[int]] = {}
         for lease in leases:
-            held = self._held.pop(lease.number, None)
-            if held is not None:
-                held.cancel()
-                if lease.stop:  # It was hung up on, which is all that can be done.
+            request = self._open.pop(lease.number, None)
+            if request is not None:
+                request.cancel()
+                if lease.stop:  # Nothing more can be done about it.
                     outcome = Outcome(CallState.CANCELLED, None, "cancelled")
                     self._report(lease, outcome)
             elif lease.worker is not None and lease.worker.announcement.address:
                 together.setdefault(lease.worker.announcement.address, []).append(lease.number)
         for address, numbers in together.items():
-            self._start(self._tell(address, numbers))
+            self._start(self._send_stops(address, numbers))
 
     def close(self) -> None:
-        """Give up everything that is under way."""
+        """Abandon all requests."""
         for task in self._tasks:
             task.cancel()
 
@@ -118,7 +117,7 @@ class CallDispatcher:
             status, reply = await self._pool.post(address, "/compute", body)
         except ConnectionFailed as error:
             if error.sent:
-                return  # It may have got them: if not, the leases end by its silence.
+                return  # The worker may have got them; if not, the leases end by its silence.
             failure, reason = failure_of(error), str(error)
         else:
             if status == 202:
@@ -128,7 +127,7 @@ class CallDispatcher:
         for lease in leases:
             self._fail(lease, reason, failure)
 
-    async def _hold(self, address: str, lease: CallLease) -> None:
+    async def _send_one(self, address: str, lease: CallLease) -> None:
         request = asyncio.ensure_future(
             self._pool.post(address, "/compute", encode(call_of(lease)))
         )
@@ -145,11 +144,11 @@ class CallDispatcher:
             request.cancel()
         else:
             if status != 202:
-                self._answered(lease, status, reply)
+                self._take_in(lease, status, reply)
         finally:
-            self._held.pop(lease.number, None)
+            self._open.pop(lease.number, None)
 
-    def _answered(self, lease: CallLease, status: int, reply: bytes) -> None:
+    def _take_in(self, lease: CallLease, status: int, reply: bytes) -> None:
         try:
             if status == 200:
                 result = bytes(_result.decode(reply).result)
@@ -159,7 +158,7 @@ class CallDispatcher:
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
         except Malformed as error:
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
-            reason = f"garbled reply, status {status}: {error}"
+            reason = f"malformed reply, status {status}: {error}"
             self._fail(lease, reason, failure)
         else:
             self._report(lease, outcome)
@@ -173,8 +172,8 @@ class CallDispatcher:
         self._core.fail_call(self._now(), lease, reason, failure)
         self._wake()
 
-    async def _tell(self, address: str, numbers: list[int]) -> None:
+    async def _send_stops(self, address: str, numbers: list[int]) -> None:
         try:
             await self._pool.post(address, "/stop", encode(Stop(numbers)))
         except ConnectionFailed:
-            return  # It hears of it with its next sign of life.
+            return  # The reply to its next sign of life has the stops.

@@ -9,17 +9,17 @@ from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply,
 
 
 class ConnectionPool:
-    """Idle connections by address; each request has one of its own."""
+    """Idle connections by address. A connection carries one request at a time."""
 
     def __init__(self) -> None:
         self._idle: dict[str, list[KeptAliveConnection]] = {}
 
     async def post(self, address: str, path: str, body: bytes) -> tuple[int, bytes]:
-        """Send a request to a worker; the status and the body of its reply.
+        """Send a request to a worker, and return the status and the body of its reply.
 
         Raises:
-            ConnectionFailed: no whole reply came. Other idle connections to it are closed, as they
-                were opened to the same process.
+            ConnectionFailed: no whole reply came. Idle connections to the worker are closed, as
+                they lead to the process that failed.
         """
         connection = self._take(address)
         try:
@@ -46,7 +46,7 @@ class ConnectionPool:
         return connection
 
     def close(self) -> None:
-        """Close what is idle."""
+        """Close idle connections."""
         for address in list(self._idle):
             self._close_idle(address)
 
@@ -68,11 +68,11 @@ class ConnectionPool:
     ) -> None:
         if isinstance(reply, ConnectionFailed):
             self._close_idle(address)
-        elif connection.is_open:  # Else the worker answers one request a connection.
+        elif connection.is_open:  # Some workers close it after each reply.
             self._idle.setdefault(address, []).append(connection)
 
     def _forget(self, address: str, connection: KeptAliveConnection) -> None:
-        """The worker has closed an idle connection."""
+        """The worker closed an idle connection."""
         idle = self._idle.get(address, [])
         if connection in idle:
             idle.remove(connection)
@@ -85,7 +85,7 @@ class ConnectionPool:
 
 
 def failure_of(error: ConnectionFailed) -> Failure:
-    """How a hand-over failed whose request did."""
+    """The failure of a hand-over whose request failed."""
     if error.refused:
         return Failure.REFUSED
     return Failure.BROKEN if error.sent else Failure.NOT_SENT

@@ -7,7 +7,7 @@ import asyncio
 from dte.core.errors import Busy
 
 BEGUN_SHARE = 0.75
-"""Of the bound: beyond it nothing long is begun, so that all that is begun can be made whole."""
+"""Nothing long is begun beyond this share of the bound, so that what is begun can be finished."""
 
 
 class Budget:
@@ -36,7 +36,7 @@ class Budget:
         self.bytes -= count
 
     def ensure_room(self, begun: bool = False) -> None:
-        """Check that something long may be begun, or, if it is `begun`, go on.
+        """Check that something long may begin, or, if it has `begun`, go on.
 
         Raises:
             Busy: too many bytes are in memory.

@@ -1,8 +1,8 @@
-"""The master's HTTP server: so many connections, so much patience, so many requests at a time.
+"""The master's HTTP server, with bounds on connections, on slow clients and on requests at a time.
 
-Each connection costs memory and a descriptor, whoever it is from. At the bound, connections that
-have been idle make room for new ones. When there are none, some more are accepted all the same:
-what workers and operators ask is answered there, and everybody else hears why nothing more is.
+Each connection costs memory and a descriptor. At the bound, a new connection replaces an idle one.
+If none is idle, the server accepts some connections beyond the bound. There it answers the requests
+of workers and operators, and refuses all others with the reason.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ from dte.wire.http.accepting import Acceptor
 log = logging.getLogger("dte.master")
 
 URGENT = frozenset({"/health", "/worker", "/extend", "/heartbeat"})
-"""What is small and must be heard: whether the master is well, and that a worker is there."""
+"""Small requests that must get through: health checks, and signs of life of workers."""
 BACKLOG = 4_096
-"""Connections that the system keeps for us; those beyond would try again only after a second."""
+"""Connections that the system queues; further clients would only try again after a second."""
 BEGUN_MAX, BEGUN_MIN = 4, 2
-"""Requests that begin in a turn of the loop."""
+"""Requests that begin in an iteration of the loop."""
 CHUNKS_MAX, CHUNKS_MIN = 16, 4
-"""Parts of bodies, of up to 64 kB, that are received in a turn; not counting small ones."""
+"""Parts of bodies, of up to 64 kB, that are received in an iteration; small ones do not count."""
 CHUNK_SMALL = 16_384
 EXTRA_MAX = 100
-"""Connections beyond the bound at a time, in which it is heard."""
+"""Connections beyond the bound."""
 IDLE_S = 5.0
-"""How long a connection has been idle that makes room for a new one."""
+"""A connection that has been idle for longer may be replaced by a new one."""
 IDLE_MAX_S = 120.0
-"""How long any connection may be idle."""
+"""A connection that has been idle for longer is closed."""
 SWEEP_S = 5.0
-"""How often slow clients are looked for; more often where they get less time."""
+"""Time between checks for slow clients, or less if they get less time."""
 SEND_BUFFER_BYTES = 262_144
-"""What the system buffers of a reply; by itself it would take megabytes for each slow client."""
+"""The system's buffer for replies; its default takes megabytes for each slow client."""
 CONNECTIONS_A_WORKER = 2
 LONG_REPLIES = 2
-"""How many long replies are made at a time."""
+"""Long replies that are made at a time."""
 DESCRIPTORS_BESIDE = 100 + EXTRA_MAX
-"""What else needs descriptors."""
+"""Descriptors for all else."""
 REASON = HTTPStatus(Busy.status).phrase
 
 
 def connections_max(settings: Settings, descriptors: int) -> int:
-    """How many connections there may be, with descriptors left for workers and all else.
+    """The bound of connections that leaves descriptors for workers and all else.
 
     Args:
-        descriptors: how many this process may have; negative if that is not bounded.
+        descriptors: the bound of this process; negative if there is none.
     """
     if descriptors < 0:
         return settings.connections_max
@@ -78,14 +78,14 @@ class BoundedServer(HTTPServer):
     """An HTTP server whose connections are bounded in number, in memory, and in slowness.
 
     Args:
-        application: what answers requests.
+        application: answers requests.
         settings: the master's; `connections_max`, `replies_bytes_max` and `slow_client_s` are here.
         options: as for Tornado's server, without its timeouts.
     """
 
     def initialize(self, application: Any, settings: Settings, **options: Any) -> None:  # type: ignore[override]
         super().initialize(application, **options)
-        # Two timers for each request would cost more than to look at all connections now and then.
+        # Two timers for each request cost more than a regular look at all connections.
         self.conn_params.header_timeout = None
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._connections_max = connections_max(settings, descriptors)
@@ -100,13 +100,13 @@ class BoundedServer(HTTPServer):
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
         self._extra: dict[BoundedStream, None] = {}
-        self._to_tell: Counter[str] = Counter()
+        self._to_log: Counter[str] = Counter()
         self._sweeping: asyncio.TimerHandle | None = None
 
     # Accepting
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on sockets that listen."""
+        """Accept connections on listening sockets."""
         for listening in sockets:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             listening.listen(BACKLOG)
@@ -114,13 +114,13 @@ class BoundedServer(HTTPServer):
         self._sweep_later()
 
     def stop(self) -> None:
-        """Accept nothing more; the connections that there are go on."""
+        """Accept no more connections; open ones go on."""
         self._acceptor.stop()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
     def _cannot_accept(self, error: OSError) -> None:
-        self._to_tell[f"times no connection could be accepted: {error.strerror}"] += 1
+        self._to_log[f"times no connection could be accepted: {error.strerror}"] += 1
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         stream = BoundedStream(connection, self._replies, self._closed)
@@ -144,7 +144,7 @@ class BoundedServer(HTTPServer):
         return False
 
     def _dismiss_one(self) -> None:
-        """Make room beyond the bound: close the first there that is not being answered."""
+        """Close the first connection beyond the bound whose request is not there yet."""
         for stream in self._extra:
             if stream.awaited is Awaited.HEAD:
                 busy = self._refusal()
@@ -153,8 +153,8 @@ class BoundedServer(HTTPServer):
         stream.close()
 
     def _refusal(self) -> Busy:
-        self._to_tell["requests refused (connections_max)"] += 1
-        return Busy(f"there are {self._connections_max} connections already (connections_max)")
+        self._to_log["requests refused (connections_max)"] += 1
+        return Busy(f"too many connections: {self._connections_max} are open (connections_max)")
 
     def _closed(self, stream: BoundedStream) -> None:
         self._open.discard(stream)
@@ -164,10 +164,10 @@ class BoundedServer(HTTPServer):
     # Requests
 
     def start_request(self, server_conn: Any, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        """A request is awaited on a connection."""
+        """Wait for a request on a connection."""
         stream = server_conn.stream
         stream.await_now(Awaited.HEAD)
-        self._idle.pop(stream, None)  # So that it is the last among the idle ones.
+        self._idle.pop(stream, None)  # It becomes the last of the idle ones.
         if stream not in self._extra and not stream.closed():
             self._idle[stream] = time.monotonic()
         return _Gate(self, stream, request_conn, super().start_request(server_conn, request_conn))
@@ -177,7 +177,7 @@ class BoundedServer(HTTPServer):
         server_conn.stream.close()
 
     def admit(self, stream: BoundedStream, path: str) -> asyncio.Future[None] | None:
-        """None for a request that begins at once, else what is done when it may begin.
+        """None if a request may begin; otherwise a future that is done when it may.
 
         Raises:
             Busy: it came on a connection beyond the bound.
@@ -192,7 +192,7 @@ class BoundedServer(HTTPServer):
         return self._others.enter()
 
     def received(self, chunk: bytes) -> asyncio.Future[None] | None:
-        """None if more may be received at once, else what is done when it may."""
+        """None if more may be received; otherwise a future that is done when it may."""
         return self._chunks.enter() if len(chunk) > CHUNK_SMALL else None
 
     # Slowness
@@ -201,21 +201,21 @@ class BoundedServer(HTTPServer):
         self._sweeping = asyncio.get_running_loop().call_later(self._sweep_s, self._sweep)
 
     def _sweep(self) -> None:
-        """Close connections whose clients are too slow, and tell of who had to go."""
+        """Close the connections of slow clients, and log what was closed and refused."""
         while self._close_idle(IDLE_MAX_S):
             pass
         now = time.monotonic()
         for stream in [stream for stream in self._open if stream.is_too_slow(now, self._slow_s)]:
-            self._to_tell["connections closed, as their clients were too slow"] += 1
+            self._to_log["connections closed: slow clients"] += 1
             stream.close()
-        for what, count in self._to_tell.items():
+        for what, count in self._to_log.items():
             log.warning("in %g s: %d %s", self._sweep_s, count, what)
-        self._to_tell.clear()
+        self._to_log.clear()
         self._sweep_later()
 
 
 class _Gate(HTTPMessageDelegate):
-    """Lets a request through to what answers it, when it is its turn, or refuses it."""
+    """Passes a request on to the application when it is admitted, or refuses it."""
 
     def __init__(
         self,
@@ -237,24 +237,24 @@ class _Gate(HTTPMessageDelegate):
         assert isinstance(start_line, RequestStartLine)
         self._method = start_line.method
         try:
-            turn = self._server.admit(self._stream, start_line.path.partition("?")[0])
+            admitted = self._server.admit(self._stream, start_line.path.partition("?")[0])
         except Busy as error:
             self._refusal = error
             self._stream.await_now(Awaited.BODY)
             return None
-        if turn is None:
+        if admitted is None:
             return self._begin(start_line, headers)
         self._stream.await_now(Awaited.NOTHING)
-        return self._begin_later(turn, start_line, headers)
+        return self._begin_later(admitted, start_line, headers)
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders) -> Awaitable[None] | None:
         self._stream.await_now(Awaited.BODY)
         return self._inner.headers_received(start_line, headers)
 
     async def _begin_later(
-        self, turn: asyncio.Future[None], start_line: RequestStartLine, headers: HTTPHeaders
+        self, admitted: asyncio.Future[None], start_line: RequestStartLine, headers: HTTPHeaders
     ) -> None:
-        await turn
+        await admitted
         begun = self._begin(start_line, headers)
         if begun is not None:
             await begun

@@ -1,4 +1,4 @@
-"""The bytes of a connection: what its client has not taken yet is counted, and sent bit by bit."""
+"""A client's connection: counts the bytes that the client has not taken, and sends bit by bit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from dte.master.http.meters import Budget
 from dte.wire.codec import encode
 
 SENT_A_TURN = 262_144
-"""Bytes that one connection is sent in a turn of the loop."""
+"""Bytes that are sent on one connection in an iteration of the loop."""
 DRAINED_BYTES = 1_000_000
 SLOW_BYTES = 100_000
-"""What a client has to send or take, when it is its turn to, in the time that it is given."""
+"""Bytes that a client has to send or take in `slow_client_s`, while the master waits for it."""
 AHEAD_BYTES = 16_384
-"""How much of what comes next is received while nobody wants it yet."""
+"""Bytes that are received ahead, before anything reads them."""
 BODY_S = 120.0
-"""How long a whole body may take."""
+"""Longest time for a whole body."""
 
 
 def error_reply(
@@ -53,11 +53,11 @@ LONG_HEAD = last_reply(431, "the path and the headers are too long", "too_large"
 
 
 class Awaited(Enum):
-    """What the master waits for on a connection."""
+    """The input that the master waits for on a connection."""
 
     HEAD = "the next request"
     BODY = "a request's body"
-    NOTHING = "nothing: the request is there, and is being done"
+    NOTHING = "nothing: the request is being answered"
 
 
 class BoundedStream(IOStream):
@@ -65,12 +65,12 @@ class BoundedStream(IOStream):
 
     Args:
         connection: the socket.
-        replies: counts what the client has not taken.
-        on_close: called with the stream when its descriptor is free.
+        replies: counts the bytes that the client has not taken.
+        on_close: called with the stream when its descriptor is closed.
 
     Attributes:
-        replies: what counts the bytes of replies.
-        awaited: what is to come from the client.
+        replies: counts the bytes of replies.
+        awaited: the input that the master waits for.
         unsent: bytes of replies that the system has not taken yet.
     """
 
@@ -84,7 +84,7 @@ class BoundedStream(IOStream):
         super().__init__(connection, **options)
         self.replies = replies
         self._on_close = on_close
-        self._sent_in_this_turn = False
+        self._sent_now = False
         self._moved = 0
         self._moved_before = 0
         self._window: tuple[float, int] | None = None
@@ -94,17 +94,17 @@ class BoundedStream(IOStream):
         self.unsent = 0
 
     def await_now(self, awaited: Awaited) -> None:
-        """Note what is to come from now on."""
+        """Wait for another input from now on."""
         self.awaited = awaited
         self._awaited_since = time.monotonic()
         self._moved_before = self._moved
         self._window = None
 
     def is_too_slow(self, now: float, slow_s: float) -> bool:
-        """Whether the client keeps the master waiting `now`; to be asked every now and then.
+        """True if the client takes too long, judged by regular calls.
 
-        It does when it has begun a request, or has been sent a reply, and `SLOW_BYTES` or what is
-        left of it take it longer than `slow_s` seconds, or a body longer than `BODY_S`.
+        A client does that has begun a request, or is being sent a reply, and takes longer than
+        `slow_s` seconds for `SLOW_BYTES` or the rest of it, or longer than `BODY_S` for a body.
         """
         if self.awaited is Awaited.BODY and now - self._awaited_since > BODY_S:
             return True
@@ -119,7 +119,7 @@ class BoundedStream(IOStream):
         return now - self._window[0] > slow_s
 
     def say(self, reply: bytes) -> None:
-        """Send a last word as far as the system takes it; to be closed then."""
+        """Send a last reply as far as the system takes it; close the stream afterwards."""
         with suppress(OSError):
             # A system that closes with something unread resets the connection, reply and all.
             for _ in range(DRAINED_BYTES // self.read_chunk_size):
@@ -133,18 +133,18 @@ class BoundedStream(IOStream):
         if data == NOT_HTTP_OF_TORNADO:
             data = NOT_HTTP
         if not self.closed():
-            # What comes after something unsent waits with it.
-            self._sent_in_this_turn = self.unsent > 0
+            # New bytes wait behind unsent ones.
+            self._sent_now = self.unsent > 0
             self._count(len(data))
         return super().write(data)
 
     def write_to_fd(self, data: memoryview) -> int:
-        if self._sent_in_this_turn:
-            self._sent_in_this_turn = False
-            return 0  # That is how a stream hears that it should try again later.
+        if self._sent_now:
+            self._sent_now = False
+            return 0  # This makes a stream try again later.
         with data[:SENT_A_TURN] as part:
             sent = super().write_to_fd(part)
-        self._sent_in_this_turn = sent < len(data)
+        self._sent_now = sent < len(data)
         self._count(-sent)
         self._moved += sent
         return sent
@@ -154,20 +154,20 @@ class BoundedStream(IOStream):
         self.replies.add(count)
 
     def set_nodelay(self, value: bool) -> None:
-        # Tornado would turn it on and off with each reply.
+        # Tornado would switch it on and off with each reply.
         if value and not self._nodelay:
             self._nodelay = True
             super().set_nodelay(True)
 
     def reading(self) -> bool:
-        # Between the head of a request and its body nobody reads for a moment; to tell the system
-        # that, and the contrary, would take longer than to receive what comes.
+        # Nobody reads for a moment between the head of a request and its body. To remove the socket
+        # from the loop and to add it again would take longer than to receive a few bytes.
         pause = not self.writing() and self._read_buffer_size < AHEAD_BYTES
         return pause or super().reading()
 
     def read_from_fd(self, buf: bytearray | memoryview) -> int | None:
         if not super().reading() and self._read_buffer_size >= AHEAD_BYTES:
-            return None  # That is how a stream hears that there is nothing more for now.
+            return None  # This makes a stream wait for more.
         try:
             count = super().read_from_fd(buf)
         finally:
@@ -180,7 +180,7 @@ class BoundedStream(IOStream):
             self.say(LONG_HEAD if self.awaited is Awaited.HEAD else NOT_HTTP)
         super().close(exc_info)
         if self.error is not None:
-            # It leads to frames and they to this stream: a cycle for each connection that is reset.
+            # It refers to frames, and they to this stream: a cycle for each reset connection.
             self.error.__traceback__ = None
 
     def close_fd(self) -> None:

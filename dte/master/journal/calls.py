@@ -1,8 +1,8 @@
-"""The part of the journal that is about calls: plans, what became of calls, who is to be told.
+"""The journal's tables of plans, of calls and of webhooks.
 
-A job that is more than a formula has a row in `plan`, and in `call` one for each of its calls that
-anything is known of: those that were handed out, and when it has ended all. They stay until the
-job is deleted from `ended`, whose trigger deletes them too.
+A job that is more than a formula has a row in `plan`. Each of its calls has a row in `call` since
+its first hand-over, or since the job's end. A trigger deletes these rows with the job's row in
+`ended`.
 
 All methods are called by `Journal`, in its transactions, and raise what SQLite raises.
 """
@@ -72,17 +72,17 @@ class CallTables:
         cancels: Iterable[Cancel],
         ends: Iterable[End],
     ) -> None:
-        """Write what there is of jobs that are more than arithmetic.
+        """Write facts about jobs that are more than arithmetic.
 
         Args:
-            plans: of jobs that are accepted; what is known of their calls is written too.
-            steps: what became of calls.
-            cancels: jobs that are to be cancelled.
-            ends: jobs that end, with what became of all their calls.
+            plans: accepted jobs with their plans, and with the records of their calls.
+            steps: hand-overs and ends of calls.
+            cancels: jobs that will be cancelled.
+            ends: ends of jobs, with the records of their calls.
         """
         offset_s = self._offset_s
         PLANS.insert(self._db, ((job.number, writable(plan)) for job, plan in plans))
-        # Of several records of a call the last is what is known now.
+        # The last of several records of a call counts.
         records = {
             (number, record.name): (number, *self._records.to_row(record))
             for number, record in chain(_taken_over(plans), _of_steps(steps), _of_ends(ends))
@@ -104,11 +104,11 @@ class CallTables:
     # Reading
 
     def records(self, job: int) -> list[CallRecord]:
-        """What is known of a job's calls."""
+        """The records of a job's calls."""
         return [self._records.from_row(row) for row in self._db.execute(RECORDS, (job,))]
 
     def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        """The plans of jobs, and what is known of their calls, where there is either."""
+        """See `Journal.plans`."""
         found = {}
         for number in numbers:
             row = self._db.execute("SELECT text FROM plan WHERE number = ?", (number,)).fetchone()

@@ -1,4 +1,4 @@
-"""The part of the journal that is about jobs as a whole: those that wait, and how others ended.
+"""The journal's tables of jobs: the unfinished ones, and the ended ones.
 
 All methods are called by `Journal`, in its transactions, and raise what SQLite raises.
 """
@@ -38,10 +38,10 @@ ENDED = (*END, "submitted_at", "task")
 
 
 def _moving(end: Sequence[str]) -> str:
-    """A statement that inserts ends into `ended`, with what `waiting` has of their jobs.
+    """The statement that inserts ends into `ended`, with columns that `waiting` has of the jobs.
 
     Args:
-        end: the columns for which rows have fields, the job's number first.
+        end: the columns of the rows, the job's number first.
     """
     return f"""
 INSERT INTO ended ({", ".join(end)}, submitted_at, task)
@@ -52,7 +52,7 @@ FROM json_each(?) CROSS JOIN waiting ON waiting.number = json_extract(value, '$[
 
 MOVE_ENDED = _moving(END)
 MOVE_ARITHMETIC = _moving(ARITHMETIC_END)
-"""For arithmetic alone, as two fields less take a fifth less time."""
+"""For arithmetic alone: two fields fewer take a fifth less time."""
 DELETE_WAITING = """
 DELETE FROM waiting WHERE number IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
 """
@@ -64,7 +64,7 @@ SELECT waiting.number, coalesce(formula, task), plan.text,
 FROM waiting LEFT JOIN plan ON plan.number = waiting.number
 WHERE waiting.number > ? AND waiting.number <= ? ORDER BY waiting.number
 """
-# Each end is compared with these, and to look them up in the enumeration takes longer.
+# Each end is compared with these; a look-up in the enumeration takes longer.
 CANCELLED, TIMED_OUT = JobState.CANCELLED, JobState.TIMED_OUT
 
 
@@ -82,7 +82,7 @@ class JobTables:
     # Writing
 
     def accept(self, submissions: Iterable[Submission]) -> list[tuple[Job, str]]:
-        """Write jobs that are accepted; those that have plans are given back with these."""
+        """Write accepted jobs, and return the jobs that have plans, with their plans."""
         rows: list[tuple[Any, ...]] = []
         plans: list[tuple[Job, str]] = []
         for submission in submissions:
@@ -97,7 +97,7 @@ class JobTables:
         return plans
 
     def end(self, ends: Iterable[End], *, arithmetic: bool) -> None:
-        """Move jobs that wait to those that have ended.
+        """Move jobs from `waiting` to `ended`.
 
         Args:
             arithmetic: none of them `is_more`.
@@ -134,7 +134,7 @@ class JobTables:
     # Reading
 
     def waiting(self) -> list[Job]:
-        """The jobs that have not ended, without what is to be done for them."""
+        """The unfinished jobs, without their graphs."""
         rows = self._db.execute(
             "SELECT number, task, submitted_at, operations, cancelled_at FROM waiting "
             "ORDER BY number"
@@ -147,7 +147,12 @@ class JobTables:
         return jobs
 
     def last_ended(self, count: int, size: int) -> list[Job]:
-        """The last that have ended, in that order: so many, of about so many bytes."""
+        """The jobs that ended last, in the order of their ends.
+
+        Args:
+            count: the most jobs.
+            size: the most bytes of their texts and answers, approximately.
+        """
         query = f"{SELECT_ENDED} ORDER BY sequence DESC LIMIT ?"
         ended: list[Job] = []
         for row in self._db.execute(query, (count,)):
@@ -161,14 +166,14 @@ class JobTables:
         return ended
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """Those of the jobs that have ended, by number."""
+        """The ended jobs among these, by number."""
         query = f"{SELECT_ENDED} WHERE number IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (encode(numbers).decode(),))
         jobs = (self._ended_job(dict(zip(ENDED, row, strict=True))) for row in rows)
         return {job.number: job for job in jobs}
 
     def _ended_job(self, fields: dict[str, Any]) -> Job:
-        """A job by the fields of its row, which have the names of its own but for `answer_json`."""
+        """The job of a row, whose fields but `answer_json` have the names of the job's."""
         answer_json, offset_s = fields.pop("answer_json"), self._offset_s
         job = Job(graph=None, **fields)
         job.submitted_at -= offset_s
@@ -181,23 +186,22 @@ class JobTables:
         return job
 
     def unfinished(self, after: int, last: int) -> Iterator[tuple[int, str, str | None, bool]]:
-        """The jobs that have not ended, in the order of their numbers.
+        """The unfinished jobs, in the order of their numbers.
 
         Args:
-            after: their numbers are higher than this.
+            after: their numbers are higher.
             last: the highest number.
 
         Returns:
-            The number, the whole formula or what it is, the plan if there is one, and whether
-            there is something in the table of calls.
+            The number, the formula or the description, the plan, and whether calls have records.
         """
         return self._db.execute(UNFINISHED, (after, last))
 
 
 def is_more(end: End) -> bool:
-    """Whether a job is more than arithmetic, or its end is another than that usually has.
+    """True for the end of a job that is not arithmetic, or of one that was cancelled.
 
-    Only of such jobs there can be something in other tables, and their states are recorded.
+    Only such jobs have rows in other tables, and their states are recorded.
     """
     job = end.job
     return (

@@ -1,12 +1,12 @@
-"""The journal: facts in a SQLite file, so that a restart knows them.
+"""The journal: facts in a SQLite file, for the next start.
 
-A job is in one of two tables: in `waiting` with its whole formula until its end is recorded, then
-in `ended` (`journal_jobs`). Its operations are not recorded: arithmetic gives the same again. Its
-plan, if it has one, and what became of its calls are in tables of their own (`journal_calls`).
+A job is in one of two tables: with its whole formula in `waiting` until its end is recorded, then
+in `ended` (`JobTables`). Operations are not recorded: they can be computed again. Plans and the
+records of calls have their own tables (`CallTables`).
 
-Everything here blocks, and is made to be called from one thread at a time. A group of facts is
-written by a few statements that take all rows as one JSON text: SQLite does its work without
-holding Python's lock, so a loop beside it goes on.
+All methods block. Call them from one thread at a time. A group of facts is written by a few
+statements that take all rows as one JSON text: SQLite works without Python's lock, so the loop
+goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from dte.master.journal.workers import WorkerTable
 SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
 PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
-"""About how many characters of formulas are read at a time."""
+"""Characters of formulas that are read at a time, approximately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a journal knows at the start.
+    """The content of a journal that a master needs at its start.
 
     Attributes:
-        last: the highest number that a job has had.
-        waiting: the jobs that have not ended, without graphs.
-        ended: the last that have ended, in that order.
-        workers: those that do not announce themselves again.
+        last: the highest number of a job so far.
+        waiting: the unfinished jobs, without graphs.
+        ended: the jobs that ended last, in the order of their ends.
+        workers: workers that do not announce themselves again.
         deliveries: see `Journal.deliveries`.
     """
 
@@ -53,12 +53,12 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A job that has not ended, with all that it takes to begin it again.
+    """An unfinished job, with all that is needed to resume it.
 
     Attributes:
-        text: its whole formula; of a job that has a plan what it is, for people.
-        plan: its whole text where it is more than a formula.
-        records: what is known of its calls.
+        text: the whole formula; if there is a plan, a description for people.
+        plan: the text of the plan; None for a bare formula.
+        records: the records of its calls.
     """
 
     number: int
@@ -68,19 +68,19 @@ class Unfinished:
 
 
 class Journal:
-    """An open journal; there is one master to a file.
+    """An open journal. A file has one master at a time.
 
     Args:
-        path: of the file, which is made if there is none; ``:memory:`` for none at all.
-        wall_offset_s: what turns moments of the core's clock into seconds since 1970.
+        path: the file, which is created if it does not exist; ``:memory:`` for no file.
+        wall_offset_s: turns moments of the core's clock into seconds since 1970.
         first_boot: the number of the first start with a new file.
 
     Attributes:
-        path: of the file.
-        boot: the number of this start; each is one more than the last.
+        path: the file.
+        boot: the number of this start, one more than that of the last start.
 
     Raises:
-        JournalRefused: the file is in use, or is no journal of this version, or cannot be opened.
+        JournalRefused: the file is in use, has another format or version, or cannot be opened.
     """
 
     def __init__(
@@ -126,23 +126,23 @@ class Journal:
         return max(self._db.execute(query).fetchone()[0] or 0 for query in queries)
 
     def close(self) -> None:
-        """Close the file. What has been written stays, whether this is called or not."""
+        """Close the file. Facts are safe whether this is called or not."""
         self._db.close()
 
     # Writing
 
     def write(self, facts: Facts, wall_s: float) -> dict[Submission, KnownSubmission]:
-        """Write facts, all of them or none, and delete some of what is too old.
+        """Write facts, all of them or none, and delete some of the old ones.
 
         Args:
             wall_s: now, in seconds since 1970.
 
         Returns:
-            Those of the submissions whose keys are known from before, with what is known of them;
-            they are not written.
+            The submissions that repeat the key of an earlier one, with that one. They are not
+            written.
 
         Raises:
-            JournalFailed: nothing has been written.
+            JournalFailed: nothing was written.
         """
         self._ensure_there()
         with self._writing():
@@ -163,54 +163,54 @@ class Journal:
         return known
 
     def probe(self) -> None:
-        """Write something, to see whether that works.
+        """Try to write.
 
         Raises:
-            JournalFailed: it does not.
+            JournalFailed: that failed.
         """
         self._ensure_there()
         with self._writing():
-            # As much as a small submission may take: less might fit where that does not.
+            # As large as a small submission: less might fit where that does not.
             self._db.execute("DROP TABLE IF EXISTS probe")
             self._db.execute(f"CREATE TABLE probe AS SELECT zeroblob({PROBE_BYTES})")
             self._db.execute("DROP TABLE probe")
 
     def remember(self, announcement: Announcement, wall_s: float) -> None:
-        """Note a worker that will not announce itself again, or forget it if it leaves.
+        """See `WorkerTable.remember`.
 
         Raises:
-            JournalFailed: that could not be written.
+            JournalFailed: nothing was written.
         """
         with self._writing():
             self._workers.remember(announcement, wall_s)
 
     def delivered(self, number: int) -> None:
-        """Forget the webhook of a job: it was taken, or given up.
+        """Forget the webhook of a job that was taken or given up.
 
         Raises:
-            JournalFailed: that could not be written.
+            JournalFailed: nothing was written.
         """
         with self._writing():
             self._calls.delivered(number)
 
     def _ensure_there(self) -> None:
-        """Check that the file has not been deleted or exchanged: nobody would find what is written.
+        """Check that the file has not been deleted or replaced, or facts would be lost.
 
         Raises:
             JournalFailed: it has been.
         """
         if _identity(self.path) != self._identity:
-            reason = f"{self.path} is not the file any more that was opened; put that back"
+            reason = f"{self.path} was deleted or replaced; put the original file back"
             raise JournalFailed(reason, full=False)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Roll back when something is raised; what SQLite raises becomes `JournalFailed`."""
+        """Roll back after any error, and turn those of SQLite into `JournalFailed`."""
         try:
             yield
         except BaseException as error:
             if self._db.in_transaction:
-                with suppress(sqlite3.Error):  # SQLite may have done so by itself.
+                with suppress(sqlite3.Error):  # SQLite may have done that already.
                     self._db.execute("ROLLBACK")
             self._pruning.rolled_back()
             if isinstance(error, sqlite3.Error):
@@ -238,15 +238,15 @@ class Journal:
     # Reading
 
     def load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
-        """What is to be known from the start.
+        """Read what a master needs at its start.
 
         Args:
-            jobs_kept: how many of the ended jobs to give.
-            bytes_kept: about how many bytes of texts and answers they may have.
+            jobs_kept: the most ended jobs to read.
+            bytes_kept: the most bytes of their texts and answers, approximately.
             wall_s: now, in seconds since 1970.
 
         Raises:
-            JournalRefused: it cannot be read, or the worker table not be written.
+            JournalRefused: the file cannot be read or written.
         """
         try:
             return self._load(jobs_kept, bytes_kept, wall_s)
@@ -260,10 +260,10 @@ class Journal:
         return Loaded(self._last_job, waiting, ended, workers, deliveries)
 
     def unfinished(self, after: int) -> list[Unfinished]:
-        """Some of the jobs from before this start that have not ended.
+        """Some of the unfinished jobs from before this start, in the order of their numbers.
 
         Args:
-            after: they have higher numbers than this, and come in their order.
+            after: their numbers are higher.
 
         Raises:
             JournalFailed: it cannot be read.
@@ -281,10 +281,10 @@ class Journal:
             return found
 
     def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        """What there is of jobs that are more than arithmetic, by number.
+        """The plans and the records of jobs, by number, for jobs that have either.
 
         Returns:
-            The whole texts of plans, None for formulas with calls; and what is known of calls.
+            The text of the plan, None for a formula with calls, and the records of the calls.
 
         Raises:
             JournalFailed: it cannot be read.
@@ -293,7 +293,7 @@ class Journal:
             return self._calls.plans(numbers)
 
     def deliveries(self) -> list[tuple[int, str, float]]:
-        """The webhooks of ended jobs that nobody has taken yet.
+        """The webhooks of ended jobs that have not been taken.
 
         Returns:
             The job, the URL, and when the job ended, on the core's clock; the oldest first.
@@ -305,7 +305,7 @@ class Journal:
             return self._calls.deliveries()
 
     def submission(self, key: str) -> KnownSubmission | None:
-        """What is known of a submission by its key.
+        """The submission with a key, if there was one.
 
         Raises:
             JournalFailed: it cannot be read.
@@ -315,7 +315,7 @@ class Journal:
         return KnownSubmission(*row) if row is not None else None
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """Those of the jobs that have ended, by number.
+        """The ended jobs among these, by number.
 
         Raises:
             JournalFailed: it cannot be read.
@@ -326,7 +326,7 @@ class Journal:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """What SQLite raises becomes `JournalFailed`."""
+    """Turn errors of SQLite into `JournalFailed`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -334,7 +334,7 @@ def _reading() -> Iterator[None]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """What tells a file from others; None if there is none."""
+    """The device and the inode of a file; None if it does not exist."""
     with suppress(OSError):
         found = os.stat(path)
         return found.st_dev, found.st_ino

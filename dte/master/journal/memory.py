@@ -1,4 +1,4 @@
-"""Recording in memory alone, for a master without a journal."""
+"""Recording in memory, for a master without a journal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MemoryRecorder:
 
     Args:
         boot: the number of this start.
-        keys_max: how many keys of submissions are remembered.
+        keys_max: the most keys of submissions.
     """
 
     failure: Unavailable | None = None
@@ -70,10 +70,10 @@ AnyRecorder = Recorder | MemoryRecorder
 
 
 class KeyMemory:
-    """The last keys, so that a repeat is recognised.
+    """The last keys of submissions, to recognise repeats.
 
     Args:
-        capacity: how many are remembered.
+        capacity: the most keys.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -81,11 +81,11 @@ class KeyMemory:
         self._known: dict[str, KnownSubmission] = {}
 
     def get(self, key: str) -> KnownSubmission | None:
-        """What is known of a submission by its key."""
+        """The submission with a key, if it is remembered."""
         return self._known.get(key)
 
     def remember(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
-        """Take in submissions; those with keys that are known already, and what is known."""
+        """Remember submissions; return those that repeat a key, with the earlier submission."""
         repeats = {}
         for submission in submissions:
             if not submission.key:

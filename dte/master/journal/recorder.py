@@ -1,7 +1,8 @@
 """Writes facts into the journal, in a thread beside the loop, one group after the other.
 
-While a group is being written the next gathers in the core, so the slower the disk, the more facts
-share a commit. When it fails, ends are tried again and again, and nothing is accepted meanwhile.
+While a group is being written, the next one gathers in the core: the slower the disk, the more
+facts share a commit. When a commit fails, the recorder tries again and again, and the master
+accepts nothing until a commit succeeds.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ log = logging.getLogger("dte.master")
 T = TypeVar("T")
 
 RETRY_S = 0.5
-"""How long after a failure the journal is tried again."""
+"""Pause before the journal is tried again after a failure."""
 PRUNE_S = 10.0
-"""How often old jobs are looked for when nothing is written."""
+"""Time between searches for old jobs while nothing is written."""
 
 Recorded = Callable[[Facts, Mapping[Submission, KnownSubmission]], None]
 Unrecorded = Callable[[Facts, Unavailable], None]
 
 
 class Recorder:
-    """Writes the facts of a table of jobs into a journal, and reads what only the journal has.
+    """Writes the facts of a table of jobs into a journal, and reads the journal.
 
     Every method that asks the journal raises `Unavailable` when it cannot be used.
 
     Attributes:
         boot: the number of this start.
-        failure: why the journal cannot be written at the moment; None while it can.
-        commits: how many groups of facts have been written.
+        failure: why the journal cannot be written; None while it can.
+        commits: the number of groups of facts that were written.
     """
 
     _jobs: JobTable
@@ -61,7 +62,7 @@ class Recorder:
         self.commits = 0
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
-        """Read what a master has to know from the start; see `Journal.load`."""
+        """See `Journal.load`."""
         journal = self._journal
         loaded = journal.load(jobs_kept, bytes_kept, time.time())
         log.info(
@@ -74,20 +75,20 @@ class Recorder:
         return loaded
 
     def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
-        """Begin to record, on the running loop.
+        """Begin to write, on the running loop.
 
         Args:
             jobs: gives the facts.
             recorded: called with facts that are in the journal, and with the submissions among
-                them that are not, as they repeat earlier ones.
-            unrecorded: called with facts of which nothing is in the journal, and the reason.
+                them that are not, because they repeat earlier ones.
+            unrecorded: called with facts that are not in the journal, and the reason.
         """
         self._jobs, self._recorded, self._unrecorded = jobs, recorded, unrecorded
         self._thread = JournalThread()
         self._timer = asyncio.get_running_loop().call_later(PRUNE_S, self._time_is_up)
 
     def wake(self) -> None:
-        """Write what there is to write, unless something is being written or cannot be."""
+        """Write new facts, unless a commit is under way or has failed."""
         if self._writing or self._closed or self.failure is not None:
             return
         facts = self._jobs.facts()
@@ -97,12 +98,12 @@ class Recorder:
             self._write(facts)
 
     async def flush(self) -> None:
-        """Return when there is nothing to write, or it cannot be written."""
+        """Return when all facts are written, or a commit failed."""
         self.wake()
         await self._idle.wait()
 
     async def close(self) -> None:
-        """Close the journal, after what is being written."""
+        """Close the journal, after the commit that is under way."""
         self._closed = True
         self._timer.cancel()
         await self.run(self._journal.close)
@@ -178,7 +179,7 @@ class Recorder:
 
     def _fail(self, error: JournalFailed) -> None:
         if self.failure is None:
-            log.error("the journal cannot be written: %s; nothing is accepted until it can", error)
+            log.error("the journal cannot be written: %s; no job is accepted until it can", error)
         self.failure = _unavailable(error)
         self._idle.set()
         self._set_timer(RETRY_S)
@@ -197,7 +198,7 @@ class Recorder:
             self._timer = asyncio.get_running_loop().call_later(after_s, self._time_is_up)
 
     def _time_is_up(self) -> None:
-        """Try again after a failure; else see whether something old is to be deleted."""
+        """Try again after a failure, or delete old jobs."""
         if self._writing:
             return
         facts = self._jobs.facts() or Facts([], [])
@@ -207,7 +208,7 @@ class Recorder:
             self._write(facts)
 
     def _probe(self, facts: Facts) -> None:
-        """Find out whether the journal can be written, with nothing to write."""
+        """Try to write without facts."""
 
         def probe() -> dict[Submission, KnownSubmission]:
             self._journal.probe()

@@ -1,4 +1,4 @@
-"""The file of a journal: what is in it, how it is opened, and what may be wrong with it."""
+"""The file of a journal: its schema, its migrations, and how it is opened."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from enum import Enum
 from pathlib import Path
 
 APPLICATION_ID = 0x64746531
-"""What tells a journal from other SQLite files: "dte1"."""
+"""The mark of a journal among SQLite files: "dte1"."""
 SCHEMA_VERSION = 2
 CALLS_SCHEMA = """
 CREATE TABLE plan (  -- of jobs that are more than formulas, waiting and ended
     number INTEGER PRIMARY KEY,
     text TEXT NOT NULL
 );
-CREATE TABLE call (  -- of jobs waiting and ended: those that were handed out, or have ended
+CREATE TABLE call (  -- of jobs waiting and ended: calls that were handed out, or have ended
     job INTEGER NOT NULL,
     name TEXT NOT NULL,
     state TEXT,                 -- how it ended; NULL if it has not
     attempts INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     lost INTEGER NOT NULL,
-    lease INTEGER NOT NULL,     -- under which a worker has it; 0 for none
+    lease INTEGER NOT NULL,     -- of the worker that has it; 0 for none
     lease_s REAL NOT NULL,
     worker TEXT NOT NULL,
     started_at REAL,
     ended_at REAL,
     resumes_at REAL,
-    value TEXT,                 -- JSON; a BLOB if it is no text after all
+    value TEXT,                 -- JSON; a BLOB if it is not UTF-8
     error TEXT,
     PRIMARY KEY (job, name)
 ) WITHOUT ROWID;
@@ -45,7 +45,7 @@ END;
 """
 SCHEMA = f"""
 CREATE TABLE master (
-    boot INTEGER NOT NULL,     -- how often a master has been started with this file
+    boot INTEGER NOT NULL,     -- the number of the last start with this file
     last_job INTEGER NOT NULL  -- the highest number of a job that has been deleted
 );
 INSERT INTO master VALUES (0, 0);
@@ -55,7 +55,7 @@ CREATE TABLE waiting (
     operations INTEGER NOT NULL,
     task TEXT NOT NULL,
     formula TEXT,                -- the whole formula, where task is only its beginning
-    cancelled_at REAL            -- since when it is to be cancelled
+    cancelled_at REAL            -- when its cancelling began
 );
 CREATE TABLE ended (
     sequence INTEGER PRIMARY KEY,  -- in the order of the ends
@@ -68,16 +68,16 @@ CREATE TABLE ended (
     answer TEXT,                   -- as Python writes it: integers may be of any size
     error TEXT,
     task TEXT NOT NULL,
-    state TEXT,                    -- how; NULL for arithmetic that succeeded, or failed by error
-    answer_json TEXT               -- an answer that is no formula's; a BLOB if it is no text
+    state TEXT,                    -- NULL for arithmetic that succeeded or failed
+    answer_json TEXT               -- an answer of calls; a BLOB if it is not UTF-8
 );
-CREATE TABLE worker (  -- those that do not announce themselves again
+CREATE TABLE worker (  -- that do not announce themselves again
     address TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     slots INTEGER NOT NULL,
     batch_max INTEGER NOT NULL,
     announced_at REAL NOT NULL,
-    said TEXT  -- all that it said, as JSON; before version 2 no worker said more than the above
+    said TEXT  -- the announcement as JSON; NULL before version 2
 );
 CREATE TABLE submission (
     sequence INTEGER PRIMARY KEY,
@@ -96,22 +96,22 @@ ALTER TABLE ended ADD COLUMN answer_json TEXT;
 ALTER TABLE worker ADD COLUMN said TEXT;
 {CALLS_SCHEMA}"""
 }
-"""What makes a journal of an older version, by that, one of this version."""
+"""Statements that bring a journal of an older version, by that version, to this one."""
 WAL_BYTES_KEPT = 16_000_000
-"""To how much the write-ahead log is cut back after it has been longer."""
+"""A longer write-ahead log is cut back to this size."""
 BUSY_TIMEOUT_S = 2.0
-"""How long another process may hold the file: a master that is just ending does."""
+"""Longest wait for another process that has the file: perhaps a master that is ending."""
 
 
 class JournalRefused(Exception):
-    """The file cannot be used as the journal of a master; the text says why."""
+    """The file cannot be used as a journal; the text says why."""
 
 
 class JournalFailed(Exception):
-    """The journal could not be written or read now; nothing of what was to be written is in it.
+    """The journal could not be written or read now; nothing was written.
 
     Attributes:
-        full: whether because the disk is full.
+        full: the disk is full.
     """
 
     def __init__(self, reason: str, full: bool) -> None:
@@ -120,18 +120,18 @@ class JournalFailed(Exception):
 
 
 class Sync(Enum):
-    """What a commit survives: `FULL` the loss of power, `NORMAL` the end of the process."""
+    """The durability of a commit: `FULL` survives a loss of power, `NORMAL` a killed process."""
 
     FULL = "full"
     NORMAL = "normal"
 
 
 def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
-    """Open a journal for this process alone; one of an older version becomes one of this.
+    """Open a journal for this process alone, and migrate it if it has an older version.
 
     Raises:
-        JournalRefused: it is another kind of file, or of another version.
-        sqlite3.Error: it cannot be opened.
+        JournalRefused: the file has another format, or a newer version.
+        sqlite3.Error: the file cannot be opened.
     """
     if not path:
         raise JournalRefused("the journal's file has no name")
@@ -140,7 +140,7 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        # Held from the first look to the last write, and no memory shared with other processes.
+        # One process has the file from open to close, without memory shared with others.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = _version(db, path)
         db.execute("PRAGMA journal_mode = WAL")
@@ -148,7 +148,7 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
         db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
         db.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         db.execute("PRAGMA temp_store = MEMORY")
-        # Some systems overwrite what is deleted, which takes as long as it took to write it.
+        # Some systems overwrite deleted rows, which takes as long as writing them.
         db.execute("PRAGMA secure_delete = OFF")
         if version != SCHEMA_VERSION:
             db.executescript(
@@ -163,26 +163,26 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
 
 
 def _look_at(path: str) -> None:
-    """Refuse another program's file before it is opened: that may tidy up what is beside it.
+    """Refuse a file of another program before it is opened, as opening may change files beside it.
 
     Raises:
-        JournalRefused: it is another kind of file, or of another version.
+        JournalRefused: the file has another format, or a newer version.
     """
     if not Path(path).is_file():
         return
     as_it_is = f"{Path(path).absolute().as_uri()}?immutable=1"
     with (
-        suppress(sqlite3.Error),  # Whoever opens it hears of it.
+        suppress(sqlite3.Error),  # Opening it raises the error again.
         closing(sqlite3.connect(as_it_is, uri=True)) as db,
     ):
         _version(db, path)
 
 
 def _version(db: sqlite3.Connection, path: str) -> int | None:
-    """The version of the journal that a database is; None if there is nothing in it yet.
+    """The version of a journal; None for an empty database.
 
     Raises:
-        JournalRefused: there is something else in it.
+        JournalRefused: the database has another content, or a newer version.
         sqlite3.Error: it cannot be read.
     """
     (application,) = db.execute("PRAGMA application_id").fetchone()
@@ -201,7 +201,7 @@ def _version(db: sqlite3.Connection, path: str) -> int | None:
 
 
 def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
-    """What an error says of a file that is opened."""
+    """The error for a file that cannot be opened."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_BUSY"):
         return JournalRefused(f"{path} is in use: another master has it open")
@@ -215,7 +215,7 @@ def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
 
 
 def failure(error: sqlite3.Error) -> JournalFailed:
-    """What an error says of an open journal."""
+    """The error for an open journal."""
     full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
     return JournalFailed(_reason(error), full)
 

@@ -1,7 +1,7 @@
-"""The thread in which the journal is used, as that blocks.
+"""The thread of the journal, whose methods block.
 
-What came of a piece of work is told straight to whoever wants to know. An executor and its futures
-take three times as long, which is half of what the smallest commit takes.
+The outcome of a piece of work goes straight to a callback. An executor and its futures take three
+times as long, half the time of the smallest commit.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class JournalThread:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._due: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A process that ends need not wait for it: nobody has been told of what is not written.
+        # The process need not wait for it at its end: no reply depends on unwritten facts.
         self._thread = Thread(target=self._run, name="dte-journal", daemon=True)
         self._thread.start()
 
-    def do(self, work: Callable[[], T], told: Callable[[T | Exception], None]) -> None:
-        """Have something done; the loop calls `told` with what it gives, or raises."""
+    def do(self, work: Callable[[], T], callback: Callable[[T | Exception], None]) -> None:
+        """Do some work; the loop calls `callback` with its result or its exception."""
 
         def do() -> None:
             outcome: T | Exception
@@ -35,17 +35,17 @@ class JournalThread:
                 outcome = work()
             except Exception as error:
                 outcome = error
-            with suppress(RuntimeError):  # The loop is closed, so nobody is left to be told.
-                self._loop.call_soon_threadsafe(told, outcome)
+            with suppress(RuntimeError):  # The loop is closed.
+                self._loop.call_soon_threadsafe(callback, outcome)
 
         self._due.put(do)
 
     def close(self) -> None:
-        """End the thread when all that is due has been done."""
+        """End the thread when all work is done."""
         self._due.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (do := self._due.get()) is not None:
             do()
-            del do  # Else what it holds would stay until there is more to do.
+            del do  # Frees its facts before there is more to do.

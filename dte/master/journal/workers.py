@@ -1,4 +1,4 @@
-"""The journal's table of workers: those that do not announce themselves again."""
+"""The journal's table of workers, for workers that do not announce themselves again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WorkerTable:
         self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def load(self, oldest_s: float) -> list[Announcement]:
-        """All announcements, the newest first; those from before a moment are deleted."""
+        """All announcements, the newest first. Announcements from before `oldest_s` are deleted."""
         self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest_s,))
         rows = self._db.execute(
             "SELECT address, name, slots, batch_max, said FROM worker ORDER BY announced_at DESC"

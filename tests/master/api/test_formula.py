@@ -320,7 +320,7 @@ async def test_a_long_formula_is_accepted_while_others_are_answered(rig: Rig, di
     long = "+".join(["1.5"] * 300_000)
     await line.send(request_bytes("POST", "/submit", {"task": long}))
     submitted = asyncio.create_task(line.read())
-    await until(rig.master.slices._turn.locked, "the first slice")
+    await until(rig.master.slices._lock.locked, "the first slice")
     assert (await rig.get("/health")).status == 200
     assert not submitted.done()
     reply = await submitted

@@ -295,10 +295,10 @@ async def test_a_worker_that_failed_is_tried_again(
     ("conduct", "reason"),
     [
         (fakes.resetting, os.strerror(errno.ECONNRESET)),
-        (fakes.replying(200, {"result": "3"}), "garbled reply, status 200: […]$.result"),
-        (fakes.replying(404, b"no"), "garbled reply, status 404: an operation is answered with"),
+        (fakes.replying(200, {"result": "3"}), "malformed reply, status 200: […]$.result"),
+        (fakes.replying(404, b"no"), "malformed reply, status 404: the reply"),
     ],
-    ids=["reset", "garbled", "status"],
+    ids=["reset", "malformed", "status"],
 )
 async def test_the_list_of_workers_and_the_log_say_what_failed(
     conduct: Conduct, reason: str, rig: Rig, hire: Hire, caplog: pytest.LogCaptureFixture

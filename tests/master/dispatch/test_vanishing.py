@@ -272,7 +272,7 @@ async def test_a_question_that_is_answered_with_nonsense_is_a_failure_of_the_wor
     rig = await start_master(heartbeat_s=0.05)
     worker = await hire(rig, fakes.replying(404, b"<h1>Not Found</h1>"))
     await until(lambda: rig.worker(worker).failures, "the failure is noted")
-    assert "garbled reply, status 404" in str(rig.worker(worker).last_failure)
+    assert "malformed reply, status 404" in str(rig.worker(worker).last_failure)
 
 
 async def test_jobs_end_right_while_workers_are_asked_all_the_time(

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from harness.until import until
 
-from dte.master.http import admission as turnstile
+from dte.master.http import admission
 from dte.master.http.admission import Admission
 
 MOST, LEAST = 8, 2
@@ -65,14 +65,14 @@ async def test_in_the_next_turn_as_many_may_begin_again(gate: Admission) -> None
 async def test_fewer_begin_when_turns_get_long_and_more_when_they_are_short_again(
     gate: Admission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turnstile, "LONG_TURN_S", -1)
+    monkeypatch.setattr(admission, "LONG_ITERATION_S", -1)
     places = entered(gate, 1_000)
     for _ in range(10):
         await asyncio.sleep(0)
     before = len(begun(places))
     await asyncio.sleep(0)
     assert len(begun(places)) == before + LEAST
-    monkeypatch.setattr(turnstile, "LONG_TURN_S", 1_000)
+    monkeypatch.setattr(admission, "LONG_ITERATION_S", 1_000)
     for _ in range(10):
         await asyncio.sleep(0)
     before = len(begun(places))
@@ -85,4 +85,4 @@ async def test_when_nobody_comes_it_rests(gate: Admission) -> None:
     entered(gate, MOST + 1)
     for _ in range(4):
         await asyncio.sleep(0)
-    assert not gate._turning
+    assert not gate._scheduled

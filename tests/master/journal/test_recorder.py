@@ -291,7 +291,7 @@ async def test_a_failure_is_logged_once_and_so_is_its_end(
     await until(lambda: desk.recorder.failure is None, "the journal is well again")
     said = [record.message for record in caplog.records if record.name == "dte.master"]
     assert said == [
-        "the journal cannot be written: no; nothing is accepted until it can",
+        "the journal cannot be written: no; no job is accepted until it can",
         "the journal can be written again",
     ]
 

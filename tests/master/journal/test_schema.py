@@ -471,7 +471,7 @@ def test_what_is_deleted_or_exchanged_is_written_no_more(tmp_path: Path) -> None
         for exchanged in (False, True):
             if exchanged:
                 path.write_bytes(b"")
-            with pytest.raises(JournalFailed, match="is not the file any more that was opened"):
+            with pytest.raises(JournalFailed, match="was deleted or replaced"):
                 journal.write(Facts([], []), 0.0)
             with pytest.raises(JournalFailed):
                 journal.probe()

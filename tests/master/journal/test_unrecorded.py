@@ -427,7 +427,7 @@ async def test_the_log_tells_of_a_failure_once_and_of_its_end(
     assert told == [
         (
             "ERROR",
-            "the journal cannot be written: disk I/O error; nothing is accepted until it can",
+            "the journal cannot be written: disk I/O error; no job is accepted until it can",
         ),
         ("WARNING", "the journal can be written again"),
     ]
