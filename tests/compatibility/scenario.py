@@ -193,6 +193,7 @@ def report(client: MasterClient, lease: int, **outcome: Any) -> None:
 
 def read(client: MasterClient) -> dict[str, Any]:
     """A master's replies about its jobs and workers, by path, without what differs each time."""
+    until(lambda: client.workers()["says it once"]["leases"], "it has the first operation")
     last = client.get("/jobs")[0]["job_id"]
     jobs = {number: client.get(f"/job/{number}") for number in range(1, last + 1)}
     assert client.get(f"/jobs?ids=1-{last}") == list(jobs.values())
