@@ -1,4 +1,4 @@
-"""The log of the last events, and those who listen to it.
+"""The log of the last events, and its listeners.
 
 All listeners read the same numbered events, each from its own position, so a slow listener holds no
 memory. When its next event is not kept any more, it gets the number of events that it missed, and
@@ -31,7 +31,7 @@ WOKEN_AT_A_TIME = 4
 TAKEN_BYTES = 65_536
 """About how much a listener takes at a time."""
 ENCODED_KEPT = 2_000
-"""Events that are kept in encoded form: most listeners are at about the same ones."""
+"""Events that are kept in encoded form: most listeners are near the end of the log."""
 HEARTBEAT_S = 15.0
 """Longest silence of a stream: proxies close connections that are silent for long."""
 ENDS = frozenset(state.value for state in FINISHED)
@@ -182,7 +182,7 @@ class EventLog:
             listener.leave()
 
     def wake_when_ready(self, listener: Listener) -> None:
-        """Wake a listener in its turn when there is something for it."""
+        """Wake a listener when there is something for it."""
         if self.has_more(listener):
             self._wake({listener})
         elif listener.job is None:
@@ -191,7 +191,7 @@ class EventLog:
             self._watched[listener.job].idle.add(listener)
 
     def has_more(self, listener: Listener) -> bool:
-        """Whether there is something for a listener."""
+        """True if there is something for a listener to take."""
         if listener.job is None:
             return listener.lost or listener.number < self.last
         return listener.lost or listener.position < self._watched[listener.job].count
@@ -203,7 +203,7 @@ class EventLog:
         listeners.clear()
 
     def _wake_some(self) -> None:
-        # Thousands that take much in one iteration would keep the loop from all else.
+        # Thousands that take much in one iteration would block the loop.
         for _ in range(min(WOKEN_AT_A_TIME, len(self._line))):
             self._line.popleft().wake()
         if self._line:
@@ -299,7 +299,7 @@ class Listener:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to take."""
+        """True if there is something to take."""
         return not self._left and self._log.has_more(self)
 
     async def ready(self) -> bool:
@@ -335,7 +335,7 @@ class _Watched:
     """The events of a job that has listeners of its own.
 
     Attributes:
-        numbers: the numbers of those that are kept.
+        numbers: the numbers of its events that are kept.
         forgotten: events that are not kept any more, since the job is watched.
         listeners: the job's listeners.
         idle: the listeners that have nothing to take.

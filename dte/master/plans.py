@@ -50,9 +50,9 @@ class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         args: a list of arguments, or an object of named ones. ``{"ref": "a"}`` anywhere in it
             stands for the result of node a. ``{"literal": …}`` passes its value through unchanged.
         after: further nodes that must end before.
-        priority: higher is sooner; by default that of the job.
-        timeout: seconds after which a call is stopped; by default that of the handler.
-        retries: tries after a failure; by default those of the handler.
+        priority: higher is sooner; by default the job's.
+        timeout: seconds after which a call is stopped; by default the handler's.
+        retries: tries after a failure; by default the handler's.
         delay: seconds from the submission before which the call does not begin.
         not_before: a moment before which the call does not begin.
         when: ``done`` to run the call also after failures, whose results are null then.
@@ -80,7 +80,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         answer: the node whose result is the job's answer. By default it is the node that no other
             node waits for; if there are several, the answer is an object of their results.
         after: jobs that must end before this one begins.
-        when: ``done`` to begin also after one of these failed.
+        when: ``done`` to begin also after a failure of one of them.
         priority: higher is sooner.
         notify: the URL of a webhook for the job's end.
         retry_of: the job whose failed part this one runs again.
@@ -241,7 +241,7 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
 
 
 def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
-    """Decoded JSON with a `Ref` for each reference; the names of these go into `refs`."""
+    """Decoded JSON with a `Ref` for each reference; their names go into `refs`."""
     if depth > DEPTH_MAX:
         raise InvalidRequest(f"args are nested more than {DEPTH_MAX} deep")
     if isinstance(value, dict):

@@ -45,7 +45,7 @@ class MasterServer:
     async def stop(self, grace_s: float = 0.0) -> None:
         """Stop listening, wait for workers, close the connections, and close the journal.
 
-        Requests that wait for jobs get the present state of these.
+        Requests that wait for jobs get their present state.
 
         Args:
             grace_s: the longest wait for workers.

@@ -1,4 +1,4 @@
-"""The master's settings: each has a default and says what it is for.
+"""The master's settings, with their defaults and their help texts.
 
 The command line makes an option and an environment variable of each bound (`dte.cli.options`).
 """

@@ -61,7 +61,7 @@ class Waiters:
             if not wait.left:
                 if self._ended == 0:
                     asyncio.get_running_loop().call_soon(self._end_some)
-                # Thousands that return in one iteration would keep the loop from all else.
+                # Thousands that return in one iteration would block the loop.
                 if self._ended < ENDED_AT_A_TIME:
                     self._ended += 1
                     wait.end()

@@ -44,8 +44,8 @@ URL_CHARS_MAX = 2_000
 AT_A_TIME = 20
 """Deliveries that are being posted at a time."""
 AT_A_TIME_TO_A_HOST = 4
-"""How many of these go to one host. A host gets one while half of all are being posted, so that a
-few slow hosts do not hold up the others, and while it does not reply."""
+"""Deliveries to one host at a time. A host gets one at a time while it does not reply, and while
+half of `AT_A_TIME` are being posted, so that a few slow hosts do not block the others."""
 TIMEOUT_S = 10.0
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 600.0
 FORGET_AGAIN_S = 1.0

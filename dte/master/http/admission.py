@@ -12,8 +12,8 @@ LONG_ITERATION_S = 0.01
 class Admission:
     """Admits a few in each iteration of the loop; the others follow in the order they came.
 
-    A thousand requests that begin in one iteration keep the loop from all else until the last is
-    answered, and the next thousand of their clients do it again.
+    A thousand requests that begin in one iteration block the loop until the last is answered, and
+    so do the next thousand of their clients.
 
     Args:
         most: admitted in an iteration.

@@ -58,12 +58,12 @@ CONNECTIONS_A_WORKER = 2
 LONG_REPLIES = 2
 """Long replies that are made at a time."""
 DESCRIPTORS_BESIDE = 100 + EXTRA_MAX
-"""Descriptors for all else."""
+"""Descriptors for workers that are not known yet, files and the loop."""
 REASON = HTTPStatus(Busy.status).phrase
 
 
 def connections_max(settings: Settings, descriptors: int) -> int:
-    """The bound of connections that leaves descriptors for workers and all else.
+    """The bound of connections that leaves enough descriptors for workers and files.
 
     Args:
         descriptors: the bound of this process; negative if there is none.

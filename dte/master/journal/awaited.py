@@ -61,7 +61,7 @@ class AwaitedFacts:
                 await wait.done
         except TimeoutError:
             raise cannot_be_recorded() from None
-        await asyncio.sleep(0)  # The turn comes first.
+        await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
         """Facts are in the journal: end the waits for them."""

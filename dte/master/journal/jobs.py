@@ -166,7 +166,7 @@ class JobTables:
         return ended
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """The ended jobs among these, by number."""
+        """See `Journal.ended`."""
         query = f"{SELECT_ENDED} WHERE number IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (encode(numbers).decode(),))
         jobs = (self._ended_job(dict(zip(ENDED, row, strict=True))) for row in rows)

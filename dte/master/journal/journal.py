@@ -205,7 +205,7 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Roll back after any error, and turn those of SQLite into `JournalFailed`."""
+        """Roll back after any error, and turn errors of SQLite into `JournalFailed`."""
         try:
             yield
         except BaseException as error:
@@ -315,7 +315,7 @@ class Journal:
         return KnownSubmission(*row) if row is not None else None
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """The ended jobs among these, by number.
+        """The jobs of these numbers that have ended, by number.
 
         Raises:
             JournalFailed: it cannot be read.

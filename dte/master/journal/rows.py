@@ -1,4 +1,4 @@
-"""Rows of tables: how objects become rows, and how one statement inserts many rows.
+"""Rows of tables: how one statement inserts many of them, and how their fields are written.
 
 Such a statement takes its rows as a JSON text, so that SQLite works without Python's lock.
 """
@@ -6,15 +6,10 @@ Such a statement takes its rows as a JSON text, so that SQLite works without Pyt
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from dte.wire.codec import encode
-
-T = TypeVar("T")
-Converters = Mapping[str, Callable[[Any], Any]]
 
 NUL = "\0"
 ROWS_BYTES = 500_000
@@ -28,8 +23,8 @@ class Insertion:
 
     Args:
         columns: the columns for which rows have fields.
-        foreign: the columns whose text comes from users, so that it may hold anything.
-        replaces: whether a row takes the place of another with its key.
+        foreign: the columns of users' texts, which may contain NULs or be long.
+        replaces: a row replaces another with its key.
     """
 
     def __init__(
@@ -45,52 +40,14 @@ class Insertion:
         """Insert rows, no two with the same key."""
         together = []
         for row in rows:
-            if any(goes_alone(row[index]) for index in self._foreign):
-                db.execute(self._one, row)
+            for index in self._foreign:
+                if goes_alone(row[index]):
+                    db.execute(self._one, row)
+                    break
             else:
                 together.append(row)
         for text in as_json(together):
             db.execute(self._many, (text,))
-
-
-class Fields(Generic[T]):
-    """Writes objects of a dataclass as rows, and reads rows as objects, field by field.
-
-    Args:
-        kind: the dataclass; columns have the names of its fields.
-        write: what converts a field's value that is not None, by the field's name.
-        read: what converts it back.
-    """
-
-    def __init__(self, kind: type[T], write: Converters, read: Converters) -> None:
-        self._kind = kind
-        names = names_of(kind)
-        self._values: Callable[[T], tuple[Any, ...]] = attrgetter(*names)
-        self._write = [(names.index(name), convert) for name, convert in write.items()]
-        self._read = [(names.index(name), convert) for name, convert in read.items()]
-
-    def to_row(self, written: T) -> list[Any]:
-        """The row of an object."""
-        return _converted(self._values(written), self._write)
-
-    def from_row(self, row: Sequence[Any]) -> T:
-        """The object of a row."""
-        return self._kind(*_converted(row, self._read))
-
-
-def _converted(
-    values: Sequence[Any], converters: Iterable[tuple[int, Callable[[Any], Any]]]
-) -> list[Any]:
-    converted = list(values)
-    for index, convert in converters:
-        if converted[index] is not None:
-            converted[index] = convert(converted[index])
-    return converted
-
-
-def names_of(kind: Any) -> tuple[str, ...]:
-    """The names of a dataclass's fields."""
-    return tuple(each.name for each in fields(kind))
 
 
 def extracted(indexes: Iterable[int]) -> str:
@@ -132,7 +89,7 @@ def json_read(field: str | bytes | None) -> bytes | None:
 
 
 def goes_alone(field: str | bytes | None) -> bool:
-    """Whether a field keeps its row out of JSON texts.
+    """True for a field that keeps its row out of JSON texts.
 
     Older SQLites read strings in JSON only up to a NUL, and bytes are no JSON.
     """
