@@ -20,7 +20,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits, parse_in_slices
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.wire.codec import Decoder, Malformed, encode
 

@@ -13,7 +13,8 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease, Claim
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step

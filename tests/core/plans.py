@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.graph.calls import CallGraph, CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
+from dte.core.graph.calls import CallGraph
 from dte.core.graph.work import Work
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from dte.core.backoff import backoff_s
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.ready import ReadyCalls
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, number_of
 from dte.core.jobs.facts import End, Event, Step, record_of
 from dte.core.jobs.job import Job, JobState

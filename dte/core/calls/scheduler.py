@@ -17,7 +17,8 @@ from dte.core.calls.lease import CallLease, Claim
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.prefetch import Prefetch
 from dte.core.calls.ready import ReadyCalls
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Cancel, End, Event, Step, record_of
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable

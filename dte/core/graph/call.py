@@ -57,21 +57,6 @@ NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HandlerPolicy:
-    """What a worker says of a handler: what holds where a call says nothing else.
-
-    Attributes:
-        timeout_s: after which a call is stopped; None for never.
-        retries: how often a call that fails is tried again.
-        pure: equal arguments give equal results, and nothing else happens.
-    """
-
-    timeout_s: float | None = None
-    retries: int = 0
-    pure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Ref:
     """Stands among the arguments of a call for the result of another."""
 

@@ -30,7 +30,7 @@ from random import Random
 from dte.core.backoff import backoff_s
 from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job
 from dte.core.limits import SchedulerLimits
 

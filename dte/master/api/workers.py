@@ -11,8 +11,8 @@ import msgspec
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import CallState, HandlerPolicy
-from dte.core.graph.calls import check_handler
+from dte.core.graph.call import CallState
+from dte.core.graph.handlers import HandlerPolicy, check_handler
 from dte.core.workers.availability import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented

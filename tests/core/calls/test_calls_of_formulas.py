@@ -8,7 +8,8 @@ import pytest
 
 from core.checked import CALLER, WORKER, Core
 from dte.core.calls.attempts import Outcome
-from dte.core.graph.call import CallState, HandlerPolicy
+from dte.core.graph.call import CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, number_of
 from dte.core.jobs.job import Job, JobState
 

@@ -158,7 +158,7 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     core.record()
     old = core.ask(0.0)
     core.turn(0.0)
-    with pytest.raises(Conflict, match="worker name .* is taken"):
+    with pytest.raises(Conflict, match=r"worker name .* is taken"):
         core.ask(1.0, replace(PULLER, incarnation="b"))
     core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))

@@ -9,7 +9,8 @@ import pytest
 from core.checked import CALLER, HANDLERS, LIMITS, LOOKER, Core
 from core.plans import call
 from dte.core.calls.attempts import Outcome
-from dte.core.graph.call import Call, CallState, HandlerPolicy, Ref
+from dte.core.graph.call import Call, CallState, Ref
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 
 OTHER = replace(CALLER, name="other", address="10.0.1.2:6000")

@@ -10,7 +10,8 @@ from core.checked import CALLER, HANDLERS, LIMITS, Core
 from core.plans import call
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Failure
 

@@ -12,7 +12,8 @@ from core.plans import Plan, call
 from dte.core.calls.attempts import ERROR_CHARS_MAX, Outcome
 from dte.core.calls.scheduler import LEASES_IN_TURN
 from dte.core.errors import Busy
-from dte.core.graph.call import CallState, HandlerPolicy, Ref
+from dte.core.graph.call import CallState, Ref
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import End, Step
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Failure

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from core.plans import built, call
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import CallState, CallTerms, Ref
-from dte.core.graph.calls import (
-    CYCLE_SHOWN,
-    LINKED_IN_SLICE,
-    NAME_CHARS_MAX,
-    CallGraph,
-    CallGraphBuilder,
-    check_handler,
-)
+from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
+from dte.core.graph.calls import CallGraph
+from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
 
 A, B, C = Ref("a"), Ref("b"), Ref("c")
 

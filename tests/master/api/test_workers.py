@@ -13,7 +13,7 @@ import pytest
 from wire.plain import Dial, PlainClient, request_bytes
 from wire.until import until
 
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.jobs.facts import Facts
 from dte.master import workers as calls_module

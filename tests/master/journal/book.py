@@ -11,7 +11,7 @@ from typing import Any
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import Call, CallState
-from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, KnownSubmission, Step, Submission, record_of

@@ -17,7 +17,8 @@ from core.evaluate import FUNCTIONS
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job

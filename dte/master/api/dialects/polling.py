@@ -19,7 +19,8 @@ import msgspec
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import ENDS, Call, CallState, HandlerPolicy
+from dte.core.graph.call import ENDS, Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker

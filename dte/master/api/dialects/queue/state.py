@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.workers.availability import Announcement
 from dte.master.api.dialects.polling import TASK, Polling, poller, polls
 from dte.master.master import Master

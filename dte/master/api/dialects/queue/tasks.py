@@ -9,7 +9,7 @@ import msgspec
 
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset

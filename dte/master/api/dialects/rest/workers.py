@@ -13,7 +13,8 @@ import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import DteError, InvalidRequest, NotFound, TooLarge
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.availability import Announcement
 from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.master.api.dialects.polling import TASK, quoted, standing
 from dte.master.api.dialects.scheduler.arguments import PARAMETERS, arguments
 from dte.master.api.dialects.scheduler.base import (
