@@ -3,7 +3,7 @@
 Its laws:
 
 1. It has no sockets, clock, threads, chance or log. Inputs are method calls with `now`, seconds on
-   any clock that does not go back; outputs are the values that `turn` and `JobTable.facts` give.
+   any clock that does not go back; outputs are the values that `tick` and `JobTable.facts` give.
    The jitter of pauses comes from a seed.
 2. A worker gets only operations whose operands are known, of jobs that are recorded.
 3. A hand-over is a lease. A result under a lease that has ended changes nothing.
@@ -36,10 +36,10 @@ from dte.core.workers.availability import Announcement, AvailabilityQueue, Deliv
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
-LEASES_IN_TURN = 100
-"""How many leases are made in a turn: each costs some 50 µs to send."""
-OPERATIONS_IN_TURN = 8_192
-"""And after how many operations in them the rest waits for the next turn: each costs about 1 µs."""
+LEASES_IN_TICK = 100
+"""How many leases are made in a tick: each costs some 50 µs to send."""
+OPERATIONS_IN_TICK = 8_192
+"""And after how many operations in them the rest waits for the next tick: each costs about 1 µs."""
 REASON_CHARS_MAX = 500
 """A worker's reason for a failure is kept up to here."""
 LEASES_OF_A_BOOT = 10_000_000_000
@@ -65,20 +65,20 @@ ends. A broken connection is more often the network's fault than the operation's
 
 
 @dataclass(slots=True)
-class Turn:
-    """What came of a turn.
+class Tick:
+    """The outcome of a tick.
 
     Attributes:
-        leases: operations to hand over now; one without any only asks whether the worker is there.
-        ended: jobs whose end has been recorded since the last turn.
-        lost: leases that have ended without results since the last turn.
+        batches: operations to hand over now; one without any only asks whether the worker is there.
+        ended: jobs whose end has been recorded since the last tick.
+        lost: leases that have ended without results since the last tick.
         calls: calls to hand to workers now.
         stops: calls that workers are to stop.
         claims: claims that can be answered.
         events: what happened, for those who watch.
     """
 
-    leases: list[BatchLease] = field(default_factory=list)
+    batches: list[BatchLease] = field(default_factory=list)
     ended: list[Job] = field(default_factory=list)
     lost: list[BatchLease] = field(default_factory=list)
     calls: list[CallLease] = field(default_factory=list)
@@ -340,7 +340,7 @@ class Scheduler:
             self._clear(now, worker)
             self._workers.heard(now, worker)
 
-    def turn(self, now: float) -> Turn:
+    def tick(self, now: float) -> Tick:
         """Do what is due by now and hand over what can be: call it after any input, or in time."""
         while self._leases:
             lease = next(iter(self._leases.values()))
@@ -361,7 +361,7 @@ class Scheduler:
         events, self.jobs.events = self.jobs.events, []
         lost, self._lost = self._lost, []
         ended = self.jobs.take_ended()
-        return Turn(leases, ended, lost, calls.leases, calls.stops, calls.claims, events)
+        return Tick(leases, ended, lost, calls.leases, calls.stops, calls.claims, events)
 
     def hand_over_no_more(self) -> None:
         """Make no more leases; those that there are may still be completed."""
@@ -372,8 +372,8 @@ class Scheduler:
         """How many leases of arithmetic there are."""
         return len(self._leases)
 
-    def next_turn(self) -> float | None:
-        """When `turn` must be called although nothing happens; None when never."""
+    def next_tick(self) -> float | None:
+        """When `tick` must be called although nothing happens; None when never."""
         if self._more_to_match or self.jobs.sweeping:
             return float("-inf")
         moments = [
@@ -391,7 +391,7 @@ class Scheduler:
         operations = 0
         self._more_to_match = False
         while self._handing_over and (self.jobs.ready.count or len(self._quarantine)):
-            if len(leases) >= LEASES_IN_TURN or operations >= OPERATIONS_IN_TURN:
+            if len(leases) >= LEASES_IN_TICK or operations >= OPERATIONS_IN_TICK:
                 self._more_to_match = True
                 break
             worker = self._workers.next() or self._reserved_in_vain()

@@ -43,7 +43,7 @@ class Reason:
 
 def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
     """The reasons why a job has not ended, one for each call that has not; none if it has."""
-    if job.finished:
+    if job.is_terminal:
         return
     state = job.shown_state.value
     if job.graph is None:
@@ -54,7 +54,9 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
         yield Reason("", state, waits_for, text)
         return
     calls = job.calls
-    awaited = [other for other in calls.awaited if not other.finished] if calls is not None else []
+    awaited = (
+        [other for other in calls.awaited if not other.is_terminal] if calls is not None else []
+    )
     if awaited:
         names = tuple(str(other.number) for other in awaited[:NAMED_MAX])
         text = f"it begins when {_listed('job', names, len(awaited))} ended"
@@ -63,7 +65,7 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
         yield _arithmetic(core, job)
     places = PLACES_MAX
     for call in calls.calls.values() if calls is not None else ():
-        if call.ended:
+        if call.is_terminal:
             continue
         if call.state is CallState.READY:
             places -= 1
@@ -123,7 +125,9 @@ def _missing(call: Call) -> list[str]:
     found = []
     for name in dict.fromkeys((*call.refs, *call.after)):
         other = calls.get(name)
-        if (other is None and name not in call.operands) or (other is not None and not other.ended):
+        if (other is None and name not in call.operands) or (
+            other is not None and not other.is_terminal
+        ):
             found.append(name)
     return found
 

@@ -27,7 +27,7 @@ import msgspec
 
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event
-from dte.core.jobs.job import FINISHED
+from dte.core.jobs.job import TERMINAL
 from dte.wire.codec import encode
 
 EVENTS_KEPT = 10_000
@@ -47,7 +47,7 @@ TEXT_CHARS_MAX = 2_000
 HEARTBEAT_S = 15.0
 """How often listeners hear that there is nothing new: proxies close what is silent for long."""
 PROGRESS = "progress"
-ENDS = frozenset(state.value for state in FINISHED)
+ENDS = frozenset(state.value for state in TERMINAL)
 
 Shown = msgspec.UnsetType | str
 

@@ -1,6 +1,6 @@
-"""The loop around the core: inputs in, facts recorded, `turn`, leases out, and who waits is told.
+"""The loop around the core: inputs in, facts recorded, `tick`, leases out, and who waits is told.
 
-Inputs mark the core as dirty; once in each turn of the loop it is asked what follows. One timer
+Inputs mark the core as dirty; once an iteration of the loop it is asked what follows. One timer
 wakes it when nothing happens until then. Facts come into effect when they have been recorded: only
 then a submission is answered and done, only then a job has ended for those who ask.
 """
@@ -273,7 +273,7 @@ class Master:
 
     async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
         """The plans of jobs, and what is remembered of their calls."""
-        past = [job.number for job in jobs if job.finished and job.calls is None]
+        past = [job.number for job in jobs if job.is_terminal and job.calls is None]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past and self.recorder is not None and self._journal is not None:
             kept = await self.recorder.read(self._journal.plans, past)
@@ -409,21 +409,21 @@ class Master:
             self._accepting.pop(submission).set_exception(error)
         self.wake()
 
-    # The turn
+    # The tick
 
     def wake(self) -> None:
-        """Have the core take its turn when the loop has done what is due now."""
+        """Have the core tick when the loop has done what is due now."""
         if not self._dirty and not self._closed:
             self._dirty = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._tick)
 
-    def _turn(self) -> None:
+    def _tick(self) -> None:
         self._dirty = False
         if self._closed:
             return
         self.record()
-        turn = self.core.turn(time.monotonic())
-        for lease in turn.lost:
+        tick = self.core.tick(time.monotonic())
+        for lease in tick.lost:
             self._dispatcher.abandon(lease)
             worker = lease.worker
             log.warning(
@@ -434,25 +434,25 @@ class Master:
                 lease.count,
                 "; it is taken out until it is heard of again" if worker.gone else "",
             )
-        for lease in turn.leases:
+        for lease in tick.batches:
             self._dispatcher.send(lease)
-        if turn.calls:
-            self._call_dispatcher.send(turn.calls)
-        if turn.stops:
-            self._call_dispatcher.stop(turn.stops)
-        self.calls.complete(turn.claims)
-        for job in turn.ended:
+        if tick.calls:
+            self._call_dispatcher.send(tick.calls)
+        if tick.stops:
+            self._call_dispatcher.stop(tick.stops)
+        self.calls.complete(tick.claims)
+        for job in tick.ended:
             self.waiters.ended(job)
             if job.notify:
                 self.notices.add(job.number, job.notify, job.ended_at or 0.0)
-        self.events.add(turn.events)
+        self.events.add(tick.events)
         self.record()
         self._set_timer()
 
     def _set_timer(self) -> None:
-        moment = self.core.next_turn()
+        moment = self.core.next_tick()
         if moment is None or (self._timer is not None and self._timer.when() <= moment):
-            return  # A turn too early does no harm.
+            return  # A tick too early does no harm.
         if self._timer is not None:
             self._timer.cancel()
         # The loop's clock is time.monotonic too.

@@ -27,7 +27,7 @@ class Waiters:
         self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
     ) -> None:
         """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
-        waiting = [job.number for job in jobs if not job.finished]
+        waiting = [job.number for job in jobs if not job.is_terminal]
         if not waiting or wait_s <= 0:
             return
         waiter = _Waiter(len(waiting))

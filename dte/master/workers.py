@@ -180,7 +180,7 @@ class CallDesk:
         Raises:
             Conflict: it has not ended, or it succeeded, or its text is not kept.
         """
-        if not job.finished or job.state is JobState.SUCCEEDED:
+        if not job.is_terminal or job.state is JobState.SUCCEEDED:
             shown = job.shown_state.value
             raise Conflict(f"job {job.number} is {shown}; only what failed is retried")
         text, records = await self.plan_of(job)
@@ -228,15 +228,15 @@ class CallDesk:
             Unavailable: the journal cannot be written.
         """
         recorder = self._master.recorder
-        if recorder is not None and recorder.failure is not None and not job.finished:
+        if recorder is not None and recorder.failure is not None and not job.is_terminal:
             raise recorder.failure  # Rather than to wait for a disk that may stay full.
         fact = self._core.calls.cancel(self._master.now(), job)
         if fact is None:
-            if job.finished:
+            if job.is_terminal:
                 return False
             # How it ends is being recorded: perhaps that it was cancelled just now.
             await self._master.waiters.wait([job], RECORD_TIMEOUT_S)
-            if not job.finished:
+            if not job.is_terminal:
                 raise Unavailable("the journal cannot be written for the time being", 5)
             return job.state is JobState.CANCELLED
         await self.until_recorded([fact])

@@ -20,7 +20,7 @@ from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import PlannedJob
-from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
+from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Tick
 from dte.core.workers.availability import Announcement, Delivery, Worker
 
 LIMITS = SchedulerLimits(lease_s=10.0)
@@ -43,8 +43,8 @@ LOOKER = replace(
 )
 AT_WORK = (CallState.RUNNING, CallState.CANCELLING)
 UNDER_WAY = (*AT_WORK, CallState.READY, CallState.PAUSED, CallState.ENDING)
-TURNS_MAX = 20
-"""After so many turns at the same time there must be nothing left to do."""
+TICKS_MAX = 20
+"""After so many ticks at one moment there must be nothing left to do."""
 
 
 class Core(Scheduler):
@@ -143,22 +143,22 @@ class Core(Scheduler):
         self.disk.read(self, now, job)
         self._step()
 
-    def turn(self, now: float) -> Turn:
+    def tick(self, now: float) -> Tick:
         self._step()
-        turn = super().turn(now)
+        tick = super().tick(now)
         self.check()
-        self._check_calls(turn)
+        self._check_calls(tick)
         if self._handing_over and self.jobs.ready.count and not self._more_to_match:
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
             assert all(worker.accused and worker.leases for worker in free), "work waits"
             assert len(self._reserved) <= len(self._quarantine), "work waits for no suspect"
-        return turn
+        return tick
 
     def hand_out(self, now: float = 0.0) -> dict[str, CallLease]:
-        """Turn, and give the calls that workers are handed, by the names of the calls."""
+        """Tick, and give the calls that workers are handed, by the names of the calls."""
         handed = self.settle(now)
-        return {lease.call.name: lease for turn in handed for lease in turn.calls}
+        return {lease.call.name: lease for tick in handed for lease in tick.calls}
 
     def end_call(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | bool | None:
         """A worker reports."""
@@ -217,36 +217,36 @@ class Core(Scheduler):
         """Hand over and answer until nothing is left; the jobs that ended, in order."""
         ended: list[Job] = []
         while True:
-            turn = self.turn(now)
-            ended += turn.ended
-            if not turn.leases:
+            tick = self.tick(now)
+            ended += tick.ended
+            if not tick.batches:
                 return ended
-            for lease in turn.leases:
+            for lease in tick.batches:
                 self.answer(now, lease)
 
-    def settle(self, now: float) -> list[Turn]:
-        """Turn until the next turn need not be now: nothing may keep the loop busy for ever."""
-        turns = [self.turn(now)]
+    def settle(self, now: float) -> list[Tick]:
+        """Tick until the next tick need not be now: nothing may keep the loop busy for ever."""
+        ticks = [self.tick(now)]
         while (self.records_at_once and self.record()) or self._is_due(now):
-            turns.append(self.turn(now))
-            assert len(turns) < TURNS_MAX, "the core wants to be called again and again"
-        return turns
+            ticks.append(self.tick(now))
+            assert len(ticks) < TICKS_MAX, "the core wants to be called again and again"
+        return ticks
 
     def _is_due(self, now: float) -> bool:
-        moment = self.next_turn()
+        moment = self.next_tick()
         return moment is not None and moment <= now
 
     def following(self, now: float) -> float:
-        """When the loop turns next if nothing happens before."""
-        moment = self.next_turn()
+        """When the loop ticks next if nothing happens before."""
+        moment = self.next_tick()
         assert moment is not None
         return max(now, moment)
 
-    def _check_calls(self, turn: Turn) -> None:
-        """Check what must hold when a turn is over."""
-        self.events += turn.events
-        self.told += turn.stops
-        handed = turn.calls + [lease for claim in turn.claims for lease in claim.leases]
+    def _check_calls(self, tick: Tick) -> None:
+        """Check what must hold after a tick."""
+        self.events += tick.events
+        self.told += tick.stops
+        handed = tick.calls + [lease for claim in tick.claims for lease in claim.leases]
         for lease in handed:
             assert self.calls.lease(lease.number) is lease, "a call is handed over that has ended"
             assert lease.sent
@@ -297,15 +297,15 @@ class Core(Scheduler):
                 if call.state in (CallState.READY, CallState.PAUSED) and job.graph is not None:
                     assert not call.missing, "a call is begun before its operands are known"
                     assert set(call.refs) <= call.operands.keys()
-                if call.ended and job.graph is not None:
+                if call.is_terminal and job.graph is not None:
                     assert call.ended_at is not None, f"{call.name} ended at no moment"
-            if job.finished:
+            if job.is_terminal:
                 assert not any(call.state is CallState.READY for call in self.ended_calls(job))
             going_on = job.graph is not None and job.state is not JobState.ACCEPTING
             if going_on and not self.jobs.begun and not self.jobs.closed:
                 assert (
                     any(call.state in UNDER_WAY for call in calls)
-                    or any(not other.finished for other in job.calls.awaited)
+                    or any(not other.is_terminal for other in job.calls.awaited)
                     or (job.graph is not None and job.graph.remaining)
                 ), f"job {job.number} waits for nothing"
         assert self.calls.ready.count == ready

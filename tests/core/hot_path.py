@@ -57,7 +57,7 @@ def run(formulas: list[str]) -> tuple[int, int, int]:
     core = Scheduler(SchedulerLimits())
     for number in range(2):
         core.announce(0.0, Announcement(f"w{number}", f"w{number}:1", slots=2, batch_max=BATCH_MAX))
-    for _ in core.turn(0.0).leases:
+    for _ in core.tick(0.0).batches:
         raise AssertionError("nothing is to be done yet")
     templates = Templates(FormulaLimits())
     with Instructions() as instructions:
@@ -82,7 +82,7 @@ def _work_off(core: Scheduler) -> tuple[int, int]:
         facts = core.jobs.facts()
         if facts is not None:
             core.jobs.recorded(facts)
-        for lease in core.turn(now).leases:
+        for lease in core.tick(now).batches:
             body = encode(Batch(lease.number, *lease.columns()))
             batch = batch_decoder.decode(body)
             results, errors = compute_all(batch.operations, batch.op1, batch.op2)

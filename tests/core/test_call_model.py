@@ -24,7 +24,7 @@ from dte.core.calls.lease import CallLease, Claim
 from dte.core.graph.call import CallState, Ref
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure, Turn
+from dte.core.scheduler import Failure, Tick
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "3000"))
 STEPS_OF_A_HISTORY = 60
@@ -113,7 +113,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.core.jobs.waiting)
     @rule(place=PLACES)
     def cancel(self, place) -> None:
-        jobs = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        jobs = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         if jobs:
             self.core.cancel(self.now, jobs[place % len(jobs)])
 
@@ -265,7 +265,7 @@ class Histories(RuleBasedStateMachine):
         self.known = {number: known for number, known in self.known.items() if known.recorded}
         self.core = self.core.restarted(now=self.now, reads=False)
         self.held, self.claims, self.batches = None, [], []
-        self.unread = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        self.unread = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         self.unread.reverse()  # A job is read again after those that it waits for.
         while reads and self.unread:
             self.read_again()
@@ -279,13 +279,13 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_laws_hold(self) -> None:
-        for turn in self.core.settle(self.now):
-            self._take(turn)
+        for tick in self.core.settle(self.now):
+            self._take(tick)
         assert self.core.jobs.waiting == sum(not known.ended for known in self.known.values())
         for job in self.core.jobs.newest(10**6):
             known = self.known[job.number]
             assert known.recorded, "nobody sees what is not recorded"
-            assert job.finished == known.ended
+            assert job.is_terminal == known.ended
             for name, state in known.ends.items():
                 if job.calls is not None and job.records is None and name in job.calls.calls:
                     now = job.calls.calls[name]
@@ -293,16 +293,16 @@ class Histories(RuleBasedStateMachine):
         live = [lease.call for lease in self.core.jobs_leases()]
         assert len(set(map(id, live))) == len(live), "a call has two leases"
 
-    def _take(self, turn: Turn) -> None:
-        self._get(turn.calls)
-        self.batches += turn.leases
-        for claim in turn.claims:
+    def _take(self, tick: Tick) -> None:
+        self._get(tick.calls)
+        self.batches += tick.batches
+        for claim in tick.claims:
             self._get(claim.leases)
             if claim.batch is not None:
                 self.batches.append(claim.batch)
             if claim in self.claims:
                 self.claims.remove(claim)
-        for event in turn.events:
+        for event in tick.events:
             if event.node and event.state in ("succeeded", "failed", "timed_out"):
                 self._heard(event.job, event.node)
 
@@ -347,7 +347,7 @@ class Histories(RuleBasedStateMachine):
             if not self.core.jobs.waiting:
                 self._is_over()
                 return
-        jobs = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        jobs = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         raise AssertionError(f"these jobs do not end: {jobs}")
 
     def _is_over(self) -> None:
@@ -364,7 +364,7 @@ class Histories(RuleBasedStateMachine):
                 JobState.CANCELLED,
             )
             for one in job.calls.calls.values() if job.calls is not None else ():
-                assert one.ended
+                assert one.is_terminal
 
 
 Histories.TestCase.settings = settings(

@@ -23,7 +23,7 @@ from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Facts
 from dte.core.jobs.job import Job, JobState
 from dte.core.limits import SchedulerLimits
-from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Turn
+from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Tick
 from dte.core.workers.availability import Announcement
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
@@ -254,8 +254,8 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def all_is_as_the_model_says(self) -> None:
         self.steps += 1
-        for turn in self.core.settle(self.now):
-            self._check_turn(turn)
+        for tick in self.core.settle(self.now):
+            self._check_tick(tick)
         seen = self.model.seen()
         assert [job.number for job in self.core.jobs.newest(10**6)] == sorted(seen, reverse=True)
         assert self.core.jobs.waiting == len(self.model.open())
@@ -267,7 +267,7 @@ class Histories(RuleBasedStateMachine):
                     self.core.jobs.job(number)
 
     def _check_job(self, job: Job, end: End | None) -> None:
-        assert job.finished == (end is not None)
+        assert job.is_terminal == (end is not None)
         if end is None:
             assert (job.answer, job.error, job.ended_at) == (None, None, None)
             return
@@ -280,8 +280,8 @@ class Histories(RuleBasedStateMachine):
         else:
             assert is_as_python_says(job)
 
-    def _check_turn(self, turn: Turn) -> None:
-        for lease in turn.leases:
+    def _check_tick(self, tick: Tick) -> None:
+        for lease in tick.batches:
             assert lease.number // LEASES_OF_A_BOOT == self.boot
             assert lease.number not in self.answers
             assert lease.worker.state != "draining"
@@ -290,12 +290,12 @@ class Histories(RuleBasedStateMachine):
                 assert lease.worker.state == "busy"
                 assert self.model.jobs[job.number].recorded
                 assert self.model.jobs[job.number].end is None
-        self.out += turn.leases
-        for lease in turn.lost:
+        self.out += tick.batches
+        for lease in tick.lost:
             self._is_over(lease)
             for job, _ in lease.parts:
                 self.model.jobs[job.number].blows += 1
-        told = [job.number for job in turn.ended]
+        told = [job.number for job in tick.ended]
         assert told == self.model.to_tell[: len(told)]
         del self.model.to_tell[: len(told)]
 

@@ -127,7 +127,7 @@ def test_a_call_waits_for_the_journal() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     reason = why(core, job)["a"]
     assert (reason.waits_for, reason.text) == ("journal", "that it is handed out is being recorded")
     core.record()
@@ -163,7 +163,7 @@ def test_a_job_whose_end_is_being_recorded_waits_for_the_journal(text) -> None:
     core = Core(WORKER, records_at_once=False)
     (job,) = core.add(text)
     core.record()
-    (lease,) = core.turn(0.0).leases
+    (lease,) = core.tick(0.0).batches
     core.answer(0.0, lease)
     assert why(core, job)[""].waits_for == "journal"
 
@@ -185,7 +185,7 @@ def test_arithmetic_waits_for_workers_slots_and_results() -> None:
     core.announce(0.0, WORKER)
     reason = why(core, job)[""]
     assert (reason.waits_for, reason.names) == ("slot", ("w",))
-    core.turn(0.0)
+    core.tick(0.0)
     assert why(core, job)[""].waits_for == "result"
 
 

@@ -52,7 +52,7 @@ def master(io_loop: IOLoop, start_alone: StartAlone) -> Master:
 
 async def test_formulas_become_jobs_in_their_order(master: Master) -> None:
     jobs = await master.submit_all(["1+2", "3", "4/5"])
-    assert [(job.number, job.task, job.finished) for job in jobs] == [
+    assert [(job.number, job.task, job.is_terminal) for job in jobs] == [
         (1, "1+2", False),
         (2, "3", True),
         (3, "4/5", False),
@@ -163,7 +163,7 @@ async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> No
     await until(lambda: len(rig.master.waiters) == 3, "it waits")
     await hire(rig, fakes.good)
     await waiting
-    assert all(job.finished for job in jobs)
+    assert all(job.is_terminal for job in jobs)
     assert not len(rig.master.waiters)
 
 

@@ -22,7 +22,7 @@ class BatchLease:
         alone: whether it is of a suspect operation, which its worker has alone.
         lost_because: why it ended without results, if it did.
         may_come_late: whether it ended by silence, so that results may still come.
-        kept: its columns, where they are sent in a later turn.
+        kept: its columns, where they are sent in a later tick.
     """
 
     number: int
@@ -39,7 +39,7 @@ class BatchLease:
     def columns(self) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of the operations, in the lease's order.
 
-        To be read in the turn that makes the lease, when none of its jobs can have ended; else
+        To be read in the tick that makes the lease, when none of its jobs can have ended; else
         they are `kept`.
         """
         if self.kept is not None:

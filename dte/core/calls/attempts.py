@@ -307,7 +307,7 @@ class Attempts:
         assert call.job.calls is not None
         if call.job.calls.held:
             return
-        if call.ended or (call.operands and self._is_too_long(now, call)):
+        if call.is_terminal or (call.operands and self._is_too_long(now, call)):
             return
         moments = [at for at in (call.terms.not_before, call.resumes_at) if at is not None]
         when = max(moments, default=now)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dte.core.calls.attempts import Attempts, event_of, is_busy
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
-from dte.core.graph.call import ENDS, Call, CallState
+from dte.core.graph.call import Call, CallState
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event
-from dte.core.jobs.job import FINISHED, Job, JobState
+from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
@@ -38,7 +38,7 @@ class CallJobs:
         Returns:
             What is to be recorded first; None if it has ended or is ending.
         """
-        if job.state in (JobState.ENDING, *FINISHED):
+        if job.is_terminal or job.state is JobState.ENDING:
             return None
         if job.graph is None:  # From before a restart, and not read again yet.
             return self._jobs.cancel(now, job)
@@ -51,7 +51,7 @@ class CallJobs:
 
     def stop(self, now: float, job: Job) -> None:
         """A job's cancelling is recorded: stop what workers have of it."""
-        if job.state in (JobState.ENDING, JobState.CANCELLING, *FINISHED) or job.graph is None:
+        if job.graph is None or job.state is JobState.CANCELLING:
             return
         job.enter(JobState.CANCELLING)
         self._jobs.events.append(Event(now, job.number, "", "cancelling"))
@@ -102,7 +102,7 @@ class CallJobs:
         """A job is recorded, or read again after a restart: its calls may begin."""
         if job.graph is None or job.calls is None:
             return
-        job.calls.held = not all(other.finished for other in job.calls.awaited)
+        job.calls.held = not all(other.is_terminal for other in job.calls.awaited)
         records, job.records = job.records, None
         # Ends first, as the other calls may have waited for these.
         for record in sorted(records or (), key=lambda record: record.state is None):
@@ -113,7 +113,7 @@ class CallJobs:
             self.stop(now, job)
             return
         for other in job.calls.awaited:
-            if not other.finished:
+            if not other.is_terminal:
                 self._awaiting.setdefault(other.number, []).append(job)
                 self._jobs.awaited.add(other.number)
         if not job.calls.held:
@@ -149,7 +149,7 @@ class CallJobs:
             if waiting.graph is None or waiting.calls is None:
                 continue
             going_on = waiting.state is not JobState.CANCELLING
-            if going_on and all(other.finished for other in waiting.calls.awaited):
+            if going_on and all(other.is_terminal for other in waiting.calls.awaited):
                 self._begin_calls(now, waiting)
 
     def orphan(self, now: float, call: Call) -> None:
@@ -162,7 +162,7 @@ class CallJobs:
                 self._attempts.stops.append(lease)
         if call.state is CallState.READY:
             self._attempts.ready.drop(call)
-        if not call.ended:
+        if not call.is_terminal:
             call.enter(CallState.CANCELLED)
             call.ended_at, call.error = now, "its job has ended"
             self._attempts.tell(now, call, call.error)
@@ -171,7 +171,7 @@ class CallJobs:
         """Take over what was recorded of a call."""
         assert job.calls is not None
         call = job.calls.calls.get(record.name)
-        if call is None or call.ended:
+        if call is None or call.is_terminal:
             return
         call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
         call.worker, call.started_at, call.error = record.worker, record.started_at, record.error
@@ -179,7 +179,7 @@ class CallJobs:
             job.started_at = min(record.started_at, job.started_at or record.started_at)
         if record.state is not None:
             call.recorded = True
-            if call.state is CallState.WAITING and (record.attempts or record.state in ENDS):
+            if call.state is CallState.WAITING:
                 call.value = record.value
                 self._ended_before(now, call, record)
         elif record.lease:

@@ -25,13 +25,13 @@ from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 from dte.core.workers.availability import AvailabilityQueue, Delivery, Worker
 
-LEASES_IN_TURN = 500
-"""How many calls are handed out in a turn."""
+LEASES_IN_TICK = 500
+"""How many calls are handed out in a tick."""
 
 
 @dataclass(slots=True)
 class CallTurn:
-    """What came of a turn for calls.
+    """The outcome of a tick for calls.
 
     Attributes:
         leases: calls that are to be handed to workers which are called.
@@ -256,7 +256,7 @@ class CallScheduler:
         """A call waits for nothing any more."""
         self._attempts.begin_call(now, call)
 
-    # The turn
+    # The tick
 
     def advance(self, now: float) -> None:
         """Do what is due by now."""
@@ -280,7 +280,7 @@ class CallScheduler:
         return CallTurn(push, stops, self._complete_claims())
 
     def next_moment(self) -> float | None:
-        """When `turn` next has something to do."""
+        """When a tick next has something to do."""
         if self._more_to_match:
             return float("-inf")
         moments = (self._leases.next_moment(), self._attempts.next_moment())
@@ -342,7 +342,7 @@ class CallScheduler:
         self._more_to_match = False
         made = 0
         while self.handing_over and self._attempts.ready.count:
-            if made >= LEASES_IN_TURN:
+            if made >= LEASES_IN_TICK:
                 self._more_to_match = True
                 break
             worker = self._workers.next_for_calls()

@@ -16,7 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dte.core.states import Stateful
 
 if TYPE_CHECKING:
     from dte.core.calls.lease import CallLease
@@ -40,19 +42,21 @@ class CallState(Enum):
     __hash__ = object.__hash__  # Each state is there once; that of `Enum` takes five times as long.
 
 
-ENDS = frozenset((CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED))
+TERMINAL = frozenset(
+    (CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
+)
 NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
-    CallState.WAITING: ENDS
+    CallState.WAITING: TERMINAL
     | {CallState.PAUSED, CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.PAUSED: ENDS | {CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.READY: ENDS | {CallState.RUNNING, CallState.ENDING},
-    CallState.RUNNING: ENDS
+    CallState.PAUSED: TERMINAL | {CallState.READY, CallState.RUNNING, CallState.ENDING},
+    CallState.READY: TERMINAL | {CallState.RUNNING, CallState.ENDING},
+    CallState.RUNNING: TERMINAL
     # It waits again after a restart, if results that are not recorded are being made anew.
     | {CallState.WAITING, CallState.READY, CallState.PAUSED}
     | {CallState.CANCELLING, CallState.ENDING},
-    CallState.CANCELLING: ENDS | {CallState.ENDING},
-    CallState.ENDING: ENDS,
-    **dict.fromkeys(ENDS, frozenset()),
+    CallState.CANCELLING: TERMINAL | {CallState.ENDING},
+    CallState.ENDING: TERMINAL,
+    **dict.fromkeys(TERMINAL, frozenset()),
 }
 
 
@@ -88,7 +92,7 @@ DEFAULT_TERMS = CallTerms()
 
 
 @dataclass(slots=True, eq=False)
-class Call:
+class Call(Stateful[CallState]):
     """One call of a handler in a job.
 
     Attributes:
@@ -115,6 +119,8 @@ class Call:
         recorded: whether its end is, or is so no later than its job's.
         reported: whether the worker that had it last has said what became of it.
     """
+
+    NEXT: ClassVar = NEXT_CALL_STATES
 
     name: str
     handler: str
@@ -157,27 +163,17 @@ class Call:
         return self.job.priority
 
     @property
-    def ended(self) -> bool:
-        return self.state in ENDS
+    def label(self) -> str:
+        return f"call {self.name}"
 
     @property
     def shown_state(self) -> CallState:
         """The state as others may see it: an end that is not recorded is no news yet."""
         if self.state is CallState.ENDING:
             return CallState.RUNNING
-        if self.ended and not self.recorded and not self.pure:
+        if self.is_terminal and not self.recorded and not self.pure:
             return CallState.RUNNING if self.attempts else CallState.WAITING
         return self.state
-
-    def enter(self, state: CallState) -> None:
-        """Go over to another state: the one place where a call's state changes.
-
-        Raises:
-            ValueError: there is no way from the present state to that one.
-        """
-        if state not in NEXT_CALL_STATES[self.state]:
-            raise ValueError(f"call {self.name} is {self.state.value}, and never {state.value}")
-        self.state = state
 
 
 NULL = b"null"

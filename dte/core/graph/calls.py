@@ -78,7 +78,7 @@ class CallGraph:
         for cause in ended:  # Grows meanwhile.
             self.remaining -= 1
             for reader in cause.readers:
-                if reader.ended:
+                if reader.is_terminal:
                     continue
                 waits = reader.state is CallState.WAITING
                 if cause.state is CallState.SUCCEEDED or reader.terms.whatever:
@@ -119,7 +119,11 @@ class CallGraph:
             return None
         sources = (self.get(name) for name in (*call.refs, *call.after))
         for source in sources:
-            if source is not None and source.ended and source.state is not CallState.SUCCEEDED:
+            if (
+                source is not None
+                and source.is_terminal
+                and source.state is not CallState.SUCCEEDED
+            ):
                 return _because(source)
         return None
 
@@ -146,12 +150,12 @@ class CallGraph:
 
     def check(self) -> None:
         """Assert what must always hold of the calls of a job that goes on; for tests."""
-        assert self.remaining == sum(not call.ended for call in self.calls.values())
+        assert self.remaining == sum(not call.is_terminal for call in self.calls.values())
         for call in self.calls.values():
             waiting_for = [
                 name
                 for name in {*call.refs, *call.after}
-                if (other := self.calls.get(name)) is not None and not other.ended
+                if (other := self.calls.get(name)) is not None and not other.is_terminal
             ]
             if call.state is CallState.WAITING and not self.is_formula:
                 assert call.missing == len(waiting_for), f"{call.name} waits for {waiting_for}"

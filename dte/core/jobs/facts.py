@@ -183,7 +183,7 @@ def record_of(call: Call, ends: CallState | None = None) -> CallRecord:
 
 def end_record(call: Call) -> CallRecord:
     """What is to be remembered of a call whose job has ended."""
-    if call.ended:
+    if call.is_terminal:
         return record_of(call, call.state)
     # Its job ended without it; that it is told so may come a moment later.
     record = record_of(call, CallState.CANCELLED)

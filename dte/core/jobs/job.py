@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
+
+from dte.core.states import Stateful
 
 if TYPE_CHECKING:
     from dte.core.graph.arithmetic import Graph
@@ -40,19 +42,19 @@ class JobState(Enum):
     """There is one object a state, and an Enum's own hash takes longer than all else in `enter`."""
 
 
-FINISHED = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
+TERMINAL = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
 NEXT_STATES: dict[JobState, frozenset[JobState]] = {
     JobState.ACCEPTING: frozenset((JobState.WAITING,)),
     JobState.WAITING: frozenset((JobState.RUNNING, JobState.CANCELLING, JobState.ENDING)),
     JobState.RUNNING: frozenset((JobState.CANCELLING, JobState.ENDING)),
     JobState.CANCELLING: frozenset((JobState.ENDING,)),
-    JobState.ENDING: FINISHED,
-    **dict.fromkeys(FINISHED, frozenset()),
+    JobState.ENDING: TERMINAL,
+    **dict.fromkeys(TERMINAL, frozenset()),
 }
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class Job(Stateful[JobState]):
     """One submitted formula or graph of calls.
 
     Attributes:
@@ -73,6 +75,8 @@ class Job:
         notify: a URL that is told of its end; "" for none.
         size: about how many bytes it takes besides its arithmetic.
     """
+
+    NEXT: ClassVar = NEXT_STATES
 
     number: int
     task: str
@@ -104,9 +108,8 @@ class Job:
         return self.operations - self.graph.remaining - calls
 
     @property
-    def finished(self) -> bool:
-        """Whether its end is recorded."""
-        return self.state in FINISHED
+    def label(self) -> str:
+        return f"job {self.number}"
 
     @property
     def shown_state(self) -> JobState:
@@ -114,16 +117,6 @@ class Job:
         if self.state is JobState.ENDING:
             return JobState.CANCELLING if self.cancelled else JobState.RUNNING
         return self.state
-
-    def enter(self, state: JobState) -> None:
-        """Go over to another state: the one place where a state changes.
-
-        Raises:
-            ValueError: there is no way from the present state to that one.
-        """
-        if state not in NEXT_STATES[self.state]:
-            raise ValueError(f"job {self.number} is {self.state.value}, and never {state.value}")
-        self.state = state
 
 
 @dataclass(slots=True)

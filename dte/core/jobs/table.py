@@ -410,7 +410,7 @@ class JobTable:
         for call in job.calls.calls.values() if job.calls is not None else ():
             if call.state is CallState.ENDING:
                 call.recorded = True  # Its step is, with the job's end if not before.
-            elif not call.ended:
+            elif not call.is_terminal:
                 self.orphans.append(call)
         job.enter(JobState.ENDING)
         self._let_go(job)
@@ -436,7 +436,7 @@ class JobTable:
         self._ring.check()
         self.ready.check()
         jobs = list(self._ring.newest(len(self._ring)))
-        open_jobs = [job for job in jobs if not job.finished]
+        open_jobs = [job for job in jobs if not job.is_terminal]
         assert self.waiting == len(open_jobs)
         assert self.operations_waiting == sum(
             job.operations - job.progress for job in open_jobs if job.state is not JobState.ENDING
@@ -445,10 +445,10 @@ class JobTable:
         assert len(ending) == len(self._outbox.ends), "a job ends twice"
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
         for job in jobs:
-            assert (job.answer is None and job.error is None) or job.finished
+            assert (job.answer is None and job.error is None) or job.is_terminal
             if job.graph is not None:
                 assert job.state is not JobState.ENDING
-                assert not job.finished
+                assert not job.is_terminal
                 job.graph.check()
                 if job.calls is not None and job.records is None:
                     job.calls.check()

@@ -98,7 +98,7 @@ class JobEvents(EventsHandler):
     async def get(self, number: str) -> None:
         last = self.last_event_id()
         job = await self.find(number)
-        finished = job.finished
+        finished = job.is_terminal
         await asyncio.sleep(0)  # What has just come into effect is among the events a turn later.
         listener = self.master.events.since(last, job.number)
         if last is not None and not listener.lost:

@@ -54,7 +54,7 @@ class Submit(JobHandler):
             if wait_s:
                 self.reply(self.job_reply(accepted))
             else:
-                self.reply(Accepted(accepted.number, accepted.finished))
+                self.reply(Accepted(accepted.number, accepted.is_terminal))
             return
         await self.reply_all(jobs, with_state=wait_s > 0)
 

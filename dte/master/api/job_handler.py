@@ -108,7 +108,7 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
     """How a job stands, as it goes into a reply."""
     return JobReply(
         job.number,
-        job.finished,
+        job.is_terminal,
         shown_answer(job.answer),
         job.error,
         job.shown_state.value,

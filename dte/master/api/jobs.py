@@ -306,7 +306,7 @@ class Jobs(JobHandler):
         elif wait_s:
             self.reply(self.job_reply(jobs[0]))
         else:
-            self.reply(Accepted(jobs[0].number, jobs[0].finished))
+            self.reply(Accepted(jobs[0].number, jobs[0].is_terminal))
 
     def _check(self, plans: Sequence[Plan]) -> None:
         jobs_max = self.master.settings.formulas_max
@@ -334,14 +334,14 @@ class Jobs(JobHandler):
 
     def _listed(self, job: Job) -> JobListed:
         answer, state = shown_answer(job.answer), job.shown_state.value
-        return JobListed(job.number, job.task, job.finished, answer, job.error, state)
+        return JobListed(job.number, job.task, job.is_terminal, answer, job.error, state)
 
     async def _get_these(self, ids: str, wait_s: float) -> None:
         # Ten thousand numbers take half a megabyte, so none are kept while this waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
             jobs = await self.master.find(self._numbers(ids))
-            waiting = [job for job in jobs if not job.finished] if wait_s else []
+            waiting = [job for job in jobs if not job.is_terminal] if wait_s else []
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
                 return
@@ -381,7 +381,7 @@ class Cancel(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        if job.finished or not await self.master.calls.cancel(job):
+        if job.is_terminal or not await self.master.calls.cancel(job):
             raise Conflict(f"job {job.number} has ended: {job.state.value}")
         self.reply(self.job_reply(job))
 
@@ -445,7 +445,7 @@ class Nodes(JobHandler):
 
     def _reply(self, call: Call) -> NodeReply:
         wall_time, state = self.master.wall_time, call.shown_state
-        ended = call.ended and state is call.state
+        ended = call.is_terminal and state is call.state
         return NodeReply(
             call.name,
             call.handler,

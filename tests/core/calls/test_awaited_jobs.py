@@ -37,16 +37,16 @@ def test_a_job_begins_only_when_the_other_s_end_is_recorded() -> None:
     core = Core(CALLER, records_at_once=False)
     first = core.plan(Plan(ONE))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.plan(Plan(ONE, after=[first.number]))
     core.record()
     end(core, 1.0, first)
-    core.turn(1.0)
+    core.tick(1.0)
     assert core.calls.leases == 0
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     assert core.calls.leases == 1
 
 
@@ -63,13 +63,13 @@ def test_a_job_may_be_accepted_in_the_commit_in_which_the_other_ends() -> None:
     core = Core(CALLER, records_at_once=False)
     first = core.plan(Plan(ONE))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.plan(Plan(ONE, after=[first.number]))
     end(core, 0.0, first)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     assert core.calls.leases == 1
 
 
@@ -79,13 +79,13 @@ def test_two_that_end_in_one_commit_begin_a_job_once() -> None:
     core.record()
     third = core.plan(Plan({"a": call("f"), "b": call("f")}, after=[1, 2]))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     end(core, 1.0, first)
     end(core, 1.0, second)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
     assert core.hand_out(1.0).keys() == {"a", "b"}
     assert third.calls is not None
@@ -131,12 +131,12 @@ def test_nobody_hears_that_a_job_fails_before_that_is_recorded() -> None:
     core.record()
     core.plan(Plan(ONE, after=[1]))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(0.0, first)
     core.record()
-    assert {event.job for event in core.turn(0.0).events} == {1}
+    assert {event.job for event in core.tick(0.0).events} == {1}
     core.record()
-    assert [(event.job, event.node) for event in core.turn(0.0).events] == [(2, "a"), (2, "")]
+    assert [(event.job, event.node) for event in core.tick(0.0).events] == [(2, "a"), (2, "")]
 
 
 def test_a_job_begins_whatever_became_of_the_other_if_it_says_so() -> None:
@@ -167,8 +167,8 @@ def test_the_calls_of_a_formula_wait_too_when_its_arithmetic_is_done() -> None:
     core = Core(CALLER, WORKER)
     first = core.plan(Plan(ONE))
     waiting = core.plan(Plan({}, "f(1+2) + g(7)", after=[1]))
-    for turn in core.settle(0.0):
-        for lease in turn.leases:
+    for tick in core.settle(0.0):
+        for lease in tick.batches:
             core.answer(0.0, lease)
     core.settle(0.0)
     assert waiting.calls is not None

@@ -17,16 +17,16 @@ from dte.core.jobs.job import Job, JobState
 def play(core: Core, job: Job, **values: bytes) -> dict[str, list[bytes]]:
     """Do all there is; the operands of each call in the order in which they were handed over."""
     seen: dict[str, list[bytes]] = {}
-    while not job.finished:
-        turns = core.settle(0.0)
-        for turn in turns:
-            for lease in turn.leases:
+    while not job.is_terminal:
+        ticks = core.settle(0.0)
+        for tick in ticks:
+            for lease in tick.batches:
                 core.answer(0.0, lease)
-        leases = [lease for turn in turns for lease in turn.calls]
+        leases = [lease for tick in ticks for lease in tick.calls]
         for lease in leases:
             seen.setdefault(lease.call.name, []).extend(lease.call.operands.values())
             core.succeed(0.0, lease, values[lease.call.handler])
-        assert turns[0].leases or leases or job.finished, "nothing goes on"
+        assert ticks[0].batches or leases or job.is_terminal, "nothing goes on"
     return seen
 
 
@@ -128,8 +128,8 @@ def test_a_formula_fails_with_its_first_call_and_stops_the_others(state, ends, t
 def test_arithmetic_that_fails_stops_the_calls() -> None:
     core = Core(CALLER, WORKER)
     job = core.formula("1/0 + f(1)")
-    turns = core.settle(0.0)
-    (batch,) = [lease for turn in turns for lease in turn.leases]
+    ticks = core.settle(0.0)
+    (batch,) = [lease for tick in ticks for lease in tick.batches]
     (running,) = core.out
     core.answer(0.0, batch)
     core.settle(0.0)
@@ -141,11 +141,11 @@ def test_a_call_that_is_about_to_be_handed_over_when_its_job_ends_is_not() -> No
     core = Core(CALLER, WORKER, records_at_once=False)
     core.formula("1/0 + f(1)")
     core.record()
-    (batch,) = core.turn(0.0).leases
+    (batch,) = core.tick(0.0).batches
     core.answer(0.0, batch)
     core.record()
-    turn = core.turn(0.0)
-    assert (turn.calls, turn.stops) == ([], [])
+    tick = core.tick(0.0)
+    assert (tick.calls, tick.stops) == ([], [])
     assert core.calls.leases == 0
 
 
@@ -157,7 +157,7 @@ def test_calls_that_are_reported_together_when_the_first_fails_the_formula(
     core = Core(CALLER, records_at_once=False)
     job = core.formula(f"{handlers[0]}(1) + {handlers[1]}(2)")
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     core.hand_out()
     one, other = sorted(core.out, key=lambda lease: lease.call.name.split("@")[1])
@@ -165,13 +165,13 @@ def test_calls_that_are_reported_together_when_the_first_fails_the_formula(
     outcome = Outcome(second, b"7" if second is CallState.SUCCEEDED else None, None)
     assert core.end_call(1.0, other, outcome) is not False
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     assert job.state is JobState.FAILED
     assert core.jobs.operations_waiting == core.jobs.bytes_waiting == core.calls.leases == 0
     assert job.calls is not None
-    assert all(call.ended for call in job.calls.calls.values())
+    assert all(call.is_terminal for call in job.calls.calls.values())
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -190,15 +190,15 @@ def test_a_result_that_is_recorded_with_its_formula_s_failure_stays_one() -> Non
     core = Core(CALLER, records_at_once=False)
     job = core.formula("f(1) + g(2)")
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     handed = core.hand_out()
     core.fail_at(1.0, handed["f@1"], "no")
     core.succeed(1.0, handed["g@8"], b"7")
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     assert job.calls is not None
     assert job.calls.calls["g@8"].state is CallState.SUCCEEDED
     record = core.disk.records[1]["g@8"]
@@ -222,7 +222,7 @@ def test_a_worker_that_ends_with_several_calls_of_a_formula(handlers) -> None:
     job = core.formula(f"{handlers[0]}(1) + {handlers[1]}(2)")
     now = 0.0
     for start in range(20):
-        if job.finished:
+        if job.is_terminal:
             break
         core.settle(now)
         core.announce(now, replace(CALLER, incarnation=str(start)))

@@ -24,9 +24,9 @@ def test_a_claim_gets_what_is_ready_up_to_its_slots() -> None:
     core = Core()
     core.graph(a=call("f"), b=call("f"), c=call("f"))
     claim = core.ask(0.0, slots=2)
-    turns = core.settle(0.0)
-    assert [turn.claims for turn in turns if turn.claims] == [[claim]]
-    assert all(not turn.calls for turn in turns), "nobody calls the worker"
+    ticks = core.settle(0.0)
+    assert [tick.claims for tick in ticks if tick.claims] == [[claim]]
+    assert all(not tick.calls for tick in ticks), "nobody calls the worker"
     assert [lease.call.name for lease in claim.leases] == ["a", "b"]
     for lease in claim.leases:
         core.succeed(1.0, lease)
@@ -61,10 +61,10 @@ def test_a_claim_is_answered_only_when_what_it_got_is_recorded() -> None:
     core.graph(a=call("f"), b=call("p"))
     core.record()
     claim = core.ask(0.0)
-    assert core.turn(0.0).claims == []
+    assert core.tick(0.0).claims == []
     core.graph(1.0, c=call("f"))
     core.record()
-    (answered,) = core.turn(1.0).claims
+    (answered,) = core.tick(1.0).claims
     assert answered is claim
     assert [lease.call.name for lease in claim.leases] == ["a", "b"], "it got no more meanwhile"
 
@@ -74,12 +74,12 @@ def test_a_claim_whose_hand_over_is_void_gets_work_as_soon_as_that_can_be_record
     job = core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     core.refuse()
-    core.turn(0.0)
+    core.tick(0.0)
     assert len(claim.leases) == 1
     core.record()
-    assert core.turn(1.0).claims == [claim]
+    assert core.tick(1.0).claims == [claim]
     assert attempts(job) == 1
 
 
@@ -89,11 +89,11 @@ def test_a_claim_that_is_withdrawn_gives_back_what_it_got() -> None:
         job = core.graph(a=call("f"))
         core.record()
         claim = core.ask(0.0)
-        core.turn(0.0)
+        core.tick(0.0)
         core.hang_up(0.0, claim)
         core.record()
         assert (attempts(job), core.calls.ready.count, core.calls.leases) == (0, 1, 0)
-        assert core.turn(0.0).claims == []
+        assert core.tick(0.0).claims == []
         core.hang_up(0.0, claim)
         assert core.calls.ready.count == 1
 
@@ -132,14 +132,14 @@ def test_a_new_claim_does_not_take_from_an_old_one_what_is_being_recorded() -> N
     job = core.graph(a=call("f"))
     core.record()
     old = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     new = core.ask(1.0)
     core.record()
-    assert core.turn(1.0).claims == []
+    assert core.tick(1.0).claims == []
     core.hang_up(2.0, old)
-    core.turn(2.0)
+    core.tick(2.0)
     core.record()
-    assert core.turn(2.0).claims == [new]
+    assert core.tick(2.0).claims == [new]
     assert attempts(job) == 1
 
 
@@ -157,16 +157,16 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     job = core.graph(a=call("f"))
     core.record()
     old = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     with pytest.raises(Conflict, match=r"worker name .* is taken"):
         core.ask(1.0, replace(PULLER, incarnation="b"))
     core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))
     assert old.closed
     assert attempts(job) == 0
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    assert core.turn(1.0).claims == [new]
+    assert core.tick(1.0).claims == [new]
 
 
 def test_a_worker_that_leaves_claims_nothing() -> None:
@@ -205,11 +205,11 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
 def test_a_claim_gets_arithmetic_too() -> None:
     core = Core()
     (job,) = core.add("(1+2)*(3+4)")
-    while not job.finished:
+    while not job.is_terminal:
         claim = core.ask(0.0, DOES_ARITHMETIC)
-        turns = core.settle(0.0)
+        ticks = core.settle(0.0)
         assert claim.batch is not None
-        assert all(not turn.leases for turn in turns), "nobody calls the worker"
+        assert all(not tick.batches for tick in ticks), "nobody calls the worker"
         core.answer(0.0, claim.batch)
     assert job.answer == 21
 
@@ -220,9 +220,9 @@ def test_a_claim_gets_arithmetic_and_calls_together() -> None:
     core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0, DOES_ARITHMETIC)
-    assert core.turn(0.0).claims == [], "the call is being recorded"
+    assert core.tick(0.0).claims == [], "the call is being recorded"
     core.record()
-    assert core.turn(0.0).claims == [claim]
+    assert core.tick(0.0).claims == [claim]
     assert claim.batch is not None
     assert len(claim.leases) == 1
 
@@ -264,7 +264,7 @@ def test_a_job_goes_on_over_many_claims() -> None:
     core = Core()
     job = core.graph(**{f"n{n}": call("f", n) for n in range(7)})
     now = 0.0
-    while not job.finished:
+    while not job.is_terminal:
         now += 1.0
         claim = core.ask(now)
         core.settle(now)
@@ -279,11 +279,11 @@ def test_a_claim_that_has_lost_its_call_gets_arithmetic_at_once() -> None:
     job = core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0, DOES_ARITHMETIC)
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(0.0, job)
     core.add("1+2")
     core.record()
-    assert core.turn(0.0).claims == [claim]
+    assert core.tick(0.0).claims == [claim]
     assert claim.batch is not None
 
 
@@ -303,7 +303,7 @@ def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_
 def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:
     core = Core(replace(CALLER, arithmetic=True))
     core.add("1+2")
-    (lease,) = core.turn(0.0).leases
+    (lease,) = core.tick(0.0).batches
     assert core.holder(lease.number) == CALLER.name
     core.complete(0.0, lease.number, [3], {})
     assert core.holder(lease.number) is None

@@ -124,11 +124,11 @@ def test_leases_that_are_being_recorded_are_not_shown_to_who_looks() -> None:
     core = Core(LOOKER, records_at_once=False)
     core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     (worker,) = core.workers()
     assert core.calls.leases_of(worker) == []
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     assert len(core.calls.leases_of(worker)) == 1
 
 
@@ -189,7 +189,7 @@ def test_a_call_that_takes_too_long_is_stopped(can_stop, grace_s) -> None:
     lease = core.hand_out()["a"]
     assert lease.timeout_s == 5.0
     core.settle(4.999 + grace_s)
-    assert not job.finished
+    assert not job.is_terminal
     core.settle(5.0 + grace_s)
     assert (job.state, job.error) == (JobState.TIMED_OUT, "it took longer than 5 s")
     assert core.told == [lease]
@@ -267,7 +267,7 @@ def test_a_result_counts_also_while_the_call_pauses() -> None:
         core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
     assert only_call(job).state is CallState.PAUSED
     core.calls.report_unleased(0.0, only_call(job), "c", Outcome(CallState.FAILED, None, "no"))
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert (job.state, job.error) == (JobState.FAILED, "no")
     core.settle(10.0)

@@ -85,14 +85,14 @@ def test_a_job_all_of_whose_calls_had_ended_ends() -> None:
     core = Core(CALLER, records_at_once=False)
     core.graph(a=call("f"), b=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     handed = core.hand_out()
     core.succeed(0.0, handed["a"], b"1")
     core.succeed(0.0, handed["b"], b"2")
     core.record()
     core = core.restarted()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert core.jobs.job(1).answer == b'{"a":1,"b":2}'
     assert core.calls.leases == 0
@@ -119,7 +119,7 @@ def test_what_another_job_has_done_need_not_be_done() -> None:
     core.succeed(0.0, handed["b"], b"2")
     assert again.answer == b"2"
     core = core.restarted()
-    assert core.jobs.job(2).finished
+    assert core.jobs.job(2).is_terminal
 
 
 # Leases
@@ -256,11 +256,11 @@ def test_what_never_got_to_its_worker_goes_to_another_at_once_after_a_restart() 
     core = Core(CALLER, records_at_once=False)
     core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.leave(0.0, core.workers()[0])
     core.record()
     core = core.restarted(CALLER)
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert core.hand_out().keys() == {"a"}
     assert (the_call(core).attempts, the_call(core).lost) == (1, 0)
@@ -372,15 +372,15 @@ def test_a_call_that_is_done_whatever_happens_gets_null_then() -> None:
 def test_a_formula_s_call_goes_on_while_its_arguments_are_reckoned_anew() -> None:
     core = Core(CALLER, WORKER)
     core.formula("f(1+2) + 1")
-    for turn in core.settle(0.0):
-        for lease in turn.leases:
+    for tick in core.settle(0.0):
+        for lease in tick.batches:
             core.answer(0.0, lease)
     assert core.hand_out().keys() == {"f@1"}
     number = core.out[0].number
     for way in ("reported", "lost"):
         again = core.restarted(WORKER, CALLER)
-        for turn in again.settle(0.0):
-            for lease in turn.leases:
+        for tick in again.settle(0.0):
+            for lease in tick.batches:
                 again.answer(0.0, lease)
         assert again.hand_out() == {}, "a worker has it"
         if way == "lost":
@@ -405,8 +405,8 @@ def record_of_lease(name: str, number: int) -> CallRecord:
 def test_a_formula_s_call_that_ended_is_not_begun_when_its_arguments_are_reckoned_anew() -> None:
     core = Core(CALLER, WORKER)
     core.formula("f(1+2) + g(1)")
-    for turn in core.settle(0.0):
-        for lease in turn.leases:
+    for tick in core.settle(0.0):
+        for lease in tick.batches:
             core.answer(0.0, lease)
     core.settle(0.0)
     for lease in list(core.out):
@@ -426,14 +426,14 @@ def test_a_formula_whose_call_had_failed_fails() -> None:
     core = Core(CALLER, records_at_once=False)
     core.formula("f(1)+g(1)")
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     core.fail_at(0.0, core.hand_out()["f@1"], "no")
     core.record()
     core = core.restarted()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     assert core.jobs.job(1).error == "f@1: no"
     assert core.calls.leases == 0
 

@@ -69,7 +69,7 @@ def test_without_a_word_the_handler_s_retries_hold() -> None:
     core.fail_at(0.0, handed["b"])
     assert job.calls is not None
     assert job.calls.calls["a"].state is CallState.PAUSED
-    core.turn(0.0)
+    core.tick(0.0)
     assert job.calls.calls["b"].state is CallState.FAILED
 
 
@@ -116,7 +116,7 @@ def test_what_is_given_back_again_and_again_pauses_longer_each_time() -> None:
     pauses = []
     now = 0.0
     for _ in range(5):
-        assert core.turn(now).calls == []
+        assert core.tick(now).calls == []
         began, (now, lease) = now, next_attempt(core, now)
         pauses.append(now - began)
         core.end_call(now, lease, Outcome(None))
@@ -130,9 +130,9 @@ def test_a_worker_that_lost_a_call_by_silence_gets_none_until_it_is_heard_of() -
     job = core.graph(a=call("f", retries=9))
     core.hand_out(0.0)
     now = LIMITS.lease_s + 0.1
-    assert core.turn(now).calls == []
+    assert core.tick(now).calls == []
     assert only_call(job).lost == 1
-    assert core.turn(now + 1.0).calls == []
+    assert core.tick(now + 1.0).calls == []
     core.announce(now + 2.0, CALLER)
     assert list(core.hand_out(now + 2.0)) == ["a"]
 
@@ -156,10 +156,10 @@ def test_a_failure_told_before_the_handler_is_known_again_ends_the_call_once_it_
     lease = core.calls.lease(next(iter(core.calls._leases._leases)))
     assert lease is not None
     core.end_call(1.0, lease, Outcome(CallState.FAILED, None, "no"))
-    assert not core.jobs.job(job.number).finished
+    assert not core.jobs.job(job.number).is_terminal
     core.announce(2.0, replace(CALLER, handlers={"f": HandlerPolicy(retries=0)}))
     now = 2.0
-    while not core.jobs.job(job.number).finished:
+    while not core.jobs.job(job.number).is_terminal:
         core.settle(now)
         now += 1.0
         assert now < 100
@@ -174,7 +174,7 @@ def test_a_call_that_ends_workers_fails_after_some() -> None:
         now, _ = next_attempt(core, now)
         core.announce(now, replace(CALLER, incarnation=str(lost)))
         assert only_call(job).lost == lost
-    core.turn(now)
+    core.tick(now)
     assert job.state is JobState.FAILED
     assert job.error == (
         "3 workers were lost while they did it (workers_lost_max); "
@@ -198,7 +198,7 @@ def test_a_call_may_have_a_bound_of_its_own_for_lost_workers() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))
     core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert str(job.error).startswith("a worker was lost")
 
@@ -232,7 +232,7 @@ def test_a_worker_that_may_have_got_a_call_counts_as_lost(failure) -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))
     core.fail_call(0.0, core.hand_out()["a"], "reset", failure)
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert job.state is JobState.FAILED
 

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import ENDS, Call, CallState, CallTerms, Ref, filled
+from dte.core.graph.call import TERMINAL, Call, CallState, CallTerms, Ref, filled
 from dte.core.jobs.job import Job
 
 WAITING, PAUSED, READY, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = (
@@ -39,14 +39,14 @@ def test_a_state_follows_only_from_those_before_it(state, following) -> None:
         call.enter(following)
         assert call.state is following
     else:
-        with pytest.raises(ValueError, match=f"call a is {state.value}, and never"):
+        with pytest.raises(ValueError, match=f"call a is {state.value} and cannot become"):
             call.enter(following)
         assert call.state is state, "an illegal change changes nothing"
 
 
 @pytest.mark.parametrize("state", CallState)
 def test_a_call_has_ended_in_the_states_that_never_change(state) -> None:
-    assert make_call(state).ended == (state in ENDS) == (not WAYS[state])
+    assert make_call(state).is_terminal == (state in TERMINAL) == (not WAYS[state])
 
 
 def test_a_call_has_its_job_s_priority_unless_it_has_its_own() -> None:
@@ -62,7 +62,7 @@ def test_a_call_has_its_job_s_priority_unless_it_has_its_own() -> None:
 def test_an_end_is_not_shown_before_it_is_recorded(state) -> None:
     shown = make_call(state, attempts=1).shown_state
     assert shown is (RUNNING if state in (ENDING, *TO_AN_END) else state)
-    if state in ENDS:
+    if state in TERMINAL:
         assert make_call(state, attempts=0).shown_state is WAITING
         assert make_call(state, attempts=1, recorded=True).shown_state is state
 

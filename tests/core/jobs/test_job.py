@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 
 from core.checked import parsed
-from dte.core.jobs.job import FINISHED, TASK_CHARS_KEPT, Job, JobState, kept_task
+from dte.core.jobs.job import TASK_CHARS_KEPT, TERMINAL, Job, JobState, kept_task
 
 ACCEPTING, WAITING, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = JobState
 WAYS = {
@@ -33,7 +33,7 @@ def test_a_state_follows_only_from_those_before_it(state, following) -> None:
         job.enter(following)
         assert job.state is following
     else:
-        with pytest.raises(ValueError, match=f"job 1 is {state.value}, and never"):
+        with pytest.raises(ValueError, match=f"job 1 is {state.value} and cannot become"):
             job.enter(following)
         assert job.state is state, "an illegal change changes nothing"
 
@@ -46,7 +46,7 @@ def test_a_new_job_is_not_accepted_yet() -> None:
 @pytest.mark.parametrize("state", JobState)
 def test_a_job_is_finished_when_its_end_is_recorded(state) -> None:
     ends = (SUCCEEDED, FAILED, TIMED_OUT, CANCELLED)
-    assert make_job("1+2", state).finished == (state in FINISHED) == (state in ends)
+    assert make_job("1+2", state).is_terminal == (state in TERMINAL) == (state in ends)
 
 
 def test_progress_counts_operations_done() -> None:

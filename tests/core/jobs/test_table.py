@@ -174,7 +174,7 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
 
     def nothing_is_seen() -> None:
         for job in (good, bad):
-            assert (job.state, job.finished) == (JobState.ENDING, False)
+            assert (job.state, job.is_terminal) == (JobState.ENDING, False)
             assert (job.answer, job.error, job.ended_at) == (None, None, None)
         assert book.take_ended() == []
 
@@ -183,8 +183,8 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
     facts = book.note()
     nothing_is_seen()
     book.recorded(facts)
-    assert (good.finished, good.answer, good.ended_at) == (True, 3, 5.0)
-    assert (bad.finished, bad.error, bad.answer) == (True, "division by zero: 1 / 0", None)
+    assert (good.is_terminal, good.answer, good.ended_at) == (True, 3, 5.0)
+    assert (bad.is_terminal, bad.error, bad.answer) == (True, "division by zero: 1 / 0", None)
     assert {job.number for job in book.take_ended()} == {1, 2}
     assert book.take_ended() == [], "it is said once"
 
@@ -196,7 +196,7 @@ def test_a_job_without_anything_to_do_is_accepted_and_ended_in_one(task) -> None
     facts = book.record()
     assert [end.job for end in facts.all_ends()] == [job]
     assert facts.ends == []
-    assert (job.finished, job.ended_at, job.graph) == (True, 1.0, None)
+    assert (job.is_terminal, job.ended_at, job.graph) == (True, 1.0, None)
     assert is_as_python_says(job)
     assert (book.waiting, book.operations_waiting, book.ready.count) == (0, 0, 0)
     assert book.take_ended() == [job]
@@ -245,7 +245,7 @@ def test_ends_that_could_not_be_recorded_come_up_again_in_their_order() -> None:
     book.unrecorded(lost)
     book.check()
     assert all(book.job(job.number) is job for job in jobs), "they stay known"
-    assert not any(job.finished for job in jobs)
+    assert not any(job.is_terminal for job in jobs)
     again = book.record()
     assert again.ends[:3] == lost.ends
     assert [end.job.number for end in again.ends] == [1, 2, 3, 4]
@@ -398,7 +398,7 @@ def restored(
 def test_restored_jobs_are_there_as_they_were() -> None:
     book = restored([waiting_job(2, "1+1"), waiting_job(5, "2*3+4", 2)], [ended_job(1, 7)])
     assert numbers(book) == [5, 2, 1]
-    assert (book.job(1).answer, book.job(1).finished) == (7, True)
+    assert (book.job(1).answer, book.job(1).is_terminal) == (7, True)
     assert (book.job(2).state, book.job(2).progress) == (JobState.WAITING, 0)
     assert (book.waiting, book.operations_waiting, book.ready.count) == (2, 3, 0)
     assert book.facts() is None, "all of it is recorded"
@@ -456,7 +456,7 @@ def test_a_restored_job_with_nothing_to_do_ends(task) -> None:
     book = restored([job, other], [])
     book.resume(3.0, job, parsed(task)[0][1])
     book.check()
-    assert not job.finished
+    assert not job.is_terminal
     book.resume(3.0, other, parsed(other.task)[0][1])
     book.record()
     assert job.ended_at == 3.0

@@ -157,9 +157,9 @@ class Life:
             if to_send:
                 self._submit(now, to_send.pop(0))
             to_send += self._record(now)
-            turn = self._core.turn(now)
-            self._leases += turn.leases
-            self._calls += [lease.number for lease in turn.calls]
+            tick = self._core.tick(now)
+            self._leases += tick.batches
+            self._calls += [lease.number for lease in tick.calls]
             for number_given in self._calls[:1]:
                 self._report(now, number_given)
             del self._calls[:1]
@@ -209,7 +209,7 @@ class Life:
                 if step.ends is not None and step.call.job is not None:
                     self._tell("reported", number=step.call.job.number, name=step.call.name)
             for end in facts.all_ends():
-                if end.job.finished:
+                if end.job.is_terminal:
                     self._tell_end(end.job)
         return []
 

@@ -17,7 +17,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job
-from dte.core.scheduler import Scheduler, Turn
+from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import Reason
 from dte.core.workers.availability import Worker
 from dte.master.plans import read_plan
@@ -101,9 +101,9 @@ class CallWatch:
 
     # When calls are handed over
 
-    def turned(self, turn: Turn) -> None:
+    def ticked(self, tick: Tick) -> None:
         """The core has handed calls over to workers that are called."""
-        for lease in turn.calls:
+        for lease in tick.calls:
             self.handed_over(lease)
 
     def handed_over(self, lease: CallLease) -> None:
@@ -142,7 +142,7 @@ class CallWatch:
             other = call.job.calls.get(name)
             if other is None:
                 continue  # Arithmetic.
-            if not other.ended or not (other.recorded or other.pure or not other.attempts):
+            if not other.is_terminal or not (other.recorded or other.pure or not other.attempts):
                 raise Violation(f"{what}: {name}, before it, is {other.state}")
             if name in call.operands and call.operands[name] != (other.value or b"null"):
                 raise Violation(f"{what}: {name} gave {other.value!r}, not {call.operands[name]!r}")
@@ -205,14 +205,14 @@ class CallWatch:
     def explained(self, job: Job, found: Sequence[Reason]) -> Any:
         """The master is about to say what a job waits for."""
         what = f"job {job.number}, {job.state.value}"
-        if bool(found) == job.finished:
+        if bool(found) == job.is_terminal:
             raise Violation(f"{what}, is explained by {found}")
         for reason in found:
             if reason.waits_for not in WAITS_FOR or not reason.text:
                 raise Violation(f"{what}, is explained by {reason}")
         named = {reason.node for reason in found if reason.node}
         if job.graph is not None and job.calls is not None:
-            unfinished = {call.name for call in job.calls.calls.values() if not call.ended}
+            unfinished = {call.name for call in job.calls.calls.values() if not call.is_terminal}
             if named != unfinished:
                 raise Violation(f"{what}: {named} is explained, {unfinished} waits")
             for reason in found:
@@ -247,13 +247,13 @@ class CallWatch:
     def nodes_shown(self, job: Job, calls: Sequence[Call]) -> Any:
         """The master is about to say how calls stand: an end never changes."""
         for call in calls:
-            if job.finished and not call.ended:
+            if job.is_terminal and not call.is_terminal:
                 raise Violation(f"job {job.number} has ended, and {call.name} is {call.state}")
             state = call.shown_state
             if call.pure or HANDLERS[call.handler].pure:
                 continue
             key = job.number, call.name
-            if state is call.state and call.ended:
+            if state is call.state and call.is_terminal:
                 end = state.value, call.value
                 if self._ends.setdefault(key, end) != end:
                     raise Violation(f"{call.name} of job {job.number}: {self._ends[key]}, {end}")

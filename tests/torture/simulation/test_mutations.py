@@ -101,7 +101,7 @@ def shows_ends_that_are_not_recorded(patch: Patch) -> None:
         close(book, book._outbox.ends[-1])
 
     def once(book: JobTable, fact: End) -> None:
-        if not fact.job.finished:
+        if not fact.job.is_terminal:
             close(book, fact)
 
     patch.setattr(JobTable, "end", hasty)

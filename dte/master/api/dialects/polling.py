@@ -19,7 +19,7 @@ import msgspec
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import ENDS, Call, CallState
+from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
@@ -230,12 +230,12 @@ def only_call(job: Job) -> Call | None:
 
 def standing(job: Job) -> JobState:
     """How a job stands for who knows no graphs: a call that goes back to the queue waits again."""
-    if job.finished:
+    if job.is_terminal:
         return job.state
     if job.cancelled:  # That is recorded, and how it ends soon will be.
         return JobState.CANCELLING
     call = only_call(job)
-    if call is None or call.state in ENDS:  # That it ends is no news yet.
+    if call is None or call.is_terminal:  # That it ends is no news yet.
         return JobState.WAITING if job.started_at is None else JobState.RUNNING
     return JobState.WAITING if call.shown_state in NOT_BEGUN else JobState.RUNNING
 

@@ -30,7 +30,7 @@ class QueueState:
         self.polling = Polling(master, HANDLERS)
         self._types: dict[str, None] = {}  # The one submitted last stands last.
         jobs = master.core.jobs
-        self._before = [job for job in jobs.newest(jobs.waiting) if not job.finished]
+        self._before = [job for job in jobs.newest(jobs.waiting) if not job.is_terminal]
 
     def submitted(self, task_type: str) -> None:
         """Note the type of a task that is submitted; at the bound the oldest is forgotten."""
@@ -69,7 +69,7 @@ class QueueState:
             return
         unread = []
         for job in self._before:
-            if job.plan is None and job.graph is None and not job.finished:
+            if job.plan is None and job.graph is None and not job.is_terminal:
                 unread.append(job)
             # Most plans of others are told by their text, without being read.
             elif job.plan is not None and DIALECT in job.plan:

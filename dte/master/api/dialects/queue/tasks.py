@@ -151,7 +151,7 @@ class Task(QueueHandler):
             max_attempts=self._attempts_max(call),
             assigned_to=worker or None,
         )
-        if job.finished:
+        if job.is_terminal:
             self._show_end(shown, job)
         self.reply(TaskReply("success", shown))
 

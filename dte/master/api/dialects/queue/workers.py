@@ -194,7 +194,7 @@ class SubmitResult(QueueHandler):
         data = ResultSaved(job.number, status, saved, self.time(self.master.now()))
         message = "Result saved successfully"
         if not saved:
-            has_ended = job.finished or job.state is JobState.ENDING
+            has_ended = job.is_terminal or job.state is JobState.ENDING
             message = (
                 "Task already completed" if has_ended else "Task is not assigned to this worker"
             )

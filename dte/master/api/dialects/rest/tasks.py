@@ -156,4 +156,4 @@ class OneTask(RestHandler):
 
 def is_past(job: Job) -> bool:
     """Whether only the journal has what became of a job's calls."""
-    return job.finished and job.calls is None
+    return job.is_terminal and job.calls is None

@@ -19,7 +19,7 @@ import msgspec
 from dte.core.graph.call import Call, CallState, filled
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import CallRecord
-from dte.core.jobs.job import FINISHED, Job, JobState
+from dte.core.jobs.job import Job, JobState
 from dte.core.workers.availability import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
@@ -358,13 +358,13 @@ def _sent_of_node(node: Node) -> bytes:
 
 
 def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
-    if job.state in FINISHED:
+    if job.is_terminal:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
         return PENDING if job.state is JobState.WAITING else RUNNING
     # What has ended is shown with the job's end.
     state = call.shown_state
-    return RUNNING if state in HAD or call.ended else PENDING
+    return RUNNING if state in HAD or call.is_terminal else PENDING
 
 
 def _status_of_call(call: Call) -> str:

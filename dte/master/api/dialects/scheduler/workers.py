@@ -203,7 +203,7 @@ class UnregisterWorker(SchedulerHandler):
 
 def _unchanged(job: Job, worker: str = "") -> str:
     """What somebody hears whose word does not count; nameless if he does not say who he is."""
-    if job.finished or job.state is JobState.ENDING:
+    if job.is_terminal or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
     who = f"worker {worker}" if worker else "a worker that polls here"
     return f"Task {job.number} is not with {who}; nothing is changed"
