@@ -18,12 +18,11 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from random import Random
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.quarantine import Quarantine
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.calls.scheduler import CallScheduler
 from dte.core.errors import Conflict
 from dte.core.graph.arithmetic import Graph
@@ -32,7 +31,8 @@ from dte.core.jobs.facts import Event
 from dte.core.jobs.job import Job, JobState, Suspicion
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
-from dte.core.workers.availability import Announcement, AvailabilityQueue, Delivery, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Announcement, Claim, Delivery, Failure, Worker
 
 SPLIT_MIN = 16
 """Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
@@ -44,19 +44,6 @@ REASON_CHARS_MAX = 500
 """A worker's reason for a failure is kept up to here."""
 LEASES_OF_A_BOOT = 10_000_000_000
 """Numbers of leases begin with the boot's: 30000000007 is the seventh of the third start."""
-
-
-class Failure(Enum):
-    """How a lease came to nothing."""
-
-    REFUSED = "refused"
-    """The worker's address refuses connections: its process has ended."""
-    NOT_SENT = "unreached"
-    """The worker never got it, for another reason."""
-    BROKEN = "broken"
-    """The worker got it, or may have, and no whole reply came."""
-    MALFORMED = "garbled"
-    """The worker replied, and not with results."""
 
 
 MALFORMED_MAX, BROKEN_MAX = 5, 20
@@ -173,11 +160,18 @@ class Scheduler:
         lease = self._leases.get(number)
         return lease.worker.announcement.name if lease is not None else None
 
+    def claimed(self, claim: Claim) -> tuple[list[CallLease], BatchLease | None]:
+        """The leases of an answered claim, except for those that have ended."""
+        if not claim.answered:
+            return [], None
+        calls = [self.calls.lease(number) for number in claim.leases]
+        return [lease for lease in calls if lease is not None], self._leases.get(claim.batch)
+
     def withdraw(self, now: float, claim: Claim) -> None:
         """Note that nobody waits for a claim any more; what it got goes to others."""
         self.calls.withdraw(now, claim)
-        batch, claim.batch = claim.batch, None
-        if batch is not None and batch.number in self._leases:
+        batch = self._leases.get(claim.batch)
+        if batch is not None:
             self._lose(now, batch, "its worker hung up", taken=False)
 
     def leave(self, now: float, worker: Worker) -> None:
@@ -304,7 +298,7 @@ class Scheduler:
             return
         worker = lease.worker
         self._workers.failed(now, worker, reason)
-        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
+        taken = failure.received
         if failure is Failure.REFUSED:
             self._convict(now, worker)
         elif failure is Failure.BROKEN:
@@ -329,7 +323,7 @@ class Scheduler:
             self._workers.failed(now, worker, reason)
             if failure is Failure.REFUSED:
                 self._convict(now, worker)
-        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
+        taken = failure.received
         self.calls.fail(now, lease.number, reason, taken=taken)
 
     def late(self, now: float, lease: BatchLease) -> None:
@@ -458,7 +452,7 @@ class Scheduler:
         self._leases[lease.number] = lease
         worker.leases.add(lease.number)
         if worker.claim is not None:
-            worker.claim.batch = lease
+            worker.claim.batch = lease.number
             lease.kept = lease.columns()
         return lease
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 
 PLACES_MAX = 100
 """For so many calls their place in the queue is looked up: each costs what stands before it."""

@@ -27,8 +27,8 @@ from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.scheduler import Failure, Scheduler
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.scheduler import Scheduler
+from dte.core.workers.worker import Announcement, Delivery, Failure
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool

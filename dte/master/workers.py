@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
@@ -19,7 +19,7 @@ from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import PlannedJob
-from dte.core.workers.availability import Announcement, Worker
+from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.master.journal.awaited import AwaitedFacts, Recordable
 from dte.master.parsing import NO_LIMITS
 from dte.master.plans import (
@@ -292,10 +292,9 @@ class CallDesk:
                 )
             if not got.done() and wait_s > 0:
                 await asyncio.wait((got, gone), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() or not claim.complete:
+            if gone.done():
                 self.withdraw(claim)
-                return [], None
-            return list(claim.leases), claim.batch
+            return self._core.claimed(claim)
         finally:
             if not got.done():
                 self.withdraw(claim)

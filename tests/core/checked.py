@@ -11,7 +11,7 @@ from core.evaluate import do
 from core.plans import Node, Plan
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
@@ -20,8 +20,9 @@ from dte.core.graph.work import Work
 from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import PlannedJob
-from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Tick
-from dte.core.workers.availability import Announcement, Delivery, Worker
+from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler, Tick
+from dte.core.workers.worker import Announcement, Claim, Delivery, Failure, Worker
 
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
@@ -187,6 +188,15 @@ class Core(Scheduler):
         self._step()
         return claim
 
+    def got(self, claim: Claim) -> list[CallLease]:
+        """The calls that a claim got, as far as their leases have not ended."""
+        leases = map(self.calls.lease, claim.leases)
+        return [lease for lease in leases if lease is not None]
+
+    def batch_of(self, claim: Claim) -> BatchLease:
+        """The arithmetic that a claim got."""
+        return self._leases[claim.batch]
+
     def hang_up(self, now: float, claim: Claim) -> None:
         self.withdraw(now, claim)
         self._step()
@@ -246,7 +256,7 @@ class Core(Scheduler):
         """Check what must hold after a tick."""
         self.events += tick.events
         self.told += tick.stops
-        handed = tick.calls + [lease for claim in tick.claims for lease in claim.leases]
+        handed = tick.calls + [lease for claim in tick.claims for lease in self.got(claim)]
         for lease in handed:
             assert self.calls.lease(lease.number) is lease, "a call is handed over that has ended"
             assert lease.sent

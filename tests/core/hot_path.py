@@ -17,7 +17,7 @@ from dte.core.formula.formula import FormulaLimits
 from dte.core.formula.templates import Templates
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.parsing import parse_all
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import Batch, BatchResult

@@ -20,11 +20,12 @@ from core.disk import Disk
 from core.plans import Plan, call
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState, Ref
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure, Tick
+from dte.core.scheduler import Tick
+from dte.core.workers.worker import Claim, Failure
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "3000"))
 STEPS_OF_A_HISTORY = 60
@@ -297,9 +298,9 @@ class Histories(RuleBasedStateMachine):
         self._get(tick.calls)
         self.batches += tick.batches
         for claim in tick.claims:
-            self._get(claim.leases)
-            if claim.batch is not None:
-                self.batches.append(claim.batch)
+            self._get(self.core.got(claim))
+            if claim.batch:
+                self.batches.append(self.core.batch_of(claim))
             if claim in self.claims:
                 self.claims.remove(claim)
         for event in tick.events:

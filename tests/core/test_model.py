@@ -23,8 +23,8 @@ from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Facts
 from dte.core.jobs.job import Job, JobState
 from dte.core.limits import SchedulerLimits
-from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Tick
-from dte.core.workers.availability import Announcement
+from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Tick
+from dte.core.workers.worker import Announcement, Failure
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50

@@ -14,8 +14,9 @@ from dte.core import scheduler as module
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import LEASES_IN_TICK, LEASES_OF_A_BOOT, Failure
+from dte.core.scheduler import LEASES_IN_TICK, LEASES_OF_A_BOOT
 from dte.core.workers.availability import ASK_GONE_S, FAILURES_MAX
+from dte.core.workers.worker import Failure
 
 # The course of a job
 

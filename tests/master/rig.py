@@ -7,7 +7,7 @@ from typing import Any
 
 from wire.plain import HOST, Message, PlainClient, PlainServer
 
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.master import Master
 from dte.master.server import MasterServer
 from dte.master.settings import Settings

@@ -16,8 +16,7 @@ from wire.until import until
 from dte.core.errors import Busy, FormulaError, TooLarge
 from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
 from dte.core.graph.work import Work
-from dte.core.scheduler import Failure
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement, Failure
 from dte.master import master as module
 from dte.master.master import Master
 from dte.master.settings import Settings

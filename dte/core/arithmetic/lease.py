@@ -8,7 +8,7 @@ from typing import Any
 
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 
 
 @dataclass(slots=True, eq=False)

@@ -1,15 +1,11 @@
-"""A lease of one call, and a worker's claim of some."""
+"""A lease of one call."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from dte.core.graph.call import Call
-
-if TYPE_CHECKING:
-    from dte.core.arithmetic.lease import BatchLease
-    from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Claim, Worker
 
 
 @dataclass(slots=True, eq=False)
@@ -52,28 +48,3 @@ class CallLease:
     def is_of(self, worker: str | None) -> bool:
         """Whether a worker of that name may have it; with None, whether any may."""
         return self.sent and worker in (None, self.worker_name)
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """A request for work that waits until there is some.
-
-    Attributes:
-        slots: how many calls it takes.
-        leases: those that it got.
-        batch: arithmetic that it got.
-        closed: it gets no more: it is answered, or will be when its leases are recorded.
-        answered: its worker has been told what it got.
-    """
-
-    worker: Worker
-    slots: int
-    leases: list[CallLease] = field(default_factory=list)
-    batch: BatchLease | None = None
-    closed: bool = False
-    answered: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether it can be answered with work."""
-        return bool(self.leases or self.batch) and all(lease.sent for lease in self.leases)

@@ -12,7 +12,8 @@ from heapq import heappop, heappush
 
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
-from dte.core.workers.availability import AvailabilityQueue, Delivery, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Delivery, Worker
 
 
 class CallLeases:
@@ -127,8 +128,9 @@ class CallLeases:
         del self._leases[lease.number]
         self._restored.pop(lease.number, None)
         lease.call.lease = None
-        if lease.claim is not None and not lease.claim.answered and lease in lease.claim.leases:
-            lease.claim.leases.remove(lease)
+        claim = lease.claim
+        if claim is not None and not claim.answered and lease.number in claim.leases:
+            claim.leases.remove(lease.number)
         if lease.worker is not None:
             lease.worker.call_leases.discard(lease.number)
             lease.worker.long_calls -= lease.is_long

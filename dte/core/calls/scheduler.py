@@ -13,7 +13,7 @@ from random import Random
 
 from dte.core.calls.attempts import ANY_POLICY, Attempts, Outcome
 from dte.core.calls.jobs import CallJobs
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.prefetch import Prefetch
 from dte.core.calls.ready import ReadyCalls
@@ -23,7 +23,8 @@ from dte.core.jobs.facts import Cancel, End, Event, Step, record_of
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
-from dte.core.workers.availability import AvailabilityQueue, Delivery, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Claim, Delivery, Worker
 
 LEASES_IN_TICK = 500
 """How many calls are handed out in a tick."""
@@ -122,9 +123,10 @@ class CallScheduler:
     def withdraw(self, now: float, claim: Claim) -> None:
         """Note that nobody waits for a claim any more; what it got is given back."""
         self._close(claim)
-        leases, claim.leases = claim.leases, []
-        for lease in leases:
-            if self._leases.is_on(lease):
+        numbers, claim.leases = claim.leases, []
+        for number in numbers:
+            lease = self._leases.get(number)
+            if lease is not None:
                 self._attempts.requeue(now, lease)
 
     def _close(self, claim: Claim) -> None:
@@ -385,7 +387,7 @@ class CallScheduler:
             is_long=self._prefetch.is_long(call.handler),
         )
         if worker.claim is not None:
-            worker.claim.leases.append(lease)
+            worker.claim.leases.append(lease.number)
         self._leases.add(lease)
         if call.pure:
             self._send(now, lease)
@@ -409,11 +411,16 @@ class CallScheduler:
         self._to_send.append(lease)
 
     def _complete_claims(self) -> list[Claim]:
-        complete = [claim for claim in self._claims.values() if claim.complete]
+        complete = [claim for claim in self._claims.values() if self._is_complete(claim)]
         for claim in complete:
             claim.answered = True
             self._close(claim)
         return complete
+
+    def _is_complete(self, claim: Claim) -> bool:
+        """Whether a claim can be answered: it got work, and its leases are recorded."""
+        leases = map(self._leases.get, claim.leases)
+        return bool(claim.leases or claim.batch) and all(lease and lease.sent for lease in leases)
 
     def _reopen_claims(self) -> None:
         """Let claims wait on that have lost what they got before they could be answered."""

@@ -21,18 +21,14 @@ One that claims its work does so as long as its claim waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from random import Random
 
 from dte.core.backoff import backoff_s
-from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
-from dte.core.graph.handlers import HandlerPolicy
-from dte.core.jobs.job import Job
 from dte.core.limits import SchedulerLimits
+from dte.core.workers.worker import Announcement, Delivery, Worker
 
 CENSUS_S = 1.0
 """How often workers are looked through for those that are gone."""
@@ -53,176 +49,6 @@ workers share: with less in each there would be more of them, and they would wai
 BATCH_LONGEST_S = 0.1
 """How long one may take, however many workers there are."""
 BATCH_FIRST = 16
-
-
-class Delivery(Enum):
-    """How a worker gets its work. Journals hold these values."""
-
-    PUSH = "push"
-    """The master calls it at its address."""
-    PULL = "claim"
-    """It asks for work, and waits for it."""
-    MAILBOX = "look"
-    """It looks now and then at what has been given to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """What a worker says of itself.
-
-    Attributes:
-        name: the worker's name; need not be unique.
-        address: where it listens, as ``host:port``.
-        slots: how many requests it takes at a time.
-        batch_max: how many operations it takes in a request; 1 for the seed's form.
-        incarnation: differs for each start of the worker; "" when it does not say.
-        draining: it wants no more operations.
-        handlers: what it can call, with the policy of each.
-        handler_slots: how many calls it takes at a time.
-        arithmetic: whether it does the four operations.
-        delivery: how work gets to it.
-        can_stop: it stops calls itself when they take too long, and when it is told to.
-        lease_s: how long a lease of a call goes on without a sign of life; None for the master's
-            bound.
-        dead_after_s: after which silence it is gone; None for the master's bound.
-    """
-
-    name: str
-    address: str
-    slots: int = 1
-    batch_max: int = 1
-    incarnation: str = ""
-    draining: bool = False
-    handlers: Mapping[str, HandlerPolicy] = field(default_factory=dict)
-    handler_slots: int = 0
-    arithmetic: bool = True
-    delivery: Delivery = Delivery.PUSH
-    can_stop: bool = True
-    lease_s: float | None = None
-    dead_after_s: float | None = None
-
-    @property
-    def identity(self) -> str:
-        """What it is known by."""
-        return self.address if self.delivery is Delivery.PUSH else f"{PULLS}{self.name}"
-
-
-PULLS = "pull:"
-"""Before the names of workers that have no address; no address begins so."""
-
-
-PREFETCH_MAX = 64
-"""Most calls that a worker has for each of its slots; more than one only where they are quick."""
-
-
-@dataclass(slots=True, eq=False)
-class Worker:
-    """A worker as the master knows it.
-
-    Attributes:
-        announcement: its last announcement.
-        last_seen_at: when it last announced itself or answered.
-        joined_at: when it came, or came back after it was gone or restarted.
-        leases: the numbers of the leases that it holds.
-        batch: how many operations it is handed at a time; follows from how long they have taken.
-        resumes_at: until when it pauses after a failure; None when it does not.
-        gone: taken out until it announces itself anew.
-        queued: whether the availability queue has it in line.
-        reserved: it gets a suspect operation once it has nothing else, and until then nothing.
-        alone: it has a suspect operation, and gets nothing beside it.
-        accused: operations that it had when it fell silent or its connection broke, by the numbers
-            of job and operation, with the jobs: it may have ended by one of them.
-        accused_at: when the last of these came.
-        asked_at: when it was last asked whether it is there.
-        silent_since: when it last lost a call by silence.
-        call_leases: the numbers of the leases of calls that it holds.
-        long_calls: how many of these are of handlers that are not known to be quick.
-        calls_queued: whether the availability queue has it in line for calls.
-        claim: its claim that waits, if it has one.
-        info: what it says besides, for those who ask.
-    """
-
-    announcement: Announcement
-    last_seen_at: float
-    joined_at: float
-    leases: set[int] = field(default_factory=set)
-    batch: int = 1
-    failures: int = 0
-    last_failure: str | None = None
-    resumes_at: float | None = None
-    gone: bool = False
-    queued: bool = False
-    operations_done: int = 0
-    reserved: bool = False
-    alone: bool = False
-    accused: dict[tuple[int, int], Job] = field(default_factory=dict)
-    accused_at: float = float("-inf")
-    asked_at: float = float("-inf")
-    silent_since: float = float("-inf")
-    call_leases: set[int] = field(default_factory=set)
-    long_calls: int = 0
-    calls_queued: bool = False
-    calls_done: int = 0
-    claim: Claim | None = None
-    info: Mapping[str, object] = field(default_factory=dict)
-
-    @property
-    def state(self) -> str:
-        """``gone``, ``draining``, ``pausing``, ``busy`` or ``free``."""
-        if self.gone:
-            return "gone"
-        if self.announcement.draining:
-            return "draining"
-        if self.resumes_at is not None:
-            return "pausing"
-        return "busy" if self.leases or self.call_leases else "free"
-
-    @property
-    def holds(self) -> int:
-        """How many leases it holds."""
-        return len(self.leases) + len(self.call_leases)
-
-    @property
-    def free_slots(self) -> int:
-        """How many batches of arithmetic it takes now."""
-        announcement = self.announcement
-        if (
-            self.gone
-            or announcement.draining
-            or self.resumes_at is not None
-            or not announcement.arithmetic
-        ):
-            return 0
-        if announcement.delivery is not Delivery.PUSH:
-            if self.leases and (self.reserved or self.alone):
-                return 0
-            claim = self.claim
-            return int(claim is not None and not claim.closed and claim.batch is None)
-        slots = 1 if self.failures or self.reserved or self.alone else announcement.slots
-        return max(0, slots - len(self.leases))
-
-    @property
-    def free_call_slots(self) -> int:
-        """How many calls it takes now."""
-        announcement = self.announcement
-        if self.gone or announcement.draining or self.resumes_at is not None:
-            return 0
-        if (
-            self.silent_since > self.last_seen_at
-        ):  # It would wait there unread, and be done in vain.
-            return 0
-        if announcement.delivery is Delivery.PULL:
-            claim = self.claim
-            return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
-        slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
-        if self.takes_more:
-            slots *= PREFETCH_MAX
-        return max(0, slots - len(self.call_leases))
-
-    @property
-    def takes_more(self) -> bool:
-        """Whether quick calls may wait at it for a slot: not where it has one that is long."""
-        return self.announcement.batch_max > 1 and not self.long_calls and not self.failures
 
 
 class AvailabilityQueue:

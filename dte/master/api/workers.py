@@ -13,7 +13,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.graph.call import CallState
 from dte.core.graph.handlers import HandlerPolicy, check_handler
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.dispatch.calls import call_of, outcome_of

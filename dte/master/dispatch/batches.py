@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply

@@ -16,7 +16,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph import call as core
 from dte.core.graph.call import CallState, filled
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.http.client import ConnectionFailed

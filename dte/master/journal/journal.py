@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal

@@ -16,8 +16,7 @@ from core.evaluate import do, is_as_python_says
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.scheduler import Failure
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement, Failure
 
 SUMS = "1*2+3*4+5*6+7*8"
 """Four operations of it are ready at once."""

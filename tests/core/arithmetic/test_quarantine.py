@@ -10,7 +10,8 @@ from core.checked import Core, at, nodes, only, operations, parsed
 from dte.core.arithmetic.quarantine import Quarantine
 from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
 from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.scheduler import LEASES_IN_TICK, Failure
+from dte.core.scheduler import LEASES_IN_TICK
+from dte.core.workers.worker import Failure
 
 SUMS = "1*2+3*4+5*6+7*8"
 """Four operations of it are ready at once."""

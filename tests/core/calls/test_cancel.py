@@ -12,7 +12,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import CallState, Ref
 from dte.core.jobs.facts import Cancel, End
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 A = Ref("a")
 STOPPED = Outcome(CallState.CANCELLED, None, "stopped")
@@ -248,13 +248,13 @@ def test_what_a_claim_waits_for_is_not_handed_over_when_its_job_is_cancelled() -
     core.record()
     claim = core.ask(0.0)
     assert core.tick(0.0).claims == []
-    assert [lease.sent for lease in claim.leases] == [True, False]
+    assert [lease.sent for lease in core.got(claim)] == [True, False]
     core.cancel(1.0, core.jobs.job(1))
     facts = core.jobs.facts()
     assert facts is not None
     core.write(facts)
     (answered,) = core.tick(1.0).claims
-    assert [lease.call.job for lease in answered.leases] == [core.jobs.job(2)]
+    assert [lease.call.job for lease in core.got(answered)] == [core.jobs.job(2)]
     core.record()
     assert core.jobs.job(1).state is JobState.CANCELLED
 

@@ -10,7 +10,7 @@ from core.checked import CALLER, LIMITS, PULLER, Core
 from core.plans import call
 from dte.core.errors import Conflict
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 
 DOES_ARITHMETIC = replace(PULLER, arithmetic=True, batch_max=64)
 
@@ -27,8 +27,8 @@ def test_a_claim_gets_what_is_ready_up_to_its_slots() -> None:
     ticks = core.settle(0.0)
     assert [tick.claims for tick in ticks if tick.claims] == [[claim]]
     assert all(not tick.calls for tick in ticks), "nobody calls the worker"
-    assert [lease.call.name for lease in claim.leases] == ["a", "b"]
-    for lease in claim.leases:
+    assert [lease.call.name for lease in core.got(claim)] == ["a", "b"]
+    for lease in core.got(claim):
         core.succeed(1.0, lease)
     assert core.calls.leases == 0
     core.settle(1.0)
@@ -39,11 +39,11 @@ def test_a_claim_waits_until_there_is_work() -> None:
     core = Core()
     claim = core.ask(0.0)
     core.settle(5.0)
-    assert not claim.complete
+    assert not claim.answered
     core.graph(6.0, a=call("f"))
     core.settle(6.0)
-    assert claim.complete
-    assert [lease.call.name for lease in claim.leases] == ["a"]
+    assert claim.answered
+    assert [lease.call.name for lease in core.got(claim)] == ["a"]
 
 
 def test_a_worker_whose_claim_waits_is_there_however_long() -> None:
@@ -53,7 +53,7 @@ def test_a_worker_whose_claim_waits_is_there_however_long() -> None:
         core.settle(float(now))
     core.graph(1000.0, a=call("f"))
     core.settle(1000.0)
-    assert claim.complete
+    assert claim.answered
 
 
 def test_a_claim_is_answered_only_when_what_it_got_is_recorded() -> None:
@@ -66,7 +66,7 @@ def test_a_claim_is_answered_only_when_what_it_got_is_recorded() -> None:
     core.record()
     (answered,) = core.tick(1.0).claims
     assert answered is claim
-    assert [lease.call.name for lease in claim.leases] == ["a", "b"], "it got no more meanwhile"
+    assert [lease.call.name for lease in core.got(claim)] == ["a", "b"], "it got no more meanwhile"
 
 
 def test_a_claim_whose_hand_over_is_void_gets_work_as_soon_as_that_can_be_recorded() -> None:
@@ -104,14 +104,14 @@ def test_what_a_claim_was_answered_with_may_be_given_back_too() -> None:
     job = core.graph(a=call("f"))
     claim = core.ask(0.0)
     core.settle(0.0)
-    (lease,) = claim.leases
+    (lease,) = core.got(claim)
     core.hang_up(0.0, claim)
     assert core.calls.lease(lease.number) is None
     assert attempts(job) == 0
     assert core.disk.records[job.number]["a"].lease == 0
     again = core.ask(1.0)
     core.settle(1.0)
-    assert again.leases[0] is not lease
+    assert core.got(again) != [lease]
 
 
 def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
@@ -123,7 +123,7 @@ def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
     core.settle(1.0)
     assert (len(old.leases), len(new.leases)) == (0, 1)
     core.hang_up(1.0, old)
-    (lease,) = new.leases
+    (lease,) = core.got(new)
     assert core.calls.lease(lease.number) is lease, "what the new one got is not touched"
 
 
@@ -177,7 +177,7 @@ def test_a_worker_that_leaves_claims_nothing() -> None:
     core.graph(1.0, a=call("f"))
     core.settle(1.0)
     assert claim.closed
-    assert not claim.complete
+    assert not claim.answered
     assert core.workers() == []
 
 
@@ -186,7 +186,7 @@ def test_a_worker_that_drains_gets_nothing() -> None:
     core.graph(a=call("f"))
     claim = core.ask(0.0, replace(PULLER, draining=True))
     core.settle(0.0)
-    assert not claim.complete
+    assert not claim.answered
 
 
 def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -> None:
@@ -208,9 +208,9 @@ def test_a_claim_gets_arithmetic_too() -> None:
     while not job.is_terminal:
         claim = core.ask(0.0, DOES_ARITHMETIC)
         ticks = core.settle(0.0)
-        assert claim.batch is not None
+        assert claim.batch
         assert all(not tick.batches for tick in ticks), "nobody calls the worker"
-        core.answer(0.0, claim.batch)
+        core.answer(0.0, core.batch_of(claim))
     assert job.answer == 21
 
 
@@ -223,7 +223,7 @@ def test_a_claim_gets_arithmetic_and_calls_together() -> None:
     assert core.tick(0.0).claims == [], "the call is being recorded"
     core.record()
     assert core.tick(0.0).claims == [claim]
-    assert claim.batch is not None
+    assert claim.batch
     assert len(claim.leases) == 1
 
 
@@ -232,15 +232,13 @@ def test_a_claim_that_is_withdrawn_gives_back_its_arithmetic() -> None:
     (job,) = core.add("1+2")
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
-    batch = claim.batch
-    assert batch is not None
+    batch = core.batch_of(claim)
     core.hang_up(0.0, claim)
     core.hang_up(0.0, claim)
     assert not core.complete(0.0, batch.number, [999], {})
     again = core.ask(1.0, DOES_ARITHMETIC)
     core.settle(1.0)
-    assert again.batch is not None
-    core.answer(1.0, again.batch)
+    core.answer(1.0, core.batch_of(again))
     assert job.answer == 3
 
 
@@ -249,7 +247,7 @@ def test_of_arithmetic_a_claim_gets_one_batch() -> None:
     core.add(*(f"{n}+1" for n in range(500)))
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
-    assert claim.batch is not None
+    assert claim.batch
     assert core.leases == 1
 
 
@@ -268,8 +266,8 @@ def test_a_job_goes_on_over_many_claims() -> None:
         now += 1.0
         claim = core.ask(now)
         core.settle(now)
-        assert claim.complete
-        for lease in claim.leases:
+        assert claim.answered
+        for lease in core.got(claim):
             core.succeed(now, lease)
     assert (now, job.state) == (4.0, JobState.SUCCEEDED)
 
@@ -284,7 +282,7 @@ def test_a_claim_that_has_lost_its_call_gets_arithmetic_at_once() -> None:
     core.add("1+2")
     core.record()
     assert core.tick(0.0).claims == [claim]
-    assert claim.batch is not None
+    assert claim.batch
 
 
 def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_of_life() -> None:

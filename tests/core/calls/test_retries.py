@@ -13,7 +13,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 
 def only_call(job: Job) -> Call:

@@ -16,7 +16,7 @@ from dte.core.graph.call import CallState, Ref
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import End, Step
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 A, B = Ref("a"), Ref("b")
 

@@ -5,7 +5,6 @@ from random import Random
 import pytest
 
 from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
-from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
 from dte.core.workers import availability as module
@@ -17,11 +16,9 @@ from dte.core.workers.availability import (
     CENSUS_S,
     FAILURES_MAX,
     FORGET_S,
-    Announcement,
     AvailabilityQueue,
-    Delivery,
-    Worker,
 )
+from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 
 HEARTBEAT_S, DEAD_AFTER_S = 5.0, 15.0
 SAID = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=1024, incarnation="a")

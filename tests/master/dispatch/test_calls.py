@@ -17,6 +17,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job
 from dte.core.workers import availability
+from dte.core.workers.worker import Announcement, Worker
 from dte.master.dispatch import calls as call_dispatch
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
@@ -423,8 +424,8 @@ class Heard:
 
 async def test_what_is_stopped_as_it_is_sent_is_cancelled_at_once() -> None:
     """Else it would keep its job from ending until its lease ends."""
-    said = availability.Announcement("w", "127.0.0.1:1", handlers={})
-    worker = availability.Worker(said, 0.0, 0.0)
+    said = Announcement("w", "127.0.0.1:1", handlers={})
+    worker = Worker(said, 0.0, 0.0)
     call = Call("a", "echo", [], job=Job(1, "", 0.0, 1, None))
     lease = CallLease(7, call, worker, "w", 0.0, 10.0, 10.0, sent=True)
     heard, pool = Heard(), ConnectionPool()

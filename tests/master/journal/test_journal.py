@@ -14,7 +14,7 @@ from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal import journal as journal_module
 from dte.master.journal import rows as rows_module
 from dte.master.journal.journal import Journal, Retention

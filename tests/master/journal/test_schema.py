@@ -19,7 +19,7 @@ import pytest
 
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal import journal as journal_module
 from dte.master.journal import schema as file_module
 from dte.master.journal.journal import Journal, Retention

@@ -25,7 +25,7 @@ from dte.core.jobs.job import Job
 from dte.core.jobs.table import PlannedJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.dispatch.calls import arguments
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed

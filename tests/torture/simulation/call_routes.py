@@ -8,7 +8,7 @@ from torture.simulation.network import Call
 
 from dte.core.errors import Conflict
 from dte.core.why import reasons
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.jobs import JobSubmission
 from dte.master.api.workers import outcome, policies
 from dte.master.dispatch.calls import call_of

@@ -19,7 +19,7 @@ from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import Reason
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.plans import read_plan
 
 WAITS_FOR = frozenset(

@@ -21,7 +21,7 @@ from dte.core.errors import DteError, TryAgain
 from dte.core.jobs.job import Job, kept_task
 from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import reasons
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 from dte.master.api.job_handler import JobReply
 from dte.master.master import Master
 

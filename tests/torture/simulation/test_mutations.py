@@ -23,7 +23,8 @@ from dte.core.jobs.facts import CallRecord, End, Facts, Submission
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import AvailabilityQueue, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Worker
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
 

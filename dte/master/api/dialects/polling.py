@@ -23,7 +23,7 @@ from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
-from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
 from dte.master.master import Master
 from dte.master.plans import READ_MARKS, Plan
 from dte.wire.codec import Decoder, Malformed, encode

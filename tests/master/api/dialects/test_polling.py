@@ -10,7 +10,7 @@ from dte.core.errors import InvalidRequest
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 from dte.master.api.dialects.polling import (
     TASK,
     count_by_state,

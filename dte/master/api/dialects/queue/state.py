@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dte.core.graph.handlers import HandlerPolicy
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.api.dialects.polling import TASK, Polling, poller, polls
 from dte.master.master import Master
 from dte.master.plans import read_plan

@@ -20,7 +20,7 @@ from dte.core.graph.call import Call, CallState, filled
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import CallRecord
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
 from dte.master.master import Master

@@ -12,7 +12,7 @@ import msgspec
 from dte.core.errors import DteError, InvalidRequest, NotFound, TryAgain
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.api.base import ERROR_CHARS_MAX, JsonHandler
 from dte.master.api.dialects.polling import Polling, poller
 from dte.master.api.dialects.scheduler.arguments import DIALECT, PARAMETERS

@@ -11,7 +11,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.api.dialects.polling import only_call, succeeded
 from dte.master.api.dialects.scheduler.arguments import handed_out
 from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Refused, SchedulerHandler
