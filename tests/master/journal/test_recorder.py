@@ -12,10 +12,11 @@ from wire.until import until
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
+from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal, Retention
 from dte.master.journal.recorder import Recorder
@@ -69,38 +70,40 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.journal = GatedJournal(**options)
-        self.jobs = JobTable(SchedulerLimits())
+        self.core = Scheduler(SchedulerLimits())
+        self.jobs = self.core.jobs
         self.heard: list[tuple[int, int] | Unavailable] = []
         self.recorder = Recorder(self.journal, self.jobs, self)
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.jobs.recorded(facts, repeats)
+        self.core.recorded(0.0, facts, repeats)
         self.heard.append((len(facts.submissions) - len(repeats), len(facts.ends)))
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.jobs.unrecorded(facts)
+        self.core.unrecorded(0.0, facts)
         self.heard.append(error)
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
-        (job,) = self.jobs.submit(0.0, [(task, parse(task, FormulaLimits()))], key).jobs
+        (job,) = self.jobs.accept(0.0, [NewJob(task, parse(task, FormulaLimits()))], key).jobs
         self.recorder.wake()
         return job
 
     def submit_calls(self) -> Job:
-        planned = PlannedJob("calls", '["a"]', formula_of(["a"]))
-        (job,) = self.jobs.submit_plans(0.0, [planned]).jobs
+        planned = NewJob("calls", formula_of(["a"]), '["a"]')
+        (job,) = self.jobs.accept(0.0, [planned]).jobs
         self.recorder.wake()
         return job
 
     def step(self, job: Job) -> None:
         """Something becomes of the call of a job."""
         call = calls_of(job)["a"]
-        self.jobs.step(Step(call, record_of(call)))
+        self.jobs.step(Step(call, call.record.copy()))
         self.recorder.wake()
 
     def end(self, job: Job) -> None:
         self.jobs.end(1.0, job, answer=2)
+        self.core.calls.jobs.end_calls(1.0, job)
         self.recorder.wake()
 
     async def close(self) -> None:
