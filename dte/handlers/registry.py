@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from dte.core.graph.calls import HANDLER, NAME_CHARS_MAX
+from dte.core.graph.handlers import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
 from dte.wire.messages.handlers import HandlerInfo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dte.core.errors import InvalidRequest
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 
 
 def check_name(field: str, text: str) -> None:

@@ -17,7 +17,7 @@ from sys import getsizeof
 
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event
-from dte.core.jobs.job import FINISHED
+from dte.core.jobs.job import TERMINAL
 from dte.master.event_blocks import event_block, heartbeat, missed_block
 
 EVENTS_KEPT = 10_000
@@ -34,7 +34,7 @@ ENCODED_KEPT = 2_000
 """Events that are kept in encoded form: most listeners are near the end of the log."""
 HEARTBEAT_S = 15.0
 """Longest silence of a stream: proxies close connections that are silent for long."""
-ENDS = frozenset(state.value for state in FINISHED)
+ENDS = frozenset(state.value for state in TERMINAL)
 
 
 class EventLog:

@@ -18,9 +18,9 @@ from dte.core.errors import (
 )
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
-from dte.core.graph.call import CallState
+from dte.core.graph.call import CallRecord, CallState
 from dte.core.graph.calls import CallGraph
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
@@ -34,10 +34,10 @@ from dte.master.plans import (
     build,
     check_priority,
     describe,
+    new_job,
     plan_text,
     read_plan,
     set_moments,
-    with_awaited,
 )
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -134,7 +134,7 @@ class Jobs:
 
     async def _parse(self, task: str) -> list[NewJob]:
         self.ensure_room(1)
-        pure = self._core.calls.pure_handlers()
+        pure = self._core.calls.policies.pure
         if len(task) <= SLICE_CHARS:
             work = self._templates.parse(task, pure)
         else:
@@ -144,7 +144,7 @@ class Jobs:
 
     async def _parse_all(self, tasks: Sequence[str]) -> list[NewJob]:
         self.ensure_room(len(tasks))
-        pure = self._core.calls.pure_handlers()
+        pure = self._core.calls.policies.pure
         parsing = parse_all(tasks, self._templates, self._core.jobs.ensure_room, pure)
         return await self._slices.run(parsing)
 
@@ -181,7 +181,7 @@ class Jobs:
         Raises:
             Conflict: the job has not ended, or it succeeded, or its text is not kept.
         """
-        if not job.finished or job.state is JobState.SUCCEEDED:
+        if not job.is_terminal or job.state is JobState.SUCCEEDED:
             shown = job.shown_state.value
             raise Conflict(f"job {job.number} is {shown}; only a failed job can be retried")
         text, records = await self._archive.plan_of(job)
@@ -224,13 +224,11 @@ class Jobs:
         settings, offset_s = self._settings, self._clock.offset_s
         check_priority(plan.priority)
         set_moments(plan, datetime.fromtimestamp(self._clock.now() + offset_s, UTC))
-        pure = self._core.calls.pure_handlers()
+        pure = self._core.calls.policies.pure
         work = yield from build(plan, settings.plan_limits(), offset_s, pure)
-        work = with_awaited(work, awaited)
         if work.calls is not None:
-            records = _reusable(work.calls, records)
-        text, task = plan_text(plan), describe(plan)
-        return NewJob(task, work, text, plan.priority, plan.notify, records)
+            work.calls.restore(_reusable(work.calls, records))
+        return new_job(plan, describe(plan), plan_text(plan), work, awaited)
 
     async def _jobs_before(self, plan: Plan) -> list[Job]:
         """The jobs that must end before a plan begins.
@@ -317,17 +315,17 @@ class Jobs:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        if self._recorder.failure is not None and not job.finished:
+        if self._recorder.failure is not None and not job.is_terminal:
             raise self._recorder.failure  # Better than waiting for a disk that may stay full.
-        fact = self._core.calls.cancel(self._clock.now(), job)
+        fact = self._core.calls.jobs.cancel(self._clock.now(), job)
         if fact is not None:
             await self._awaited.until_recorded([fact])
             return True
-        if job.finished:
+        if job.is_terminal:
             return False
         # The end is being recorded, perhaps of a cancel a moment ago.
         await self._waiters.wait([job], RECORD_TIMEOUT_S)
-        if not job.finished:
+        if not job.is_terminal:
             raise cannot_be_recorded()
         return job.state is JobState.CANCELLED
 

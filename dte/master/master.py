@@ -111,7 +111,7 @@ class Master:
         self.webhooks.restore(loaded.deliveries)
         if loaded.waiting:
             restart = Restart(
-                self.core.jobs, self.recorder, self.archive, self.slices, self.clock, self.wake
+                self.core, self.recorder, self.archive, self.slices, self.clock, self.wake
             )
             self._restart = asyncio.get_running_loop().create_task(restart.run())
 
@@ -125,7 +125,7 @@ class Master:
         if self._restart is not None:
             self._restart.cancel()
         deadline = self.clock.now() + grace_s
-        while self.core.leases and self.clock.now() < deadline:
+        while self.core.arithmetic.leases and self.clock.now() < deadline:
             await asyncio.sleep(0.01)
         self._closed = True
         self._dispatcher.close()
@@ -150,14 +150,14 @@ class Master:
     # Recording
 
     def _recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.core.jobs.recorded(facts, repeats)
+        self.core.recorded(self.clock.now(), facts, repeats)
         self.awaited.recorded(facts)
         self.workers.recorded()
         self.jobs.recorded(facts, repeats)
         self.wake()
 
     def _unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.core.jobs.unrecorded(facts)
+        self.core.unrecorded(self.clock.now(), facts)
         self.jobs.unrecorded(facts, error)
         self.wake()
 
@@ -174,7 +174,7 @@ class Master:
         if self._closed:
             return
         self.recorder.wake()
-        tick = self.core.turn(self.clock.now())
+        tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)
             worker = lease.worker
@@ -186,7 +186,7 @@ class Master:
                 lease.count,
                 "; the worker is gone until it announces itself" if worker.gone else "",
             )
-        for lease in tick.leases:
+        for lease in tick.batches:
             self._dispatcher.send(lease)
         if tick.calls:
             self._call_dispatcher.send(tick.calls)
@@ -202,7 +202,7 @@ class Master:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        moment = self.core.next_turn()
+        moment = self.core.next_tick()
         if moment is None or (self._timer is not None and self._timer.when() <= moment):
             return  # A tick too early does no harm.
         if self._timer is not None:

@@ -13,8 +13,8 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph import call as core
-from dte.core.graph.call import CallState, HandlerPolicy, filled
-from dte.core.graph.calls import check_handler
+from dte.core.graph.call import CallState, filled
+from dte.core.graph.handlers import HandlerPolicy, check_handler
 from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
@@ -39,7 +39,6 @@ def batch_of(lease: BatchLease) -> Batch:
 def call_of(lease: CallLease) -> Call:
     """The message that hands a call to a worker, with results in place of references."""
     call = lease.call
-    assert call.job is not None
     args = call.args
     if call.operands:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
@@ -47,12 +46,12 @@ def call_of(lease: CallLease) -> Call:
         args = msgspec.Raw(encode(args))
     return Call(
         lease.number,
-        call.job.number,
+        call.job,
         call.name,
         call.handler,
         args,
         lease.timeout_s,
-        call.attempts,
+        call.record.attempts,
         lease.lease_s,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime
@@ -20,9 +20,10 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits, parse_in_slices
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.core.jobs.table import NewJob
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -209,7 +210,6 @@ def build(
             size = 0
             yield
     yield from builder.finish(plan.answer)
-    builder.graph.whatever = plan.when == "done"
     return Work(Graph(), calls=builder.graph)
 
 
@@ -303,14 +303,18 @@ def check_priority(priority: int) -> None:
         )
 
 
-def with_awaited(work: Work, awaited: list[Job]) -> Work:
-    """The same work, to begin when these jobs have ended.
+def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]) -> NewJob:
+    """A plan's job, to be accepted or resumed.
+
+    Args:
+        task: a description for people.
+        text: the plan as JSON.
+        awaited: the jobs that must end before it begins.
 
     Raises:
-        InvalidRequest: the work has no calls, and so cannot wait.
+        InvalidRequest: the plan is a formula without calls, which cannot wait.
     """
-    if awaited:
-        if work.calls is None:
-            raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
-        work.calls.awaited = awaited
-    return work
+    if awaited and work.calls is None:
+        raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
+    run_on_failure = plan.when == "done"
+    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure)

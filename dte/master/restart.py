@@ -12,13 +12,14 @@ from typing import TypeVar
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import NewJob
+from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
 from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan, with_awaited
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build, new_job, read_plan
 from dte.master.slices import Slices
 from dte.wire.codec import Malformed
 
@@ -38,14 +39,14 @@ class Restart:
 
     def __init__(
         self,
-        jobs: JobTable,
+        core: Scheduler,
         recorder: AnyRecorder,
         archive: Archive,
         slices: Slices,
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
-        self._jobs = jobs
+        self._core = core
         self._recorder = recorder
         self._archive = archive
         self._slices = slices
@@ -75,17 +76,18 @@ class Restart:
                 log.error("%s; jobs from before the restart wait", error)
                 await asyncio.sleep(READ_AGAIN_S)
 
-    async def _build(self, unfinished: Unfinished, text: str) -> Work:
-        """The work of a plan; work that fails if the plan cannot be read any more."""
-        job = self._jobs.job(unfinished.number)
+    async def _build(self, unfinished: Unfinished, text: str) -> NewJob:
+        """The job of a plan; a job that fails if the plan cannot be read any more."""
+        plan = Plan()
         try:
             plan = read_plan(text)
-            job.plan, job.priority, job.notify = text, plan.priority, plan.notify
             building = build(plan, NO_PLAN_LIMITS, self._clock.offset_s)
             work = await self._slices.run(building)
-            return with_awaited(work, await self._jobs_before(plan))
+            awaited = await self._jobs_before(plan)
+            return new_job(plan, unfinished.text, text, work, awaited)
         except (DteError, Malformed) as error:
-            return Work.failed(f"it cannot be read any more: {error}")
+            work = Work.failed(f"it cannot be read any more: {error}")
+        return new_job(plan, unfinished.text, text, work, [])
 
     async def _jobs_before(self, plan: Plan) -> list[Job]:
         """The jobs that must end before a plan begins.
@@ -99,10 +101,10 @@ class Restart:
         return jobs
 
     def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
-        self._resume(unfinished[number], work)
+        self._resume(unfinished[number], NewJob(unfinished[number].text, work))
 
-    def _resume(self, unfinished: Unfinished, work: Work) -> None:
-        job = self._jobs.job(unfinished.number)
-        job.records = unfinished.records or None
-        self._jobs.resume(self._clock.now(), job, work)
+    def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
+        if new.work.calls is not None:
+            new.work.calls.restore(unfinished.records)
+        self._core.resume(self._clock.now(), self._core.jobs.job(unfinished.number), new)
         self._wake()

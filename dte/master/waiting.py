@@ -28,7 +28,7 @@ class Waiters:
         self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
     ) -> None:
         """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
-        numbers = [job.number for job in jobs if not job.finished]
+        numbers = [job.number for job in jobs if not job.is_terminal]
         if not numbers or wait_s <= 0:
             return
         wait = _Wait(len(numbers))

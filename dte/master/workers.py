@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.errors import Unavailable
 from dte.core.graph.call import Call
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement, Delivery, Worker
+from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 from dte.master.clock import Clock
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
@@ -113,7 +113,7 @@ class Workers:
         Args:
             info: facts about the worker for people to see; None for no change.
         """
-        self._core.calls.heard(self._clock.now(), worker)
+        self._core.calls.seen(self._clock.now(), worker)
         if info is not None:
             worker.info = info
 
@@ -151,10 +151,9 @@ class Workers:
                 await _first_of(answered, gone, RECORD_TIMEOUT_S)
             if not answered.done() and wait_s > 0:
                 await _first_of(answered, gone, wait_s)
-            if gone.done() or not claim.complete:
+            if gone.done():
                 self.cancel_claim(claim)
-                return [], None
-            return list(claim.leases), claim.batch
+            return self._core.claimed(claim)
         finally:
             if not answered.done():
                 self.cancel_claim(claim)
@@ -181,7 +180,7 @@ class Workers:
 
     def cancel_claim(self, claim: Claim) -> None:
         """Requeue the work of a claim that nobody waits for any more."""
-        self._core.withdraw(self._clock.now(), claim)
+        self._core.cancel_claim(self._clock.now(), claim)
         self._wake()
 
     # Reporting
@@ -221,8 +220,10 @@ class Workers:
                 facts.append(fact)
         arithmetic: list[int] = []
         for batch in batches:
-            holds = self._core.holder(batch.lease) in (None, worker)
-            counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
+            holds = self._core.arithmetic.holder(batch.lease) in (None, worker)
+            counts = holds and self._core.arithmetic.complete(
+                now, batch.lease, batch.results, batch.errors
+            )
             (arithmetic if counts else stale).append(batch.lease)
         await self._awaited.until_recorded(facts)
         return [*accepted, *arithmetic], stale
@@ -244,8 +245,9 @@ class Workers:
         if goes_on and job.graph is None and job.calls is None:
             raise Unavailable("the job is still being read after a restart")
         now = self._clock.now()
-        if call is not None and call.lease is not None and call.lease.worker_name == worker:
-            fact = self._core.calls.report(now, call.lease.number, outcome)
+        lease = self._core.calls.leases.get(call.record.lease) if call is not None else None
+        if lease is not None and lease.worker_name == worker:
+            fact = self._core.calls.report(now, lease.number, outcome)
         else:
             fact = self._core.calls.report_unleased(now, call, worker, outcome)
         if isinstance(fact, bool):

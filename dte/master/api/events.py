@@ -100,7 +100,7 @@ class JobEvents(EventsHandler):
     async def get(self, number: str) -> None:
         last = self.last_event_id()
         job = await self.find(number)
-        finished = job.finished
+        finished = job.is_terminal
         await asyncio.sleep(0)  # A change of this iteration becomes an event in the next.
         listener = self.master.events.since(last, job.number)
         if last is not None and not listener.lost:

@@ -44,7 +44,7 @@ class Health(JsonHandler):
                 "jobs_waiting": core.jobs.waiting,
                 "operations_waiting": core.jobs.operations_waiting,
                 "operations_done": core.jobs.operations_done,
-                "stale_results": core.stale_results + core.calls.stale_results,
+                "stale_results": core.stale_results,
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits,
                 "error": None if recorder.failure is None else str(recorder.failure),

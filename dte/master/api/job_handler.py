@@ -102,7 +102,7 @@ class JobHandler(JsonHandler):
         if isinstance(accepted, Job) and wait_s:
             self.reply(self.job_reply(accepted))
         elif isinstance(accepted, Job):
-            self.reply(Accepted(accepted.number, accepted.finished))
+            self.reply(Accepted(accepted.number, accepted.is_terminal))
         elif wait_s:
             before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
             await self.reply_list(map(self.job_reply, jobs), before, b"}")
@@ -143,7 +143,7 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
     """A job as a reply shows it."""
     return JobReply(
         job.number,
-        job.finished,
+        job.is_terminal,
         shown_answer(job.answer),
         job.error,
         job.shown_state.value,

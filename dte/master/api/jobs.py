@@ -180,14 +180,14 @@ class Jobs(JobHandler):
 
     def _listed(self, job: Job) -> JobListed:
         answer, state = shown_answer(job.answer), job.shown_state.value
-        return JobListed(job.number, job.task, job.finished, answer, job.error, state)
+        return JobListed(job.number, job.task, job.is_terminal, answer, job.error, state)
 
     async def _get_by_ids(self, ids: str, wait_s: float) -> None:
         # Ten thousand numbers take half a megabyte, so none are kept while this request waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
             jobs = await self.master.archive.find(self._numbers(ids))
-            waiting = [job for job in jobs if not job.finished] if wait_s else []
+            waiting = [job for job in jobs if not job.is_terminal] if wait_s else []
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
                 return
@@ -227,7 +227,7 @@ class Cancel(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        if job.finished or not await self.master.jobs.cancel(job):
+        if job.is_terminal or not await self.master.jobs.cancel(job):
             raise Conflict(f"job {job.number} has ended: {job.state.value}")
         self.reply(self.job_reply(job))
 
@@ -271,7 +271,7 @@ class Why(JobHandler):
             reason.waits_for,
             reason.text,
             list(reason.names),
-            reason.place,
+            reason.position,
             self.master.clock.wall_time(reason.until),
         )
 
@@ -291,18 +291,18 @@ class Nodes(JobHandler):
             await self.reply_list(map(self._reply, calls))
 
     def _reply(self, call: Call) -> NodeReply:
-        wall_time, state = self.master.clock.wall_time, call.shown_state
-        ended = call.ended and state is call.state
+        wall_time, state, record = self.master.clock.wall_time, call.shown_state, call.record
+        ended = call.is_terminal and state is call.state
         return NodeReply(
             call.name,
             call.handler,
             state.value,
-            call.attempts,
-            call.failures,
-            call.worker,
-            shown_answer(call.value) if ended else None,
-            call.error,
-            wall_time(call.started_at),
-            wall_time(call.ended_at) if ended else None,
+            record.attempts,
+            record.failures,
+            record.worker,
+            shown_answer(record.value) if ended else None,
+            record.error,
+            wall_time(record.started_at),
+            wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
         )

@@ -8,7 +8,7 @@ from math import isfinite
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range

@@ -8,7 +8,8 @@ from functools import partial
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
@@ -95,20 +96,20 @@ class Dispatcher:
     def _take_in(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
         now = self._now()
         if isinstance(reply, ConnectionFailed):
-            self._core.fail(now, lease.number, str(reply), failure_of(reply))
+            self._core.arithmetic.fail(now, lease.number, str(reply), failure_of(reply))
             return
         try:
             results, errors, took_s = _read_reply(lease, batched, reply.status, reply.body)
         except Malformed as error:
             reason = f"malformed reply, status {reply.status}: {error}"
-            self._core.fail(now, lease.number, reason, Failure.MALFORMED)
+            self._core.arithmetic.fail(now, lease.number, reason, Failure.MALFORMED)
             return
         if lease.may_come_late:
-            self._core.late(now, lease)
+            self._core.arithmetic.late(now, lease)
             return
         if not lease.count:  # Any reply to the probe shows that the worker is there.
             results, errors = [], {}
-        self._core.complete(now, lease.number, results, errors, took_s)
+        self._core.arithmetic.complete(now, lease.number, results, errors, took_s)
 
 
 def _request_body(lease: BatchLease, batched: bool) -> bytes:

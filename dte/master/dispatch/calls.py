@@ -14,7 +14,8 @@ from typing import Any
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.master.messages import call_of, outcome_of_result
 from dte.wire.codec import Decoder, Malformed, encode

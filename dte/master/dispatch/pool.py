@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply, Reply
 
 

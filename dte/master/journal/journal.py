@@ -17,9 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.retention import Pruning, Retention

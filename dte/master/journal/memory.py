@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dte.core.errors import Unavailable
-from dte.core.jobs.facts import CallRecord, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Loaded, Unfinished
 from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
 

@@ -15,10 +15,11 @@ from functools import partial
 from typing import TypeVar
 
 from dte.core.errors import StorageFull, Unavailable
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.journal.thread import JournalThread

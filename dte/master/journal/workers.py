@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import msgspec
 
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.wire.codec import encode
 
 WRITTEN_AS = {"delivery": "reach", "can_stop": "obeys"}

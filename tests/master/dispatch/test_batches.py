@@ -21,7 +21,7 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.backoff import backoff_s
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
-from dte.core.workers.availability import Announcement, Worker
+from dte.core.workers.worker import Announcement, Worker
 from dte.master.dispatch import batches as dispatch
 from dte.wire.http.client import OnReply, Reply
 from dte.worker import server

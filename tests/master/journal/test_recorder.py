@@ -12,10 +12,11 @@ from tornado.ioloop import IOLoop
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
+from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, NewJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal
 from dte.master.journal.recorder import Recorder
@@ -70,18 +71,19 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.journal = GatedJournal(**options)
-        self.jobs = JobTable(SchedulerLimits())
+        self.core = Scheduler(SchedulerLimits())
+        self.jobs = self.core.jobs
         self.heard: list[tuple[int, int] | Unavailable] = []
         self.recorder = Recorder(self.journal)
         self.recorder.start(self.jobs, self.recorded, self.unrecorded)
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.jobs.recorded(facts, repeats)
+        self.core.recorded(0.0, facts, repeats)
         self.heard.append((len(facts.submissions) - len(repeats), len(facts.ends)))
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.jobs.unrecorded(facts)
+        self.core.unrecorded(0.0, facts)
         self.heard.append(error)
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
@@ -97,11 +99,12 @@ class Desk:
     def step(self, job: Job) -> None:
         """Something becomes of the call of a job."""
         call = calls_of(job)["a"]
-        self.jobs.step(Step(call, record_of(call)))
+        self.jobs.step(Step(call, call.record.copy()))
         self.recorder.wake()
 
     def end(self, job: Job) -> None:
         self.jobs.end(1.0, job, answer=2)
+        self.core.calls.jobs.end_calls(1.0, job)
         self.recorder.wake()
 
     async def close(self) -> None:
@@ -305,8 +308,8 @@ async def test_a_step_or_a_cancel_alone_is_written_too(open_desk: OpenDesk) -> N
     assert len(desk.journal.plans([1])[1][1]) == 1
     desk.jobs.cancel(1.0, job)
     await desk.recorder.flush()
-    assert desk.journal.load(0, 0, 0.0).waiting[0].cancelled
-    assert desk.recorder.commits == 3
+    assert desk.journal.ended([1])[1].state is JobState.CANCELLED
+    assert desk.recorder.commits == 4
 
 
 async def test_a_step_that_could_not_be_written_is_tried_again(

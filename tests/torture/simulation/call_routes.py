@@ -8,7 +8,7 @@ from torture.simulation.network import Call
 
 from dte.core.errors import Conflict
 from dte.core.why import reasons
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.submission import JobSubmission
 from dte.master.master import Master
 from dte.master.messages import batch_of, call_of, outcome_of_report, policies

@@ -9,7 +9,7 @@ import msgspec
 
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset
 from dte.master.api.dialects.queue.pollers import DIALECT
@@ -142,16 +142,16 @@ class Task(QueueHandler):
         if call is not None:
             task_type = call.handler
             if state is not JobState.WAITING:  # A waiting task names the worker of an old attempt.
-                worker = call.worker
+                worker = call.record.worker
         shown = TaskShown(
             task_id=job.number,
             task_type=task_type,
             status=STATUS[state],
-            attempts=max((each.attempts for each in calls), default=0),
+            attempts=max((each.record.attempts for each in calls), default=0),
             max_attempts=self._attempts_max(call),
             assigned_to=worker or None,
         )
-        if job.finished:
+        if job.is_terminal:
             self._show_end(shown, job)
         self.reply(TaskReply("success", shown))
 

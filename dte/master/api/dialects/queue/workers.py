@@ -191,7 +191,7 @@ class SubmitResult(QueueHandler):
         )
         message = "Result saved successfully"
         if not saved:
-            has_ended = job.finished or job.state is JobState.ENDING
+            has_ended = job.is_terminal or job.state is JobState.ENDING
             message = (
                 "Task already completed" if has_ended else "Task is not assigned to this worker"
             )
@@ -225,7 +225,6 @@ class Heartbeats(QueueHandler):
 def _given(lease: CallLease) -> TaskGiven:
     """A call as workers of this dialect get it."""
     call = lease.call
-    assert call.job is not None
     data = arguments(call)
     # These workers expect named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
@@ -233,7 +232,7 @@ def _given(lease: CallLease) -> TaskGiven:
             data = dict(zip(PARAMETERS, data, strict=False))
         elif len(data) == 1:
             data = data[0]
-    return TaskGiven(call.job.number, call.handler, encode(data).decode())
+    return TaskGiven(call.job, call.handler, encode(data).decode())
 
 
 def _digits(given: object) -> str:

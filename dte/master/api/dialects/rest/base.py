@@ -12,7 +12,7 @@ import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import Call
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
@@ -156,4 +156,4 @@ class OneTask(RestHandler):
 
 def is_past(job: Job) -> bool:
     """True if only the journal still has the calls of a job."""
-    return job.finished and job.calls is None
+    return job.is_terminal and job.calls is None

@@ -16,11 +16,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import Call, CallState, filled
+from dte.core.graph.call import Call, CallRecord, CallState, filled
 from dte.core.graph.numbers import Number
-from dte.core.jobs.facts import CallRecord
-from dte.core.jobs.job import FINISHED, Job, JobState
-from dte.core.workers.availability import Worker
+from dte.core.jobs.job import Job, JobState
+from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
 from dte.master.master import Master
@@ -172,7 +171,7 @@ class Viewer:
             return self.task(job, (job.plan, ()))
         sent = _sent(call)
         status = _status_of_call(call)
-        value = call.value if status == COMPLETED else None
+        value = call.record.value if status == COMPLETED else None
         return Task(
             id=f"{job_id(job.number)}.{quote(call.name, safe='')}",
             name=call.name,
@@ -182,9 +181,9 @@ class Viewer:
             priority=call.priority,
             status=status,
             result=None if value is None else given_result(call.handler, sent, value),
-            error=(call.error or "") if status == FAILED else "",
+            error=(call.record.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, call, call.ended_at),
+            **self._course(status, job, call.record, call.record.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
@@ -200,11 +199,11 @@ class Viewer:
         began = time.monotonic()
         for worker in workers:
             tasks: dict[str, Task] = {}
-            for lease in self._master.core.calls.leases_of(worker):
-                call = lease.call
-                if call.job is None or call.lease is not lease:
+            core = self._master.core
+            for lease in core.calls.leases.sent_to(worker):
+                if not core.calls.leases.is_on(lease):
                     continue  # It has ended since the last slice.
-                task = self.part(call.job, call)
+                task = self.part(core.jobs.job(lease.call.job), lease.call)
                 tasks[task.id] = task
                 if time.monotonic() - began > REPLY_SLICE_S:
                     yield
@@ -242,7 +241,8 @@ class Viewer:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
-        error = call.error if call is not None and call.error else job.error
+        record = call.record if isinstance(call, Call) else call
+        error = record.error if record is not None and record.error else job.error
         # A task that is retried as a new job leaves its id to the first.
         given_id = plan.retry_of is None and about.get("id")
         awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
@@ -257,7 +257,7 @@ class Viewer:
             result=None if value is None else given_result(node.handler, sent or b"", value),
             error=(error or "") if status == FAILED else "",
             metadata=about.get("metadata") or None,
-            **self._course(status, job, call, job.ended_at),
+            **self._course(status, job, record, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
@@ -285,14 +285,14 @@ class Viewer:
         return _Head()
 
     def _course(
-        self, status: str, job: Job, call: Call | CallRecord | None, ended_at: float | None
+        self, status: str, job: Job, record: CallRecord | None, ended_at: float | None
     ) -> dict[str, Any]:
         """The fields of a task that show its worker and its moments."""
         shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
         shown["started"] = shown["completed"] = ZERO_TIME
         if status != PENDING:
-            shown["worker_id"] = call.worker if call is not None else ""
-            if (started_at := (call or job).started_at) is not None:
+            shown["worker_id"] = record.worker if record is not None else ""
+            if (started_at := (record or job).started_at) is not None:
                 shown["started"] = shown["started_at"] = self._time(started_at)
         if status in (COMPLETED, FAILED) and ended_at is not None:
             shown["completed"] = shown["completed_at"] = self._time(ended_at)
@@ -328,13 +328,13 @@ def _sent_of_node(node: Node) -> bytes:
 
 
 def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
-    if job.state in FINISHED:
+    if job.is_terminal:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
         return PENDING if job.state is JobState.WAITING else RUNNING
     # The end of the call is shown with the end of the job.
     state = call.shown_state
-    return RUNNING if state in HAD or call.ended else PENDING
+    return RUNNING if state in HAD or call.is_terminal else PENDING
 
 
 def _status_of_call(call: Call) -> str:

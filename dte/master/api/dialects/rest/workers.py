@@ -13,10 +13,11 @@ import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import DteError, InvalidRequest, NotFound, TooLarge
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.master.api.dialects.scheduler.arguments import PARAMETERS, arguments
 from dte.master.api.dialects.scheduler.base import (
     ATTEMPTS_MAX,
@@ -124,7 +124,7 @@ class CancelTask(SchedulerHandler):
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
-        if not job.finished and await self.master.jobs.cancel(job):
+        if not job.is_terminal and await self.master.jobs.cancel(job):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
             self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))

@@ -96,10 +96,9 @@ class GetTask(SchedulerHandler):
 
     def _given(self, lease: CallLease) -> TaskGiven:
         """A call as workers of this dialect get it."""
-        call, job = lease.call, lease.call.job
-        assert job is not None
+        call = lease.call
+        job = self.master.core.jobs.job(call.job)
         args, kwargs = handed_out(lease, job)
-        awaited = job.calls.awaited if job.calls is not None else ()
         timeout_s, retries = lease.timeout_s, call.terms.retries
         if timeout_s is not None and timeout_s.is_integer():
             timeout_s = int(timeout_s)  # As 30, not as 30.0.
@@ -109,14 +108,14 @@ class GetTask(SchedulerHandler):
             args=args,
             kwargs=kwargs,
             priority=call.priority,
-            dependencies=[str(other.number) for other in awaited],
+            dependencies=[str(other.number) for other in job.awaited],
             status="RUNNING",
             created_at=self.local_time(job.submitted_at),
-            started_at=self.local_time(call.started_at),
+            started_at=self.local_time(call.record.started_at),
             completed_at=None,
             worker_id=lease.worker_name,
             timeout=timeout_s,
-            retries=call.failures,
+            retries=call.record.failures,
             max_retries=ATTEMPTS_MAX if retries is None else retries + 1,
         )
 
@@ -191,7 +190,7 @@ def _unchanged(job: Job, worker_id: str | None) -> str:
     Args:
         worker_id: None if the report gives none, and the worker is of another dialect.
     """
-    if job.finished or job.state is JobState.ENDING:
+    if job.is_terminal or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
     who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
     return f"Task {job.number} is not with {who}; nothing is changed"
