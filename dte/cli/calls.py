@@ -39,16 +39,11 @@ from dte.wire.codec import Malformed
 
 _json: Decoder[Any] = Decoder(Any)
 
-no_wait_option = click.option(
-    "--no-wait",
-    is_flag=True,
-    envvar="DTE_NO_WAIT",
-    show_envvar=True,
-    help="Print the id of the job without waiting for it.",
+no_wait_option = option(
+    "--no-wait", is_flag=True, help="Print the id of the job without waiting for it."
 )
 key_option = option(
     "--key",
-    envvar="DTE_KEY",
     metavar="TEXT",
     callback=check_key,
     help="Idempotency key: a repeated submission with this key returns the first job.",
@@ -56,7 +51,6 @@ key_option = option(
 call_options = options(
     option(
         "--priority",
-        envvar="DTE_PRIORITY",
         type=int,
         metavar="N",
         default=0,
@@ -65,14 +59,11 @@ call_options = options(
     option(
         "--call-timeout",
         "call_timeout_s",
-        envvar="DTE_CALL_TIMEOUT",
         type=Seconds(min=0.001),
-        metavar="SECONDS",
         help="Stop the call after this many seconds.  [default: set by the handler]",
     ),
     option(
         "--retries",
-        envvar="DTE_RETRIES",
         type=click.IntRange(0),
         metavar="N",
         help="Number of retries after a failure.  [default: set by the handler]",
@@ -80,27 +71,18 @@ call_options = options(
     option(
         "--delay",
         "delay_s",
-        envvar="DTE_DELAY",
         type=Seconds(min=0),
-        metavar="SECONDS",
         default=0.0,
         help="Wait this many seconds before starting.",
     ),
     option(
         "--after",
-        envvar="DTE_AFTER",
         type=click.IntRange(1),
         multiple=True,
         metavar="ID",
         help="Start after this job has succeeded. Repeat the option for several jobs.",
     ),
-    option(
-        "--notify",
-        envvar="DTE_NOTIFY",
-        metavar="URL",
-        default="",
-        help="URL to POST to when the job ends.",
-    ),
+    option("--notify", metavar="URL", default="", help="URL to POST to when the job ends."),
 )
 
 
@@ -135,7 +117,6 @@ def read_named(
 @option(
     "--arg",
     "named",
-    envvar="DTE_ARG",
     multiple=True,
     metavar="NAME=JSON",
     callback=read_named,
