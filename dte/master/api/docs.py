@@ -71,11 +71,7 @@ class Page(Served):
         self.show(b"")
 
     def show(self, root: bytes) -> None:
-        """Serve the page.
-
-        Args:
-            root: the relative path from the page's folder to the folder of the routes.
-        """
+        """Serve the page, with `root` as the relative path to the folder of the routes."""
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-cache")
         page = LINK.sub(rb"\1" + root, asset("page.html"))

@@ -125,13 +125,12 @@ class JobHandler(JsonHandler):
         keys = self.request.headers.get_list("Idempotency-Key")
         if not keys:
             return ""
-        key = keys[0]
-        if len(keys) > 1 or not KEY.fullmatch(key):
+        if len(keys) > 1 or not KEY.fullmatch(keys[0]):
             raise InvalidRequest(
                 f"one Idempotency-Key of 1 to {KEY_CHARS_MAX} printable ASCII characters is "
                 "expected"
             )
-        return key
+        return keys[0]
 
 
 def shown_answer(answer: Number | bytes | None) -> Any:

@@ -246,17 +246,14 @@ class Retry(JobHandler):
     async def post(self, number: str) -> None:
         job = await self.find(number)
         again = await self.master.jobs.retry(job, self.key())
-        self.set_status(201)
-        self.reply(Retried(again.number, job.number))
+        self.created(Retried(again.number, job.number))
 
 
 class Why(JobHandler):
     """``GET /job/{id}/why``."""
 
     @documented(
-        "Explain why the operations of a job wait",
-        replies={200: WhyReply},
-        errors=(404, 503),
+        "Explain why the operations of a job wait", replies={200: WhyReply}, errors=(404, 503)
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)

@@ -109,9 +109,7 @@ class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=Tru
         """
         assert isinstance(self.jobs, list)
         if self != JobSubmission(jobs=self.jobs):
-            raise InvalidRequest(
-                '"jobs" cannot be combined with other fields; set them on each job'
-            )
+            raise InvalidRequest(JOBS_ALONE)
         plans = []
         for index, job in enumerate(self.jobs):
             try:

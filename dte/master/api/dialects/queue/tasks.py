@@ -87,10 +87,7 @@ class SubmitTask(QueueHandler):
         "Submit a task",
         body=TaskSubmission,
         examples={
-            "primes": {
-                "task_type": "compute",
-                "task_data": {"limit": 100_000, "method": "sieve"},
-            }
+            "primes": {"task_type": "compute", "task_data": {"limit": 100_000, "method": "sieve"}}
         },
         replies={201: SubmissionReply},
         errors=(503, 507),
@@ -111,15 +108,9 @@ class SubmitTask(QueueHandler):
         )
         job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
         self.pollers.submitted(task_type)
-        self.set_status(201)
-        self.reply(
-            SubmissionReply(
-                "success",
-                "Task submitted successfully",
-                TaskAccepted(job.number, task_type, "pending", attempts),
-                job.number,
-            )
-        )
+        accepted = TaskAccepted(job.number, task_type, "pending", attempts)
+        message = "Task submitted successfully"
+        self.created(SubmissionReply("success", message, accepted, job.number))
 
 
 class Task(QueueHandler):

@@ -16,7 +16,7 @@ from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
 from dte.master.api.dialects.rest.views import DIALECT, PENDING, Remembered, Task, job_id
 from dte.master.api.dialects.tasks import TASK, quoted
-from dte.master.api.openapi import TEXT, documented
+from dte.master.api.openapi import documented
 from dte.master.checks import check_name
 from dte.master.plans import Node, Plan
 
@@ -74,7 +74,6 @@ class Tasks(RestHandler):
         },
         replies={201: TaskAccepted},
         errors=(409, 503, 507),
-        errors_as=TEXT,
         description="A task with an `id` is accepted once, however often it is sent. Ids of 16 "
         "hexadecimal digits are reserved for the master.",
     )
@@ -127,7 +126,6 @@ class Tasks(RestHandler):
         "List the last tasks, the newest first",
         replies={200: list[Task]},
         errors=(503,),
-        errors_as=TEXT,
         description="The list includes jobs of all dialects.",
     )
     async def get(self) -> None:
@@ -142,7 +140,7 @@ class Tasks(RestHandler):
 class OneTask(RestHandler):
     """``GET /tasks/{id}``: one task."""
 
-    @documented("Get a task", replies={200: Task}, errors=(404, 503), errors_as=TEXT)
+    @documented("Get a task", replies={200: Task}, errors=(404, 503))
     async def get(self, task_id: str) -> None:
         job, part = await self.find_task(task_id)
         if part is not None:

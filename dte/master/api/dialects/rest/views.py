@@ -34,31 +34,30 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 PLAN_BYTES_MIN = 1_000_000
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 LITERAL = b'"literal"'
+GO_NAMES = {
+    "id": "ID",
+    "worker_id": "WorkerID",
+    "cpu": "CPU",
+    "created": "CreatedAt",
+    "started": "StartedAt",
+    "completed": "CompletedAt",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "current_tasks": "CurrentTasks",
+    "last_heartbeat": "LastHeartbeat",
+}
+"""Names of fields that are not just capitalized."""
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
 Remembered = tuple[str | None, Sequence[CallRecord]]
 """The text of a job's plan, and the records of its calls."""
 
 
-class Task(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "name": "Name",
-        "handler": "Handler",
-        "args": "Args",
-        "dependencies": "Dependencies",
-        "priority": "Priority",
-        "status": "Status",
-        "result": "Result",
-        "error": "Error",
-        "worker_id": "WorkerID",
-        "created": "CreatedAt",
-        "started": "StartedAt",
-        "completed": "CompletedAt",
-        "metadata": "Metadata",
-    },
-):
+def _go_name(field: str) -> str:
+    return GO_NAMES.get(field, field.title())
+
+
+class Task(msgspec.Struct, rename=_go_name):
     """A task; `started_at` and `completed_at` appear once they are known."""
 
     id: str
@@ -79,7 +78,7 @@ class Task(
     completed_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
-class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "disk": "Disk"}):
+class ShownResources(msgspec.Struct, rename=_go_name):
     """The resources that a worker reported."""
 
     cpu: Number = 0
@@ -87,17 +86,7 @@ class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "
     disk: Number = 0
 
 
-class ShownWorker(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "capabilities": "Capabilities",
-        "current_tasks": "CurrentTasks",
-        "last_heartbeat": "LastHeartbeat",
-        "resources": "Resources",
-        "status": "Status",
-    },
-):
+class ShownWorker(msgspec.Struct, rename=_go_name):
     """A worker, and its current tasks by their ids."""
 
     id: str
@@ -180,11 +169,9 @@ class Viewer:
             args=sent,
             dependencies=None,
             priority=call.priority,
-            status=status,
             result=None if value is None else given_result(call.handler, sent, value),
-            error=(call.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, call, call.ended_at),
+            **self._course(status, call.error, job, call, call.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
@@ -253,11 +240,9 @@ class Viewer:
             args=sent,
             dependencies=awaited or None,
             priority=plan.priority if node.priority is None else node.priority,
-            status=status,
             result=None if value is None else given_result(node.handler, sent or b"", value),
-            error=(error or "") if status == FAILED else "",
             metadata=about.get("metadata") or None,
-            **self._course(status, job, call, job.ended_at),
+            **self._course(status, error, job, call, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
@@ -271,11 +256,9 @@ class Viewer:
             args=None,
             dependencies=[job_id(number) for number in head.after] or None,
             priority=job.priority,
-            status=status,
             result=_answer(job) if status == COMPLETED else None,
-            error=(job.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, None, job.ended_at),
+            **self._course(status, job.error, job, None, job.ended_at),
         )
 
     def _head(self, text: str | None) -> _Head:
@@ -285,11 +268,19 @@ class Viewer:
         return _Head()
 
     def _course(
-        self, status: str, job: Job, call: Call | CallRecord | None, ended_at: float | None
+        self,
+        status: str,
+        error: str | None,
+        job: Job,
+        call: Call | CallRecord | None,
+        ended_at: float | None,
     ) -> dict[str, Any]:
-        """The fields of a task that show its worker and its moments."""
-        shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
+        """The fields of a task that show its status, its error, its worker and its moments."""
+        shown: dict[str, Any] = {"status": status, "error": "", "worker_id": ""}
+        shown["created"] = self._time(job.submitted_at)
         shown["started"] = shown["completed"] = ZERO_TIME
+        if status == FAILED:
+            shown["error"] = error or ""
         if status != PENDING:
             shown["worker_id"] = call.worker if call is not None else ""
             if (started_at := (call or job).started_at) is not None:

@@ -22,7 +22,7 @@ from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
 from dte.master.api.dialects.tasks import too_long
-from dte.master.api.openapi import TEXT, documented
+from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range
 
 OFFLINE_S = 30.0
@@ -89,18 +89,12 @@ class WorkersHandler(RestHandler):
             NotFound: there is none.
         """
         worker = self.master.core.worker(f"{PULLS}{worker_id}")
-        if worker is None:
-            worker = next(
-                (
-                    each
-                    for each in self.master.core.workers()
-                    if each.announcement.name == worker_id
-                ),
-                None,
-            )
-        if worker is None:
-            raise NotFound("Worker not found")
-        return worker
+        if worker is not None:
+            return worker
+        for worker in self.master.core.workers():
+            if worker.announcement.name == worker_id:
+                return worker
+        raise NotFound("Worker not found")
 
     def policies(self, capabilities: Iterable[str]) -> dict[str, HandlerPolicy]:
         """The policies of handlers: this dialect has none, so those of other workers apply."""
@@ -140,7 +134,6 @@ class Workers(WorkersHandler):
             }
         },
         replies={201: WorkerRegistered},
-        errors_as=TEXT,
         description="The worker finds its tasks in `GET /workers/{id}`. To register again means to "
         "have restarted: the tasks of the worker go to others.",
     )
@@ -169,7 +162,7 @@ class Workers(WorkersHandler):
         await self.beat(announcement, {"resources": resources})
         self.created(WorkerRegistered(announcement.name, "idle"))
 
-    @documented("List the known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
+    @documented("List the known workers", replies={200: list[ShownWorker]})
     async def get(self) -> None:
         workers = self.master.core.workers()
         async with self.room_for_list(len(workers)):
@@ -179,12 +172,7 @@ class Workers(WorkersHandler):
 class OneWorker(WorkersHandler):
     """``GET /workers/{id}``: a worker and its current tasks."""
 
-    @documented(
-        "Get a worker and its current tasks",
-        replies={200: ShownWorker},
-        errors=(404,),
-        errors_as=TEXT,
-    )
+    @documented("Get a worker and its current tasks", replies={200: ShownWorker}, errors=(404,))
     async def get(self, worker_id: str) -> None:
         workers = [self.known(worker_id)]
         (shown,) = await self.master.slices.run(self.viewer.workers(workers))
@@ -196,7 +184,7 @@ class Heartbeat(WorkersHandler):
 
     BODY_BYTES_MAX = HEARTBEAT_BYTES_MAX
 
-    @documented("Send a heartbeat", replies={204: None}, errors=(404, 413), errors_as=TEXT)
+    @documented("Send a heartbeat", replies={204: None}, errors=(404, 413))
     async def put(self, worker_id: str) -> None:
         worker = self.known(worker_id)
         # Workers of other dialects have their own signs of life.
@@ -217,7 +205,6 @@ class Complete(WorkersHandler):
         },
         replies={204: None},
         errors=(403, 404, 503, 507),
-        errors_as=TEXT,
         description="The reply comes when the end is recorded. It is 403 if the task has gone to "
         "another worker, or was reported before.",
     )

@@ -11,7 +11,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.dialects.scheduler.arguments import handed_out
-from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Refused, SchedulerHandler
+from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, SchedulerHandler
 from dte.master.api.dialects.scheduler.validation import Invalid
 from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
@@ -56,7 +56,7 @@ _status: Decoder[TaskStatus] = Decoder(TaskStatus, lenient=False)
 class RegisterWorker(SchedulerHandler):
     """``POST /register_worker/{worker_id}``."""
 
-    @documented("Register a worker", replies={200: Done}, errors_as=Refused)
+    @documented("Register a worker", replies={200: Done})
     def post(self, worker_id: str) -> None:
         self.pollers.beat(worker_id)
         self.reply(Done(f"Worker {worker_id} registered"))
@@ -68,7 +68,6 @@ class Heartbeat(SchedulerHandler):
     @documented(
         "Send a heartbeat",
         replies={200: Done},
-        errors_as=Refused,
         description="Registers the worker, and keeps the lease of its task.",
     )
     def put(self, worker_id: str) -> None:
@@ -83,7 +82,6 @@ class GetTask(SchedulerHandler):
         "Claim a task",
         replies={200: TaskGiven, 204: None},
         errors=(503,),
-        errors_as=Refused,
         description="A worker runs one task at a time. An earlier task without a report goes to "
         "another worker once its lease runs out.",
     )
@@ -138,7 +136,6 @@ class ReportStatus(SchedulerHandler):
         },
         replies={200: Done, 422: Invalid},
         errors=(404, 503),
-        errors_as=Refused,
         description="The reply comes when the status is recorded. A report changes nothing if the "
         "task has ended or another worker has it.",
     )
@@ -175,7 +172,6 @@ class UnregisterWorker(SchedulerHandler):
     @documented(
         "Unregister a worker",
         replies={200: Done},
-        errors_as=Refused,
         description="Its task goes to another worker at once.",
     )
     def delete(self, worker_id: str) -> None:
