@@ -183,11 +183,7 @@ class JsonHandler(RequestHandler):
         return raw
 
     def wait_s(self) -> float:
-        """The query's ``wait=SECONDS``; 0 if there is none.
-
-        Raises:
-            WaitTooLong: it exceeds the bound, or is not a number of seconds.
-        """
+        """The query's ``wait=SECONDS`` as `checked_wait_s`; 0 if there is none."""
         return self.checked_wait_s(self.get_query_argument("wait", "0"))
 
     def checked_wait_s(self, wait: str | float) -> float:

@@ -55,8 +55,6 @@ class Served(JsonHandler):
 
 
 class Document(Served):
-    """``GET /openapi.json``: the document of all routes."""
-
     @documented("Get this document", replies={200: dict[str, Any]})
     def get(self) -> None:
         self.set_header("Cache-Control", "no-cache")
@@ -64,8 +62,6 @@ class Document(Served):
 
 
 class Page(Served):
-    """``GET /docs``: the page in a browser."""
-
     @documented("Show the routes in a browser, and try them", replies={200: HTML})
     def get(self) -> None:
         self.show(b"")
@@ -87,8 +83,6 @@ class PageBelow(Page):
 
 
 class Asset(Served):
-    """``GET /docs/{file}``: a file that the page loads."""
-
     @documented(
         "Get a file of the page",
         path={"file": Literal["page.css", "page.js"]},

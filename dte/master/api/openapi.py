@@ -267,7 +267,6 @@ def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) 
     """An operation as the document shows it."""
     name = re.sub(r"\W+", "_", route.shown_path).strip("_") or "root"
     parameters = [*_path_parameters(route, operation, schemas)]
-    has_parameters = bool(parameters)
     for place, types in (("query", operation.query), ("header", operation.headers)):
         parameters += [
             _parameter(parameter, place, schemas.of(shape), required=False)
@@ -289,7 +288,7 @@ def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) 
             for kind in content.values():
                 kind["examples"] = named
         shown["requestBody"] = {"required": True, "content": content}
-    shown["responses"] = _responses(route, operation, has_parameters, schemas)
+    shown["responses"] = _responses(route, operation, schemas)
     return shown
 
 
@@ -316,11 +315,9 @@ def _parameter(name: str, place: str, schema: dict[str, Any], required: bool) ->
     return parameter
 
 
-def _responses(
-    route: Route, operation: documented, has_parameters: bool, schemas: _Schemas
-) -> dict[str, Any]:
+def _responses(route: Route, operation: documented, schemas: _Schemas) -> dict[str, Any]:
     bodies: dict[int, Any] = dict(operation.replies)
-    for status in operation.all_errors(has_parameters):
+    for status in operation.all_errors(has_parameters=bool(PARAMETER.search(route.path))):
         bodies.setdefault(status, route.errors_as)
     # At the bound of connections, the dialect of a request is not known yet.
     if bodies[Busy.status] is not ErrorReply:

@@ -74,8 +74,6 @@ _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 
 
 class Workers(JsonHandler):
-    """``POST /worker``: a worker announces itself. ``GET /worker``: all known workers."""
-
     BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
 
     @documented(
@@ -189,8 +187,6 @@ class Claims(JsonHandler):
 
 
 class Results(JsonHandler):
-    """``POST /result``: the results of calls and batches."""
-
     @documented(
         "Report results",
         body=Reports,
@@ -215,8 +211,6 @@ class Results(JsonHandler):
 
 
 class Extends(JsonHandler):
-    """``POST /extend``: a worker keeps its leases."""
-
     BODY_BYTES_MAX = EXTEND_BYTES_MAX
 
     @documented(

@@ -81,8 +81,6 @@ _fields: Decoder[dict[str, msgspec.Raw]] = Decoder(dict[str, msgspec.Raw])
 
 
 class SubmitTask(QueueHandler):
-    """``POST /submit-task``."""
-
     @documented(
         "Submit a task",
         body=TaskSubmission,
@@ -114,8 +112,6 @@ class SubmitTask(QueueHandler):
 
 
 class Task(QueueHandler):
-    """``GET /task/{id}``."""
-
     @documented(
         "Get a task",
         replies={200: TaskReply, 404: Missing},

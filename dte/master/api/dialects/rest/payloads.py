@@ -91,11 +91,7 @@ def _field(value: dict[str, Any], name: str) -> Any:
 
 
 def sent_arguments(handler: str, args: Any) -> bytes:
-    """The bytes that a client of this dialect would send for a handler's arguments.
-
-    Args:
-        args: a list, or a dict of named arguments; all of it can be encoded.
-    """
+    """The bytes that a client of this dialect would send for a handler's list or dict of arguments."""
     raw = encode(args)
     if handler != "echo" and handler not in FIELDS:
         return raw

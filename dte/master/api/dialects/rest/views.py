@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64decode
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -134,18 +134,9 @@ class Viewer:
         self._master = master
         self._plan_bytes_max = PLAN_BYTES_MIN + 4 * master.settings.value_bytes_max
 
-    def tasks(self, jobs: Sequence[Job], remembered: Mapping[int, Remembered]) -> Iterator[Task]:
-        """Jobs as tasks.
-
-        Args:
-            remembered: plans and records of jobs that ended long ago, by job number.
-        """
-        for job in jobs:
-            yield self.task(job, remembered.get(job.number, (job.plan, ())))
-
-    def task(self, job: Job, remembered: Remembered) -> Task:
-        """A job as a task."""
-        text, records = remembered
+    def task(self, job: Job, remembered: Remembered | None = None) -> Task:
+        """A job as a task; one that ended long ago has to be `remembered`."""
+        text, records = remembered or (job.plan, ())
         plan = self._plan_of_one_call(job, text)
         if plan is None:
             return self._whole(job, text)
@@ -158,7 +149,7 @@ class Viewer:
         """A call as a task: its whole job if that has no other call."""
         plan = self._plan_of_one_call(job, job.plan)
         if plan is not None:
-            return self.task(job, (job.plan, ()))
+            return self.task(job)
         sent = _sent(call)
         status = _status_of_call(call)
         value = call.value if status == COMPLETED else None

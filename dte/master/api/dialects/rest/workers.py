@@ -108,19 +108,13 @@ class WorkersHandler(RestHandler):
     async def beat(
         self, announcement: Announcement, info: Mapping[str, object] | None = None
     ) -> None:
-        """Note a sign of life of a worker, which also keeps its leases.
-
-        Args:
-            info: what the worker says of itself; None if it says nothing.
-        """
+        """Note a sign of life of a worker, which also keeps its leases."""
         handlers = self.policies(announcement.handlers)
         await self.master.workers.announce(replace(announcement, handlers=handlers))
         self.master.workers.seen(self.known(announcement.name), info)
 
 
 class Workers(WorkersHandler):
-    """``POST /workers``: register a worker. ``GET /workers``: the workers of all dialects."""
-
     BODY_BYTES_MAX = REGISTRATION_BYTES_MAX
 
     @documented(
@@ -170,8 +164,6 @@ class Workers(WorkersHandler):
 
 
 class OneWorker(WorkersHandler):
-    """``GET /workers/{id}``: a worker and its current tasks."""
-
     @documented("Get a worker and its current tasks", replies={200: ShownWorker}, errors=(404,))
     async def get(self, worker_id: str) -> None:
         workers = [self.known(worker_id)]
@@ -180,8 +172,6 @@ class OneWorker(WorkersHandler):
 
 
 class Heartbeat(WorkersHandler):
-    """``PUT /workers/{id}/heartbeat``: a worker is alive."""
-
     BODY_BYTES_MAX = HEARTBEAT_BYTES_MAX
 
     @documented("Send a heartbeat", replies={204: None}, errors=(404, 413))
@@ -194,8 +184,6 @@ class Heartbeat(WorkersHandler):
 
 
 class Complete(WorkersHandler):
-    """``POST /workers/{id}/tasks/{taskId}/complete``: the end of a task."""
-
     @documented(
         "Report the end of a task",
         body=Completion,

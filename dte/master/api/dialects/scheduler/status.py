@@ -28,8 +28,6 @@ class StatusReply(msgspec.Struct):
 
 
 class Status(SchedulerHandler):
-    """``GET /status``."""
-
     @documented("Count tasks and list workers", replies={200: StatusReply})
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))

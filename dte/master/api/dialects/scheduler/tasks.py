@@ -46,8 +46,6 @@ _submission: Decoder[TaskSubmission] = Decoder(TaskSubmission, lenient=False)
 
 
 class AddTask(SchedulerHandler):
-    """``POST /add_task``."""
-
     @documented(
         "Add a task",
         body=TaskSubmission,
@@ -104,8 +102,6 @@ class AddTask(SchedulerHandler):
 
 
 class CancelTask(SchedulerHandler):
-    """``POST /cancel_task/{task_id}``."""
-
     @documented(
         "Cancel a task",
         replies={200: Done},

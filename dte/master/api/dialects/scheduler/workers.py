@@ -54,8 +54,6 @@ _status: Decoder[TaskStatus] = Decoder(TaskStatus, lenient=False)
 
 
 class RegisterWorker(SchedulerHandler):
-    """``POST /register_worker/{worker_id}``."""
-
     @documented("Register a worker", replies={200: Done})
     def post(self, worker_id: str) -> None:
         self.pollers.beat(worker_id)
@@ -63,8 +61,6 @@ class RegisterWorker(SchedulerHandler):
 
 
 class Heartbeat(SchedulerHandler):
-    """``PUT /heartbeat/{worker_id}``."""
-
     @documented(
         "Send a heartbeat",
         replies={200: Done},
@@ -76,8 +72,6 @@ class Heartbeat(SchedulerHandler):
 
 
 class GetTask(SchedulerHandler):
-    """``GET /get_task/{worker_id}``: a worker polls."""
-
     @documented(
         "Claim a task",
         replies={200: TaskGiven, 204: None},
@@ -120,8 +114,6 @@ class GetTask(SchedulerHandler):
 
 
 class ReportStatus(SchedulerHandler):
-    """``POST /task_status``."""
-
     @documented(
         "Report the status of a task",
         body=TaskStatus,
@@ -150,7 +142,6 @@ class ReportStatus(SchedulerHandler):
         self.reply(Done(text))
 
     async def _settle(self, job: Job, worker_id: str, update: TaskStatus) -> bool:
-        """Take in a worker's report, and return whether it counts."""
         error = update.error_message or f"its worker says {update.status}"
         if update.status == "COMPLETED":
             outcome = succeeded(update.result, self.master.settings.value_bytes_max)
@@ -167,8 +158,6 @@ class ReportStatus(SchedulerHandler):
 
 
 class UnregisterWorker(SchedulerHandler):
-    """``DELETE /unregister_worker/{worker_id}``, or ``/unregister/{worker_id}``."""
-
     @documented(
         "Unregister a worker",
         replies={200: Done},
@@ -182,11 +171,7 @@ class UnregisterWorker(SchedulerHandler):
 
 
 def _unchanged(job: Job, worker_id: str | None) -> str:
-    """The reply to a report that changed nothing.
-
-    Args:
-        worker_id: None if the report gives none, and the worker is of another dialect.
-    """
+    """The reply to a report that changed nothing; no `worker_id` means one of another dialect."""
     if job.finished or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
     who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
