@@ -18,17 +18,9 @@ LINK = re.compile(rb'((?:href|src)=")(?!data:)')
 """A link of the page. Links are relative: a proxy may serve the page below a prefix."""
 BELOW = b"../"
 CACHE_S = 600
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "img-src data:",
-        "connect-src 'self'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; img-src data:; connect-src 'self'; script-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page loads files from this master alone, and runs no inline code."""
 

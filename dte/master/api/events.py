@@ -112,7 +112,6 @@ class JobEvents(EventsHandler):
 
 
 def _state_event(job: Job) -> Event:
-    """The state of a job, as an event."""
     state = job.shown_state
     at = job.ended_at or job.started_at or job.submitted_at
     fraction = None

@@ -27,7 +27,6 @@ IDEMPOTENCY_KEY = Annotated[
         description="makes a repeat of this request harmless: it gets the first one's jobs",
     ),
 ]
-"""The header ``Idempotency-Key``."""
 NUMBER = re.compile("[0-9]{1,18}")
 """A job's id; one of more digits may not fit into the journal's 64 bits."""
 NUMBER_CHARS_SHOWN = 50

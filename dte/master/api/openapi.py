@@ -25,6 +25,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 ATTRIBUTE = "documented"
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<type>:int)?\}")
+PATH_NUMBER = {"type": "integer", "minimum": 0}
+PATH_TEXT = {"type": "string", "minLength": 1}
 REF = "#/components/schemas/{name}"
 RETRIED = (Busy.status, Unavailable.status, StorageFull.status)
 """Statuses of replies with the header Retry-After."""
@@ -63,7 +65,6 @@ class ErrorReply(msgspec.Struct):
 
 
 WAIT = Annotated[float, Meta(ge=0, description="seconds to wait for the result; 0 answers at once")]
-"""The query's ``wait``."""
 
 
 class Content(NamedTuple):
@@ -127,19 +128,6 @@ class Route(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class documented:  # noqa: N801 - it is used as a decorator.
     """Documents an HTTP method of a handler, without a change to how it serves.
-
-    ::
-
-        class Submit(JsonHandler):
-            @documented(
-                "Accept a formula, or many",
-                body=Submission,
-                examples={"one": {"task": "1+2"}, "many": {"tasks": ["1+2", "3*4"]}},
-                query={"wait": WAIT},
-                replies={200: Accepted | JobReply},
-                errors=(409, 503),
-            )
-            async def post(self) -> None: ...
 
     "Type" below means any type that msgspec has a schema for: structs, typed dicts, lists, unions,
     and ``Annotated[int, Meta(ge=0, description=…)]``.
@@ -264,7 +252,6 @@ def _contents(shape: Any) -> list[Content]:
 
 
 def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) -> dict[str, Any]:
-    """An operation as the document shows it."""
     name = re.sub(r"\W+", "_", route.shown_path).strip("_") or "root"
     parameters = [*_path_parameters(route, operation, schemas)]
     for place, types in (("query", operation.query), ("header", operation.headers)):
@@ -297,13 +284,9 @@ def _path_parameters(
 ) -> Iterator[dict[str, Any]]:
     for match in PARAMETER.finditer(route.path):
         name = match["name"]
-        schema: dict[str, Any]
+        schema = PATH_NUMBER if match["type"] else PATH_TEXT
         if name in operation.path:
             schema = schemas.of(operation.path[name])
-        elif match["type"]:
-            schema = {"type": "integer", "minimum": 0}
-        else:
-            schema = {"type": "string", "minLength": 1}
         yield _parameter(name, "path", schema, required=True)
 
 

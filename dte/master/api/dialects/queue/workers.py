@@ -209,7 +209,6 @@ class Heartbeats(QueueHandler):
 
 
 def _given(lease: CallLease) -> TaskGiven:
-    """A call as workers of this dialect get it."""
     call = lease.call
     assert call.job is not None
     data = arguments(call)

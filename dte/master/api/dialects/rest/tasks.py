@@ -97,10 +97,7 @@ class Tasks(RestHandler):
             raise InvalidRequest(
                 "ids of 16 hexadecimal digits, alone or before a dot, are reserved for the master"
             )
-        try:
-            sent = decoded_base64(body.args or "")
-        except InvalidRequest as error:
-            raise InvalidRequest(f"Invalid request body: args: {error}") from None
+        sent = decoded_base64(body.args or "", "args")
         node = Node(body.handler, quoted(plan_arguments(body.handler, sent)))
         after = await self._jobs(body.dependencies)
         about: dict[str, Any] = {"dialect": DIALECT, "id": body.id, "name": body.name}

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import Call, CallState, filled
+from dte.core.graph.call import ENDS, Call, CallState, filled
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import CallRecord
 from dte.core.jobs.job import FINISHED, Job, JobState
@@ -46,9 +46,11 @@ GO_NAMES = {
     "current_tasks": "CurrentTasks",
     "last_heartbeat": "LastHeartbeat",
 }
-"""Names of fields that are not just capitalized."""
+"""Go's names of fields, unless they are just capitalized."""
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
+KnownCall = Call | CallRecord | None
+"""A call in memory or its record in the journal, if there is one."""
 Remembered = tuple[str | None, Sequence[CallRecord]]
 """The text of a job's plan, and the records of its calls."""
 
@@ -135,7 +137,7 @@ class Viewer:
         self._plan_bytes_max = PLAN_BYTES_MIN + 4 * master.settings.value_bytes_max
 
     def task(self, job: Job, remembered: Remembered | None = None) -> Task:
-        """A job as a task; one that ended long ago has to be `remembered`."""
+        """A job as a task; `remembered` comes from the journal if the job ended long ago."""
         text, records = remembered or (job.plan, ())
         plan = self._plan_of_one_call(job, text)
         if plan is None:
@@ -212,7 +214,7 @@ class Viewer:
                 return plan
         return None
 
-    def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
+    def _single(self, job: Job, plan: Plan, node: Node, call: KnownCall) -> Task:
         """A job of one call."""
         about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
@@ -259,12 +261,7 @@ class Viewer:
         return _Head()
 
     def _course(
-        self,
-        status: str,
-        error: str | None,
-        job: Job,
-        call: Call | CallRecord | None,
-        ended_at: float | None,
+        self, status: str, error: str | None, job: Job, call: KnownCall, ended_at: float | None
     ) -> dict[str, Any]:
         """The fields of a task that show its status, its error, its worker and its moments."""
         shown: dict[str, Any] = {"status": status, "error": "", "worker_id": ""}
@@ -309,7 +306,7 @@ def _sent_of_node(node: Node) -> bytes:
     return sent_arguments(node.handler, msgspec.Raw(raw))
 
 
-def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
+def _status_of_job(job: Job, call: KnownCall) -> str:
     if job.state in FINISHED:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
@@ -325,10 +322,8 @@ def _status_of_call(call: Call) -> str:
         return RUNNING
     if state is CallState.SUCCEEDED:
         return COMPLETED
-    ends = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
-    return FAILED if state in ends else PENDING
+    return FAILED if state in ENDS else PENDING
 
 
 def _answer(job: Job) -> bytes | None:
-    """A job's answer as JSON."""
     return job.answer if job.answer is None or isinstance(job.answer, bytes) else encode(job.answer)

@@ -21,7 +21,7 @@ from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
-from dte.master.api.dialects.tasks import too_long
+from dte.master.api.dialects.tasks import succeeded
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range
 
@@ -152,8 +152,7 @@ class Workers(WorkersHandler):
             dead_after_s=OFFLINE_S,
         )
         has = body.resources
-        resources = ShownResources(has.cpu, has.memory, has.disk)
-        await self.beat(announcement, {"resources": resources})
+        await self.beat(announcement, {"resources": ShownResources(has.cpu, has.memory, has.disk)})
         self.created(WorkerRegistered(announcement.name, "idle"))
 
     @documented("List the known workers", replies={200: list[ShownWorker]})
@@ -217,14 +216,8 @@ class Complete(WorkersHandler):
     def _outcome(self, body: Completion, job: Job, call: Call | None) -> Outcome:
         if body.status == FAILED:
             return Outcome(CallState.FAILED, None, body.error or "failed without a reason")
-        try:
-            given = None if body.result is None else decoded_base64(body.result)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"Invalid request body: result: {error}") from None
+        given = None if body.result is None else decoded_base64(body.result, "result")
         value = b"null"
         if call is not None:
             value = kept_result(call.handler, self.viewer.sent_for(job, call), given)
-        bytes_max = self.master.settings.value_bytes_max
-        return (
-            Outcome(CallState.SUCCEEDED, value) if len(value) <= bytes_max else too_long(bytes_max)
-        )
+        return succeeded(msgspec.Raw(value), self.master.settings.value_bytes_max)

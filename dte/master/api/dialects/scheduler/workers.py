@@ -87,7 +87,6 @@ class GetTask(SchedulerHandler):
             self.reply_nothing()
 
     def _given(self, lease: CallLease) -> TaskGiven:
-        """A call as workers of this dialect get it."""
         call, job = lease.call, lease.call.job
         assert job is not None
         args, kwargs = handed_out(lease, job)
@@ -171,7 +170,7 @@ class UnregisterWorker(SchedulerHandler):
 
 
 def _unchanged(job: Job, worker_id: str | None) -> str:
-    """The reply to a report that changed nothing; no `worker_id` means one of another dialect."""
+    """The reply to a report that changed nothing; None stands for a worker of another dialect."""
     if job.finished or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
     who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
