@@ -258,7 +258,7 @@ class JsonHandler(RequestHandler):
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
     ) -> None:
-        """Answer with the JSON of a list, encoded in slices, and with other JSON around it.
+        """Answer with the JSON of a list, encoded in slices, between two other texts.
 
         Raises:
             Busy: there is no room for a long reply to a GET.
