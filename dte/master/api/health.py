@@ -29,8 +29,6 @@ class HealthReply(msgspec.Struct):
 
 
 class Health(JsonHandler):
-    """``GET /health``: the master is up, with its load."""
-
     @documented("Get the health and the load of the master", replies={200: HealthReply})
     def get(self) -> None:
         core, recorder = self.master.core, self.master.recorder

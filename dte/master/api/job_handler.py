@@ -27,7 +27,6 @@ IDEMPOTENCY_KEY = Annotated[
         description="makes a repeat of this request harmless: it gets the first one's jobs",
     ),
 ]
-"""The header ``Idempotency-Key``."""
 NUMBER = re.compile("[0-9]{1,18}")
 """A job's id; one of more digits may not fit into the journal's 64 bits."""
 NUMBER_CHARS_SHOWN = 50
@@ -125,13 +124,12 @@ class JobHandler(JsonHandler):
         keys = self.request.headers.get_list("Idempotency-Key")
         if not keys:
             return ""
-        key = keys[0]
-        if len(keys) > 1 or not KEY.fullmatch(key):
+        if len(keys) > 1 or not KEY.fullmatch(keys[0]):
             raise InvalidRequest(
                 f"one Idempotency-Key of 1 to {KEY_CHARS_MAX} printable ASCII characters is "
                 "expected"
             )
-        return key
+        return keys[0]
 
 
 def shown_answer(answer: Number | bytes | None) -> Any:

@@ -100,8 +100,6 @@ _submission = SubmissionDecoder()
 
 
 class OneJob(JobHandler):
-    """``GET /job/{id}``: a job, now or when it ends."""
-
     @documented(
         "Get a job, now or when it ends",
         query={"wait": WAIT},
@@ -116,8 +114,6 @@ class OneJob(JobHandler):
 
 
 class Jobs(JobHandler):
-    """``POST /jobs``: accept jobs. ``GET /jobs``: the last jobs, or those in ``ids=1-50,70``."""
-
     @documented(
         "Submit a graph of calls, one call, or a formula",
         body=JobSubmission,
@@ -216,8 +212,6 @@ class Jobs(JobHandler):
 
 
 class Cancel(JobHandler):
-    """``POST /job/{id}/cancel``."""
-
     @documented(
         "Cancel a job",
         replies={200: JobReply},
@@ -233,8 +227,6 @@ class Cancel(JobHandler):
 
 
 class Retry(JobHandler):
-    """``POST /job/{id}/retry``."""
-
     @documented(
         "Run the failed part of a job again",
         headers={"Idempotency-Key": IDEMPOTENCY_KEY},
@@ -246,17 +238,12 @@ class Retry(JobHandler):
     async def post(self, number: str) -> None:
         job = await self.find(number)
         again = await self.master.jobs.retry(job, self.key())
-        self.set_status(201)
-        self.reply(Retried(again.number, job.number))
+        self.created(Retried(again.number, job.number))
 
 
 class Why(JobHandler):
-    """``GET /job/{id}/why``."""
-
     @documented(
-        "Explain why the operations of a job wait",
-        replies={200: WhyReply},
-        errors=(404, 503),
+        "Explain why the operations of a job wait", replies={200: WhyReply}, errors=(404, 503)
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
@@ -277,8 +264,6 @@ class Why(JobHandler):
 
 
 class Nodes(JobHandler):
-    """``GET /job/{id}/nodes``."""
-
     @documented(
         "List the calls of a job, with their results",
         replies={200: list[NodeReply]},

@@ -73,7 +73,7 @@ def hands_over_what_is_not_recorded(patch: Patch) -> None:
         admit(book, submission)
 
     patch.setattr(JobTable, "accept", hasty)
-    patch.setattr(JobTable, "recorded", late)
+    patch.setattr(JobTable, "admit", late)
 
 
 def forgets_lost_operations(patch: Patch) -> None:

@@ -30,10 +30,6 @@ def poller(
 ) -> Announcement:
     """The announcement that a worker would make if it announced itself.
 
-    Args:
-        lease_s: a call goes to another worker after this silence.
-        dead_after_s: the worker is gone after this silence.
-
     Raises:
         InvalidRequest: the name is empty, too long, or cannot be printed.
     """

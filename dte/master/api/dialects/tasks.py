@@ -74,12 +74,7 @@ def count_by_state(jobs: JobTable) -> Generator[None, None, Counter[JobState]]:
 
 
 def succeeded(value: Any, bytes_max: int) -> Outcome:
-    """The outcome of a call that gave a result; a result that is too long is a failure.
-
-    Args:
-        value: the result, made of JSON types.
-        bytes_max: bound on the bytes of its JSON.
-    """
+    """The outcome of a call that gave a result; a failure if its JSON is longer than the bound."""
     text = encode(value)
     return Outcome(CallState.SUCCEEDED, text) if len(text) <= bytes_max else too_long(bytes_max)
 

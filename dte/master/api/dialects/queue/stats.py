@@ -38,8 +38,6 @@ class StatsReply(msgspec.Struct):
 
 
 class StatsHandler(QueueHandler):
-    """``GET /stats``."""
-
     @documented("Count waiting tasks and list the workers", replies={200: StatsReply})
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))

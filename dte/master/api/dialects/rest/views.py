@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64decode
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import Call, CallRecord, CallState, filled
+from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState, filled
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
@@ -33,31 +33,32 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 PLAN_BYTES_MIN = 1_000_000
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 LITERAL = b'"literal"'
+GO_NAMES = {
+    "id": "ID",
+    "worker_id": "WorkerID",
+    "cpu": "CPU",
+    "created": "CreatedAt",
+    "started": "StartedAt",
+    "completed": "CompletedAt",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "current_tasks": "CurrentTasks",
+    "last_heartbeat": "LastHeartbeat",
+}
+"""Go's names of fields, unless they are just capitalized."""
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
+KnownCall = Call | CallRecord | None
+"""A call in memory or its record in the journal, if there is one."""
 Remembered = tuple[str | None, Sequence[CallRecord]]
 """The text of a job's plan, and the records of its calls."""
 
 
-class Task(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "name": "Name",
-        "handler": "Handler",
-        "args": "Args",
-        "dependencies": "Dependencies",
-        "priority": "Priority",
-        "status": "Status",
-        "result": "Result",
-        "error": "Error",
-        "worker_id": "WorkerID",
-        "created": "CreatedAt",
-        "started": "StartedAt",
-        "completed": "CompletedAt",
-        "metadata": "Metadata",
-    },
-):
+def _go_name(field: str) -> str:
+    return GO_NAMES.get(field, field.title())
+
+
+class Task(msgspec.Struct, rename=_go_name):
     """A task; `started_at` and `completed_at` appear once they are known."""
 
     id: str
@@ -78,7 +79,7 @@ class Task(
     completed_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
-class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "disk": "Disk"}):
+class ShownResources(msgspec.Struct, rename=_go_name):
     """The resources that a worker reported."""
 
     cpu: Number = 0
@@ -86,17 +87,7 @@ class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "
     disk: Number = 0
 
 
-class ShownWorker(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "capabilities": "Capabilities",
-        "current_tasks": "CurrentTasks",
-        "last_heartbeat": "LastHeartbeat",
-        "resources": "Resources",
-        "status": "Status",
-    },
-):
+class ShownWorker(msgspec.Struct, rename=_go_name):
     """A worker, and its current tasks by their ids."""
 
     id: str
@@ -144,18 +135,9 @@ class Viewer:
         self._master = master
         self._plan_bytes_max = PLAN_BYTES_MIN + 4 * master.settings.value_bytes_max
 
-    def tasks(self, jobs: Sequence[Job], remembered: Mapping[int, Remembered]) -> Iterator[Task]:
-        """Jobs as tasks.
-
-        Args:
-            remembered: plans and records of jobs that ended long ago, by job number.
-        """
-        for job in jobs:
-            yield self.task(job, remembered.get(job.number, (job.plan, ())))
-
-    def task(self, job: Job, remembered: Remembered) -> Task:
-        """A job as a task."""
-        text, records = remembered
+    def task(self, job: Job, remembered: Remembered | None = None) -> Task:
+        """A job as a task; `remembered` comes from the journal if the job ended long ago."""
+        text, records = remembered or (job.plan, ())
         plan = self._plan_of_one_call(job, text)
         if plan is None:
             return self._whole(job, text)
@@ -168,7 +150,7 @@ class Viewer:
         """A call as a task: its whole job if that has no other call."""
         plan = self._plan_of_one_call(job, job.plan)
         if plan is not None:
-            return self.task(job, (job.plan, ()))
+            return self.task(job)
         sent = _sent(call)
         status = _status_of_call(call)
         value = call.record.value if status == COMPLETED else None
@@ -179,11 +161,9 @@ class Viewer:
             args=sent,
             dependencies=None,
             priority=call.priority,
-            status=status,
             result=None if value is None else given_result(call.handler, sent, value),
-            error=(call.record.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, call.record, call.record.ended_at),
+            **self._course(status, call.record.error, job, call.record, call.record.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
@@ -233,7 +213,7 @@ class Viewer:
                 return plan
         return None
 
-    def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
+    def _single(self, job: Job, plan: Plan, node: Node, call: KnownCall) -> Task:
         """A job of one call."""
         about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
@@ -253,11 +233,9 @@ class Viewer:
             args=sent,
             dependencies=awaited or None,
             priority=plan.priority if node.priority is None else node.priority,
-            status=status,
             result=None if value is None else given_result(node.handler, sent or b"", value),
-            error=(error or "") if status == FAILED else "",
             metadata=about.get("metadata") or None,
-            **self._course(status, job, record, job.ended_at),
+            **self._course(status, error, job, record, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
@@ -271,11 +249,9 @@ class Viewer:
             args=None,
             dependencies=[job_id(number) for number in head.after] or None,
             priority=job.priority,
-            status=status,
             result=_answer(job) if status == COMPLETED else None,
-            error=(job.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, None, job.ended_at),
+            **self._course(status, job.error, job, None, job.ended_at),
         )
 
     def _head(self, text: str | None) -> _Head:
@@ -285,11 +261,19 @@ class Viewer:
         return _Head()
 
     def _course(
-        self, status: str, job: Job, record: CallRecord | None, ended_at: float | None
+        self,
+        status: str,
+        error: str | None,
+        job: Job,
+        record: CallRecord | None,
+        ended_at: float | None,
     ) -> dict[str, Any]:
-        """The fields of a task that show its worker and its moments."""
-        shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
+        """The fields of a task that show its status, its error, its worker and its moments."""
+        shown: dict[str, Any] = {"status": status, "error": "", "worker_id": ""}
+        shown["created"] = self._time(job.submitted_at)
         shown["started"] = shown["completed"] = ZERO_TIME
+        if status == FAILED:
+            shown["error"] = error or ""
         if status != PENDING:
             shown["worker_id"] = record.worker if record is not None else ""
             if (started_at := (record or job).started_at) is not None:
@@ -327,7 +311,7 @@ def _sent_of_node(node: Node) -> bytes:
     return sent_arguments(node.handler, msgspec.Raw(raw))
 
 
-def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
+def _status_of_job(job: Job, call: KnownCall) -> str:
     if job.is_terminal:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
@@ -343,10 +327,8 @@ def _status_of_call(call: Call) -> str:
         return RUNNING
     if state is CallState.SUCCEEDED:
         return COMPLETED
-    ends = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
-    return FAILED if state in ends else PENDING
+    return FAILED if state in TERMINAL else PENDING
 
 
 def _answer(job: Job) -> bytes | None:
-    """A job's answer as JSON."""
     return job.answer if job.answer is None or isinstance(job.answer, bytes) else encode(job.answer)

@@ -46,6 +46,7 @@ class Refused(msgspec.Struct):
 class SchedulerHandler(PollerHandler):
     """Base of the routes of this dialect."""
 
+    ERRORS_AS = Refused
     NOT_FOUND = "Task {id} not found"
 
     @property
