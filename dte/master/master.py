@@ -244,7 +244,7 @@ class Master:
         if known is None:
             return submission.jobs
         if known.digest != digest:
-            raise Conflict("this Idempotency-Key was used with another body before; take a new one")
+            raise Conflict("Idempotency-Key was already used with a different body; use a new key")
         try:
             return await self.find(range(known.first, known.first + known.count))
         except NotFound:
