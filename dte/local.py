@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, TypeVar
 
 from dte.master.server import MasterServer
@@ -72,12 +71,7 @@ class LocalCluster:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop()
 
     def wait(self) -> None:

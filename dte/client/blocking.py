@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Generator, Iterable, Mapping
-from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
@@ -273,12 +272,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _events(self, subscription: Subscription) -> Generator[Event, None, None]:
