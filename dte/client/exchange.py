@@ -23,7 +23,7 @@ RETRY_AFTER_S = 1
 
 
 class Deadline:
-    """The end of a caller's timeout, which is in seconds from now; None for no end.
+    """The end of a caller's timeout. It is given in seconds from now; None for no end.
 
     Attributes:
         at: the time of the end, by `time.monotonic`.

@@ -73,10 +73,7 @@ class Patience:
         return self._held or self._contact.answered
 
     def pause_s(self, failure: NoReply | Unavailable, now: float, took_s: float) -> float | None:
-        """Return the pause before the next attempt; None to give up.
-
-        The last attempt has failed now, after `took_s` seconds.
-        """
+        """Return the pause after an attempt that failed now, after `took_s`; None to give up."""
         retry_after_s = 0.0
         if isinstance(failure, Unavailable):
             retry_after_s = min(failure.retry_after_s, RETRY_AFTER_MAX_S)

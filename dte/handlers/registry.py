@@ -115,11 +115,6 @@ def handler(
     return register
 
 
-def handlers() -> dict[str, Handler]:
-    """Return all loaded handlers by name."""
-    return dict(_handlers)
-
-
 def find(name: str) -> Handler | None:
     """Return the handler with this name if it is loaded."""
     return _handlers.get(name)

@@ -148,7 +148,8 @@ class PullingWorker(_Worker):
     def start(self) -> None:
         """Start claiming work."""
         self._begin()
-        claim = Claim(self.name, registry.infos(), self._slots, 0.0, BATCH_MAX, self._incarnation)
+        claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX)
+        claim.incarnation = self._incarnation
         url, pause_max_s = self._settings.master_url, self._settings.heartbeat_s
         self._puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)
 

@@ -65,7 +65,7 @@ def packet(messages: Sequence[object]) -> bytes:
 
 
 class Receiver(Generic[M]):
-    """Receives messages, of a type that is a union, from the descriptor of a channel."""
+    """Receives messages of a type, which is a union, from the descriptor of a channel."""
 
     def __init__(self, fileno: int, kind: type[M]) -> None:
         self._fileno = fileno

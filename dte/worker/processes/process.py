@@ -120,9 +120,8 @@ class Process:
         self._watchdog: asyncio.TimerHandle | None = None
         self._shared = _context.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = _context.Pipe()
-        message: Any = Outcome | ProgressUpdate
-        self._receiver: Receiver[Outcome | ProgressUpdate]
-        self._receiver = Receiver(self._channel.fileno(), message)
+        kind: Any = Outcome | ProgressUpdate
+        self._receiver: Receiver[Outcome | ProgressUpdate] = Receiver(self._channel.fileno(), kind)
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
             1, initializer=child.prepare, initargs=(*given, self._shared), context=_context

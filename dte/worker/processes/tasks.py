@@ -27,7 +27,7 @@ LEFT_S = 3.0
 
 
 class _Call:
-    """A call under way, its task once it is created, and other unfinished tasks that it started."""
+    """A call under way, with its task once created, and the unfinished tasks that it started."""
 
     def __init__(self, lease: int) -> None:
         self.lease = lease
