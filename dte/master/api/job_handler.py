@@ -17,13 +17,12 @@ from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.webhooks import check_notify
 from dte.wire.codec import encode
+from dte.wire.messages.keys import KEY, KEY_CHARS_MAX, KEY_PATTERN
 
-KEY_CHARS_MAX = 200
-KEY = re.compile(rf"[ -~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
 IDEMPOTENCY_KEY = Annotated[
     str,
     Meta(
-        pattern=f"^{KEY.pattern}$",
+        pattern=f"^{KEY_PATTERN}$",
         description="makes a repeat of this request harmless: it gets the first one's jobs",
     ),
 ]
