@@ -22,11 +22,11 @@ from dte.core.calls.lease import CallLease
 from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
+from dte.core.graph.call import CallRecord
 from dte.core.graph.numbers import Number
-from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Announcement, Delivery, Failure
 from dte.master.dispatch.batches import Dispatcher
@@ -139,7 +139,7 @@ class Master:
             if task is not None:
                 task.cancel()
         deadline = time.monotonic() + grace_s
-        while self.core.leases and time.monotonic() < deadline:
+        while self.core.arithmetic.leases and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         self._closed = True
         self._dispatcher.close()
@@ -206,17 +206,17 @@ class Master:
 
     async def _parse(self, task: str) -> Submit:
         self.ensure_room(1)
-        pure = self.core.calls.pure_handlers()
+        pure = self.core.calls.policies.pure
         if len(task) <= SLICE_CHARS:
             work = self._templates.parse(task, pure)
         else:
             async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
                 work = await self.slices.run(parse_in_slices(task, self._templates.limits, pure))
-        return partial(_submit, self.core.jobs, [(task, work)])
+        return partial(_submit, self.core.jobs, [NewJob(task, work)])
 
     async def _parse_all(self, tasks: Sequence[str]) -> Submit:
         self.ensure_room(len(tasks))
-        pure = self.core.calls.pure_handlers()
+        pure = self.core.calls.policies.pure
         parsing = parse_all(tasks, self._templates, self.core.jobs.ensure_room, pure)
         return partial(_submit, self.core.jobs, await self.slices.run(parsing))
 
@@ -280,7 +280,7 @@ class Master:
         found: list[tuple[str | None, Sequence[CallRecord]]] = []
         for job in jobs:
             if job.calls is not None:
-                found.append((job.plan, [end_record(call) for call in job.calls.named()]))
+                found.append((job.plan, [call.record.copy() for call in job.calls.named()]))
             else:
                 found.append(kept.get(job.number, (job.plan, [])))
         return found
@@ -362,7 +362,7 @@ class Master:
         errors: Mapping[int, str],
         took_s: float | None,
     ) -> None:
-        self.core.complete(time.monotonic(), lease_number, results, errors, took_s)
+        self.core.arithmetic.complete(time.monotonic(), lease_number, results, errors, took_s)
         self.wake()
 
     def reported(self, number: int, outcome: Outcome) -> None:
@@ -378,11 +378,11 @@ class Master:
         self.wake()
 
     def late(self, lease: BatchLease) -> None:
-        self.core.late(time.monotonic(), lease)
+        self.core.arithmetic.late(time.monotonic(), lease)
         self.wake()
 
     def failed(self, lease_number: int, reason: str, failure: Failure) -> None:
-        self.core.fail(time.monotonic(), lease_number, reason, failure)
+        self.core.arithmetic.fail(time.monotonic(), lease_number, reason, failure)
         self.wake()
 
     # What the recorder reports
@@ -395,7 +395,7 @@ class Master:
             self.recorded(facts, self._keys.remember(facts.submissions))
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.core.jobs.recorded(facts, repeats)
+        self.core.recorded(self.now(), facts, repeats)
         self.calls.facts.recorded(facts)
         if self._unremembered:
             self._remembering = asyncio.get_running_loop().create_task(self._remember())
@@ -404,7 +404,7 @@ class Master:
         self.wake()
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.core.jobs.unrecorded(facts)
+        self.core.unrecorded(self.now(), facts)
         for submission in facts.submissions:
             self._accepting.pop(submission).set_exception(error)
         self.wake()
@@ -473,6 +473,6 @@ def _encode_nothing(job: Job) -> bytes:
 
 
 def _submit(
-    jobs: JobTable, formulas: Sequence[tuple[str, Work]], now: float, key: str, digest: str
+    jobs: JobTable, new_jobs: Sequence[NewJob], now: float, key: str, digest: str
 ) -> Submission:
-    return jobs.submit(now, formulas, key, digest)
+    return jobs.accept(now, new_jobs, key, digest)

@@ -9,6 +9,7 @@ from dte.core.errors import DteError, FormulaError, TooLarge
 from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
 from dte.core.formula.templates import Templates
 from dte.core.graph.work import Work
+from dte.core.jobs.table import NewJob
 
 FORMULA_CHARS = 15
 """What a formula costs to parse besides its characters, in characters."""
@@ -21,8 +22,8 @@ def parse_all(
     templates: Templates,
     ensure_room: Callable[[int, int], None],
     pure: Collection[str] = (),
-) -> Generator[None, None, list[tuple[str, Work]]]:
-    """Parse formulas, all or none, each given back with its text.
+) -> Generator[None, None, list[NewJob]]:
+    """Parse formulas, all or none, into jobs.
 
     Args:
         templates: reads those that are short.
@@ -34,7 +35,7 @@ def parse_all(
         FormulaError: one has a syntax error; its `index` says which.
         TooLarge: one is too long, or has too many operations.
     """
-    formulas: list[tuple[str, Work]] = []
+    jobs: list[NewJob] = []
     chars = operations = 0
     for index, task in enumerate(tasks):
         try:
@@ -46,14 +47,14 @@ def parse_all(
             raise FormulaError(error.reason, error.column, error.caret, index) from None
         except TooLarge as error:
             raise TooLarge(f"formula {index}: {error}") from None
-        formulas.append((task, work))
+        jobs.append(NewJob(task, work))
         operations += work.operations
         chars += len(task) + FORMULA_CHARS
         if chars > SLICE_CHARS:
             ensure_room(len(tasks), operations)
             chars = 0
             yield
-    return formulas
+    return jobs
 
 
 def parse_again(

@@ -214,7 +214,6 @@ def build(
             size = 0
             yield
     yield from builder.finish(plan.answer)
-    builder.graph.whatever = plan.when == "done"
     return Work(Graph(), calls=builder.graph)
 
 

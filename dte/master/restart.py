@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TypeVar
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.core.jobs.table import NewJob
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.recorder import Recorder
 from dte.master.parsing import NO_LIMITS, parse_again
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
-from dte.master.workers import with_awaited
+from dte.master.workers import check_awaited, new_job
 from dte.wire.codec import Malformed
 
 if TYPE_CHECKING:
@@ -78,26 +79,27 @@ class Restart:
                 log.error("%s; jobs from before the start wait", error)
                 await asyncio.sleep(READ_AGAIN_S)
 
-    async def _build(self, unfinished: Unfinished, text: str) -> Work:
-        """What is to be done for a plan; one that cannot be read any more fails."""
-        master = self._master
-        job = master.core.jobs.job(unfinished.number)
+    async def _build(self, unfinished: Unfinished, text: str) -> NewJob:
+        """The job of a plan; one that cannot be read any more fails."""
+        master, plan = self._master, Plan()
+        awaited: list[Job] = []
         try:
             plan = read_plan(text)
-            job.plan, job.priority, job.notify = text, plan.priority, plan.notify
             work = await master.slices.run(
                 build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s)
             )
-            return with_awaited(work, await self._awaited(plan))
+            awaited = await self._awaited(plan)
+            check_awaited(work, awaited)
         except (DteError, Malformed) as error:
-            return Work.failed(f"it cannot be read any more: {error}")
+            work = Work.failed(f"it cannot be read any more: {error}")
+        return new_job(plan, unfinished.text, text, work, awaited)
 
     def _resume_one_of(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
-        self._resume(unfinished[number], work)
+        self._resume(unfinished[number], NewJob(unfinished[number].text, work))
 
-    def _resume(self, unfinished: Unfinished, work: Work) -> None:
-        jobs = self._master.core.jobs
-        job = jobs.job(unfinished.number)
-        job.records = unfinished.records or None
-        jobs.resume(time.monotonic(), job, work)
+    def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
+        core, calls = self._master.core, new.work.calls
+        if calls is not None:
+            calls.restore(unfinished.records)
+        core.resume(time.monotonic(), core.jobs.job(unfinished.number), new)
         self._master.wake()

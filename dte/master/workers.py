@@ -12,13 +12,13 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import Conflict, FormulaError, InvalidRequest, NotFound, TooLarge, Unavailable
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Submission
+from dte.core.jobs.facts import Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
-from dte.core.jobs.table import PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.master.journal.awaited import AwaitedFacts, Recordable
 from dte.master.parsing import NO_LIMITS
@@ -116,13 +116,13 @@ class CallDesk:
         planned = await self._master.slices.run(self._plan_all(plans, awaited, records))
 
         def submit(now: float, key: str, digest: str) -> Submission:
-            return self._core.jobs.submit_plans(now, planned, key, digest)
+            return self._core.jobs.accept(now, planned, key, digest)
 
         return submit
 
     def _plan_all(
         self, plans: Sequence[Plan], awaited: Sequence[list[Job]], records: Sequence[CallRecord]
-    ) -> Generator[None, None, list[PlannedJob]]:
+    ) -> Generator[None, None, list[NewJob]]:
         planned = []
         for index, plan in enumerate(plans):
             try:
@@ -140,19 +140,18 @@ class CallDesk:
 
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
-    ) -> Generator[None, None, PlannedJob]:
+    ) -> Generator[None, None, NewJob]:
         settings, wall_offset_s = self._master.settings, self._master.wall_offset_s
         check_priority(plan.priority)
         set_moments(plan, datetime.fromtimestamp(self._master.now() + wall_offset_s, UTC))
-        pure = self._core.calls.pure_handlers()
+        pure = self._core.calls.policies.pure
         work = yield from build(
             plan, settings.plan_limits(), settings.formula_limits(), wall_offset_s, pure
         )
-        work = with_awaited(work, awaited)
+        check_awaited(work, awaited)
         if work.calls is not None:
-            records = _sound(work.calls, records)
-        text, task = plan_text(plan), describe(plan)
-        return PlannedJob(task, text, work, plan.priority, plan.notify, records)
+            work.calls.restore(_sound(work.calls, records))
+        return new_job(plan, describe(plan), plan_text(plan), work, awaited)
 
     async def awaited(self, plan: Plan) -> list[Job]:
         """The jobs that a plan waits for.
@@ -210,11 +209,10 @@ class CallDesk:
             names = [record.name for record in records]
             graph = CallGraph()
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
-            return list(restored(graph, records).calls.values())
+            return _restored(graph, records)
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         work = await master.slices.run(build(plan, NO_PLAN_LIMITS, NO_LIMITS, master.wall_offset_s))
-        calls = work.calls
-        return list(restored(calls, records).calls.values()) if calls is not None else []
+        return _restored(work.calls, records) if work.calls is not None else []
 
     # Cancelling
 
@@ -230,7 +228,7 @@ class CallDesk:
         recorder = self._master.recorder
         if recorder is not None and recorder.failure is not None and not job.is_terminal:
             raise recorder.failure  # Rather than to wait for a disk that may stay full.
-        fact = self._core.calls.cancel(self._master.now(), job)
+        fact = self._core.calls.jobs.cancel(self._master.now(), job)
         if fact is None:
             if job.is_terminal:
                 return False
@@ -318,7 +316,7 @@ class CallDesk:
 
     def withdraw(self, claim: Claim) -> None:
         """Nobody waits for a claim any more."""
-        self._core.withdraw(self._master.now(), claim)
+        self._core.cancel_claim(self._master.now(), claim)
         self._master.wake()
 
     async def report(
@@ -356,8 +354,9 @@ class CallDesk:
                 self.facts.note(number, fact)
                 facts.append(fact)
         for batch in batches:
-            holds = self._core.holder(batch.lease) in (None, worker)
-            counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
+            core = self._core.arithmetic
+            holds = core.holder(batch.lease) in (None, worker)
+            counts = holds and core.complete(now, batch.lease, batch.results, batch.errors)
             (accepted if counts else stale).append(batch.lease)
         await self.until_recorded(facts)
         return accepted, stale
@@ -379,14 +378,15 @@ class CallDesk:
         goes_on = job.state in (JobState.WAITING, JobState.RUNNING)
         if goes_on and job.graph is None and job.calls is None:
             raise Unavailable("the job is from before a restart and still being read")
-        calls = list(job.calls.calls.values()) if job.calls is not None else []
+        calls = list(job.each_call())
         if call is None and len(calls) == 1:
             (call,) = calls
         if call is None:
             return False
         now = self._master.now()
-        if call.lease is not None and call.lease.worker_name == worker:
-            fact = self._core.calls.report(now, call.lease.number, outcome)
+        lease = self._core.calls.leases.get(call.record.lease)
+        if lease is not None and lease.worker_name == worker:
+            fact = self._core.calls.report(now, lease.number, outcome)
         else:
             fact = self._core.calls.report_unleased(now, call, worker, outcome)
         if isinstance(fact, bool):
@@ -405,7 +405,7 @@ class CallDesk:
 
     def heard(self, worker: Worker) -> None:
         """A sign of life of a worker that does not name its leases."""
-        self._core.calls.heard(self._master.now(), worker)
+        self._core.calls.seen(self._master.now(), worker)
 
     def leave(self, worker: Worker) -> None:
         """A worker says that it has ended."""
@@ -413,13 +413,25 @@ class CallDesk:
         self._master.wake()
 
 
-def with_awaited(work: Work, awaited: list[Job]) -> Work:
-    """The same, to begin when these jobs have ended."""
-    if awaited:
-        if work.calls is None:
-            raise InvalidRequest("after: a formula without calls does not wait for other jobs")
-        work.calls.awaited = awaited
-    return work
+def check_awaited(work: Work, awaited: Sequence[Job]) -> None:
+    """Check that a job may wait for others.
+
+    Raises:
+        InvalidRequest: it is a formula without calls.
+    """
+    if awaited and work.calls is None:
+        raise InvalidRequest("after: a formula without calls does not wait for other jobs")
+
+
+def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]) -> NewJob:
+    """A job as the core takes it.
+
+    Args:
+        task: a description for people.
+        text: the whole plan.
+    """
+    run_on_failure = plan.when == "done"
+    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure)
 
 
 def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
@@ -434,16 +446,12 @@ def _sound(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
     return [record for record in records if record.name in kept]
 
 
-def restored(graph: CallGraph, records: Iterable[CallRecord]) -> CallGraph:
-    """A graph whose calls stand as they were recorded, to be looked at only."""
+def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> list[Call]:
+    """The calls of a job that has ended, as they were recorded.
+
+    In a formula, calls that were equal to others have not been done, and are not recorded.
+    """
     for record in records:
-        call = graph.calls.get(record.name)
-        if call is None:
-            continue
-        call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
-        call.value, call.error, call.worker = record.value, record.error, record.worker
-        call.started_at, call.ended_at = record.started_at, record.ended_at
-        call.state, call.recorded = record.state or CallState.CANCELLED, True
-    # In a formula, calls that were equal to others have not been done, and are not recorded.
-    graph.calls = {name: call for name, call in graph.calls.items() if call.recorded}
-    return graph
+        record.state = record.state or CallState.CANCELLED  # Its job ended without it.
+    graph.restore(records)
+    return [call for call in graph.calls.values() if call.recorded]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from core.disk import Disk
@@ -13,13 +13,12 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import CallRecord, CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
-from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
+from dte.core.jobs.facts import Cancel, End, Event, Facts, Step
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler, Tick
 from dte.core.workers.worker import Announcement, Claim, Delivery, Failure, Worker
@@ -68,6 +67,8 @@ class Core(Scheduler):
         self.boot = boot
         self.records_at_once = records_at_once
         self.disk = disk or Disk()
+        self.now = 0.0
+        """The moment of the last step, at which facts are recorded."""
         self.events: list[Event] = []
         self.out: list[CallLease] = []
         """The calls that workers have been handed, as far as the leases have not ended."""
@@ -77,17 +78,18 @@ class Core(Scheduler):
             self.announce(0.0, announcement)
 
     def add(self, *tasks: str, now: float = 0.0) -> list[Job]:
-        jobs = self.jobs.submit(now, parsed(*tasks)).jobs
-        self._step()
+        jobs = self.jobs.accept(now, parsed(*tasks)).jobs
+        self._step(now)
         return jobs
 
     def plan(self, plan: Plan, now: float = 0.0, records: Sequence[CallRecord] = ()) -> Job:
         """Accept a job of calls."""
-        formula = plan.formula_for(self)
-        text = self.disk.text_of(plan)
-        planned = PlannedJob(plan.task, text, formula, priority=plan.priority, records=records)
-        submission = self.jobs.submit_plans(now, [planned])
-        self._step()
+        new = plan.new_job(self, self.disk.text_of(plan))
+        if records:
+            assert new.work.calls is not None
+            new.work.calls.restore(records)
+        submission = self.jobs.accept(now, [new])
+        self._step(now)
         return submission.jobs[0]
 
     def graph(self, now: float = 0.0, *, answer: str | None = None, **nodes: Node) -> Job:
@@ -109,14 +111,14 @@ class Core(Scheduler):
     def write(self, facts: Facts) -> None:
         """Record what has been taken out to be recorded."""
         self.disk.write(facts)
-        self.jobs.recorded(facts)
+        self.recorded(self.now, facts)
         self.check()
 
     def refuse(self) -> None:
         """Let the recording of all that is to be recorded fail."""
         facts = self.jobs.facts()
         assert facts is not None
-        self.jobs.unrecorded(facts)
+        self.unrecorded(self.now, facts)
         self.check()
 
     def restarted(self, *workers: Announcement, now: float = 0.0, reads: bool = True) -> Core:
@@ -131,6 +133,7 @@ class Core(Scheduler):
             records_at_once=self.records_at_once,
             disk=self.disk,
         )
+        core.now = now
         waiting, ended = self.disk.load()
         core.jobs.restore(self.disk.last, waiting, ended)
         for announcement in workers:
@@ -142,18 +145,20 @@ class Core(Scheduler):
     def read_again(self, now: float, job: Job) -> None:
         """Go on with a job of before a restart."""
         self.disk.read(self, now, job)
-        self._step()
+        self._step(now)
 
     def tick(self, now: float) -> Tick:
-        self._step()
+        self._step(now)
         tick = super().tick(now)
         self.check()
         self._check_calls(tick)
-        if self._handing_over and self.jobs.ready.count and not self._more_to_match:
+        arithmetic = self.arithmetic
+        if arithmetic.handing_over and self.jobs.ready.count and not arithmetic._more_to_match:
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
-            assert all(worker.accused and worker.leases for worker in free), "work waits"
-            assert len(self._reserved) <= len(self._quarantine), "work waits for no suspect"
+            assert all(worker.suspects and worker.leases for worker in free), "work waits"
+            quarantine = arithmetic.quarantine
+            assert len(quarantine._reserved) <= quarantine.count, "work waits for no suspect"
         return tick
 
     def hand_out(self, now: float = 0.0) -> dict[str, CallLease]:
@@ -164,7 +169,7 @@ class Core(Scheduler):
     def end_call(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | bool | None:
         """A worker reports."""
         fact = self.calls.report(now, lease.number, outcome)
-        self._step()
+        self._step(now)
         return fact
 
     def succeed(
@@ -178,28 +183,28 @@ class Core(Scheduler):
         return self.end_call(now, lease, Outcome(CallState.FAILED, None, error, retry))
 
     def cancel(self, now: float, job: Job) -> Cancel | End | None:
-        fact = self.calls.cancel(now, job)
-        self._step()
+        fact = self.calls.jobs.cancel(now, job)
+        self._step(now)
         return fact
 
     def ask(self, now: float, announcement: Announcement = PULLER, slots: int = 2) -> Claim:
         """A worker asks for work."""
         claim = self.claim(now, announcement, slots)
-        self._step()
+        self._step(now)
         return claim
 
     def got(self, claim: Claim) -> list[CallLease]:
         """The calls that a claim got, as far as their leases have not ended."""
-        leases = map(self.calls.lease, claim.leases)
+        leases = map(self.calls.leases.get, claim.leases)
         return [lease for lease in leases if lease is not None]
 
     def batch_of(self, claim: Claim) -> BatchLease:
         """The arithmetic that a claim got."""
-        return self._leases[claim.batch]
+        return self.arithmetic.leases[claim.batch]
 
     def hang_up(self, now: float, claim: Claim) -> None:
-        self.withdraw(now, claim)
-        self._step()
+        self.cancel_claim(now, claim)
+        self._step(now)
 
     def answer(self, now: float, lease: BatchLease) -> bool:
         """What a good worker gives back."""
@@ -209,18 +214,18 @@ class Core(Scheduler):
         self, now: float, lease: BatchLease, results: Sequence[Number], errors: Mapping[int, str]
     ) -> bool:
         """What a worker gives back."""
-        changed = self.complete(now, lease.number, results, errors)
-        self._step()
+        changed = self.arithmetic.complete(now, lease.number, results, errors)
+        self._step(now)
         return changed
 
     def lose(self, now: float, lease: BatchLease, failure: Failure, reason: str = "reset") -> None:
         """A lease comes to nothing."""
-        self.fail(now, lease.number, reason, failure)
-        self._step()
+        self.arithmetic.fail(now, lease.number, reason, failure)
+        self._step(now)
 
     def announce(self, now: float, announcement: Announcement) -> Worker:
         worker = super().announce(now, announcement)
-        self._step()
+        self._step(now)
         return worker
 
     def run(self, now: float = 0.0) -> list[Job]:
@@ -258,21 +263,20 @@ class Core(Scheduler):
         self.told += tick.stops
         handed = tick.calls + [lease for claim in tick.claims for lease in self.got(claim)]
         for lease in handed:
-            assert self.calls.lease(lease.number) is lease, "a call is handed over that has ended"
+            assert self.calls.leases.is_on(lease), "a call is handed over that has ended"
             assert lease.sent
             assert not lease.stop, "what is to be stopped is handed over"
-            job = lease.call.job
-            assert job is not None
+            job = self.jobs.job(lease.call.job)
             assert job.state is JobState.RUNNING
             assert set(lease.call.refs) <= lease.call.operands.keys(), "operands are not known"
             if not lease.call.pure:
                 assert (job.number, lease.call.name, lease.number) in self.disk.handed_out, (
                     "a call is handed over before that is recorded"
                 )
-        on = [lease for lease in self.out if self.calls.lease(lease.number) is lease]
+        on = [lease for lease in self.out if self.calls.leases.is_on(lease)]
         self.out = on + handed
-        if self._handing_over and self.calls.next_moment() != float("-inf"):
-            waiting = set(self.calls.ready.handlers())
+        if self.arithmetic.handing_over and self.calls.next_moment() != float("-inf"):
+            waiting = set(self.calls.jobs.ready.handlers())
             for worker in self.workers():
                 announcement = worker.announcement
                 quick = (
@@ -287,64 +291,51 @@ class Core(Scheduler):
     def check(self) -> None:
         """Assert every invariant, those of calls too that cost too much to be in the core."""
         super().check()
-        pending = {lease.call for lease in self.jobs_leases()}
-        ready = 0
+        pending = {lease.call for lease in self.calls.leases}
+        assert len(pending) == len(self.calls.leases), "a call has two leases"
+        leased = ready = 0
         for job in self.jobs.newest(10**6):
-            if job.calls is None or job.records is not None:
-                continue
-            calls = list(job.calls.calls.values())
+            calls = list(job.each_call())
             ready += sum(call.state is CallState.READY for call in calls)
+            leased += sum(bool(call.record.lease) for call in calls)
             for call in calls:
-                assert call.job is job
-                assert (call.lease is not None) == (call in pending)
-                if call.state is not CallState.READY and call.lease is not None:
+                assert call.job == job.number
+                assert bool(call.record.lease) == (call in pending)
+                if call.state is not CallState.READY and call.record.lease:
                     assert call.state in AT_WORK
                 if call.state is CallState.PAUSED:
                     moment = self.calls.next_moment()
-                    assert call.resumes_at is not None
+                    assert call.record.resumes_at is not None
                     assert moment is not None
-                    assert moment <= call.resumes_at, "nothing resumes a call"
+                    assert moment <= call.record.resumes_at, "nothing resumes a call"
                 if call.state in (CallState.READY, CallState.PAUSED) and job.graph is not None:
                     assert not call.missing, "a call is begun before its operands are known"
                     assert set(call.refs) <= call.operands.keys()
                 if call.is_terminal and job.graph is not None:
-                    assert call.ended_at is not None, f"{call.name} ended at no moment"
+                    assert call.record.ended_at is not None, f"{call.name} ended at no moment"
             if job.is_terminal:
-                assert not any(call.state is CallState.READY for call in self.ended_calls(job))
+                assert all(call.is_terminal for call in calls), "a job ends with its calls"
             going_on = job.graph is not None and job.state is not JobState.ACCEPTING
-            if going_on and not self.jobs.begun and not self.jobs.closed:
+            if going_on and calls:
                 assert (
                     any(call.state in UNDER_WAY for call in calls)
-                    or any(not other.is_terminal for other in job.calls.awaited)
+                    or any(not other.is_terminal for other in job.awaited)
                     or (job.graph is not None and job.graph.remaining)
                 ), f"job {job.number} waits for nothing"
-        assert self.calls.ready.count == ready
+        assert self.calls.jobs.ready.count == ready
+        assert leased == len(pending), "a lease of a call that is forgotten"
 
-    def jobs_leases(self) -> Iterable[CallLease]:
-        """Every lease of a call that has not ended."""
-        found = []
-        for job in self.jobs.newest(10**6):
-            for call in job.calls.calls.values() if job.calls is not None else ():
-                if call.lease is not None:
-                    assert self.calls.lease(call.lease.number) is call.lease
-                    found.append(call.lease)
-        assert len(found) == self.calls.leases, "a lease of a call that is forgotten"
-        return found
-
-    def ended_calls(self, job: Job) -> list[Call]:
-        """The calls of a job that has ended, if what it left behind has been stopped."""
-        return [] if job.calls is None or self.jobs.orphans else list(job.calls.calls.values())
-
-    def _step(self) -> None:
+    def _step(self, now: float) -> None:
+        self.now = now
         if self.records_at_once:
             self.record()
         else:
             self.check()
 
 
-def parsed(*tasks: str) -> list[tuple[str, Work]]:
+def parsed(*tasks: str) -> list[NewJob]:
     """Formulas as they are submitted."""
-    return [(task, parse(task, FormulaLimits())) for task in tasks]
+    return [NewJob(task, parse(task, FormulaLimits())) for task in tasks]
 
 
 def at(port: int, **changes: object) -> Announcement:

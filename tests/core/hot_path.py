@@ -62,7 +62,7 @@ def run(formulas: list[str]) -> tuple[int, int, int]:
     templates = Templates(FormulaLimits())
     with Instructions() as instructions:
         parsed = _last(parse_all(formulas, templates, core.jobs.ensure_room))
-        core.jobs.submit(0.0, parsed)
+        core.jobs.accept(0.0, parsed)
         operations, leases = _work_off(core)
     assert core.jobs.waiting == 0
     return instructions.count, operations, leases
@@ -81,13 +81,13 @@ def _work_off(core: Scheduler) -> tuple[int, int]:
     while core.jobs.waiting:
         facts = core.jobs.facts()
         if facts is not None:
-            core.jobs.recorded(facts)
+            core.recorded(now, facts)
         for lease in core.tick(now).batches:
             body = encode(Batch(lease.number, *lease.columns()))
             batch = batch_decoder.decode(body)
             results, errors = compute_all(batch.operations, batch.op1, batch.op2)
             reply = result_decoder.decode(encode(BatchResult(batch.lease, results, errors)))
-            core.complete(now, lease.number, reply.results, reply.errors, TURN_S)
+            core.arithmetic.complete(now, lease.number, reply.results, reply.errors, TURN_S)
             operations += lease.count
             leases += 1
         now += TURN_S

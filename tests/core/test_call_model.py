@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.checked import CALLER, LIMITS, LOOKER, PULLER, WORKER, Core
-from core.disk import Disk
+from core.disk import Disk, all_ends
 from core.plans import Plan, call
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -34,7 +34,7 @@ GRAPHS = [
     {"a": call("f")},
     {"a": call("p", 1), "b": call("p", 1), "c": call("f", A, B)},
     {"a": call("p"), "b": call("f", A, retries=2), "c": call("g", B), "d": call("h", A, C)},
-    {"a": call("f", retries=1), "b": call("g", A), "c": call("g", A, whatever=True)},
+    {"a": call("f", retries=1), "b": call("g", A), "c": call("g", A, run_on_failure=True)},
     {"a": call("f", priority=3), "b": call("f", not_before=9.0), "c": call("p", A, after=["b"])},
     {"a": call("f", timeout_s=4.0), "b": call("g", timeout_s=4.0, retries=1), "c": call("h", A, B)},
     {f"n{n}": call("fgp"[n % 3], n // 4, *([Ref(f"n{n - 2}")] if n > 1 else [])) for n in range(8)},
@@ -100,14 +100,14 @@ class Histories(RuleBasedStateMachine):
     @rule(
         work=st.sampled_from([*GRAPHS, *TEXTS]),
         after=st.lists(PLACES, max_size=2),
-        whatever=st.booleans(),
+        run_on_failure=st.booleans(),
         priority=st.integers(-1, 1),
     )
-    def submit(self, work, after, whatever, priority) -> None:
+    def submit(self, work, after, run_on_failure, priority) -> None:
         seen = [job.number for job in self.core.jobs.newest(10**6)]
         numbers = sorted({seen[place % len(seen)] for place in after}) if seen else []
         nodes, text = ({}, work) if isinstance(work, str) else (work, None)
-        plan = Plan(nodes, text, None, numbers, whatever, priority)
+        plan = Plan(nodes, text, None, numbers, run_on_failure, priority)
         job = self.core.plan(plan, self.now)
         self.known[job.number] = Known()
 
@@ -139,7 +139,7 @@ class Histories(RuleBasedStateMachine):
         for made in self.held.submissions:
             for job in made.jobs:
                 del self.known[job.number]
-        self.core.jobs.unrecorded(self.held)
+        self.core.unrecorded(self.now, self.held)
         self.held = None
 
     def _note(self, facts: Facts) -> None:
@@ -147,12 +147,11 @@ class Histories(RuleBasedStateMachine):
             for job in made.jobs:
                 self.known[job.number].recorded = True
         for step in facts.steps:
-            assert step.call.job is not None
-            known = self.known[step.call.job.number]
+            known = self.known[step.call.job]
             assert step.call.name not in known.ends, "what has ended goes on"
-            if step.ends is not None:
-                known.ends[step.call.name] = step.ends
-        for end in facts.all_ends():
+            if step.record.state is not None:
+                known.ends[step.call.name] = step.record.state
+        for end in all_ends(facts):
             known = self.known[end.job.number]
             assert not known.ended, "a job ends once"
             known.ended = True
@@ -193,8 +192,8 @@ class Histories(RuleBasedStateMachine):
         worker = workers[place % len(workers)]
         if forgets:
             self.core.calls.asks_again(worker)
-        self.core.calls.heard(self.now, worker)
-        self._get(self.core.calls.leases_of(worker))
+        self.core.calls.seen(self.now, worker)
+        self._get(self.core.calls.leases.sent_to(worker))
 
     @precondition(lambda self: self.hands)
     @rule(places=st.lists(PLACES, min_size=1, max_size=4))
@@ -209,7 +208,7 @@ class Histories(RuleBasedStateMachine):
 
     def _report(self, place: int, outcome: Outcome) -> None:
         number = list(self.hands)[place % len(self.hands)]
-        on = self.core.calls.lease(number) is not None
+        on = self.core.calls.leases.get(number) is not None
         stale = self.core.calls.stale_results
         fact = self.core.calls.report(self.now, number, outcome)
         assert (fact is False) == (not on)
@@ -219,7 +218,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.hands)
     @rule(place=PLACES, failure=st.sampled_from(Failure))
     def fail(self, place, failure) -> None:
-        lease = self.core.calls.lease(list(self.hands)[place % len(self.hands)])
+        lease = self.core.calls.leases.get(list(self.hands)[place % len(self.hands)])
         if lease is not None:
             self.core.fail_call(self.now, lease, "reset", failure)
 
@@ -235,7 +234,7 @@ class Histories(RuleBasedStateMachine):
     @rule(places=st.lists(PLACES, min_size=1, max_size=6))
     def extend(self, places) -> None:
         numbers = [list(self.hands)[place % len(self.hands)] for place in places]
-        on = {number for number in numbers if self.core.calls.lease(number) is not None}
+        on = {number for number in numbers if self.core.calls.leases.get(number) is not None}
         extended, lost, stop = self.core.calls.extend(self.now, numbers, {numbers[0]: (0.5, "")})
         assert {*extended, *stop} == on
         assert set(lost) == set(numbers) - on
@@ -246,9 +245,9 @@ class Histories(RuleBasedStateMachine):
         lease = self.batches.pop(place % len(self.batches))
         parts = [job for job, _ in lease.parts]
         if failure is not None:
-            self.core.fail(self.now, lease.number, "reset", failure)
+            self.core.arithmetic.fail(self.now, lease.number, "reset", failure)
         elif any(job.graph is None for job in parts):
-            self.core.complete(self.now, lease.number, [1] * lease.count, {})
+            self.core.arithmetic.complete(self.now, lease.number, [1] * lease.count, {})
         else:
             self.core.answer(self.now, lease)
 
@@ -288,11 +287,9 @@ class Histories(RuleBasedStateMachine):
             assert known.recorded, "nobody sees what is not recorded"
             assert job.is_terminal == known.ended
             for name, state in known.ends.items():
-                if job.calls is not None and job.records is None and name in job.calls.calls:
+                if job.calls is not None and name in job.calls.calls:
                     now = job.calls.calls[name]
                     assert now.state in (state, CallState.ENDING)
-        live = [lease.call for lease in self.core.jobs_leases()]
-        assert len(set(map(id, live))) == len(live), "a call has two leases"
 
     def _take(self, tick: Tick) -> None:
         self._get(tick.calls)
@@ -313,14 +310,12 @@ class Histories(RuleBasedStateMachine):
         assert job.calls is not None
         call = job.calls.calls[name]
         known = self.known[number]
-        spread = call.error is not None and call.error.startswith("not run")
+        spread = call.record.error is not None and call.record.error.startswith("skipped")
         assert name in known.ends or known.ended or call.pure or spread
 
     def _get(self, leases: Iterable[CallLease]) -> None:
         for lease in leases:
-            job = lease.call.job
-            assert job is not None
-            known = self.known[job.number]
+            known = self.known[lease.call.job]
             assert known.recorded
             assert lease.call.name not in known.ends, "what has ended is run again"
             assert not known.ended
@@ -342,7 +337,7 @@ class Histories(RuleBasedStateMachine):
             while self.batches:
                 self.do_arithmetic(0, None)
             for number in list(self.hands):
-                if self.core.calls.lease(number) is not None:
+                if self.core.calls.leases.get(number) is not None:
                     self.core.calls.report(self.now, number, Outcome(CallState.SUCCEEDED, b"7"))
             self.now += 1.0
             if not self.core.jobs.waiting:
@@ -354,7 +349,7 @@ class Histories(RuleBasedStateMachine):
     def _is_over(self) -> None:
         """Nothing is left of what has ended."""
         self.core.settle(self.now)
-        assert (self.core.calls.leases, self.core.calls.ready.count) == (0, 0)
+        assert (len(self.core.calls.leases), self.core.calls.jobs.ready.count) == (0, 0)
         jobs = self.core.jobs
         assert (jobs.operations_waiting, jobs.bytes_waiting) == (0, 0)
         for job in jobs.newest(10**6):
@@ -364,7 +359,7 @@ class Histories(RuleBasedStateMachine):
                 JobState.TIMED_OUT,
                 JobState.CANCELLED,
             )
-            for one in job.calls.calls.values() if job.calls is not None else ():
+            for one in job.each_call():
                 assert one.is_terminal
 
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from core.checked import LIMITS, SEED_WORKER, WORKER, Core, operations
 from core.evaluate import is_as_python_says
-from dte.core import scheduler as module
+from dte.core.arithmetic import scheduler as module
 from dte.core.arithmetic.lease import BatchLease
+from dte.core.arithmetic.scheduler import LEASES_IN_TICK
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import LEASES_IN_TICK, LEASES_OF_A_BOOT
-from dte.core.workers.availability import ASK_GONE_S, FAILURES_MAX
+from dte.core.scheduler import LEASES_OF_A_BOOT
+from dte.core.workers.availability import FAILURES_MAX, PROBE_GONE_S
 from dte.core.workers.worker import Failure
 
 # The course of a job
@@ -97,7 +98,7 @@ def test_a_long_reason_is_cut() -> None:
     core = Core(WORKER)
     (job,) = core.add("1/0")
     (lease,) = core.tick(0.0).batches
-    core.complete(0.0, lease.number, [0], {0: "x" * 10_000})
+    core.arithmetic.complete(0.0, lease.number, [0], {0: "x" * 10_000})
     core.record()
     assert job.error == "x" * 500 + "…: 1 / 0"
 
@@ -124,7 +125,7 @@ def test_results_for_a_job_that_has_failed_meanwhile_change_nothing() -> None:
     columns = other.columns()
     core.answer(0.0, failing)
     assert job.state is JobState.FAILED
-    assert core.complete(0.0, other.number, [6] * len(columns[0]), {})
+    assert core.arithmetic.complete(0.0, other.number, [6] * len(columns[0]), {})
     core.record()
     assert (job.state, job.answer) == (JobState.FAILED, None)
 
@@ -220,14 +221,14 @@ def test_a_core_that_hands_over_no_more_takes_in_what_is_under_way() -> None:
     core = Core(WORKER, SEED_WORKER)
     (job, other) = core.add("1+2", "3+4")
     leases = core.tick(0.0).batches
-    assert (core.leases, len(leases)) == (2, 2)
+    assert (len(core.arithmetic.leases), len(leases)) == (2, 2)
     core.hand_over_no_more()
     core.answer(0.0, leases[0])
     core.lose(0.0, leases[1], Failure.NOT_SENT)
     core.announce(0.0, replace(WORKER, address="10.0.0.3:6000"))
     for now in range(100):
         assert core.settle(float(now))[0].batches == [], "neither operations nor questions"
-    assert core.leases == 0
+    assert len(core.arithmetic.leases) == 0
     assert job.is_terminal != other.is_terminal
 
 
@@ -250,7 +251,7 @@ def test_lease_numbers_begin_with_the_number_of_the_start() -> None:
         core.add("1+2")
         numbers += [lease.number for lease in core.tick(0.0).batches]
     assert numbers == [1, 3 * LEASES_OF_A_BOOT + 1]
-    assert not core.complete(0.0, numbers[0], [999], {})
+    assert not core.arithmetic.complete(0.0, numbers[0], [999], {})
     assert core.stale_results == 1
 
 
@@ -275,7 +276,7 @@ def test_a_result_under_a_lease_that_has_ended_changes_nothing(failure) -> None:
     (job,) = core.add("1+2")
     (lease,) = core.tick(0.0).batches
     core.lose(0.0, lease, failure, "reset")
-    assert not core.complete(0.0, lease.number, [999], {})
+    assert not core.arithmetic.complete(0.0, lease.number, [999], {})
     core.lose(0.0, lease, failure, "reset again")
     assert lease.lost_because == "reset"
     assert core.stale_results == 1
@@ -298,7 +299,7 @@ def test_silence_past_the_lease_gives_the_operations_to_another() -> None:
     assert lease.may_come_late
     (again,) = tick.batches
     assert again.worker.announcement == other
-    assert not core.complete(11.0, lease.number, [999], {})
+    assert not core.arithmetic.complete(11.0, lease.number, [999], {})
     assert core.stale_results == 1
     core.answer(11.0, again)
     assert job.answer == 3
@@ -312,7 +313,7 @@ def test_a_reply_that_does_not_fit_is_a_failure_of_the_worker(results, errors) -
     core = Core(WORKER)
     (job,) = core.add("1+2")
     (lease,) = core.tick(0.0).batches
-    assert not core.complete(0.0, lease.number, results, errors)
+    assert not core.arithmetic.complete(0.0, lease.number, results, errors)
     core.check()
     assert lease.worker.failures == 1
     assert not job.is_terminal
@@ -339,8 +340,9 @@ def test_an_operation_that_no_worker_can_do_fails_its_job(failure, in_vain) -> N
         core.announce(now, other)
     assert ended == [poison]
     assert attempts == in_vain
+    what = "unusable replies" if failure is Failure.MALFORMED else "broken connections"
     assert poison.error == (
-        "no worker could do it, the last time: status 500 without an error: 1 + 2"
+        f"gave up after {in_vain} {what}; the last: status 500 without an error: 1 + 2"
     )
     assert all(worker.state != "gone" for worker in core.workers())
 
@@ -372,7 +374,7 @@ def test_what_no_worker_has_taken_is_never_given_up(failure) -> None:
         core.announce(now, WORKER)
         now = lease.worker.resumes_at or now
     assert not job.is_terminal
-    assert job.suspicions is None
+    assert not core.arithmetic.quarantine
 
 
 def test_operations_that_were_given_back_do_not_keep_others_waiting() -> None:
@@ -394,7 +396,7 @@ def test_a_new_incarnation_ends_the_leases_of_the_old_one() -> None:
     core.announce(1.0, replace(WORKER, incarnation="b"))
     tick = core.tick(1.0)
     assert tick.lost == [lease]
-    assert not core.complete(1.0, lease.number, [999], {})
+    assert not core.arithmetic.complete(1.0, lease.number, [999], {})
     (again,) = core.tick(core.following(1.0)).batches
     core.answer(1.5, again)
     assert job.answer == 3
@@ -418,7 +420,7 @@ def test_a_worker_that_says_nothing_for_long_loses_its_leases() -> None:
     while not (lost := core.tick(now).lost):
         now = core.following(now)
     assert (lost, now) == ([lease], 16.0)
-    assert lease.lost_because == "not heard of for 16 s"
+    assert lease.lost_because == "silent for 16 s"
     assert not lease.may_come_late
     core.announce(20.0, WORKER)
     core.run(20.0)
@@ -460,7 +462,7 @@ def test_a_silent_seed_worker_is_asked_with_a_lease_without_operations() -> None
     (question,) = ask(core, 0.0, 6.0)
     assert (question.count, question.columns()) == (0, ("", [], []))
     assert question.leased_at == LIMITS.heartbeat_s + 1.0, "at the first look after its silence"
-    assert core.complete(6.5, question.number, [], {})
+    assert core.arithmetic.complete(6.5, question.number, [], {})
     assert (question.worker.state, question.worker.last_seen_at) == ("free", 6.5)
     (again,) = ask(core, 6.5, 13.0)
     assert again.leased_at == 12.0
@@ -484,7 +486,7 @@ def test_a_seed_worker_that_does_not_answer_is_gone_and_asked_again_now_and_then
     assert asked_at[0] == 6.0
     later = [moment for moment in asked_at if moment > LIMITS.dead_after_s + LIMITS.lease_s]
     for moment, following in pairwise(later):
-        assert ASK_GONE_S < following - moment <= ASK_GONE_S + 1.0
+        assert PROBE_GONE_S < following - moment <= PROBE_GONE_S + 1.0
     assert len(later) >= 8
 
 
@@ -509,7 +511,7 @@ def test_a_seed_worker_that_was_gone_comes_back_by_answering() -> None:
         now = core.following(now)
         tick = core.tick(now)
         question = tick.batches[0] if tick.batches else None
-    core.complete(now + 1.0, question.number, [], {})
+    core.arithmetic.complete(now + 1.0, question.number, [], {})
     core.check()
     assert (worker.state, worker.failures, worker.joined_at) == ("free", 0, now + 1.0)
     (job,) = core.add("1+2", now=now + 1.0)
@@ -578,7 +580,7 @@ class History:
                 self.now += choose([0.05, 1.0, 30.0])
             case "late" if self.over:
                 late = choose(self.over)
-                assert not core.complete(now, late.number, [999] * late.count, {})
+                assert not core.arithmetic.complete(now, late.number, [999] * late.count, {})
             case "answer" if lease is not None:
                 assert core.answer(now, lease)
                 self._has_ended(lease)
@@ -589,7 +591,7 @@ class History:
             case "record":
                 self.record()
             case "forget" if self.held is not None:
-                core.jobs.unrecorded(self.held)
+                core.unrecorded(now, self.held)
                 void = {job for made in self.held.submissions for job in made.jobs}
                 self.jobs = [job for job in self.jobs if job not in void]
                 self.held = None
@@ -598,7 +600,7 @@ class History:
     def record(self) -> None:
         facts, self.held = self.held or self.core.jobs.facts(), None
         if facts is not None:
-            self.core.jobs.recorded(facts)
+            self.core.recorded(self.now, facts)
 
     def tick(self) -> None:
         for tick in self.core.settle(self.now):
@@ -638,6 +640,6 @@ def test_whatever_workers_do_every_job_ends_once_with_python_s_answer(steps, see
     assert sorted(job.number for job in history.ended) == [job.number for job in history.jobs]
     for job in history.jobs:
         if job.error is not None and "worker" in job.error:
-            assert "workers_lost_max" in job.error or "no worker could do it" in job.error
+            assert "workers_lost_max" in job.error or "gave up after" in job.error
         else:
             assert is_as_python_says(job)

@@ -97,7 +97,7 @@ class Rig(PlainClient):
         return not (
             core.jobs.waiting
             or core.jobs.operations_waiting
-            or core.leases
+            or core.arithmetic.leases
             or len(self.master.waiters)
         )
 

@@ -144,7 +144,7 @@ async def all_go_on(rig: Rig) -> None:
 async def lease_of(rig: Rig) -> list[Any]:
     """The leases that a master knows, as soon as it knows some."""
     await until(lambda: rig.master.core.calls.leases, "a lease is known again")
-    return list(rig.master.core.calls._leases._leases.values())
+    return list(rig.master.core.calls.leases)
 
 
 async def test_an_attempt_is_counted_before_a_worker_hears_of_it(
@@ -376,7 +376,7 @@ async def test_ended_jobs_keep_their_nodes_and_can_be_retried(rig: Rig, again: A
     await report(rig, (await claim_one(rig))["lease"], result=1)
     await report(rig, (await claim_one(rig))["lease"], error="broke", retry=False)
     before = await ended(rig, number), await rig.nodes(number)
-    assert before[0] == ("failed", None, "node 'c': not run, as 'b' failed: broke")
+    assert before[0] == ("failed", None, "node 'c': skipped because 'b' failed: broke")
     rig = await again()
     assert (await ended(rig, number), await rig.nodes(number)) == before
     reply = await rig.post(f"/job/{number}/retry")
@@ -414,7 +414,7 @@ async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again)
     rig = await again()
     assert (await rig.get("/health")).status == 200
     await all_go_on(rig)
-    assert rig.master.core.calls.ready.count == 200
+    assert rig.master.core.calls.jobs.ready.count == 200
 
 
 async def test_when_a_job_began_is_remembered(rig: Rig, again: Again) -> None:

@@ -1,4 +1,4 @@
-"""A lease of one call."""
+"""A call lease: one call that one worker has, until a deadline which the worker renews."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from dte.core.workers.worker import Claim, Worker
 
 @dataclass(slots=True, eq=False)
 class CallLease:
-    """One call, handed to one worker until a deadline that the worker puts off.
+    """One hand-over of a call.
 
     Attributes:
         number: shared by no other lease.
-        worker: who has it; None after a restart until that worker is heard of.
-        worker_name: its name.
-        lease_s: how long it goes on after the worker was heard of.
-        timeout_at: when the call has taken too long; None for never.
-        claim: what it answers, if the worker fetches its work.
-        sent: whether the worker may have it; before, that it was made is recorded.
-        stop: whether the worker is to stop the call.
-        renewed: whether a sign of life puts the deadline off.
-        is_long: whether the handler was not known to be quick.
+        worker: None after a restart, until that worker is seen again.
+        worker_name: the worker's name.
+        lease_s: silence of the worker that ends the lease.
+        timeout_at: the moment at which the call has taken too long; None for never.
+        claim: the claim that it answers, if the worker pulls.
+        sent: the worker may have it; before, its making is being recorded.
+        stop: the worker is to stop the call.
+        renewed: signs of life that name no lease renew it.
+        is_long: the handler was not known to be quick.
     """
 
     number: int

@@ -85,7 +85,7 @@ class CallGraphBuilder:
                     )
         yield from self._link()
         # Before equal calls become one: the answer has all the names that the client gave.
-        self.graph.last = [call.name for call in calls.values() if not call.readers]
+        self.graph.sinks = [call.name for call in calls.values() if not call.readers]
         if answer is not None and answer not in calls:
             raise InvalidRequest(f"answer {answer!r} is not in the graph")
         order = yield from self._in_order()

@@ -1,7 +1,7 @@
-"""The calls of a job and what they wait for: the part of its DAG that is not arithmetic.
+"""The calls of a job, and the edges between them: the part of its DAG that is not arithmetic.
 
-As in `Graph` the verbs are: add, take what is ready, say what has ended. A result goes into the
-calls that wait for it. A failure goes on to all that wait for it, at once, with its cause.
+The verbs are those of `Graph`: add, take what is ready, pass on what ended. A result goes into the
+calls that wait for it. A failure skips them at once, with its cause.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from dte.core.graph.call import NULL, Call, CallState
-from dte.core.jobs.job import Job
+from dte.core.graph.call import NULL, Call, CallRecord, CallState
+
+SKIPPED = "skipped because "
+"""The error of a call whose operand failed begins so."""
 
 
 class CallGraph:
@@ -18,16 +20,13 @@ class CallGraph:
 
     Attributes:
         calls: by name, in the order in which they were added.
-        aliases: names of calls that are the same as others, with the names of these.
-        remaining: how many have not ended.
-        answer: the call whose result is the job's; None for all that nobody waits for.
-        last: the names of these.
+        aliases: names of calls that equal others, with the names of these.
+        remaining: how many calls have not ended.
+        answer: the call that gives the job's result; None if all sinks do.
+        sinks: names of calls without readers.
         arithmetic: the calls that wait for operations of the job's arithmetic, with the names of
             their operands, by operation; None where a job has no arithmetic.
-        root: the operation whose result is the job's.
-        awaited: jobs that must have ended before any call begins.
-        whatever: calls begin also when these jobs failed.
-        held: no call begins yet, as one of these jobs has not ended.
+        root: the operation that gives the job's result.
         size: about how many bytes arguments and results take.
     """
 
@@ -36,12 +35,9 @@ class CallGraph:
         self.aliases: dict[str, str] = {}
         self.remaining = 0
         self.answer: Call | None = None
-        self.last: list[str] = []
+        self.sinks: list[str] = []
         self.arithmetic: dict[int, list[tuple[Call, str]]] | None = None
         self.root: int | None = None
-        self.awaited: list[Job] = []
-        self.whatever = False
-        self.held = False
         self.size = 0
 
     @property
@@ -53,10 +49,12 @@ class CallGraph:
         return self.calls.get(self.aliases.get(name, name))
 
     def named(self) -> Iterator[Call]:
-        """The calls by all names: one that stands for others also as each of these."""
+        """The calls by all names; a call with aliases once more for each of them."""
         yield from self.calls.values()
         for name, same in self.aliases.items():
-            yield replace(self.calls[same], name=name)
+            call = replace(self.calls[same], name=name)
+            call.record = replace(self.calls[same].record, name=name)
+            yield call
 
     def ready(self) -> list[Call]:
         """The calls that wait for nothing."""
@@ -66,14 +64,34 @@ class CallGraph:
             if call.state is CallState.WAITING and not call.missing
         ]
 
+    def restore(self, records: Iterable[CallRecord]) -> None:
+        """Put calls into the states in which they were recorded; nothing begins by that."""
+        known = [(self.calls[each.name], each) for each in records if each.name in self.calls]
+        ended = []
+        for call, record in known:
+            if record.state is not None:
+                call.record = record.copy()
+                call.enter(record.state)
+                call.recorded, call.missing = True, 0
+                self.size += len(record.value or b"")
+                ended.append(call)
+        for call in ended:
+            self.ended(call)
+        for call, record in known:
+            if call.is_terminal:
+                continue  # It ended, or an operand failed.
+            call.record = record.copy()
+            if record.lease:
+                call.enter(CallState.RUNNING)
+
     def ended(self, call: Call) -> tuple[list[Call], list[Call]]:
         """Pass on how a call ended.
 
         Returns:
-            The calls that wait for nothing any more, and those that failed with it.
+            The calls that wait for nothing any more, and those that were skipped.
         """
         ready: list[Call] = []
-        failed: list[Call] = []
+        skipped: list[Call] = []
         ended = [call]
         for cause in ended:  # Grows meanwhile.
             self.remaining -= 1
@@ -81,20 +99,19 @@ class CallGraph:
                 if reader.is_terminal:
                     continue
                 waits = reader.state is CallState.WAITING
-                if cause.state is CallState.SUCCEEDED or reader.terms.whatever:
+                if cause.state is CallState.SUCCEEDED or reader.terms.run_on_failure:
                     if cause.name in reader.refs:
-                        reader.operands[cause.name] = cause.value or NULL
+                        reader.operands[cause.name] = cause.record.value or NULL
                     reader.missing -= 1
                     if waits and not reader.missing:
                         ready.append(reader)
                 elif waits:  # A worker may have it from before a restart.
-                    reader.error = _because(cause)
                     cancelled = cause.state is CallState.CANCELLED
-                    reader.enter(CallState.CANCELLED if cancelled else CallState.FAILED)
-                    reader.ended_at = cause.ended_at
-                    failed.append(reader)
+                    state = CallState.CANCELLED if cancelled else CallState.FAILED
+                    reader.end(cause.record.ended_at, state, _because(cause))
+                    skipped.append(reader)
                     ended.append(reader)
-        return ready, failed
+        return ready, skipped
 
     def arithmetic_done(
         self, nodes: Iterable[int], results: Iterable[int | float]
@@ -114,16 +131,14 @@ class CallGraph:
         return ready, answer
 
     def kept_from(self, call: Call) -> str | None:
-        """Why a call can never begin that misses operands; None if it may."""
-        if call.terms.whatever:
+        """The reason why a call that misses operands can never begin; None if it may."""
+        if call.terms.run_on_failure:
             return None
-        sources = (self.get(name) for name in (*call.refs, *call.after))
-        for source in sources:
-            if (
-                source is not None
-                and source.is_terminal
-                and source.state is not CallState.SUCCEEDED
-            ):
+        for name in (*call.refs, *call.after):
+            source = self.get(name)
+            if source is None or source.state is CallState.SUCCEEDED:
+                continue
+            if source.is_terminal:
                 return _because(source)
         return None
 
@@ -132,24 +147,25 @@ class CallGraph:
         if self.answer is not None:
             return None if self.answer.state is CallState.SUCCEEDED else self.answer
         bad = (call for call in self.calls.values() if call.state is not CallState.SUCCEEDED)
-        # Rather the cause than what it kept from being done.
-        return min(bad, key=lambda call: not call.attempts, default=None)
+        # Rather the cause than a call that was skipped for it.
+        return min(bad, key=lambda call: not call.record.attempts, default=None)
 
     def result(self) -> bytes:
-        """The job's answer when all calls have ended well: JSON."""
+        """The job's answer when all calls have succeeded, as JSON."""
         if self.answer is not None:
-            return self.answer.value or NULL
+            return self.answer.record.value or NULL
         values = {
-            name: self.calls[self.aliases.get(name, name)].value or NULL for name in self.last
+            name: self.calls[self.aliases.get(name, name)].record.value or NULL
+            for name in self.sinks
         }
         if len(values) == 1:
-            return values[self.last[0]]
+            return values[self.sinks[0]]
         # `CallGraphBuilder` takes only printable names, so this is JSON.
         parts = (_quoted(name) + b":" + value for name, value in values.items())
         return b"{" + b",".join(parts) + b"}"
 
     def check(self) -> None:
-        """Assert what must always hold of the calls of a job that goes on; for tests."""
+        """Assert every invariant of an unfinished job's calls; for tests."""
         assert self.remaining == sum(not call.is_terminal for call in self.calls.values())
         for call in self.calls.values():
             waiting_for = [
@@ -157,24 +173,24 @@ class CallGraph:
                 for name in {*call.refs, *call.after}
                 if (other := self.calls.get(name)) is not None and not other.is_terminal
             ]
+            if call.is_terminal:
+                assert call.record.state is call.state
             if call.state is CallState.WAITING and not self.is_formula:
                 assert call.missing == len(waiting_for), f"{call.name} waits for {waiting_for}"
-            # What workers have from before a restart was begun when its operands were known.
+            # A call that a worker has from before a restart began when its operands were known.
             if call.state in (CallState.READY, CallState.PAUSED):
                 assert not call.missing
                 assert not waiting_for, "a call is begun before its operands are known"
 
 
 def _because(cause: Call) -> str:
-    """Why a call is not begun whose operand failed: the first cause, however far away."""
-    if not cause.attempts and cause.error and cause.error.startswith(NOT_RUN):
-        return cause.error
+    """The reason why a call is skipped whose operand failed: the first cause, however far away."""
+    record = cause.record
+    if not record.attempts and record.error and record.error.startswith(SKIPPED):
+        return record.error
     how = {CallState.TIMED_OUT: "timed out", CallState.CANCELLED: "was cancelled"}
-    text = f"{NOT_RUN}{cause.name!r} {how.get(cause.state, 'failed')}"
-    return f"{text}: {cause.error}" if cause.error else text
-
-
-NOT_RUN = "not run, as "
+    text = f"{SKIPPED}{cause.name!r} {how.get(cause.state, 'failed')}"
+    return f"{text}: {record.error}" if record.error else text
 
 
 def _quoted(name: str) -> bytes:

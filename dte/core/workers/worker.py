@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dte.core.graph.handlers import HandlerPolicy
-from dte.core.jobs.job import Job
 
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
@@ -96,17 +95,15 @@ class Worker:
         batch: the size of its next batch; follows from how long batches have taken.
         resumes_at: the end of its pause after a failure; None if it does not pause.
         gone: taken out until it announces itself anew.
-        queued: it stands in the line for arithmetic.
         reserved: it gets nothing until it is idle, and then a suspect operation.
-        alone: it has a suspect operation, and gets nothing beside it.
-        accused: operations that it had when it fell silent or its connection broke, by the numbers
-            of job and operation, with the jobs: it may have ended by one of them.
-        accused_at: when the last of these came.
-        asked_at: when it was last probed.
+        exclusive: it has a suspect operation, and gets nothing beside it.
+        suspects: operations, as numbers of job and operation, that it had when it vanished; one of
+            them may have ended it.
+        vanished_at: when it last fell silent, or its connection broke, with operations.
+        probed_at: when it was last probed.
         silent_since: when it last lost a call by silence.
         call_leases: the numbers of the call leases that it holds.
         long_calls: how many of these are of handlers that are not known to be quick.
-        calls_queued: it stands in the line for calls.
         claim: its open claim; None if it has none.
         info: further details that it gave, for display.
     """
@@ -120,17 +117,15 @@ class Worker:
     last_failure: str | None = None
     resumes_at: float | None = None
     gone: bool = False
-    queued: bool = False
     operations_done: int = 0
     reserved: bool = False
-    alone: bool = False
-    accused: dict[tuple[int, int], Job] = field(default_factory=dict)
-    accused_at: float = float("-inf")
-    asked_at: float = float("-inf")
+    exclusive: bool = False
+    suspects: dict[tuple[int, int], None] = field(default_factory=dict)
+    vanished_at: float = float("-inf")
+    probed_at: float = float("-inf")
     silent_since: float = float("-inf")
     call_leases: set[int] = field(default_factory=set)
     long_calls: int = 0
-    calls_queued: bool = False
     calls_done: int = 0
     claim: Claim | None = None
     info: Mapping[str, object] = field(default_factory=dict)
@@ -163,11 +158,11 @@ class Worker:
         ):
             return 0
         if announcement.delivery is not Delivery.PUSH:
-            if self.leases and (self.reserved or self.alone):
+            if self.leases and (self.reserved or self.exclusive):
                 return 0
             claim = self.claim
             return int(claim is not None and not claim.closed and not claim.batch)
-        slots = 1 if self.failures or self.reserved or self.alone else announcement.slots
+        slots = 1 if self.failures or self.reserved or self.exclusive else announcement.slots
         return max(0, slots - len(self.leases))
 
     @property

@@ -45,7 +45,7 @@ class Health(JsonHandler):
                 "jobs_waiting": core.jobs.waiting,
                 "operations_waiting": core.jobs.operations_waiting,
                 "operations_done": core.jobs.operations_done,
-                "stale_results": core.stale_results + core.calls.stale_results,
+                "stale_results": core.stale_results,
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits if recorder is not None else 0,
                 "error": str(recorder.failure) if recorder is not None and failing else None,

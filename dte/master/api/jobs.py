@@ -424,7 +424,7 @@ class Why(JobHandler):
             reason.waits_for,
             reason.text,
             list(reason.names),
-            reason.place,
+            reason.position,
             self.master.wall_time(reason.until),
         )
 
@@ -444,18 +444,18 @@ class Nodes(JobHandler):
             await self.reply_list(map(self._reply, calls))
 
     def _reply(self, call: Call) -> NodeReply:
-        wall_time, state = self.master.wall_time, call.shown_state
+        wall_time, state, record = self.master.wall_time, call.shown_state, call.record
         ended = call.is_terminal and state is call.state
         return NodeReply(
             call.name,
             call.handler,
             state.value,
-            call.attempts,
-            call.failures,
-            call.worker,
-            shown_answer(call.value) if ended else None,
-            call.error,
-            wall_time(call.started_at),
-            wall_time(call.ended_at) if ended else None,
+            record.attempts,
+            record.failures,
+            record.worker,
+            shown_answer(record.value) if ended else None,
+            record.error,
+            wall_time(record.started_at),
+            wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
         )

@@ -177,7 +177,6 @@ class CallDispatcher:
 def call_of(lease: CallLease) -> Call:
     """A lease as a worker gets it."""
     call = lease.call
-    assert call.job is not None
     args = call.args
     if call.operands:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
@@ -185,12 +184,12 @@ def call_of(lease: CallLease) -> Call:
         args = msgspec.Raw(encode(args))
     return Call(
         lease.number,
-        call.job.number,
+        call.job,
         call.name,
         call.handler,
         args,
         lease.timeout_s,
-        call.attempts,
+        call.record.attempts,
         lease.lease_s,
     )
 

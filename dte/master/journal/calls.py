@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from dte.core.graph.call import CallState
-from dte.core.jobs.facts import CallRecord, Cancel, End, Step, end_record
+from dte.core.graph.call import CallRecord, CallState
+from dte.core.jobs.facts import Cancel, End, Step
 from dte.core.jobs.job import Job
 from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
 
@@ -159,14 +159,14 @@ class CallTables:
 
 def _taken_over(plans: Iterable[tuple[Job, str]]) -> Iterator[tuple[int, CallRecord]]:
     for job, _ in plans:
-        for record in job.records or ():
-            yield job.number, record
+        for call in job.each_call():
+            if call.recorded:
+                yield job.number, call.record
 
 
 def _of_steps(steps: Iterable[Step]) -> Iterator[tuple[int, CallRecord]]:
     for step in steps:
-        assert step.call.job is not None
-        yield step.call.job.number, step.record
+        yield step.call.job, step.record
 
 
 def _of_ends(ends: Iterable[End]) -> Iterator[tuple[int, CallRecord]]:
@@ -174,4 +174,4 @@ def _of_ends(ends: Iterable[End]) -> Iterator[tuple[int, CallRecord]]:
         if end.job.calls is not None:
             for call in end.job.calls.named():
                 if not call.recorded:
-                    yield end.job.number, end_record(call)
+                    yield end.job.number, call.record

@@ -204,7 +204,6 @@ def is_more(end: End) -> bool:
     return (
         job.calls is not None
         or job.plan is not None
-        or job.records is not None
         or end.state is CANCELLED
         or end.state is TIMED_OUT
         or isinstance(end.answer, bytes)

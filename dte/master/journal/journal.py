@@ -17,7 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables

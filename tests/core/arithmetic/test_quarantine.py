@@ -6,31 +6,43 @@ from random import Random
 
 import pytest
 
-from core.checked import Core, at, nodes, only, operations, parsed
-from dte.core.arithmetic.quarantine import Quarantine
+from core.checked import WORKER, Core, at, nodes, only, operations, parsed
+from dte.core.arithmetic.quarantine import Quarantine, Suspicion
+from dte.core.arithmetic.scheduler import LEASES_IN_TICK
 from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
-from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.scheduler import LEASES_IN_TICK
-from dte.core.workers.worker import Failure
+from dte.core.jobs.job import Job, JobState
+from dte.core.workers.worker import Failure, Worker
 
 SUMS = "1*2+3*4+5*6+7*8"
 """Four operations of it are ready at once."""
 
 
 def make_job(number: int = 1) -> Job:
-    graph = parsed(SUMS)[0][1].graph
+    graph = parsed(SUMS)[0].work.graph
     return Job(number, SUMS, 0.0, graph.remaining, graph, JobState.RUNNING)
 
 
 # The line
 
 
+IDLE = Worker(WORKER, 0.0, 0.0)
+"""A worker that gets operations which are taken."""
+
+
+def suspect(suspects: Quarantine, job: Job, node: int, **history: int) -> Suspicion:
+    """Give an operation a history."""
+    suspicion = suspects._suspicion(job, node)
+    for name, value in history.items():
+        setattr(suspicion, name, value)
+    return suspicion
+
+
 def test_suspects_come_one_by_one_the_first_to_come_first() -> None:
     suspects, first, second = Quarantine(Random(1), 3), make_job(1), make_job(2)
     suspects.add(0.0, first, nodes(3, 1))
     suspects.add(0.0, second, nodes(2))
-    assert (len(suspects), suspects.next_moment()) == (3, None)
-    taken = [suspects.take() for _ in range(4)]
+    assert (suspects.count, suspects.next_moment()) == (3, None)
+    taken = [suspects.take(IDLE) for _ in range(4)]
     assert taken == [[(first, nodes(3))], [(first, nodes(1))], [(second, nodes(2))], []]
 
 
@@ -38,16 +50,18 @@ def test_suspects_that_lost_workers_come_after_a_pause_longer_each_time() -> Non
     whole_s = BACKOFF_FIRST_S
     for lost in (1, 2, 3):
         suspects, job = Quarantine(Random(1), 4), make_job()
-        job.suspicions = {1: Suspicion(workers_lost=lost), 2: Suspicion(garbled=1)}
+        suspect(suspects, job, 1, workers_lost=lost)
+        suspect(suspects, job, 2, malformed=1)
         suspects.add(5.0, job, nodes(1, 2, 3))
-        assert [suspects.take() for _ in range(3)] == [[(job, nodes(2))], [(job, nodes(3))], []]
+        taken = [suspects.take(IDLE) for _ in range(3)]
+        assert taken == [[(job, nodes(2))], [(job, nodes(3))], []]
         moment = suspects.next_moment()
         assert moment is not None
         assert 5.0 + whole_s / 2 <= moment <= 5.0 + whole_s
         suspects.resume(moment - 0.001)
-        assert suspects.take() == []
+        assert suspects.take(IDLE) == []
         suspects.resume(moment)
-        assert suspects.take() == [(job, nodes(1))]
+        assert suspects.take(IDLE) == [(job, nodes(1))]
         assert suspects.next_moment() is None
         whole_s *= 2
 
@@ -55,24 +69,24 @@ def test_suspects_that_lost_workers_come_after_a_pause_longer_each_time() -> Non
 @pytest.mark.parametrize(("lost", "unknown"), [(0, 3), (1, 2), (2, 1)])
 def test_a_suspect_that_may_have_lost_as_many_workers_as_it_may_is_held_back(lost, unknown) -> None:
     suspects, job = Quarantine(Random(1), 3), make_job()
-    job.suspicions = {1: Suspicion(workers_lost=lost, open=unknown)}
+    suspect(suspects, job, 1, workers_lost=lost, open=unknown)
     suspects.add(0.0, job, nodes(1, 2))
-    assert [suspects.take(), suspects.take()] == [[(job, nodes(2))], []]
+    assert [suspects.take(IDLE), suspects.take(IDLE)] == [[(job, nodes(2))], []]
     assert suspects.next_moment() is None
     suspects.resume(100.0)
-    assert suspects.take() == []
-    assert suspects.operations() == {(1, 1)}
-    job.suspicions[1].open -= 1
-    suspects.release(200.0, job, 1)
-    suspects.release(200.0, job, 2)
+    assert suspects.take(IDLE) == []
+    assert suspects.check() == {(1, 1)}
+    vanished = Worker(WORKER, 0.0, 0.0, suspects={(1, 1): None, (1, 2): None, (9, 9): None})
+    suspects.clear(200.0, vanished)
+    assert vanished.suspects == {}
     suspects.resume(200.0 + BACKOFF_MAX_S)
-    assert [suspects.take(), suspects.take()] == [[(job, nodes(1))], []]
+    assert [suspects.take(IDLE), suspects.take(IDLE)] == [[(job, nodes(1))], []]
 
 
 def test_the_same_seed_gives_the_same_pauses() -> None:
     def moment(seed: int) -> float | None:
         suspects, job = Quarantine(Random(seed), 3), make_job()
-        job.suspicions = {1: Suspicion(workers_lost=1)}
+        suspect(suspects, job, 1, workers_lost=1)
         suspects.add(0.0, job, nodes(1))
         return suspects.next_moment()
 
@@ -82,16 +96,29 @@ def test_the_same_seed_gives_the_same_pauses() -> None:
 
 def test_suspects_of_jobs_that_have_ended_are_passed_over() -> None:
     suspects, ended, other = Quarantine(Random(1), 3), make_job(1), make_job(2)
-    ended.suspicions = {2: Suspicion(workers_lost=1)}
+    suspect(suspects, ended, 2, workers_lost=1)
     suspects.add(0.0, ended, nodes(1, 2))
     suspects.add(0.0, other, nodes(1))
-    assert suspects.operations() == {(1, 1), (1, 2), (2, 1)}
+    assert suspects.check() == {(1, 1), (1, 2), (2, 1)}
     ended.graph = None
-    assert suspects.operations() == {(2, 1)}
-    assert suspects.take() == [(other, nodes(1))]
+    assert suspects.check() == {(2, 1)}
+    assert suspects.next_moment() is None
+    assert suspects.take(IDLE) == [(other, nodes(1))]
     suspects.resume(10.0)
-    assert suspects.take() == []
-    assert len(suspects) == 0
+    assert suspects.take(IDLE) == []
+    assert suspects.count == 0
+
+
+def test_the_history_of_an_operation_goes_with_its_result_or_its_job() -> None:
+    suspects, first, second = Quarantine(Random(1), 3), make_job(1), make_job(2)
+    for job in (first, second):
+        suspect(suspects, job, 1)
+    suspect(suspects, first, 2)
+    suspects.done([(first, nodes(1, 3)), (make_job(3), nodes(1))])
+    assert suspects
+    suspects.done([(first, nodes(2))])
+    suspects.forget([second, make_job(4)])
+    assert not suspects
 
 
 # Handing them out

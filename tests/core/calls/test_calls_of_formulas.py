@@ -12,6 +12,7 @@ from dte.core.graph.call import CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, number_of
 from dte.core.jobs.job import Job, JobState
+from dte.core.workers.worker import Failure
 
 
 def play(core: Core, job: Job, **values: bytes) -> dict[str, list[bytes]]:
@@ -53,7 +54,7 @@ def test_a_formula_s_value(text, answer) -> None:
     assert (job.answer, job.error) == (answer, None)
     assert type(job.answer) is type(answer)
     jobs = core.jobs
-    assert (jobs.operations_waiting, jobs.bytes_waiting, core.calls.leases) == (0, 0, 0)
+    assert (jobs.operations_waiting, jobs.bytes_waiting, len(core.calls.leases)) == (0, 0, 0)
 
 
 def test_arguments_are_the_values_of_arithmetic_and_of_calls() -> None:
@@ -66,14 +67,17 @@ def test_arguments_are_the_values_of_arithmetic_and_of_calls() -> None:
 @pytest.mark.parametrize(
     ("value", "error"),
     [
-        (b"null", "it gave null, and a formula needs a number"),
-        (b"true", "it gave true, and a formula needs a number"),
-        (b'"7"', 'it gave "7", and a formula needs a number'),
-        (b"[7]", "it gave [7], and a formula needs a number"),
-        (b"", "it gave , and a formula needs a number"),
-        (b"NaN", "it gave NaN, and a formula needs a number"),
-        (b"1e999", "it gave 1e999, and a formula needs a number"),
-        (b"[" + b"1" * 99 + b"]", "it gave [" + "1" * 39 + ", and a formula needs a number"),
+        (b"null", "the handler returned null; a formula needs a number"),
+        (b"true", "the handler returned true; a formula needs a number"),
+        (b'"7"', 'the handler returned "7"; a formula needs a number'),
+        (b"[7]", "the handler returned [7]; a formula needs a number"),
+        (b"", "the handler returned ; a formula needs a number"),
+        (b"NaN", "the handler returned NaN; a formula needs a number"),
+        (b"1e999", "the handler returned 1e999; a formula needs a number"),
+        (
+            b"[" + b"1" * 99 + b"]",
+            "the handler returned [" + "1" * 39 + "; a formula needs a number",
+        ),
         (b"9" * (INTEGER_DIGITS_MAX + 1), f"has more than {INTEGER_DIGITS_MAX} digits"),
         (b"-" + b"9" * (INTEGER_DIGITS_MAX + 1), f"has more than {INTEGER_DIGITS_MAX} digits"),
     ],
@@ -120,7 +124,7 @@ def test_a_formula_fails_with_its_first_call_and_stops_the_others(state, ends, t
     core.settle(0.0)
     assert (job.state, job.error) == (ends, "f@1: no")
     assert core.told == [handed["g@8"]]
-    assert (core.calls.leases, core.calls.ready.count) == (0, 0)
+    assert (len(core.calls.leases), core.calls.jobs.ready.count) == (0, 0)
     assert core.jobs.operations_waiting == 0
     assert core.succeed(1.0, handed["g@8"], b"1") is False
 
@@ -146,7 +150,7 @@ def test_a_call_that_is_about_to_be_handed_over_when_its_job_ends_is_not() -> No
     core.record()
     tick = core.tick(0.0)
     assert (tick.calls, tick.stops) == ([], [])
-    assert core.calls.leases == 0
+    assert len(core.calls.leases) == 0
 
 
 @pytest.mark.parametrize("handlers", ["fg", "pp", "fp", "pf"])
@@ -163,27 +167,30 @@ def test_calls_that_are_reported_together_when_the_first_fails_the_formula(
     one, other = sorted(core.out, key=lambda lease: lease.call.name.split("@")[1])
     core.fail_at(1.0, one, "no")
     outcome = Outcome(second, b"7" if second is CallState.SUCCEEDED else None, None)
-    assert core.end_call(1.0, other, outcome) is not False
+    counts = core.end_call(1.0, other, outcome) is not False
+    assert counts == (handlers[0] == "f"), "a pure call's failure needs no disk, and ends all"
     core.record()
     core.tick(1.0)
     core.record()
     core.tick(1.0)
     assert job.state is JobState.FAILED
-    assert core.jobs.operations_waiting == core.jobs.bytes_waiting == core.calls.leases == 0
+    assert core.jobs.operations_waiting == core.jobs.bytes_waiting == len(core.calls.leases) == 0
     assert job.calls is not None
     assert all(call.is_terminal for call in job.calls.calls.values())
 
 
-@pytest.mark.parametrize("taken", [True, False])
-def test_a_call_that_comes_to_nothing_when_its_formula_has_just_failed(taken) -> None:
+@pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.NOT_SENT])
+def test_a_call_that_comes_to_nothing_when_its_formula_has_just_failed(failure) -> None:
     core = Core(CALLER)
     job = core.formula("p(1) + p(2)")
     handed = core.hand_out()
     core.fail_at(1.0, handed["p@1"], "no")
-    core.calls.fail(1.0, handed["p@8"].number, "reset", taken=taken)
+    core.calls.fail(1.0, handed["p@8"].number, "reset", failure)
     core.settle(1.0)
     assert job.state is JobState.FAILED
-    assert core.calls.leases == core.calls.ready.count == core.jobs.operations_waiting == 0
+    assert (
+        len(core.calls.leases) == core.calls.jobs.ready.count == core.jobs.operations_waiting == 0
+    )
 
 
 def test_a_result_that_is_recorded_with_its_formula_s_failure_stays_one() -> None:
@@ -213,7 +220,7 @@ def test_calls_that_time_out_together(handlers) -> None:
     core.hand_out()
     core.settle(100.0)
     assert job.state in (JobState.TIMED_OUT, JobState.FAILED)
-    assert core.calls.leases == 0
+    assert len(core.calls.leases) == 0
 
 
 @pytest.mark.parametrize("handlers", ["ff", "pp"])
@@ -230,7 +237,7 @@ def test_a_worker_that_ends_with_several_calls_of_a_formula(handlers) -> None:
         now += 10.0
     assert job.state is JobState.FAILED
     assert "workers_lost_max" in str(job.error)
-    assert core.calls.leases == core.jobs.operations_waiting == 0
+    assert len(core.calls.leases) == core.jobs.operations_waiting == 0
 
 
 def test_the_answer_is_bounded_like_any_other() -> None:

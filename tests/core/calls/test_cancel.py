@@ -27,14 +27,14 @@ def is_over(core: Core, job: Job) -> None:
     """It is cancelled, and nothing of it is left."""
     core.settle(1000.0)
     assert (job.state, job.error) == (JobState.CANCELLED, "cancelled")
-    assert (core.calls.leases, core.calls.ready.count) == (0, 0)
+    assert (len(core.calls.leases), core.calls.jobs.ready.count) == (0, 0)
     jobs = core.jobs
     assert (jobs.waiting, jobs.operations_waiting, jobs.bytes_waiting) == (0, 0, 0)
 
 
 def test_a_job_whose_calls_wait_is_cancelled_at_once() -> None:
     core = Core()
-    job = core.graph(a=call("f"), b=call("f", A, whatever=True), c=call("f", not_before=50.0))
+    job = core.graph(a=call("f"), b=call("f", A, run_on_failure=True), c=call("f", not_before=50.0))
     assert core.hand_out() == {}
     assert states(job) == {"a": "ready", "b": "waiting", "c": "paused"}
     assert isinstance(core.cancel(1.0, job), End)
@@ -81,7 +81,7 @@ def test_of_a_running_job_what_waits_never_starts_and_what_runs_is_stopped() -> 
     is_over(core, job)
     assert job.ended_at == 3.0
     assert job.calls is not None
-    assert job.calls.calls["a"].error == "stopped"
+    assert job.calls.calls["a"].record.error == "stopped"
 
 
 def test_events_tell_that_a_job_is_being_cancelled() -> None:
@@ -254,7 +254,7 @@ def test_what_a_claim_waits_for_is_not_handed_over_when_its_job_is_cancelled() -
     assert facts is not None
     core.write(facts)
     (answered,) = core.tick(1.0).claims
-    assert [lease.call.job for lease in core.got(answered)] == [core.jobs.job(2)]
+    assert [lease.call.job for lease in core.got(answered)] == [2]
     core.record()
     assert core.jobs.job(1).state is JobState.CANCELLED
 
@@ -369,7 +369,7 @@ def test_a_job_that_was_being_cancelled_is_so_after_a_restart() -> None:
     core.settle(2.0)
     assert job.state is JobState.CANCELLING
     assert core.calls.extend(3.0, [lease.number], {}) == ([], [], [lease.number])
-    restored = core.calls.lease(lease.number)
+    restored = core.calls.leases.get(lease.number)
     assert restored is not None
     core.end_call(4.0, restored, STOPPED)
     is_over(core, job)

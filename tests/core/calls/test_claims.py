@@ -17,7 +17,7 @@ DOES_ARITHMETIC = replace(PULLER, arithmetic=True, batch_max=64)
 
 def attempts(job: Job, name: str = "a") -> int:
     assert job.calls is not None
-    return job.calls.calls[name].attempts
+    return job.calls.calls[name].record.attempts
 
 
 def test_a_claim_gets_what_is_ready_up_to_its_slots() -> None:
@@ -30,9 +30,9 @@ def test_a_claim_gets_what_is_ready_up_to_its_slots() -> None:
     assert [lease.call.name for lease in core.got(claim)] == ["a", "b"]
     for lease in core.got(claim):
         core.succeed(1.0, lease)
-    assert core.calls.leases == 0
+    assert len(core.calls.leases) == 0
     core.settle(1.0)
-    assert core.calls.ready.count == 1, "it asks for more first"
+    assert core.calls.jobs.ready.count == 1, "it asks for more first"
 
 
 def test_a_claim_waits_until_there_is_work() -> None:
@@ -92,10 +92,10 @@ def test_a_claim_that_is_withdrawn_gives_back_what_it_got() -> None:
         core.tick(0.0)
         core.hang_up(0.0, claim)
         core.record()
-        assert (attempts(job), core.calls.ready.count, core.calls.leases) == (0, 1, 0)
+        assert (attempts(job), core.calls.jobs.ready.count, len(core.calls.leases)) == (0, 1, 0)
         assert core.tick(0.0).claims == []
         core.hang_up(0.0, claim)
-        assert core.calls.ready.count == 1
+        assert core.calls.jobs.ready.count == 1
 
 
 def test_what_a_claim_was_answered_with_may_be_given_back_too() -> None:
@@ -106,7 +106,7 @@ def test_what_a_claim_was_answered_with_may_be_given_back_too() -> None:
     core.settle(0.0)
     (lease,) = core.got(claim)
     core.hang_up(0.0, claim)
-    assert core.calls.lease(lease.number) is None
+    assert core.calls.leases.get(lease.number) is None
     assert attempts(job) == 0
     assert core.disk.records[job.number]["a"].lease == 0
     again = core.ask(1.0)
@@ -124,7 +124,7 @@ def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
     assert (len(old.leases), len(new.leases)) == (0, 1)
     core.hang_up(1.0, old)
     (lease,) = core.got(new)
-    assert core.calls.lease(lease.number) is lease, "what the new one got is not touched"
+    assert core.calls.leases.get(lease.number) is lease, "what the new one got is not touched"
 
 
 def test_a_new_claim_does_not_take_from_an_old_one_what_is_being_recorded() -> None:
@@ -160,7 +160,7 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     core.tick(0.0)
     with pytest.raises(Conflict, match=r"worker name .* is taken"):
         core.ask(1.0, replace(PULLER, incarnation="b"))
-    core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
+    core.cancel_claim(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))
     assert old.closed
     assert attempts(job) == 0
@@ -196,7 +196,7 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
         claim = core.ask(now, slots=1)
         core.settle(now)
         assert len(claim.leases) == 1
-    assert core.calls.leases == 2
+    assert len(core.calls.leases) == 2
 
 
 # Arithmetic
@@ -235,7 +235,7 @@ def test_a_claim_that_is_withdrawn_gives_back_its_arithmetic() -> None:
     batch = core.batch_of(claim)
     core.hang_up(0.0, claim)
     core.hang_up(0.0, claim)
-    assert not core.complete(0.0, batch.number, [999], {})
+    assert not core.arithmetic.complete(0.0, batch.number, [999], {})
     again = core.ask(1.0, DOES_ARITHMETIC)
     core.settle(1.0)
     core.answer(1.0, core.batch_of(again))
@@ -248,14 +248,14 @@ def test_of_arithmetic_a_claim_gets_one_batch() -> None:
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
     assert claim.batch
-    assert core.leases == 1
+    assert len(core.arithmetic.leases) == 1
 
 
 def test_a_worker_that_looks_gets_no_arithmetic() -> None:
     core = Core(replace(CALLER, address="", delivery=Delivery.MAILBOX, arithmetic=True))
     core.add("1+2")
     core.settle(0.0)
-    assert core.leases == 0
+    assert len(core.arithmetic.leases) == 0
 
 
 def test_a_job_goes_on_over_many_claims() -> None:
@@ -302,6 +302,6 @@ def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:
     core = Core(replace(CALLER, arithmetic=True))
     core.add("1+2")
     (lease,) = core.tick(0.0).batches
-    assert core.holder(lease.number) == CALLER.name
-    core.complete(0.0, lease.number, [3], {})
-    assert core.holder(lease.number) is None
+    assert core.arithmetic.holder(lease.number) == CALLER.name
+    core.arithmetic.complete(0.0, lease.number, [3], {})
+    assert core.arithmetic.holder(lease.number) is None

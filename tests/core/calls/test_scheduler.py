@@ -56,8 +56,8 @@ def test_a_call_is_handed_over_only_after_that_is_recorded() -> None:
     job = core.graph(a=call("f"))
     core.record()
     assert core.tick(0.0).calls == []
-    assert (core.calls.leases, job.state) == (1, JobState.WAITING)
-    lease = core.calls.lease(1)
+    assert (len(core.calls.leases), job.state) == (1, JobState.WAITING)
+    lease = core.calls.leases.get(1)
     assert lease is not None
     assert not core.succeed(0.0, lease), "nobody can have it yet"
     assert core.calls.extend(0.0, [1], {}) == ([], [1], [])
@@ -99,7 +99,7 @@ def test_what_depends_on_a_result_waits_until_that_is_recorded() -> None:
     core.record()
     assert core.hand_out(2.0).keys() == {"b"}
     assert job.calls is not None
-    assert job.calls.calls["a"].ended_at == 1.0, "it ended when the worker said so"
+    assert job.calls.calls["a"].record.ended_at == 1.0, "it ended when the worker said so"
 
 
 def test_the_last_call_s_end_is_recorded_with_its_job_s() -> None:
@@ -151,8 +151,8 @@ def test_a_hand_over_that_cannot_be_recorded_is_void() -> None:
     core.refuse()
     assert core.hand_out() == {}
     assert job.calls is not None
-    assert job.calls.calls["a"].attempts == 1, "it is on its way anew, and not counted twice"
-    assert core.calls.leases == 1
+    assert job.calls.calls["a"].record.attempts == 1, "it is on its way anew, and not counted twice"
+    assert len(core.calls.leases) == 1
     core.record()
     handed = core.hand_out(1.0)
     assert handed["a"].number == 2
@@ -169,9 +169,9 @@ def test_a_void_hand_over_to_a_worker_that_is_gone_is_forgotten() -> None:
     facts = core.jobs.facts()
     assert facts is not None
     core.leave(0.0, core.workers()[0])
-    core.jobs.unrecorded(facts)
+    core.unrecorded(0.0, facts)
     assert core.hand_out() == {}
-    assert core.calls.ready.count == 1
+    assert core.calls.jobs.ready.count == 1
 
 
 def test_a_hand_over_that_is_taken_back_while_it_is_recorded_does_not_come_into_effect() -> None:
@@ -203,7 +203,7 @@ def test_a_failure_without_retries_ends_the_job_and_names_the_call() -> None:
     core.settle(0.0)
     assert (job.state, job.error) == (JobState.FAILED, "node 'a': no disk")
     assert state(job, "b") is CallState.FAILED
-    assert core.disk.records[1]["b"].error == "not run, as 'a' failed: no disk"
+    assert core.disk.records[1]["b"].error == "skipped because 'a' failed: no disk"
 
 
 def test_of_a_job_that_is_one_call_the_error_is_the_call_s() -> None:
@@ -215,7 +215,7 @@ def test_of_a_job_that_is_one_call_the_error_is_the_call_s() -> None:
 
 def test_what_is_done_whatever_happens_is_done() -> None:
     core = Core(CALLER)
-    job = core.plan(Plan({"a": call("f"), "b": call("g", A, whatever=True)}, answer="b"))
+    job = core.plan(Plan({"a": call("f"), "b": call("g", A, run_on_failure=True)}, answer="b"))
     core.fail_at(0.0, core.hand_out()["a"])
     core.succeed(0.0, core.hand_out()["b"], b"2")
     assert (job.state, job.answer) == (JobState.SUCCEEDED, b"2")
@@ -293,7 +293,7 @@ def test_arithmetic_and_calls_do_not_take_each_other_s_slots() -> None:
     core.add("1+2")
     tick = core.tick(0.0)
     assert len(tick.batches) == 1
-    assert core.calls.leases == 2
+    assert len(core.calls.leases) == 2
 
 
 @pytest.mark.parametrize("change", ["draining", "gone", "pausing"])
@@ -436,6 +436,6 @@ def test_progress_is_of_an_attempt() -> None:
     core.calls.extend(0.0, [lease.number], {lease.number: (0.25, "")})
     assert job.calls is not None
     assert job.calls.calls["a"].progress == (0.25, "")
-    core.calls.fail(1.0, lease.number, "reset", taken=True)
+    core.calls.fail(1.0, lease.number, "reset", Failure.BROKEN)
     core.hand_out(1.0)
     assert job.calls.calls["a"].progress is None

@@ -22,7 +22,7 @@ WAYS = {
 
 
 def make_job(text: str, state: JobState = ACCEPTING) -> Job:
-    graph = parsed(text)[0][1].graph
+    graph = parsed(text)[0].work.graph
     return Job(1, text, 0.0, graph.remaining, graph, state)
 
 
@@ -39,7 +39,7 @@ def test_a_state_follows_only_from_those_before_it(state, following) -> None:
 
 
 def test_a_new_job_is_not_accepted_yet() -> None:
-    graph = parsed("1+2")[0][1].graph
+    graph = parsed("1+2")[0].work.graph
     assert Job(1, "1+2", 0.0, 1, graph).state is ACCEPTING
 
 

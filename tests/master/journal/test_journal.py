@@ -80,7 +80,7 @@ def test_a_job_that_ended_is_there_with_all_that_is_known_of_it(open_book: OpenB
     job = only(book.accept("1+2*3"))
     book.write()
     job.started_at = 2.5
-    book.jobs.finish(3.0, [(job, job.graph.take(1))], [6])  # type: ignore[union-attr]
+    book.core.arithmetic._finish(3.0, [(job, job.graph.take(1))], [6])  # type: ignore[union-attr]
     book.now = 4.75
     book.end(job, error="no")
     book.write()

@@ -12,9 +12,9 @@ from wire.until import until
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
+from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, PlannedJob
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal, Retention
@@ -75,7 +75,13 @@ class Desk:
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.jobs.recorded(facts, repeats)
+        for submission in facts.submissions:
+            if submission in repeats:
+                self.jobs.withdraw(submission)
+            else:
+                self.jobs.admit(submission)
+        for end in facts.ends:
+            self.jobs.close(end)
         self.heard.append((len(facts.submissions) - len(repeats), len(facts.ends)))
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
@@ -83,20 +89,20 @@ class Desk:
         self.heard.append(error)
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
-        (job,) = self.jobs.submit(0.0, [(task, parse(task, FormulaLimits()))], key).jobs
+        (job,) = self.jobs.accept(0.0, [NewJob(task, parse(task, FormulaLimits()))], key).jobs
         self.recorder.wake()
         return job
 
     def submit_calls(self) -> Job:
-        planned = PlannedJob("calls", '["a"]', formula_of(["a"]))
-        (job,) = self.jobs.submit_plans(0.0, [planned]).jobs
+        planned = NewJob("calls", formula_of(["a"]), '["a"]')
+        (job,) = self.jobs.accept(0.0, [planned]).jobs
         self.recorder.wake()
         return job
 
     def step(self, job: Job) -> None:
         """Something becomes of the call of a job."""
         call = calls_of(job)["a"]
-        self.jobs.step(Step(call, record_of(call)))
+        self.jobs.step(Step(call, call.record.copy()))
         self.recorder.wake()
 
     def end(self, job: Job) -> None:

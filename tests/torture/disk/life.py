@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.disk import all_ends
 from core.evaluate import FUNCTIONS
 
 from dte.core.arithmetic.lease import BatchLease
@@ -22,7 +23,7 @@ from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import PlannedJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Announcement
@@ -105,7 +106,7 @@ class Stand:
     def after(self, facts: Facts) -> Stand:
         """With these facts."""
         accepted = {job.number for each in facts.submissions for job in each.jobs}
-        ended = self.ended | {end.job.number for end in facts.all_ends()}
+        ended = self.ended | {end.job.number for end in all_ends(facts)}
         return Stand((self.waiting | accepted) - ended, ended)
 
 
@@ -138,15 +139,17 @@ class Life:
 
     def _resume(self, found: Unfinished) -> None:
         """Go on with a job; the worker still has what it was given of it."""
-        job = self._core.jobs.job(found.number)
-        job.plan, job.records = found.plan, found.records or None
+        notify = ""
         if found.plan is None:
-            formula = parse(found.text, FormulaLimits())
+            work = parse(found.text, FormulaLimits())
         else:
-            formula = built(found.plan)
-            job.notify = read_plan(found.plan).notify
+            work = built(found.plan)
+            notify = read_plan(found.plan).notify
+        if work.calls is not None:
+            work.calls.restore(found.records)
         self._calls += [record.lease for record in found.records if record.lease]
-        self._core.jobs.resume(0.0, job, formula)
+        new = NewJob(found.text, work, found.plan, notify=notify)
+        self._core.resume(0.0, self._core.jobs.job(found.number), new)
 
     def go_on(self) -> None:
         """Submit what clients do not know to be accepted, and do it all."""
@@ -176,11 +179,11 @@ class Life:
     def _submit(self, now: float, key: str) -> None:
         if key in PLANS:
             text, notify = PLANS[key], read_plan(PLANS[key]).notify
-            planned = PlannedJob(PLAN_TASK, text, built(text), notify=notify)
-            self._core.jobs.submit_plans(now, [planned], key, f"digest of {key}")
+            planned = NewJob(PLAN_TASK, built(text), text, notify=notify)
+            self._core.jobs.accept(now, [planned], key, f"digest of {key}")
             return
-        formulas = [(task, parse(task, FormulaLimits())) for task in SENT[key]]
-        self._core.jobs.submit(now, formulas, key, f"digest of {key}")
+        formulas = [NewJob(task, parse(task, FormulaLimits())) for task in SENT[key]]
+        self._core.jobs.accept(now, formulas, key, f"digest of {key}")
 
     def _record(self, now: float) -> list[str]:
         """Record what there is to record; the keys that are to be sent again."""
@@ -191,9 +194,9 @@ class Life:
                 repeats = self.journal.write(facts, WALL_S + now)
             except JournalFailed:
                 self.failures += 1
-                self._core.jobs.unrecorded(facts)
+                self._core.unrecorded(now, facts)
                 return [submission.key for submission in facts.submissions]
-            self._core.jobs.recorded(facts, repeats)
+            self._core.recorded(now, facts, repeats)
             if not repeats:
                 self._stand = stand
             self._tell("done")
@@ -206,9 +209,9 @@ class Life:
                     first=known.first if known is not None else first,
                 )
             for step in facts.steps:
-                if step.ends is not None and step.call.job is not None:
-                    self._tell("reported", number=step.call.job.number, name=step.call.name)
-            for end in facts.all_ends():
+                if step.record.state is not None:
+                    self._tell("reported", number=step.call.job, name=step.call.name)
+            for end in all_ends(facts):
                 if end.job.is_terminal:
                     self._tell_end(end.job)
         return []
@@ -224,7 +227,7 @@ class Life:
 
     def _report(self, now: float, number: int) -> None:
         """Do a call, and say what came of it."""
-        lease = self._core.calls.lease(number)
+        lease = self._core.calls.leases.get(number)
         if lease is not None:
             self._core.calls.report(now, number, outcome(lease.call))
 
@@ -239,7 +242,7 @@ class Life:
                 errors[place] = "division by zero"
             if POISON in (a, b):
                 errors[place] = POISONED
-        self._core.complete(now, lease.number, results, errors)
+        self._core.arithmetic.complete(now, lease.number, results, errors)
 
 
 def built(plan: str) -> Work:

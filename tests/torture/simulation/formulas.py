@@ -23,8 +23,8 @@ SENSELESS_BYTES = SENSELESS.encode()
 ZERO = "division by zero"
 OVERFLOW = "overflow"
 TOO_LONG = "the result has more than 4300 digits"
-WORKERS_LOST = "workers were lost while they did it (workers_lost_max)"
-IN_VAIN = "no worker could do it, the last time"
+WORKERS_LOST = "(workers_lost_max)"
+IN_VAIN = "gave up after"
 LEAVES = ("0", "1", "2", "3", "7", "10", "0.1", "2.5", "1e-3", "-4", "1e16", "12345678901234567890")
 
 Outcome = tuple[str, str | None]

@@ -95,7 +95,7 @@ class Watch:
         if master._closed:
             return
         self._check_surroundings(master, core)
-        if core._handing_over and not core._more_to_match:
+        if core.arithmetic.handing_over and not core.arithmetic._more_to_match:
             _nothing_waits_without_reason(core)
             self.calls.step(core)
 
@@ -103,12 +103,12 @@ class Watch:
         under_way = master._dispatcher._under_way.keys()
         pushed = {
             number
-            for number, lease in core._leases.items()
+            for number, lease in core.arithmetic.leases.items()
             if lease.worker.announcement.delivery is Delivery.PUSH
         }
         if under_way != pushed:
             raise Violation(f"leases {sorted(pushed)}, but requests under way {sorted(under_way)}")
-        if sum(len(worker.leases) for worker in core.workers()) != core.leases:
+        if sum(len(worker.leases) for worker in core.workers()) != len(core.arithmetic.leases):
             raise Violation("slots in use are not as many as leases")
         for number in master.waiters._by_job:
             if core.jobs.job(number).is_terminal:
@@ -377,12 +377,12 @@ class Watch:
 def _nothing_waits_without_reason(core: Scheduler) -> None:
     """Check that what can be handed over is handed over, after a tick."""
     # One that has vanished with operations is first asked whether it is there.
-    free = [worker for worker in core.workers() if worker.free_slots and not worker.accused]
+    free = [worker for worker in core.workers() if worker.free_slots and not worker.suspects]
     if free and core.jobs.ready.count:
         name = free[0].announcement.name
         raise Violation(f"{core.jobs.ready.count} operations wait, and {name} has a free slot")
     idle = [worker for worker in free if not worker.leases]
-    if idle and any(job.graph is not None for job, _ in core._quarantine._line):
+    if idle and any(job.graph is not None for job, _ in core.arithmetic.quarantine._line):
         raise Violation(f"a suspect waits, and {idle[0].announcement.name} has nothing to do")
 
 

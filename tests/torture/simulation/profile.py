@@ -17,7 +17,7 @@ from torture.simulation.network import Weather
 from torture.simulation.plans import HANDLERS
 from torture.simulation.workers import WorkerKind
 
-from dte.core import scheduler
+from dte.core.arithmetic import scheduler as arithmetic
 from dte.core.calls import jobs as call_jobs
 from dte.core.calls import scheduler as calls
 from dte.core.formula import formula
@@ -38,8 +38,8 @@ PRUNES_ALWAYS: Knob = ((journal,), "PRUNE_S", 0.0)
 KNOBS: list[Knob] = [
     ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
-    ((scheduler,), "LEASES_IN_TICK", 1),
-    ((scheduler,), "OPERATIONS_IN_TICK", 3),
+    ((arithmetic,), "LEASES_IN_TICK", 1),
+    ((arithmetic,), "OPERATIONS_IN_TICK", 3),
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master, parsing), "SLICE_CHARS", 12),

@@ -127,9 +127,9 @@ class Polling:
 
     def held(self, job: Job, announcement: Announcement) -> CallLease | None:
         """The lease under which a worker has a call of a job, the last if there are several."""
-        leases = self._master.core.calls.leases_of(self.beat(announcement))
+        leases = self._master.core.calls.leases.sent_to(self.beat(announcement))
         return max(
-            (lease for lease in leases if lease.call.job is job),
+            (lease for lease in leases if lease.call.job == job.number),
             key=lambda lease: lease.number,
             default=None,
         )
@@ -143,15 +143,17 @@ class Polling:
         call = only_call(job)
         if call is None:
             return ""
-        worker = call.lease.worker if call.lease is not None else None
-        worker = worker or self._master.core.worker(f"{PULLS}{call.worker}")
+        core, name = self._master.core, call.record.worker
+        lease = core.calls.leases.get(call.record.lease)
+        worker = lease.worker if lease is not None else None
+        worker = worker or core.worker(f"{PULLS}{name}")
         if (
             worker is None
             or not polls(worker)
             or not self._handlers <= worker.announcement.handlers.keys()
         ):
             return ""
-        return call.worker
+        return name
 
     async def settle(self, job: Job, announcement: Announcement, outcome: Outcome) -> bool:
         """Take in what a worker says of a job of which it had a call.
@@ -179,11 +181,10 @@ class Polling:
 
 def _had(job: Job, worker: str) -> Call | None:
     """The call of a job that a worker had last, and nobody has now."""
-    calls = job.calls.calls.values() if job.calls is not None else ()
     had = (
         call
-        for call in calls
-        if call.worker == worker and call.state in (CallState.READY, CallState.PAUSED)
+        for call in job.each_call()
+        if call.record.worker == worker and call.state in (CallState.READY, CallState.PAUSED)
     )
     return next(had, None)
 

@@ -108,7 +108,7 @@ async def test_that_a_job_ends_is_no_news_before_it_is_recorded(rig: Rig) -> Non
     await rig.post("/jobs", {"handler": "resize"})
     job = rig.master.core.jobs.job(1)
     assert standing(job) is JobState.WAITING
-    fact = rig.master.core.calls.cancel(rig.master.now(), job)
+    fact = rig.master.core.calls.jobs.cancel(rig.master.now(), job)
     assert fact is not None
     assert job.state is JobState.ENDING
     assert standing(job) is JobState.WAITING

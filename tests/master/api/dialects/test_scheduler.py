@@ -168,7 +168,7 @@ async def test_what_fails_is_tried_three_times_and_takes_its_dependants_with_it(
     assert await statuses(rig) == {"FAILED": 2}
     assert await poll(rig, "w") is None
     job = await rig.job(int(dependant))
-    assert job["error"] == f"not run, as job {task_id} failed"
+    assert job["error"] == f"skipped because job {task_id} failed"
     # One that is added later fails as soon.
     await add(rig, dependencies=[int(dependant)])
     await until(lambda: rig.idle, "the job's end")

@@ -142,12 +142,12 @@ class Task(QueueHandler):
         if call is not None:
             task_type = call.handler
             if state is not JobState.WAITING:  # Else it is of an attempt that is over.
-                worker = call.worker
+                worker = call.record.worker
         shown = TaskShown(
             task_id=job.number,
             task_type=task_type,
             status=STATUS[state],
-            attempts=max((each.attempts for each in calls), default=0),
+            attempts=max((each.record.attempts for each in calls), default=0),
             max_attempts=self._attempts_max(call),
             assigned_to=worker or None,
         )

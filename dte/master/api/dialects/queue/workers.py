@@ -165,7 +165,7 @@ class SubmitResult(QueueHandler):
             raise InvalidRequest("status must be 'completed' or 'failed'")
         worker_id = fields.pop("worker_id", None)
         call = only_call(job)
-        if worker_id is None and call is not None and call.worker:
+        if worker_id is None and call is not None and call.record.worker:
             worker_id = self.state.polling.unnamed(job)
             if not worker_id:  # Who has it, or had it last, speaks another dialect.
                 self.reply(self._saved(job, status, False))
@@ -234,7 +234,6 @@ class Heartbeats(QueueHandler):
 def _given(lease: CallLease) -> TaskGiven:
     """A call as a worker of this dialect gets it."""
     call = lease.call
-    assert call.job is not None
     data = arguments(call)
     # Workers here look for named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
@@ -242,7 +241,7 @@ def _given(lease: CallLease) -> TaskGiven:
             data = dict(zip(PARAMETERS, data, strict=False))
         elif len(data) == 1:
             data = data[0]
-    return TaskGiven(call.job.number, call.handler, encode(data).decode())
+    return TaskGiven(call.job, call.handler, encode(data).decode())
 
 
 def _digits(given: object) -> str:

@@ -16,9 +16,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import Call, CallState, filled
+from dte.core.graph.call import Call, CallRecord, CallState, filled
 from dte.core.graph.numbers import Number
-from dte.core.jobs.facts import CallRecord
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
@@ -170,7 +169,7 @@ class Viewer:
             return self.task(job, (job.plan, ()))
         sent = _sent(call)
         status = _status_of_call(call)
-        value = call.value if status == COMPLETED else None
+        value = call.record.value if status == COMPLETED else None
         return self._task(
             job,
             f"{job_id(job.number)}.{quote(call.name, safe='')}",
@@ -181,9 +180,9 @@ class Viewer:
             call.priority,
             status,
             None if value is None else given_result(call.handler, sent, value),
-            call,
-            call.error if status == FAILED else None,
-            call.ended_at,
+            call.record,
+            call.record.error if status == FAILED else None,
+            call.record.ended_at,
             {},
         )
 
@@ -200,11 +199,11 @@ class Viewer:
         began = time.monotonic()
         for worker in workers:
             tasks: dict[str, Task] = {}
-            for lease in self._master.core.calls.leases_of(worker):
-                call = lease.call
-                if call.job is None or call.lease is not lease:
+            leases = self._master.core.calls.leases
+            for lease in leases.sent_to(worker):
+                if not leases.is_on(lease):
                     continue  # It has ended since the slice before.
-                task = self.part(call.job, call)
+                task = self.part(self._master.core.jobs.job(lease.call.job), lease.call)
                 tasks[task.id] = task
                 if time.monotonic() - began > REPLY_SLICE_S:
                     yield
@@ -237,13 +236,14 @@ class Viewer:
     def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
         about = plan.about if plan.about.get("dialect") == "rest" else {}
         sent = _sent_here(about)
+        record = call.record if isinstance(call, Call) else call
         if not about:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
         error = None
         if status == FAILED:
-            error = (call.error if call is not None else None) or job.error
+            error = (record.error if record is not None else None) or job.error
         # What is tried again as another job leaves its name to the first.
         named = plan.retry_of is None and about.get("id")
         awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
@@ -257,7 +257,7 @@ class Viewer:
             plan.priority if node.priority is None else node.priority,
             status,
             None if value is None else given_result(node.handler, sent or b"", value),
-            call,
+            record,
             error,
             job.ended_at,
             about.get("metadata") or {},
@@ -300,12 +300,12 @@ class Viewer:
         priority: int,
         status: str,
         result: bytes | None,
-        call: Call | CallRecord | None,
+        record: CallRecord | None,
         error: str | None,
         ended_at: float | None,
         metadata: dict[str, Any],
     ) -> Task:
-        started_at = job.started_at if call is None else call.started_at
+        started_at = job.started_at if record is None else record.started_at
         is_over = status in (COMPLETED, FAILED)
         started = self._time(started_at if status != PENDING else None)
         completed = self._time(ended_at if is_over else None)
@@ -319,7 +319,7 @@ class Viewer:
             status,
             result,
             error or "",
-            call.worker if call is not None and status != PENDING else "",
+            record.worker if record is not None and status != PENDING else "",
             self._time(job.submitted_at),
             started,
             completed,

@@ -99,10 +99,9 @@ class GetTask(SchedulerHandler):
 
     def _given(self, lease: CallLease) -> TaskGiven:
         """A call as a worker of this dialect gets it."""
-        call, job = lease.call, lease.call.job
-        assert job is not None
+        call = lease.call
+        job = self.master.core.jobs.job(call.job)
         args, kwargs = handed_out(lease, job)
-        awaited = job.calls.awaited if job.calls is not None else ()
         timeout_s, retries = lease.timeout_s, call.terms.retries
         if timeout_s is not None and timeout_s.is_integer():
             timeout_s = int(timeout_s)  # As 30, not as 30.0.
@@ -112,14 +111,14 @@ class GetTask(SchedulerHandler):
             args=args,
             kwargs=kwargs,
             priority=call.priority,
-            dependencies=[str(other.number) for other in awaited],
+            dependencies=[str(other.number) for other in job.awaited],
             status="RUNNING",
             created_at=self._time(job.submitted_at),
-            started_at=self._time(call.started_at),
+            started_at=self._time(call.record.started_at),
             completed_at=None,
             worker_id=lease.worker_name,
             timeout=timeout_s,
-            retries=call.failures,
+            retries=call.record.failures,
             max_retries=ATTEMPTS_MAX if retries is None else retries + 1,
         )
 
@@ -156,7 +155,7 @@ class ReportStatus(SchedulerHandler):
         job = await self.find(update.task_id)
         call = only_call(job)
         worker_id = update.worker_id
-        if not worker_id and call is not None and call.worker:
+        if not worker_id and call is not None and call.record.worker:
             worker_id = self.polling.unnamed(job)
             if not worker_id:  # Who has it, or had it last, speaks another dialect.
                 self.reply(Done(_unchanged(job)))
