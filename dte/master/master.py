@@ -20,7 +20,7 @@ from dte.core.errors import Busy, Conflict, NotFound, TryAgain, Unavailable
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
 from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission, end_record
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission, end_record
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
 from dte.core.scheduler import Scheduler
@@ -273,9 +273,7 @@ class Master:
     async def plans_of(self, jobs: Sequence[Job]) -> list[Remembered]:
         """The plans of jobs, and what is remembered of their calls."""
         past = [job.number for job in jobs if job.finished and job.calls is None]
-        kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
-        if past:
-            kept = await self.recorder.plans(past)
+        kept = await self.recorder.plans(past) if past else {}
         found: list[Remembered] = []
         for job in jobs:
             if job.calls is not None:

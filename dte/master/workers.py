@@ -17,12 +17,7 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import PlannedJob
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import Announcement, Worker
-from dte.master.journal.awaited import (
-    RECORD_TIMEOUT_S,
-    AwaitedFacts,
-    Recordable,
-    cannot_be_recorded,
-)
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable, not_recorded
 from dte.master.journal.memory import AnyRecorder
 from dte.master.plans import (
     NO_PLAN_LIMITS,
@@ -57,11 +52,7 @@ class CallDesk:
         wall_offset_s: turns moments of the core's clock into seconds since 1970.
         now: the moment on the core's clock.
         wake: has the core take its turn.
-        accept: see `Master.accept`.
-        announce: see `Master.announce`.
-        ensure_room: see `Master.ensure_room`.
-        find: see `Master.find`.
-        plans_of: see `Master.plans_of`.
+        accept, announce, ensure_room, find, plans_of: see `Master`.
 
     Attributes:
         facts: those that requests wait for.
@@ -181,8 +172,8 @@ class CallDesk:
         work = with_awaited(work, awaited)
         if work.calls is not None:
             records = _sound(work.calls, records)
-        text, task = plan_text(plan), describe(plan)
-        return PlannedJob(task, text, work, plan.priority, plan.notify, records)
+        task = describe(plan)
+        return PlannedJob(task, plan_text(plan), work, plan.priority, plan.notify, records)
 
     async def awaited(self, plan: Plan) -> list[Job]:
         """The jobs that a plan waits for.
@@ -265,7 +256,7 @@ class CallDesk:
             # How it ends is being recorded: perhaps that it was cancelled just now.
             await self._waiters.wait([job], RECORD_TIMEOUT_S)
             if not job.finished:
-                raise cannot_be_recorded()
+                raise not_recorded()
             return job.state is JobState.CANCELLED
         await self.facts.until_recorded([fact])
         return True
@@ -290,9 +281,8 @@ class CallDesk:
         Raises:
             Busy: too many workers are known.
         """
-        self._answer_claim_of(
-            announcement
-        )  # Its worker waits for it no more, or would not claim again.
+        # The worker waits for its former claim no more, or would not claim again.
+        self._answer_claim_of(announcement)
         claim = self._core.claim(self._now(), announcement, slots)
         if info is not None:
             claim.worker.info = info
