@@ -60,7 +60,7 @@ class AwaitedFacts:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 await wait.done
         except TimeoutError:
-            raise cannot_be_recorded() from None
+            raise not_recorded() from None
         await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
@@ -92,6 +92,6 @@ class _Wait:
             self.done.set_result(None)
 
 
-def cannot_be_recorded() -> Unavailable:
+def not_recorded() -> Unavailable:
     """The error for a request that waited too long."""
     return Unavailable("the journal cannot be written at the moment", 5)
