@@ -191,8 +191,11 @@ def test_a_damaged_journal_is_refused(path: Path) -> None:
     for page in range(4096, len(damaged), 4096):
         damaged[page : page + 100] = b"\xff" * 100
     path.write_bytes(damaged)
-    with pytest.raises(JournalRefused, match=r"cannot be used: .*\(SQLITE_CORRUPT"):
-        Journal(str(path)).load(10, 10**6, 0.0)
+    with (
+        pytest.raises(JournalRefused, match=r"cannot be used: .*\(SQLITE_CORRUPT"),
+        closing(Journal(str(path))) as journal,
+    ):
+        journal.load(10, 10**6, 0.0)
 
 
 def test_a_journal_that_cannot_be_read_to_its_end_is_refused(path: Path) -> None:
@@ -204,8 +207,11 @@ def test_a_journal_that_cannot_be_read_to_its_end_is_refused(path: Path) -> None
     damaged = bytearray(path.read_bytes())
     damaged[start + 12 : start + 4096] = os.urandom(4084)
     path.write_bytes(damaged)
-    with pytest.raises(JournalRefused, match=r"cannot be used: .*\(SQLITE_CORRUPT"):
-        Book(path)
+    with (
+        pytest.raises(JournalRefused, match=r"cannot be used: .*\(SQLITE_CORRUPT"),
+        closing(Journal(str(path))) as journal,
+    ):
+        journal.load(1_000_000, 10**9, 0.0)
 
 
 # One master to a file
