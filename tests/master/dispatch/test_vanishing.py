@@ -256,7 +256,7 @@ async def test_a_worker_of_the_seed_that_was_gone_is_asked_now_and_then_and_come
     start_master: StartMaster, hire: Hire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would not announce itself again: only its network was away."""
-    monkeypatch.setattr(availability, "ASK_GONE_S", 0.1)
+    monkeypatch.setattr(availability, "PROBE_GONE_S", 0.1)
     rig = await start_master(heartbeat_s=0.05, dead_after_s=0.2)
     worker = await hire(rig, fakes.good)
     await die(worker)
