@@ -44,9 +44,10 @@ def call_of(lease: CallLease) -> Call:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
     if not isinstance(args, msgspec.Raw):
         args = msgspec.Raw(encode(args))
-    attempts = call.record.attempts
-    named = (call.job, call.name, call.handler)
-    return Call(lease.number, *named, args, lease.timeout_s, attempts, lease.lease_s)
+    name, handler, attempts = call.name, call.handler, call.record.attempts
+    return Call(
+        lease.number, call.job, name, handler, args, lease.timeout_s, attempts, lease.lease_s
+    )
 
 
 def arguments(call: core.Call) -> Any:

@@ -126,7 +126,10 @@ class CallDispatcher:
         body = encode(call_of(lease))
         request = asyncio.ensure_future(self.pool.post(address, "/compute", body))
         try:
-            while not (await asyncio.wait((request,), timeout=ALIVE_S))[0]:
+            while True:
+                done, _ = await asyncio.wait((request,), timeout=ALIVE_S)
+                if done:
+                    break
                 self.core.calls.extend(self.now(), [lease.number], {})
             status, reply = request.result()
         except ConnectionFailed as error:

@@ -57,11 +57,12 @@ class CallTables:
         CALLS.insert(self._db, records.values())
         for text in as_json((cancel.job.number, cancel.at + offset_s) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
-        notifying = (end for end in ends if end.job.notify)
-        DELIVERIES.insert(
-            self._db,
-            ((end.job.number, writable(end.job.notify), end.at + offset_s) for end in notifying),
+        deliveries = (
+            (end.job.number, writable(end.job.notify), end.at + offset_s)
+            for end in ends
+            if end.job.notify
         )
+        DELIVERIES.insert(self._db, deliveries)
 
     def delivered(self, number: int) -> None:
         self._db.execute("DELETE FROM notice WHERE number = ?", (number,))

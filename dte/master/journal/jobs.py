@@ -172,7 +172,8 @@ class JobTables:
             job.started_at -= offset_s
         answer, state = fields["answer"], fields["state"]
         job.answer = json_read(answer_json) if answer is None else _number(answer)
-        job.state = JobState(state or ("succeeded" if job.error is None else "failed"))
+        by_error = JobState.SUCCEEDED if job.error is None else JobState.FAILED
+        job.state = by_error if state is None else JobState(state)
         return job
 
     def unfinished(self, after: int, last: int) -> Iterator[tuple[int, str, str | None, bool]]:

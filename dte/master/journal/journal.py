@@ -108,7 +108,7 @@ class Journal:
             raise refusal(path, error) from None
         try:
             self._db.execute(COUNT_START, (first_boot,))
-            (self.boot,) = self._db.execute("SELECT boot FROM master").fetchone()
+            self.boot: int = self._db.execute("SELECT boot FROM master").fetchone()[0]
             self._last_job = self._last_before = max(
                 self._db.execute(query).fetchone()[0] or 0 for query in LAST_JOBS
             )
