@@ -27,7 +27,7 @@ from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
-from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, cannot_be_recorded
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, not_recorded
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_all
 from dte.master.plans import (
@@ -299,7 +299,7 @@ class Jobs:
         # The end is being recorded, perhaps of a cancel a moment ago.
         await self.waiters.wait([job], RECORD_TIMEOUT_S)
         if not job.is_terminal:
-            raise cannot_be_recorded()
+            raise not_recorded()
         return job.state is JobState.CANCELLED
 
 

@@ -56,7 +56,7 @@ class AwaitedFacts:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 await wait.over
         except TimeoutError:
-            raise cannot_be_recorded() from None
+            raise not_recorded() from None
         await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
@@ -73,6 +73,6 @@ class AwaitedFacts:
                 del self._reported[self._lease_of.pop(fact)]
 
 
-def cannot_be_recorded() -> Unavailable:
+def not_recorded() -> Unavailable:
     """The error for a request that waited too long."""
     return Unavailable("the journal cannot be written at the moment", 5)

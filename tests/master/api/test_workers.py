@@ -150,7 +150,7 @@ async def test_too_many_workers(start_master: StartMaster) -> None:
     for port in (7000, 7001, 7000):
         await rig.announce(port)
     reply = await rig.post("/worker", {"worker_name": "w", "port": 7002})
-    check_bound(reply, 429, "2 workers", "workers_max")
+    check_bound(reply, 429, "too many workers: 2 + 1 > 2 (workers_max)")
     assert int(reply.headers["retry-after"]) >= 1
     await rig.announce(7001, draining=True)
     await rig.announce(7002)

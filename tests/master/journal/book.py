@@ -12,6 +12,7 @@ from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.call_builder import CallGraphBuilder
+from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import KnownSubmission, Step, Submission
@@ -73,17 +74,21 @@ class Book:
         records: Sequence[CallRecord] = (),
         **more: Any,
     ) -> Job:
-        """Accept a job with calls of these names, or with any plan; nothing is written yet."""
+        """Accept a job with calls of these names, or with any plan; nothing is written yet.
+
+        Args:
+            records: of calls whose results another job has.
+        """
         work = formula_of(names)
-        if work.calls is not None:
-            work.calls.restore(records)
-        new = NewJob(task, work, plan or encode(names).decode(), **more)
-        (job,) = self.jobs.accept(self.now, [new], key).jobs
+        if records:
+            calls_in(work).restore(records)
+        planned = NewJob(task, work, plan or encode(names).decode(), **more)
+        (job,) = self.jobs.accept(self.now, [planned], key).jobs
         return job
 
     def step(self, call: Call, ends: CallState | None = None, **known: Any) -> CallRecord:
         """Have something become of a call; nothing is written yet."""
-        record = replace(call.record, **{"state": ends} | known)
+        record = replace(call.record, **({"state": ends} | known))
         self.jobs.step(Step(call, record))
         return record
 
@@ -136,6 +141,11 @@ def built(unfinished: Unfinished) -> Work:
     """What is to be done for a job from the journal that has a plan of this book's."""
     assert unfinished.plan is not None
     return formula_of(json.loads(unfinished.plan))
+
+
+def calls_in(work: Work) -> CallGraph:
+    assert work.calls is not None
+    return work.calls
 
 
 def calls_of(job: Job) -> dict[str, Call]:

@@ -244,11 +244,10 @@ def test_when_a_job_ends_what_became_of_all_its_calls_is_written(open_book: Open
     book.write()
     calls["known"].recorded = True
     calls["known"].record.error = "another"
-    calls["done"].state = calls["done"].record.state = CallState.SUCCEEDED
-    calls["done"].record.value = b"[1]"
-    calls["late"].record.value, calls["late"].record.error = None, "too late"
-    calls["late"].state = calls["late"].record.state = CallState.TIMED_OUT
+    calls["done"].conclude(1.0, CallState.SUCCEEDED, b"[1]")
+    calls["done"].enter(CallState.SUCCEEDED)
     book.step(calls["late"], attempts=1, lease=5)
+    calls["late"].end(1.0, CallState.TIMED_OUT, "too late")
     book.end(job, error="node 'known': as it was")
     book.write()
     found = records(open_book().journal)

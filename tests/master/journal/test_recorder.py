@@ -14,9 +14,8 @@ from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import NewJob
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
-from dte.core.scheduler import Scheduler
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal
 from dte.master.journal.recorder import Recorder
@@ -71,19 +70,24 @@ class Desk:
 
     def __init__(self, **options: Any) -> None:
         self.journal = GatedJournal(**options)
-        self.core = Scheduler(SchedulerLimits())
-        self.jobs = self.core.jobs
+        self.jobs = JobTable(SchedulerLimits())
         self.heard: list[tuple[int, int] | Unavailable] = []
         self.recorder = Recorder(self.journal)
         self.recorder.start(self.jobs, self.recorded, self.unrecorded)
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.core.recorded(0.0, facts, repeats)
+        for submission in facts.submissions:
+            if submission in repeats:
+                self.jobs.withdraw(submission)
+            else:
+                self.jobs.admit(submission)
+        for end in facts.ends:
+            self.jobs.close(end)
         self.heard.append((len(facts.submissions) - len(repeats), len(facts.ends)))
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.core.unrecorded(0.0, facts)
+        self.jobs.unrecorded(facts)
         self.heard.append(error)
 
     def submit(self, task: str = "1+1", key: str = "") -> Job:
@@ -104,7 +108,6 @@ class Desk:
 
     def end(self, job: Job) -> None:
         self.jobs.end(1.0, job, answer=2)
-        self.core.calls.jobs.end_calls(1.0, job)
         self.recorder.wake()
 
     async def close(self) -> None:

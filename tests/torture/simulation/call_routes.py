@@ -64,7 +64,7 @@ async def submit(master: Master, body: bytes, key: str) -> Any:
 async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:
     (job,) = await master.archive.find([number])
     watch.cancel_asked(number)
-    if job.finished or not await master.jobs.cancel(job):
+    if job.is_terminal or not await master.jobs.cancel(job):
         raise Conflict(f"job {job.number} has ended")
     watch.cancelled(number)
     return {"job_id": number}

@@ -184,7 +184,7 @@ class Watch:
         # Of calls it may become known only later that they are equal.
         same = before.operations == job.operations or bool(self._profile.calling)
         same = same and _agree(before.submitted_at, job.submitted_at)
-        if job.is_terminal:
+        if job.finished:
             self._finished(number, (_answer(job.answer), job.error), inside)
             if before.finished:
                 same = same and before.operations_done == job.operations_done
