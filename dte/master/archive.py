@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dte.core.errors import NotFound
 from dte.core.graph.call import Call, CallRecord, CallState
@@ -16,19 +17,14 @@ from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
 from dte.master.slices import Slices
 
 
+@dataclass
 class Archive:
-    """Finds jobs, wherever they are.
+    """Finds jobs, in memory or in the journal."""
 
-    Args:
-        jobs: the jobs in memory.
-        recorder: reads the jobs that only the journal has.
-    """
-
-    def __init__(self, jobs: JobTable, recorder: AnyRecorder, slices: Slices, clock: Clock) -> None:
-        self._jobs = jobs
-        self._recorder = recorder
-        self._slices = slices
-        self._clock = clock
+    jobs: JobTable
+    recorder: AnyRecorder
+    slices: Slices
+    clock: Clock
 
     async def find(self, numbers: Sequence[int]) -> list[Job]:
         """The jobs of these numbers, in their order.
@@ -40,12 +36,12 @@ class Archive:
         jobs: dict[int, Job] = {}
         for number in numbers:
             with suppress(NotFound):
-                jobs[number] = self._jobs.job(number)
+                jobs[number] = self.jobs.job(number)
         missing = [number for number in numbers if number not in jobs]
-        if not all(map(self._jobs.is_past, missing)):
+        if not all(map(self.jobs.is_past, missing)):
             raise NotFound("Job not found")  # At once: the journal may be busy for a while.
         if missing:
-            jobs |= await self._recorder.ended(missing)
+            jobs |= await self.recorder.ended(missing)
         if any(number not in jobs for number in missing):
             raise NotFound("Job not found")
         return [jobs[number] for number in numbers]
@@ -59,14 +55,13 @@ class Archive:
         past = [job.number for job in jobs if job.is_terminal and job.calls is None]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past:
-            kept = await self._recorder.plans(past)
-        found: list[tuple[str | None, Sequence[CallRecord]]] = []
-        for job in jobs:
-            if job.calls is not None:
-                found.append((job.plan, [call.record.copy() for call in job.calls.named()]))
-            else:
-                found.append(kept.get(job.number, (job.plan, [])))
-        return found
+            kept = await self.recorder.plans(past)
+        return [
+            kept.get(job.number, (job.plan, []))
+            if job.calls is None
+            else (job.plan, [call.record.copy() for call in job.calls.named()])
+            for job in jobs
+        ]
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """The calls of a job, as they stand or ended."""
@@ -82,7 +77,7 @@ class Archive:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return _restored(graph, records)
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await self._slices.run(build(plan, NO_PLAN_LIMITS, self._clock.offset_s))
+        work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
         return _restored(work.calls, records) if work.calls is not None else []
 
 

@@ -24,6 +24,7 @@ from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import NewJob
+from dte.master.checks import check_range
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -115,11 +116,7 @@ _any: Decoder[Any] = Decoder(Any, lenient=False)
 
 
 def read_plan(text: str) -> Plan:
-    """The plan that `plan_text` wrote.
-
-    Raises:
-        Malformed: the text is not a plan.
-    """
+    """The plan that `plan_text` wrote."""
     return _plan.decode(text.encode())
 
 
@@ -156,10 +153,8 @@ def set_moments(plan: Plan, now: datetime) -> None:
     for name, node in plan.graph.items():
         if node.delay:
             if not 0 <= node.delay <= SECONDS_MAX:
-                raise InvalidRequest(
-                    f"node {name!r}: delay is {node.delay:g}; 0 to {SECONDS_MAX:g} seconds are "
-                    "expected"
-                )
+                expected = f"0 to {SECONDS_MAX:g} seconds are expected"
+                raise InvalidRequest(f"node {name!r}: delay is {node.delay:g}; {expected}")
             moment = datetime.fromtimestamp(now.timestamp() + node.delay, UTC)
             if node.not_before is not None:
                 _check_moment(node.not_before, f"node {name!r}: ")
@@ -168,10 +163,7 @@ def set_moments(plan: Plan, now: datetime) -> None:
 
 
 def build(
-    plan: Plan,
-    limits: PlanLimits,
-    wall_offset_s: float,
-    pure: Collection[str] = (),
+    plan: Plan, limits: PlanLimits, wall_offset_s: float, pure: Collection[str] = ()
 ) -> Generator[None, None, Work]:
     """Turn a plan into work, in slices.
 
@@ -194,10 +186,8 @@ def build(
         raw = bytes(node.args)
         node_size = len(raw)
         if node_size > limits.value_bytes_max:
-            raise TooLarge(
-                f"node {name[:50]!r}: args too large: {node_size} bytes > "
-                f"{limits.value_bytes_max} (value_bytes_max)"
-            )
+            excess = f"{node_size} bytes > {limits.value_bytes_max} (value_bytes_max)"
+            raise TooLarge(f"node {name[:50]!r}: args too large: {excess}")
         refs: dict[str, None] = {}
         try:
             args = _read_args(raw, refs, is_pure=node.handler in pure)
@@ -292,15 +282,8 @@ def _check_moment(moment: datetime, prefix: str = "") -> None:
 
 
 def check_priority(priority: int) -> None:
-    """Check a priority.
-
-    Raises:
-        InvalidRequest: it is out of range.
-    """
-    if abs(priority) > PRIORITY_MAX:
-        raise InvalidRequest(
-            f"priority is {priority}; -{PRIORITY_MAX} to {PRIORITY_MAX} is expected"
-        )
+    """Raise `InvalidRequest` if a priority is out of range."""
+    check_range("priority", priority, -PRIORITY_MAX, PRIORITY_MAX)
 
 
 def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]) -> NewJob:

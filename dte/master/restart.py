@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -30,42 +31,30 @@ T = TypeVar("T")
 READ_AGAIN_S = 1.0
 
 
+@dataclass
 class Restart:
-    """Resumes the journal's unfinished jobs, in slices, while the master serves already.
+    """Resumes the journal's unfinished jobs, in slices, while the master serves already."""
 
-    Args:
-        wake: schedules the core's next tick.
-    """
-
-    def __init__(
-        self,
-        core: Scheduler,
-        recorder: AnyRecorder,
-        archive: Archive,
-        slices: Slices,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._core = core
-        self._recorder = recorder
-        self._archive = archive
-        self._slices = slices
-        self._clock = clock
-        self._wake = wake
+    core: Scheduler
+    recorder: AnyRecorder
+    archive: Archive
+    slices: Slices
+    clock: Clock
+    wake: Callable[[], None]
 
     async def run(self) -> None:
         """Resume all jobs."""
-        started_at, count, last = self._clock.now(), 0, 0
-        while unfinished := await self._patiently(partial(self._recorder.unfinished, last)):
+        started_at, count, last = self.clock.now(), 0, 0
+        while unfinished := await self._patiently(partial(self.recorder.unfinished, last)):
             formulas = {job.number: job for job in unfinished if job.plan is None}
             texts = [(job.number, job.text) for job in formulas.values()]
-            await self._slices.run(parse_again(texts, partial(self._resume_formula, formulas)))
+            await self.slices.run(parse_again(texts, partial(self._resume_formula, formulas)))
             for job in unfinished:
                 if job.plan is not None:
                     self._resume(job, await self._build(job, job.plan))
             count += len(unfinished)
             last = unfinished[-1].number
-        log.info("%d jobs resumed after %.1f s", count, self._clock.now() - started_at)
+        log.info("%d jobs resumed after %.1f s", count, self.clock.now() - started_at)
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         """Read from the journal, again and again until it can be read."""
@@ -81,8 +70,7 @@ class Restart:
         plan = Plan()
         try:
             plan = read_plan(text)
-            building = build(plan, NO_PLAN_LIMITS, self._clock.offset_s)
-            work = await self._slices.run(building)
+            work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
             awaited = await self._jobs_before(plan)
             return new_job(plan, unfinished.text, text, work, awaited)
         except (DteError, Malformed) as error:
@@ -97,7 +85,7 @@ class Restart:
         jobs = []
         for number in dict.fromkeys(plan.after):
             with suppress(NotFound):
-                jobs += await self._patiently(partial(self._archive.find, [number]))
+                jobs += await self._patiently(partial(self.archive.find, [number]))
         return jobs
 
     def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
@@ -106,5 +94,5 @@ class Restart:
     def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
         if new.work.calls is not None:
             new.work.calls.restore(unfinished.records)
-        self._core.resume(self._clock.now(), self._core.jobs.job(unfinished.number), new)
-        self._wake()
+        self.core.resume(self.clock.now(), self.core.jobs.job(unfinished.number), new)
+        self.wake()

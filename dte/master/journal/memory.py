@@ -15,12 +15,7 @@ from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
 
 
 class MemoryRecorder:
-    """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process.
-
-    Args:
-        boot: the number of this start.
-        keys_max: the most keys of submissions.
-    """
+    """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process."""
 
     failure: Unavailable | None = None
     commits = 0
@@ -71,18 +66,13 @@ AnyRecorder = Recorder | MemoryRecorder
 
 
 class KeyMemory:
-    """The last keys of submissions, to recognise repeats.
-
-    Args:
-        capacity: the most keys.
-    """
+    """The last keys of submissions, to recognise repeats."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._known: dict[str, KnownSubmission] = {}
 
     def get(self, key: str) -> KnownSubmission | None:
-        """The submission with a key, if it is remembered."""
         return self._known.get(key)
 
     def remember(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
@@ -95,10 +85,8 @@ class KeyMemory:
             if known is not None:
                 repeats[submission] = known
                 continue
-            jobs = submission.jobs
-            self._known[submission.key] = KnownSubmission(
-                submission.digest, jobs[0].number, len(jobs)
-            )
+            digest, jobs = submission.digest, submission.jobs
+            self._known[submission.key] = KnownSubmission(digest, jobs[0].number, len(jobs))
             if len(self._known) > self._capacity:
                 del self._known[next(iter(self._known))]
         return repeats

@@ -585,7 +585,7 @@ async def test_a_late_reply_is_waited_for_and_its_connection_is_free_then(
     dispatcher.abandon(lease)
     if answered:
         pool.on_reply(Reply(200, {}, b'{"lease": 7, "results": [2]}'))
-        core.late.assert_called_once_with(5.0, lease)
+        core.arithmetic.late.assert_called_once_with(5.0, lease)
     await until(lambda: not dispatcher._late, "nothing is waited for")
     for _ in range(10):
         await asyncio.sleep(0)
