@@ -108,6 +108,12 @@ class Core(Scheduler):
             found = True
         return found
 
+    def record_once(self) -> None:
+        """Record what is to be recorded now, and nothing that follows from it."""
+        facts = self.jobs.facts()
+        assert facts is not None
+        self.write(facts)
+
     def write(self, facts: Facts) -> None:
         """Record what has been taken out to be recorded."""
         self.disk.write(facts)

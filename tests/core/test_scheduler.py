@@ -13,6 +13,7 @@ from core.evaluate import is_as_python_says
 from dte.core.arithmetic import scheduler as module
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.scheduler import LEASES_IN_TICK
+from dte.core.jobs import table
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import LEASES_OF_A_BOOT
@@ -200,7 +201,18 @@ def test_leases_of_a_turn_are_bounded_and_the_next_turn_comes_at_once() -> None:
     assert core.next_tick() != float("-inf")
 
 
-def test_operations_of_a_turn_are_bounded_and_the_next_turn_comes_at_once(
+def test_what_is_to_be_freed_is_freed_in_the_next_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "SWEEP_OPERATIONS", 2)
+    core = Core(WORKER)
+    core.add("1/0+" + "+".join(f"{n}*{n + 1}" for n in range(4)))
+    core.run()
+    assert core.next_tick() == float("-inf")
+    while core.jobs.sweeping:
+        core.tick(0.0)
+    assert core.next_tick() != float("-inf")
+
+
+def test_operations_of_a_tick_are_bounded_and_the_next_tick_comes_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "OPERATIONS_IN_TICK", 3)

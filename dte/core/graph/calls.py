@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dte.core.graph.call import NULL, Call, CallRecord, CallState
 
+FAILURES = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
 SKIPPED = "skipped because "
 """The error of a call whose operand failed begins so."""
 
@@ -136,9 +137,7 @@ class CallGraph:
             return None
         for name in (*call.refs, *call.after):
             source = self.get(name)
-            if source is None or source.state is CallState.SUCCEEDED:
-                continue
-            if source.is_terminal:
+            if source is not None and source.state in FAILURES:
                 return _because(source)
         return None
 

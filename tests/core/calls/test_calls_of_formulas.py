@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from core.checked import CALLER, WORKER, Core
+from core.checked import CALLER, LIMITS, WORKER, Core
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import CallState
 from dte.core.graph.handlers import HandlerPolicy
@@ -238,6 +238,26 @@ def test_a_worker_that_ends_with_several_calls_of_a_formula(handlers) -> None:
     assert job.state is JobState.FAILED
     assert "workers_lost_max" in str(job.error)
     assert len(core.calls.leases) == core.jobs.operations_waiting == 0
+
+
+def test_a_formula_fails_with_arguments_that_grow_beyond_the_bound() -> None:
+    core = Core(CALLER, WORKER, limits=replace(LIMITS, value_bytes_max=3))
+    job = core.formula("p(100*100)+2*3")
+    core.run()
+    assert job.error == (
+        "p@1: arguments too large once results are filled in: 5 bytes > 3 (value_bytes_max)"
+    )
+    assert core.jobs.ready.count == core.jobs.operations_waiting == 0
+
+
+def test_the_calls_of_a_formula_that_fails_at_once_end_with_it() -> None:
+    core = Core(CALLER)
+    job = core.formula("1e999*f(1)")
+    core.tick(0.0)
+    assert job.error == "a number in the formula is too large for a float"
+    assert core.disk.records[1]["f@7"].error == "its job has ended"
+    assert ("f@7", "cancelled") in [(event.node, event.state) for event in core.events]
+    assert core.restarted().jobs.job(1).error == job.error
 
 
 def test_the_answer_is_bounded_like_any_other() -> None:

@@ -199,6 +199,39 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
     assert len(core.calls.leases) == 2
 
 
+def test_what_a_claim_got_is_known_once_it_is_answered_except_for_what_has_ended() -> None:
+    core = Core(records_at_once=False)
+    core.graph(a=call("f"), b=call("f"))
+    core.add("1+2")
+    core.record()
+    claim = core.ask(0.0, DOES_ARITHMETIC)
+    core.tick(0.0)
+    assert core.claimed(claim) == ([], None)
+    core.record()
+    core.tick(0.0)
+    leases, batch = core.claimed(claim)
+    assert [lease.call.name for lease in leases] == ["a", "b"]
+    assert batch is core.batch_of(claim)
+    core.succeed(0.0, leases[0])
+    core.answer(0.0, batch)
+    assert core.claimed(claim) == ([leases[1]], None)
+
+
+def test_a_name_is_free_again_when_its_worker_drains_or_is_gone() -> None:
+    for draining in (True, False):
+        core = Core()
+        core.ask(0.0, replace(PULLER, draining=draining))
+        now = 0.0
+        if not draining:
+            (worker,) = core.workers()
+            assert worker.claim is not None
+            core.hang_up(0.0, worker.claim)
+            now = 2 * LIMITS.dead_after_s
+            core.tick(now)
+            assert worker.gone
+        core.ask(now, replace(PULLER, incarnation="b"))
+
+
 # Arithmetic
 
 

@@ -95,12 +95,26 @@ def test_a_job_all_of_whose_calls_had_ended_ends() -> None:
     handed = core.hand_out()
     core.succeed(0.0, handed["a"], b"1")
     core.succeed(0.0, handed["b"], b"2")
-    core.record()
+    core.record_once()
     core = core.restarted()
     core.tick(0.0)
     core.record()
     assert core.jobs.job(1).answer == b'{"a":1,"b":2}'
     assert len(core.calls.leases) == 0
+
+
+def test_a_job_whose_last_calls_were_skipped_ends_though_a_crash_came_before_its_end() -> None:
+    core = Core(CALLER, records_at_once=False)
+    core.graph(a=call("f"), b=call("f", A))
+    core.record()
+    core.tick(0.0)
+    core.record()
+    core.fail_at(0.0, core.hand_out()["a"], "no disk")
+    core.record_once()
+    core = core.restarted()
+    core.record()
+    assert core.jobs.job(1).error == "node 'a': no disk"
+    assert core.disk.records[1]["b"].error == "skipped because 'a' failed: no disk"
 
 
 def test_what_another_job_has_done_need_not_be_done() -> None:
@@ -434,7 +448,7 @@ def test_a_formula_whose_call_had_failed_fails() -> None:
     core.tick(0.0)
     core.record()
     core.fail_at(0.0, core.hand_out()["f@1"], "no")
-    core.record()
+    core.record_once()
     core = core.restarted()
     core.tick(0.0)
     core.record()
