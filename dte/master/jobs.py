@@ -161,8 +161,8 @@ class Jobs:
             Conflict: the job has not ended, or it succeeded, or its text is not kept.
         """
         if not job.is_terminal or job.state is JobState.SUCCEEDED:
-            shown = job.shown_state.value
-            raise Conflict(f"job {job.number} is {shown}; only a failed job can be retried")
+            state = "succeeded" if job.is_terminal else f"is {job.shown_state.value}"
+            raise Conflict(f"job {job.number} {state}; only a failed job can be retried")
         text, records = await self.archive.plan_of(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")

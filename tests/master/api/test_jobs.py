@@ -513,7 +513,7 @@ async def test_only_unfinished_jobs_are_cancelled_and_only_failed_ones_retried(
     assert (reply.status, reply.json["error"]) == (409, "job 1 has ended: succeeded")
     reply = await rig.post("/job/1/retry")
     assert reply.status == 409
-    assert reply.json["error"] == "job 1 is succeeded; only a failed job can be retried"
+    assert reply.json["error"] == "job 1 succeeded; only a failed job can be retried"
     await rig.accept(handler="echo")
     reply = await rig.post("/job/2/retry")
     assert reply.json["error"] == "job 2 is waiting; only a failed job can be retried"
