@@ -1,15 +1,16 @@
-"""Builds the graph of a formula, in which equal subexpressions are one operation.
+"""The builder: makes the graph of a formula, in which equal subexpressions are one operation.
 
-An operand is a number that carries two flags: `number << 2 | LITERAL | INTEGRAL`, where the number
-is an operation's or a literal's. Equal operations are found in a hash table of 4 bytes a place,
-whose entries are the numbers of operations. A dict would take 100 bytes an entry, and growing one
-of a million entries stops the loop for some 40 ms. A search looks at a bounded number of places, so
-that no input can make it slow; in the rare case that all are taken, an equal operation is not found
-and stands in the graph twice. Literals are compared by value where operations are: to find equal
-ones first would cost as much again.
+An operand is an integer with two flags: `number << 2 | LITERAL | INTEGRAL`, where the number is an
+operation's or a literal's. Equal operations are found in a hash table of 4-byte entries, the
+numbers of operations. A dict would take 100 bytes an entry, and growing one of a million entries
+stops the loop for some 40 ms. A search probes a bounded number of entries, so that no input can
+make it slow; in the rare case that all are taken, an equal operation is not found and stands in the
+graph twice. Literals are compared by value together with operations: finding equal ones first would
+cost as much again.
 
-A call stands among the literals, and so in the slots of the operations that read it, until all is
-read: `finish` makes these operations wait for it. So nothing is dearer where there are no calls.
+While a formula is read, a call stands among the literals, and so in the slots of the operations
+that read it; `finish` makes these operations wait for it. So a formula without calls pays nothing
+for them.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 
 INTEGRAL = 1
-"""Flag of an operand that is an integer whatever the values are."""
+"""Flag of an operand that is an integer for all values."""
 LITERAL = 2
-"""Flag of an operand that stands in the formula itself."""
+"""Flag of an operand that is a literal of the formula."""
 
 PLACES_MAX = 24
 EMPTY = -1
 FINISH_LITERALS = 100_000
 AWAITING_OPERATIONS = 10_000
-"""So many operations are looked through for calls at a time."""
+"""Operations that are searched for calls in a slice."""
 FROM_LITERAL = -1
-"""Where the operand of an operation comes from, if it is a literal."""
+"""The source of an operand that is a literal."""
 TIMES = ord("*")
 DIVISION = ord("/")
 
@@ -43,11 +44,11 @@ DIVISION = ord("/")
 class GraphBuilder:
     """Adds literals and operations to a `graph`, each once, and calls to `calls`.
 
-    Run `reserve` before the first and `finish` after the last: they are slices of work, as large
-    tables take milliseconds to make and to throw away.
+    Run `reserve` before the first and `finish` after the last. They yield between slices, as large
+    tables take milliseconds to make and to free.
 
     Args:
-        operations_max: at most this many operations will be added.
+        operations_max: most operations that will be added.
         pure: names of handlers known to be pure: equal calls of these become one.
 
     Attributes:
@@ -70,18 +71,18 @@ class GraphBuilder:
         self._sources2 = array("i")
 
     def reserve(self) -> Iterator[None]:
-        """Make room for all that will be added, in slices."""
+        """Make room for everything that will be added, in slices."""
         yield from self.graph.reserve(self._operations_max)
         yield
         self._table = array("i", [EMPTY]) * (self._mask + 1)
         yield
-        # Not longer by and by: to copy millions of them takes tens of milliseconds.
+        # At full length: growing them would copy millions of entries, for tens of milliseconds.
         self._sources1 = array("i", [FROM_LITERAL]) * self._operations_max
         yield
         self._sources2 = array("i", [FROM_LITERAL]) * self._operations_max
 
     def finish(self, answer: int) -> Iterator[None]:
-        """Settle what waits for calls, and throw away what is not of the graph, in slices.
+        """Let operations wait for calls, and free what only the parser needs, in slices.
 
         Args:
             answer: the operand that stands for the whole formula.
@@ -99,9 +100,9 @@ class GraphBuilder:
             del self._literals[-FINISH_LITERALS:]
 
     def _await_calls(self) -> Iterator[None]:
-        """Let operations wait for the calls that stand in their slots, in slices."""
+        """Let operations wait for the calls in their slots, in slices."""
         graph = self.graph
-        graph.wide = True  # Nobody knows how long the integers are that calls give.
+        graph.wide = True  # The integers that calls give may be of any length.
         edges: dict[Call, list[int]] = {}
         for start in range(0, graph.remaining, AWAITING_OPERATIONS):
             yield
@@ -171,7 +172,7 @@ class GraphBuilder:
         """The operand that stands for the result of a call.
 
         Args:
-            column: where it stands in the text, from 1: with the handler it is the call's name.
+            column: its column in the text, from 1; with the handler it is the call's name.
             operands: its arguments.
         """
         if self.calls is None:
@@ -205,7 +206,7 @@ class GraphBuilder:
         return operand
 
     def _key(self, operand: int) -> int | str:
-        """The same for the same arguments: of literals how they are written."""
+        """A key that equal arguments share; of literals, their text."""
         value = self.value(operand)
         return operand if value is None else repr(value)
 
@@ -225,17 +226,17 @@ class GraphBuilder:
         """The operand that stands for minus an operand."""
         if (value := self.value(operand)) is not None:
             return self.literal(-value)
-        # Minus one times x is -x for every number; 0 - x is not: -0.0 keeps its sign.
+        # Minus one times x is -x for every number; 0 - x is not -0.0 for x = 0.0.
         return self.operation(TIMES, operand, self.literal(-1))
 
     def value(self, operand: int) -> Number | None:
-        """The value of an operand that is a number in the formula itself, else None."""
+        """The value of an operand that is a literal; None if it is not."""
         literal = self._literals[operand >> 2] if operand & LITERAL else None
         return None if type(literal) is Call else literal
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two literals are the same operand: 1 and 1.0 are not, nor are 0.0 and -0.0."""
+    """True for literals that are one operand; 1 and 1.0 are not, nor are 0.0 and -0.0."""
     if one is other:
         return True
     if one != other or type(one) is not type(other):

@@ -1,4 +1,4 @@
-"""Formulas: their bounds, and how a text becomes work, at once or in slices."""
+"""Formulas: their bounds, and a parse of a whole text, at once or in slices."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COUNT_CHARS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class FormulaLimits:
-    """The bounds of one formula: characters, operations, decimal digits of an integer, calls."""
+    """The bounds of a formula: characters, operations, decimal digits of an integer, calls."""
 
     chars_max: int = 16_000_000
     operations_max: int = 2_000_000
@@ -27,7 +27,7 @@ class FormulaLimits:
 
 
 def parse(text: str, limits: FormulaLimits, pure: Collection[str] = frozenset()) -> Work:
-    """Parse a formula at once; for a short one.
+    """Parse a short formula at once.
 
     Args:
         pure: names of handlers known to be pure: equal calls of these become one.
@@ -47,7 +47,7 @@ def parse(text: str, limits: FormulaLimits, pure: Collection[str] = frozenset())
 def parse_in_slices(
     text: str, limits: FormulaLimits, pure: Collection[str] = frozenset()
 ) -> Generator[None, None, Work]:
-    """Parse a formula in slices of a few milliseconds: a generator that returns its work.
+    """Parse a formula in slices of a few milliseconds; the generator returns its work.
 
     Args:
         pure: as for `parse`.
@@ -58,10 +58,9 @@ def parse_in_slices(
     """
     if len(text) > limits.chars_max:
         raise TooLarge(
-            f"the formula has {len(text)} characters; "
-            f"this master takes up to {limits.chars_max} (formula_chars_max)"
+            f"formula too large: {len(text)} characters > {limits.chars_max} (formula_chars_max)"
         )
-    operators = 0  # Signs and exponents count as well, so there are at most this many operations.
+    operators = 0  # Signs and exponents count too, so there are at most this many operations.
     for start in range(0, len(text), COUNT_CHARS):
         operators += sum(text.count(sign, start, start + COUNT_CHARS) for sign in SIGNS)
         yield
@@ -74,8 +73,8 @@ def parse_in_slices(
         operand = parser.finish()
     except IndexError:
         raise TooLarge(
-            f"the formula has more than {limits.operations_max} operations, "
-            "which is as many as this master takes (formula_operations_max)"
+            f"formula too large: more than {limits.operations_max} operations "
+            "(formula_operations_max)"
         ) from None
     value = builder.value(operand)
     yield from builder.finish(operand)

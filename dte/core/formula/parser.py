@@ -1,4 +1,4 @@
-"""Reads the text of a formula, slice by slice, into the operations and calls of a builder.
+"""The parser: reads a formula, slice by slice, into the operations and calls of a builder.
 
     formula = sum
     sum     = product {("+" | "-") product}          left to right
@@ -7,13 +7,13 @@
     call    = name "(" [sum {"," sum}] ")"           name: a handler's, without "-"
 
 Numbers are written as in Python: ``7``, ``.5``, ``5.``, ``1e-3``. The parser is an operator
-precedence parser (Dijkstra's shunting yard) over explicit stacks, so nothing is too deep for it,
-and it is fed slices, so nothing is too long.
+precedence parser (Dijkstra's shunting yard) over explicit stacks, so no nesting is too deep, and it
+reads slices, so no text is too long.
 
 A chain of integer sums or of integer products is exact in any order, so it becomes a balanced tree
-while it is read, in the way a binary counter adds: two neighbours of equal rank merge into one of
-the next rank. A chain that meets a float or a division goes on from left to right, as Python does;
-so does one that meets a call, as nobody knows what number it will give.
+while it is read, as a binary counter adds: two neighbours of equal rank merge into one of the next
+rank. A chain with a float, a division or a call, whose result may be any number, goes on from left
+to right, as in Python.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dte.core.graph.numbers import INTEGER_LIMIT, Number
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*", re.ASCII)
 TOKEN = re.compile(rf"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[-+*/()]|{NAME.pattern}|\S", re.ASCII)
 CUT = re.compile(r"[()*/×÷,\s]|(?<![eE])[+\-−]", re.ASCII)
-"""Where a text may be cut without cutting a number or a name."""
+"""A text may be cut here without cutting a number or a name."""
 
 SPELLINGS = str.maketrans("×÷−", "*/-")
 OPERATORS = frozenset("+-*/")
@@ -39,27 +39,27 @@ SUMS = frozenset("+-")
 PRODUCTS = frozenset("*/")
 FLIPPED = {"+": "-", "-": "+"}
 BOTTOM = "bottom"
-"""Lies under the operators, so that there is always one on top."""
+"""Lies under the operators, so that the stack is never empty."""
 NEGATED = 1
 CALLED = 2
 OPENINGS = ("(", "(-", "f(")
-"""What a parenthesis is among the operators: plain, to be negated, that of a call."""
+"""A parenthesis among the operators: plain, to be negated, or that of a call."""
 NUMBER_STARTS = frozenset(string.digits + ".")
 NAME_STARTS = frozenset(string.ascii_letters + "_")
 NUMBER_CHARS_MAX = 8192
-"""Longest number, in characters; an integer's bound is `digits_max`."""
+"""Longest number, in characters; `digits_max` bounds an integer."""
 TOO_LONG = f"a number of more than {NUMBER_CHARS_MAX} characters"
 ARGUMENTS_MAX = 100
 SAFE_BITS = (INTEGER_LIMIT - 1).bit_length() - 1
-"""Every integer of so many bits travels. Chains whose parts may have more are not balanced: a part
-might be too long where no partial result of Python's own order is."""
+"""Every integer of this many bits can be printed and read. Chains whose parts may have more are not
+balanced: a part might be too long where no partial result of Python's own order is."""
 WIDE_BITS = 1024
-"""Beyond it, writing and reading an integer takes longer than all else an operation costs."""
+"""Above it, printing and reading an integer takes longer than the rest of an operation."""
 
 
 @dataclass(slots=True)
 class _OpenCall:
-    """A call whose parenthesis is open, or follows; `operands` are its arguments so far."""
+    """A call whose parenthesis is open, or comes next; `operands` are its arguments so far."""
 
     name: str
     column: int
@@ -76,9 +76,9 @@ class Parser:
     """
 
     _last_token = ""
-    """The last of the slices before."""
+    """The last token of the slices before."""
     _places: list[int] | None = None
-    """Where the tokens of the slice begin in it, once somebody asks."""
+    """The columns of the slice's tokens, once they are needed."""
 
     def __init__(self, text: str, digits_max: int, calls_max: int, builder: GraphBuilder) -> None:
         self._text = text
@@ -89,16 +89,16 @@ class Parser:
         self._operands: list[int] = []
         self._ranks: list[int] = []
         self._bits: list[int] = []
-        """At most so many bits an operand has, if it is an integer."""
+        """Most bits of each operand that is an integer."""
         self._pending = [BOTTOM]
         """Operators and open parentheses, see `OPENINGS`."""
         self._open_calls: list[_OpenCall] = []
         self._opening = 0
-        """What the next parenthesis is, if one follows: a place in `OPENINGS`."""
+        """The kind of the next parenthesis, if one follows: an index in `OPENINGS`."""
         self._operand_next = True
 
     def read(self, chars: int) -> bool:
-        """Read about the next `chars` characters; False when there are none after them.
+        """Read about the next `chars` characters; False when they are the last.
 
         Raises:
             FormulaError: a syntax error.
@@ -113,7 +113,7 @@ class Parser:
             part = part.translate(SPELLINGS)
         tokens = TOKEN.findall(part)
         if cut is None and end < len(self._text) and tokens[-1][0] in ".0123456789":
-            # No formula has so much without a cut, but for a number that goes on behind the end.
+            # Only a number that goes on behind the end is so long without a cut.
             self._read(tokens[:-1], start)
             raise self._error(TOO_LONG, start, len(tokens) - 1)
         self._read(tokens, start)
@@ -125,7 +125,7 @@ class Parser:
         return True
 
     def finish(self) -> int:
-        """The operand that stands for the whole formula, once all of it has been read.
+        """The operand that stands for the whole formula, once all of it is read.
 
         Raises:
             FormulaError: it ends too early.
@@ -158,7 +158,7 @@ class Parser:
         rest = iter(tokens)
 
         def place() -> int:
-            """Which token it is, asked only for what is rare, as counting takes its time."""
+            """The index of the token; asked only in rare cases, as counting takes time."""
             return len(tokens) - 1 - length_hint(rest)
 
         for token in rest:
@@ -170,7 +170,7 @@ class Parser:
                     opening ^= token == "-"
                 else:
                     try:
-                        # An integer, as most are; behind a first digit all are ASCII.
+                        # Most are integers; after a first digit all characters are ASCII.
                         if "1" <= token < ":" and token.isdecimal() and len(token) <= digits_max:
                             value = int(token)
                         else:
@@ -187,7 +187,7 @@ class Parser:
                     operand_next = False
                     opening = 0
             elif token == ")":
-                # Runs on top of the stacks: a product, below it a sum, below it a parenthesis.
+                # On top of the stacks: a run of products, of sums, then a parenthesis.
                 if pending[-1] in OPERATORS:
                     if pending[-2] == "(":
                         self._merge(pending[-1])
@@ -217,13 +217,13 @@ class Parser:
     def _begins_call(
         self, tokens: list[str], index: int, opening: int, start: int, reason: str
     ) -> bool:
-        """Take what stands where an operand is expected and is no number.
+        """Take a token that is not a number, where an operand is expected.
 
         Returns:
-            Whether it is a name, so that a call begins; else it ends a call without arguments.
+            True for a name, with which a call begins; False if it ends a call without arguments.
 
         Raises:
-            FormulaError: it is neither, for that reason.
+            FormulaError: it does neither; the reason says what it is.
         """
         token = tokens[index]
         if token[0] in NAME_STARTS:
@@ -239,7 +239,7 @@ class Parser:
         raise self._error(reason, start, index) from None
 
     def _close(self, opening: str, start: int, index: int) -> None:
-        """Close a parenthesis that is not a plain one, with what is in it on top of the stacks."""
+        """Close a parenthesis that is not plain; its content is on top of the stacks."""
         if opening == OPENINGS[NEGATED]:
             self._operands[-1] = self._builder.negation(self._operands[-1])
         elif opening == OPENINGS[CALLED]:
@@ -254,7 +254,7 @@ class Parser:
         if len(name) > NAME_CHARS_MAX:
             raise self._error_at(f"a name of more than {NAME_CHARS_MAX} characters", column)
         self._open_calls.append(_OpenCall(name, column, negative))
-        # Nested calls are never equal, so there are at least as many.
+        # Nested calls are never equal, so there are at least this many.
         self._check_calls(len(self._open_calls))
 
     def _end_argument(self, start: int, index: int) -> None:
@@ -265,9 +265,7 @@ class Parser:
             self._reduce(SUMS, whole=True)
         if self._pending[-1] != OPENINGS[CALLED]:
             raise self._error(
-                "',' stands only between the arguments of a call; a decimal point is '.'",
-                start,
-                index,
+                "unexpected ','; commas separate arguments, and decimals use '.'", start, index
             )
         self._take_argument()
         if len(self._open_calls[-1].operands) == ARGUMENTS_MAX:
@@ -279,7 +277,7 @@ class Parser:
         self._bits.pop()
 
     def _call(self) -> None:
-        """Make the innermost open call, which has all of its arguments, an operand."""
+        """Make the innermost open call, whose arguments are complete, an operand."""
         call = self._open_calls.pop()
         operand = self._builder.call(call.name, call.column, call.operands)
         assert self._builder.calls is not None
@@ -290,21 +288,18 @@ class Parser:
 
     def _check_calls(self, count: int) -> None:
         if count > self._calls_max:
-            raise TooLarge(
-                f"the formula has more than {self._calls_max} calls, "
-                "which is as many as this master takes (calls_max)"
-            )
+            raise TooLarge(f"formula too large: more than {self._calls_max} calls (calls_max)")
 
     def _reduce(self, run: frozenset[str], whole: bool = False) -> None:
         """Merge the run of equal precedence on top of the stacks.
 
-        Integers merge while the last two are of equal rank, or, for the `whole`, until one is left.
-        Anything else merges from left to right at once.
+        Integers merge while the last two are of equal rank; with `whole`, until one is left.
+        Other operands merge from left to right at once.
         """
         pending, operands, ranks = self._pending, self._operands, self._ranks
         while pending[-1] in run:
             if whole and pending[-2] not in run:
-                self._merge(pending[-1])  # One operator, as between most parentheses.
+                self._merge(pending[-1])  # Most parentheses have one operator.
             elif (
                 pending[-1] == "/"
                 or not operands[-1] & operands[-2] & INTEGRAL
@@ -319,7 +314,7 @@ class Parser:
                 return
 
     def _merge(self, operator: str) -> None:
-        """Make an operation of the last two operands, instead of the last operator."""
+        """Replace the last operator and its two operands by an operation."""
         operands, ranks, bits = self._operands, self._ranks, self._bits
         self._pending.pop()
         right, rank, right_bits = operands.pop(), ranks.pop(), bits.pop()
@@ -336,7 +331,7 @@ class Parser:
         bits[-1] = merged_bits if operands[-1] & INTEGRAL else 0
 
     def _reduce_from_left(self, run: frozenset[str]) -> None:
-        """Merge a whole run from left to right: each partial result is one of Python's own."""
+        """Merge a whole run from left to right; Python has the same partial results."""
         count = 0
         while self._pending[-1 - count] in run:
             count += 1
@@ -352,10 +347,10 @@ class Parser:
             self._merge(operator)
 
     def _odd_number(self, token: str) -> Number:
-        """The value of a number that is no integer of 1 and more, or of too many digits.
+        """The value of a number that is not an integer from 1, or has too many digits.
 
         Raises:
-            ValueError: the token is something else, with what it is as the message.
+            ValueError: the token is something else; the message says what.
         """
         if not (token.isascii() and token.isdigit()):
             if len(token) == 1 or token[0] > "9":
@@ -367,37 +362,33 @@ class Parser:
             if token.strip("0"):
                 raise ValueError(f"a number cannot begin with 0: write {_brief(token.lstrip('0'))}")
             return 0
-        raise ValueError(
-            f"a number with {len(token)} digits; this master takes up to "
-            f"{self._digits_max} (digits_max)"
-        )
+        raise ValueError(f"number too long: {len(token)} digits > {self._digits_max} (digits_max)")
 
     def _not_called(self) -> FormulaError:
-        """What is wrong with a name that no parenthesis follows."""
+        """The error of a name that no parenthesis follows."""
         call = self._open_calls[-1]
         name = _brief(call.name)
         return self._error_at(
-            f"{name!r} is no number; to call a handler of that name, write {name}(…)",
-            call.column,
+            f"unknown name {name!r}; write {name}(…) to call that handler", call.column
         )
 
     def _not_an_operator(self, token: str, start: int, index: int) -> str:
         if token[0] in NAME_STARTS:
             name = NAME.match(self._text, self._column(start, index) - 1)
-            token = name[0] if name else token  # All of it, wherever the slice ends.
+            token = name[0] if name else token  # The whole name, wherever the slice ends.
         elif token != "(" and token[0] not in NUMBER_STARTS:
             return _not_a_number(token)
         return f"an operator is missing before {_brief(token)!r}"
 
     def _column(self, start: int, index: int) -> int:
-        """Where token `index` of the slice that begins at `start` is in the text."""
+        """The column of token `index` in the slice that begins at `start`."""
         if self._places is None:
             part = self._text[start : self._position].translate(SPELLINGS)
             self._places = [match.start() for match in TOKEN.finditer(part)]
         return start + self._places[index] + 1
 
     def _error(self, reason: str, start: int, index: int) -> FormulaError:
-        """A syntax error at token `index` of the slice that begins at `start`."""
+        """A syntax error at token `index` in the slice that begins at `start`."""
         return self._error_at(reason, self._column(start, index))
 
     def _error_at(self, reason: str, column: int) -> FormulaError:

@@ -1,12 +1,13 @@
-"""Formulas of a shape are read once: those that differ only in their numbers take copies.
+"""Templates: formulas that differ only in their numbers are parsed once and then filled in.
 
-Who submits thousands of short formulas has made them by a rule: ``3+(2*3)/4-5``, ``8+(2*8)/4-5``.
-Their shape is ``#+(#*#)/#-#``. With which of the numbers are equal, and so may make subexpressions
-equal, it is the key of a template: a graph, and for each operand which of the numbers stands there.
+Clients that submit thousands of short formulas make them by a rule: ``3+(2*3)/4-5``,
+``8+(2*8)/4-5``. Their shape is ``#+(#*#)/#-#``. The shape, with the information which numbers are
+equal and so may make subexpressions equal, is the key of a template: a graph, and for each operand
+the number that stands there.
 
-A template comes from the parser itself, which is given the shape with markers for the numbers, and
-counts only if every literal is one of them. So what no template can stand for (names, numbers that
-begin with 0) is found out by the parser, and left to it.
+A template comes from the parser itself, which gets the shape with markers for the numbers. The
+template is kept only if every literal is a marker; so it cannot disagree with the parser, and
+formulas that no template can stand for (names, numbers that begin with 0) are left to the parser.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from dte.core.graph.work import Work
 NUMBER = re.compile(r"((?!0\d)[\d.]+(?:[eE][+-]?\d+)?)", re.ASCII)
 SIGNS = re.compile(r"[#()*/+\-×÷−\s]*")
 CHARS_MAX = 256
-"""Longer formulas are parsed. The integers of one so short have too few digits to be `wide`."""
+"""Longer formulas are parsed. Integers of shorter ones have too few digits to be `wide`."""
 NUMBERS_MAX = 32
-"""Formulas of more numbers are parsed: finding the equal ones takes the square of that."""
+"""Formulas of more numbers are parsed: finding equal numbers takes quadratic time."""
 SHAPES_MAX = 1_000
-"""When so many are known all are forgotten: then most do not come back."""
+"""When this many are known, all are forgotten: most of them do not come back."""
 FIRST_MARKER = 1_000
 MARKERS = {"integer": "{}", "float": "{}.5", "zero": "0", "neither": "?"}
-"""How the number stands in the shape that the parser reads, by its kind."""
+"""The marker of a number in the text that the parser reads, by the number's kind."""
 
 
 class Shape(NamedTuple):
-    """What decides about the graph of a formula besides the values of its numbers.
+    """Everything that decides about the graph of a formula, except for the values of its numbers.
 
     Attributes:
         text: the formula with ``#`` for each number.
-        equal: for each number the place of the first one that is equal to it.
-        kinds: for each number `_kind`; nothing where all are integers other than 0.
+        equal: for each number the index of the first one that is equal to it.
+        kinds: the `_kind` of each number; empty if all are integers other than 0.
     """
 
     text: str
@@ -52,14 +53,14 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What formulas of a shape have in common.
+    """The common part of the formulas of a shape.
 
     Attributes:
-        graph: with markers, and nothing of it done.
-        signed: whether numbers with the other sign are needed.
-        picks1: where the first operand of each operation is among the numbers, then if `signed` the
-            numbers with the other sign, then None for those that operations give.
-        picks2: likewise for the second operands.
+        graph: with markers; no operation of it is done.
+        signed: numbers with the opposite sign are needed too.
+        picks1: the indices of the first operands among the numbers, followed by the numbers with
+            the opposite sign if `signed`, and by None for results.
+        picks2: the indices of the second operands.
     """
 
     graph: Graph
@@ -76,7 +77,7 @@ class Template:
 
 
 class Templates:
-    """Reads short formulas: those of a shape that is known by filling in its template.
+    """Reads short formulas; fills in a template if the shape is known.
 
     Args:
         limits: of each formula.
@@ -89,15 +90,15 @@ class Templates:
         self._templates: dict[Shape, Template | None] = {}
         """None for shapes that no template can stand for."""
         self._seen: set[Shape] = set()
-        """Shapes that were seen once, as those of most formulas that people type."""
+        """Shapes that were seen once; most formulas that people type are not seen again."""
 
     def parse(self, text: str, pure: Collection[str] = frozenset()) -> Work:
-        """Read a formula; as `dte.core.formula.parse`."""
+        """Read a formula as `dte.core.formula.formula.parse` does."""
         work = self._fill_in(text) if len(text) <= self._chars_max else None
         return parse(text, self.limits, pure) if work is None else work
 
     def _fill_in(self, text: str) -> Work | None:
-        """The work of a formula for whose shape there is a template."""
+        """The work of a formula whose shape has a template."""
         parts = NUMBER.split(text)
         if not 4 < len(parts) <= 2 * NUMBERS_MAX + 1:
             return None
@@ -109,7 +110,7 @@ class Templates:
             numbers = list(map(_number, parts[1::2]))
             kinds = tuple(map(_kind, numbers))
         if kinds:
-            typed = list(zip(kinds, numbers, strict=True))  # 1 and 1.0 are equal, and not the same.
+            typed = list(zip(kinds, numbers, strict=True))  # 1 and 1.0 are equal but differ.
             equal = tuple(map(typed.index, typed))
         else:
             equal = tuple(map(numbers.index, numbers))
@@ -122,7 +123,7 @@ class Templates:
         return None
 
     def _learn(self, shape: Shape, parts: Sequence[str]) -> None:
-        """Note that a shape was seen, and make its template when that is for the second time."""
+        """Note that a shape was seen; make its template the second time."""
         if shape not in self._seen:
             if len(self._seen) == SHAPES_MAX:
                 self._seen.clear()
@@ -143,10 +144,10 @@ def _number(text: str) -> Number:
 
 
 def _kind(number: Number) -> str:
-    """What of a number decides about the graph."""
+    """The property of a number that decides about the graph."""
     if type(number) is float:
         return "float" if isfinite(number) else "neither"
-    return "integer" if number else "zero"  # Which is the same with the other sign.
+    return "integer" if number else "zero"  # Zero is its own opposite.
 
 
 def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Template | None:
@@ -156,7 +157,7 @@ def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Temp
         parts: a formula of the shape, as `NUMBER` splits it.
     """
     if not SIGNS.fullmatch(shape.text):
-        return None  # A letter or digit beside a number may be part of another.
+        return None  # A letter or digit beside a number may be part of another token.
     kinds = shape.kinds or ("integer",) * len(shape.equal)
     texts = [
         MARKERS[kind].format(FIRST_MARKER + place)
@@ -169,7 +170,7 @@ def _template(shape: Shape, parts: Sequence[str], limits: FormulaLimits) -> Temp
     except DteError:
         return None
     markers = list(map(_number, texts))
-    # As they are written: 0 is not 0.0.
+    # Compared by their texts: 0 is not 0.0.
     pool = list(map(repr, [*markers, *[-marker for marker in markers], None]))
     operands = list(map(repr, work.graph.operands1 + work.graph.operands2))
     if not all(operand in pool for operand in operands):

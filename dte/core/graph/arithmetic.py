@@ -1,16 +1,16 @@
 """A job's DAG of operations, as flat arrays indexed by operation number.
 
-An operation keeps its two operands in slots of its own. A literal is put there when the graph is
+An operation keeps its two operands in slots of its own. A literal goes there when the graph is
 built, a result when the operation that gives it is done, so:
 
-- an operation is ready when both of its slots are filled, which is one counter;
-- handing it over is reading two slots;
-- a value lives until its last reader is done, with nothing to count: readers hold it.
+- an operation is ready when both of its slots are filled: one counter;
+- handing it over reads two slots;
+- a value lives until its last reader is done, without a count: it lies in the readers' slots.
 
 Edge `2 * n` leads to the first slot of operation n, edge `2 * n + 1` to the second. The edges that
 leave an operation are a linked list through `first_edge` and `next_edge`. The one operation
-without an edge is the root, whose result is the job's answer. (Where a formula has calls, an
-operation that only calls read has no edge either: `CallGraph` knows these, and the root.)
+without an edge is the root, whose result is the job's answer. (In a formula with calls, operations
+that only calls read have no edge either; `CallGraph` knows them and the root.)
 
 An operation costs about 30 bytes and its operands; there are no objects for the garbage
 collector to follow.
@@ -27,15 +27,15 @@ NO_EDGE = -1
 
 
 class Graph:
-    """The three verbs of a DAG: `add` operations, `take` what is ready, say what is `done`.
+    """The three verbs of a DAG: `add` operations, `take` ready ones, note results with `done`.
 
-    A graph has room for as many operations as `reserve` has made; `trim` gives back what is left.
+    `reserve` makes room for operations; `trim` gives back what they did not take.
 
     Attributes:
-        ready: operations whose operands are known and that nobody has been handed; newest last.
-        remaining: how many operations are not done.
-        wide: its integers may have hundreds of digits and more.
-        failure: why the job fails whatever its operations give; None if nothing is known.
+        ready: operations whose operands are known and that are not handed out; newest last.
+        remaining: the number of operations that are not done.
+        wide: its integers may have hundreds of digits.
+        failure: the reason why the job fails in any case; None if there is none.
     """
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Graph:
         self.wide = False
 
     def reserve(self, operations: int) -> Iterator[None]:
-        """Make room, in slices: growing an array of millions step by step stops the loop longer."""
+        """Make room, in slices; growing an array of millions would stop the loop for longer."""
         self.operands1 = [None] * operations
         yield
         self.operands2 = [None] * operations
@@ -76,7 +76,7 @@ class Graph:
         self.missing = bytearray(operations)
 
     def trim(self) -> None:
-        """Give back the room that no operation has taken."""
+        """Free the room that no operation has taken."""
         count = self.remaining
         del self.operands1[count:], self.operands2[count:], self.next_edge[2 * count :]
         del self.first_edge[count:], self.symbols[count:], self.missing[count:]
@@ -89,12 +89,12 @@ class Graph:
         source2: int,
         value2: Number | None,
     ) -> int:
-        """Add an operation and give back its number.
+        """Add an operation; its number.
 
         Args:
             symbol: the character code of ``+ - * /``.
-            source1: the operation that gives the first operand, or a negative number.
-            value1: the first operand where `source1` is negative, else None.
+            source1: the operation that gives the first operand; negative for a literal.
+            value1: the first operand if it is a literal.
             source2: as `source1`, for the second operand.
             value2: as `value1`, for the second operand.
 
@@ -128,9 +128,9 @@ class Graph:
     def with_operands(
         self, operands1: list[Number | None], operands2: list[Number | None]
     ) -> Graph:
-        """A graph like this one, of which nothing is done, with other literals in its slots."""
+        """A copy of this graph, of which nothing is done, with other literals in its slots."""
         graph = Graph.__new__(Graph)
-        graph.symbols = self.symbols  # What does not change any more is shared.
+        graph.symbols = self.symbols  # These do not change any more and are shared.
         graph.first_edge = self.first_edge
         graph.next_edge = self.next_edge
         graph.operands1 = operands1
@@ -143,7 +143,7 @@ class Graph:
         return graph
 
     def take(self, count: int) -> array[int]:
-        """Take up to `count` ready operations, the newest first: few values stay alive that way."""
+        """Take up to `count` ready operations, the newest first, which keeps few values alive."""
         ready = self.ready
         if count >= len(ready):
             self.ready = array("i")
@@ -155,7 +155,7 @@ class Graph:
     def requeue(self, nodes: array[int]) -> None:
         """Make operations that were taken ready again; their operands are still in their slots.
 
-        They come last: one that no worker can do does not keep the others waiting.
+        They are taken last: an operation that no worker can do does not delay the others.
         """
         self.ready[0:0] = nodes
 
@@ -168,7 +168,7 @@ class Graph:
         )
 
     def done(self, nodes: Sequence[int], results: Sequence[Number]) -> Number | None:
-        """Fill the slots that wait for these results; the root's result, when it is among them."""
+        """Fill the slots that wait for results; returns the root's result, if it is among them."""
         operands1, operands2 = self.operands1, self.operands2
         first_edge, next_edge, missing = self.first_edge, self.next_edge, self.missing
         ready = self.ready.append
@@ -200,8 +200,8 @@ class Graph:
         """Put the result of a call into the slots that wait for it.
 
         Args:
-            edges: where these slots are, each given once in the life of the graph.
-            value: a finite float, or an integer that travels.
+            edges: the slots; each is filled once.
+            value: a finite float, or an integer that is not too long.
         """
         missing = self.missing
         for edge in edges:
@@ -215,17 +215,17 @@ class Graph:
                 self.ready.append(reader)
 
     def is_done(self, node: int) -> bool:
-        """Whether an operation that was taken has its result."""
+        """True if an operation that was taken has its result."""
         return self.operands1[node] is None
 
     def free(self, count: int) -> bool:
-        """Free up to `count` operations of a graph that nobody needs; False when none are left."""
+        """Free up to `count` operations of a graph that is not needed; False when none are left."""
         for slots in (self.operands1, self.operands2):
             del slots[-count:]
         return bool(self.operands1)
 
     def check(self) -> None:
-        """Assert what must always hold of a graph in use; for tests, O(operations)."""
+        """Assert every invariant of a graph in use; for tests, O(operations)."""
         assert len(set(self.ready)) == len(self.ready), "an operation is ready twice"
         for node in self.ready:
             assert self.missing[node] == 0, f"operation {node} is ready and misses operands"

@@ -1,4 +1,4 @@
-"""The four operations: a symbol inside the master and in batches, a name in the seed's form."""
+"""Numbers and operations: symbols in the master and in batches, names in the seed's form."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Number = int | float
 """An operand or a result: an integer of any size, or a finite float."""
 
 INTEGER_DIGITS_MAX = 4300
-"""Python prints and reads no integer with more decimal digits unless told to, so none travels."""
+"""By default Python prints and reads no integer with more decimal digits; so none is sent."""
 
 INTEGER_LIMIT: int = 10**INTEGER_DIGITS_MAX
 """The smallest positive integer that is too long."""
 
 
 def describe(symbol: str, left: Number, right: Number) -> str:
-    """An operation as a person would write it, long operands cut: ``1 / 0``."""
+    """An operation for people, with long operands cut: ``1 / 0``."""
     return f"{_brief(left)} {symbol} {_brief(right)}"
 
 
@@ -26,7 +26,7 @@ def _brief(value: Number) -> str:
 
 
 def number_of(value: bytes | None) -> Number | None:
-    """The number that a JSON text stands for; None if it is no number, or too long a one."""
+    """The number in a JSON text; None if it is not a number, or has too many digits."""
     text = (value or b"").decode(errors="replace").strip()
     digits = text.removeprefix("-")
     try:

@@ -249,17 +249,17 @@ def test_a_number_beyond_the_range_fails_the_job_as_an_argument_too() -> None:
         """
         1,2
          ^
-        ',' stands only between the arguments of a call; a decimal point is '.'
+        unexpected ','; commas separate arguments, and decimals use '.'
         """,
         """
         f(2*(1,2))
               ^
-        ',' stands only between the arguments of a call; a decimal point is '.'
+        unexpected ','; commas separate arguments, and decimals use '.'
         """,
         """
         f(1),2
             ^
-        ',' stands only between the arguments of a call; a decimal point is '.'
+        unexpected ','; commas separate arguments, and decimals use '.'
         """,
         """
         1+,
@@ -304,27 +304,27 @@ def test_a_number_beyond_the_range_fails_the_job_as_an_argument_too() -> None:
         """
         f(x)
           ^
-        'x' is no number; to call a handler of that name, write x(…)
+        unknown name 'x'; write x(…) to call that handler
         """,
         """
         2*max.of + 1
           ^
-        'max.of' is no number; to call a handler of that name, write max.of(…)
+        unknown name 'max.of'; write max.of(…) to call that handler
         """,
         """
         -inf
          ^
-        'inf' is no number; to call a handler of that name, write inf(…)
+        unknown name 'inf'; write inf(…) to call that handler
         """,
         """
         f g(1)
         ^
-        'f' is no number; to call a handler of that name, write f(…)
+        unknown name 'f'; write f(…) to call that handler
         """,
         """
         send-email(1)
         ^
-        'send' is no number; to call a handler of that name, write send(…)
+        unknown name 'send'; write send(…) to call that handler
         """,
         """
         2f(1)
@@ -349,12 +349,12 @@ def test_a_number_beyond_the_range_fails_the_job_as_an_argument_too() -> None:
         """
         (f)(1)
          ^
-        'f' is no number; to call a handler of that name, write f(…)
+        unknown name 'f'; write f(…) to call that handler
         """,
         """
         f.(1)
         ^
-        'f' is no number; to call a handler of that name, write f(…)
+        unknown name 'f'; write f(…) to call that handler
         """,
         """
         .f(1)
@@ -369,7 +369,7 @@ def test_a_number_beyond_the_range_fails_the_job_as_an_argument_too() -> None:
         """
         f(n=1)
           ^
-        'n' is no number; to call a handler of that name, write n(…)
+        unknown name 'n'; write n(…) to call that handler
         """,
         """
         é(1)
