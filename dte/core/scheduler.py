@@ -29,7 +29,7 @@ class Tick:
     Attributes:
         batches: leases of operations to send now; one without any is a probe.
         calls: leases of calls to send now.
-        stops: leases whose calls workers are to stop.
+        stops: leases whose calls workers must stop.
         claims: claims to answer now.
         ended: jobs whose end has been recorded since the last tick.
         lost: leases of operations that have ended without results since the last tick.
@@ -155,14 +155,16 @@ class Scheduler:
         return self.calls.claim(worker, slots)
 
     def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
-        """Whether a claim comes from another worker than the one that is known by its name."""
+        """True if a claim comes from another worker than the known one of its name."""
         incarnation = known.announcement.incarnation
         if not announcement.incarnation or incarnation in ("", announcement.incarnation):
             return False
         if known.gone or known.announcement.draining:
             return False
         silent_s = now - known.last_seen_at
-        return known.claim is not None or (known.holds > 0 and silent_s < self._limits.lease_s / 2)
+        return known.claim is not None or (
+            known.lease_count > 0 and silent_s < self._limits.lease_s / 2
+        )
 
     def claimed(self, claim: Claim) -> tuple[list[CallLease], BatchLease | None]:
         """The leases of an answered claim, except for those that have ended."""

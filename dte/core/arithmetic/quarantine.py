@@ -57,7 +57,7 @@ class Quarantine:
         self._reserved: dict[Worker, None] = {}
 
     def __bool__(self) -> bool:
-        """Whether any operation is suspect."""
+        """True while an operation is suspect."""
         return bool(self._suspicions)
 
     @property

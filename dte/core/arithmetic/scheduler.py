@@ -379,7 +379,7 @@ class ArithmeticScheduler:
                 assert not operations & out, "an operation is handed out twice"
                 out |= operations
         for worker in self._workers:
-            assert worker.leases <= self.leases.keys(), "a worker holds a lease that has ended"
+            assert worker.leases <= self.leases.keys(), "a worker has a lease that has ended"
             assert not worker.exclusive or len(worker.leases) == 1, "a suspect is not alone"
         suspects = self.quarantine.check()
         assert not suspects & out, "an operation is handed out and waits to be"

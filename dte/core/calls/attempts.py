@@ -98,7 +98,7 @@ class Attempts:
         return self._call_jobs.end_call(now, job, call, state, None, error)
 
     def end_spent(self, now: float, call: Call) -> bool:
-        """End a ready call if a policy, known only now, says that it has failed too often."""
+        """End a ready call that has failed too often for a policy which is known only now."""
         if not self._policies.is_spent(call):
             return False
         job, error = self._job_of(call), call.record.error

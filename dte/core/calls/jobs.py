@@ -37,7 +37,7 @@ class CallJobs:
 
     Attributes:
         ready: calls that wait for a worker.
-        stops: leases whose calls workers are to stop.
+        stops: leases whose calls workers must stop.
     """
 
     def __init__(
@@ -266,8 +266,8 @@ class CallJobs:
         if bad is None:
             return self._end(now, job, answer=calls.result())
         # The name of a job's only call means nothing to anybody.
-        place = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error = f"{place}{bad.record.error}"
+        node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
+        error = f"{node}{bad.record.error}"
         return self._end(now, job, error=error, state=_job_state(bad.state))
 
     def _end(

@@ -159,8 +159,8 @@ class CallScheduler:
             worker: its name; None if it is known to be the right one.
 
         Returns:
-            The fact to be recorded before the worker is told that its report counts; None for
-            none; False if the report does not count, as the lease has ended.
+            The fact to be recorded before the report is acknowledged; None for none; False if the
+            report does not count, as the lease has ended.
         """
         lease = self.leases.get(number)
         if lease is None or not lease.is_of(worker):
@@ -336,7 +336,7 @@ class CallScheduler:
         self.jobs.notify(now, call, f"on {lease.worker_name}")
 
     def take_stops(self) -> list[CallLease]:
-        """The leases whose calls workers are to stop, since the last call."""
+        """The leases whose calls workers must stop, since the last call."""
         stops, self.jobs.stops = self.jobs.stops, []
         return stops
 

@@ -137,7 +137,7 @@ class AvailabilityQueue:
         if len(self._workers) < workers_max:
             return
         for worker in list(self):
-            if worker.state in ("gone", "draining", "pausing") and not worker.holds:
+            if worker.state in ("gone", "draining", "pausing") and not worker.lease_count:
                 self._forget(worker)
         if len(self._workers) >= workers_max:
             self._drop_most_silent(now)
@@ -152,7 +152,7 @@ class AvailabilityQueue:
         silent = [
             worker
             for worker in self
-            if not (worker.holds or worker.operations_done or worker.calls_done)
+            if not (worker.lease_count or worker.operations_done or worker.calls_done)
             and now - worker.last_seen_at > FORGET_S
         ]
         if silent:
@@ -243,7 +243,7 @@ class AvailabilityQueue:
             dead_after_s = worker.announcement.dead_after_s or self._limits.dead_after_s
             if worker.claim is not None and not worker.gone:
                 worker.last_seen_at = now  # Its request is open, so it is there.
-            elif worker.gone and silent_s > FORGET_S and not worker.holds:
+            elif worker.gone and silent_s > FORGET_S and not worker.lease_count:
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
@@ -255,7 +255,7 @@ class AvailabilityQueue:
         return gone, silent
 
     def _may_be_gone(self, worker: Worker) -> bool:
-        """Whether silence says anything: of a worker that only replies, not before a probe."""
+        """True if silence means something; of a worker that only replies, not before a probe."""
         if worker.gone:
             return bool(worker.suspects)
         announcement = worker.announcement
@@ -266,7 +266,7 @@ class AvailabilityQueue:
         )
 
     def _needs_probe(self, now: float, worker: Worker) -> bool:
-        """Whether a worker that announces itself only once has been silent for too long."""
+        """True if a worker that announces itself only once has been silent for too long."""
         announcement = worker.announcement
         if (
             announcement.incarnation
