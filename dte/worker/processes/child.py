@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from math import log10
 from multiprocessing import parent_process
@@ -29,14 +30,7 @@ from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.worker.processes.channel import (
-    Begin,
-    Outcome,
-    ProgressUpdate,
-    Receiver,
-    Stop,
-    packet,
-)
+from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
 from dte.worker.processes.tasks import Tasks
 
 ERROR_CHARS_MAX = 2000
@@ -53,20 +47,16 @@ _no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
 _alike = bytes.maketrans(b"{}", b"[]")
 
 
+@dataclass
 class _Child:
     """The state of this process."""
 
-    def __init__(
-        self,
-        channel: Connection,
-        shared: MutableSequence[int],
-        memory_mb: int | None,
-        result_bytes_max: int,
-    ) -> None:
-        self.channel = channel
-        self.shared = shared
-        self.memory_mb = memory_mb
-        self.result_bytes_max = result_bytes_max
+    channel: Connection
+    shared: MutableSequence[int]
+    memory_mb: int | None
+    result_bytes_max: int
+
+    def __post_init__(self) -> None:
         self.runner = asyncio.Runner()
         threads = ThreadPoolExecutor(THREADS_MAX, "dte-to-thread")
         self.runner.get_loop().set_default_executor(threads)
@@ -184,11 +174,7 @@ def _bind(order: Begin) -> Callable[[], Any] | Outcome:
 
 
 def _read(raw: bytes) -> Any:
-    """Decode arguments.
-
-    Raises:
-        Malformed: they are not JSON, nest too deep, or have a number that is not finite.
-    """
+    """Decode arguments, unless they nest too deep."""
     args = _args.decode(raw)
     if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
         brackets = _no_brackets.sub(b"", raw).translate(_alike)
@@ -231,9 +217,8 @@ def _result(order: Begin, result: Any) -> Outcome:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return _no_result(lease, f"cannot be converted to JSON: {error}")
     if len(raw) > most:
-        return _no_result(
-            lease, f"is too large: {len(raw)} bytes, the limit is {most}; return less"
-        )
+        reason = f"{len(raw)} bytes, the limit is {most}"
+        return _no_result(lease, f"is too large: {reason}; return less")
     return Outcome(lease, raw)
 
 
