@@ -96,7 +96,7 @@ class Scheduler:
         return list(self._workers)
 
     def announce(self, now: float, announcement: Announcement) -> Worker:
-        """Note that a worker is there, is there again, or drains.
+        """Record that a worker has announced itself, has restarted, or is draining.
 
         Raises:
             Busy: too many workers are known.

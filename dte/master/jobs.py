@@ -80,11 +80,6 @@ class Jobs:
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
         self._closed = False
 
-    @property
-    def accepting(self) -> int:
-        """The number of submissions that are being recorded."""
-        return len(self._accepting)
-
     def close(self) -> None:
         """Refuse all further jobs."""
         self._closed = True

@@ -21,7 +21,7 @@ from dte.core.timers import Timers
 from dte.core.workers.worker import Failure, Worker
 
 MALFORMED_MAX, BROKEN_MAX = 5, 20
-"""Failures of an operation that was alone with a worker which lives on, after which its job ends.
+"""Failures of an operation that ran alone on a worker that survived, after which its job ends.
 A broken connection is more often the network's fault than the operation's."""
 
 

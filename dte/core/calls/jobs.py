@@ -70,7 +70,7 @@ class CallJobs:
             self._begin_calls(now, job)
 
     def _take_up(self, now: float, job: Job) -> None:
-        """Go on from the states in which calls were restored."""
+        """Continue from the calls' restored states."""
         calls = _calls_of(job)
         for call in calls.calls.values():
             record = call.record
@@ -368,7 +368,7 @@ class CallJobs:
         self._jobs.events += self._cancel_call(now, job, call)
 
     def _cancel_waiting(self, now: float, job: Job) -> list[Event]:
-        """End the calls that nobody has; the events of that."""
+        """End the calls that no worker has, and return the events."""
         events: list[Event] = []
         for call in job.each_call():
             if call.state is CallState.READY:

@@ -159,7 +159,7 @@ class AvailabilityQueue:
             self._forget(min(silent, key=lambda worker: worker.last_seen_at))
 
     def _forget(self, worker: Worker) -> None:
-        """Know a worker no more; it has no free slot, so that lines skip it."""
+        """Forget a worker. It then has no free slots, so both lines skip it."""
         worker.gone, worker.resumes_at = True, None
         if worker.suspects:
             self._forgotten.append(worker)
@@ -196,7 +196,7 @@ class AvailabilityQueue:
             worker.batch = min(worker.announcement.batch_max, worker.batch * 2)
 
     def seen(self, now: float, worker: Worker) -> None:
-        """Note a sign of life of a worker, unless it is known no more."""
+        """Note a sign of life of a worker, unless it has been removed."""
         if self._workers.get(worker.announcement.identity) is not worker:
             return
         worker.last_seen_at = now
