@@ -152,7 +152,7 @@ class Scheduler:
         self.arithmetic.quarantine.clear(now, worker)
         if worker.claim is not None:
             self.cancel_claim(now, worker.claim)
-        return self.calls.claim(worker, slots)
+        return self.calls.claims.open(worker, slots)
 
     def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
         """True if a claim comes from another worker than the known one of its name."""
@@ -234,7 +234,7 @@ class Scheduler:
         self.jobs.sweep()
         calls.advance(now)
         tick = Tick(probes + arithmetic.match(now), calls.match(now))
-        tick.stops, tick.claims = calls.take_stops(), calls.take_claims()
+        tick.stops, tick.claims = calls.take_stops(), calls.claims.take_complete()
         tick.ended, tick.lost = self.jobs.take_ended(), arithmetic.take_lost()
         tick.events, self.jobs.events = self.jobs.events, []
         if arithmetic.quarantine:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from dte.core.calls.attempts import Attempts, Outcome
+from dte.core.calls.claims import Claims
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
@@ -36,6 +37,7 @@ class CallScheduler:
     Attributes:
         jobs: jobs of calls.
         leases: the calls that workers have.
+        claims: the open claims.
         policies: those of handlers.
         handing_over: new leases may be made.
         stale_results: results that came under leases that had ended.
@@ -54,10 +56,10 @@ class CallScheduler:
         self._workers = workers
         self._next_lease = next_lease
         self._to_send: list[CallLease] = []
-        self._claims: dict[Worker, Claim] = {}
         self._prefetch = Prefetch()
         self._more_to_match = False
         self.leases = CallLeases(workers)
+        self.claims = Claims(self.leases, workers)
         self.policies = Policies()
         self.jobs = CallJobs(limits, jobs, self.leases, self.policies)
         self._attempts = Attempts(limits, jobs, self.leases, self.policies, self.jobs, random)
@@ -66,27 +68,14 @@ class CallScheduler:
 
     # Workers
 
-    def claim(self, worker: Worker, slots: int) -> Claim:
-        """Open a claim of a worker that has no other, for up to `slots` calls."""
-        assert worker.claim is None
-        claim = worker.claim = self._claims[worker] = Claim(worker, slots)
-        self._workers.offer(worker)
-        return claim
-
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its calls go to others."""
-        self._close(claim)
+        self.claims.remove(claim)
         numbers, claim.leases = claim.leases, []
         for number in numbers:
             lease = self.leases.get(number)
             if lease is not None:
                 self._attempts.requeue(now, lease)
-
-    def _close(self, claim: Claim) -> None:
-        claim.closed = True
-        if self._claims.get(claim.worker) is claim:
-            del self._claims[claim.worker]
-            claim.worker.claim = None
 
     def extend(
         self,
@@ -143,7 +132,7 @@ class CallScheduler:
     def lose_worker(self, now: float, worker: Worker, reason: str) -> None:
         """A worker is gone, or was started anew: its calls go to others."""
         if worker.claim is not None:
-            self._close(worker.claim)
+            self.claims.remove(worker.claim)
         for lease in self.leases.of(worker):
             if self.leases.is_on(lease):  # The loss of another may have ended its job.
                 self._attempts.lose(now, lease, reason)
@@ -243,7 +232,7 @@ class CallScheduler:
                     lease.worker.silent_since = now
                 self._attempts.lose(now, lease, reason)
         self.jobs.resume(now)
-        self._reopen_claims()
+        self.claims.reopen_emptied()
 
     def match(self, now: float) -> list[CallLease]:
         """Lease ready calls to workers with free slots; the leases to be sent.
@@ -270,8 +259,7 @@ class CallScheduler:
             self._workers.calls.offer(worker)
         for worker in passed:
             self._workers.calls.offer(worker)
-        for claim in self._claims.values():
-            claim.closed = claim.closed or bool(claim.leases)
+        self.claims.close_filled()
         return self._send(now)
 
     def _hand_over(self, now: float, worker: Worker, call: Call) -> None:
@@ -339,25 +327,6 @@ class CallScheduler:
         """The leases whose calls workers must stop, since the last call."""
         stops, self.jobs.stops = self.jobs.stops, []
         return stops
-
-    def take_claims(self) -> list[Claim]:
-        """Answer the claims that got work whose hand-over is recorded."""
-        complete = [claim for claim in self._claims.values() if self._is_complete(claim)]
-        for claim in complete:
-            claim.answered = True
-            self._close(claim)
-        return complete
-
-    def _is_complete(self, claim: Claim) -> bool:
-        leases = map(self.leases.get, claim.leases)
-        return bool(claim.leases or claim.batch) and all(lease and lease.sent for lease in leases)
-
-    def _reopen_claims(self) -> None:
-        """Let claims wait on that have lost their calls before they could be answered."""
-        for claim in self._claims.values():
-            if claim.closed and not claim.leases:
-                claim.closed = False
-                self._workers.offer(claim.worker)
 
     def next_moment(self) -> float | None:
         """When a tick next has something to do."""
