@@ -283,7 +283,7 @@ class CallDesk:
         try:
             self._master.wake()
             await asyncio.sleep(0)  # The turn comes first.
-            if not got.done() and claim.leases:
+            if not got.done() and claim.call_leases:
                 # They are being recorded.
                 await asyncio.wait(
                     (got, gone), timeout=RECORD_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED

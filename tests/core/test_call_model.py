@@ -296,7 +296,7 @@ class Histories(RuleBasedStateMachine):
         self.batches += tick.batches
         for claim in tick.claims:
             self._get(self.core.got(claim))
-            if claim.batch:
+            if claim.batch_lease:
                 self.batches.append(self.core.batch_of(claim))
             if claim in self.claims:
                 self.claims.remove(claim)
