@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from dte.core.arithmetic.lease import BatchLease
@@ -36,13 +36,13 @@ class Tick:
         events: what happened since the last tick, for clients that watch.
     """
 
-    batches: list[BatchLease] = field(default_factory=list)
-    calls: list[CallLease] = field(default_factory=list)
-    stops: list[CallLease] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    ended: list[Job] = field(default_factory=list)
-    lost: list[BatchLease] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    batches: list[BatchLease]
+    calls: list[CallLease]
+    stops: list[CallLease]
+    claims: list[Claim]
+    ended: list[Job]
+    lost: list[BatchLease]
+    events: list[Event]
 
 
 class Scheduler:
@@ -170,14 +170,14 @@ class Scheduler:
         """The leases of an answered claim, except for those that have ended."""
         if not claim.answered:
             return [], None
-        calls = map(self.calls.leases.get, claim.leases)
-        batch = self.arithmetic.leases.get(claim.batch)
+        calls = map(self.calls.leases.get, claim.call_leases)
+        batch = self.arithmetic.leases.get(claim.batch_lease)
         return [lease for lease in calls if lease is not None], batch
 
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its work goes to others."""
         self.calls.cancel_claim(now, claim)
-        self.arithmetic.requeue(now, claim.batch, "its worker hung up")
+        self.arithmetic.requeue(now, claim.batch_lease, "its worker hung up")
 
     # Facts
 
@@ -233,13 +233,14 @@ class Scheduler:
         self._workers.resume(now)
         self.jobs.sweep()
         calls.advance(now)
-        tick = Tick(probes + arithmetic.match(now), calls.match(now))
-        tick.stops, tick.claims = calls.take_stops(), calls.claims.take_complete()
-        tick.ended, tick.lost = self.jobs.take_ended(), arithmetic.take_lost()
-        tick.events, self.jobs.events = self.jobs.events, []
+        batches = probes + arithmetic.match(now)
+        sent = calls.match(now)
+        stops, lost = calls.take_stops(), arithmetic.take_lost()
+        claims = calls.claims.take_complete()
+        ended, events = self.jobs.take_ended(), self.jobs.take_events()
         if arithmetic.quarantine:
-            arithmetic.quarantine.forget(tick.ended)
-        return tick
+            arithmetic.quarantine.forget(ended)
+        return Tick(batches, sent, stops, claims, ended, lost, events)
 
     def next_tick(self) -> float | None:
         """When `tick` must be called even if nothing happens before; None for never."""

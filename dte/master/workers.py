@@ -132,7 +132,7 @@ class Workers:
         try:
             self.wake()
             await asyncio.sleep(0)  # The core's tick comes first.
-            if not answered.done() and claim.leases:  # They are being recorded.
+            if not answered.done() and claim.call_leases:  # They are being recorded.
                 await _first_of(answered, gone, RECORD_TIMEOUT_S)
             if not answered.done() and wait_s > 0:
                 await _first_of(answered, gone, wait_s)

@@ -53,7 +53,7 @@ class Quarantine:
         self._workers_lost_max = workers_lost_max
         self._suspicions: dict[int, dict[int, Suspicion]] = {}
         self._line: deque[tuple[Job, int]] = deque()
-        self._pauses: Timers[tuple[Job, int]] = Timers(_is_open)
+        self._pauses: Timers[tuple[Job, int]] = Timers(lambda entry, _: entry[0].graph is not None)
         self._reserved: dict[Worker, None] = {}
 
     def __bool__(self) -> bool:
@@ -221,7 +221,3 @@ class Quarantine:
         found = [(job.number, node) for job, node in waiting if job.graph is not None]
         assert len(set(found)) == len(found), "an operation is in line twice"
         return set(found)
-
-
-def _is_open(entry: tuple[Job, int], moment: float) -> bool:
-    return entry[0].graph is not None

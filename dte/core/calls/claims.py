@@ -36,12 +36,12 @@ class Claims:
     def close_filled(self) -> None:
         """Close the claims that have got calls."""
         for claim in self._open.values():
-            claim.closed = claim.closed or bool(claim.leases)
+            claim.closed = claim.closed or bool(claim.call_leases)
 
     def reopen_emptied(self) -> None:
         """Reopen the claims that have lost their calls before they could be answered."""
         for claim in self._open.values():
-            if claim.closed and not claim.leases:
+            if claim.closed and not claim.call_leases:
                 claim.closed = False
                 self._workers.offer(claim.worker)
 
@@ -54,5 +54,7 @@ class Claims:
         return complete
 
     def _is_complete(self, claim: Claim) -> bool:
-        leases = map(self._leases.get, claim.leases)
-        return bool(claim.leases or claim.batch) and all(lease and lease.sent for lease in leases)
+        leases = map(self._leases.get, claim.call_leases)
+        return bool(claim.call_leases or claim.batch_lease) and all(
+            lease and lease.sent for lease in leases
+        )

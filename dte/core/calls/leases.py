@@ -22,7 +22,7 @@ class CallLeases:
         self._workers = workers
         self._leases: dict[int, CallLease] = {}
         self._restored: dict[int, CallLease] = {}
-        self._deadlines: Timers[CallLease] = Timers(self._is_pending)
+        self._deadlines: Timers[CallLease] = Timers(lambda lease, _: self.is_on(lease))
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -35,9 +35,6 @@ class CallLeases:
 
     def is_on(self, lease: CallLease) -> bool:
         """True until a lease ends."""
-        return lease.number in self._leases
-
-    def _is_pending(self, lease: CallLease, moment: float) -> bool:
         return lease.number in self._leases
 
     def of(self, worker: Worker) -> list[CallLease]:
@@ -115,8 +112,8 @@ class CallLeases:
         self._restored.pop(lease.number, None)
         lease.call.record.lease, lease.call.record.lease_s = 0, 0.0
         claim, worker = lease.claim, lease.worker
-        if claim is not None and not claim.answered and lease.number in claim.leases:
-            claim.leases.remove(lease.number)
+        if claim is not None and not claim.answered and lease.number in claim.call_leases:
+            claim.call_leases.remove(lease.number)
         if worker is not None:
             worker.call_leases.discard(lease.number)
             worker.long_calls -= lease.is_long

@@ -46,13 +46,13 @@ class CallScheduler:
     def __init__(
         self,
         limits: SchedulerLimits,
-        jobs: JobTable,
+        table: JobTable,
         workers: AvailabilityQueue,
         random: Random,
         next_lease: Callable[[], int],
     ) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._table = table
         self._workers = workers
         self._next_lease = next_lease
         self._to_send: list[CallLease] = []
@@ -61,8 +61,8 @@ class CallScheduler:
         self.leases = CallLeases(workers)
         self.claims = Claims(self.leases, workers)
         self.policies = Policies()
-        self.jobs = CallJobs(limits, jobs, self.leases, self.policies)
-        self._attempts = Attempts(limits, jobs, self.leases, self.policies, self.jobs, random)
+        self.jobs = CallJobs(limits, table, self.leases, self.policies)
+        self._attempts = Attempts(limits, table, self.leases, self.policies, self.jobs, random)
         self.handing_over = True
         self.stale_results = 0
 
@@ -71,7 +71,7 @@ class CallScheduler:
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its calls go to others."""
         self.claims.remove(claim)
-        numbers, claim.leases = claim.leases, []
+        numbers, claim.call_leases = claim.call_leases, []
         for number in numbers:
             lease = self.leases.get(number)
             if lease is not None:
@@ -114,7 +114,7 @@ class CallScheduler:
             return
         call.progress = (fraction, text)
         event = Event(now, call.job, call.name, "progress", text or None, fraction)
-        self._jobs.events.append(event)
+        self._table.events.append(event)
 
     def seen(self, now: float, worker: Worker) -> None:
         """Note a sign of life of a worker that does not name its leases."""
@@ -284,12 +284,12 @@ class CallScheduler:
             is_long=self._prefetch.is_long(call.handler),
         )
         if worker.claim is not None:
-            worker.claim.leases.append(lease.number)
+            worker.claim.call_leases.append(lease.number)
         self.leases.add(lease)
         if call.pure:
             self._to_send.append(lease)
         else:
-            self._jobs.step(Step(call, record.copy()))
+            self._table.step(Step(call, record.copy()))
 
     def _send(self, now: float) -> list[CallLease]:
         """Let workers have the calls whose hand-over is recorded, or need not be.
@@ -310,7 +310,7 @@ class CallScheduler:
 
     def _begin_lease(self, now: float, lease: CallLease) -> None:
         call, worker = lease.call, lease.worker
-        job = self._jobs.unfinished(call.job)
+        job = self._table.unfinished(call.job)
         assert job is not None, "a job ends with its calls"
         lease.sent, lease.leased_at = True, now
         lease.deadline = now + lease.lease_s

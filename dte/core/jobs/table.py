@@ -60,7 +60,7 @@ class JobTable:
         operations_waiting: operations of these that are not done.
         operations_done: operations that have been done in all.
         bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
-        events: what happened since the last tick, for clients that watch.
+        events: those that `take_events` gives next.
     """
 
     def __init__(self, limits: SchedulerLimits) -> None:
@@ -217,6 +217,11 @@ class JobTable:
         """The jobs whose end has been recorded since the last call."""
         ended, self._ended = self._ended, []
         return ended
+
+    def take_events(self) -> list[Event]:
+        """The events since the last call."""
+        events, self.events = self.events, []
+        return events
 
     def unrecorded(self, facts: Facts) -> None:
         """Take back facts that could not be recorded: submissions are void, ends come again."""

@@ -96,7 +96,7 @@ class AvailabilityQueue:
         self._limits = limits
         self._random = random
         self._workers: dict[str, Worker] = {}
-        self._pauses: Timers[Worker] = Timers(_pauses_until)
+        self._pauses: Timers[Worker] = Timers(lambda worker, moment: worker.resumes_at == moment)
         self._check_at = float("-inf")
         self._forgotten: list[Worker] = []
         self._present = 0
@@ -273,7 +273,7 @@ class AvailabilityQueue:
             or announcement.delivery is not Delivery.PUSH
             or announcement.draining
             or not announcement.arithmetic
-            or worker.leases
+            or worker.batch_leases
             or worker.resumes_at is not None
         ):
             return False
@@ -294,8 +294,6 @@ class AvailabilityQueue:
             self.batches.check(worker)
             self.calls.check(worker)
             if worker.announcement.delivery is Delivery.PUSH:
-                assert len(worker.leases) <= worker.announcement.slots, "more leases than slots"
-
-
-def _pauses_until(worker: Worker, moment: float) -> bool:
-    return worker.resumes_at == moment
+                assert len(worker.batch_leases) <= worker.announcement.slots, (
+                    "more leases than slots"
+                )

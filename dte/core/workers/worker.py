@@ -91,7 +91,7 @@ class Worker:
         announcement: its last announcement.
         last_seen_at: when it last announced itself or replied.
         joined_at: when it came, or came back after it was gone or restarted.
-        leases: the numbers of the batch leases that it has.
+        batch_leases: the numbers of the batch leases that it has.
         batch: the size of its next batch; follows from how long batches have taken.
         resumes_at: the end of its pause after a failure; None if it does not pause.
         gone: taken out until it announces itself anew.
@@ -111,7 +111,7 @@ class Worker:
     announcement: Announcement
     last_seen_at: float
     joined_at: float
-    leases: set[int] = field(default_factory=set)
+    batch_leases: set[int] = field(default_factory=set)
     batch: int = 1
     failures: int = 0
     last_failure: str | None = None
@@ -139,12 +139,12 @@ class Worker:
             return "draining"
         if self.resumes_at is not None:
             return "pausing"
-        return "busy" if self.leases or self.call_leases else "free"
+        return "busy" if self.batch_leases or self.call_leases else "free"
 
     @property
     def lease_count(self) -> int:
         """The number of leases that it has."""
-        return len(self.leases) + len(self.call_leases)
+        return len(self.batch_leases) + len(self.call_leases)
 
     @property
     def free_slots(self) -> int:
@@ -158,12 +158,12 @@ class Worker:
         ):
             return 0
         if announcement.delivery is not Delivery.PUSH:
-            if self.leases and (self.reserved or self.exclusive):
+            if self.batch_leases and (self.reserved or self.exclusive):
                 return 0
             claim = self.claim
-            return int(claim is not None and not claim.closed and not claim.batch)
+            return int(claim is not None and not claim.closed and not claim.batch_lease)
         slots = 1 if self.failures or self.reserved or self.exclusive else announcement.slots
-        return max(0, slots - len(self.leases))
+        return max(0, slots - len(self.batch_leases))
 
     @property
     def free_call_slots(self) -> int:
@@ -175,7 +175,7 @@ class Worker:
             return 0
         if announcement.delivery is Delivery.PULL:
             claim = self.claim
-            return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
+            return 0 if claim is None or claim.closed else claim.slots - len(claim.call_leases)
         slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
         if self.takes_more:
             slots *= PREFETCH_MAX
@@ -193,15 +193,15 @@ class Claim:
 
     Attributes:
         slots: most calls that it takes.
-        leases: the numbers of the call leases that it got.
-        batch: the number of the batch lease that it got; 0 for none.
+        call_leases: the numbers of the call leases that it got.
+        batch_lease: the number of the batch lease that it got; 0 for none.
         closed: it gets no more: it is answered, or will be once its leases are recorded.
         answered: the worker has been sent its leases.
     """
 
     worker: Worker
     slots: int
-    leases: list[int] = field(default_factory=list)
-    batch: int = 0
+    call_leases: list[int] = field(default_factory=list)
+    batch_lease: int = 0
     closed: bool = False
     answered: bool = False

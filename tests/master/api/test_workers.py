@@ -284,7 +284,7 @@ async def test_a_lease_of_a_claim_that_was_hung_up_on_goes_to_the_next(
 
     monkeypatch.setattr(Journal, "write", held_if_leased)
     number = await rig.accept(handler="echo")
-    await until(lambda: waiting.leases, "it is leased")
+    await until(lambda: waiting.call_leases, "it is leased")
     line.close()
     await until(lambda: not rig.master.workers._claims, "it waits no more")
     may_write.set()
