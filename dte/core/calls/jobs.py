@@ -236,7 +236,8 @@ class CallJobs:
             return self._ended_in_formula(now, job, call)
         for reader in ready:
             self.begin_call(now, job, reader)
-        return self._end_job(now, job) if not calls.remaining else None
+        has_ended = job.graph is None  # By a reader that could not begin.
+        return None if calls.remaining or has_ended else self._end_job(now, job)
 
     def _ended_in_formula(self, now: float, job: Job, call: Call) -> End | None:
         """Put the result of a call into the arithmetic of its formula; a failure ends the job."""
@@ -248,6 +249,8 @@ class CallJobs:
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
+        if job.graph is None:
+            return None  # A reader could not begin.
         number = number_of(call.record.value)
         assert number is not None, "results of a formula's calls are numbers"
         if calls.answer is call:
