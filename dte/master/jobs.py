@@ -62,7 +62,8 @@ class Jobs:
 
     All submissions raise `TooLarge` beyond a limit, `Busy` while too much work is unfinished,
     `Unavailable` while nothing can be accepted, and `Conflict` if the key was used with a
-    different body.
+    different body. Formulas raise `FormulaError` with the place of a syntax error, plans
+    `InvalidRequest` if a part is wrong.
     """
 
     settings: Settings
@@ -95,21 +96,13 @@ class Jobs:
     # Formulas
 
     async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
-        """Accept a formula; a long one is parsed in slices.
-
-        Raises:
-            FormulaError: a syntax error.
-        """
+        """Accept a formula; a long one is parsed in slices."""
         return (await self._accept(self._parse(task), key, digest))[0]
 
     async def submit_all(
         self, tasks: Sequence[str], key: str = "", digest: str = ""
     ) -> Sequence[Job]:
-        """Accept formulas, all or none.
-
-        Raises:
-            FormulaError: a syntax error; `index` is the number of the formula.
-        """
+        """Accept formulas, all or none."""
         return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
 
     async def _parse(self, task: str) -> list[NewJob]:
@@ -135,9 +128,6 @@ class Jobs:
 
         Args:
             name: the client's name for the job, used as the key; "" for none.
-
-        Raises:
-            InvalidRequest: a part of the plan is wrong.
         """
         if name:
             key = ID_KEY + name

@@ -39,11 +39,6 @@ class Workers:
         self._to_store: dict[str, Announcement] = {}
         self._storing: asyncio.Task[None] | None = None
 
-    @property
-    def claims(self) -> int:
-        """The number of claims that wait for work."""
-        return len(self._claims)
-
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
         if self._storing is not None:
