@@ -22,8 +22,29 @@ IMPURE = {
 }
 """What the core cannot be simulated with: networks, clocks, chance, logs and threads."""
 
+CORE_JOBS, CORE_WORKERS = ("dte.core.jobs",), ("dte.core.workers",)
+CORE_TOP = ("dte.core.arithmetic", "dte.core.calls", "dte.core.scheduler", "dte.core.why")
+
 FORBIDDEN = {
     "dte.core": {"dte": "the core knows only itself"} | dict.fromkeys(IMPURE, "the core is pure"),
+    "dte.core.graph": dict.fromkeys(
+        ("dte.core.formula", *CORE_JOBS, *CORE_WORKERS, *CORE_TOP), "a graph knows only graphs"
+    ),
+    "dte.core.formula": dict.fromkeys(
+        (*CORE_JOBS, *CORE_WORKERS, *CORE_TOP), "a formula knows only graphs"
+    ),
+    "dte.core.jobs": dict.fromkeys(
+        ("dte.core.formula", *CORE_WORKERS, *CORE_TOP), "jobs know only graphs"
+    ),
+    "dte.core.workers": dict.fromkeys(
+        ("dte.core.formula", *CORE_JOBS, *CORE_TOP), "workers know no jobs and no leases"
+    ),
+    "dte.core.arithmetic": dict.fromkeys(
+        ("dte.core.formula", "dte.core.calls", *CORE_TOP[2:]), "arithmetic knows no calls"
+    ),
+    "dte.core.calls": dict.fromkeys(
+        ("dte.core.formula", "dte.core.arithmetic", *CORE_TOP[2:]), "calls know no batches"
+    ),
     "dte.wire": {"dte": "the wire knows only the core"},
     "dte.worker": dict.fromkeys(
         ("dte.master", "dte.client", "dte.cli", "dte.local"), "a worker stands alone"
@@ -138,6 +159,26 @@ def test_a_module_imports_only_what_its_layer_may(module: str, path: Path) -> No
     assert faults(path.read_text("utf-8"), module, path.name == "__init__.py") == []
 
 
+def hidden_imports(source: str) -> list[int]:
+    """The lines of imports that are not at the top of a module: circles hide there."""
+    tree = ast.parse(source)
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    return [node.lineno for node in found if node not in tree.body]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=module) for module, path in sources() if within(module, "dte.core")],
+)
+def test_the_core_hides_no_import(path: Path) -> None:
+    assert hidden_imports(path.read_text("utf-8")) == []
+
+
+def test_hidden_imports_are_found() -> None:
+    source = "import a\ndef f():\n    import b\nif TYPE_CHECKING:\n    from c import d\n"
+    assert hidden_imports(source) == [3, 5]
+
+
 def test_every_room_has_been_looked_into() -> None:
     modules = [module for module, _ in sources()]
     for room in (*FORBIDDEN, API):
@@ -173,6 +214,12 @@ def test_every_room_has_been_looked_into() -> None:
         ("dte.core.graph", "from dte import __version__", "the core knows only itself"),
         ("dte.core.graph", "from ..wire import codec", "the core knows only itself"),
         ("dte.core.graph", "from .. import wire", "the core knows only itself"),
+        ("dte.core.graph.call", "from dte.core.jobs.job import Job", "knows only graphs"),
+        ("dte.core.formula.parser", "from dte.core.scheduler import Scheduler", "only graphs"),
+        ("dte.core.jobs.job", "from dte.core.workers.worker import Worker", "only graphs"),
+        ("dte.core.workers.worker", "from dte.core.jobs.job import Job", "know no jobs"),
+        ("dte.core.arithmetic.lease", "from dte.core.calls.lease import CallLease", "no calls"),
+        ("dte.core.calls.lease", "from dte.core.arithmetic import lease", "no batches"),
         ("dte.wire.codec", "from dte.master.settings import Settings", "only the core"),
         ("dte.wire.codec", "from dte.client import requests", "only the core"),
         ("dte.worker.compute", "from dte.master import settings", "a worker stands alone"),
@@ -232,6 +279,8 @@ def test_the_check_finds_what_is_forbidden(module: str, source: str, reason: str
         ("dte.master.master", "from random import Random, choice\nimport random\nRandom()"),
         ("dte.core.graph", "import timeit, randomness, dtes"),
         ("dte.core.graph", "text = 'import time'  # import time"),
+        ("dte.core.arithmetic.lease", "from dte.core.workers.worker import Worker"),
+        ("dte.core.scheduler", "from dte.core.calls.scheduler import CallScheduler"),
         ("dte.wire.codec", "import msgspec\nfrom dte.core import errors\nfrom . import messages"),
         ("dte.worker.compute", "from dte.wire import codec\nimport asyncio"),
         ("dte.worker.processes.executor", "from dte.handlers import registry"),
