@@ -47,8 +47,8 @@ class Waiters:
                     self._forget(number, waiter)
 
     def _forget(self, number: int, waiter: _Waiter) -> None:
-        others = self._by_job.get(number)
-        if others is not None:
+        others = self._by_job.get(number, [])
+        if waiter in others:  # Not since `give_up`, after which others may have come.
             others.remove(waiter)
             if not others:
                 del self._by_job[number]
