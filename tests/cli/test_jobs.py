@@ -64,7 +64,7 @@ def test_why_tells_what_is_in_the_way(ask_idle: Dte) -> None:
 def test_why_of_a_job_that_has_ended_says_so(ask: Dte, client: package.Client) -> None:
     result = ask("why", ended(client, "echo", 1))
     assert (result.stdout, result.exit_code) == ("", 0)
-    assert "does not wait; its state is succeeded" in result.stderr
+    assert "is not waiting; its state is succeeded" in result.stderr
 
 
 def test_cancel_and_retry_say_how_the_job_stands(ask_idle: Dte, idle_master: MasterThread) -> None:

@@ -24,6 +24,7 @@ from dte.core.jobs.table import JobTable, NewJob
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import AvailabilityQueue
 from dte.core.workers.worker import Worker
+from dte.master.journal import journal
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
 
@@ -153,11 +154,7 @@ def does_not_go_on_after_a_restart(patch: Patch) -> None:
 
 
 def numbers_jobs_anew_after_a_restart(patch: Patch) -> None:
-    def only_waiting(journal: Journal) -> int:
-        (last,) = journal._db.execute("SELECT max(number) FROM waiting").fetchone()
-        return last or 0
-
-    patch.setattr(Journal, "_find_last_job", only_waiting)
+    patch.setattr(journal, "LAST_JOBS", ("SELECT max(number) FROM waiting",))
 
 
 def leaves_workers_idle_after_a_pause(patch: Patch) -> None:
