@@ -38,35 +38,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # Modules are loaded on first use, so that a program loads no more than it needs.
-_HOMES = {
-    "AsyncClient": "dte.client.asynchronous",
-    "Busy": "dte.core.errors",
-    "Client": "dte.client.blocking",
-    "Conflict": "dte.core.errors",
-    "DteError": "dte.core.errors",
-    "Event": "dte.client.events",
-    "FormulaError": "dte.core.errors",
-    "Graph": "dte.client.graphs",
-    "InvalidRequest": "dte.core.errors",
-    "Job": "dte.client.job",
-    "JobCancelled": "dte.client.job",
-    "JobFailed": "dte.client.job",
-    "JobSummary": "dte.client.job",
-    "JobTimedOut": "dte.client.job",
-    "MasterFault": "dte.client.errors",
-    "NodeInfo": "dte.client.replies",
-    "NotFound": "dte.core.errors",
-    "StorageFull": "dte.core.errors",
-    "TooLarge": "dte.core.errors",
-    "Unavailable": "dte.core.errors",
-    "Unreachable": "dte.client.errors",
-    "WaitTimeout": "dte.client.errors",
-    "WaitTooLong": "dte.core.errors",
-    "Why": "dte.client.replies",
-    "WorkerInfo": "dte.client.replies",
-    "handler": "dte.handlers.registry",
-    "progress": "dte.handlers.progress",
+_NAMES = {
+    "dte.client.asynchronous": "AsyncClient",
+    "dte.client.blocking": "Client",
+    "dte.client.errors": "MasterFault Unreachable WaitTimeout",
+    "dte.client.events": "Event",
+    "dte.client.graphs": "Graph",
+    "dte.client.job": "Job JobCancelled JobFailed JobSummary JobTimedOut",
+    "dte.client.replies": "NodeInfo Why WorkerInfo",
+    "dte.core.errors": "Busy Conflict DteError FormulaError InvalidRequest NotFound "
+    "StorageFull TooLarge Unavailable WaitTooLong",
+    "dte.handlers.progress": "progress",
+    "dte.handlers.registry": "handler",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "AsyncClient",

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, TypeVar
 
 from dte.master.server import MasterServer
@@ -53,9 +52,8 @@ class LocalCluster:
         self._settings = replace(settings or Settings(), host="127.0.0.1", port=port)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="dte-master", daemon=True
-        )
+        run = self._loop.run_forever
+        self._thread = threading.Thread(target=run, name="dte-master", daemon=True)
         self._server: MasterServer | None = None
         self.master_url = ""
 
@@ -72,21 +70,11 @@ class LocalCluster:
             raise
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._stop()
 
     def wait(self) -> None:
-        """Wait for SIGTERM, and watch the workers meanwhile.
-
-        Raises:
-            KeyboardInterrupt: Ctrl-C.
-            WorkersFailed: a worker ended unexpectedly.
-        """
+        """Wait for SIGTERM, and watch the workers meanwhile."""
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
         while not ended.wait(0.5):
@@ -121,13 +109,11 @@ class LocalCluster:
     def _wait_for_workers(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         assert self._server is not None
-        core = self._server.master.core
-        while len(core.workers()) < self._count:
+        while len(self._server.master.core.workers()) < self._count:
             self._check_workers()
             if time.monotonic() > deadline:
-                raise WorkersFailed(
-                    f"not all workers announced themselves within {START_TIMEOUT_S:g} s"
-                )
+                limit = f"{START_TIMEOUT_S:g} s"
+                raise WorkersFailed(f"not all workers announced themselves within {limit}")
             time.sleep(0.01)
 
     def _check_workers(self) -> None:

@@ -79,3 +79,12 @@ def test_python_runs_the_package_as_the_command() -> None:
         [sys.executable, "-m", "dte", "--version"], capture_output=True, text=True
     )
     assert has(done.stdout, f"dte[…]{dte.__version__}\n")
+
+
+def test_a_folder_of_its_name_does_not_hide_the_package(tmp_path: Path) -> None:
+    """The folder that holds a checkout has one."""
+    (tmp_path / "dte").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "dte", "--version"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert has(done.stdout, f"dte[…]{dte.__version__}\n"), done.stderr

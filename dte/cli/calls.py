@@ -33,30 +33,25 @@ from dte.cli.output import (
 from dte.cli.watching import explain_calls, how_far
 from dte.client.blocking import Client
 from dte.client.exact import Decoder, encode
-from dte.client.graphs import CallOptions
 from dte.client.job import Job
 from dte.wire.codec import Malformed
 
 _json: Decoder[Any] = Decoder(Any)
 
-no_wait_option = click.option(
-    "--no-wait",
-    is_flag=True,
-    envvar="DTE_NO_WAIT",
-    show_envvar=True,
-    help="Print the id of the job without waiting for it.",
-)
-key_option = option(
-    "--key",
-    envvar="DTE_KEY",
-    metavar="TEXT",
-    callback=check_key,
-    help="Idempotency key: a repeated submission with this key returns the first job.",
+submit_options = options(
+    option(
+        "--key",
+        metavar="TEXT",
+        callback=check_key,
+        help="Idempotency key: a repeated submission with this key returns the first job.",
+    ),
+    option("--no-wait", is_flag=True, help="Print the id of the job without waiting for it."),
+    timeout_option,
+    json_option,
 )
 call_options = options(
     option(
         "--priority",
-        envvar="DTE_PRIORITY",
         type=int,
         metavar="N",
         default=0,
@@ -65,14 +60,11 @@ call_options = options(
     option(
         "--call-timeout",
         "call_timeout_s",
-        envvar="DTE_CALL_TIMEOUT",
         type=Seconds(min=0.001),
-        metavar="SECONDS",
         help="Stop the call after this many seconds.  [default: set by the handler]",
     ),
     option(
         "--retries",
-        envvar="DTE_RETRIES",
         type=click.IntRange(0),
         metavar="N",
         help="Number of retries after a failure.  [default: set by the handler]",
@@ -80,27 +72,18 @@ call_options = options(
     option(
         "--delay",
         "delay_s",
-        envvar="DTE_DELAY",
         type=Seconds(min=0),
-        metavar="SECONDS",
         default=0.0,
         help="Wait this many seconds before starting.",
     ),
     option(
         "--after",
-        envvar="DTE_AFTER",
         type=click.IntRange(1),
         multiple=True,
         metavar="ID",
         help="Start after this job has succeeded. Repeat the option for several jobs.",
     ),
-    option(
-        "--notify",
-        envvar="DTE_NOTIFY",
-        metavar="URL",
-        default="",
-        help="URL to POST to when the job ends.",
-    ),
+    option("--notify", metavar="URL", default="", help="URL to POST to when the job ends."),
 )
 
 
@@ -135,7 +118,6 @@ def read_named(
 @option(
     "--arg",
     "named",
-    envvar="DTE_ARG",
     multiple=True,
     metavar="NAME=JSON",
     callback=read_named,
@@ -143,16 +125,12 @@ def read_named(
 )
 @master_option
 @call_options
-@key_option
-@no_wait_option
-@timeout_option
-@json_option
+@submit_options
 def call_command(
     handler: str,
     args: tuple[str, ...],
     named: dict[str, Any],
     master_url: str,
-    key: str | None,
     no_wait: bool,
     timeout_s: float | None,
     as_json: bool,
@@ -174,11 +152,10 @@ def call_command(
     if args and named:
         raise click.UsageError("give either positional arguments or --arg, not both")
     values = [read_value(text) for text in args]
-    taken: CallOptions = {**terms, "key": key}  # type: ignore[typeddict-item]
 
     def submit(client: Client) -> Job:
         try:
-            return client.with_options(**taken).submit_call(handler, *values, **named)
+            return client.with_options(**terms).submit_call(handler, *values, **named)
         except (TypeError, ValueError) as error:
             leave(EXIT_USAGE, str(error))
 
@@ -188,18 +165,8 @@ def call_command(
 @click.command("graph", short_help="Submit a graph of calls and print its answer.")
 @click.argument("file", type=click.File("rb"))
 @master_option
-@key_option
-@no_wait_option
-@timeout_option
-@json_option
-def graph_command(
-    file: BinaryIO,
-    master_url: str,
-    key: str | None,
-    no_wait: bool,
-    timeout_s: float | None,
-    as_json: bool,
-) -> None:
+@submit_options
+def graph_command(file: BinaryIO, key: str | None, **output: Any) -> None:
     """Submit a graph of calls from a file and print its answer as JSON.
 
     FILE contains a body of POST /jobs; - reads it from stdin. In a graph, {"ref": "a"} stands for
@@ -220,9 +187,7 @@ def graph_command(
     if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:
         leave(EXIT_USAGE, f'{name} has no "graph": dte graph --help shows one')
     # Unchanged, because a repeated key requires identical bytes.
-    _submit(
-        lambda client: client.submit_plan(body, key=key), master_url, no_wait, timeout_s, as_json
-    )
+    _submit(lambda client: client.submit_plan(body, key=key), **output)
 
 
 def _submit(

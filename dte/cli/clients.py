@@ -42,16 +42,9 @@ def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.command("submit", context_settings=FORMULAS)
 @click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
 @master_option
-@click.option(
-    "--no-wait",
-    is_flag=True,
-    envvar="DTE_NO_WAIT",
-    show_envvar=True,
-    help="Print the ids of the jobs without waiting for them.",
-)
+@option("--no-wait", is_flag=True, help="Print the ids of the jobs without waiting for them.")
 @option(
     "--key",
-    envvar="DTE_KEY",
     metavar="TEXT",
     callback=check_key,
     help="Idempotency key for one formula: a repeated submission with this key returns the first "
@@ -101,13 +94,7 @@ def read_formulas() -> tuple[str, ...]:
 @click.command("job")
 @click.argument("number", type=click.IntRange(1), metavar="ID")
 @master_option
-@click.option(
-    "--wait",
-    is_flag=True,
-    envvar="DTE_WAIT",
-    show_envvar=True,
-    help="Wait for the end of the job.",
-)
+@option("--wait", is_flag=True, help="Wait for the end of the job.")
 @timeout_option
 @json_option
 def job_command(
@@ -134,15 +121,7 @@ def jobs_command(master_url: str, as_json: bool) -> None:
     if as_json:
         click.echo(encode(jobs))
         return
-    rows = [
-        (
-            str(job.id),
-            job.state,
-            short(job.task),
-            short(_outcome(job)),
-        )
-        for job in jobs
-    ]
+    rows = [(str(job.id), job.state, short(job.task), short(_outcome(job))) for job in jobs]
     empty = "no jobs yet; to submit one: dte submit '1+2'"
     print_table(("JOB", "STATE", "WORK", "ANSWER"), rows, empty)
 

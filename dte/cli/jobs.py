@@ -8,15 +8,7 @@ from contextlib import closing
 import click
 
 from dte.cli.options import json_option, master_option, option
-from dte.cli.output import (
-    connected,
-    explained,
-    print_job,
-    print_table,
-    printable,
-    short,
-    shown,
-)
+from dte.cli.output import connected, explained, print_job, print_table, printable, short, shown
 from dte.client.events import Event
 from dte.client.exact import encode
 from dte.client.replies import NodeInfo

@@ -10,13 +10,7 @@ from dotenv import load_dotenv
 from dte import __version__
 from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
-from dte.cli.jobs import (
-    cancel_command,
-    events_command,
-    nodes_command,
-    retry_command,
-    why_command,
-)
+from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
 from dte.cli.output import EXIT_USAGE, leave
 from dte.cli.servers import master_command, run_command, worker_command
 

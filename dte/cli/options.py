@@ -45,7 +45,10 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
 
 
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
-    return click.option(*names, show_default=True, show_envvar=True, **attributes)
+    """An option whose environment variable is named after it, unless `envvar` is given."""
+    variable = names[0].removeprefix("--").replace("-", "_").upper()
+    usual: dict[str, Any] = {"envvar": f"DTE_{variable}", "show_envvar": True, "show_default": True}
+    return click.option(*names, **(usual | attributes))
 
 
 def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -65,20 +68,11 @@ master_option = option(
     callback=check_url,
     help="URL of the master.",
 )
-json_option = click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    envvar="DTE_JSON",
-    show_envvar=True,
-    help="Print JSON for other programs.",
-)
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 timeout_option = option(
     "--timeout",
     "timeout_s",
-    envvar="DTE_TIMEOUT",
     type=Seconds(min=0),
-    metavar="SECONDS",
     help="Stop waiting after this many seconds.  [default: wait forever]",
 )
 
@@ -92,7 +86,6 @@ def split_modules(
 
 handlers_option = option(
     "--handlers",
-    envvar="DTE_HANDLERS",
     metavar="MODULE",
     multiple=True,
     callback=split_modules,
@@ -124,14 +117,12 @@ def journal_options(default: str) -> Callable[[F], F]:
     return options(
         option(
             "--journal",
-            envvar="DTE_JOURNAL",
             metavar="FILE",
             default=default,
             help="File that keeps jobs across restarts; none: keep them in memory only.",
         ),
         option(
             "--journal-sync",
-            envvar="DTE_JOURNAL_SYNC",
             type=click.Choice([sync.value for sync in Sync]),
             default=Sync.FULL.value,
             callback=lambda ctx, param, value: Sync(value),
@@ -161,14 +152,13 @@ class RenamedOption(click.Option):
         return super().resolve_envvar_value(ctx) or os.environ.get(self._old_variable) or None
 
 
-webhook_option = click.option(
+webhook_option = option(
     "--webhook-secret",
     cls=RenamedOption,
     old_name="notify_secret",
-    envvar="DTE_WEBHOOK_SECRET",
-    show_envvar=True,
     metavar="TEXT",
     default="",
+    show_default=False,
     help="Signs the webhooks of jobs that have ended. Better set in the environment: other users "
     "can see command lines.",
 )

@@ -35,12 +35,13 @@ from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
 
+PORT = click.IntRange(0, 65_535)
+
 
 @click.command("run", context_settings=FORMULAS)
 @click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
 @option(
     "--workers",
-    envvar="DTE_WORKERS",
     type=click.IntRange(1, 256),
     metavar="N",
     default=2,
@@ -49,7 +50,7 @@ from dte.wire.http.listening import CannotListen
 @option(
     "--port",
     envvar="DTE_RUN_PORT",
-    type=click.IntRange(0, 65_535),
+    type=PORT,
     metavar="PORT",
     help="Port of the master; 0 selects a free one.  [default: 5000; with formulas: a free one]",
 )
@@ -121,7 +122,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
         f"dte {__version__}: a master at {master_url} and {count}. Press Ctrl-C to stop them.\n\n"
         f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'
         f"  curl {master_url}/job/1\n"
-        f"  dte submit '1+(2*3)/4-5' --master {master_url}\n",
+        f"  dte submit '1+(2*3)/4-5' --master {master_url}\n"
     )
     sys.stdout.flush()
 
@@ -136,7 +137,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 @option(
     "--port",
     envvar=["DTE_MASTER_PORT", "DISPATCHER_PORT"],
-    type=click.IntRange(0, 65_535),
+    type=PORT,
     metavar="PORT",
     default=5000,
     help="Port to listen on; 0 selects a free one.",
@@ -185,7 +186,7 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
 @option(
     "--port",
     envvar="DTE_WORKER_PORT",
-    type=click.IntRange(0, 65_535),
+    type=PORT,
     metavar="PORT",
     default=6000,
     help="Port to listen on; 0 selects a free one.",
@@ -255,23 +256,10 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     "considers the worker gone.",
 )
 # For a parent process that may be killed before it can end its workers.
-@click.option("--leave-with-stdin", is_flag=True, hidden=True, envvar="DTE_LEAVE_WITH_STDIN")
+@option("--leave-with-stdin", is_flag=True, hidden=True)
 @log_option
 def worker_command(
-    master_url: str,
-    host: str,
-    port: int,
-    announce_port: int | None,
-    name: str | None,
-    handlers: tuple[str, ...],
-    slots: int | None,
-    memory_mb: int | None,
-    pull: bool,
-    spool: str | None,
-    grace_s: float,
-    heartbeat_s: float,
-    leave_with_stdin: bool,
-    log_level: str,
+    spool: str | None, leave_with_stdin: bool, log_level: str, **values: Any
 ) -> None:
     """Run a worker, which computes operations and runs handlers for a master.
 
@@ -289,21 +277,12 @@ def worker_command(
     from dte.worker.spool import SpoolUnusable
 
     _log(log_level)
+    given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(
-        master_url,
-        host,
-        port,
-        name or "",
-        slots or 0,
-        announce_port or 0,
-        heartbeat_s,
-        handlers,
-        memory_mb,
-        pull,
-        grace_s,
-        spool or os.environ.get("CACHE_DIR", ""),
-        _seconds_from("CACHE_RETRY_INTERVAL", RETRY_S),
-        _seconds_from("CACHE_TTL_SECONDS", TTL_S),
+        **given,
+        spool=spool or os.environ.get("CACHE_DIR", ""),
+        spool_retry_s=_seconds_from("CACHE_RETRY_INTERVAL", RETRY_S),
+        spool_ttl_s=_seconds_from("CACHE_TTL_SECONDS", TTL_S),
     )
     try:
         _serve(partial(serve, settings), leave_with_stdin)

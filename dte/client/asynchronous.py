@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
@@ -26,12 +25,7 @@ IDLE_MAX = 64
 
 
 class AsyncClient:
-    """A client of a master, for coroutines. Methods, errors and retries are those of `dte.Client`.
-
-    Args:
-        master_url: the URL of the master, ``http://host:port``.
-        patience_s: the time to retry a master that has answered before.
-    """
+    """A client for coroutines. Arguments, methods, errors and retries are those of `dte.Client`."""
 
     def __init__(
         self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
@@ -168,12 +162,7 @@ class AsyncClient:
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self.close()
 
     async def _stream(
@@ -196,17 +185,17 @@ class AsyncClient:
                     piece = await reply.piece()
             except TimeoutError:
                 piece = b""
-            if not is_stream and piece:
+            if piece and is_stream:
+                for event in subscription.feed(piece):
+                    yield event
+            elif piece:
                 body += piece
-            elif not is_stream:
-                retry_after = headers.get("retry-after")
-                subscription.refused(Response(reply.status, body, retry_after))
-                return
-            elif not piece:
+            elif is_stream:
                 subscription.lost(self._no_reply("the stream of events has ended", sent=True))
                 return
-            for event in subscription.feed(piece) if is_stream else ():
-                yield event
+            else:
+                subscription.refused(Response(reply.status, body, headers.get("retry-after")))
+                return
 
     async def _run(self, exchange: Exchange[T]) -> T:
         attempts = patiently(exchange, self._contact)
@@ -261,9 +250,8 @@ class AsyncCalls:
 
     async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
         """Call a handler with these options, see `AsyncClient.call`."""
-        return (
-            await self._client._run(requests.call(handler, args, named, self._options))
-        ).result()
+        job = await self._client._run(requests.call(handler, args, named, self._options))
+        return job.result()
 
     async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
         """Submit a call with these options, see `AsyncClient.submit_call`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Generator, Iterable, Mapping
-from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
@@ -28,11 +27,14 @@ class Client:
     A program survives a restart of its master, because requests without a reply are sent again:
     queries change nothing, and each submission has a key by which the master recognises it. The
     client retries for `patience_s` seconds, with growing pauses, when it has reached this master
-    before, and for 3 seconds when it never has, because the URL may be wrong. A method's
-    `timeout_s` caps both. A master that cannot accept work at the moment is retried too.
+    before, and for 3 seconds when it never has, because the URL may be wrong. A master that cannot
+    accept work at the moment is retried too.
 
-    Every method raises `dte.Unreachable` if the master does not answer, and another `dte.DteError`
-    if the master refuses the request.
+    A method's `timeout_s` is the longest time to wait, in seconds, including retries; None waits
+    forever. A job that has not ended by then continues, and the method raises `dte.WaitTimeout`.
+
+    Every method raises `dte.Unreachable` if the master does not answer, `dte.NotFound` if there is
+    no such job, and another `dte.DteError` if the master refuses the request.
 
     Args:
         master_url: the URL of the master, ``http://host:port``.
@@ -72,12 +74,10 @@ class Client:
         """Submit a formula, wait for its value and return it.
 
         Args:
-            timeout_s: the longest time to wait, in seconds; None waits forever.
             key: an idempotency key, see `submit`.
 
         Raises:
             JobFailed: the formula has no value, for example after a division by zero.
-            WaitTimeout: the job has not ended within `timeout_s`; it continues.
         """
         return self._run(requests.compute(formula, timeout_s, key)).result()
 
@@ -91,13 +91,11 @@ class Client:
         """Submit many formulas, wait for their values and return them in order.
 
         Args:
-            timeout_s: the longest time to wait, in seconds; None waits forever.
             return_exceptions: return a `JobFailed` in place of a missing value instead of raising.
 
         Raises:
             FormulaError: a formula has a syntax error; `index` is its position.
             JobFailed: a formula has no value.
-            WaitTimeout: not all jobs have ended within `timeout_s`; they continue.
         """
         jobs = self._run(requests.map_formulas(formulas, timeout_s))
         return requests.results(jobs, return_exceptions)
@@ -120,10 +118,9 @@ class Client:
         return Calls(self, {}).submit_call(handler, *args, **named)
 
     def with_options(self, **options: Unpack[CallOptions]) -> Calls:
-        """Set options for calls: ``client.with_options(priority=5, retries=2).call(…)``.
+        """Set options for calls, see `dte.client.graphs.CallOptions`.
 
-        Args:
-            options: see `dte.client.graphs.CallOptions`.
+        For example: ``client.with_options(priority=5, retries=2).call(…)``.
         """
         check_options(options)
         return Calls(self, options)
@@ -146,7 +143,6 @@ class Client:
             answer: the node whose result is the answer. By default the answer is the result of the
                 only node that no other node uses, or a dict of results by name if there are
                 several.
-            timeout_s: the longest time to wait, in seconds; None waits forever.
             priority: nodes with a higher priority run first; the default for all nodes.
             after: jobs that must end before.
             when: ``"success"``: those jobs must succeed; ``"done"``: they may fail.
@@ -155,7 +151,6 @@ class Client:
 
         Raises:
             JobFailed: there is no answer, because a call that it needs failed.
-            WaitTimeout: the job has not ended within `timeout_s`; it continues.
             InvalidRequest: the graph is not valid, for example because it has a cycle.
         """
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
@@ -189,36 +184,23 @@ class Client:
 
         Raises:
             Conflict: the job has ended, and not by cancellation.
-            NotFound: there is no such job.
         """
         return self._run(requests.cancel(requests.number_of(job)))
 
     def retry(self, job: Job | int) -> Job:
-        """Retry the failed part of a job as a new job, which reuses the existing results.
-
-        Returns:
-            The new job.
+        """Retry the failed part of a job, and return the new job, which reuses existing results.
 
         Raises:
             Conflict: the job has not failed.
-            NotFound: there is no such job.
         """
         return self._run(requests.retry(requests.number_of(job)))
 
     def why(self, job: Job | int) -> Why:
-        """Explain why the unfinished operations of a job wait.
-
-        Raises:
-            NotFound: there is no such job.
-        """
+        """Explain why the unfinished operations of a job wait."""
         return self._run(requests.why(requests.number_of(job)))
 
     def nodes(self, job: Job | int) -> list[NodeInfo]:
-        """List the calls of a job, with their results.
-
-        Raises:
-            NotFound: there is no such job.
-        """
+        """List the calls of a job, with their results."""
         return self._run(requests.nodes(requests.number_of(job)))
 
     def events(
@@ -233,28 +215,17 @@ class Client:
                 begin with its current status, and those of all jobs with the next event.
 
         Raises:
-            NotFound: there is no such job.
             Busy: too many clients receive events already.
-            Unreachable: the master has been away for too long.
         """
         number = None if job is None else requests.number_of(job)
         return self._events(Subscription(number, self._contact, after))
 
     def wait(self, job: Job | int, timeout_s: float | None = None) -> Job:
-        """Wait for the end of a job and return the job.
-
-        Raises:
-            WaitTimeout: the job has not ended within `timeout_s`; it continues.
-            NotFound: there is no such job.
-        """
+        """Wait for the end of a job and return the job."""
         return self._run(requests.wait(requests.number_of(job), timeout_s))
 
     def job(self, job: Job | int) -> Job:
-        """Return the current status of a job.
-
-        Raises:
-            NotFound: there is no such job.
-        """
+        """Return the current status of a job."""
         return self._run(requests.job(requests.number_of(job)))
 
     def jobs(self) -> list[JobSummary]:
@@ -273,12 +244,7 @@ class Client:
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _events(self, subscription: Subscription) -> Generator[Event, None, None]:
@@ -373,11 +339,7 @@ class Calls:
         self._options = options
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
-        """Call a handler with these options, see `Client.call`.
-
-        Raises:
-            WaitTimeout: the job has not ended within `timeout_s`; it continues.
-        """
+        """Call a handler with these options, see `Client.call`."""
         return self._client._run(requests.call(handler, args, named, self._options)).result()
 
     def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:

@@ -15,12 +15,7 @@ from dte.core.errors import DteError
 
 
 class WaitTimeout(DteError, TimeoutError):
-    """Jobs have not ended in the given time. They continue.
-
-    Attributes:
-        jobs: the ids of the jobs.
-        timeout_s: the given time.
-    """
+    """Jobs have not ended in the given time. They continue. `jobs` are their ids."""
 
     code = "wait_timeout"
 

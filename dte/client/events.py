@@ -15,7 +15,7 @@ from dte.client.errors import MasterFault, Unreachable
 from dte.client.exchange import Attempt, NoReply, Response, error_of
 from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
-from dte.core.errors import DteError, StorageFull, Unavailable
+from dte.core.errors import StorageFull, Unavailable
 from dte.wire.codec import Decoder, Malformed
 
 LINE_BYTES_MAX = 1_000_000
@@ -50,11 +50,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class EventReader:
-    """Reads events from the pieces of a stream.
-
-    Attributes:
-        last_id: the id of the last event, after which a new stream continues.
-    """
+    """Reads events from the pieces of a stream. A new stream continues after `last_id`."""
 
     def __init__(self, last_id: int | None = None) -> None:
         self.last_id = last_id
@@ -65,11 +61,7 @@ class EventReader:
         self._data: list[bytes] = []
 
     def feed(self, piece: bytes) -> Iterator[Event]:
-        """Yield the events that this piece completes.
-
-        Raises:
-            MasterFault: the stream is not that of a master.
-        """
+        """Yield the events that this piece completes."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
             raise MasterFault("not a stream of events of a dte master: its line is too long")
@@ -111,7 +103,6 @@ class Subscription:
 
     Args:
         job: the id of a job; None for all jobs.
-        contact: the client's experience with the master.
         after: the id of the event to continue after.
 
     Attributes:
@@ -157,12 +148,7 @@ class Subscription:
             yield event
 
     def refused(self, response: Response) -> None:
-        """Handle a reply that is not a stream.
-
-        Raises:
-            DteError: the master refused the request.
-        """
-        self._contact.answered = True
+        """Handle a reply that is not a stream: raise its error unless a retry may help."""
         if response.status == NO_CONTENT:
             self.over = True
             return
@@ -174,20 +160,16 @@ class Subscription:
         self._again(error)
 
     def lost(self, failure: NoReply) -> None:
-        """Handle a missing reply or a cut stream.
-
-        Raises:
-            Unreachable: the master has been away for as long as the client retries.
-        """
+        """Handle a missing reply or a cut stream: raise an error if it is time to give up."""
         self._reader.cut()
         if not self.over:
             self._again(failure)
 
     def _again(self, failure: NoReply | Unavailable) -> None:
         pause_s = self._patience.pause_s(failure, time.monotonic(), 0.0)
-        if pause_s is None:
-            error: DteError = (
-                failure if isinstance(failure, Unavailable) else Unreachable(str(failure))
-            )
-            raise error
-        self.pause_s = pause_s
+        if pause_s is not None:
+            self.pause_s = pause_s
+        elif isinstance(failure, Unavailable):
+            raise failure
+        else:
+            raise Unreachable(str(failure))

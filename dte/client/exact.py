@@ -67,11 +67,7 @@ def decimal_digits(value: int) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """Encode a value like `dte.wire.codec.encode`, with integers of any length.
-
-    Raises:
-        TypeError: the value has no representation in JSON.
-    """
+    """Encode a value like `dte.wire.codec.encode`, with integers of any length."""
     try:
         return codec.encode(value)
     except ValueError as error:

@@ -13,19 +13,7 @@ from typing import TypeVar
 
 from dte.client.errors import MasterFault, WaitTimeout
 from dte.client.replies import ErrorReply
-from dte.core.errors import (
-    Busy,
-    Conflict,
-    DteError,
-    FormulaError,
-    InvalidRequest,
-    NotFound,
-    StorageFull,
-    TooLarge,
-    TryAgain,
-    Unavailable,
-    WaitTooLong,
-)
+from dte.core import errors
 from dte.wire.codec import Decoder, Malformed
 
 T = TypeVar("T")
@@ -35,16 +23,10 @@ RETRY_AFTER_S = 1
 
 
 class Deadline:
-    """The end of a caller's timeout.
-
-    Args:
-        timeout_s: the timeout in seconds from now; None for no end.
+    """The end of a caller's timeout. It is given in seconds from now; None for no end.
 
     Attributes:
         at: the time of the end, by `time.monotonic`.
-
-    Raises:
-        ValueError: the timeout is not a number of seconds.
     """
 
     def __init__(self, timeout_s: float | None = None) -> None:
@@ -85,12 +67,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request to send once.
-
-    Attributes:
-        timeout_s: the longest silence before the attempt has failed.
-        pause_s: the pause before it is sent.
-    """
+    """A request to send once, after a pause. After a silence of `timeout_s` it has failed."""
 
     method: str
     path: str
@@ -110,7 +87,6 @@ class Response:
 
     @property
     def is_good(self) -> bool:
-        """True if the status is one of success."""
         return 200 <= self.status < 300
 
 
@@ -133,20 +109,14 @@ Attempts = Generator[Attempt, Response, T]
 
 _error: Decoder[ErrorReply] = Decoder(ErrorReply)
 
-_ERRORS: dict[str, type[DteError]] = {
-    error.code: error for error in (InvalidRequest, NotFound, Conflict, TooLarge)
-}
-_TRY_AGAIN: dict[str, type[TryAgain]] = {
-    error.code: error for error in (Busy, Unavailable, StorageFull)
-}
+_FINAL = (errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge)
+_ERRORS: dict[str, type[errors.DteError]] = {error.code: error for error in _FINAL}
+_TEMPORARY = (errors.Busy, errors.Unavailable, errors.StorageFull)
+_TRY_AGAIN: dict[str, type[errors.TryAgain]] = {error.code: error for error in _TEMPORARY}
 
 
 def read(decoder: Decoder[T], response: Response) -> T:
-    """Decode a response.
-
-    Raises:
-        DteError: the master refused the request.
-    """
+    """Decode a response, or raise the error that it describes."""
     if not response.is_good:
         raise error_of(response)
     try:
@@ -155,22 +125,19 @@ def read(decoder: Decoder[T], response: Response) -> T:
         raise MasterFault(f"not a reply of a dte master: {error}") from None
 
 
-def error_of(response: Response) -> DteError:
+def error_of(response: Response) -> errors.DteError:
     """Return the error that an error reply describes."""
     try:
         reply = _error.decode(response.body)
     except Malformed:
         text = response.body[:200].decode(errors="replace").strip()
         return MasterFault(f"status {response.status}, not from a dte master: {text}")
-    if reply.code == FormulaError.code:
-        return FormulaError(reply.reason, reply.column, reply.caret, reply.index)
-    if reply.code == WaitTooLong.code:
-        return WaitTooLong("", reply.wait_max_s)
+    if reply.code == errors.FormulaError.code:
+        return errors.FormulaError(reply.reason, reply.column, reply.caret, reply.index)
+    if reply.code == errors.WaitTooLong.code:
+        return errors.WaitTooLong("", reply.wait_max_s)
     if reply.code in _TRY_AGAIN:
-        return _TRY_AGAIN[reply.code](reply.error, _retry_after_s(response))
+        text = response.retry_after or ""
+        after_s = int(text) if text.isdecimal() and len(text) < 10 else RETRY_AFTER_S
+        return _TRY_AGAIN[reply.code](reply.error, after_s)
     return _ERRORS.get(reply.code, MasterFault)(reply.error)
-
-
-def _retry_after_s(response: Response) -> int:
-    text = response.retry_after or ""
-    return int(text) if text.isdecimal() and len(text) < 10 else RETRY_AFTER_S

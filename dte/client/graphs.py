@@ -35,7 +35,7 @@ class CallOptions(TypedDict, total=False):
         timeout_s: seconds that `call` waits for the result; the job continues.
     """
 
-    priority: int
+    priority: int | None
     call_timeout_s: float | None
     retries: int | None
     delay_s: float
@@ -48,11 +48,7 @@ class CallOptions(TypedDict, total=False):
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Check the names of options.
-
-    Raises:
-        TypeError: an option is unknown.
-    """
+    """Raise TypeError for an unknown option."""
     for name in options:
         if name not in CallOptions.__annotations__:
             known = ", ".join(CallOptions.__annotations__)
@@ -62,18 +58,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 def call_body(
     handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
 ) -> bytes:
-    """Build the JSON of a job that is one call.
-
-    Raises:
-        TypeError, ValueError: an argument or an option cannot be converted to JSON.
-    """
-    terms = _terms(
-        options.get("priority"),
-        options.get("call_timeout_s"),
-        options.get("retries"),
-        options.get("delay_s", 0.0),
-        options.get("not_before"),
-    )
+    """Build the JSON of a job that is one call."""
+    terms = _terms(options)
     job = _of_job(options.get("after", ()), options.get("when"), options.get("notify", ""))
     return encode({"handler": handler, "args": _arguments(args, named, None)} | terms | job)
 
@@ -112,7 +98,7 @@ class Graph:
         Raises:
             TypeError, ValueError: an argument cannot be converted to JSON.
         """
-        return self._add(handler, args, named, "", {})
+        return NodeOptions(self, "", {}).call(handler, *args, **named)
 
     def with_options(
         self,
@@ -132,15 +118,19 @@ class Graph:
             name: the name of the node; by default its handler, with a number if needed.
             after: nodes that must end before, in addition to those among the arguments.
             priority: nodes with a higher priority run first; the job's priority by default.
-            call_timeout_s: seconds after which a worker stops the call; the handler's default if
-                not set.
-            retries: the number of retries after a failure; the handler's default if not set.
+            call_timeout_s, retries, not_before: see `dte.client.graphs.CallOptions`.
             delay_s: seconds to wait after the submission before the call starts.
-            not_before: the earliest start, a datetime with a time zone.
             when: ``"success"``: the nodes before it must succeed; ``"done"``: they may fail, and
                 the result of a failed one is None.
         """
-        terms = _terms(priority, call_timeout_s, retries, delay_s, not_before)
+        options: CallOptions = {
+            "priority": priority,
+            "call_timeout_s": call_timeout_s,
+            "retries": retries,
+            "delay_s": delay_s,
+            "not_before": not_before,
+        }
+        terms = _terms(options)
         if names := [self.name_of(node) for node in after]:
             terms["after"] = names
         if when != "success":
@@ -148,11 +138,7 @@ class Graph:
         return NodeOptions(self, name, terms)
 
     def name_of(self, node: Node | str) -> str:
-        """Return the name of a node of this graph.
-
-        Raises:
-            ValueError: the node is not in this graph.
-        """
+        """Return the name of a node; raise ValueError if it is not in this graph."""
         name = node.name if isinstance(node, Node) else node
         if name not in self._nodes or (isinstance(node, Node) and node.graph is not self):
             raise ValueError(f"{name!r} is not a node of this graph")
@@ -175,25 +161,6 @@ class Graph:
             job["priority"] = priority
         return encode({"graph": self._nodes} | job)
 
-    def _add(
-        self,
-        handler: str,
-        args: tuple[Any, ...],
-        named: Mapping[str, Any],
-        name: str,
-        terms: Mapping[str, Any],
-    ) -> Node:
-        if name in self._nodes:
-            raise ValueError(f"the graph already has a node {name!r}")
-        value = {"handler": handler, "args": _arguments(args, named, self), **terms}
-        count = len(self._nodes) + 1
-        name = name or (handler if handler not in self._nodes else f"{handler}-{count}")
-        while name in self._nodes:
-            count += 1
-            name = f"{handler}-{count}"
-        self._nodes[name] = value
-        return Node(self, name)
-
 
 class NodeOptions:
     """A graph with options for added calls, see `Graph.with_options`."""
@@ -205,23 +172,28 @@ class NodeOptions:
 
     def call(self, handler: str, /, *args: Any, **named: Any) -> Node:
         """Add a call with these options, see `Graph.call`."""
-        return self._graph._add(handler, args, named, self._name, self._terms)
+        nodes, name = self._graph._nodes, self._name
+        if name in nodes:
+            raise ValueError(f"the graph already has a node {name!r}")
+        value = {"handler": handler, "args": _arguments(args, named, self._graph), **self._terms}
+        count = len(nodes) + 1
+        name = name or (handler if handler not in nodes else f"{handler}-{count}")
+        while name in nodes:
+            count += 1
+            name = f"{handler}-{count}"
+        nodes[name] = value
+        return Node(self._graph, name)
 
 
-def _terms(
-    priority: int | None,
-    call_timeout_s: float | None,
-    retries: int | None,
-    delay_s: float,
-    not_before: datetime | None,
-) -> dict[str, Any]:
+def _terms(options: CallOptions) -> dict[str, Any]:
+    not_before = options.get("not_before")
     if not_before is not None and not_before.tzinfo is None:
         raise ValueError("not_before has no time zone; use datetime(…, tzinfo=UTC)")
     terms = {
-        "priority": priority,
-        "timeout": call_timeout_s,
-        "retries": retries,
-        "delay": delay_s or None,
+        "priority": options.get("priority"),
+        "timeout": options.get("call_timeout_s"),
+        "retries": options.get("retries"),
+        "delay": options.get("delay_s") or None,
         "not_before": not_before,
     }
     return {name: _plain(value, None) for name, value in terms.items() if value is not None}

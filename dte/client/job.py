@@ -77,11 +77,7 @@ class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
 
 
 class JobFailed(DteError):
-    """A job ended without an answer.
-
-    Attributes:
-        job: the job; its `error` is the text of this exception.
-    """
+    """A job ended without an answer. The text of the exception is the `error` of its `job`."""
 
     code = "job_failed"
 

@@ -9,11 +9,7 @@ from dte.wire.messages.keys import KEY, KEY_CHARS_MAX
 
 
 def key_header(key: str | None) -> dict[str, str]:
-    """Return the header of a submission, with the caller's key or a new one.
-
-    Raises:
-        ValueError: the key is not valid.
-    """
+    """Return the header of a submission, with the caller's key or a new one."""
     if key is None:
         key = new_key()
     # A header's value is sent without spaces at its ends.

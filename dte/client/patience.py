@@ -11,15 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dte.client.errors import Unreachable
-from dte.client.exchange import (
-    Attempt,
-    Attempts,
-    Exchange,
-    NoReply,
-    Request,
-    Response,
-    error_of,
-)
+from dte.client.exchange import Attempt, Attempts, Exchange, NoReply, Request, Response, error_of
 from dte.core.errors import DteError, StorageFull, Unavailable, WaitTooLong
 
 T = TypeVar("T")
@@ -81,13 +73,7 @@ class Patience:
         return self._held or self._contact.answered
 
     def pause_s(self, failure: NoReply | Unavailable, now: float, took_s: float) -> float | None:
-        """Return the pause before the next attempt; None to give up.
-
-        Args:
-            failure: the failure of the last attempt.
-            now: the time of the failure.
-            took_s: the duration of the attempt.
-        """
+        """Return the pause after an attempt that failed now, after `took_s`; None to give up."""
         retry_after_s = 0.0
         if isinstance(failure, Unavailable):
             retry_after_s = min(failure.retry_after_s, RETRY_AFTER_MAX_S)
@@ -115,7 +101,6 @@ def patiently(exchange: Exchange[T], contact: Contact) -> Attempts[T]:
     Raises:
         Unreachable: the master did not reply for as long as the client retried.
         WaitTimeout: the caller's timeout ended while a request waited for the end of jobs.
-        DteError: the exchange raised it.
     """
     try:
         request = next(exchange)
@@ -171,12 +156,11 @@ def _attempt(request: Request, hold_s: float, pause_s: float) -> Attempt:
 def _given_up(
     request: Request, failure: NoReply | Unavailable, known: bool, arrived: bool
 ) -> DteError:
-    """Return the error for a request that is given up."""
     silent = isinstance(failure, NoReply) and failure.silent
     if request.jobs and known and not silent and not request.deadline.left_s():
         return request.deadline.missed(request.jobs)
     if isinstance(failure, Unavailable):
         return failure
-    is_doubtful = arrived and request.method == "POST"
-    doubt = "; the request may or may not have been accepted" if is_doubtful else ""
-    return Unreachable(f"{failure}{doubt}")
+    if arrived and request.method == "POST":
+        return Unreachable(f"{failure}; the request may or may not have been accepted")
+    return Unreachable(str(failure))

@@ -22,14 +22,12 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
 
     Attributes:
         name: the name of the call in the job.
-        handler: the name of the handler.
         state: ``waiting``, ``paused``, ``ready``, ``running``, ``cancelling``, ``succeeded``,
             ``failed``, ``timed_out`` or ``cancelled``.
         attempts: the number of attempts so far.
         failures: the number of failed attempts.
         worker: the name of the worker of the last attempt.
-        result: the result, any JSON.
-        error: the reason of a failure.
+        result: any JSON.
         started_at, ended_at: times by the master's clock.
         progress: the last progress that the handler reported.
     """
@@ -98,7 +96,6 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         batch: the largest number of operations in one request.
         operations_done: the number of operations since the master first saw it.
         failures: the number of failures in a row.
-        last_failure: the reason of the last failure.
         heard_at: the time of its last announcement or answer.
         handler_slots: the number of calls that it takes at once.
         calls: the number of calls that it has now.

@@ -156,11 +156,7 @@ def _map_batch(part: Sequence[str], deadline: Deadline) -> Exchange[list[Job]]:
 
 
 def results(jobs: list[Job], return_exceptions: bool) -> list[Any]:
-    """Return the answers of jobs that have ended, with a `JobFailed` for each that failed.
-
-    Raises:
-        JobFailed: the first failure, unless `return_exceptions` is set.
-    """
+    """Return the answers of jobs that have ended; return or raise a `JobFailed` if one failed."""
     values: list[Any] = []
     for job in jobs:
         try:
@@ -204,9 +200,8 @@ def cancel(number: int) -> Exchange[Job]:
     """Cancel a job. A job that was cancelled before is no error."""
     try:
         return read(_job, (yield Request("POST", f"/job/{number}/cancel")))
-    except Conflict:
+    except Conflict:  # The reply to the first attempt may have been lost.
         found = yield from job(number)
-        # The reply to the first attempt may have been lost.
         if found.state != "cancelled":
             raise
         return found
@@ -250,11 +245,7 @@ def number_of(job: Job | int) -> int:
 
 
 def check_url(url: str) -> tuple[str, int]:
-    """Return host and port of a master's URL.
-
-    Raises:
-        ValueError: the URL does not have the form ``http://HOST[:PORT]``.
-    """
+    """Return host and port of a URL; raise ValueError if it is not ``http://HOST[:PORT]``."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
+from tornado import httputil
 from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
-from tornado.httputil import (
-    HTTPHeaders,
-    HTTPInputError,
-    HTTPMessageDelegate,
-    RequestStartLine,
-    ResponseStartLine,
-)
 from tornado.iostream import IOStream
 from tornado.tcpclient import TCPClient
 
@@ -25,17 +20,15 @@ PIECES_AHEAD = 4
 _endless = HTTP1ConnectionParameters(max_body_size=2**62)
 
 
-class StreamingReply(HTTPMessageDelegate):
+class StreamingReply(httputil.HTTPMessageDelegate):
     """The reply to a GET request, over a connection of its own.
 
-    Attributes:
-        status: the HTTP status, once `begin` has returned.
-        headers: the headers of the reply.
+    Its status and headers are known once `begin` has returned.
     """
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers = HTTPHeaders()
+        self.headers = httputil.HTTPHeaders()
         self._began = asyncio.Event()
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(PIECES_AHEAD)
         self._stream: IOStream | None = None
@@ -50,9 +43,8 @@ class StreamingReply(HTTPMessageDelegate):
         self._stream = await TCPClient().connect(host, port, timeout=CONNECT_TIMEOUT_S)
         http = HTTP1Connection(self._stream, True, _endless)
         host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        http.write_headers(
-            RequestStartLine("GET", path, ""), HTTPHeaders({"Host": host_field, **headers})
-        )
+        fields = httputil.HTTPHeaders({"Host": host_field, **headers})
+        http.write_headers(httputil.RequestStartLine("GET", path, ""), fields)
         http.finish()
         self._reading = asyncio.create_task(self._read(http))
         await self._began.wait()
@@ -64,7 +56,6 @@ class StreamingReply(HTTPMessageDelegate):
         return await self._pieces.get() or b""
 
     async def close(self) -> None:
-        """Close the connection."""
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.wait([self._reading])
@@ -73,15 +64,12 @@ class StreamingReply(HTTPMessageDelegate):
 
     async def _read(self, http: HTTP1Connection) -> None:
         # The consumer gets the end of the stream, and asks again for the rest.
-        with suppress(OSError, HTTPInputError):
+        with suppress(OSError, httputil.HTTPInputError):
             await http.read_response(self)
         self._began.set()
         await self._pieces.put(None)
 
-    def headers_received(
-        self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
-    ) -> None:
-        assert isinstance(start_line, ResponseStartLine)
+    def headers_received(self, start_line: Any, headers: httputil.HTTPHeaders) -> None:
         self.status, self.headers = start_line.code, headers
         self._began.set()
 

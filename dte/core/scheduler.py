@@ -1,89 +1,47 @@
-"""The core: jobs in, leases out, results in, ended jobs out.
-
-Its laws:
-
-1. It has no sockets, clock, threads, chance or log. Inputs are method calls with `now`, seconds on
-   any clock that does not go back; outputs are the values that `turn` and `JobTable.facts` give.
-   The jitter of pauses comes from a seed.
-2. A worker gets only operations whose operands are known, of jobs that are recorded.
-3. A hand-over is a lease. A result under a lease that has ended changes nothing.
-4. A job ends once: `Job.enter` knows the ways. Nobody sees an end that is not recorded.
-5. Every bound has a name, and a caller who meets it hears that name.
-6. Making an operation ready, handing it over and finishing it each cost O(1).
-"""
+"""The scheduler: workers, results and recorded facts in, one tick out."""
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from enum import Enum
 from random import Random
 
 from dte.core.arithmetic.lease import BatchLease
-from dte.core.arithmetic.quarantine import Quarantine
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.arithmetic.scheduler import ArithmeticScheduler
+from dte.core.calls.lease import CallLease
 from dte.core.calls.scheduler import CallScheduler
 from dte.core.errors import Conflict
-from dte.core.graph.arithmetic import Graph
-from dte.core.graph.numbers import Number, describe
-from dte.core.jobs.facts import Event
-from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.facts import Event, Facts, Submission
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
-from dte.core.workers.availability import Announcement, AvailabilityQueue, Delivery, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Announcement, Claim, Failure, Worker
 
-SPLIT_MIN = 16
-"""Sharing among free workers stops at a batch's sixteenth: less costs more than it saves."""
-LEASES_IN_TURN = 100
-"""How many leases are made in a turn: each costs some 50 µs to send."""
-OPERATIONS_IN_TURN = 8_192
-"""And after how many operations in them the rest waits for the next turn: each costs about 1 µs."""
-REASON_CHARS_MAX = 500
-"""A worker's reason for a failure is kept up to here."""
 LEASES_OF_A_BOOT = 10_000_000_000
-"""Numbers of leases begin with the boot's: 30000000007 is the seventh of the third start."""
-
-
-class Failure(Enum):
-    """How a lease came to nothing."""
-
-    REFUSED = "refused"
-    """The worker's address refuses connections: its process has ended."""
-    NOT_SENT = "unreached"
-    """The worker never got it, for another reason."""
-    BROKEN = "broken"
-    """The worker got it, or may have, and no whole reply came."""
-    MALFORMED = "garbled"
-    """The worker replied, and not with results."""
-
-
-MALFORMED_MAX, BROKEN_MAX = 5, 20
-"""How often an operation may come to nothing, alone with a worker that lives on, before its job
-ends. A broken connection is more often the network's fault than the operation's."""
+"""Lease numbers begin with the boot's: 30000000007 is the seventh lease of the third start."""
 
 
 @dataclass(slots=True)
-class Turn:
-    """What came of a turn.
+class Tick:
+    """The outcome of a tick.
 
     Attributes:
-        leases: operations to hand over now; one without any only asks whether the worker is there.
-        ended: jobs whose end has been recorded since the last turn.
-        lost: leases that have ended without results since the last turn.
-        calls: calls to hand to workers now.
-        stops: calls that workers are to stop.
-        claims: claims that can be answered.
-        events: what happened, for those who watch.
+        batches: leases of operations to send now; one without any is a probe.
+        calls: leases of calls to send now.
+        stops: leases whose calls workers are to stop.
+        claims: claims to answer now.
+        ended: jobs whose end has been recorded since the last tick.
+        lost: leases of operations that have ended without results since the last tick.
+        events: what happened since the last tick, for clients that watch.
     """
 
-    leases: list[BatchLease] = field(default_factory=list)
-    ended: list[Job] = field(default_factory=list)
-    lost: list[BatchLease] = field(default_factory=list)
+    batches: list[BatchLease] = field(default_factory=list)
     calls: list[CallLease] = field(default_factory=list)
     stops: list[CallLease] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    ended: list[Job] = field(default_factory=list)
+    lost: list[BatchLease] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
 
@@ -92,55 +50,94 @@ class Scheduler:
 
     Args:
         limits: its bounds.
-        boot: the number of this start, part of the number of every lease.
+        boot: the number of this start, part of every lease's number.
         seed: of the jitter of pauses.
 
     Attributes:
-        jobs: what is to be done, and how every job stands.
-        calls: the course of calls.
-        stale_results: how many results came under leases that had ended.
+        jobs: every job in memory.
+        arithmetic: batches of operations.
+        calls: calls of handlers.
     """
 
     def __init__(self, limits: SchedulerLimits, boot: int = 0, seed: int = 0) -> None:
-        self._limits = limits
         random = Random(seed)
-        self.jobs = JobTable(limits)
-        self._workers = AvailabilityQueue(limits, random)
-        self._quarantine = Quarantine(random, limits.workers_lost_max)
-        self.calls = CallScheduler(limits, self.jobs, self._workers, random, self._number)
-        self._reserved: dict[Worker, None] = {}
-        self._leases: dict[int, BatchLease] = {}
+        self._limits = limits
         self._last_lease = boot * LEASES_OF_A_BOOT
-        self._lost: list[BatchLease] = []
-        self._more_to_match = False
-        self._handing_over = True
-        self.stale_results = 0
+        self._workers = AvailabilityQueue(limits, random)
+        self.jobs = JobTable(limits)
+        self.calls = CallScheduler(limits, self.jobs, self._workers, random, self._next_lease)
+        self.arithmetic = ArithmeticScheduler(
+            limits,
+            self.jobs,
+            self._workers,
+            random,
+            self._next_lease,
+            self.calls.jobs.begin_call,
+            self.calls.jobs.end_calls,
+        )
+
+    def _next_lease(self) -> int:
+        self._last_lease += 1
+        return self._last_lease
+
+    @property
+    def stale_results(self) -> int:
+        """Results that came under leases that had ended."""
+        return self.arithmetic.stale_results + self.calls.stale_results
 
     # Workers
 
+    def worker(self, identity: str) -> Worker | None:
+        """The worker with an address, or known as ``pull:NAME``."""
+        return self._workers.get(identity)
+
+    def workers(self) -> list[Worker]:
+        """Every known worker, those that are gone included."""
+        return list(self._workers)
+
     def announce(self, now: float, announcement: Announcement) -> Worker:
-        """Note that a worker is there, or that it is again, or that it leaves.
+        """Note that a worker is there, is there again, or drains.
 
         Raises:
             Busy: too many workers are known.
         """
         worker, reborn = self._workers.announce(now, announcement)
         if reborn:
-            self._worker_ended(now, worker, "the worker was started anew")
+            self._lose_worker(now, worker, "the worker was started anew")
             self._workers.offer(worker)
         elif announcement.incarnation:
-            self._clear(now, worker)
-        # Without an incarnation it may have started anew or not: it will be asked.
+            self.arithmetic.quarantine.clear(now, worker)
+        # Without an incarnation it may have started anew or not: it will be probed.
         if announcement.draining:
-            self._reserve_no_more(worker)
-        self.calls.know(announcement.handlers)
+            self.arithmetic.quarantine.release(worker)
+        self.calls.policies.learn(announcement.handlers)
         return worker
 
+    def leave(self, now: float, worker: Worker) -> None:
+        """A worker reports that it has ended."""
+        self._lose_worker(now, worker, "it has left")
+        self._workers.remove(worker)
+
+    def _lose_worker(self, now: float, worker: Worker, reason: str) -> None:
+        self.arithmetic.lose_worker(now, worker, reason)
+        self.calls.lose_worker(now, worker, reason)
+
+    def fail_call(self, now: float, lease: CallLease, reason: str, failure: Failure) -> None:
+        """Note that the hand-over of a call failed."""
+        worker = lease.worker
+        if worker is not None and lease.number in worker.call_leases:
+            self._workers.failed(now, worker, reason)
+            if failure is Failure.REFUSED:
+                self.arithmetic.convict(now, worker)
+        self.calls.fail(now, lease.number, reason, failure)
+
+    # Claims
+
     def claim(self, now: float, announcement: Announcement, slots: int) -> Claim:
-        """Note that a worker waits for work; a claim of its that waits already is withdrawn.
+        """Open a claim for work; an older one of the same worker is cancelled.
 
         Args:
-            slots: how many calls it takes.
+            slots: most calls that the worker takes.
 
         Raises:
             Busy: too many workers are known.
@@ -152,380 +149,119 @@ class Scheduler:
                 f"worker name {announcement.name!r} is taken; workers that pull need unique names"
             )
         worker = self.announce(now, announcement)
-        self._clear(now, worker)
+        self.arithmetic.quarantine.clear(now, worker)
         if worker.claim is not None:
-            self.withdraw(now, worker.claim)
+            self.cancel_claim(now, worker.claim)
         return self.calls.claim(worker, slots)
 
     def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
-        """Whether a worker that claims is there beside the one that is known by its name."""
-        same = not announcement.incarnation or known.announcement.incarnation in (
-            "",
-            announcement.incarnation,
-        )
-        if same or known.gone or known.announcement.draining:
+        """Whether a claim comes from another worker than the one that is known by its name."""
+        incarnation = known.announcement.incarnation
+        if not announcement.incarnation or incarnation in ("", announcement.incarnation):
+            return False
+        if known.gone or known.announcement.draining:
             return False
         silent_s = now - known.last_seen_at
         return known.claim is not None or (known.holds > 0 and silent_s < self._limits.lease_s / 2)
 
-    def holder(self, number: int) -> str | None:
-        """The name of the worker that has a lease of arithmetic; None if it has ended."""
-        lease = self._leases.get(number)
-        return lease.worker.announcement.name if lease is not None else None
+    def claimed(self, claim: Claim) -> tuple[list[CallLease], BatchLease | None]:
+        """The leases of an answered claim, except for those that have ended."""
+        if not claim.answered:
+            return [], None
+        calls = map(self.calls.leases.get, claim.leases)
+        batch = self.arithmetic.leases.get(claim.batch)
+        return [lease for lease in calls if lease is not None], batch
 
-    def withdraw(self, now: float, claim: Claim) -> None:
-        """Note that nobody waits for a claim any more; what it got goes to others."""
-        self.calls.withdraw(now, claim)
-        batch, claim.batch = claim.batch, None
-        if batch is not None and batch.number in self._leases:
-            self._lose(now, batch, "its worker hung up", taken=False)
+    def cancel_claim(self, now: float, claim: Claim) -> None:
+        """Close a claim for which nobody waits any more; its work goes to others."""
+        self.calls.cancel_claim(now, claim)
+        self.arithmetic.requeue(now, claim.batch, "its worker hung up")
 
-    def leave(self, now: float, worker: Worker) -> None:
-        """A worker says that it has ended."""
-        self._worker_ended(now, worker, "it has left")
-        self._workers.remove(worker)
+    # Facts
 
-    def worker(self, identity: str) -> Worker | None:
-        """The worker that is known by an address, or as ``pull:NAME``."""
-        return self._workers.get(identity)
+    def recorded(
+        self, now: float, facts: Facts, void: Collection[Submission] = frozenset()
+    ) -> None:
+        """Let recorded facts take effect; submissions among `void` are dropped.
 
-    def workers(self) -> list[Worker]:
-        """Every known worker, those that are gone too."""
-        return list(self._workers)
-
-    def _worker_ended(self, now: float, worker: Worker, reason: str) -> None:
-        held = [self._leases[number] for number in worker.leases]
-        for lease in held:
-            self._suspect(now, lease)
-        self._convict(now, worker)
-        for lease in held:
-            self._lose(now, lease, reason, taken=True)
-        self.calls.worker_ended(now, worker, reason)
-
-    def _suspect(self, now: float, lease: BatchLease) -> None:
-        """Note that a worker vanished, and that what it had under a lease may be why."""
-        worker = lease.worker
-        worker.accused_at = now
-        for job, nodes in lease.parts:
-            if job.graph is None:
-                continue
-            for node in nodes:
-                if (job.number, node) not in worker.accused:
-                    worker.accused[job.number, node] = job
-                    _suspicion(job, node).open += 1
-
-    def _clear(self, now: float, worker: Worker) -> None:
-        """A worker that vanished is there: nothing has ended it."""
-        accused, worker.accused = worker.accused, {}
-        for (_, node), job in accused.items():
-            if job.suspicions and node in job.suspicions:
-                job.suspicions[node].open -= 1
-            self._quarantine.release(now, job, node)
-
-    def _convict(self, now: float, worker: Worker) -> None:
-        """A worker has ended: count it against each of the operations that may be why."""
-        for (_, node), job in worker.accused.items():
-            if job.graph is None or job.graph.is_done(node):
-                continue
-            suspicion = _suspicion(job, node)
-            suspicion.workers_lost += 1
-            if suspicion.workers_lost >= self._limits.workers_lost_max:
-                lost = suspicion.workers_lost
-                reason = f"{lost} workers were lost while they did it (workers_lost_max)"
-                self.jobs.end(now, job, error=_failure(job.graph, node, reason))
-        self._clear(now, worker)
-
-    # Leases
-
-    def complete(
-        self,
-        now: float,
-        number: int,
-        results: Sequence[Number],
-        errors: Mapping[int, str],
-        took_s: float | None = None,
-    ) -> bool:
-        """Take in what a worker gave back under a lease.
-
-        Args:
-            number: the lease's number.
-            results: a number for each operation of the lease, in its order.
-            errors: why operations failed, by their place in the lease; what `results` has at such
-                a place is not looked at.
-            took_s: how long the worker says that it took; None if it does not. What makes no sense
-                is not heeded.
-
-        Returns:
-            Whether it changed anything: not when the lease has ended, and not when there are not
-            as many results as operations, which counts as a failure of the worker.
+        Effects come in the order of the outbox, with one exception: a job is stopped before its
+        calls are handed over.
         """
-        lease = self._leases.get(number)
-        if lease is None:
-            self.stale_results += 1
-            return False
-        if len(results) != lease.count or not all(0 <= place < lease.count for place in errors):
-            reason = f"garbled: {len(results)} results for {lease.count} operations"
-            self.fail(now, number, reason, Failure.MALFORMED)
-            return False
-        self._release(lease)
-        if lease.leased_at > lease.worker.accused_at:  # Else it may have answered and ended then.
-            self._clear(now, lease.worker)
-        if took_s is None or took_s < 0:
-            took_s = now - lease.leased_at
-        self._workers.succeeded(now, lease.worker, lease.count, took_s)
-        self._workers.offer(lease.worker)
-        if errors:
-            self._end_failed(now, lease, errors)
-        for call in self.jobs.finish(now, lease.parts, results):
-            self.calls.begin_call(now, call)
-        return True
+        jobs, calls = self.jobs, self.calls
+        for submission in facts.submissions:
+            if submission in void:
+                jobs.withdraw(submission)
+                continue
+            jobs.admit(submission)
+            calls.jobs.closed(now, submission.ends)
+            for job in submission.jobs:
+                if job.calls is not None and job.graph is not None:
+                    calls.jobs.begin(now, job)
+        for cancel in facts.cancels:
+            calls.jobs.stop(now, cancel.job)
+        for step in facts.steps:
+            calls.recorded(now, step)
+        for end in facts.ends:
+            jobs.close(end)
+        calls.jobs.closed(now, facts.ends)
 
-    def _end_failed(self, now: float, lease: BatchLease, errors: Mapping[int, str]) -> None:
-        """End the jobs of operations that failed, each by the first of its own."""
-        failed = sorted(errors)
-        start = 0
-        for job, nodes in lease.parts:
-            end = start + len(nodes)
-            first = bisect_left(failed, start)
-            if first < len(failed) and failed[first] < end:
-                place = failed[first]
-                if job.graph is not None and not job.cancelled:
-                    reason = _failure(job.graph, nodes[place - start], errors[place])
-                    self.jobs.end(now, job, error=reason)
-            start = end
+    def unrecorded(self, now: float, facts: Facts) -> None:
+        """Take back facts that could not be recorded: submissions are void, ends come again."""
+        self.jobs.unrecorded(facts)
+        for step in facts.steps:
+            self.calls.unrecorded(now, step)
 
-    def fail(self, now: float, number: int, reason: str, failure: Failure) -> None:
-        """Say that a lease came to nothing: its operations are ready again.
+    def resume(self, now: float, job: Job, new: NewJob) -> None:
+        """Go on with a job from before a restart, whose calls are restored."""
+        self.jobs.resume(job, new)
+        self.arithmetic.begin(now, job, new.work.value)
+        if job.calls is not None and job.graph is not None:
+            self.calls.jobs.begin(now, job)
 
-        A lease that has ended is not looked at.
-        """
-        lease = self._leases.get(number)
-        if lease is None:
-            return
-        worker = lease.worker
-        self._workers.failed(now, worker, reason)
-        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
-        if failure is Failure.REFUSED:
-            self._convict(now, worker)
-        elif failure is Failure.BROKEN:
-            self._suspect(now, lease)
-        self._lose(now, lease, reason, taken)
-        if taken and lease.count == 1:
-            ((job, nodes),) = lease.parts
-            if job.graph is not None:
-                suspicion = _suspicion(job, nodes[0])
-                if failure is Failure.MALFORMED:
-                    suspicion.garbled += 1
-                else:
-                    suspicion.broken += 1
-                if suspicion.garbled >= MALFORMED_MAX or suspicion.broken >= BROKEN_MAX:
-                    reason = f"no worker could do it, the last time: {reason}"
-                    self.jobs.end(now, job, error=_failure(job.graph, nodes[0], reason))
+    # The tick
 
-    def fail_call(self, now: float, lease: CallLease, reason: str, failure: Failure) -> None:
-        """Say that a call could not be handed over, or came to nothing there."""
-        worker = lease.worker
-        if worker is not None and lease.number in worker.call_leases:
-            self._workers.failed(now, worker, reason)
-            if failure is Failure.REFUSED:
-                self._convict(now, worker)
-        taken = failure in (Failure.BROKEN, Failure.MALFORMED)
-        self.calls.fail(now, lease.number, reason, taken=taken)
-
-    def late(self, now: float, lease: BatchLease) -> None:
-        """Note that a worker answered under a lease that had ended by silence: it is there."""
-        self.stale_results += bool(lease.count)
-        worker = lease.worker
-        if worker.joined_at <= lease.leased_at:
-            self._clear(now, worker)
-            self._workers.heard(now, worker)
-
-    def turn(self, now: float) -> Turn:
-        """Do what is due by now and hand over what can be: call it after any input, or in time."""
-        while self._leases:
-            lease = next(iter(self._leases.values()))
-            if lease.deadline > now:
-                break
-            lease.may_come_late = True
-            self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s", Failure.BROKEN)
+    def tick(self, now: float) -> Tick:
+        """Do what is due, and hand over what can be: call it after any input, or in time."""
+        arithmetic, calls = self.arithmetic, self.calls
+        arithmetic.advance(now)
         gone, silent = self._workers.check_liveness(now)
         for worker in gone:
-            self._worker_ended(now, worker, worker.last_failure or "")
-        questions = [self._lease(now, worker, []) for worker in silent if self._handing_over]
+            self._lose_worker(now, worker, worker.last_failure or "")
+        probes = arithmetic.probe(now, silent)
         self._workers.resume(now)
-        self._quarantine.resume(now)
         self.jobs.sweep()
-        self.calls.advance(now)
-        leases = questions + self._match(now)
-        calls = self.calls.hand_over(now)
-        events, self.jobs.events = self.jobs.events, []
-        lost, self._lost = self._lost, []
-        ended = self.jobs.take_ended()
-        return Turn(leases, ended, lost, calls.leases, calls.stops, calls.claims, events)
+        calls.advance(now)
+        tick = Tick(probes + arithmetic.match(now), calls.match(now))
+        tick.stops, tick.claims = calls.take_stops(), calls.take_claims()
+        tick.ended, tick.lost = self.jobs.take_ended(), arithmetic.take_lost()
+        tick.events, self.jobs.events = self.jobs.events, []
+        if arithmetic.quarantine:
+            arithmetic.quarantine.forget(tick.ended)
+        return tick
 
-    def hand_over_no_more(self) -> None:
-        """Make no more leases; those that there are may still be completed."""
-        self._handing_over = self.calls.handing_over = False
-
-    @property
-    def leases(self) -> int:
-        """How many leases of arithmetic there are."""
-        return len(self._leases)
-
-    def next_turn(self) -> float | None:
-        """When `turn` must be called although nothing happens; None when never."""
-        if self._more_to_match or self.jobs.sweeping:
+    def next_tick(self) -> float | None:
+        """When `tick` must be called even if nothing happens before; None for never."""
+        if self.jobs.sweeping:
             return float("-inf")
-        moments = [
+        moments = (
             self._workers.next_moment(),
-            self._quarantine.next_moment(),
+            self.arithmetic.next_moment(),
             self.calls.next_moment(),
-        ]
-        if self._leases:
-            moments.append(next(iter(self._leases.values())).deadline)
+        )
         return min((moment for moment in moments if moment is not None), default=None)
 
-    def _match(self, now: float) -> list[BatchLease]:
-        leases: list[BatchLease] = []
-        passed: list[Worker] = []
-        operations = 0
-        self._more_to_match = False
-        while self._handing_over and (self.jobs.ready.count or len(self._quarantine)):
-            if len(leases) >= LEASES_IN_TURN or operations >= OPERATIONS_IN_TURN:
-                self._more_to_match = True
-                break
-            worker = self._workers.next() or self._reserved_in_vain()
-            if worker is None:
-                break
-            parts = self._parts_for(worker)
-            # Who vanished is asked first: what a dead worker gets would be charged with its end.
-            if parts or (worker.accused and not worker.leases):
-                lease = self._lease(now, worker, parts)
-                operations += lease.count
-                if worker.announcement.delivery is Delivery.PUSH:
-                    leases.append(lease)
-                self._workers.offer(worker)
-            else:
-                passed.append(worker)
-        for worker in passed:
-            self._workers.offer(worker)
-        return leases
-
-    def _parts_for(self, worker: Worker) -> list[tuple[Job, array[int]]]:
-        """What a worker with a free slot is to do; nothing if it is to wait, or to be asked."""
-        self._reserve_no_more(worker)
-        if worker.accused:
-            return []
-        if len(self._quarantine):
-            if not worker.leases:
-                parts = self._quarantine.take()
-                if parts:
-                    worker.alone = True
-                    return parts
-            elif len(self._reserved) < len(self._quarantine):
-                worker.reserved = True
-                self._reserved[worker] = None
-                return []
-        ready = self.jobs.ready
-        if not ready.count:
-            return []
-        share = -(-ready.count // (len(self._workers) + 1))
-        return ready.take(min(worker.batch, max(share, worker.batch // SPLIT_MIN)))
-
-    def _reserve_no_more(self, worker: Worker) -> None:
-        worker.reserved = False
-        self._reserved.pop(worker, None)
-
-    def _reserved_in_vain(self) -> Worker | None:
-        """A worker that was to get a suspect, if others have got those that there were."""
-        while len(self._reserved) > len(self._quarantine):
-            worker = next(iter(self._reserved))
-            self._reserve_no_more(worker)
-            if worker.free_slots:
-                return worker
-        return None
-
-    def _lease(self, now: float, worker: Worker, parts: list[tuple[Job, array[int]]]) -> BatchLease:
-        count = 0
-        for job, nodes in parts:
-            count += len(nodes)
-            if job.started_at is None:
-                job.started_at = now
-                job.enter(JobState.RUNNING)
-                self.jobs.events.append(Event(now, job.number, "", "running"))
-        deadline = now + self._limits.lease_s
-        lease = BatchLease(self._number(), worker, parts, count, now, deadline, worker.alone)
-        self._leases[lease.number] = lease
-        worker.leases.add(lease.number)
-        if worker.claim is not None:
-            worker.claim.batch = lease
-            lease.kept = lease.columns()
-        return lease
-
-    def _number(self) -> int:
-        """The number of the next lease."""
-        self._last_lease += 1
-        return self._last_lease
-
-    def _release(self, lease: BatchLease) -> None:
-        del self._leases[lease.number]
-        lease.worker.leases.discard(lease.number)
-        if lease.alone:
-            lease.worker.alone = False
-
-    def _lose(self, now: float, lease: BatchLease, reason: str, taken: bool) -> None:
-        """End a lease without results. What the worker has not got is nobody's fault.
-
-        A suspect that it has not got stays one, or it would be in a batch with others again.
-        """
-        self._release(lease)
-        self._reserve_no_more(lease.worker)
-        lease.lost_because = reason
-        for job, nodes in lease.parts:
-            if job.graph is None or job.state is JobState.CANCELLING:
-                continue
-            if taken or lease.alone:
-                self._quarantine.add(now, job, nodes)
-            else:
-                job.graph.requeue(nodes)
-                self.jobs.ready.add(job, len(nodes))
-        self._workers.offer(lease.worker)
-        self._lost.append(lease)
+    def hand_over_no_more(self) -> None:
+        """Make no more leases; the present ones may still be completed."""
+        self.arithmetic.handing_over = self.calls.handing_over = False
 
     def check(self) -> None:
         """Assert every invariant; for tests, after each step."""
         self._workers.check()
         self.calls.check()
-        handed_out: set[tuple[int, int]] = set()
-        for number, lease in self._leases.items():
-            assert number == lease.number in lease.worker.leases
-            for job, nodes in lease.parts:
-                operations = {(job.number, node) for node in nodes}
-                assert not operations & handed_out, "an operation is handed out twice"
-                handed_out |= operations
-        for worker in self._workers:
-            assert worker.leases <= self._leases.keys(), "a worker holds a lease that has ended"
-            assert not worker.alone or len(worker.leases) == 1, "a suspect is not alone"
-            assert worker.reserved == (worker in self._reserved)
-        suspected = self._quarantine.operations()
-        assert not suspected & handed_out, "an operation is handed out and waits to be"
-        busy = handed_out | suspected
+        busy = self.arithmetic.check()
         for job in self.jobs.check():
             assert job.graph is not None
             out = {node for number, node in busy if number == job.number}
             assert not out & set(job.graph.ready), "an operation is ready and handed out"
             if job.calls is None and job.state is not JobState.ACCEPTING:
                 assert out or job.graph.ready, f"job {job.number} waits for nothing"
-
-
-def _suspicion(job: Job, node: int) -> Suspicion:
-    if job.suspicions is None:
-        job.suspicions = {}
-    return job.suspicions.setdefault(node, Suspicion())
-
-
-def _failure(graph: Graph, node: int, reason: str) -> str:
-    if len(reason) > REASON_CHARS_MAX:
-        reason = f"{reason[:REASON_CHARS_MAX]}…"
-    symbols, operands1, operands2 = graph.columns([node])
-    return f"{reason}: {describe(symbols, operands1[0], operands2[0])}"

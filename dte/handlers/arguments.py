@@ -25,10 +25,6 @@ class BadArguments(TypeError):
 class Signature:
     """The arguments of a handler, by the annotations of its function.
 
-    Args:
-        handler: the handler's name, for errors.
-        function: the annotated function.
-
     Raises:
         TypeError: an annotation is unknown, or JSON cannot be converted to it.
     """
@@ -54,11 +50,8 @@ class Signature:
                 )
         self._positional = [each.name for each in parameters if each.kind in _POSITIONAL]
         self._named = {each.name for each in parameters if each.kind in _NAMED}
-        self._needed = [
-            each
-            for each in parameters
-            if each.default is Parameter.empty and each.kind in (*_POSITIONAL, *_NAMED)
-        ]
+        required = [each for each in parameters if each.default is Parameter.empty]
+        self._needed = [each for each in required if each.kind in (*_POSITIONAL, *_NAMED)]
         self._more = _name_of(Parameter.VAR_POSITIONAL, parameters)
         self._more_named = _name_of(Parameter.VAR_KEYWORD, parameters)
         parameters_text = str(signature.replace(return_annotation=signature.empty))

@@ -33,11 +33,7 @@ def progress(fraction: float, text: str = "") -> None:
 
 
 def send_by(send: Send | None, *, here: bool = False) -> None:
-    """Set the function that `progress` calls from now on; None for none.
-
-    Args:
-        here: set it for this task and the tasks that it starts; by default for all threads.
-    """
+    """Set the function that `progress` calls: in all threads, or in this task and its own tasks."""
     global _send
     if here:
         _send_here.set(send)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from dte.core.graph.calls import HANDLER, NAME_CHARS_MAX
+from dte.core.graph.handlers import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
 from dte.wire.messages.handlers import HandlerInfo
 
@@ -26,48 +27,30 @@ class CannotLoad(Exception):
     """Handlers cannot be imported. The text gives the module and the reason."""
 
 
+@dataclass(eq=False)
 class Handler:
-    """A function that jobs call by name.
+    """A function that jobs call by name, with the options of `handler`."""
 
-    Attributes:
-        name: the name of the handler.
-        function: the function, sync or async, with annotated arguments.
-        timeout: the default timeout of a call, in seconds; None for none.
-        retries: the default number of retries after a failure.
-        pure: equal arguments give equal results, without side effects.
-    """
+    name: str
+    function: Callable[..., Any]
+    timeout: float | None = None
+    retries: int = 0
+    pure: bool = False
 
-    def __init__(
-        self,
-        name: str,
-        function: Callable[..., Any],
-        timeout: float | None = None,
-        retries: int = 0,
-        pure: bool = False,
-    ) -> None:
-        if len(name) > NAME_CHARS_MAX or not HANDLER.fullmatch(name):
+    def __post_init__(self) -> None:
+        if len(self.name) > NAME_CHARS_MAX or not HANDLER.fullmatch(self.name):
             raise ValueError(
                 "a handler's name has letters, digits and _, in parts separated by . or -, and at "
-                f"most {NAME_CHARS_MAX} characters; {name[:50]!r} is not one"
+                f"most {NAME_CHARS_MAX} characters; {self.name[:50]!r} is not one"
             )
-        _check_timeout(name, timeout)
-        _check_retries(name, retries)
-        self.name = name
-        self.function = function
-        self.timeout = timeout
-        self.retries = retries
-        self.pure = pure
+        _check_timeout(self.name, self.timeout)
+        _check_retries(self.name, self.retries)
 
     @property
     def home(self) -> str:
         """The full name of the function."""
         module = getattr(self.function, "__module__", "?")
         return f"{module}.{getattr(self.function, '__qualname__', self.function)}"
-
-    @property
-    def info(self) -> HandlerInfo:
-        """The worker's description of the handler."""
-        return HandlerInfo(self.timeout, self.retries, self.pure)
 
     @cached_property
     def is_async(self) -> bool:
@@ -76,11 +59,6 @@ class Handler:
 
     @cached_property
     def signature(self) -> Signature:
-        """The signature of the function.
-
-        Raises:
-            TypeError: an annotation is unknown, or JSON cannot be converted to it.
-        """
         return Signature(self.name, self.function)
 
 
@@ -137,11 +115,6 @@ def handler(
     return register
 
 
-def handlers() -> dict[str, Handler]:
-    """Return all loaded handlers by name."""
-    return dict(_handlers)
-
-
 def find(name: str) -> Handler | None:
     """Return the handler with this name if it is loaded."""
     return _handlers.get(name)
@@ -149,7 +122,9 @@ def find(name: str) -> Handler | None:
 
 def infos() -> dict[str, HandlerInfo]:
     """Return the worker's description of its handlers."""
-    return {name: each.info for name, each in _handlers.items()}
+    return {
+        name: HandlerInfo(each.timeout, each.retries, each.pure) for name, each in _handlers.items()
+    }
 
 
 def load(modules: Iterable[str] = ()) -> None:
@@ -157,9 +132,6 @@ def load(modules: Iterable[str] = ()) -> None:
 
     Packages name their modules in the entry-point group ``dte.handlers``. Modules are also found in
     the current folder.
-
-    Args:
-        modules: names of modules, ``package.module``.
 
     Raises:
         CannotLoad: a module cannot be imported, or one of its handlers is not valid.
@@ -180,6 +152,5 @@ def _attempt(step: Callable[[], Any], what: str) -> None:
     try:
         step()
     except (Exception, SystemExit) as error:
-        raise CannotLoad(
-            f"cannot load handlers from {what}: {type(error).__name__}: {error}"
-        ) from error
+        reason = f"{type(error).__name__}: {error}"
+        raise CannotLoad(f"cannot load handlers from {what}: {reason}") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from dte.core.errors import NotFound
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.calls import CallGraph
-from dte.core.jobs.facts import CallRecord, end_record
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job
 from dte.core.jobs.table import JobTable
 from dte.master.clock import Clock
@@ -17,19 +17,14 @@ from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
 from dte.master.slices import Slices
 
 
+@dataclass
 class Archive:
-    """Finds jobs, wherever they are.
+    """Finds jobs, in memory or in the journal."""
 
-    Args:
-        jobs: the jobs in memory.
-        recorder: reads the jobs that only the journal has.
-    """
-
-    def __init__(self, jobs: JobTable, recorder: AnyRecorder, slices: Slices, clock: Clock) -> None:
-        self._jobs = jobs
-        self._recorder = recorder
-        self._slices = slices
-        self._clock = clock
+    jobs: JobTable
+    recorder: AnyRecorder
+    slices: Slices
+    clock: Clock
 
     async def find(self, numbers: Sequence[int]) -> list[Job]:
         """The jobs of these numbers, in their order.
@@ -41,12 +36,12 @@ class Archive:
         jobs: dict[int, Job] = {}
         for number in numbers:
             with suppress(NotFound):
-                jobs[number] = self._jobs.job(number)
+                jobs[number] = self.jobs.job(number)
         missing = [number for number in numbers if number not in jobs]
-        if not all(map(self._jobs.is_past, missing)):
+        if not all(map(self.jobs.is_past, missing)):
             raise NotFound("Job not found")  # At once: the journal may be busy for a while.
         if missing:
-            jobs |= await self._recorder.ended(missing)
+            jobs |= await self.recorder.ended(missing)
         if any(number not in jobs for number in missing):
             raise NotFound("Job not found")
         return [jobs[number] for number in numbers]
@@ -57,17 +52,16 @@ class Archive:
 
     async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
         """For each job what `plan_of` returns."""
-        past = [job.number for job in jobs if job.finished and job.calls is None]
+        past = [job.number for job in jobs if job.is_terminal and job.calls is None]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past:
-            kept = await self._recorder.plans(past)
-        found: list[tuple[str | None, Sequence[CallRecord]]] = []
-        for job in jobs:
-            if job.calls is not None:
-                found.append((job.plan, [end_record(call) for call in job.calls.named()]))
-            else:
-                found.append(kept.get(job.number, (job.plan, [])))
-        return found
+            kept = await self.recorder.plans(past)
+        return [
+            kept.get(job.number, (job.plan, []))
+            if job.calls is None
+            else (job.plan, [call.record.copy() for call in job.calls.named()])
+            for job in jobs
+        ]
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """The calls of a job, as they stand or ended."""
@@ -81,23 +75,18 @@ class Archive:
             names = [record.name for record in records]
             graph = CallGraph()
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
-            return list(restored(graph, records).calls.values())
+            return _restored(graph, records)
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await self._slices.run(build(plan, NO_PLAN_LIMITS, self._clock.offset_s))
-        calls = work.calls
-        return list(restored(calls, records).calls.values()) if calls is not None else []
+        work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
+        return _restored(work.calls, records) if work.calls is not None else []
 
 
-def restored(graph: CallGraph, records: Iterable[CallRecord]) -> CallGraph:
-    """A graph whose calls stand as they were recorded, to be looked at only."""
+def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> list[Call]:
+    """The calls of an ended job, as they were recorded.
+
+    In a formula, calls that equal others did not run and have no records.
+    """
     for record in records:
-        call = graph.calls.get(record.name)
-        if call is None:
-            continue
-        call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
-        call.value, call.error, call.worker = record.value, record.error, record.worker
-        call.started_at, call.ended_at = record.started_at, record.ended_at
-        call.state, call.recorded = record.state or CallState.CANCELLED, True
-    # In a formula, calls that were equal to others have not been done, and are not recorded.
-    graph.calls = {name: call for name, call in graph.calls.items() if call.recorded}
-    return graph
+        record.state = record.state or CallState.CANCELLED  # The job ended without the call.
+    graph.restore(records)
+    return [call for call in graph.calls.values() if call.recorded]

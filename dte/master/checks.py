@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dte.core.errors import InvalidRequest
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 
 
 def check_name(field: str, text: str) -> None:
-    """Check the name of a worker or a task, which may be empty.
-
-    Raises:
-        InvalidRequest: it is too long, or has characters that cannot be printed.
-    """
+    """Raise `InvalidRequest` for a name that is too long or cannot be printed; it may be empty."""
     if len(text) > NAME_CHARS_MAX:
         raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
     if not text.isprintable():
@@ -19,10 +15,6 @@ def check_name(field: str, text: str) -> None:
 
 
 def check_range(field: str, value: int, least: int, most: int) -> None:
-    """Check that a number is within its bounds.
-
-    Raises:
-        InvalidRequest: it is not.
-    """
+    """Raise `InvalidRequest` if a number is out of its bounds."""
     if not least <= value <= most:
         raise InvalidRequest(f"{field} is {value}; {least} to {most} is expected")

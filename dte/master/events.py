@@ -17,7 +17,7 @@ from sys import getsizeof
 
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event
-from dte.core.jobs.job import FINISHED
+from dte.core.jobs.job import TERMINAL
 from dte.master.event_blocks import event_block, heartbeat, missed_block
 
 EVENTS_KEPT = 10_000
@@ -34,7 +34,7 @@ ENCODED_KEPT = 2_000
 """Events that are kept in encoded form: most listeners are near the end of the log."""
 HEARTBEAT_S = 15.0
 """Longest silence of a stream: proxies close connections that are silent for long."""
-ENDS = frozenset(state.value for state in FINISHED)
+ENDS = frozenset(state.value for state in TERMINAL)
 
 
 class EventLog:
@@ -43,10 +43,7 @@ class EventLog:
     Args:
         boot: the number of this start.
         wall_time: turns a moment of the core's clock into one of the wall's.
-        streams_max: the number of listeners.
-        kept: the log keeps at least this many events.
-        texts_bytes_max: bytes that their texts may take.
-        heartbeat_s: the longest silence of a stream.
+        streams_max: the most listeners.
     """
 
     def __init__(
@@ -137,7 +134,7 @@ class EventLog:
             raise Unavailable("the master is ending; try again when it is back")
         if len(self._listeners) >= self._streams_max:
             raise Busy(f"too many streams of events: {self._streams_max} are open (streams_max)")
-        listener = Listener(self, job, self.last if number is None else number)
+        listener = Listener(self, self.last if number is None else number)
         if number is not None and not self._first - 1 <= number <= self.last:
             listener.lost = True
             if job is not None:
@@ -146,7 +143,7 @@ class EventLog:
                 listener.number = self._first - 1
                 listener.uncounted = True
         if job is not None:
-            watched = self._watch(job)
+            watched = listener.watched = self._watch(job)
             watched.listeners.add(listener)
             listener.position = watched.position_after(listener.number)
         self._listeners.add(listener)
@@ -159,18 +156,20 @@ class EventLog:
         if watched is None:
             numbered = enumerate(self._events, self._first)
             numbers = [number for number, event in numbered if event.job == job]
-            watched = self._watched[job] = _Watched(numbers)
+            watched = self._watched[job] = _Watched(job, numbers)
         return watched
 
     def leave(self, listener: Listener) -> None:
         """Forget a listener."""
-        self._listeners.discard(listener)
+        if listener not in self._listeners:
+            return
+        self._listeners.remove(listener)
         self._idle.discard(listener)
-        if listener.job is not None and (watched := self._watched.get(listener.job)) is not None:
+        if (watched := listener.watched) is not None:
             watched.idle.discard(listener)
             watched.listeners.discard(listener)
             if not watched.listeners:
-                del self._watched[listener.job]
+                del self._watched[watched.job]
         if not self._listeners and self._beating is not None:
             self._beating.cancel()
             self._beating = None
@@ -183,18 +182,11 @@ class EventLog:
 
     def wake_when_ready(self, listener: Listener) -> None:
         """Wake a listener when there is something for it."""
-        if self.has_more(listener):
+        if listener.has_more:
             self._wake({listener})
-        elif listener.job is None:
-            self._idle.add(listener)
         else:
-            self._watched[listener.job].idle.add(listener)
-
-    def has_more(self, listener: Listener) -> bool:
-        """True if there is something for a listener to take."""
-        if listener.job is None:
-            return listener.lost or listener.number < self.last
-        return listener.lost or listener.position < self._watched[listener.job].count
+            idle = self._idle if listener.watched is None else listener.watched.idle
+            idle.add(listener)
 
     def _wake(self, listeners: set[Listener]) -> None:
         if not self._line and listeners:
@@ -210,8 +202,7 @@ class EventLog:
             asyncio.get_running_loop().call_soon(self._wake_some)
 
     def _beat_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._beating = loop.call_later(self._heartbeat_s, self._beat)
+        self._beating = asyncio.get_running_loop().call_later(self._heartbeat_s, self._beat)
 
     def _beat(self) -> None:
         self._wake(self._idle)
@@ -223,8 +214,8 @@ class EventLog:
 
     def take(self, listener: Listener) -> bytes:
         """The next blocks for a listener, about `TAKEN_BYTES`; a heartbeat if there are none."""
-        if listener.job is not None:
-            return self._take_of_job(listener, self._watched[listener.job])
+        if listener.watched is not None:
+            return self._take_of_job(listener, listener.watched)
         parts: list[bytes] = []
         missed = self._first - 1 - listener.number
         if listener.lost or missed > 0:
@@ -278,7 +269,7 @@ class Listener:
     """A position in the events of all jobs, or of one.
 
     Attributes:
-        job: the job's number; None for all jobs.
+        watched: the job's events; None for all jobs.
         number: the last event that was taken, or that is not for this listener.
         position: which of its job's events, from 0, is the next.
         lost: it has missed events, whatever follows.
@@ -286,11 +277,11 @@ class Listener:
         over: it has taken the end of its job.
     """
 
-    def __init__(self, log: EventLog, job: int | None, number: int) -> None:
+    def __init__(self, log: EventLog, number: int) -> None:
         self._log = log
         self._woken: asyncio.Future[bool] | None = None
         self._left = False
-        self.job = job
+        self.watched: _Watched | None = None
         self.number = number
         self.position = 0
         self.lost = False
@@ -300,7 +291,9 @@ class Listener:
     @property
     def has_more(self) -> bool:
         """True if there is something to take."""
-        return not self._left and self._log.has_more(self)
+        watched = self.watched
+        more = self.number < self._log.last if watched is None else self.position < watched.count
+        return not self._left and (self.lost or more)
 
     async def ready(self) -> bool:
         """Return when there is something to take, or it is time for a heartbeat.
@@ -321,7 +314,6 @@ class Listener:
             self._woken.set_result(not self._left)
 
     def take(self) -> bytes:
-        """See `EventLog.take`."""
         return self._log.take(self)
 
     def leave(self) -> None:
@@ -337,11 +329,11 @@ class _Watched:
     Attributes:
         numbers: the numbers of its events that are kept.
         forgotten: events that are not kept any more, since the job is watched.
-        listeners: the job's listeners.
         idle: the listeners that have nothing to take.
     """
 
-    def __init__(self, numbers: list[int]) -> None:
+    def __init__(self, job: int, numbers: list[int]) -> None:
+        self.job = job
         self.numbers = numbers
         self.forgotten = 0
         self.listeners: set[Listener] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from dte.core.errors import (
@@ -18,15 +19,15 @@ from dte.core.errors import (
 )
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
-from dte.core.graph.call import CallState
+from dte.core.graph.call import CallRecord, CallState
 from dte.core.graph.calls import CallGraph
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
-from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, cannot_be_recorded
+from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, not_recorded
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_all
 from dte.master.plans import (
@@ -34,10 +35,10 @@ from dte.master.plans import (
     build,
     check_priority,
     describe,
+    new_job,
     plan_text,
     read_plan,
     set_moments,
-    with_awaited,
 )
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -52,32 +53,29 @@ ID_KEY = "id\n"
 """Prefix of the names that clients give to jobs, among the keys of submissions."""
 
 
+@dataclass(eq=False)
 class Jobs:
     """Accepts jobs and cancels them; each request returns when its effect is recorded.
 
-    A key names a submission: a repeat with the same key and digest returns the first one's jobs.
+    The client may name a submission by a key; the digest identifies the body. A repeat with the
+    same key and digest returns the first one's jobs.
+
+    All submissions raise `TooLarge` beyond a limit, `Busy` while too much work is unfinished,
+    `Unavailable` while nothing can be accepted, and `Conflict` if the key was used with a
+    different body.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        core: Scheduler,
-        recorder: AnyRecorder,
-        archive: Archive,
-        awaited: AwaitedFacts,
-        waiters: Waiters,
-        slices: Slices,
-        clock: Clock,
-    ) -> None:
-        self._settings = settings
-        self._core = core
-        self._recorder = recorder
-        self._archive = archive
-        self._awaited = awaited
-        self._waiters = waiters
-        self._slices = slices
-        self._clock = clock
-        self._templates = Templates(settings.formula_limits())
+    settings: Settings
+    core: Scheduler
+    recorder: AnyRecorder
+    archive: Archive
+    awaited: AwaitedFacts
+    waiters: Waiters
+    slices: Slices
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        self._templates = Templates(self.settings.formula_limits())
         self._long_formulas = asyncio.Semaphore(LONG_FORMULAS)
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
         self._closed = False
@@ -88,44 +86,31 @@ class Jobs:
         return len(self._accepting)
 
     def close(self) -> None:
-        """Refuse all further jobs, because the master is shutting down."""
+        """Refuse all further jobs."""
         self._closed = True
 
     def ensure_room(self, jobs: int) -> None:
-        """Check that this many jobs can be accepted now.
-
-        Raises:
-            Busy: too many jobs are unfinished.
-            Unavailable: the master is shutting down, or the journal cannot be written.
-        """
+        """Check that a number of jobs can be accepted now; raise `Busy` or `Unavailable` if not."""
         if self._closed:
             raise Unavailable("the master is shutting down; try again when it is back")
-        if self._recorder.failure is not None:
-            raise self._recorder.failure
-        self._core.jobs.ensure_room(jobs)
+        if self.recorder.failure is not None:
+            raise self.recorder.failure
+        self.core.jobs.ensure_room(jobs)
 
     # Formulas
 
     async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
         """Accept a formula; a long one is parsed in slices.
 
-        Args:
-            key: the client's name for this submission; "" for none.
-            digest: identifies the body, which must be equal in a repeat.
-
         Raises:
             FormulaError: a syntax error.
-            TooLarge: the formula exceeds a limit.
-            Busy: too much work is unfinished.
-            Unavailable: nothing can be accepted now.
-            Conflict: the key was used with a different body.
         """
         return (await self._accept(self._parse(task), key, digest))[0]
 
     async def submit_all(
         self, tasks: Sequence[str], key: str = "", digest: str = ""
     ) -> Sequence[Job]:
-        """Accept formulas, all or none, with the arguments and errors of `submit`.
+        """Accept formulas, all or none.
 
         Raises:
             FormulaError: a syntax error; `index` is the number of the formula.
@@ -134,19 +119,19 @@ class Jobs:
 
     async def _parse(self, task: str) -> list[NewJob]:
         self.ensure_room(1)
-        pure = self._core.calls.pure_handlers()
+        pure = self.core.calls.policies.pure
         if len(task) <= SLICE_CHARS:
             work = self._templates.parse(task, pure)
         else:
             async with self._long_formulas if len(task) > LONG_CHARS else nullcontext():
-                work = await self._slices.run(parse_in_slices(task, self._templates.limits, pure))
+                work = await self.slices.run(parse_in_slices(task, self._templates.limits, pure))
         return [NewJob(task, work)]
 
     async def _parse_all(self, tasks: Sequence[str]) -> list[NewJob]:
         self.ensure_room(len(tasks))
-        pure = self._core.calls.pure_handlers()
-        parsing = parse_all(tasks, self._templates, self._core.jobs.ensure_room, pure)
-        return await self._slices.run(parsing)
+        pure = self.core.calls.policies.pure
+        parsing = parse_all(tasks, self._templates, self.core.jobs.ensure_room, pure)
+        return await self.slices.run(parsing)
 
     # Plans
 
@@ -154,16 +139,10 @@ class Jobs:
         """Accept a plan as a job.
 
         Args:
-            key: the client's name for this submission; "" for none.
-            digest: identifies the body, which must be equal in a repeat.
             name: the client's name for the job, used as the key; "" for none.
 
         Raises:
             InvalidRequest: a part of the plan is wrong.
-            TooLarge: the plan exceeds a limit.
-            Busy: too much work is unfinished.
-            Unavailable: nothing can be accepted now.
-            Conflict: the key or the name was used with a different body.
         """
         if name:
             key = ID_KEY + name
@@ -172,7 +151,7 @@ class Jobs:
     async def submit_plans(
         self, plans: Sequence[Plan], key: str = "", digest: str = ""
     ) -> Sequence[Job]:
-        """Accept plans as jobs, all or none, with the arguments and errors of `submit_plan`."""
+        """Accept plans as jobs, all or none."""
         return await self._accept(self._prepare(plans), key, digest) if plans else []
 
     async def retry(self, job: Job, key: str = "") -> Job:
@@ -181,10 +160,10 @@ class Jobs:
         Raises:
             Conflict: the job has not ended, or it succeeded, or its text is not kept.
         """
-        if not job.finished or job.state is JobState.SUCCEEDED:
+        if not job.is_terminal or job.state is JobState.SUCCEEDED:
             shown = job.shown_state.value
             raise Conflict(f"job {job.number} is {shown}; only a failed job can be retried")
-        text, records = await self._archive.plan_of(job)
+        text, records = await self.archive.plan_of(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
@@ -198,7 +177,7 @@ class Jobs:
     ) -> list[NewJob]:
         self.ensure_room(len(plans))
         awaited = [await self._jobs_before(plan) if plan.after else [] for plan in plans]
-        return await self._slices.run(self._plan_all(plans, awaited, records))
+        return await self.slices.run(self._plan_all(plans, awaited, records))
 
     def _plan_all(
         self, plans: Sequence[Plan], awaited: Sequence[list[Job]], records: Sequence[CallRecord]
@@ -221,30 +200,24 @@ class Jobs:
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
     ) -> Generator[None, None, NewJob]:
-        settings, offset_s = self._settings, self._clock.offset_s
+        settings, offset_s = self.settings, self.clock.offset_s
         check_priority(plan.priority)
-        set_moments(plan, datetime.fromtimestamp(self._clock.now() + offset_s, UTC))
-        pure = self._core.calls.pure_handlers()
+        set_moments(plan, datetime.fromtimestamp(self.clock.now() + offset_s, UTC))
+        pure = self.core.calls.policies.pure
         work = yield from build(plan, settings.plan_limits(), offset_s, pure)
-        work = with_awaited(work, awaited)
         if work.calls is not None:
-            records = _reusable(work.calls, records)
-        text, task = plan_text(plan), describe(plan)
-        return NewJob(task, work, text, plan.priority, plan.notify, records)
+            work.calls.restore(_reusable(work.calls, records))
+        return new_job(plan, describe(plan), plan_text(plan), work, awaited)
 
     async def _jobs_before(self, plan: Plan) -> list[Job]:
-        """The jobs that must end before a plan begins.
-
-        Raises:
-            InvalidRequest: there is no such job.
-        """
+        """The jobs that must end before a plan begins."""
         numbers = list(dict.fromkeys(plan.after))
         if len(numbers) > AWAITED_MAX:
             raise InvalidRequest(f"after has more than {AWAITED_MAX} jobs")
         jobs = []
         for number in numbers:
             try:
-                jobs += await self._archive.find([number])
+                jobs += await self.archive.find([number])
             except NotFound:
                 raise InvalidRequest(f"after: there is no job {number}") from None
         return jobs
@@ -258,9 +231,9 @@ class Jobs:
         try:
             new = await preparing
             self.ensure_room(1)
-            submission = self._core.jobs.accept(self._clock.now(), new, key, digest)
+            submission = self.core.jobs.accept(self.clock.now(), new, key, digest)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
-            self._recorder.wake()
+            self.recorder.wake()
             known = await accepted
         except TryAgain:
             # A client that repeats an accepted submission must not be refused.
@@ -272,12 +245,10 @@ class Jobs:
         if known.digest != digest:
             raise Conflict("Idempotency-Key was already used with a different body; use a new key")
         try:
-            return await self._archive.find(range(known.first, known.first + known.count))
+            return await self.archive.find(range(known.first, known.first + known.count))
         except NotFound:
-            raise NotFound(
-                f"Idempotency-Key was used for job {known.first}, which has been deleted since "
-                "it ended"
-            ) from None
+            job = f"job {known.first}, which has been deleted since it ended"
+            raise NotFound(f"Idempotency-Key was used for {job}") from None
 
     async def find_named(self, name: str) -> Job:
         """The job to which a client gave a name.
@@ -288,13 +259,13 @@ class Jobs:
         known = await self._look_up(ID_KEY + name)
         if known is None:
             raise NotFound("Job not found")
-        return (await self._archive.find([known.first]))[0]
+        return (await self.archive.find([known.first]))[0]
 
     async def _look_up(self, key: str) -> KnownSubmission | None:
         first = [done for other, done in self._accepting.items() if other.key == key]
         if first:  # A submission with this key is being recorded.
             await asyncio.wait(first)
-        return await self._recorder.submission(key)
+        return await self.recorder.submission(key)
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
         """Answer submissions that are recorded, or that repeat a known one."""
@@ -317,18 +288,18 @@ class Jobs:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        if self._recorder.failure is not None and not job.finished:
-            raise self._recorder.failure  # Better than waiting for a disk that may stay full.
-        fact = self._core.calls.cancel(self._clock.now(), job)
+        if self.recorder.failure is not None and not job.is_terminal:
+            raise self.recorder.failure  # Better than waiting for a disk that may stay full.
+        fact = self.core.calls.jobs.cancel(self.clock.now(), job)
         if fact is not None:
-            await self._awaited.until_recorded([fact])
+            await self.awaited.until_recorded([fact])
             return True
-        if job.finished:
+        if job.is_terminal:
             return False
         # The end is being recorded, perhaps of a cancel a moment ago.
-        await self._waiters.wait([job], RECORD_TIMEOUT_S)
-        if not job.finished:
-            raise cannot_be_recorded()
+        await self.waiters.wait([job], RECORD_TIMEOUT_S)
+        if not job.is_terminal:
+            raise not_recorded()
         return job.state is JobState.CANCELLED
 
 

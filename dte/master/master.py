@@ -50,10 +50,13 @@ class Master:
         jobs: requests of clients.
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
+        encode_job: encodes a job for webhooks; set by the routes.
 
     Raises:
         JournalRefused: the journal cannot be used.
     """
+
+    encode_job: Callable[[Job], bytes]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -61,24 +64,17 @@ class Master:
         self.started_at = clock.now()
         # A worker may report results from the time of another journal, so boots do not begin at 1.
         first_boot = 1 + int(time.time()) % FIRST_BOOTS
-        self.recorder = open_recorder(settings, clock.offset_s, first_boot)
-        boot = self.recorder.boot
-        self.core = core = Scheduler(settings.scheduler_limits(), boot, secrets.randbits(32))
+        self.recorder = recorder = open_recorder(settings, clock.offset_s, first_boot)
+        seed = secrets.randbits(32)
+        self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)
         self.slices = Slices()
         self.waiters = Waiters()
-        self.awaited = AwaitedFacts(self.recorder, self.wake)
-        self.archive = Archive(core.jobs, self.recorder, self.slices, clock)
+        self.awaited = AwaitedFacts(recorder, self.wake)
+        self.archive = Archive(core.jobs, recorder, self.slices, clock)
         self.jobs = Jobs(
-            settings,
-            core,
-            self.recorder,
-            self.archive,
-            self.awaited,
-            self.waiters,
-            self.slices,
-            clock,
+            settings, core, recorder, self.archive, self.awaited, self.waiters, self.slices, clock
         )
-        self.workers = Workers(core, self.recorder, self.awaited, clock, self.wake)
+        self.workers = Workers(core, recorder, self.awaited, clock, self.wake)
         self._pool = ConnectionPool()
         self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
         self._call_dispatcher = CallDispatcher(
@@ -88,16 +84,14 @@ class Master:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._restart: asyncio.Task[None] | None = None
-        self.events = EventLog(boot, clock.wall_time, streams_max=settings.streams_max)
+        self.events = EventLog(recorder.boot, clock.wall_time, streams_max=settings.streams_max)
         self.webhooks = Webhooks(
             self._encoded,
-            self.recorder.delivered,
+            recorder.delivered,
             webhook_secret=settings.webhook_secret,
             webhook_for_s=settings.webhook_for_s,
             webhooks_max=settings.webhooks_max,
         )
-        self.encode_job: Callable[[Job], bytes] = _encode_nothing
-        """Encodes a job for webhooks; set by the routes."""
         self._restore()
 
     def _restore(self) -> None:
@@ -111,7 +105,7 @@ class Master:
         self.webhooks.restore(loaded.deliveries)
         if loaded.waiting:
             restart = Restart(
-                self.core.jobs, self.recorder, self.archive, self.slices, self.clock, self.wake
+                self.core, self.recorder, self.archive, self.slices, self.clock, self.wake
             )
             self._restart = asyncio.get_running_loop().create_task(restart.run())
 
@@ -125,7 +119,7 @@ class Master:
         if self._restart is not None:
             self._restart.cancel()
         deadline = self.clock.now() + grace_s
-        while self.core.leases and self.clock.now() < deadline:
+        while self.core.arithmetic.leases and self.clock.now() < deadline:
             await asyncio.sleep(0.01)
         self._closed = True
         self._dispatcher.close()
@@ -150,14 +144,14 @@ class Master:
     # Recording
 
     def _recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.core.jobs.recorded(facts, repeats)
+        self.core.recorded(self.clock.now(), facts, repeats)
         self.awaited.recorded(facts)
         self.workers.recorded()
         self.jobs.recorded(facts, repeats)
         self.wake()
 
     def _unrecorded(self, facts: Facts, error: Unavailable) -> None:
-        self.core.jobs.unrecorded(facts)
+        self.core.unrecorded(self.clock.now(), facts)
         self.jobs.unrecorded(facts, error)
         self.wake()
 
@@ -174,7 +168,7 @@ class Master:
         if self._closed:
             return
         self.recorder.wake()
-        tick = self.core.turn(self.clock.now())
+        tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)
             worker = lease.worker
@@ -186,7 +180,7 @@ class Master:
                 lease.count,
                 "; the worker is gone until it announces itself" if worker.gone else "",
             )
-        for lease in tick.leases:
+        for lease in tick.batches:
             self._dispatcher.send(lease)
         if tick.calls:
             self._call_dispatcher.send(tick.calls)
@@ -202,7 +196,7 @@ class Master:
         self._set_timer()
 
     def _set_timer(self) -> None:
-        moment = self.core.next_turn()
+        moment = self.core.next_tick()
         if moment is None or (self._timer is not None and self._timer.when() <= moment):
             return  # A tick too early does no harm.
         if self._timer is not None:
@@ -216,20 +210,8 @@ class Master:
 
 
 def open_recorder(settings: Settings, wall_offset_s: float, first_boot: int) -> AnyRecorder:
-    """Open the journal that the settings name; record in memory if they name none.
-
-    Args:
-        wall_offset_s: see `Journal`.
-        first_boot: see `Journal`.
-
-    Raises:
-        JournalRefused: the journal cannot be used.
-    """
+    """Open the journal that the settings name; record in memory if they name none."""
     if settings.journal == "none":
         return MemoryRecorder(first_boot, settings.jobs_kept)
     retention, sync = settings.retention(), settings.journal_sync
     return Recorder(Journal(settings.journal, wall_offset_s, sync, retention, first_boot))
-
-
-def _encode_nothing(job: Job) -> bytes:
-    raise NotImplementedError("no route shows jobs")

@@ -13,8 +13,8 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph import call as core
-from dte.core.graph.call import CallState, HandlerPolicy, filled
-from dte.core.graph.calls import check_handler
+from dte.core.graph.call import CallState, filled
+from dte.core.graph.handlers import HandlerPolicy, check_handler
 from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
@@ -39,21 +39,14 @@ def batch_of(lease: BatchLease) -> Batch:
 def call_of(lease: CallLease) -> Call:
     """The message that hands a call to a worker, with results in place of references."""
     call = lease.call
-    assert call.job is not None
     args = call.args
     if call.operands:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
     if not isinstance(args, msgspec.Raw):
         args = msgspec.Raw(encode(args))
+    name, handler, attempts = call.name, call.handler, call.record.attempts
     return Call(
-        lease.number,
-        call.job.number,
-        call.name,
-        call.handler,
-        args,
-        lease.timeout_s,
-        call.attempts,
-        lease.lease_s,
+        lease.number, call.job, name, handler, args, lease.timeout_s, attempts, lease.lease_s
     )
 
 
@@ -75,11 +68,7 @@ def arguments(call: core.Call) -> Any:
 
 
 def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
-    """The policies of the handlers that a worker announces.
-
-    Raises:
-        InvalidRequest: a name is not one of a handler, or a number is out of range.
-    """
+    """The policies of the handlers that a worker announces."""
     if len(handlers) > HANDLERS_MAX:
         raise InvalidRequest(f"too many handlers: {len(handlers)} > {HANDLERS_MAX}")
     for name in handlers:
@@ -89,23 +78,15 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
     known = {}
     for name, info in handlers.items():
         if info.timeout is not None and not (isfinite(info.timeout) and info.timeout > 0):
-            raise InvalidRequest(
-                f"handlers: timeout of {name} is {info.timeout}; a positive number is expected"
-            )
+            stated = f"timeout of {name} is {info.timeout}"
+            raise InvalidRequest(f"handlers: {stated}; a positive number is expected")
         check_range(f"handlers: retries of {name}", info.retries, 0, RETRIES_MAX)
         known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
     return known
 
 
 def outcome_of_report(report: Report, bytes_max: int) -> Outcome:
-    """The outcome of a call by its worker's report.
-
-    Args:
-        bytes_max: a longer result is a failure.
-
-    Raises:
-        InvalidRequest: the report has neither a result nor an error nor a state.
-    """
+    """The outcome of a call by its worker's report. A result beyond `bytes_max` is a failure."""
     if report.state == "lost":
         return Outcome(None, None, report.error, lost=True)
     if report.state == "returned":
@@ -134,11 +115,7 @@ def outcome_of_result(result: bytes, bytes_max: int) -> Outcome:
 
 
 def batch_result_of(raw: msgspec.Raw) -> BatchResult:
-    """The results of a batch of arithmetic by its worker's report.
-
-    Raises:
-        InvalidRequest: they cannot be read.
-    """
+    """The results of a batch of arithmetic by its worker's report."""
     try:
         return _batch_result.decode(bytes(raw))
     except Malformed as error:

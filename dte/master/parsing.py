@@ -29,7 +29,6 @@ def parse_all(
         templates: parses the short ones.
         ensure_room: called after each slice with the number of jobs, and of operations so far; it
             may raise.
-        pure: names of handlers known to be pure.
 
     Raises:
         FormulaError: a formula has a syntax error; `index` is its place in the list.

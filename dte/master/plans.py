@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime
@@ -20,9 +20,11 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits, parse_in_slices
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
+from dte.core.jobs.table import NewJob
+from dte.master.checks import check_range
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -114,11 +116,7 @@ _any: Decoder[Any] = Decoder(Any, lenient=False)
 
 
 def read_plan(text: str) -> Plan:
-    """The plan that `plan_text` wrote.
-
-    Raises:
-        Malformed: the text is not a plan.
-    """
+    """The plan that `plan_text` wrote."""
     return _plan.decode(text.encode())
 
 
@@ -155,10 +153,8 @@ def set_moments(plan: Plan, now: datetime) -> None:
     for name, node in plan.graph.items():
         if node.delay:
             if not 0 <= node.delay <= SECONDS_MAX:
-                raise InvalidRequest(
-                    f"node {name!r}: delay is {node.delay:g}; 0 to {SECONDS_MAX:g} seconds are "
-                    "expected"
-                )
+                expected = f"0 to {SECONDS_MAX:g} seconds are expected"
+                raise InvalidRequest(f"node {name!r}: delay is {node.delay:g}; {expected}")
             moment = datetime.fromtimestamp(now.timestamp() + node.delay, UTC)
             if node.not_before is not None:
                 _check_moment(node.not_before, f"node {name!r}: ")
@@ -167,10 +163,7 @@ def set_moments(plan: Plan, now: datetime) -> None:
 
 
 def build(
-    plan: Plan,
-    limits: PlanLimits,
-    wall_offset_s: float,
-    pure: Collection[str] = (),
+    plan: Plan, limits: PlanLimits, wall_offset_s: float, pure: Collection[str] = ()
 ) -> Generator[None, None, Work]:
     """Turn a plan into work, in slices.
 
@@ -193,10 +186,8 @@ def build(
         raw = bytes(node.args)
         node_size = len(raw)
         if node_size > limits.value_bytes_max:
-            raise TooLarge(
-                f"node {name[:50]!r}: args too large: {node_size} bytes > "
-                f"{limits.value_bytes_max} (value_bytes_max)"
-            )
+            excess = f"{node_size} bytes > {limits.value_bytes_max} (value_bytes_max)"
+            raise TooLarge(f"node {name[:50]!r}: args too large: {excess}")
         refs: dict[str, None] = {}
         try:
             args = _read_args(raw, refs, is_pure=node.handler in pure)
@@ -209,7 +200,6 @@ def build(
             size = 0
             yield
     yield from builder.finish(plan.answer)
-    builder.graph.whatever = plan.when == "done"
     return Work(Graph(), calls=builder.graph)
 
 
@@ -292,25 +282,22 @@ def _check_moment(moment: datetime, prefix: str = "") -> None:
 
 
 def check_priority(priority: int) -> None:
-    """Check a priority.
+    """Raise `InvalidRequest` if a priority is out of range."""
+    check_range("priority", priority, -PRIORITY_MAX, PRIORITY_MAX)
+
+
+def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]) -> NewJob:
+    """A plan's job, to be accepted or resumed.
+
+    Args:
+        task: a description for people.
+        text: the plan as JSON.
+        awaited: the jobs that must end before it begins.
 
     Raises:
-        InvalidRequest: it is out of range.
+        InvalidRequest: the plan is a formula without calls, which cannot wait.
     """
-    if abs(priority) > PRIORITY_MAX:
-        raise InvalidRequest(
-            f"priority is {priority}; -{PRIORITY_MAX} to {PRIORITY_MAX} is expected"
-        )
-
-
-def with_awaited(work: Work, awaited: list[Job]) -> Work:
-    """The same work, to begin when these jobs have ended.
-
-    Raises:
-        InvalidRequest: the work has no calls, and so cannot wait.
-    """
-    if awaited:
-        if work.calls is None:
-            raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
-        work.calls.awaited = awaited
-    return work
+    if awaited and work.calls is None:
+        raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
+    run_on_failure = plan.when == "done"
+    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure)

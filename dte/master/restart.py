@@ -6,19 +6,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from dte.core.errors import DteError, NotFound, Unavailable
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import NewJob
+from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
 from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan, with_awaited
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build, new_job, read_plan
 from dte.master.slices import Slices
 from dte.wire.codec import Malformed
 
@@ -29,42 +31,30 @@ T = TypeVar("T")
 READ_AGAIN_S = 1.0
 
 
+@dataclass
 class Restart:
-    """Resumes the journal's unfinished jobs, in slices, while the master serves already.
+    """Resumes the journal's unfinished jobs, in slices, while the master serves already."""
 
-    Args:
-        wake: schedules the core's next tick.
-    """
-
-    def __init__(
-        self,
-        jobs: JobTable,
-        recorder: AnyRecorder,
-        archive: Archive,
-        slices: Slices,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._jobs = jobs
-        self._recorder = recorder
-        self._archive = archive
-        self._slices = slices
-        self._clock = clock
-        self._wake = wake
+    core: Scheduler
+    recorder: AnyRecorder
+    archive: Archive
+    slices: Slices
+    clock: Clock
+    wake: Callable[[], None]
 
     async def run(self) -> None:
         """Resume all jobs."""
-        started_at, count, last = self._clock.now(), 0, 0
-        while unfinished := await self._patiently(partial(self._recorder.unfinished, last)):
+        started_at, count, last = self.clock.now(), 0, 0
+        while unfinished := await self._patiently(partial(self.recorder.unfinished, last)):
             formulas = {job.number: job for job in unfinished if job.plan is None}
             texts = [(job.number, job.text) for job in formulas.values()]
-            await self._slices.run(parse_again(texts, partial(self._resume_formula, formulas)))
+            await self.slices.run(parse_again(texts, partial(self._resume_formula, formulas)))
             for job in unfinished:
                 if job.plan is not None:
                     self._resume(job, await self._build(job, job.plan))
             count += len(unfinished)
             last = unfinished[-1].number
-        log.info("%d jobs resumed after %.1f s", count, self._clock.now() - started_at)
+        log.info("%d jobs resumed after %.1f s", count, self.clock.now() - started_at)
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         """Read from the journal, again and again until it can be read."""
@@ -75,17 +65,17 @@ class Restart:
                 log.error("%s; jobs from before the restart wait", error)
                 await asyncio.sleep(READ_AGAIN_S)
 
-    async def _build(self, unfinished: Unfinished, text: str) -> Work:
-        """The work of a plan; work that fails if the plan cannot be read any more."""
-        job = self._jobs.job(unfinished.number)
+    async def _build(self, unfinished: Unfinished, text: str) -> NewJob:
+        """The job of a plan; a job that fails if the plan cannot be read any more."""
+        plan = Plan()
         try:
             plan = read_plan(text)
-            job.plan, job.priority, job.notify = text, plan.priority, plan.notify
-            building = build(plan, NO_PLAN_LIMITS, self._clock.offset_s)
-            work = await self._slices.run(building)
-            return with_awaited(work, await self._jobs_before(plan))
+            work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
+            awaited = await self._jobs_before(plan)
+            return new_job(plan, unfinished.text, text, work, awaited)
         except (DteError, Malformed) as error:
-            return Work.failed(f"it cannot be read any more: {error}")
+            work = Work.failed(f"it cannot be read any more: {error}")
+        return new_job(plan, unfinished.text, text, work, [])
 
     async def _jobs_before(self, plan: Plan) -> list[Job]:
         """The jobs that must end before a plan begins.
@@ -95,14 +85,14 @@ class Restart:
         jobs = []
         for number in dict.fromkeys(plan.after):
             with suppress(NotFound):
-                jobs += await self._patiently(partial(self._archive.find, [number]))
+                jobs += await self._patiently(partial(self.archive.find, [number]))
         return jobs
 
     def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
-        self._resume(unfinished[number], work)
+        self._resume(unfinished[number], NewJob(unfinished[number].text, work))
 
-    def _resume(self, unfinished: Unfinished, work: Work) -> None:
-        job = self._jobs.job(unfinished.number)
-        job.records = unfinished.records or None
-        self._jobs.resume(self._clock.now(), job, work)
-        self._wake()
+    def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
+        if new.work.calls is not None:
+            new.work.calls.restore(unfinished.records)
+        self.core.resume(self.clock.now(), self.core.jobs.job(unfinished.number), new)
+        self.wake()

@@ -19,11 +19,7 @@ class Slices:
         self._lock = asyncio.Lock()
 
     async def run(self, slices: Generator[None, None, T]) -> T:
-        """Run a generator that does a slice between its yields, and return what it returns.
-
-        Raises:
-            All that the generator raises.
-        """
+        """Run a generator that does a slice between its yields, and return what it returns."""
         while True:
             # The lock is fair: other work that waits for it gets a slice before the next of this.
             async with self._lock:

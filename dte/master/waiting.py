@@ -16,8 +16,8 @@ class Waiters:
     """The waits for jobs."""
 
     def __init__(self) -> None:
-        self._by_job: dict[int, list[_Wait]] = {}
-        self._over: deque[_Wait] = deque()
+        self._by_job: dict[int, list[Wait]] = {}
+        self._over: deque[Wait] = deque()
         self._ended = 0
 
     def __len__(self) -> int:
@@ -28,10 +28,10 @@ class Waiters:
         self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
     ) -> None:
         """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
-        numbers = [job.number for job in jobs if not job.finished]
+        numbers = [job.number for job in jobs if not job.is_terminal]
         if not numbers or wait_s <= 0:
             return
-        wait = _Wait(len(numbers))
+        wait = Wait(len(numbers))
         for number in numbers:
             self._by_job.setdefault(number, []).append(wait)
         timer = asyncio.get_running_loop().call_later(wait_s, wait.end)
@@ -47,7 +47,7 @@ class Waiters:
                 for number in numbers:
                     self._forget(number, wait)
 
-    def _forget(self, number: int, wait: _Wait) -> None:
+    def _forget(self, number: int, wait: Wait) -> None:
         others = self._by_job.get(number)
         if others is not None:
             others.remove(wait)
@@ -85,16 +85,16 @@ class Waiters:
             wait.end()
 
 
-class _Wait:
-    """A request that waits for jobs.
+class Wait:
+    """A request that waits for jobs or facts.
 
     Attributes:
-        left: the number of jobs that have not ended.
+        left: the number that it still waits for.
         over: done when the request goes on.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.left = jobs
+    def __init__(self, count: int) -> None:
+        self.left = count
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(self, gone: object = None) -> None:

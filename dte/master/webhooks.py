@@ -26,9 +26,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from http import HTTPStatus
-from itertools import count
 from random import Random
 from urllib.parse import urlsplit
 
@@ -93,17 +91,12 @@ def _host_of(url: str) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Delivery:
-    """The end of a job, to be posted to a URL.
-
-    Attributes:
-        since: when the job ended, on the core's clock.
-        failures: how often the receiver replied without taking it.
-    """
+    """The end of a job, at `since` on the core's clock, to be posted to a URL."""
 
     number: int
     url: str
     since: float
-    failures: int = 0
+    failures: int = 0  # Replies that did not take it.
 
 
 @dataclass(slots=True, eq=False)
@@ -113,11 +106,11 @@ class _Host:
     Attributes:
         name: the host, with its port.
         waiting: deliveries that can be posted.
-        active: how many are being posted.
-        failures: how often in a row there was no reply.
+        active: the number of deliveries that are being posted.
+        failures: times in a row without a reply.
         resting: nothing is posted for a while, because there was no reply.
         in_line: it is queued to be looked at.
-        deliveries: all of its deliveries.
+        deliveries: the number of all its unfinished deliveries.
     """
 
     name: str
@@ -136,12 +129,7 @@ class Webhooks:
         body: gives the body for a job by its number. It raises `NotFound` if the job is deleted
             and `Unavailable` if the journal cannot be read.
         forget: called when a delivery is finished; may raise `Unavailable`.
-        webhook_secret: signs deliveries; "" for none.
-        webhook_for_s: how long after its job's end a delivery is tried again.
-        webhooks_max: how many deliveries may be unfinished.
-        timeout_s: how long a receiver has for its reply.
-        pause_first_s: the first pause after a failure.
-        random: for the jitter of pauses.
+        timeout_s: the time that a receiver has for its reply.
     """
 
     def __init__(
@@ -168,9 +156,6 @@ class Webhooks:
         self._count = 0
         self._hosts: dict[str, _Host] = {}
         self._line: deque[_Host] = deque()
-        self._pausing: list[tuple[float, int, _Host, _Delivery | None]] = []
-        self._order = count()
-        self._timer: asyncio.TimerHandle | None = None
         self._posting: set[asyncio.Task[None]] = set()
         self._to_forget: deque[int] = deque()
         self._forgetting: asyncio.Task[None] | None = None
@@ -181,32 +166,21 @@ class Webhooks:
         return self._count
 
     def ensure_room(self) -> None:
-        """Check that a job with a webhook may be accepted.
-
-        Raises:
-            Busy: too many deliveries are unfinished.
-        """
+        """Raise `Busy` if too many deliveries are unfinished."""
         if self._count >= self._max:
             raise Busy(f"{self._count} webhooks are undelivered, of {self._max} (webhooks_max)")
 
     def restore(self, deliveries: Iterable[tuple[int, str, float]]) -> None:
-        """Take over the deliveries of the journal: job, URL, and when the job ended."""
+        """Take over the deliveries of the journal."""
         for number, url, since in deliveries:
             self.add(number, url, since)
 
     def add(self, number: int, url: str, since: float) -> None:
-        """Post the end of a job to a URL.
-
-        Args:
-            number: the job's.
-            since: when it ended, on the core's clock.
-        """
+        """Post the end of a job, at `since` on the core's clock, to a URL."""
         if self._closed:
             return
         name = _host_of(url)
-        host = self._hosts.get(name)
-        if host is None:
-            host = self._hosts[name] = _Host(name)
+        host = self._hosts.setdefault(name, _Host(name))
         self._count += 1
         host.deliveries += 1
         host.waiting.append(_Delivery(number, url, since))
@@ -215,14 +189,11 @@ class Webhooks:
     async def close(self) -> None:
         """Stop; unfinished deliveries are posted again after the next start."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
         posting = list(self._posting)
         for task in posting:
             task.cancel()
         await asyncio.gather(*posting, return_exceptions=True)
-        forgetting = self._forgetting
-        if forgetting is not None:
+        if (forgetting := self._forgetting) is not None:
             await asyncio.wait((forgetting,), timeout=CLOSE_S)
             forgetting.cancel()
         if self._client is not None:
@@ -315,8 +286,7 @@ class Webhooks:
             decompress_response=False,
             streaming_callback=lambda chunk: None,
         )
-        response = await self._client.fetch(request, raise_error=False)
-        return response.code
+        return (await self._client.fetch(request, raise_error=False)).code
 
     def _no_reply(self, host: _Host, delivery: _Delivery, reason: str) -> None:
         """Leave a host alone that does not reply: its deliveries wait."""
@@ -368,29 +338,12 @@ class Webhooks:
 
     def _pause(self, host: _Host, delivery: _Delivery | None, failures: int) -> None:
         """Pause before a delivery is posted again, or, without one, before anything to a host."""
-        pause = backoff_s(self._random, failures, self._pause_first_s, BACKOFF_MAX_S)
-        moment = time.monotonic() + pause
-        heappush(self._pausing, (moment, next(self._order), host, delivery))
-        self._set_timer()
+        pause_s = backoff_s(self._random, failures, self._pause_first_s, BACKOFF_MAX_S)
+        asyncio.get_running_loop().call_later(pause_s, self._resume, host, delivery)
 
-    def _set_timer(self) -> None:
-        if not self._pausing or self._closed:
-            return
-        moment = self._pausing[0][0]
-        if self._timer is not None:
-            if self._timer.when() <= moment:
-                return
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(moment, self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        self._timer = None
-        now = time.monotonic()
-        while self._pausing and self._pausing[0][0] <= now:
-            _, _, host, delivery = heappop(self._pausing)
-            if delivery is None:
-                host.resting = False
-            else:
-                host.waiting.append(delivery)
-            self._after(host)
-        self._set_timer()
+    def _resume(self, host: _Host, delivery: _Delivery | None) -> None:
+        if delivery is None:
+            host.resting = False
+        else:
+            host.waiting.append(delivery)
+        self._after(host)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.errors import Unavailable
 from dte.core.graph.call import Call
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement, Delivery, Worker
+from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 from dte.master.clock import Clock
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
@@ -22,26 +23,17 @@ from dte.wire.messages.batches import BatchResult
 log = logging.getLogger("dte.master")
 
 
+@dataclass(eq=False)
 class Workers:
-    """Hands requests of workers to the core, and answers a report when it is recorded.
+    """Hands requests of workers to the core, and answers a report when it is recorded."""
 
-    Args:
-        wake: schedules the core's next tick.
-    """
+    core: Scheduler
+    recorder: AnyRecorder
+    awaited: AwaitedFacts
+    clock: Clock
+    wake: Callable[[], None]
 
-    def __init__(
-        self,
-        core: Scheduler,
-        recorder: AnyRecorder,
-        awaited: AwaitedFacts,
-        clock: Clock,
-        wake: Callable[[], None],
-    ) -> None:
-        self._core = core
-        self._recorder = recorder
-        self._awaited = awaited
-        self._clock = clock
-        self._wake = wake
+    def __post_init__(self) -> None:
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
         self._to_store: dict[str, Announcement] = {}
@@ -53,12 +45,10 @@ class Workers:
         return len(self._claims)
 
     def close(self) -> None:
-        """Answer all waiting claims with nothing, because the master is shutting down."""
+        """Answer all waiting claims with nothing."""
         if self._storing is not None:
             self._storing.cancel()
-        for answered in self._claims.values():
-            if not answered.done():
-                answered.set_result(None)
+        self.complete(self._claims)
 
     # Announcing
 
@@ -70,9 +60,9 @@ class Workers:
         Raises:
             Busy: too many workers are known.
         """
-        now = self._clock.now()
-        worker = self._core.announce(now, announcement)
-        self._wake()
+        now = self.clock.now()
+        worker = self.core.announce(now, announcement)
+        self.wake()
         if worker.joined_at == now:
             address = announcement.address or "somewhere"
             log.info("worker %s joined from %s", announcement.name, address)
@@ -90,7 +80,7 @@ class Workers:
         while self._to_store:
             identity, announcement = self._to_store.popitem()
             try:
-                await self._recorder.remember(announcement)
+                await self.recorder.remember(announcement)
                 self._stored[identity] = announcement
             except Unavailable as error:
                 log.warning("worker %s cannot be stored yet: %s", announcement.name, error)
@@ -104,16 +94,12 @@ class Workers:
 
     def leave(self, worker: Worker) -> None:
         """Note that a worker has ended."""
-        self._core.leave(self._clock.now(), worker)
-        self._wake()
+        self.core.leave(self.clock.now(), worker)
+        self.wake()
 
     def seen(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
-        """Note a sign of life from a worker that does not name its leases.
-
-        Args:
-            info: facts about the worker for people to see; None for no change.
-        """
-        self._core.calls.heard(self._clock.now(), worker)
+        """Note a sign of life from a worker that does not name its leases."""
+        self.core.calls.seen(self.clock.now(), worker)
         if info is not None:
             worker.info = info
 
@@ -131,7 +117,6 @@ class Workers:
 
         Args:
             slots: the number of calls that the worker takes.
-            wait_s: seconds to wait for work.
             gone: done when the worker has closed its connection.
             info: facts about the worker for people to see; None for no change.
 
@@ -140,21 +125,20 @@ class Workers:
         """
         # A worker that claims again has stopped waiting for its earlier claim.
         self._answer_claim_of(announcement)
-        claim = self._core.claim(self._clock.now(), announcement, slots)
+        claim = self.core.claim(self.clock.now(), announcement, slots)
         if info is not None:
             claim.worker.info = info
         answered = self._claims[claim] = asyncio.get_running_loop().create_future()
         try:
-            self._wake()
+            self.wake()
             await asyncio.sleep(0)  # The core's tick comes first.
             if not answered.done() and claim.leases:  # They are being recorded.
                 await _first_of(answered, gone, RECORD_TIMEOUT_S)
             if not answered.done() and wait_s > 0:
                 await _first_of(answered, gone, wait_s)
-            if gone.done() or not claim.complete:
+            if gone.done():
                 self.cancel_claim(claim)
-                return [], None
-            return list(claim.leases), claim.batch
+            return self.core.claimed(claim)
         finally:
             if not answered.done():
                 self.cancel_claim(claim)
@@ -173,7 +157,7 @@ class Workers:
         self._answer_claim_of(announcement)
 
     def _answer_claim_of(self, announcement: Announcement) -> None:
-        worker = self._core.worker(announcement.identity)
+        worker = self.core.worker(announcement.identity)
         claim = worker.claim if worker is not None else None
         if claim is not None:
             self.cancel_claim(claim)
@@ -181,8 +165,8 @@ class Workers:
 
     def cancel_claim(self, claim: Claim) -> None:
         """Requeue the work of a claim that nobody waits for any more."""
-        self._core.withdraw(self._clock.now(), claim)
-        self._wake()
+        self.core.cancel_claim(self.clock.now(), claim)
+        self.wake()
 
     # Reporting
 
@@ -201,7 +185,7 @@ class Workers:
         Raises:
             Unavailable: the journal cannot be written.
         """
-        now = self._clock.now()
+        now = self.clock.now()
         accepted: dict[int, None] = {}
         stale: list[int] = []
         facts: list[Recordable] = []
@@ -209,22 +193,24 @@ class Workers:
             if number in accepted:
                 stale.append(number)
                 continue
-            answer = self._core.calls.report(now, number, outcome, worker)
+            answer = self.core.calls.report(now, number, outcome, worker)
             # An ended lease may be the repeat of a report that is being recorded.
-            fact = self._awaited.of(number) if isinstance(answer, bool) else answer
+            fact = self.awaited.of(number) if isinstance(answer, bool) else answer
             if fact is None and isinstance(answer, bool):
                 stale.append(number)
                 continue
             accepted[number] = None
             if fact is not None:
-                self._awaited.note(number, fact)
+                self.awaited.note(number, fact)
                 facts.append(fact)
         arithmetic: list[int] = []
         for batch in batches:
-            holds = self._core.holder(batch.lease) in (None, worker)
-            counts = holds and self._core.complete(now, batch.lease, batch.results, batch.errors)
+            holds = self.core.arithmetic.holder(batch.lease) in (None, worker)
+            counts = holds and self.core.arithmetic.complete(
+                now, batch.lease, batch.results, batch.errors
+            )
             (arithmetic if counts else stale).append(batch.lease)
-        await self._awaited.until_recorded(facts)
+        await self.awaited.until_recorded(facts)
         return [*accepted, *arithmetic], stale
 
     async def settle(self, job: Job, worker: str, outcome: Outcome, call: Call | None) -> bool:
@@ -243,23 +229,24 @@ class Workers:
         goes_on = job.state in (JobState.WAITING, JobState.RUNNING)
         if goes_on and job.graph is None and job.calls is None:
             raise Unavailable("the job is still being read after a restart")
-        now = self._clock.now()
-        if call is not None and call.lease is not None and call.lease.worker_name == worker:
-            fact = self._core.calls.report(now, call.lease.number, outcome)
+        now = self.clock.now()
+        lease = self.core.calls.leases.get(call.record.lease) if call is not None else None
+        if lease is not None and lease.worker_name == worker:
+            fact = self.core.calls.report(now, lease.number, outcome)
         else:
-            fact = self._core.calls.report_unleased(now, call, worker, outcome)
+            fact = self.core.calls.report_unleased(now, call, worker, outcome)
         if isinstance(fact, bool):
             return False
-        await self._awaited.until_recorded([fact] if fact is not None else [])
+        await self.awaited.until_recorded([fact] if fact is not None else [])
         return True
 
     def extend(
         self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
         """Extend leases of calls; see `CallScheduler.extend`."""
-        answer = self._core.calls.extend(self._clock.now(), numbers, progress, worker)
+        answer = self.core.calls.extend(self.clock.now(), numbers, progress, worker)
         if progress:
-            self._wake()
+            self.wake()
         return answer
 
 

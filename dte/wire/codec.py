@@ -87,11 +87,10 @@ class Decoder(Generic[T]):
         except (msgspec.ValidationError, RecursionError) as error:
             raise Malformed(str(error)) from None
         except ValueError as error:
-            if "integer string conversion" in str(error):
-                raise Unrepresentable(
-                    f"an integer of more than {INTEGER_DIGITS_MAX} digits"
-                ) from None
-            raise Malformed(str(error)) from None
+            if "integer string conversion" not in str(error):
+                raise Malformed(str(error)) from None
+            text = f"an integer of more than {INTEGER_DIGITS_MAX} digits"
+            raise Unrepresentable(text) from None
 
 
 def _finite(text: str) -> float:

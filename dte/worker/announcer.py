@@ -28,8 +28,6 @@ class Announcer:
     because opening it costs the master more than an announcement.
 
     Args:
-        master_url: the URL of the master, ``http://host:port``.
-        announce: the announcement.
         heartbeat_s: the interval in seconds.
         on_announced: called after each announcement that the master has received.
     """

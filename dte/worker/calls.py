@@ -33,12 +33,7 @@ _reply: Decoder[ExtendReply] = Decoder(ExtendReply)
 
 @dataclass(slots=True, eq=False)
 class _Running:
-    """A call that has not ended.
-
-    Attributes:
-        lease_s: the duration of its lease in seconds; an extension renews it.
-        stopped: the reason why it is being stopped, if it is.
-    """
+    """A call that has not ended. `stopped` is the reason why it is being stopped, if it is."""
 
     call: Call
     lease_s: float
@@ -49,8 +44,6 @@ class RunningCalls:
     """Runs calls and extends their leases, even while the master is away.
 
     Args:
-        worker: the worker's name.
-        master_url: the URL of the master.
         reporter: sends the reports; it is started and closed here.
         make_executor: creates the executor from its two callbacks.
 
@@ -81,7 +74,6 @@ class RunningCalls:
         reporter.on_settled = self._on_settled
 
     def start(self) -> None:
-        """Start extending leases and reporting."""
         self._reporter.start()
         self._task = asyncio.create_task(self._run())
 
@@ -90,7 +82,6 @@ class RunningCalls:
 
     @property
     def running(self) -> list[Call]:
-        """The calls that have not ended."""
         return [each.call for each in self._running.values()]
 
     def take(self, calls: Iterable[Call]) -> None:
@@ -103,11 +94,10 @@ class RunningCalls:
         if not self._running and not self._unreported:
             self._extended_at = asyncio.get_running_loop().time()
         for call in calls:
-            if call.lease in self._running:
-                continue
-            self._running[call.lease] = _Running(call, call.lease_s)
-            self._idle.clear()
-            self._executor.start(call)
+            if call.lease not in self._running:
+                self._running[call.lease] = _Running(call, call.lease_s)
+                self._idle.clear()
+                self._executor.start(call)
         self._check_waiting_later()
         self._schedule_extension()
 
@@ -128,7 +118,7 @@ class RunningCalls:
     def requeue(self, calls: Iterable[Call]) -> None:
         """Report calls that never began as returned, so that other workers get them."""
         for call in calls:
-            self._reporter.report(_returned(call.lease))
+            self._reporter.report(Report(call.lease, error=LEAVING, state="returned"))
 
     def stop(self, leases: Iterable[int]) -> list[int]:
         """Stop calls, which are then reported as cancelled; return the leases that are known."""
@@ -247,7 +237,3 @@ class RunningCalls:
                 log.info("lease %d has ended; stopping its call", lease)
         self.stop(reply.stop)
         self._reporter.hurry()
-
-
-def _returned(lease: int) -> Report:
-    return Report(lease, error=LEAVING, state="returned")

@@ -33,7 +33,6 @@ class ComputeServer:
 
     Attributes:
         draining: set it to refuse new work.
-        operations_done: the number of operations done so far.
     """
 
     def __init__(self, name: str, calls: RunningCalls | None = None) -> None:
@@ -47,35 +46,36 @@ class ComputeServer:
         return status, encode(reply)
 
     def _answer(self, request: Request) -> tuple[int, Any]:
-        if request.path == "/compute":
-            if request.method != "POST":
-                return _not_allowed(request)
+        if request.path == "/health":
+            return 200, self._health()
+        if request.path not in ("/compute", "/stop"):
+            return 404, {"error": f"no such route: {request.path}"}
+        if request.method != "POST":
+            reason = f"{request.method} is not allowed on {request.path}; use POST"
+            return 405, {"error": reason}
+        try:
+            if request.path == "/stop":
+                leases = _stop.decode(request.body).leases
+                return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
             if self.draining:
                 # An "error" would be taken for that of the operation.
                 return 503, {"status": "draining"}
             return self._compute(request.body)
-        if request.path == "/stop":
-            if request.method != "POST":
-                return _not_allowed(request)
-            return self._stop(request.body)
-        if request.path == "/health":
-            return 200, self._health()
-        return 404, {"error": f"no such route: {request.path}"}
-
-    def _compute(self, body: bytes) -> tuple[int, Any]:
-        try:
-            if b'"handler"' in body or b'"calls"' in body:
-                return self._take(body)
-            if b'"lease"' in body:  # Only a batch has it, a single operation does not.
-                started = time.monotonic()
-                return self._compute_batch(_batch.decode(body), started)
-            return self._compute_single(_single.decode(body))
-        except (Malformed, ValueError) as error:
+        except ValueError as error:
             return 400, {"error": "Invalid request", "reason": str(error)}
         except KeyError:
             return 400, {"error": "Invalid operation"}
 
-    def _compute_batch(self, batch: Batch, started: float) -> tuple[int, BatchResult]:
+    def _compute(self, body: bytes) -> tuple[int, Any]:
+        if b'"handler"' in body or b'"calls"' in body:
+            return self._take(body)
+        if b'"lease"' in body:  # Only a batch has it, a single operation does not.
+            return self._compute_batch(body)
+        return self._compute_single(_single.decode(body))
+
+    def _compute_batch(self, body: bytes) -> tuple[int, BatchResult]:
+        started = time.monotonic()
+        batch = _batch.decode(body)
         results, errors = compute_all(batch.operations, batch.op1, batch.op2)
         self.operations_done += len(results)
         return 200, BatchResult(batch.lease, results, errors, time.monotonic() - started)
@@ -112,30 +112,12 @@ class ComputeServer:
         self._calls.take(calls)
         return 202, {}
 
-    def _stop(self, body: bytes) -> tuple[int, Any]:
-        try:
-            leases = _stop.decode(body).leases
-        except Malformed as error:
-            return 400, {"error": "Invalid request", "reason": str(error)}
-        return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
-
     def _health(self) -> dict[str, Any]:
         running = self._calls.running if self._calls is not None else []
+        shown = ("lease", "handler", "job_id", "node")
         return {
             "status": "draining" if self.draining else "ok",
             "worker_name": self._name,
             "operations_done": self.operations_done,
-            "calls": [
-                {
-                    "lease": call.lease,
-                    "handler": call.handler,
-                    "job_id": call.job_id,
-                    "node": call.node,
-                }
-                for call in running
-            ],
+            "calls": [{field: getattr(call, field) for field in shown} for call in running],
         }
-
-
-def _not_allowed(request: Request) -> tuple[int, Any]:
-    return 405, {"error": f"{request.method} is not allowed on {request.path}; use POST"}

@@ -26,7 +26,6 @@ class CallDecoder(Generic[T]):
     reports the fault in its arguments.
 
     Args:
-        shape: the type of the body.
         depth: the number of open brackets where arguments begin.
         calls: returns the calls of a decoded body.
     """
@@ -37,11 +36,7 @@ class CallDecoder(Generic[T]):
         self._calls = calls
 
     def decode(self, raw: bytes) -> T:
-        """Decode a body.
-
-        Raises:
-            Malformed: even without arguments it is not JSON, or not of the decoder's type.
-        """
+        """Decode a body; raise `Malformed` if even without arguments it has not this shape."""
         try:
             return self._decoder.decode(raw)
         except Malformed:

@@ -18,11 +18,7 @@ class MasterAway(OSError):
 
 
 class Refused(ValueError):
-    """The master refuses the request for good. The text gives the reason.
-
-    Attributes:
-        status: the HTTP status of the reply.
-    """
+    """The master refuses the request for good. The text gives the reason."""
 
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
@@ -30,11 +26,7 @@ class Refused(ValueError):
 
 
 class MasterClient:
-    """A client of a master, for one request at a time.
-
-    Args:
-        master_url: the URL of the master, ``http://host:port``.
-    """
+    """A client of a master, for one request at a time."""
 
     def __init__(self, master_url: str) -> None:
         self._url = master_url
@@ -69,11 +61,7 @@ class MasterClient:
 
 
 def _open(url: str) -> KeptAliveConnection:
-    """Return an unopened connection to the host of a URL.
-
-    Raises:
-        ValueError: the URL is not that of a master.
-    """
+    """Return an unopened connection to the host of a URL."""
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
         raise ValueError(f"{url!r} is not of the form http://HOST:PORT")

@@ -50,7 +50,6 @@ class Puller:
     """Claims work while there are free slots, one claim after the other.
 
     Args:
-        master_url: the URL of the master.
         claim: the claim, with the worker's name, its handlers and all of its slots.
         pause_max_s: the longest pause while the master is away, in seconds.
         calls: runs claimed calls.
@@ -110,32 +109,28 @@ class Puller:
                 self._set_status(status, str(reason) or type(reason).__name__)
             if got_some:
                 pause_s = PAUSE_FIRST_S
-            elif not self._leaving.is_set():
-                pause_s = await self._pause(pause_s)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(pause_s, self._pause_max_s)):
+                    await self._leaving.wait()
+            pause_s = min(2 * pause_s, self._pause_max_s)
 
     async def _claim(self, slots: int) -> bool:
-        """Claim once; return True if there was work, or the master held the claim.
-
-        Raises:
-            MasterAway, Refused, Malformed: there is no answer, or none with work.
-        """
+        """Claim once; return True if there was work, or the master held the claim."""
         claim = replace(self._full_claim, slots=slots, wait=WAIT_S)
         loop = asyncio.get_running_loop()
         begun = loop.time()
         reply = await self._master.post("/claim", encode(claim), WAIT_S + REPLY_S)
         claimed = _claimed.decode(reply)
         self._reporter.hurry()
-        self._begin(claimed.calls)
+        if self._leaving.is_set():
+            self._calls.requeue(claimed.calls)
+        else:
+            self._calls.take(claimed.calls)
         batches = _batches.decode(bytes(claimed.batches))
         for batch in batches:
             self._compute(batch)
         return bool(claimed.calls or batches) or loop.time() - begun >= HELD_S
-
-    def _begin(self, calls: list[Call]) -> None:
-        if self._leaving.is_set():
-            self._calls.requeue(calls)
-        else:
-            self._calls.take(calls)
 
     def _compute(self, batch: Batch) -> None:
         try:
@@ -144,13 +139,6 @@ class Puller:
             log.error("malformed batch with lease %d: %r", batch.lease, error)
             return
         self._reporter.report(BatchResult(batch.lease, results, errors))
-
-    async def _pause(self, pause_s: float) -> float:
-        """Wait for this time, unless the worker leaves; return the next pause."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(pause_s, self._pause_max_s)):
-                await self._leaving.wait()
-        return min(2 * pause_s, self._pause_max_s)
 
     def _set_status(self, status: Status, problem: str = "") -> None:
         """Log the status if it is new."""

@@ -30,14 +30,7 @@ _reply: Decoder[ReportsReply] = Decoder(ReportsReply)
 
 @dataclass(slots=True, eq=False)
 class _Finished:
-    """A result that the master has not received.
-
-    Attributes:
-        worker: the worker that had the lease.
-        body: the JSON of the result.
-        until: the time at which it is dropped, by the loop's clock.
-        is_spooled: the result is in the spool.
-    """
+    """A result that the master has not received. It is dropped at `until`, by the loop's clock."""
 
     worker: str
     result: Report | BatchResult
@@ -52,8 +45,6 @@ class Reporter:
     While the master is away, pauses between attempts double; `hurry` cuts a pause short.
 
     Args:
-        worker: the worker's name.
-        master_url: the URL of the master.
         spool: keeps results on disk meanwhile.
         retry_s: the longest pause, in seconds.
         ttl_s: the age at which a result is dropped, in seconds.
@@ -93,7 +84,6 @@ class Reporter:
         self._task = asyncio.create_task(self._run())
 
     def report(self, result: Report | BatchResult) -> None:
-        """Send a result."""
         self._add(result, self._worker)
 
     def hurry(self) -> None:
@@ -156,11 +146,7 @@ class Reporter:
         return chosen
 
     async def _send(self, chosen: list[_Finished]) -> None:
-        """Send results and settle them.
-
-        Raises:
-            MasterAway: the master is away; some results may have been settled before.
-        """
+        """Send results and settle them; some may be settled even if this raises `MasterAway`."""
         fields: dict[str, list[msgspec.Raw]] = {"results": [], "batches": []}
         for finished in chosen:
             field = "results" if isinstance(finished.result, Report) else "batches"
@@ -183,8 +169,7 @@ class Reporter:
             self._settle(finished)
 
     def _refused(self, finished: _Finished, reason: Refused) -> None:
-        result = finished.result
-        lease = result.lease
+        result, lease = finished.result, finished.result.lease
         log.error("the master refused the result of lease %d: %s", lease, reason)
         self._settle(finished)
         if isinstance(result, Report) and isinstance(result.result, msgspec.Raw):

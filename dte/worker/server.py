@@ -71,17 +71,8 @@ class WorkerSettings:
     spool_ttl_s: float = TTL_S
 
 
-def _do_nothing() -> None:
-    pass
-
-
 class _Worker:
-    """The common part of workers that listen and workers that claim.
-
-    Raises:
-        CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: the folder of the spool is not writable.
-    """
+    """The common part of workers that listen and workers that claim."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         registry.load(settings.handlers)
@@ -106,12 +97,7 @@ class _Worker:
 
 
 class WorkerServer(_Worker):
-    """A worker with an HTTP server, on the running loop.
-
-    Raises:
-        CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: the folder of the spool is not writable.
-    """
+    """A worker with an HTTP server, on the running loop."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
@@ -121,11 +107,7 @@ class WorkerServer(_Worker):
         self.port = 0
 
     def start(self) -> None:
-        """Listen, and announce the worker from then on.
-
-        Raises:
-            CannotListen: the address or the port is not available.
-        """
+        """Listen, and announce the worker from then on."""
         sockets, self.port = listen(self._settings.host, self._settings.port)
         self._http.add_sockets(sockets)
         log.info("worker %s listens on port %d", self.name, self.port)
@@ -139,17 +121,15 @@ class WorkerServer(_Worker):
             handlers=registry.infos(),
             handler_slots=self._slots,
         )
+        settings = self._settings
         self._announcer = Announcer(
-            self._settings.master_url,
-            announce,
-            self._settings.heartbeat_s,
-            on_announced=self._reporter.hurry,
+            settings.master_url, announce, settings.heartbeat_s, self._reporter.hurry
         )
         self._http.closed_by_peer = self._announcer.hurry
 
     async def drain(self) -> None:
         """Announce the end, answer requests under way, let calls end or return them, and stop."""
-        self._http.closed_by_peer = _do_nothing
+        self._http.closed_by_peer = lambda: None
         if self._announcer is not None:
             await self._announcer.leave()
         await asyncio.sleep(DRAIN_S)
@@ -159,12 +139,7 @@ class WorkerServer(_Worker):
 
 
 class PullingWorker(_Worker):
-    """A worker that claims its work, on the running loop.
-
-    Raises:
-        CannotLoad: a module with handlers cannot be imported.
-        SpoolUnusable: the folder of the spool is not writable.
-    """
+    """A worker that claims its work, on the running loop."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
@@ -173,19 +148,10 @@ class PullingWorker(_Worker):
     def start(self) -> None:
         """Start claiming work."""
         self._begin()
-        self._puller = Puller(
-            self._settings.master_url,
-            Claim(
-                self.name,
-                registry.infos(),
-                self._slots,
-                batch_max=BATCH_MAX,
-                incarnation=self._incarnation,
-            ),
-            self._settings.heartbeat_s,
-            self._calls,
-            self._reporter,
-        )
+        claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX)
+        claim.incarnation = self._incarnation
+        url, pause_max_s = self._settings.master_url, self._settings.heartbeat_s
+        self._puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)
 
     async def drain(self) -> None:
         """Stop claiming, let calls end or return them, and stop."""

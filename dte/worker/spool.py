@@ -25,12 +25,7 @@ class SpoolUnusable(OSError):
 
 
 class Spooled(msgspec.Struct):
-    """A file of the spool.
-
-    Attributes:
-        worker: the name of the worker that had the lease.
-        report: the report for the master.
-    """
+    """A file of the spool: a report, and the name of the worker that had the lease."""
 
     worker: str
     report: Report

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from core.disk import Disk
@@ -11,16 +11,17 @@ from core.evaluate import do
 from core.plans import Node, Plan
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import CallRecord, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
-from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step
+from dte.core.jobs.facts import Cancel, End, Event, Facts, Step
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import NewJob
-from dte.core.scheduler import Failure, Scheduler, SchedulerLimits, Turn
-from dte.core.workers.availability import Announcement, Delivery, Worker
+from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler, Tick
+from dte.core.workers.worker import Announcement, Claim, Delivery, Failure, Worker
 
 LIMITS = SchedulerLimits(lease_s=10.0)
 WORKER = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=64, incarnation="a")
@@ -42,8 +43,8 @@ LOOKER = replace(
 )
 AT_WORK = (CallState.RUNNING, CallState.CANCELLING)
 UNDER_WAY = (*AT_WORK, CallState.READY, CallState.PAUSED, CallState.ENDING)
-TURNS_MAX = 20
-"""After so many turns at the same time there must be nothing left to do."""
+TICKS_MAX = 20
+"""After so many ticks at one moment there must be nothing left to do."""
 
 
 class Core(Scheduler):
@@ -66,6 +67,8 @@ class Core(Scheduler):
         self.boot = boot
         self.records_at_once = records_at_once
         self.disk = disk or Disk()
+        self.now = 0.0
+        """The moment of the last step, at which facts are recorded."""
         self.events: list[Event] = []
         self.out: list[CallLease] = []
         """The calls that workers have been handed, as far as the leases have not ended."""
@@ -75,17 +78,18 @@ class Core(Scheduler):
             self.announce(0.0, announcement)
 
     def add(self, *tasks: str, now: float = 0.0) -> list[Job]:
-        jobs = self.jobs.accept(now, [NewJob(*each) for each in parsed(*tasks)]).jobs
-        self._step()
+        jobs = self.jobs.accept(now, parsed(*tasks)).jobs
+        self._step(now)
         return jobs
 
     def plan(self, plan: Plan, now: float = 0.0, records: Sequence[CallRecord] = ()) -> Job:
         """Accept a job of calls."""
-        formula = plan.formula_for(self)
-        text = self.disk.text_of(plan)
-        new = NewJob(plan.task, formula, text, plan.priority, records=records)
+        new = plan.new_job(self, self.disk.text_of(plan))
+        if records:
+            assert new.work.calls is not None
+            new.work.calls.restore(records)
         submission = self.jobs.accept(now, [new])
-        self._step()
+        self._step(now)
         return submission.jobs[0]
 
     def graph(self, now: float = 0.0, *, answer: str | None = None, **nodes: Node) -> Job:
@@ -104,17 +108,23 @@ class Core(Scheduler):
             found = True
         return found
 
+    def record_once(self) -> None:
+        """Record what is to be recorded now, and nothing that follows from it."""
+        facts = self.jobs.facts()
+        assert facts is not None
+        self.write(facts)
+
     def write(self, facts: Facts) -> None:
         """Record what has been taken out to be recorded."""
         self.disk.write(facts)
-        self.jobs.recorded(facts)
+        self.recorded(self.now, facts)
         self.check()
 
     def refuse(self) -> None:
         """Let the recording of all that is to be recorded fail."""
         facts = self.jobs.facts()
         assert facts is not None
-        self.jobs.unrecorded(facts)
+        self.unrecorded(self.now, facts)
         self.check()
 
     def restarted(self, *workers: Announcement, now: float = 0.0, reads: bool = True) -> Core:
@@ -129,6 +139,7 @@ class Core(Scheduler):
             records_at_once=self.records_at_once,
             disk=self.disk,
         )
+        core.now = now
         waiting, ended = self.disk.load()
         core.jobs.restore(self.disk.last, waiting, ended)
         for announcement in workers:
@@ -140,29 +151,31 @@ class Core(Scheduler):
     def read_again(self, now: float, job: Job) -> None:
         """Go on with a job of before a restart."""
         self.disk.read(self, now, job)
-        self._step()
+        self._step(now)
 
-    def turn(self, now: float) -> Turn:
-        self._step()
-        turn = super().turn(now)
+    def tick(self, now: float) -> Tick:
+        self._step(now)
+        tick = super().tick(now)
         self.check()
-        self._check_calls(turn)
-        if self._handing_over and self.jobs.ready.count and not self._more_to_match:
+        self._check_calls(tick)
+        arithmetic = self.arithmetic
+        if arithmetic.handing_over and self.jobs.ready.count and not arithmetic._more_to_match:
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
-            assert all(worker.accused and worker.leases for worker in free), "work waits"
-            assert len(self._reserved) <= len(self._quarantine), "work waits for no suspect"
-        return turn
+            assert all(worker.suspects and worker.leases for worker in free), "work waits"
+            quarantine = arithmetic.quarantine
+            assert len(quarantine._reserved) <= quarantine.count, "work waits for no suspect"
+        return tick
 
     def hand_out(self, now: float = 0.0) -> dict[str, CallLease]:
-        """Turn, and give the calls that workers are handed, by the names of the calls."""
+        """Tick, and give the calls that workers are handed, by the names of the calls."""
         handed = self.settle(now)
-        return {lease.call.name: lease for turn in handed for lease in turn.calls}
+        return {lease.call.name: lease for tick in handed for lease in tick.calls}
 
     def end_call(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | bool | None:
         """A worker reports."""
         fact = self.calls.report(now, lease.number, outcome)
-        self._step()
+        self._step(now)
         return fact
 
     def succeed(
@@ -176,19 +189,28 @@ class Core(Scheduler):
         return self.end_call(now, lease, Outcome(CallState.FAILED, None, error, retry))
 
     def cancel(self, now: float, job: Job) -> Cancel | End | None:
-        fact = self.calls.cancel(now, job)
-        self._step()
+        fact = self.calls.jobs.cancel(now, job)
+        self._step(now)
         return fact
 
     def ask(self, now: float, announcement: Announcement = PULLER, slots: int = 2) -> Claim:
         """A worker asks for work."""
         claim = self.claim(now, announcement, slots)
-        self._step()
+        self._step(now)
         return claim
 
+    def got(self, claim: Claim) -> list[CallLease]:
+        """The calls that a claim got, as far as their leases have not ended."""
+        leases = map(self.calls.leases.get, claim.leases)
+        return [lease for lease in leases if lease is not None]
+
+    def batch_of(self, claim: Claim) -> BatchLease:
+        """The arithmetic that a claim got."""
+        return self.arithmetic.leases[claim.batch]
+
     def hang_up(self, now: float, claim: Claim) -> None:
-        self.withdraw(now, claim)
-        self._step()
+        self.cancel_claim(now, claim)
+        self._step(now)
 
     def answer(self, now: float, lease: BatchLease) -> bool:
         """What a good worker gives back."""
@@ -198,70 +220,69 @@ class Core(Scheduler):
         self, now: float, lease: BatchLease, results: Sequence[Number], errors: Mapping[int, str]
     ) -> bool:
         """What a worker gives back."""
-        changed = self.complete(now, lease.number, results, errors)
-        self._step()
+        changed = self.arithmetic.complete(now, lease.number, results, errors)
+        self._step(now)
         return changed
 
     def lose(self, now: float, lease: BatchLease, failure: Failure, reason: str = "reset") -> None:
         """A lease comes to nothing."""
-        self.fail(now, lease.number, reason, failure)
-        self._step()
+        self.arithmetic.fail(now, lease.number, reason, failure)
+        self._step(now)
 
     def announce(self, now: float, announcement: Announcement) -> Worker:
         worker = super().announce(now, announcement)
-        self._step()
+        self._step(now)
         return worker
 
     def run(self, now: float = 0.0) -> list[Job]:
         """Hand over and answer until nothing is left; the jobs that ended, in order."""
         ended: list[Job] = []
         while True:
-            turn = self.turn(now)
-            ended += turn.ended
-            if not turn.leases:
+            tick = self.tick(now)
+            ended += tick.ended
+            if not tick.batches:
                 return ended
-            for lease in turn.leases:
+            for lease in tick.batches:
                 self.answer(now, lease)
 
-    def settle(self, now: float) -> list[Turn]:
-        """Turn until the next turn need not be now: nothing may keep the loop busy for ever."""
-        turns = [self.turn(now)]
+    def settle(self, now: float) -> list[Tick]:
+        """Tick until the next tick need not be now: nothing may keep the loop busy for ever."""
+        ticks = [self.tick(now)]
         while (self.records_at_once and self.record()) or self._is_due(now):
-            turns.append(self.turn(now))
-            assert len(turns) < TURNS_MAX, "the core wants to be called again and again"
-        return turns
+            ticks.append(self.tick(now))
+            assert len(ticks) < TICKS_MAX, "the core wants to be called again and again"
+        return ticks
 
     def _is_due(self, now: float) -> bool:
-        moment = self.next_turn()
+        moment = self.next_tick()
         return moment is not None and moment <= now
 
     def following(self, now: float) -> float:
-        """When the loop turns next if nothing happens before."""
-        moment = self.next_turn()
+        """When the loop ticks next if nothing happens before."""
+        moment = self.next_tick()
         assert moment is not None
         return max(now, moment)
 
-    def _check_calls(self, turn: Turn) -> None:
-        """Check what must hold when a turn is over."""
-        self.events += turn.events
-        self.told += turn.stops
-        handed = turn.calls + [lease for claim in turn.claims for lease in claim.leases]
+    def _check_calls(self, tick: Tick) -> None:
+        """Check what must hold after a tick."""
+        self.events += tick.events
+        self.told += tick.stops
+        handed = tick.calls + [lease for claim in tick.claims for lease in self.got(claim)]
         for lease in handed:
-            assert self.calls.lease(lease.number) is lease, "a call is handed over that has ended"
+            assert self.calls.leases.is_on(lease), "a call is handed over that has ended"
             assert lease.sent
             assert not lease.stop, "what is to be stopped is handed over"
-            job = lease.call.job
-            assert job is not None
+            job = self.jobs.job(lease.call.job)
             assert job.state is JobState.RUNNING
             assert set(lease.call.refs) <= lease.call.operands.keys(), "operands are not known"
             if not lease.call.pure:
                 assert (job.number, lease.call.name, lease.number) in self.disk.handed_out, (
                     "a call is handed over before that is recorded"
                 )
-        on = [lease for lease in self.out if self.calls.lease(lease.number) is lease]
+        on = [lease for lease in self.out if self.calls.leases.is_on(lease)]
         self.out = on + handed
-        if self._handing_over and self.calls.next_moment() != float("-inf"):
-            waiting = set(self.calls.ready.handlers())
+        if self.arithmetic.handing_over and self.calls.next_moment() != float("-inf"):
+            waiting = set(self.calls.jobs.ready.handlers())
             for worker in self.workers():
                 announcement = worker.announcement
                 quick = (
@@ -276,64 +297,51 @@ class Core(Scheduler):
     def check(self) -> None:
         """Assert every invariant, those of calls too that cost too much to be in the core."""
         super().check()
-        pending = {lease.call for lease in self.jobs_leases()}
-        ready = 0
+        pending = {lease.call for lease in self.calls.leases}
+        assert len(pending) == len(self.calls.leases), "a call has two leases"
+        leased = ready = 0
         for job in self.jobs.newest(10**6):
-            if job.calls is None or job.records is not None:
-                continue
-            calls = list(job.calls.calls.values())
+            calls = list(job.each_call())
             ready += sum(call.state is CallState.READY for call in calls)
+            leased += sum(bool(call.record.lease) for call in calls)
             for call in calls:
-                assert call.job is job
-                assert (call.lease is not None) == (call in pending)
-                if call.state is not CallState.READY and call.lease is not None:
+                assert call.job == job.number
+                assert bool(call.record.lease) == (call in pending)
+                if call.state is not CallState.READY and call.record.lease:
                     assert call.state in AT_WORK
                 if call.state is CallState.PAUSED:
                     moment = self.calls.next_moment()
-                    assert call.resumes_at is not None
+                    assert call.record.resumes_at is not None
                     assert moment is not None
-                    assert moment <= call.resumes_at, "nothing resumes a call"
+                    assert moment <= call.record.resumes_at, "nothing resumes a call"
                 if call.state in (CallState.READY, CallState.PAUSED) and job.graph is not None:
                     assert not call.missing, "a call is begun before its operands are known"
                     assert set(call.refs) <= call.operands.keys()
-                if call.ended and job.graph is not None:
-                    assert call.ended_at is not None, f"{call.name} ended at no moment"
-            if job.finished:
-                assert not any(call.state is CallState.READY for call in self.ended_calls(job))
+                if call.is_terminal and job.graph is not None:
+                    assert call.record.ended_at is not None, f"{call.name} ended at no moment"
+            if job.is_terminal:
+                assert all(call.is_terminal for call in calls), "a job ends with its calls"
             going_on = job.graph is not None and job.state is not JobState.ACCEPTING
-            if going_on and not self.jobs.begun and not self.jobs.closed:
+            if going_on and calls:
                 assert (
                     any(call.state in UNDER_WAY for call in calls)
-                    or any(not other.finished for other in job.calls.awaited)
+                    or any(not other.is_terminal for other in job.awaited)
                     or (job.graph is not None and job.graph.remaining)
                 ), f"job {job.number} waits for nothing"
-        assert self.calls.ready.count == ready
+        assert self.calls.jobs.ready.count == ready
+        assert leased == len(pending), "a lease of a call that is forgotten"
 
-    def jobs_leases(self) -> Iterable[CallLease]:
-        """Every lease of a call that has not ended."""
-        found = []
-        for job in self.jobs.newest(10**6):
-            for call in job.calls.calls.values() if job.calls is not None else ():
-                if call.lease is not None:
-                    assert self.calls.lease(call.lease.number) is call.lease
-                    found.append(call.lease)
-        assert len(found) == self.calls.leases, "a lease of a call that is forgotten"
-        return found
-
-    def ended_calls(self, job: Job) -> list[Call]:
-        """The calls of a job that has ended, if what it left behind has been stopped."""
-        return [] if job.calls is None or self.jobs.orphans else list(job.calls.calls.values())
-
-    def _step(self) -> None:
+    def _step(self, now: float) -> None:
+        self.now = now
         if self.records_at_once:
             self.record()
         else:
             self.check()
 
 
-def parsed(*tasks: str) -> list[tuple[str, Work]]:
+def parsed(*tasks: str) -> list[NewJob]:
     """Formulas as they are submitted."""
-    return [(task, parse(task, FormulaLimits())) for task in tasks]
+    return [NewJob(task, parse(task, FormulaLimits())) for task in tasks]
 
 
 def at(port: int, **changes: object) -> Announcement:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING
 
 from core.plans import Plan
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.jobs.facts import CallRecord, End, Facts, Submission, end_record
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import End, Facts, Submission
 from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import NewJob
 
 if TYPE_CHECKING:
     from dte.core.scheduler import Scheduler
+
+
+def all_ends(facts: Facts, void: Collection[Submission] = ()) -> list[End]:
+    """The ends in facts, those of jobs that are accepted there included."""
+    made = (submission for submission in facts.submissions if submission not in void)
+    return [end for submission in made for end in submission.ends] + facts.ends
 
 
 class Disk:
@@ -49,25 +57,23 @@ class Disk:
                 assert job.number not in self.texts
                 self.texts[job.number] = text
                 self.last = max(self.last, job.number)
-                self.records[job.number] = {record.name: record for record in job.records or ()}
+                taken_over = [call.record for call in job.each_call() if call.recorded]
+                self.records[job.number] = {record.name: record for record in taken_over}
         for step in facts.steps:
-            job = step.call.job
-            assert job is not None
-            known = self.records[job.number]
+            number = step.call.job
+            known = self.records[number]
             old = known.get(step.call.name)
             assert old is None or old.state is None, "a recorded end is changed"
             known[step.call.name] = step.record
-            if step.lease is not None:
-                self.handed_out.add((job.number, step.call.name, step.lease.number))
-        ends = [end for made in facts.submissions if made not in void for end in made.ends]
-        for end in ends + facts.ends:
+            if step.record.lease:
+                self.handed_out.add((number, step.call.name, step.record.lease))
+        for end in all_ends(facts, void):
             assert end.job.number not in self.ends, "a job ends once"
             self.ends[end.job.number] = end
-            if end.job.calls is not None:
-                known = self.records[end.job.number]
-                for call in end.job.calls.calls.values():
-                    if not call.recorded:
-                        known[call.name] = end_record(call)
+            for call in end.job.each_call():
+                if not call.recorded:
+                    assert call.is_terminal, "a job ends with its calls"
+                    self.records[end.job.number][call.name] = call.record.copy()
         self.cancelled |= {cancel.job.number for cancel in facts.cancels}
 
     def load(self) -> tuple[list[Job], list[Job]]:
@@ -91,8 +97,9 @@ class Disk:
         text = self.texts[job.number]
         plan = self._plans.get(text)
         if plan is None:
-            core.jobs.resume(now, job, parse(text, FormulaLimits()))
-            return
-        job.plan, job.priority = text, plan.priority
-        job.records = list(self.records[job.number].values()) or None
-        core.jobs.resume(now, job, plan.formula_for(core))
+            new = NewJob(text, parse(text, FormulaLimits()))
+        else:
+            new = plan.new_job(core, text)
+        if new.work.calls is not None:
+            new.work.calls.restore(self.records[job.number].values())
+        core.resume(now, job, new)

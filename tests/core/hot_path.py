@@ -17,7 +17,7 @@ from dte.core.formula.formula import FormulaLimits
 from dte.core.formula.templates import Templates
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.parsing import parse_all
 from dte.wire.codec import Decoder, encode
 from dte.wire.messages.batches import Batch, BatchResult
@@ -57,7 +57,7 @@ def run(formulas: list[str]) -> tuple[int, int, int]:
     core = Scheduler(SchedulerLimits())
     for number in range(2):
         core.announce(0.0, Announcement(f"w{number}", f"w{number}:1", slots=2, batch_max=BATCH_MAX))
-    for _ in core.turn(0.0).leases:
+    for _ in core.tick(0.0).batches:
         raise AssertionError("nothing is to be done yet")
     templates = Templates(FormulaLimits())
     with Instructions() as instructions:
@@ -81,13 +81,13 @@ def _work_off(core: Scheduler) -> tuple[int, int]:
     while core.jobs.waiting:
         facts = core.jobs.facts()
         if facts is not None:
-            core.jobs.recorded(facts)
-        for lease in core.turn(now).leases:
+            core.recorded(now, facts)
+        for lease in core.tick(now).batches:
             body = encode(Batch(lease.number, *lease.columns()))
             batch = batch_decoder.decode(body)
             results, errors = compute_all(batch.operations, batch.op1, batch.op2)
             reply = result_decoder.decode(encode(BatchResult(batch.lease, results, errors)))
-            core.complete(now, lease.number, reply.results, reply.errors, TURN_S)
+            core.arithmetic.complete(now, lease.number, reply.results, reply.errors, TURN_S)
             operations += lease.count
             leases += 1
         now += TURN_S

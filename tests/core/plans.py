@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
-from dte.core.graph.calls import CallGraph, CallGraphBuilder
+from dte.core.graph.call_builder import CallGraphBuilder
+from dte.core.graph.calls import CallGraph
 from dte.core.graph.work import Work
+from dte.core.jobs.table import NewJob
 
 if TYPE_CHECKING:
     from dte.core.scheduler import Scheduler
@@ -76,28 +78,37 @@ class Plan:
         nodes: its calls, if it is a graph.
         text: its formula, if it is one.
         after: the numbers of the jobs that it waits for.
-        whatever: it does so also when one of them fails.
+        run_on_failure: it does so also when one of them fails.
     """
 
     nodes: Mapping[str, Node]
     text: str | None = None
     answer: str | None = None
     after: list[int] = field(default_factory=list)
-    whatever: bool = False
+    run_on_failure: bool = False
     priority: int = 0
 
     @property
     def task(self) -> str:
         return self.text or f"{len(self.nodes)} calls"
 
-    def formula_for(self, core: Scheduler) -> Work:
-        """What is to be done for it, built anew."""
-        pure = core.calls.pure_handlers()
+    def new_job(self, core: Scheduler, text: str) -> NewJob:
+        """The job as the core takes it, built anew.
+
+        Args:
+            text: what is recorded of the plan.
+        """
+        pure = core.calls.policies.pure
         if self.text is not None:
-            formula = parse(self.text, FormulaLimits(), pure)
+            work = parse(self.text, FormulaLimits(), pure)
         else:
-            formula = Work(Graph(), None, built(self.nodes, self.answer, pure))
-        if formula.calls is not None:
-            formula.calls.awaited = [core.jobs.job(number) for number in self.after]
-            formula.calls.whatever = self.whatever
-        return formula
+            work = Work(Graph(), None, built(self.nodes, self.answer, pure))
+        awaited = [core.jobs.job(number) for number in self.after]
+        return NewJob(
+            self.task,
+            work,
+            text,
+            self.priority,
+            awaited=awaited,
+            run_on_failure=self.run_on_failure,
+        )

@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.checked import CALLER, LIMITS, LOOKER, PULLER, WORKER, Core
-from core.disk import Disk
+from core.disk import Disk, all_ends
 from core.plans import Plan, call
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
-from dte.core.calls.lease import CallLease, Claim
+from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState, Ref
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure, Turn
+from dte.core.scheduler import Tick
+from dte.core.workers.worker import Claim, Failure
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "3000"))
 STEPS_OF_A_HISTORY = 60
@@ -33,7 +34,7 @@ GRAPHS = [
     {"a": call("f")},
     {"a": call("p", 1), "b": call("p", 1), "c": call("f", A, B)},
     {"a": call("p"), "b": call("f", A, retries=2), "c": call("g", B), "d": call("h", A, C)},
-    {"a": call("f", retries=1), "b": call("g", A), "c": call("g", A, whatever=True)},
+    {"a": call("f", retries=1), "b": call("g", A), "c": call("g", A, run_on_failure=True)},
     {"a": call("f", priority=3), "b": call("f", not_before=9.0), "c": call("p", A, after=["b"])},
     {"a": call("f", timeout_s=4.0), "b": call("g", timeout_s=4.0, retries=1), "c": call("h", A, B)},
     {f"n{n}": call("fgp"[n % 3], n // 4, *([Ref(f"n{n - 2}")] if n > 1 else [])) for n in range(8)},
@@ -99,21 +100,21 @@ class Histories(RuleBasedStateMachine):
     @rule(
         work=st.sampled_from([*GRAPHS, *TEXTS]),
         after=st.lists(PLACES, max_size=2),
-        whatever=st.booleans(),
+        run_on_failure=st.booleans(),
         priority=st.integers(-1, 1),
     )
-    def submit(self, work, after, whatever, priority) -> None:
+    def submit(self, work, after, run_on_failure, priority) -> None:
         seen = [job.number for job in self.core.jobs.newest(10**6)]
         numbers = sorted({seen[place % len(seen)] for place in after}) if seen else []
         nodes, text = ({}, work) if isinstance(work, str) else (work, None)
-        plan = Plan(nodes, text, None, numbers, whatever, priority)
+        plan = Plan(nodes, text, None, numbers, run_on_failure, priority)
         job = self.core.plan(plan, self.now)
         self.known[job.number] = Known()
 
     @precondition(lambda self: self.core.jobs.waiting)
     @rule(place=PLACES)
     def cancel(self, place) -> None:
-        jobs = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        jobs = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         if jobs:
             self.core.cancel(self.now, jobs[place % len(jobs)])
 
@@ -138,7 +139,7 @@ class Histories(RuleBasedStateMachine):
         for made in self.held.submissions:
             for job in made.jobs:
                 del self.known[job.number]
-        self.core.jobs.unrecorded(self.held)
+        self.core.unrecorded(self.now, self.held)
         self.held = None
 
     def _note(self, facts: Facts) -> None:
@@ -146,12 +147,11 @@ class Histories(RuleBasedStateMachine):
             for job in made.jobs:
                 self.known[job.number].recorded = True
         for step in facts.steps:
-            assert step.call.job is not None
-            known = self.known[step.call.job.number]
+            known = self.known[step.call.job]
             assert step.call.name not in known.ends, "what has ended goes on"
-            if step.ends is not None:
-                known.ends[step.call.name] = step.ends
-        for end in facts.all_ends():
+            if step.record.state is not None:
+                known.ends[step.call.name] = step.record.state
+        for end in all_ends(facts):
             known = self.known[end.job.number]
             assert not known.ended, "a job ends once"
             known.ended = True
@@ -192,8 +192,8 @@ class Histories(RuleBasedStateMachine):
         worker = workers[place % len(workers)]
         if forgets:
             self.core.calls.asks_again(worker)
-        self.core.calls.heard(self.now, worker)
-        self._get(self.core.calls.leases_of(worker))
+        self.core.calls.seen(self.now, worker)
+        self._get(self.core.calls.leases.sent_to(worker))
 
     @precondition(lambda self: self.hands)
     @rule(places=st.lists(PLACES, min_size=1, max_size=4))
@@ -208,7 +208,7 @@ class Histories(RuleBasedStateMachine):
 
     def _report(self, place: int, outcome: Outcome) -> None:
         number = list(self.hands)[place % len(self.hands)]
-        on = self.core.calls.lease(number) is not None
+        on = self.core.calls.leases.get(number) is not None
         stale = self.core.calls.stale_results
         fact = self.core.calls.report(self.now, number, outcome)
         assert (fact is False) == (not on)
@@ -218,7 +218,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.hands)
     @rule(place=PLACES, failure=st.sampled_from(Failure))
     def fail(self, place, failure) -> None:
-        lease = self.core.calls.lease(list(self.hands)[place % len(self.hands)])
+        lease = self.core.calls.leases.get(list(self.hands)[place % len(self.hands)])
         if lease is not None:
             self.core.fail_call(self.now, lease, "reset", failure)
 
@@ -234,7 +234,7 @@ class Histories(RuleBasedStateMachine):
     @rule(places=st.lists(PLACES, min_size=1, max_size=6))
     def extend(self, places) -> None:
         numbers = [list(self.hands)[place % len(self.hands)] for place in places]
-        on = {number for number in numbers if self.core.calls.lease(number) is not None}
+        on = {number for number in numbers if self.core.calls.leases.get(number) is not None}
         extended, lost, stop = self.core.calls.extend(self.now, numbers, {numbers[0]: (0.5, "")})
         assert {*extended, *stop} == on
         assert set(lost) == set(numbers) - on
@@ -245,9 +245,9 @@ class Histories(RuleBasedStateMachine):
         lease = self.batches.pop(place % len(self.batches))
         parts = [job for job, _ in lease.parts]
         if failure is not None:
-            self.core.fail(self.now, lease.number, "reset", failure)
+            self.core.arithmetic.fail(self.now, lease.number, "reset", failure)
         elif any(job.graph is None for job in parts):
-            self.core.complete(self.now, lease.number, [1] * lease.count, {})
+            self.core.arithmetic.complete(self.now, lease.number, [1] * lease.count, {})
         else:
             self.core.answer(self.now, lease)
 
@@ -265,7 +265,7 @@ class Histories(RuleBasedStateMachine):
         self.known = {number: known for number, known in self.known.items() if known.recorded}
         self.core = self.core.restarted(now=self.now, reads=False)
         self.held, self.claims, self.batches = None, [], []
-        self.unread = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        self.unread = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         self.unread.reverse()  # A job is read again after those that it waits for.
         while reads and self.unread:
             self.read_again()
@@ -279,30 +279,28 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_laws_hold(self) -> None:
-        for turn in self.core.settle(self.now):
-            self._take(turn)
+        for tick in self.core.settle(self.now):
+            self._take(tick)
         assert self.core.jobs.waiting == sum(not known.ended for known in self.known.values())
         for job in self.core.jobs.newest(10**6):
             known = self.known[job.number]
             assert known.recorded, "nobody sees what is not recorded"
-            assert job.finished == known.ended
+            assert job.is_terminal == known.ended
             for name, state in known.ends.items():
-                if job.calls is not None and job.records is None and name in job.calls.calls:
+                if job.calls is not None and name in job.calls.calls:
                     now = job.calls.calls[name]
                     assert now.state in (state, CallState.ENDING)
-        live = [lease.call for lease in self.core.jobs_leases()]
-        assert len(set(map(id, live))) == len(live), "a call has two leases"
 
-    def _take(self, turn: Turn) -> None:
-        self._get(turn.calls)
-        self.batches += turn.leases
-        for claim in turn.claims:
-            self._get(claim.leases)
-            if claim.batch is not None:
-                self.batches.append(claim.batch)
+    def _take(self, tick: Tick) -> None:
+        self._get(tick.calls)
+        self.batches += tick.batches
+        for claim in tick.claims:
+            self._get(self.core.got(claim))
+            if claim.batch:
+                self.batches.append(self.core.batch_of(claim))
             if claim in self.claims:
                 self.claims.remove(claim)
-        for event in turn.events:
+        for event in tick.events:
             if event.node and event.state in ("succeeded", "failed", "timed_out"):
                 self._heard(event.job, event.node)
 
@@ -312,14 +310,12 @@ class Histories(RuleBasedStateMachine):
         assert job.calls is not None
         call = job.calls.calls[name]
         known = self.known[number]
-        spread = call.error is not None and call.error.startswith("not run")
+        spread = call.record.error is not None and call.record.error.startswith("skipped")
         assert name in known.ends or known.ended or call.pure or spread
 
     def _get(self, leases: Iterable[CallLease]) -> None:
         for lease in leases:
-            job = lease.call.job
-            assert job is not None
-            known = self.known[job.number]
+            known = self.known[lease.call.job]
             assert known.recorded
             assert lease.call.name not in known.ends, "what has ended is run again"
             assert not known.ended
@@ -341,19 +337,19 @@ class Histories(RuleBasedStateMachine):
             while self.batches:
                 self.do_arithmetic(0, None)
             for number in list(self.hands):
-                if self.core.calls.lease(number) is not None:
+                if self.core.calls.leases.get(number) is not None:
                     self.core.calls.report(self.now, number, Outcome(CallState.SUCCEEDED, b"7"))
             self.now += 1.0
             if not self.core.jobs.waiting:
                 self._is_over()
                 return
-        jobs = [job for job in self.core.jobs.newest(10**6) if not job.finished]
+        jobs = [job for job in self.core.jobs.newest(10**6) if not job.is_terminal]
         raise AssertionError(f"these jobs do not end: {jobs}")
 
     def _is_over(self) -> None:
         """Nothing is left of what has ended."""
         self.core.settle(self.now)
-        assert (self.core.calls.leases, self.core.calls.ready.count) == (0, 0)
+        assert (len(self.core.calls.leases), self.core.calls.jobs.ready.count) == (0, 0)
         jobs = self.core.jobs
         assert (jobs.operations_waiting, jobs.bytes_waiting) == (0, 0)
         for job in jobs.newest(10**6):
@@ -363,8 +359,8 @@ class Histories(RuleBasedStateMachine):
                 JobState.TIMED_OUT,
                 JobState.CANCELLED,
             )
-            for one in job.calls.calls.values() if job.calls is not None else ():
-                assert one.ended
+            for one in job.each_call():
+                assert one.is_terminal
 
 
 Histories.TestCase.settings = settings(

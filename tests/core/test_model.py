@@ -16,16 +16,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from core.checked import SEED_WORKER, WORKER, Core, parsed
+from core.disk import all_ends
 from core.evaluate import do, is_as_python_says
 from dte.core.arithmetic.lease import BatchLease
+from dte.core.arithmetic.quarantine import MALFORMED_MAX
 from dte.core.errors import Busy, NotFound
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Facts
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
-from dte.core.scheduler import LEASES_OF_A_BOOT, MALFORMED_MAX, Failure, Turn
-from dte.core.workers.availability import Announcement
+from dte.core.scheduler import LEASES_OF_A_BOOT, Tick
+from dte.core.workers.worker import Announcement, Failure
 
 STEPS = int(os.environ.get("DTE_MODEL_STEPS", "4000"))
 STEPS_OF_A_HISTORY = 50
@@ -80,7 +81,7 @@ class Model:
                     del self.jobs[number]
                 else:
                     self.jobs[number].recorded = True
-        for end in facts.all_ends():
+        for end in all_ends(facts):
             number = end.job.number
             if number not in void:
                 known = self.jobs[number]
@@ -139,14 +140,13 @@ class Histories(RuleBasedStateMachine):
     @rule(texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=4), at_once=st.booleans())
     def submit(self, texts, at_once) -> None:
         formulas = parsed(*texts)
-        new = [NewJob(text, formula) for text, formula in formulas]
-        wanted = sum(formula.value is None for _, formula in formulas)
-        known = [Known(text, formula.graph.remaining) for text, formula in formulas]
+        wanted = sum(new.work.value is None for new in formulas)
+        known = [Known(new.task, new.work.graph.remaining) for new in formulas]
         if len(self.model.open()) + wanted > LIMITS.jobs_waiting_max:
             with pytest.raises(Busy, match="jobs_waiting_max"):
-                self.core.jobs.accept(self.now, new)
+                self.core.jobs.accept(self.now, formulas)
         else:
-            submission = self.core.jobs.accept(self.now, new)
+            submission = self.core.jobs.accept(self.now, formulas)
             self.model.accept([job.number for job in submission.jobs], known)
         if at_once:
             self.record(set())
@@ -163,14 +163,14 @@ class Histories(RuleBasedStateMachine):
         facts, self.held = self.held or self.core.jobs.facts(), None
         if facts is not None:
             void = [made for place, made in enumerate(facts.submissions) if place in chosen]
-            self.core.jobs.recorded(facts, void)
+            self.core.recorded(self.now, facts, void)
             self.model.record(facts, [job.number for made in void for job in made.jobs])
 
     @precondition(lambda self: self.held is not None)
     @rule()
     def refuse(self) -> None:
         assert self.held is not None
-        self.core.jobs.unrecorded(self.held)
+        self.core.unrecorded(self.now, self.held)
         self.model.refuse(self.held)
         self.held = None
 
@@ -212,7 +212,7 @@ class Histories(RuleBasedStateMachine):
     @rule(place=PLACES)
     def answer_late(self, place) -> None:
         lease, stale = self.over[place % len(self.over)], self.core.stale_results
-        assert not self.core.complete(self.now, lease.number, [999] * lease.count, {})
+        assert not self.core.arithmetic.complete(self.now, lease.number, [999] * lease.count, {})
         assert self.core.stale_results == stale + 1
         self.core.lose(self.now, lease, Failure.BROKEN)
 
@@ -249,15 +249,15 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def read_again(self) -> None:
         job = self.unread.pop(0)
-        self.core.jobs.resume(self.now, job, parsed(job.task)[0][1])
+        self.core.resume(self.now, job, parsed(job.task)[0])
 
     # What must be so
 
     @invariant()
     def all_is_as_the_model_says(self) -> None:
         self.steps += 1
-        for turn in self.core.settle(self.now):
-            self._check_turn(turn)
+        for tick in self.core.settle(self.now):
+            self._check_tick(tick)
         seen = self.model.seen()
         assert [job.number for job in self.core.jobs.newest(10**6)] == sorted(seen, reverse=True)
         assert self.core.jobs.waiting == len(self.model.open())
@@ -269,7 +269,7 @@ class Histories(RuleBasedStateMachine):
                     self.core.jobs.job(number)
 
     def _check_job(self, job: Job, end: End | None) -> None:
-        assert job.finished == (end is not None)
+        assert job.is_terminal == (end is not None)
         if end is None:
             assert (job.answer, job.error, job.ended_at) == (None, None, None)
             return
@@ -277,13 +277,13 @@ class Histories(RuleBasedStateMachine):
         blows = self.model.jobs[job.number].blows
         if "workers_lost_max" in str(job.error):
             assert blows >= LIMITS.workers_lost_max or self.boot > 1
-        elif "no worker could do it" in str(job.error):
+        elif "gave up after" in str(job.error):
             assert blows >= MALFORMED_MAX or self.boot > 1
         else:
             assert is_as_python_says(job)
 
-    def _check_turn(self, turn: Turn) -> None:
-        for lease in turn.leases:
+    def _check_tick(self, tick: Tick) -> None:
+        for lease in tick.batches:
             assert lease.number // LEASES_OF_A_BOOT == self.boot
             assert lease.number not in self.answers
             assert lease.worker.state != "draining"
@@ -292,12 +292,12 @@ class Histories(RuleBasedStateMachine):
                 assert lease.worker.state == "busy"
                 assert self.model.jobs[job.number].recorded
                 assert self.model.jobs[job.number].end is None
-        self.out += turn.leases
-        for lease in turn.lost:
+        self.out += tick.batches
+        for lease in tick.lost:
             self._is_over(lease)
             for job, _ in lease.parts:
                 self.model.jobs[job.number].blows += 1
-        told = [job.number for job in turn.ended]
+        told = [job.number for job in tick.ended]
         assert told == self.model.to_tell[: len(told)]
         del self.model.to_tell[: len(told)]
 

@@ -10,7 +10,7 @@ from core.checked import CALLER, WORKER, Core
 from core.plans import Plan, call
 from dte.core.graph.call import Ref
 from dte.core.jobs.job import Job
-from dte.core.why import NAMED_MAX, PLACES_MAX, Reason, reasons
+from dte.core.why import NAMED_MAX, POSITIONS_MAX, Reason, reasons
 
 A, B = Ref("a"), Ref("b")
 
@@ -35,18 +35,18 @@ def test_a_call_waits_for_its_operands() -> None:
     core.hand_out()
     found = why(core, job)
     assert found["c"] == Reason(
-        "c", "waiting", "operands", "it begins when nodes a, b have ended", ("a", "b")
+        "c", "waiting", "operands", "it begins after nodes a, b", ("a", "b")
     )
-    assert found["d"].text == "it begins when node a has ended"
+    assert found["d"].text == "it begins after node a"
     core.succeed(0.0, core.out[0])
     core.settle(0.0)
     assert why(core, job)["c"].names == ("b",)
 
 
-def test_a_call_that_has_not_been_looked_at_yet_waits_for_what_it_needs() -> None:
+def test_a_call_without_operands_waits_for_a_slot_as_soon_as_its_job_is_recorded() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f"))
-    assert why(core, job)["a"].text == "it begins when what it needs has ended"
+    assert why(core, job)["a"].text == "no free slot at worker c; calls ahead of it: 0"
 
 
 def test_of_many_operands_some_are_named() -> None:
@@ -57,19 +57,17 @@ def test_of_many_operands_some_are_named() -> None:
     core.settle(0.0)
     reason = why(core, job)["z"]
     assert len(reason.names) == NAMED_MAX
-    assert reason.text.endswith(" and 3 more have ended")
+    assert reason.text.endswith(" and 3 more")
 
 
 def test_a_call_waits_for_a_worker_that_has_its_handler() -> None:
     core = Core(WORKER)
     job = core.graph(a=call("f"))
     core.settle(0.0)
-    assert why(core, job)["a"] == Reason(
-        "a", "ready", "worker", "no worker with the handler 'f' is there"
-    )
+    assert why(core, job)["a"] == Reason("a", "ready", "worker", "no worker has the handler 'f'")
     core.announce(0.0, replace(CALLER, draining=True))
     reason = why(core, job)["a"]
-    assert reason.text.endswith(" (1 were, and are gone, leaving or pausing)")
+    assert reason.text.endswith(" (1 gone, draining or pausing)")
     assert reason.names == ("c",)
 
 
@@ -78,25 +76,27 @@ def test_a_call_waits_for_a_slot() -> None:
     job = core.graph(a=call("f"), b=call("f"), c=call("f"))
     core.hand_out()
     found = why(core, job)
-    assert found["b"].place == 0
+    assert found["b"].position == 0
     assert found["c"] == Reason(
         "c",
         "ready",
         "slot",
-        "worker c can do it, without a free slot; 1 calls come before it",
+        "no free slot at worker c; calls ahead of it: 1",
         ("c",),
         1,
     )
 
 
-def test_places_of_only_some_are_looked_up() -> None:
+def test_positions_of_only_some_are_looked_up() -> None:
     core = Core(replace(CALLER, handler_slots=1), replace(CALLER, name="d", address="x:1"))
-    job = core.plan(Plan({f"n{n}": call("f") for n in range(PLACES_MAX + 5)}))
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(POSITIONS_MAX + 5)}))
     core.settle(0.0)
-    places = [reason.place for reason in why(core, job).values() if reason.waits_for == "slot"]
-    assert places == [*range(PLACES_MAX), None, None]
+    positions = [
+        reason.position for reason in why(core, job).values() if reason.waits_for == "slot"
+    ]
+    assert positions == [*range(POSITIONS_MAX), None, None]
     text = next(r.text for r in why(core, job).values() if r.waits_for == "slot")
-    assert text.startswith("workers c, d can do it, without a free slot")
+    assert text.startswith("no free slot at workers c, d")
 
 
 def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
@@ -104,9 +104,7 @@ def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
     job = core.graph(a=call("f", not_before=9.0), b=call("f", retries=1))
     core.fail_at(0.0, core.hand_out()["b"], "no disk")
     found = why(core, job, 1.0)
-    assert found["a"] == Reason(
-        "a", "paused", "delay", "it is not to begin for another 8.0 s", until=9.0
-    )
+    assert found["a"] == Reason("a", "paused", "delay", "it begins in 8.0 s", until=9.0)
     assert found["b"].waits_for == "retry"
     assert found["b"].until is not None
     assert found["b"].text.endswith(" s, after attempt 1 failed: no disk")
@@ -117,7 +115,7 @@ def test_a_call_waits_for_its_result() -> None:
     job = core.graph(a=call("f"))
     lease = core.hand_out()["a"]
     assert why(core, job, 2.0)["a"] == Reason(
-        "a", "running", "result", "worker c has been at it for 2.0 s, attempt 1", ("c",)
+        "a", "running", "result", "worker c has been running it for 2.0 s, attempt 1", ("c",)
     )
     core.calls.extend(2.0, [lease.number], {lease.number: (0.5, "half")})
     assert why(core, job, 2.0)["a"].text.endswith("; 50% done: half")
@@ -127,9 +125,9 @@ def test_a_call_waits_for_the_journal() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     reason = why(core, job)["a"]
-    assert (reason.waits_for, reason.text) == ("journal", "that it is handed out is being recorded")
+    assert (reason.waits_for, reason.text) == ("journal", "its hand-over is being recorded")
     core.record()
     core.succeed(0.0, core.hand_out()["a"])
     reason = why(core, job)["a"]
@@ -142,9 +140,7 @@ def test_a_call_waits_until_it_is_stopped() -> None:
     core.hand_out()
     core.cancel(0.0, job)
     core.settle(0.0)
-    assert why(core, job)["a"] == Reason(
-        "a", "cancelling", "stop", "worker c is to stop it", ("c",)
-    )
+    assert why(core, job)["a"] == Reason("a", "cancelling", "stop", "worker c must stop it", ("c",))
 
 
 def test_a_job_waits_for_others() -> None:
@@ -153,7 +149,7 @@ def test_a_job_waits_for_others() -> None:
     job = core.plan(Plan({"a": call("f"), "b": call("f", A)}, after=[1]))
     core.settle(0.0)
     found = why(core, job)
-    assert found[""] == Reason("", "waiting", "jobs", "it begins when job 1 has ended", ("1",))
+    assert found[""] == Reason("", "waiting", "jobs", "it begins after job 1", ("1",))
     assert found["a"].text == "it begins with its job"
     assert found["b"].names == ("a",)
 
@@ -163,7 +159,7 @@ def test_a_job_whose_end_is_being_recorded_waits_for_the_journal(text) -> None:
     core = Core(WORKER, records_at_once=False)
     (job,) = core.add(text)
     core.record()
-    (lease,) = core.turn(0.0).leases
+    (lease,) = core.tick(0.0).batches
     core.answer(0.0, lease)
     assert why(core, job)[""].waits_for == "journal"
 
@@ -180,12 +176,12 @@ def test_arithmetic_waits_for_workers_slots_and_results() -> None:
     core = Core(CALLER)
     (job,) = core.add("(1+2)*(3+4)")
     assert why(core, job)[""].text == (
-        "3 arithmetic operations are left, 2 of them ready; no worker that does arithmetic is there"
+        "3 arithmetic operations are left, 2 of them ready; no worker does arithmetic"
     )
     core.announce(0.0, WORKER)
     reason = why(core, job)[""]
     assert (reason.waits_for, reason.names) == ("slot", ("w",))
-    core.turn(0.0)
+    core.tick(0.0)
     assert why(core, job)[""].waits_for == "result"
 
 

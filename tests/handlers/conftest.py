@@ -9,4 +9,4 @@ from dte.handlers import registry
 def _own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget handlers that a test registers."""
     registry.load()
-    monkeypatch.setattr(registry, "_handlers", registry.handlers())
+    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))

@@ -55,7 +55,7 @@ def test_compute_tells_how_and_how_long_beside_the_primes() -> None:
     result = compute(30, "trial_division")
     assert result.pop("computation_time") >= 0
     assert result == {"status": "completed", "primes": PRIMES_TO_30, "method": "trial_division"}
-    assert registry.handlers()["prime"].function is compute
+    assert registry.find("prime").function is compute
 
 
 def test_a_limit_is_capped_and_a_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

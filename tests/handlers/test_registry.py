@@ -29,7 +29,7 @@ def test_a_function_stays_what_it_is_and_is_found_by_its_name() -> None:
         return 2 * x
 
     assert twice(2) == 4
-    found = registry.handlers()["twice"]
+    found = registry.find("twice")
     assert found.function is twice
     assert infos()["twice"] == HandlerInfo(30, 3, True)
 
@@ -172,5 +172,5 @@ def test_annotations_of_all_that_json_can_become_are_taken() -> None:
     def walk(node: Node, any_: object, number: Number, more: dict[str, list[Node]]) -> None: ...
 
     load()
-    bound, _ = registry.handlers()["walk"].signature.bind([{"value": 1}, "x", 2.5, {}])
+    bound, _ = registry.find("walk").signature.bind([{"value": 1}, "x", 2.5, {}])
     assert bound == [Node(1), "x", 2.5, {}]

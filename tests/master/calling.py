@@ -84,7 +84,7 @@ async def hire_called(
 
 def holder(rig: Rig, lease: int) -> str:
     """The name of the worker that has a lease; some name if it has ended."""
-    found = rig.master.core.calls.lease(lease)
+    found = rig.master.core.calls.leases.get(lease)
     return found.worker_name if found is not None else "w"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.http import HOST, Message, PlainClient, PlainServer
 
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.master import Master
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
@@ -97,7 +97,7 @@ class Rig(PlainClient):
         return not (
             core.jobs.waiting
             or core.jobs.operations_waiting
-            or core.leases
+            or core.arithmetic.leases
             or len(self.master.waiters)
         )
 

@@ -16,8 +16,7 @@ from tornado.ioloop import IOLoop
 from dte.core.errors import Busy, FormulaError, TooLarge
 from dte.core.formula.formula import SLICE_CHARS, FormulaLimits, parse_in_slices
 from dte.core.graph.work import Work
-from dte.core.scheduler import Failure
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement, Failure
 from dte.master import jobs as module
 from dte.master.master import Master
 from dte.master.settings import Settings
@@ -52,7 +51,7 @@ def master(io_loop: IOLoop, start_alone: StartAlone) -> Master:
 
 async def test_formulas_become_jobs_in_their_order(master: Master) -> None:
     jobs = await master.jobs.submit_all(["1+2", "3", "4/5"])
-    assert [(job.number, job.task, job.finished) for job in jobs] == [
+    assert [(job.number, job.task, job.is_terminal) for job in jobs] == [
         (1, "1+2", False),
         (2, "3", True),
         (3, "4/5", False),
@@ -163,7 +162,7 @@ async def test_waiting_ends_when_all_jobs_have_ended(rig: Rig, hire: Hire) -> No
     await until(lambda: len(rig.master.waiters) == 3, "it waits")
     await hire(rig, fakes.good)
     await waiting
-    assert all(job.finished for job in jobs)
+    assert all(job.is_terminal for job in jobs)
     assert not len(rig.master.waiters)
 
 
@@ -239,9 +238,9 @@ async def test_the_log_tells_of_workers_that_come_and_go(
 async def test_a_report_on_a_lease_that_has_ended_changes_nothing(
     master: Master, caplog: pytest.LogCaptureFixture
 ) -> None:
-    master.core.complete(master.clock.now(), 7, [1], {}, None)
+    master.core.arithmetic.complete(master.clock.now(), 7, [1], {}, None)
     for failure in Failure:
-        master.core.fail(master.clock.now(), 7, "too late", failure)
+        master.core.arithmetic.fail(master.clock.now(), 7, "too late", failure)
     assert not caplog.records
     assert master.core.stale_results == 1, "results are counted, failures are not"
 

@@ -7,7 +7,8 @@ import pytest
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest
-from dte.core.graph.call import Call, CallState, HandlerPolicy, Ref
+from dte.core.graph.call import Call, CallState, Ref
+from dte.core.graph.handlers import HandlerPolicy
 from dte.master.messages import (
     arguments,
     batch_result_of,

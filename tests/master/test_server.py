@@ -127,7 +127,7 @@ async def test_while_it_ends_nothing_new_is_handed_over(rig: Rig, hire: Hire) ->
     await until(lambda: rig.master.jobs._closed, "the master ends")
     may_reply.set()
     await stopping
-    assert (job.progress, job.finished) == (1, False)
+    assert (job.progress, job.is_terminal) == (1, False)
     assert len(worker.requests) == 1
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
-from dte.core.scheduler import SchedulerLimits
+from dte.core.limits import SchedulerLimits
 from dte.master.journal.retention import Retention
 from dte.master.plans import PlanLimits
 from dte.master.settings import Settings

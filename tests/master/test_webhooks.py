@@ -169,7 +169,8 @@ async def test_who_is_not_there_is_tried_again(make: Make, serve_plainly: ServeP
     port = receiver.port
     await receiver.stop()
     record.add(7, f"http://127.0.0.1:{port}/")
-    await until(lambda: record.webhooks._pausing, "it is refused")
+    hosts = record.webhooks._hosts.values()
+    await until(lambda: any(host.resting for host in hosts), "it is refused")
     await receiver.start(port=port)
     await record.all_forgotten()
 

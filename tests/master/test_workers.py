@@ -153,7 +153,7 @@ async def test_while_it_pauses_it_is_told_when_it_is_tried_again_and_why(
     rig = await start_master(retry_pause_s=100, retry_pause_max_s=100)
     await hire_called(hire, rig, Runs("call"))
     number = await rig.accept(handler="echo", retries=1)
-    await until(lambda: rig.master.core.calls._attempts._pauses, "it pauses")
+    await until(lambda: rig.master.core.calls.jobs.next_moment() is not None, "it pauses")
     reason = (await rig.why(number))["call"]
     assert reason["waits_for"] == "retry"
     assert "call broke" in reason["text"]
@@ -184,7 +184,7 @@ async def test_a_failure_spreads_to_all_that_wait_for_it_and_names_its_cause(
     nodes = await rig.nodes(number)
     for name in ("b", "c"):
         assert (nodes[name]["state"], nodes[name]["attempts"]) == ("failed", 0)
-        assert nodes[name]["error"] == "not run, as 'a' failed: a broke"
+        assert nodes[name]["error"] == "skipped because 'a' failed: a broke"
     assert (nodes["other"]["state"], nodes["other"]["result"]) == ("succeeded", 5)
     assert runs.count == {"a": 1, "other": 1}
 
@@ -217,7 +217,7 @@ async def test_a_call_may_lose_fewer_workers_than_the_master_s_bound(rig: Rig) -
     worker.last_seen_at -= rig.master.settings.lease_s  # It has been silent.
     await claim(rig, incarnation="2")
     state, _, error = await ended(rig, number)
-    assert (state, error and error.startswith("a worker was lost")) == ("failed", True)
+    assert (state, error and error.startswith("gave up: its worker died")) == ("failed", True)
 
 
 # Moments
@@ -290,8 +290,8 @@ async def test_a_job_after_one_that_did_not_succeed_fails_unless_it_is_to_run_wh
     else:
         await report(rig, lease, state=how, error="broke")
     said = {"failed": "failed", "cancelled": "was cancelled", "timed_out": "timed out"}[how]
-    assert await ended(rig, strict) == ("failed", None, f"not run, as job {first} {said}")
-    assert await ended(rig, chained) == ("failed", None, f"not run, as job {strict} failed")
+    assert await ended(rig, strict) == ("failed", None, f"skipped because job {first} {said}")
+    assert await ended(rig, chained) == ("failed", None, f"skipped because job {strict} failed")
     assert (await claim_one(rig))["job_id"] == lenient
     late = await rig.accept(handler="echo", after=[first])
     assert (await ended(rig, late))[0] == "failed"
@@ -388,7 +388,7 @@ async def test_a_cancel_that_cannot_be_recorded_says_so_and_holds_all_the_same(
     assert (await rig.post(f"/job/{number}/cancel")).status == 503
     assert (await rig.job(number))["state"] == "running"
     monkeypatch.setattr(Journal, "write", write)
-    await until(lambda: rig.master.core.calls.lease(call["lease"]).stop, "it is to stop")
+    await until(lambda: rig.master.core.calls.leases.get(call["lease"]).stop, "it is to stop")
     await report(rig, call["lease"], state="cancelled")
     assert (await ended(rig, number))[0] == "cancelled"
 

@@ -43,7 +43,7 @@ def fake_master(io_loop: IOLoop, cleanup: AsyncExitStack) -> FakeMaster:
 def own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget handlers that a test loads."""
     registry.load()
-    monkeypatch.setattr(registry, "_handlers", registry.handlers())
+    monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
     monkeypatch.delitem(sys.modules, DEEDS, raising=False)  # Load it again.
     # Make pools check more often if they should end.
     monkeypatch.setattr(CONSTS, "sleep_unit", 0.01)

@@ -1,4 +1,4 @@
-"""A lease: operations handed to one worker until a deadline."""
+"""A batch lease: operations that one worker has until a deadline."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 
 
 @dataclass(slots=True, eq=False)
 class BatchLease:
-    """One hand-over.
+    """One hand-over of operations; one without any is a probe.
 
     Attributes:
         number: shared by no other lease, so that a late result is recognised.
         parts: the operations, by job, in the order of the results.
-        count: how many operations there are.
-        alone: whether it is of a suspect operation, which its worker has alone.
-        lost_because: why it ended without results, if it did.
-        may_come_late: whether it ended by silence, so that results may still come.
-        kept: its columns, where they are sent in a later turn.
+        count: the number of operations.
+        exclusive: it has one suspect operation, and its worker gets nothing beside it.
+        lost_because: the reason why it ended without results, if it did.
+        may_come_late: it ended by silence, so results may still come.
+        kept: its columns, if they are sent in a later tick.
     """
 
     number: int
@@ -31,7 +31,7 @@ class BatchLease:
     count: int
     leased_at: float
     deadline: float
-    alone: bool = False
+    exclusive: bool = False
     lost_because: str | None = None
     may_come_late: bool = False
     kept: tuple[str, list[Number], list[Number]] | None = None
@@ -39,8 +39,8 @@ class BatchLease:
     def columns(self) -> tuple[str, list[Number], list[Number]]:
         """The symbols, first and second operands of the operations, in the lease's order.
 
-        To be read in the turn that makes the lease, when none of its jobs can have ended; else
-        they are `kept`.
+        Read them in the tick that makes the lease, while none of its jobs can have ended; later
+        they must be `kept`.
         """
         if self.kept is not None:
             return self.kept
@@ -50,7 +50,7 @@ class BatchLease:
         for job, nodes in self.parts:
             graph = job.graph
             assert graph is not None
-            if len(nodes) == 1:  # As most parts are where jobs are small.
+            if len(nodes) == 1:  # As in most parts of small jobs.
                 node = nodes[0]
                 symbols.append(graph.symbols[node])
                 operands1.append(graph.operands1[node])

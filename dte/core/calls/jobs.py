@@ -1,18 +1,30 @@
-"""The course of jobs with calls: begun, stopped, and taken up again after a restart."""
+"""Jobs of calls: how each job and each of its calls begins, is cancelled, and ends.
+
+The end of a call is recorded before anything follows from it; the end of the last call is recorded
+with the job's. Results of pure handlers wait for no disk, as arithmetic does not.
+"""
 
 from __future__ import annotations
 
-from dte.core.calls.attempts import Attempts, event_of, is_busy
+from collections.abc import Iterable
+
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
-from dte.core.graph.call import ENDS, Call, CallState
-from dte.core.jobs.facts import CallRecord, Cancel, End, Event
-from dte.core.jobs.job import FINISHED, Job, JobState
-from dte.core.jobs.table import JobTable
+from dte.core.calls.policies import Policies
+from dte.core.calls.ready import ReadyCalls
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.calls import SKIPPED, CallGraph
+from dte.core.graph.numbers import number_of
+from dte.core.jobs.facts import Cancel, End, Event, Step, call_event
+from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import JOB_ENDED, JobTable
 from dte.core.limits import SchedulerLimits
+from dte.core.timers import Timers
 
 RESTORED_S = 30.0
-"""How long a lease from before a restart goes on at least: workers are to find the way back."""
+"""A lease from before a restart goes on at least this long: workers must find the way back."""
+BUSY = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
+"""Workers have the call, or its end is being recorded."""
 HOW = {
     JobState.FAILED: "failed",
     JobState.TIMED_OUT: "timed out",
@@ -21,195 +33,383 @@ HOW = {
 
 
 class CallJobs:
-    """Jobs with calls, from the moment at which they are recorded until they end."""
+    """Jobs of calls, from the moment at which they are recorded until they end.
+
+    Attributes:
+        ready: calls that wait for a worker.
+        stops: leases whose calls workers are to stop.
+    """
 
     def __init__(
-        self, limits: SchedulerLimits, jobs: JobTable, leases: CallLeases, course: Attempts
+        self, limits: SchedulerLimits, jobs: JobTable, leases: CallLeases, policies: Policies
     ) -> None:
         self._limits = limits
         self._jobs = jobs
         self._leases = leases
-        self._attempts = course
+        self._policies = policies
         self._awaiting: dict[int, list[Job]] = {}
+        self._pauses: Timers[Call] = Timers(_pauses_until)
+        self.ready = ReadyCalls()
+        self.stops: list[CallLease] = []
 
-    def cancel(self, now: float, job: Job) -> Cancel | End | None:
-        """Have a job cancelled: at once if no worker has a call of it.
+    # A job begins
+
+    def begin(self, now: float, job: Job) -> None:
+        """Begin a job that is recorded, or go on with one from before a restart."""
+        awaited = [other for other in job.awaited if not other.is_terminal]
+        job.blocked = bool(awaited)
+        self._take_up(now, job)
+        if job.graph is None:
+            return
+        if job.cancelled:
+            self.stop(now, job)
+            return
+        for other in awaited:
+            self._awaiting.setdefault(other.number, []).append(job)
+        if not job.blocked:
+            self._begin_calls(now, job)
+
+    def _take_up(self, now: float, job: Job) -> None:
+        """Go on from the states in which calls were restored."""
+        calls = _calls_of(job)
+        for call in calls.calls.values():
+            record = call.record
+            if record.started_at is not None:
+                job.started_at = min(record.started_at, job.started_at or record.started_at)
+            if call.state is CallState.RUNNING:
+                self._take_up_lease(now, job, call)
+            elif call.state is CallState.WAITING and record.resumes_at is not None:
+                # The clock may have been set back since.
+                latest = now + self._limits.retry_pause_max_s
+                record.resumes_at = min(record.resumes_at, latest)
+        if calls.is_formula:
+            for call in calls.calls.values():
+                if call.is_terminal and job.graph is not None:
+                    self._ended_in_formula(now, job, call)
+        elif not calls.remaining:
+            self._end_job(now, job)
+
+    def _take_up_lease(self, now: float, job: Job, call: Call) -> None:
+        self.start(now, job)
+        record, timeout_s = call.record, self._policies.timeout_s(call)
+        lease_s = record.lease_s or self._limits.lease_s
+        deadline = now + max(lease_s, RESTORED_S)
+        lease = CallLease(
+            record.lease, call, None, record.worker, now, lease_s, deadline, timeout_s, sent=True
+        )
+        if timeout_s is not None:
+            lease.timeout_at = now + timeout_s + self._limits.lease_s
+        self._leases.add(lease)
+        self._leases.watch(lease)
+
+    def _begin_calls(self, now: float, job: Job) -> None:
+        """Begin the calls of a job whose awaited jobs have ended."""
+        calls = _calls_of(job)
+        job.blocked = False
+        for other in job.awaited:
+            if other.state is not JobState.SUCCEEDED and not job.run_on_failure:
+                error = f"{SKIPPED}job {other.number} {HOW[other.state]}"
+                self._fail_all(now, job, calls, error)
+                return
+        for call in calls.ready():
+            self.begin_call(now, job, call)
+
+    def _fail_all(self, now: float, job: Job, calls: CallGraph, error: str) -> None:
+        skipped = [call for call in calls.calls.values() if call.state is CallState.WAITING]
+        for call in skipped:
+            call.end(now, CallState.FAILED, error)
+        count, calls.remaining = calls.remaining, 0
+        self._jobs.call_ended(job, count, 0)
+        self._end(now, job, error=error).events = [call_event(now, call) for call in skipped]
+
+    def start(self, now: float, job: Job) -> None:
+        """A worker has a call of a job: the job runs."""
+        if job.started_at is None:
+            job.started_at = now
+        if job.state is JobState.WAITING:
+            job.enter(JobState.RUNNING)
+            self._jobs.events.append(Event(now, job.number, "", "running"))
+
+    # A call begins
+
+    def begin_call(self, now: float, job: Job, call: Call) -> None:
+        """A call's operands are known: it is ready, now or from its moment on."""
+        if job.blocked or call.is_terminal:
+            return
+        if call.operands and self._is_too_long(now, job, call):
+            return
+        moments = (call.terms.not_before, call.record.resumes_at)
+        self.enqueue(now, call, max(at or now for at in moments))
+
+    def enqueue(self, now: float, call: Call, moment: float) -> None:
+        """Let a call wait for a worker, at once or from a moment on."""
+        if moment > now:
+            call.record.resumes_at = moment
+            call.enter(CallState.PAUSED)
+            self._pauses.add(moment, call)
+        else:
+            call.record.resumes_at = None
+            call.enter(CallState.READY)
+            self.ready.add(call)
+
+    def _is_too_long(self, now: float, job: Job, call: Call) -> bool:
+        """End a call whose arguments, with the operands in them, exceed the bound."""
+        size, most = call.filled_size(), self._limits.value_bytes_max
+        if size <= most:
+            return False
+        error = f"arguments too large once results are filled in: {size} bytes > {most} "
+        self.end_call(now, job, call, CallState.FAILED, None, f"{error}(value_bytes_max)")
+        return True
+
+    def resume(self, now: float) -> None:
+        """Go on with the calls whose pause is over."""
+        for call in self._pauses.due(now):
+            self.enqueue(now, call, now)
+
+    def next_moment(self) -> float | None:
+        """When `resume` next has something to do."""
+        return self._pauses.next_moment()
+
+    # A call ends
+
+    def end_call(
+        self,
+        now: float,
+        job: Job,
+        call: Call,
+        state: CallState,
+        value: bytes | None,
+        error: str | None,
+    ) -> Step | End | None:
+        """End a call once that is recorded, or at once if it need not be.
 
         Returns:
-            What is to be recorded first; None if it has ended or is ending.
+            The fact to be recorded, if there is one.
         """
-        if job.state in (JobState.ENDING, *FINISHED):
+        calls = _calls_of(job)
+        call.conclude(now, state, value, error)
+        call.progress = None
+        last = calls.remaining == 1 and not calls.is_formula
+        if call.pure or last:
+            return self._ended(now, job, call, with_job=last and not call.pure)
+        call.enter(CallState.ENDING)
+        step = Step(call, call.record.copy())
+        self._jobs.step(step)
+        return step
+
+    def recorded(self, now: float, call: Call) -> None:
+        """A call's end is recorded."""
+        job = self._jobs.unfinished(call.job)
+        if job is not None:
+            self._ended(now, job, call)
+            return
+        call.enter(_end_of(call))
+        self.notify(now, call, None)
+
+    def _ended(self, now: float, job: Job, call: Call, *, with_job: bool = False) -> End | None:
+        """A call has ended: its readers begin, and the job may end.
+
+        Args:
+            with_job: it ends the job and is recorded with that; nobody sees its end before.
+        """
+        calls = _calls_of(job)
+        call.enter(_end_of(call))
+        ready, skipped = calls.ended(call)
+        self._jobs.call_ended(job, 1 + len(skipped), len(call.record.value or b""))
+        events = [call_event(now, ended) for ended in (call, *skipped)]
+        if not with_job:
+            self._jobs.events += events
+        end = self._follow(now, job, call, ready)
+        if with_job:
+            assert end is not None, "it was the last call"
+            end.events = events
+        return end
+
+    def _follow(self, now: float, job: Job, call: Call, ready: list[Call]) -> End | None:
+        """Begin the readers of a call that ended, or end its job."""
+        calls = _calls_of(job)
+        if job.state is JobState.CANCELLING:
+            return self._end_cancelled(now, job)
+        if calls.is_formula:
+            return self._ended_in_formula(now, job, call)
+        for reader in ready:
+            self.begin_call(now, job, reader)
+        return self._end_job(now, job) if not calls.remaining else None
+
+    def _ended_in_formula(self, now: float, job: Job, call: Call) -> End | None:
+        """Put the result of a call into the arithmetic of its formula; a failure ends the job."""
+        graph, calls = job.graph, _calls_of(job)
+        assert graph is not None
+        if call.state is not CallState.SUCCEEDED:
+            error = f"{call.name}: {call.record.error}"
+            return self._end(now, job, error=error, state=_job_state(call.state))
+        for reader in call.readers:
+            if reader.state is CallState.WAITING and not reader.missing:
+                self.begin_call(now, job, reader)
+        number = number_of(call.record.value)
+        assert number is not None, "results of a formula's calls are numbers"
+        if calls.answer is call:
+            end = self._jobs.answer(now, job, number)
+            self.end_calls(now, job)
+            return end
+        ready_before = len(graph.ready)
+        graph.supply(call.edges, number)
+        self._jobs.ready.add(job, len(graph.ready) - ready_before)
+        return None
+
+    # A job ends
+
+    def _end_job(self, now: float, job: Job) -> End:
+        """End a graph whose calls have all ended."""
+        calls = _calls_of(job)
+        bad = calls.failure()
+        if bad is None:
+            return self._end(now, job, answer=calls.result())
+        # The name of a job's only call means nothing to anybody.
+        place = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
+        error = f"{place}{bad.record.error}"
+        return self._end(now, job, error=error, state=_job_state(bad.state))
+
+    def _end(
+        self,
+        now: float,
+        job: Job,
+        *,
+        answer: bytes | None = None,
+        error: str | None = None,
+        state: JobState = JobState.SUCCEEDED,
+    ) -> End:
+        end = self._jobs.end(now, job, answer=answer, error=error, state=state)
+        self.end_calls(now, job)
+        return end
+
+    def end_calls(self, now: float, job: Job) -> None:
+        """End the calls of a job that ends without them, as a formula does by its first failure."""
+        for call in job.each_call():
+            if call.state is CallState.ENDING:
+                call.recorded = True  # Its step is recorded with the job's end, if not before.
+            elif not call.is_terminal:
+                self._drop(call)
+                call.end(now, CallState.CANCELLED, JOB_ENDED)
+                self.notify(now, call, None)
+
+    def _drop(self, call: Call) -> None:
+        """Take a call from its worker, or out of the line."""
+        lease = self._leases.get(call.record.lease)
+        if lease is not None:
+            if lease.handed:
+                self.stops.append(lease)
+            self._leases.release(lease)
+        elif call.state is CallState.READY:
+            self.ready.drop(call)
+
+    def closed(self, now: float, ends: Iterable[End]) -> None:
+        """The ends of jobs are recorded: others may have waited for them."""
+        for end in ends:
+            job = end.job
+            if job.calls is not None:
+                for call in job.each_call():
+                    call.recorded = True
+            if job.number in self._awaiting:
+                for waiting in self._awaiting.pop(job.number):
+                    self._unblock(now, waiting)
+
+    def _unblock(self, now: float, job: Job) -> None:
+        """Begin a job, if it goes on, and the last job that it waited for has ended."""
+        goes_on = job.graph is not None and job.state is not JobState.CANCELLING
+        if goes_on and all(other.is_terminal for other in job.awaited):
+            self._begin_calls(now, job)
+
+    # A job is cancelled
+
+    def cancel(self, now: float, job: Job) -> Cancel | End | None:
+        """Cancel a job: at once if no worker has a call of it.
+
+        Returns:
+            The fact to be recorded first; None if the job has ended or is ending.
+        """
+        if job.is_terminal or job.state is JobState.ENDING:
             return None
-        if job.graph is None:  # From before a restart, and not read again yet.
+        unread = job.graph is None  # It is from before a restart.
+        if unread or any(call.state in BUSY for call in job.each_call()):
             return self._jobs.cancel(now, job)
-        if is_busy(job):
-            return self._jobs.cancel(now, job)
-        events = self._drop_waiting(now, job)
-        end = self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
+        events = self._cancel_waiting(now, job)
+        end = self._end(now, job, error="cancelled", state=JobState.CANCELLED)
         end.events = events
         return end
 
     def stop(self, now: float, job: Job) -> None:
-        """A job's cancelling is recorded: stop what workers have of it."""
-        if job.state in (JobState.ENDING, JobState.CANCELLING, *FINISHED) or job.graph is None:
+        """The wish to cancel a job is recorded: stop the calls that workers have."""
+        job.cancelled = True
+        if job.graph is None or job.state is JobState.CANCELLING:
             return
         job.enter(JobState.CANCELLING)
         self._jobs.events.append(Event(now, job.number, "", "cancelling"))
         self._jobs.ready.drop(job)
-        self._jobs.events += self._drop_waiting(now, job)
-        for call in job.calls.calls.values() if job.calls is not None else ():
+        self._jobs.events += self._cancel_waiting(now, job)
+        for call in job.each_call():
             if call.state is CallState.RUNNING:
-                self._stop_call(now, call)
-        self._attempts.end_cancelled(now, job)
+                self._stop_call(now, job, call)
+        self._end_cancelled(now, job)
 
-    def _stop_call(self, now: float, call: Call) -> None:
-        lease = call.lease
+    def _stop_call(self, now: float, job: Job, call: Call) -> None:
+        lease = self._leases.get(call.record.lease)
         assert lease is not None
-        if not lease.handed:
-            self._leases.release(lease)
-            self._jobs.events += self._cancel_now(now, call)
-            return
-        call.enter(CallState.CANCELLING)
-        self._attempts.tell(now, call, None)
-        lease.stop = True
-        if lease.worker is not None and not lease.worker.announcement.can_stop:
-            self._leases.release(lease)  # It could not be told, and nobody would hear its result.
-            self._jobs.events += self._cancel_now(now, call)
-        else:
-            self._attempts.stops.append(lease)
+        can_stop = lease.worker is None or lease.worker.announcement.can_stop
+        if lease.handed:
+            call.enter(CallState.CANCELLING)
+            self.notify(now, call, None)
+            lease.stop = True
+            if can_stop:
+                self.stops.append(lease)
+                return
+        # The worker never gets it, or will not notice.
+        self._leases.release(lease)
+        self._jobs.events += self._cancel_call(now, job, call)
 
-    def _drop_waiting(self, now: float, job: Job) -> list[Event]:
-        """End the calls that nobody has; what is to be told of that."""
+    def _cancel_waiting(self, now: float, job: Job) -> list[Event]:
+        """End the calls that nobody has; the events of that."""
         events: list[Event] = []
-        for call in job.calls.calls.values() if job.calls is not None else ():
+        for call in job.each_call():
             if call.state is CallState.READY:
-                self._attempts.ready.drop(call)
+                self.ready.drop(call)
             if call.state in (CallState.WAITING, CallState.READY, CallState.PAUSED):
-                events += self._cancel_now(now, call)
+                events += self._cancel_call(now, job, call)
         return events
 
-    def _cancel_now(self, now: float, call: Call) -> list[Event]:
-        job = call.job
-        assert job is not None
-        assert job.calls is not None
-        call.error, call.ended_at = call.error or "cancelled", now
-        call.enter(CallState.CANCELLED)
-        _, failed = job.calls.ended(call)
-        self._jobs.call_ended(job, 1 + len(failed), 0)
-        return [event_of(now, ended) for ended in (call, *failed)]
+    def _cancel_call(self, now: float, job: Job, call: Call) -> list[Event]:
+        call.end(now, CallState.CANCELLED, call.record.error or "cancelled")
+        _, skipped = _calls_of(job).ended(call)
+        self._jobs.call_ended(job, 1 + len(skipped), 0)
+        return [call_event(now, ended) for ended in (call, *skipped)]
 
-    def begin(self, now: float, job: Job) -> None:
-        """A job is recorded, or read again after a restart: its calls may begin."""
-        if job.graph is None or job.calls is None:
-            return
-        job.calls.held = not all(other.finished for other in job.calls.awaited)
-        records, job.records = job.records, None
-        # Ends first, as the other calls may have waited for these.
-        for record in sorted(records or (), key=lambda record: record.state is None):
-            self._restore(now, job, record)
-            if job.graph is None:
-                return
-        if job.cancelled:
-            self.stop(now, job)
-            return
-        for other in job.calls.awaited:
-            if not other.finished:
-                self._awaiting.setdefault(other.number, []).append(job)
-                self._jobs.awaited.add(other.number)
-        if not job.calls.held:
-            self._begin_calls(now, job)
+    def _end_cancelled(self, now: float, job: Job) -> End | None:
+        """End a job that is being cancelled, once no worker has a call of it."""
+        if any(call.state in BUSY for call in job.each_call()):
+            return None
+        return self._end(now, job, error="cancelled", state=JobState.CANCELLED)
 
-    def _begin_calls(self, now: float, job: Job) -> None:
-        calls = job.calls
-        assert calls is not None
-        calls.held = False
-        for other in calls.awaited:
-            if other.state is not JobState.SUCCEEDED and not calls.whatever:
-                self._fail_all(now, job, f"not run, as job {other.number} {HOW[other.state]}")
-                return
-        for call in calls.ready():
-            self._attempts.begin_call(now, call)
+    def notify(self, now: float, call: Call, text: str | None) -> None:
+        """Let clients that watch know the state of a call."""
+        self._jobs.events.append(call_event(now, call, text))
 
-    def _fail_all(self, now: float, job: Job, error: str) -> None:
-        assert job.calls is not None
-        events = []
-        for call in job.calls.calls.values():
-            if call.state is CallState.WAITING:
-                call.error, call.ended_at = error, now
-                call.enter(CallState.FAILED)
-                events.append(event_of(now, call))
-        count, job.calls.remaining = job.calls.remaining, 0
-        self._jobs.call_ended(job, count, 0)
-        self._jobs.end(now, job, error=error).events = events
 
-    def closed(self, now: float, job: Job) -> None:
-        """A job has ended: others may have waited for that."""
-        self._jobs.awaited.discard(job.number)
-        for waiting in self._awaiting.pop(job.number, ()):
-            if waiting.graph is None or waiting.calls is None:
-                continue
-            going_on = waiting.state is not JobState.CANCELLING
-            if going_on and all(other.finished for other in waiting.calls.awaited):
-                self._begin_calls(now, waiting)
+def _calls_of(job: Job) -> CallGraph:
+    assert job.calls is not None, "a job of calls"
+    return job.calls
 
-    def orphan(self, now: float, call: Call) -> None:
-        """A call's job has ended without it, as a formula does with its first failure."""
-        if call.lease is not None:
-            lease = call.lease
-            handed = lease.handed
-            self._leases.release(lease)
-            if handed:
-                self._attempts.stops.append(lease)
-        if call.state is CallState.READY:
-            self._attempts.ready.drop(call)
-        if not call.ended:
-            call.enter(CallState.CANCELLED)
-            call.ended_at, call.error = now, "its job has ended"
-            self._attempts.tell(now, call, call.error)
 
-    def _restore(self, now: float, job: Job, record: CallRecord) -> None:
-        """Take over what was recorded of a call."""
-        assert job.calls is not None
-        call = job.calls.calls.get(record.name)
-        if call is None or call.ended:
-            return
-        call.attempts, call.failures, call.lost = record.attempts, record.failures, record.lost
-        call.worker, call.started_at, call.error = record.worker, record.started_at, record.error
-        if record.started_at is not None:
-            job.started_at = min(record.started_at, job.started_at or record.started_at)
-        if record.state is not None:
-            call.recorded = True
-            if call.state is CallState.WAITING and (record.attempts or record.state in ENDS):
-                call.value = record.value
-                self._ended_before(now, call, record)
-        elif record.lease:
-            call.enter(CallState.RUNNING)
-            self._attempts.start_job(now, job)
-            lease_s = record.lease_s or self._limits.lease_s
-            deadline = now + max(lease_s, RESTORED_S)
-            timeout_s = self._attempts.timeout_s(call)
-            lease = CallLease(
-                record.lease, call, None, record.worker, now, lease_s, deadline, timeout_s
-            )
-            lease.sent = True
-            if timeout_s is not None:
-                lease.timeout_at = now + timeout_s + self._limits.lease_s
-            self._leases.add(lease)
-            self._leases.watch(lease)
-        elif record.resumes_at is not None and record.resumes_at > now:
-            # The clock may have been set back since.
-            call.resumes_at = min(record.resumes_at, now + self._limits.retry_pause_max_s)
+def _end_of(call: Call) -> CallState:
+    assert call.record.state is not None, "its end is known"
+    return call.record.state
 
-    def _ended_before(self, now: float, call: Call, record: CallRecord) -> None:
-        assert record.state is not None
-        job = call.job
-        assert job is not None
-        assert job.calls is not None
-        call.missing, call.ended_at = 0, record.ended_at
-        call.enter(record.state)
-        _, failed = job.calls.ended(call)
-        self._jobs.call_ended(job, 1 + len(failed), len(call.value or b""))
-        if job.calls.is_formula:
-            self._attempts.ended_in_formula(now, job, call)
-        elif not job.calls.remaining:
-            self._attempts.end_job(now, job)
+
+def _job_state(state: CallState) -> JobState:
+    """The end of a job by that of its answer's call."""
+    if state is CallState.TIMED_OUT:
+        return JobState.TIMED_OUT
+    return JobState.CANCELLED if state is CallState.CANCELLED else JobState.FAILED
+
+
+def _pauses_until(call: Call, moment: float) -> bool:
+    return call.state is CallState.PAUSED and call.record.resumes_at == moment

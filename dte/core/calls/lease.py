@@ -1,32 +1,28 @@
-"""A lease of one call, and a worker's claim of some."""
+"""A call lease: one call that one worker has, until a deadline which the worker renews."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from dte.core.graph.call import Call
-
-if TYPE_CHECKING:
-    from dte.core.arithmetic.lease import BatchLease
-    from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Claim, Worker
 
 
 @dataclass(slots=True, eq=False)
 class CallLease:
-    """One call, handed to one worker until a deadline that the worker puts off.
+    """One hand-over of a call.
 
     Attributes:
         number: shared by no other lease.
-        worker: who has it; None after a restart until that worker is heard of.
-        worker_name: its name.
-        lease_s: how long it goes on after the worker was heard of.
-        timeout_at: when the call has taken too long; None for never.
-        claim: what it answers, if the worker fetches its work.
-        sent: whether the worker may have it; before, that it was made is recorded.
-        stop: whether the worker is to stop the call.
-        renewed: whether a sign of life puts the deadline off.
-        is_long: whether the handler was not known to be quick.
+        worker: None after a restart, until that worker is seen again.
+        worker_name: the worker's name.
+        lease_s: silence of the worker that ends the lease.
+        timeout_at: the moment at which the call has taken too long; None for never.
+        claim: the claim that it answers, if the worker pulls.
+        sent: the worker may have it; before, its making is being recorded.
+        stop: the worker is to stop the call.
+        renewed: signs of life that name no lease renew it.
+        is_long: the handler was not known to be quick.
     """
 
     number: int
@@ -52,28 +48,3 @@ class CallLease:
     def is_of(self, worker: str | None) -> bool:
         """Whether a worker of that name may have it; with None, whether any may."""
         return self.sent and worker in (None, self.worker_name)
-
-
-@dataclass(slots=True, eq=False)
-class Claim:
-    """A request for work that waits until there is some.
-
-    Attributes:
-        slots: how many calls it takes.
-        leases: those that it got.
-        batch: arithmetic that it got.
-        closed: it gets no more: it is answered, or will be when its leases are recorded.
-        answered: its worker has been told what it got.
-    """
-
-    worker: Worker
-    slots: int
-    leases: list[CallLease] = field(default_factory=list)
-    batch: BatchLease | None = None
-    closed: bool = False
-    answered: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether it can be answered with work."""
-        return bool(self.leases or self.batch) and all(lease.sent for lease in self.leases)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from dte.core.workers.availability import PREFETCH_MAX, Delivery, Worker
+from dte.core.workers.worker import PREFETCH_MAX, Delivery, Worker
 
 QUICK_S = 0.03
 """A call that took no longer, waiting included, lets more of its handler go out at a time."""

@@ -25,7 +25,7 @@ from operator import length_hint
 
 from dte.core.errors import FormulaError, TooLarge, caret_lines
 from dte.core.formula.builder import INTEGRAL, GraphBuilder
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.graph.numbers import INTEGER_LIMIT, Number
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*", re.ASCII)

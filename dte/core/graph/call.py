@@ -4,11 +4,13 @@ waiting ──▶ ready ──▶ running ──▶ ending ──▶ succeeded, 
    │         ▲ │         │ │        ▲
    ├─▶ paused┘ │         │ └─▶ cancelling ──▶ cancelled
    │      ▲────┼─────────┘ (it is tried again)
-   └───────────┴──▶ failed, cancelled (what it waits for failed, its job was cancelled)
+   └───────────┴──▶ failed, cancelled (an operand failed, its job was cancelled)
 
-A call waits for its operands; it pauses until a moment, its first or that of another try. It is
-ending until what became of it is recorded, and nobody sees it before. What a worker gives back is
-kept as the JSON that it sent: the master does not look inside, so the core calls it bytes.
+A call waits for its operands. It pauses until its first moment, or until its next attempt. It is
+ending until its end is recorded, and nobody sees the end before.
+
+The journal remembers a call's `CallRecord`; the rest of a `Call` is made anew after a restart.
+Results stay the JSON that workers sent: the core does not look inside and calls them bytes.
 """
 
 from __future__ import annotations
@@ -16,15 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from dte.core.calls.lease import CallLease
-    from dte.core.jobs.job import Job
+from dte.core.states import Stateful
 
 
 class CallState(Enum):
-    """Where a call is in its life; the last four states never change."""
+    """The states of a call; the last four are terminal."""
 
     WAITING = "waiting"
     PAUSED = "paused"
@@ -37,58 +38,45 @@ class CallState(Enum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
 
-    __hash__ = object.__hash__  # Each state is there once; that of `Enum` takes five times as long.
+    __hash__ = object.__hash__  # Members are unique; the hash of `Enum` takes five times as long.
 
 
-ENDS = frozenset((CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED))
+TERMINAL = frozenset(
+    (CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
+)
 NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
-    CallState.WAITING: ENDS
+    CallState.WAITING: TERMINAL
     | {CallState.PAUSED, CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.PAUSED: ENDS | {CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.READY: ENDS | {CallState.RUNNING, CallState.ENDING},
-    CallState.RUNNING: ENDS
-    # It waits again after a restart, if results that are not recorded are being made anew.
+    CallState.PAUSED: TERMINAL | {CallState.READY, CallState.RUNNING, CallState.ENDING},
+    CallState.READY: TERMINAL | {CallState.RUNNING, CallState.ENDING},
+    CallState.RUNNING: TERMINAL
+    # After a restart it may wait again, for results that were not recorded.
     | {CallState.WAITING, CallState.READY, CallState.PAUSED}
     | {CallState.CANCELLING, CallState.ENDING},
-    CallState.CANCELLING: ENDS | {CallState.ENDING},
-    CallState.ENDING: ENDS,
-    **dict.fromkeys(ENDS, frozenset()),
+    CallState.CANCELLING: TERMINAL | {CallState.ENDING},
+    CallState.ENDING: TERMINAL,
+    **dict.fromkeys(TERMINAL, frozenset()),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class HandlerPolicy:
-    """What a worker says of a handler: what holds where a call says nothing else.
-
-    Attributes:
-        timeout_s: after which a call is stopped; None for never.
-        retries: how often a call that fails is tried again.
-        pure: equal arguments give equal results, and nothing else happens.
-    """
-
-    timeout_s: float | None = None
-    retries: int = 0
-    pure: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Ref:
-    """Stands among the arguments of a call for the result of another."""
+    """A reference to the result of another call, among the arguments of a call."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallTerms:
-    """How a call is to be done.
+    """The conditions of a call.
 
     Attributes:
         priority: higher is sooner; None for the job's.
         timeout_s: None for the handler's.
         retries: None for the handler's.
-        lost_max: how many workers it may lose; None for the master's bound.
-        not_before: a moment of the core's clock before which it is not begun.
-        whatever: it is done also when what it waits for failed.
+        lost_max: workers that it may cost before it fails; None for the master's bound.
+        not_before: a moment of the core's clock before which it does not begin.
+        run_on_failure: it runs even if an operand failed.
     """
 
     priority: int | None = None
@@ -96,40 +84,77 @@ class CallTerms:
     retries: int | None = None
     lost_max: int | None = None
     not_before: float | None = None
-    whatever: bool = False
+    run_on_failure: bool = False
 
 
 DEFAULT_TERMS = CallTerms()
 
 
+@dataclass(slots=True)
+class CallRecord:
+    """The part of a call that the journal remembers.
+
+    Attributes:
+        name: the call's name in its job.
+        state: how the call ended, or will once that is recorded; None before.
+        attempts: how often it was handed out.
+        failures: how many attempts failed.
+        lost: how many attempts were lost with their workers.
+        lease: the number of the lease under which a worker has it; 0 for none.
+        lease_s: the silence after which that lease ends.
+        worker: the name of its last worker.
+        resumes_at: the end of its pause.
+        value: its result, as JSON.
+        error: the reason why it has none, or of its last failure.
+    """
+
+    name: str
+    state: CallState | None = None
+    attempts: int = 0
+    failures: int = 0
+    lost: int = 0
+    lease: int = 0
+    lease_s: float = 0.0
+    worker: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    resumes_at: float | None = None
+    value: bytes | None = None
+    error: str | None = None
+
+    def copy(self) -> CallRecord:
+        return CallRecord(*_fields(self))  # `dataclasses.replace` takes nine times as long.
+
+
+_fields = attrgetter(*CallRecord.__slots__)
+
+
 @dataclass(slots=True, eq=False)
-class Call:
+class Call(Stateful[CallState]):
     """One call of a handler in a job.
 
     Attributes:
         name: its name in the job; in a formula ``handler@column``.
         args: a list, or a dict of named arguments, with a `Ref` for each result that goes in.
-        refs: the names of these.
-        after: names of calls that must have ended before, besides those.
+        refs: the names in these references.
+        after: names of further calls that must end before it begins.
+        pure: running it twice does no harm, so its attempts are not recorded.
+        job: the number of its job; 0 before it has one.
+        priority: its own, or else its job's.
         readers: the calls that wait for this one.
-        operands: the results that `args` refers to, as far as they are known, as JSON.
+        operands: the known results among those that `args` refers to, as JSON.
         missing: how many calls and operations it waits for.
-        size: how many bytes its arguments take without operands.
+        size: the bytes of its arguments without operands.
         edges: slots of a formula's arithmetic that wait for its result, see `Graph`.
-        pure: nothing is lost when it is done twice, so its attempts are not recorded.
-        attempts: how often it has been handed out.
-        failures: how many of these failed.
-        lost: how many of these came to nothing because the worker vanished.
-        requeued: how often it was given back without having been begun.
-        value: its result, as JSON.
-        error: why there is none.
-        worker: the name of the worker that had it last.
-        resumes_at: when it goes on, if it is paused.
-        progress: what its handler said last: from 0 to 1, and a text.
-        ticket: tells its last place in the queue from those before.
-        recorded: whether its end is, or is so no later than its job's.
-        reported: whether the worker that had it last has said what became of it.
+        requeued: how often a worker returned it.
+        progress: the last report of its handler: a fraction and a text.
+        ticket: identifies the current queue entry; older entries are stale.
+        recorded: its end is in the journal, or will be written with the job's end.
+        reported: its last worker has reported its outcome.
+        record: the part that the journal remembers.
     """
+
+    NEXT: ClassVar = NEXT_CALL_STATES
 
     name: str
     handler: str
@@ -138,68 +163,63 @@ class Call:
     after: tuple[str, ...] = ()
     terms: CallTerms = DEFAULT_TERMS
     pure: bool = False
-    job: Job | None = None
+    job: int = 0
+    priority: int = 0
     state: CallState = CallState.WAITING
     readers: list[Call] = field(default_factory=list)
     operands: dict[str, bytes] = field(default_factory=dict)
     missing: int = 0
     size: int = 0
     edges: tuple[int, ...] = ()
-    attempts: int = 0
-    failures: int = 0
-    lost: int = 0
     requeued: int = 0
-    value: bytes | None = None
-    error: str | None = None
-    worker: str = ""
-    lease: CallLease | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    resumes_at: float | None = None
     progress: tuple[float, str] | None = None
     ticket: int = 0
     recorded: bool = False
     reported: bool = False
+    record: CallRecord = field(init=False)
 
-    def filled_size(self) -> int:
-        """How many bytes its arguments take with the operands in them."""
-        return self.size + sum(len(self.operands[name]) for name in references(self.args))
-
-    @property
-    def priority(self) -> int:
-        if self.terms.priority is not None or self.job is None:
-            return self.terms.priority or 0
-        return self.job.priority
+    def __post_init__(self) -> None:
+        self.record = CallRecord(self.name)
 
     @property
-    def ended(self) -> bool:
-        return self.state in ENDS
+    def label(self) -> str:
+        return f"call {self.name}"
 
     @property
     def shown_state(self) -> CallState:
-        """The state as others may see it: an end that is not recorded is no news yet."""
+        """The state that clients may see: an end only once it is recorded."""
         if self.state is CallState.ENDING:
             return CallState.RUNNING
-        if self.ended and not self.recorded and not self.pure:
-            return CallState.RUNNING if self.attempts else CallState.WAITING
+        if self.is_terminal and not self.recorded and not self.pure:
+            return CallState.RUNNING if self.record.attempts else CallState.WAITING
         return self.state
 
-    def enter(self, state: CallState) -> None:
-        """Go over to another state: the one place where a call's state changes.
+    def filled_size(self) -> int:
+        """The bytes of its arguments with the operands in them."""
+        return self.size + sum(len(self.operands[name]) for name in references(self.args))
 
-        Raises:
-            ValueError: there is no way from the present state to that one.
-        """
-        if state not in NEXT_CALL_STATES[self.state]:
-            raise ValueError(f"call {self.name} is {self.state.value}, and never {state.value}")
-        self.state = state
+    def conclude(
+        self,
+        at: float | None,
+        state: CallState,
+        value: bytes | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Note how the call ends, in its record; its state follows once that is recorded."""
+        record = self.record
+        record.state, record.value, record.error, record.ended_at = state, value, error, at
+
+    def end(self, at: float | None, state: CallState, error: str) -> None:
+        """End the call at once, without a result."""
+        self.conclude(at, state, None, error)
+        self.enter(state)
 
 
 NULL = b"null"
 
 
 def filled(args: Any, values: Mapping[str, Any]) -> Any:
-    """Arguments with a value in the place of each reference."""
+    """Arguments with a value in place of each reference."""
     if isinstance(args, Ref):
         return values[args.name]
     if isinstance(args, dict):
@@ -210,7 +230,7 @@ def filled(args: Any, values: Mapping[str, Any]) -> Any:
 
 
 def references(args: Any) -> Iterator[str]:
-    """The names that arguments refer to, each as often as they do."""
+    """The names in the references of arguments, once for each reference."""
     if isinstance(args, Ref):
         yield args.name
     elif isinstance(args, dict):

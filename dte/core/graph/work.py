@@ -1,4 +1,4 @@
-"""Work: what is to be done for a job, as a formula's text or a plan gives it."""
+"""Work: the operations of a job, as a formula or a plan gives them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dte.core.graph.numbers import Number
 
 @dataclass(slots=True)
 class Work:
-    """What is to be done for a job.
+    """The operations of a job.
 
     Attributes:
         graph: its arithmetic; empty if it has none.
-        value: of a formula that is a number, so that nothing is to be done.
-        calls: its calls and what they wait for; None if there are none.
+        value: the answer of a formula that is just a number.
+        calls: its calls and the edges between them; None if it has none.
     """
 
     graph: Graph
@@ -25,13 +25,12 @@ class Work:
 
     @property
     def operations(self) -> int:
-        """How many operations there are, calls included."""
-        calls = self.calls.remaining if self.calls is not None else 0
-        return self.graph.remaining + calls
+        """The number of operations, calls included."""
+        return self.graph.remaining + (len(self.calls.calls) if self.calls is not None else 0)
 
     @classmethod
     def failed(cls, reason: str) -> Work:
-        """Work of which it is known that it fails, and why."""
+        """Work that is known to fail."""
         work = cls(Graph())
         work.graph.failure = reason
         return work

@@ -1,22 +1,19 @@
-"""Facts: what must be recorded before anybody hears of it.
+"""Facts: what must be recorded before anybody sees its effect.
 
-Jobs were accepted; a call was handed out, or something became of it; a job is to be cancelled; a
-job ended. `JobTable.facts` gives those that nobody has been told of yet; `JobTable.recorded` says
-that they are safe, and only then do they come into effect.
+Jobs were accepted; a call was handed out, came back or ended; a job is to be cancelled; a job
+ended. `JobTable.facts` gives the facts that are not recorded yet, each once. They take effect when
+`Scheduler.recorded` is called with them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import Call, CallRecord
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
-
-if TYPE_CHECKING:
-    from dte.core.calls.lease import CallLease
 
 
 @dataclass(slots=True, eq=False)
@@ -24,11 +21,10 @@ class End:
     """A job ended.
 
     Attributes:
-        at: when, on the core's clock.
+        at: a moment of the core's clock.
         answer: the formula's value, or the JSON of another answer; None if there is none.
-        error: why there is none.
-        state: how.
-        events: what those who watch are told with it.
+        error: the reason why there is none.
+        events: further events that become visible with it.
     """
 
     job: Job
@@ -39,51 +35,22 @@ class End:
     events: Sequence[Event] = ()
 
 
-@dataclass(slots=True)
-class CallRecord:
-    """All that is remembered of a call whose attempts are recorded. It never changes.
-
-    Attributes:
-        state: how it ended; None if it has not.
-        lease: the number of the lease under which a worker has it; 0 for none.
-        lease_s: see `CallLease`.
-        The others: see `Call`.
-    """
-
-    name: str
-    state: CallState | None
-    attempts: int
-    failures: int
-    lost: int
-    lease: int
-    lease_s: float
-    worker: str
-    started_at: float | None
-    ended_at: float | None
-    resumes_at: float | None
-    value: bytes | None
-    error: str | None
-
-
 @dataclass(slots=True, eq=False)
 class Step:
-    """A call was handed out, or something became of that.
+    """A call was handed out, came back, or ended.
 
     Attributes:
-        lease: the hand-over that begins when this is recorded; None for none.
-        ends: how the call ends when this is recorded; None if it does not.
-        record: what is to be remembered of the call.
+        record: the call's record now. If it has a lease, that lease begins once this is recorded;
+            if it has a state, the call ends then.
     """
 
     call: Call
     record: CallRecord
-    lease: CallLease | None = None
-    ends: CallState | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Cancel:
-    """A job is to be cancelled of which workers have calls."""
+    """A job is to be cancelled whose calls workers have."""
 
     job: Job
     at: float
@@ -95,10 +62,10 @@ class Submission:
 
     Attributes:
         jobs: in the order of their numbers, which follow each other.
-        texts: the whole formulas, of which the jobs may keep a part; of other jobs their plans.
-        ends: how those of the jobs ended that have nothing to be done for them.
-        key: what the client calls this submission, so that a repeat is recognised; "" for nothing.
-        digest: what tells its body from others.
+        texts: the whole formulas, of which jobs may keep a part, or the plans.
+        ends: the ends of jobs for which nothing is to be done.
+        key: the client's key for this submission, by which a repeat is recognised; "" for none.
+        digest: identifies its body.
     """
 
     jobs: list[Job]
@@ -110,12 +77,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class KnownSubmission:
-    """What is remembered of a submission by its key.
+    """The record of a submission with a key.
 
     Attributes:
-        digest: of its body.
+        digest: identifies its body.
         first: the number of its first job.
-        count: how many jobs it has.
+        count: the number of its jobs.
     """
 
     digest: str
@@ -135,22 +102,17 @@ class Facts:
     def __bool__(self) -> bool:
         return bool(self.submissions or self.ends or self.steps or self.cancels)
 
-    def all_ends(self) -> list[End]:
-        """The ends, also those of jobs that are accepted here."""
-        ends = [end for submission in self.submissions for end in submission.ends]
-        return ends + self.ends
-
 
 class Event(NamedTuple):
-    """Something that people who watch want to hear of.
+    """A change for clients that watch.
 
     Attributes:
-        at: when, on the core's clock.
+        at: a moment of the core's clock.
         job: the number of the job.
         node: the name of a call of it; "" for the job itself.
-        state: the new state; ``progress`` where a handler says how far it is.
-        text: why, or how far.
-        fraction: how far, from 0 to 1.
+        state: the new state; ``progress`` for a handler's report.
+        text: the reason, or the text of the report.
+        fraction: the progress, from 0 to 1.
     """
 
     at: float
@@ -161,30 +123,6 @@ class Event(NamedTuple):
     fraction: float | None = None
 
 
-def record_of(call: Call, ends: CallState | None = None) -> CallRecord:
-    """What is to be remembered of a call now, and how it ends by that."""
-    lease = call.lease
-    return CallRecord(
-        call.name,
-        ends,
-        call.attempts,
-        call.failures,
-        call.lost,
-        lease.number if lease is not None else 0,
-        lease.lease_s if lease is not None else 0.0,
-        call.worker,
-        call.started_at,
-        call.ended_at,
-        call.resumes_at,
-        call.value,
-        call.error,
-    )
-
-
-def end_record(call: Call) -> CallRecord:
-    """What is to be remembered of a call whose job has ended."""
-    if call.ended:
-        return record_of(call, call.state)
-    # Its job ended without it; that it is told so may come a moment later.
-    record = record_of(call, CallState.CANCELLED)
-    return replace(record, lease=0, value=None, error="its job has ended")
+def call_event(now: float, call: Call, text: str | None = None) -> Event:
+    """The state of a call; its error is the reason, unless a text is."""
+    return Event(now, call.job, call.name, call.state.value, text or call.record.error)

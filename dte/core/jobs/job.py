@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from dte.core.graph.arithmetic import Graph
-    from dte.core.graph.calls import CallGraph
-    from dte.core.graph.numbers import Number
-    from dte.core.jobs.facts import CallRecord
+from dte.core.graph.arithmetic import Graph
+from dte.core.graph.call import Call
+from dte.core.graph.calls import CallGraph
+from dte.core.graph.numbers import Number
+from dte.core.states import Stateful
 
 
 class JobState(Enum):
@@ -40,19 +40,19 @@ class JobState(Enum):
     """There is one object a state, and an Enum's own hash takes longer than all else in `enter`."""
 
 
-FINISHED = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
+TERMINAL = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
 NEXT_STATES: dict[JobState, frozenset[JobState]] = {
     JobState.ACCEPTING: frozenset((JobState.WAITING,)),
     JobState.WAITING: frozenset((JobState.RUNNING, JobState.CANCELLING, JobState.ENDING)),
     JobState.RUNNING: frozenset((JobState.CANCELLING, JobState.ENDING)),
     JobState.CANCELLING: frozenset((JobState.ENDING,)),
-    JobState.ENDING: FINISHED,
-    **dict.fromkeys(FINISHED, frozenset()),
+    JobState.ENDING: TERMINAL,
+    **dict.fromkeys(TERMINAL, frozenset()),
 }
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class Job(Stateful[JobState]):
     """One submitted formula or graph of calls.
 
     Attributes:
@@ -62,17 +62,20 @@ class Job:
         operations: how many operations there are in all, calls included.
         graph: what is left to do; None when nothing is, so that its memory is free, and until a job
             from before a restart has been read again.
-        in_turns: whether the ready-set has the job among its turns.
-        suspicions: what happened to workers that had its operations, by operation.
+        in_rotation: the ready-set has the job in its rotation.
         answer: the formula's value, or of another job the JSON of its answer.
         priority: higher is sooner.
         calls: the part of its operations that are calls.
         plan: its whole text where it is more than a formula.
-        records: what was recorded of its calls before a restart; None once it goes on.
-        cancelled: whether that it is to be cancelled is recorded.
+        awaited: jobs that must end before any of its calls begins.
+        run_on_failure: it begins even if one of these failed.
+        blocked: no call begins yet, as one of these has not ended.
+        cancelled: the wish to cancel it is recorded.
         notify: a URL that is told of its end; "" for none.
         size: about how many bytes it takes besides its arithmetic.
     """
+
+    NEXT: ClassVar = NEXT_STATES
 
     number: int
     task: str
@@ -85,15 +88,19 @@ class Job:
     answer: Number | bytes | None = None
     error: str | None = None
     operations_done: int = 0
-    in_turns: bool = False
-    suspicions: dict[int, Suspicion] | None = None
+    in_rotation: bool = False
     priority: int = 0
     calls: CallGraph | None = None
     plan: str | None = None
-    records: Sequence[CallRecord] | None = None
+    awaited: Sequence[Job] = ()
+    run_on_failure: bool = False
+    blocked: bool = False
     cancelled: bool = False
     size: int = 0
     notify: str = ""
+
+    def each_call(self) -> Iterable[Call]:
+        return self.calls.calls.values() if self.calls is not None else ()
 
     @property
     def progress(self) -> int:
@@ -104,9 +111,8 @@ class Job:
         return self.operations - self.graph.remaining - calls
 
     @property
-    def finished(self) -> bool:
-        """Whether its end is recorded."""
-        return self.state in FINISHED
+    def label(self) -> str:
+        return f"job {self.number}"
 
     @property
     def shown_state(self) -> JobState:
@@ -114,33 +120,6 @@ class Job:
         if self.state is JobState.ENDING:
             return JobState.CANCELLING if self.cancelled else JobState.RUNNING
         return self.state
-
-    def enter(self, state: JobState) -> None:
-        """Go over to another state: the one place where a state changes.
-
-        Raises:
-            ValueError: there is no way from the present state to that one.
-        """
-        if state not in NEXT_STATES[self.state]:
-            raise ValueError(f"job {self.number} is {self.state.value}, and never {state.value}")
-        self.state = state
-
-
-@dataclass(slots=True)
-class Suspicion:
-    """What happened while an operation was done.
-
-    Attributes:
-        workers_lost: how many workers ended.
-        open: how many vanished, of which it is not known yet whether they ended.
-        broken: how often the connection to a worker that had it alone broke, or was silent.
-        garbled: how often a worker that had it alone replied with no result.
-    """
-
-    workers_lost: int = 0
-    open: int = 0
-    broken: int = 0
-    garbled: int = 0
 
 
 TASK_CHARS_KEPT = 16_384

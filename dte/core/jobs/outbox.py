@@ -51,6 +51,6 @@ class Outbox:
 
         Nothing of a submission stays, and a call that was to be handed out is not.
         """
-        self.steps.extendleft(step for step in reversed(facts.steps) if step.lease is None)
+        self.steps.extendleft(step for step in reversed(facts.steps) if not step.record.lease)
         self.ends.extendleft(reversed(facts.ends))
         self.cancels.extendleft(reversed(facts.cancels))

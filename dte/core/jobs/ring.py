@@ -69,7 +69,7 @@ class JobRing:
         assert len(ended) == len(self._ended) <= self._capacity
         for number, job in self._jobs.items():
             assert job.number == number
-            assert job.finished == (number in ended), f"job {number} is misplaced in the ring"
+            assert job.is_terminal == (number in ended), f"job {number} is misplaced in the ring"
         assert ended <= self._jobs.keys(), "the ring would forget a job that it does not have"
         assert self._bytes == sum(size for _, size in self._ended)
         assert self._bytes <= self._bytes_max or len(self._ended) == 1

@@ -1,26 +1,22 @@
-"""The book of jobs: accepted, recorded, under way, ended, and what of them must be recorded.
+"""The job table: every job from its acceptance until it is forgotten, and the facts about it.
 
-submit ──▶ facts ──▶ recorded ──▶ ready … finish ──▶ end ──▶ facts ──▶ recorded ──▶ ended
-             └─────▶ unrecorded: the submission is void, an end is tried again
-
-The course of calls is the affair of `dte.core.calls`; what is recorded of it goes
-through here.
+accept ──▶ facts ──▶ admit … end ──▶ facts ──▶ close ──▶ forgotten, when newer ones have ended
+             └─▶ withdraw, if the submission is void
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import CallState
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, Cancel, End, Event, Facts, Step, Submission
+from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, call_event
 from dte.core.jobs.job import Job, JobState, kept_task
 from dte.core.jobs.outbox import Outbox
 from dte.core.jobs.ready import ReadySet
@@ -28,20 +24,22 @@ from dte.core.jobs.ring import JobRing
 from dte.core.limits import SchedulerLimits
 
 SWEEP_OPERATIONS = 20_000
-"""How many operations of an ended graph are freed at a time: about a millisecond's work."""
+"""Operations of an ended graph that are freed at a time: about a millisecond's work."""
+JOB_ENDED = "its job has ended"
+"""The error of a call whose job ended without it."""
 
 
-@dataclass(slots=True, eq=False)
-class NewJob:
-    """A job to be accepted.
+class NewJob(NamedTuple):
+    """A job to be accepted, or to go on after a restart.
 
     Attributes:
-        task: a description for people; for a formula its whole text.
-        work: the operations and calls of the job.
-        plan: the text from which a restart builds the work again; None for a plain formula.
+        task: its formula, or a description of its plan for people.
+        work: its operations.
+        plan: its whole text where it is more than a formula; a restart reads it again.
         priority: higher is sooner.
-        notify: a URL that is posted to when the job ends; "" for none.
-        records: results of calls that another job has and that are not run again.
+        notify: a URL to be told of its end; "" for none.
+        awaited: jobs that must end before any of its calls begins.
+        run_on_failure: it begins even if one of these failed.
     """
 
     task: str
@@ -49,26 +47,20 @@ class NewJob:
     plan: str | None = None
     priority: int = 0
     notify: str = ""
-    records: Sequence[CallRecord] = ()
+    awaited: Sequence[Job] = ()
+    run_on_failure: bool = False
 
 
 class JobTable:
-    """Every job from its submission until it is forgotten, and the operations that are ready.
+    """Every job in memory, and the operations that are ready.
 
     Attributes:
         ready: the ready operations of all jobs.
-        waiting: how many jobs have not ended, or their end is not recorded.
-        operations_waiting: how many operations of theirs are not done.
-        operations_done: how many have been done in all.
-        bytes_waiting: about how many bytes their texts, arguments and results take.
-        begun: jobs with calls that may begin now, for `dte.core.calls` to take.
-        steps: steps that have been recorded, likewise.
-        void_steps: steps that could not be recorded, likewise.
-        stopping: jobs whose cancelling has been recorded, likewise.
-        closed: jobs with calls that have ended, or that are `awaited`, likewise.
-        awaited: the numbers of jobs whose ends others wait for.
-        orphans: calls that workers have of jobs that have ended, likewise.
-        events: what happened, for those who watch.
+        waiting: jobs that have not ended, or whose end is not recorded.
+        operations_waiting: operations of these that are not done.
+        operations_done: operations that have been done in all.
+        bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
+        events: what happened since the last tick, for clients that watch.
     """
 
     def __init__(self, limits: SchedulerLimits) -> None:
@@ -84,16 +76,9 @@ class JobTable:
         self.operations_waiting = 0
         self.operations_done = 0
         self.bytes_waiting = 0
-        self.begun: list[Job] = []
-        self.steps: list[Step] = []
-        self.void_steps: list[Step] = []
-        self.stopping: list[Job] = []
-        self.closed: list[Job] = []
-        self.awaited: set[int] = set()
-        self.orphans: list[Call] = []
         self.events: list[Event] = []
 
-    # Asking
+    # Looking up
 
     def job(self, number: int) -> Job:
         """The job of that number.
@@ -105,6 +90,11 @@ class JobTable:
         if job is None or job.state is JobState.ACCEPTING:
             raise NotFound("Job not found")
         return job
+
+    def unfinished(self, number: int) -> Job | None:
+        """The job of that number, if it has operations to do; None if it ends or has ended."""
+        job = self._ring.get(number)
+        return job if job is not None and job.graph is not None else None
 
     def is_past(self, number: int) -> bool:
         """Whether a job of that number may have been, and is not in memory any more."""
@@ -118,7 +108,7 @@ class JobTable:
     # Accepting
 
     def ensure_room(self, jobs: int, operations: int = 0, size: int = 0) -> None:
-        """Check that this much more work may wait.
+        """Check that more work may wait.
 
         Args:
             size: bytes of texts and arguments.
@@ -130,51 +120,47 @@ class JobTable:
         limits = self._limits
         if operations > limits.operations_waiting_max:
             raise TooLarge(
-                f"{operations} operations; no more than {limits.operations_waiting_max} may wait "
+                f"too many operations: {operations} > {limits.operations_waiting_max} "
                 "(operations_waiting_max)"
             )
-        if self.waiting + jobs > limits.jobs_waiting_max:
-            raise Busy(
-                f"{self.waiting} jobs wait; with {jobs} more there would be more than "
-                f"{limits.jobs_waiting_max} (jobs_waiting_max)"
-            )
-        if self.operations_waiting + operations > limits.operations_waiting_max:
-            raise Busy(
-                f"{self.operations_waiting} operations wait; with {operations} more there would be "
-                f"more than {limits.operations_waiting_max} (operations_waiting_max)"
-            )
-        if self.bytes_waiting + size > limits.bytes_waiting_max:
-            raise Busy(
-                f"the jobs that wait take {self.bytes_waiting} bytes; with {size} more that would "
-                f"be more than {limits.bytes_waiting_max} (bytes_waiting_max)"
-            )
+        for name, waiting, more, most in (
+            ("jobs", self.waiting, jobs, limits.jobs_waiting_max),
+            ("operations", self.operations_waiting, operations, limits.operations_waiting_max),
+            ("bytes", self.bytes_waiting, size, limits.bytes_waiting_max),
+        ):
+            if waiting + more > most:
+                raise Busy(
+                    f"too many unfinished {name}: {waiting} + {more} > {most} ({name}_waiting_max)"
+                )
 
     def accept(
-        self, now: float, new: Sequence[NewJob], key: str = "", digest: str = ""
+        self, now: float, new_jobs: Sequence[NewJob], key: str = "", digest: str = ""
     ) -> Submission:
-        """Accept jobs, all or none.
+        """Accept jobs: all of them or none.
 
-        They are invisible and do not begin until the submission is `recorded`.
+        Nothing is done for them, and nobody sees them, until they are recorded.
 
         Args:
             key: see `Submission`.
             digest: see `Submission`.
 
         Raises:
-            Busy: too much work is unfinished.
-            TooLarge: it is too much at any time.
+            Busy: too much work waits.
         """
         jobs: list[Job] = []
+        texts: list[str] = []
         ends: list[End] = []
         waiting = operations = size = 0
-        for number, each in enumerate(new, self._last + 1):
-            job, work = _new_job(number, now, each), each.work
-            jobs.append(job)
-            waiting += work.value is None
-            operations += job.operations
+        for number, new in enumerate(new_jobs, self._last + 1):
+            job = Job(number, kept_task(new.task), now, 0, None)
+            operations += _fill(job, new)
             size += job.size
-            if work.value is not None or work.graph.failure is not None:
-                ends.append(_end_at_once(now, job, work))
+            jobs.append(job)
+            texts.append(new.task if new.plan is None else new.plan)
+            value, failure = new.work.value, new.work.graph.failure
+            waiting += value is None
+            if value is not None or failure is not None:
+                ends.append(_end_at_once(now, job, value, failure))
         self.ensure_room(waiting, operations, size)
         for job in jobs:
             self._ring.add(job)
@@ -182,7 +168,6 @@ class JobTable:
         self.waiting += len(jobs)
         self.operations_waiting += operations
         self.bytes_waiting += size
-        texts = [each.task if each.plan is None else each.plan for each in new]
         submission = Submission(jobs, texts, ends, key, digest)
         self._outbox.submissions.append(submission)
         return submission
@@ -190,54 +175,33 @@ class JobTable:
     # Recording
 
     def facts(self) -> Facts | None:
-        """What is to be recorded next, if anything is; it is given once."""
+        """The facts to be recorded next, if there are any; each is given once."""
         return self._outbox.take()
 
-    def recorded(self, facts: Facts, void: Collection[Submission] = ()) -> None:
-        """Say that facts have been recorded, except for some of the submissions: they are void."""
-        for submission in facts.submissions:
-            if submission in void:
-                self._withdraw(submission)
-                continue
-            for job in submission.jobs:
-                job.enter(JobState.WAITING)
-                self.events.append(Event(job.submitted_at, job.number, "", "waiting"))
-            for end in submission.ends:
-                self._stop(end.job)
-                self._close(end)
-            for job in submission.jobs:
-                if job.graph is not None:
-                    self._begin(job)
-        self.steps += facts.steps
-        for end in facts.ends:
-            self._close(end)
-        for cancel in facts.cancels:
-            cancel.job.cancelled = True
-            self.stopping.append(cancel.job)
+    def admit(self, submission: Submission) -> None:
+        """Let the jobs of a recorded submission begin; those with nothing to do end."""
+        for job in submission.jobs:
+            job.enter(JobState.WAITING)
+            self.events.append(Event(job.submitted_at, job.number, "", "waiting"))
+        for end in submission.ends:
+            self._stop(end.job)
+            self.close(end)
+        for job in submission.jobs:
+            if job.graph is not None:
+                self.ready.add(job, len(job.graph.ready))
 
-    def _begin(self, job: Job) -> None:
-        assert job.graph is not None
-        if job.calls is not None:
-            self.begun.append(job)
-        self.ready.add(job, len(job.graph.ready))
-
-    def unrecorded(self, facts: Facts) -> None:
-        """Say that facts could not be recorded: submissions are void, ends come up again."""
-        for submission in facts.submissions:
-            self._withdraw(submission)
-        self.void_steps += [step for step in facts.steps if step.lease is not None]
-        self._outbox.put_back(facts)
-
-    def _withdraw(self, submission: Submission) -> None:
+    def withdraw(self, submission: Submission) -> None:
+        """Drop the jobs of a void submission."""
         for job in submission.jobs:
             self._ring.remove(job)
             self.waiting -= 1
-            self.operations_waiting -= job.operations
+            self.operations_waiting -= job.operations - job.progress
             self.bytes_waiting -= job.size
             job.calls = None
             self._let_go(job)
 
-    def _close(self, end: End) -> None:
+    def close(self, end: End) -> None:
+        """A job's end is recorded: the job has ended for everybody."""
         job = end.job
         job.ended_at, job.answer, job.error = end.at, end.answer, end.error
         job.enter(end.state)
@@ -245,25 +209,29 @@ class JobTable:
         self.bytes_waiting -= job.size
         self._ring.ended(job)
         self._ended.append(job)
-        if job.calls is not None or job.number in self.awaited:
-            self.closed.append(job)
         if end.events:
             self.events += end.events
         self.events.append(Event(end.at, job.number, "", end.state.value, end.error))
 
     def take_ended(self) -> list[Job]:
-        """The jobs whose end has been recorded since the last time."""
+        """The jobs whose end has been recorded since the last call."""
         ended, self._ended = self._ended, []
         return ended
 
-    # Going on after a restart
+    def unrecorded(self, facts: Facts) -> None:
+        """Take back facts that could not be recorded: submissions are void, ends come again."""
+        for submission in facts.submissions:
+            self.withdraw(submission)
+        self._outbox.put_back(facts)
+
+    # After a restart
 
     def restore(self, last: int, waiting: Iterable[Job], ended: Iterable[Job]) -> None:
-        """Take over the jobs of a record, before anything else.
+        """Take over the jobs of a journal, before anything else.
 
         Args:
             last: the highest number that a job has had.
-            waiting: those that have not ended, without graphs: `resume` gives them theirs.
+            waiting: unfinished ones, without graphs; `resume` gives them theirs.
             ended: those to be kept in memory, in the order in which they ended.
         """
         self._last = last
@@ -273,69 +241,22 @@ class JobTable:
         for job in ended:
             self._ring.ended(job)
         self.waiting = len(waiting)
-        self.operations_waiting = sum(job.operations for job in waiting)
         for job in waiting:
             job.size = len(job.task)
+            self.operations_waiting += job.operations
             self.bytes_waiting += job.size
 
-    def resume(self, now: float, job: Job, work: Work) -> None:
-        """Begin a restored job again, with what was parsed from its text."""
-        graph = work.graph
-        self.operations_waiting += work.operations - job.operations
+    def resume(self, job: Job, new: NewJob) -> None:
+        """Give a restored job its operations, read again from its text."""
+        self.operations_waiting -= job.operations
         self.bytes_waiting -= job.size
-        _give(job, work)
-        job.size += len(job.plan or "")
+        self.operations_waiting += _fill(job, new)
         self.bytes_waiting += job.size
-        if job.cancelled and job.calls is None:
-            self.end(now, job, error="cancelled", state=JobState.CANCELLED)
-        elif graph.failure is not None or work.value is not None:
-            self.end(now, job, answer=work.value, error=graph.failure)
-        else:
-            self._begin(job)
 
-    # The course of a job
-
-    def finish(
-        self, now: float, parts: Iterable[tuple[Job, array[int]]], results: Sequence[Number]
-    ) -> list[Call]:
-        """Take in the results of operations; jobs may end by that. Those that have ended stay.
-
-        Args:
-            parts: the operations, by job.
-            results: of all of them, in their order.
-
-        Returns:
-            The calls that wait for nothing any more.
-        """
-        calls: list[Call] = []
-        start = 0
-        for job, nodes in parts:
-            given = results[start : start + len(nodes)]
-            start += len(nodes)
-            graph = job.graph
-            if graph is None:
-                continue
-            ready_before = len(graph.ready)
-            answer = graph.done(nodes, given)
-            self.operations_done += len(nodes)
-            self.operations_waiting -= len(nodes)
-            if job.suspicions:
-                for node in nodes:
-                    job.suspicions.pop(node, None)
-            if job.state is JobState.CANCELLING:
-                del graph.ready[:]
-                continue
-            if job.calls is not None:
-                begun, answer = job.calls.arithmetic_done(nodes, given)
-                calls += begun
-            if answer is None:
-                self.ready.add(job, len(graph.ready) - ready_before)
-            else:
-                self.answer(now, job, answer)
-        return calls
+    # The life of a job
 
     def answer(self, now: float, job: Job, answer: Number) -> End:
-        """End a job with a number, if that is not too long."""
+        """End a job with a number, unless that is too long."""
         if isinstance(answer, int) and not -self._answer_limit < answer < self._answer_limit:
             digits_max = self._limits.digits_max
             error = f"the answer has more than {digits_max} digits (digits_max)"
@@ -351,7 +272,7 @@ class JobTable:
         error: str | None = None,
         state: JobState = JobState.SUCCEEDED,
     ) -> End:
-        """End a job that goes on: a fact to be recorded."""
+        """End a job: a fact to be recorded. Its calls are for `CallJobs.end_calls`."""
         self._stop(job)
         if error is not None and state is JobState.SUCCEEDED:
             state = JobState.FAILED
@@ -364,37 +285,31 @@ class JobTable:
         self._outbox.steps.append(step)
 
     def cancel(self, now: float, job: Job) -> Cancel:
-        """Have it recorded that a job is to be cancelled."""
+        """Have the wish to cancel a job recorded."""
         cancel = Cancel(job, now)
         self._outbox.cancels.append(cancel)
         return cancel
 
     def call_ended(self, job: Job, count: int, size: int) -> None:
-        """Count calls of a job that have ended, and how many bytes their results take."""
+        """Count calls of a job that have ended, and the bytes of their results."""
         self.operations_done += count
         self.operations_waiting -= count
         self.bytes_waiting += size
         job.size += size
 
     def _stop(self, job: Job) -> None:
-        graph = job.graph
-        assert graph is not None, "a job ends once"
+        assert job.graph is not None, "a job ends once"
         self.ready.drop(job)
         job.operations_done = job.progress
         self.operations_waiting -= job.operations - job.operations_done
-        for call in job.calls.calls.values() if job.calls is not None else ():
-            if call.state is CallState.ENDING:
-                call.recorded = True  # Its step is, with the job's end if not before.
-            elif not call.ended:
-                self.orphans.append(call)
         job.enter(JobState.ENDING)
         self._let_go(job)
 
     def _let_go(self, job: Job) -> None:
-        """Free what a job has, in slices when it is large."""
+        """Free the graph of a job, in slices if it is large."""
         if job.graph is not None and job.operations > SWEEP_OPERATIONS:
             self._sweep.append(job.graph)
-        job.graph = job.suspicions = None
+        job.graph, job.awaited = None, ()
 
     def sweep(self) -> None:
         """Free some of the memory of jobs that have ended."""
@@ -411,7 +326,7 @@ class JobTable:
         self._ring.check()
         self.ready.check()
         jobs = list(self._ring.newest(len(self._ring)))
-        open_jobs = [job for job in jobs if not job.finished]
+        open_jobs = [job for job in jobs if not job.is_terminal]
         assert self.waiting == len(open_jobs)
         assert self.operations_waiting == sum(
             job.operations - job.progress for job in open_jobs if job.state is not JobState.ENDING
@@ -420,42 +335,44 @@ class JobTable:
         assert len(ending) == len(self._outbox.ends), "a job ends twice"
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
         for job in jobs:
-            assert (job.answer is None and job.error is None) or job.finished
+            assert (job.answer is None and job.error is None) or job.is_terminal
             if job.graph is not None:
                 assert job.state is not JobState.ENDING
-                assert not job.finished
+                assert not job.is_terminal
                 job.graph.check()
-                if job.calls is not None and job.records is None:
+                if job.calls is not None:
                     job.calls.check()
             if job.number in ending:
                 assert job.state is JobState.ENDING
         return [job for job in open_jobs if job.graph is not None]
 
 
-def _new_job(number: int, now: float, new: NewJob) -> Job:
-    work, task = new.work, kept_task(new.task)
-    job = Job(number, task, now, work.graph.remaining, work.graph)
-    job.size = len(task)
+def _fill(job: Job, new: NewJob) -> int:
+    """Give a job its operations; how many of them are not done."""
+    graph, calls = new.work.graph, new.work.calls
+    left = job.operations = graph.remaining
+    job.graph, job.size = graph, len(job.task)
     if new.plan is not None:
         job.plan, job.priority, job.notify = new.plan, new.priority, new.notify
-        job.records = new.records or None
+        job.awaited, job.run_on_failure = new.awaited, new.run_on_failure
         job.size += len(new.plan)
-    if work.calls is not None:
-        _give(job, work)
-    return job
+    if calls is not None:
+        job.calls = calls
+        job.size += calls.size
+        job.operations += len(calls.calls)
+        left += calls.remaining
+        for call in calls.calls.values():
+            call.job, priority = job.number, call.terms.priority
+            call.priority = job.priority if priority is None else priority
+    return left
 
 
-def _give(job: Job, work: Work) -> None:
-    """Give a job what is to be done for it."""
-    job.graph, job.calls, job.operations = work.graph, work.calls, work.operations
-    if work.calls is not None:
-        job.size += work.calls.size
-        for call in work.calls.calls.values():
-            call.job = job
-
-
-def _end_at_once(now: float, job: Job, work: Work) -> End:
+def _end_at_once(now: float, job: Job, value: Number | None, failure: str | None) -> End:
     """The end of a job for which nothing is to be done."""
-    failure = work.graph.failure
     state = JobState.SUCCEEDED if failure is None else JobState.FAILED
-    return End(job, now, work.value, failure, state)
+    end = End(job, now, value, failure, state)
+    calls = [call for call in job.each_call() if not call.is_terminal]
+    for call in calls:
+        call.end(now, CallState.CANCELLED, JOB_ENDED)
+    end.events = [call_event(now, call) for call in calls]
+    return end

@@ -25,6 +25,7 @@ from dte.core.errors import (
     TryAgain,
     WaitTooLong,
 )
+from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.http.stream import BoundedStream
@@ -59,6 +60,8 @@ class JsonHandler(RequestHandler):
 
     BODY_BYTES_MAX = sys.maxsize
     """Bound on the bodies of the route, besides the setting."""
+    ERRORS_AS: Any = ErrorReply
+    """The type that `error_body` gives, or a `Content` like `TEXT`."""
 
     def initialize(self, master: Master, bodies: Budget) -> None:
         self.master = master
@@ -180,11 +183,7 @@ class JsonHandler(RequestHandler):
         return raw
 
     def wait_s(self) -> float:
-        """The query's ``wait=SECONDS``; 0 if there is none.
-
-        Raises:
-            WaitTooLong: it exceeds the bound, or is not a number of seconds.
-        """
+        """The query's ``wait=SECONDS`` as `checked_wait_s`; 0 if there is none."""
         return self.checked_wait_s(self.get_query_argument("wait", "0"))
 
     def checked_wait_s(self, wait: str | float) -> float:
@@ -212,12 +211,9 @@ class JsonHandler(RequestHandler):
 
     @asynccontextmanager
     async def room_for_list(self, count: int) -> AsyncIterator[None]:
-        """Make room for a list, within which it is collected and sent.
+        """Make room for a list of `count` values, within which it is collected and sent.
 
         Few long lists are made at once: if many grew together, the bound would stop them all.
-
-        Args:
-            count: the length of the list.
 
         Raises:
             Busy: the list is long, and too many bytes of other replies wait for their clients.
@@ -231,10 +227,7 @@ class JsonHandler(RequestHandler):
             yield
 
     def count_waited_jobs(self, count: int) -> None:
-        """Count the memory of a request that waits for jobs, until it is answered.
-
-        Args:
-            count: the number of jobs.
+        """Count the memory of a request that waits for `count` jobs, until it is answered.
 
         Raises:
             Busy: there is no room for it.
@@ -252,6 +245,11 @@ class JsonHandler(RequestHandler):
             self._replies.ensure_room()
         self._send([whole])
 
+    def created(self, value: Any) -> None:
+        """Answer with 201 and the JSON of a value."""
+        self.set_status(HTTPStatus.CREATED)
+        self.reply(value)
+
     def reply_nothing(self) -> None:
         """Answer with 204 and no body."""
         self.set_status(HTTPStatus.NO_CONTENT)
@@ -260,11 +258,7 @@ class JsonHandler(RequestHandler):
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
     ) -> None:
-        """Answer with the JSON of a list, encoded in slices.
-
-        Args:
-            before: the JSON before the list.
-            after: the JSON after the list.
+        """Answer with the JSON of a list, encoded in slices, between two other texts.
 
         Raises:
             Busy: there is no room for a long reply to a GET.
@@ -339,7 +333,6 @@ class JsonHandler(RequestHandler):
         Args:
             text: the error for people, cut to a bound.
             error: None if the request failed before or outside the route.
-            status: the reply's status.
         """
         reply: dict[str, Any] = {"error": text, "code": error.code if error else "http"}
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -366,10 +359,7 @@ class JsonHandler(RequestHandler):
         super().send_error(error.status if isinstance(error, DteError) else status_code, **kwargs)
 
     def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
+        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Log the master's faults; a client sees its own in the reply."""
         if not isinstance(value, (DteError, HTTPError)):

@@ -18,17 +18,9 @@ LINK = re.compile(rb'((?:href|src)=")(?!data:)')
 """A link of the page. Links are relative: a proxy may serve the page below a prefix."""
 BELOW = b"../"
 CACHE_S = 600
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "img-src data:",
-        "connect-src 'self'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; img-src data:; connect-src 'self'; script-src 'self'; style-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 """The page loads files from this master alone, and runs no inline code."""
 
@@ -55,8 +47,6 @@ class Served(JsonHandler):
 
 
 class Document(Served):
-    """``GET /openapi.json``: the document of all routes."""
-
     @documented("Get this document", replies={200: dict[str, Any]})
     def get(self) -> None:
         self.set_header("Cache-Control", "no-cache")
@@ -64,18 +54,12 @@ class Document(Served):
 
 
 class Page(Served):
-    """``GET /docs``: the page in a browser."""
-
     @documented("Show the routes in a browser, and try them", replies={200: HTML})
     def get(self) -> None:
         self.show(b"")
 
     def show(self, root: bytes) -> None:
-        """Serve the page.
-
-        Args:
-            root: the relative path from the page's folder to the folder of the routes.
-        """
+        """Serve the page, with `root` as the relative path to the folder of the routes."""
         self.set_header("Content-Security-Policy", POLICY)
         self.set_header("Cache-Control", "no-cache")
         page = LINK.sub(rb"\1" + root, asset("page.html"))
@@ -91,8 +75,6 @@ class PageBelow(Page):
 
 
 class Asset(Served):
-    """``GET /docs/{file}``: a file that the page loads."""
-
     @documented(
         "Get a file of the page",
         path={"file": Literal["page.css", "page.js"]},

@@ -69,8 +69,6 @@ class EventsHandler(JobHandler):
 
 
 class AllEvents(EventsHandler):
-    """``GET /events``: the events of all jobs."""
-
     @documented(
         "Stream the events of all jobs",
         query={"last_event_id": LAST_EVENT_ID},
@@ -85,8 +83,6 @@ class AllEvents(EventsHandler):
 
 
 class JobEvents(EventsHandler):
-    """``GET /job/{id}/events``: the events of one job, until it ends."""
-
     @documented(
         "Stream the events of one job until it ends",
         query={"last_event_id": LAST_EVENT_ID},
@@ -100,7 +96,7 @@ class JobEvents(EventsHandler):
     async def get(self, number: str) -> None:
         last = self.last_event_id()
         job = await self.find(number)
-        finished = job.finished
+        finished = job.is_terminal
         await asyncio.sleep(0)  # A change of this iteration becomes an event in the next.
         listener = self.master.events.since(last, job.number)
         if last is not None and not listener.lost:
@@ -116,7 +112,6 @@ class JobEvents(EventsHandler):
 
 
 def _state_event(job: Job) -> Event:
-    """The state of a job, as an event."""
     state = job.shown_state
     at = job.ended_at or job.started_at or job.submitted_at
     fraction = None

@@ -38,8 +38,6 @@ _submission: Decoder[Submission] = Decoder(Submission, lenient=False)
 
 
 class Submit(JobHandler):
-    """``POST /submit``: accept a formula, or many at once."""
-
     @documented(
         "Submit a formula, or many",
         body=Submission,

@@ -29,8 +29,6 @@ class HealthReply(msgspec.Struct):
 
 
 class Health(JsonHandler):
-    """``GET /health``: the master is up, with its load."""
-
     @documented("Get the health and the load of the master", replies={200: HealthReply})
     def get(self) -> None:
         core, recorder = self.master.core, self.master.recorder
@@ -44,7 +42,7 @@ class Health(JsonHandler):
                 "jobs_waiting": core.jobs.waiting,
                 "operations_waiting": core.jobs.operations_waiting,
                 "operations_done": core.jobs.operations_done,
-                "stale_results": core.stale_results + core.calls.stale_results,
+                "stale_results": core.stale_results,
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits,
                 "error": None if recorder.failure is None else str(recorder.failure),

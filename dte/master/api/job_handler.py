@@ -17,17 +17,15 @@ from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.webhooks import check_notify
 from dte.wire.codec import encode
+from dte.wire.messages.keys import KEY, KEY_CHARS_MAX, KEY_PATTERN
 
-KEY_CHARS_MAX = 200
-KEY = re.compile(rf"[ -~]{{1,{KEY_CHARS_MAX}}}", re.ASCII)
 IDEMPOTENCY_KEY = Annotated[
     str,
     Meta(
-        pattern=f"^{KEY.pattern}$",
+        pattern=f"^{KEY_PATTERN}$",
         description="makes a repeat of this request harmless: it gets the first one's jobs",
     ),
 ]
-"""The header ``Idempotency-Key``."""
 NUMBER = re.compile("[0-9]{1,18}")
 """A job's id; one of more digits may not fit into the journal's 64 bits."""
 NUMBER_CHARS_SHOWN = 50
@@ -102,7 +100,7 @@ class JobHandler(JsonHandler):
         if isinstance(accepted, Job) and wait_s:
             self.reply(self.job_reply(accepted))
         elif isinstance(accepted, Job):
-            self.reply(Accepted(accepted.number, accepted.finished))
+            self.reply(Accepted(accepted.number, accepted.is_terminal))
         elif wait_s:
             before = b'{"job_ids":' + encode(numbers) + b',"jobs":'
             await self.reply_list(map(self.job_reply, jobs), before, b"}")
@@ -125,13 +123,12 @@ class JobHandler(JsonHandler):
         keys = self.request.headers.get_list("Idempotency-Key")
         if not keys:
             return ""
-        key = keys[0]
-        if len(keys) > 1 or not KEY.fullmatch(key):
+        if len(keys) > 1 or not KEY.fullmatch(keys[0]):
             raise InvalidRequest(
                 f"one Idempotency-Key of 1 to {KEY_CHARS_MAX} printable ASCII characters is "
                 "expected"
             )
-        return key
+        return keys[0]
 
 
 def shown_answer(answer: Number | bytes | None) -> Any:
@@ -143,7 +140,7 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
     """A job as a reply shows it."""
     return JobReply(
         job.number,
-        job.finished,
+        job.is_terminal,
         shown_answer(job.answer),
         job.error,
         job.shown_state.value,

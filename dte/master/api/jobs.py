@@ -100,8 +100,6 @@ _submission = SubmissionDecoder()
 
 
 class OneJob(JobHandler):
-    """``GET /job/{id}``: a job, now or when it ends."""
-
     @documented(
         "Get a job, now or when it ends",
         query={"wait": WAIT},
@@ -116,8 +114,6 @@ class OneJob(JobHandler):
 
 
 class Jobs(JobHandler):
-    """``POST /jobs``: accept jobs. ``GET /jobs``: the last jobs, or those in ``ids=1-50,70``."""
-
     @documented(
         "Submit a graph of calls, one call, or a formula",
         body=JobSubmission,
@@ -180,14 +176,14 @@ class Jobs(JobHandler):
 
     def _listed(self, job: Job) -> JobListed:
         answer, state = shown_answer(job.answer), job.shown_state.value
-        return JobListed(job.number, job.task, job.finished, answer, job.error, state)
+        return JobListed(job.number, job.task, job.is_terminal, answer, job.error, state)
 
     async def _get_by_ids(self, ids: str, wait_s: float) -> None:
         # Ten thousand numbers take half a megabyte, so none are kept while this request waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
             jobs = await self.master.archive.find(self._numbers(ids))
-            waiting = [job for job in jobs if not job.finished] if wait_s else []
+            waiting = [job for job in jobs if not job.is_terminal] if wait_s else []
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
                 return
@@ -216,8 +212,6 @@ class Jobs(JobHandler):
 
 
 class Cancel(JobHandler):
-    """``POST /job/{id}/cancel``."""
-
     @documented(
         "Cancel a job",
         replies={200: JobReply},
@@ -227,14 +221,12 @@ class Cancel(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        if job.finished or not await self.master.jobs.cancel(job):
+        if job.is_terminal or not await self.master.jobs.cancel(job):
             raise Conflict(f"job {job.number} has ended: {job.state.value}")
         self.reply(self.job_reply(job))
 
 
 class Retry(JobHandler):
-    """``POST /job/{id}/retry``."""
-
     @documented(
         "Run the failed part of a job again",
         headers={"Idempotency-Key": IDEMPOTENCY_KEY},
@@ -246,17 +238,12 @@ class Retry(JobHandler):
     async def post(self, number: str) -> None:
         job = await self.find(number)
         again = await self.master.jobs.retry(job, self.key())
-        self.set_status(201)
-        self.reply(Retried(again.number, job.number))
+        self.created(Retried(again.number, job.number))
 
 
 class Why(JobHandler):
-    """``GET /job/{id}/why``."""
-
     @documented(
-        "Explain why the operations of a job wait",
-        replies={200: WhyReply},
-        errors=(404, 503),
+        "Explain why the operations of a job wait", replies={200: WhyReply}, errors=(404, 503)
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
@@ -271,14 +258,12 @@ class Why(JobHandler):
             reason.waits_for,
             reason.text,
             list(reason.names),
-            reason.place,
+            reason.position,
             self.master.clock.wall_time(reason.until),
         )
 
 
 class Nodes(JobHandler):
-    """``GET /job/{id}/nodes``."""
-
     @documented(
         "List the calls of a job, with their results",
         replies={200: list[NodeReply]},
@@ -291,18 +276,18 @@ class Nodes(JobHandler):
             await self.reply_list(map(self._reply, calls))
 
     def _reply(self, call: Call) -> NodeReply:
-        wall_time, state = self.master.clock.wall_time, call.shown_state
-        ended = call.ended and state is call.state
+        wall_time, state, record = self.master.clock.wall_time, call.shown_state, call.record
+        ended = call.is_terminal and state is call.state
         return NodeReply(
             call.name,
             call.handler,
             state.value,
-            call.attempts,
-            call.failures,
-            call.worker,
-            shown_answer(call.value) if ended else None,
-            call.error,
-            wall_time(call.started_at),
-            wall_time(call.ended_at) if ended else None,
+            record.attempts,
+            record.failures,
+            record.worker,
+            shown_answer(record.value) if ended else None,
+            record.error,
+            wall_time(record.started_at),
+            wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
         )

@@ -25,6 +25,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 ATTRIBUTE = "documented"
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<type>:int)?\}")
+PATH_NUMBER = {"type": "integer", "minimum": 0}
+PATH_TEXT = {"type": "string", "minLength": 1}
 REF = "#/components/schemas/{name}"
 RETRIED = (Busy.status, Unavailable.status, StorageFull.status)
 """Statuses of replies with the header Retry-After."""
@@ -62,20 +64,11 @@ class ErrorReply(msgspec.Struct):
     wait_max_s: float | msgspec.UnsetType = msgspec.UNSET
 
 
-WAIT = Annotated[
-    float,
-    Meta(ge=0, description="seconds to wait for the result; 0 answers at once"),
-]
-"""The query's ``wait``."""
+WAIT = Annotated[float, Meta(ge=0, description="seconds to wait for the result; 0 answers at once")]
 
 
 class Content(NamedTuple):
-    """A body that is not JSON.
-
-    Attributes:
-        type: its Python type, or None if no type describes it.
-        media: its media type.
-    """
+    """A body that is not JSON; its type is None if no Python type describes it."""
 
     type: Any
     media: str
@@ -119,6 +112,11 @@ class Route(NamedTuple):
     def shown_section(self) -> str:
         return self.section or self.handler.__module__.rpartition(".")[2]
 
+    @property
+    def errors_as(self) -> Any:
+        """The form of the handler's errors."""
+        return getattr(self.handler, "ERRORS_AS", ErrorReply)
+
     def methods(self) -> Iterator[tuple[str, Any]]:
         """The methods that the handler has, as ``("get", function)``."""
         for method in map(str.lower, RequestHandler.SUPPORTED_METHODS):
@@ -131,19 +129,6 @@ class Route(NamedTuple):
 class documented:  # noqa: N801 - it is used as a decorator.
     """Documents an HTTP method of a handler, without a change to how it serves.
 
-    ::
-
-        class Submit(JsonHandler):
-            @documented(
-                "Accept a formula, or many",
-                body=Submission,
-                examples={"one": {"task": "1+2"}, "many": {"tasks": ["1+2", "3*4"]}},
-                query={"wait": WAIT},
-                replies={200: Accepted | JobReply},
-                errors=(409, 503),
-            )
-            async def post(self) -> None: ...
-
     "Type" below means any type that msgspec has a schema for: structs, typed dicts, lists, unions,
     and ``Annotated[int, Meta(ge=0, description=…)]``.
 
@@ -153,9 +138,8 @@ class documented:  # noqa: N801 - it is used as a decorator.
             `Content`, None for no body, or a tuple of these with a media type each. Errors in a
             dialect's own form are replies, too.
         body: the type of the request's JSON, or a `Content`.
-        errors: statuses that are answered in the form `errors_as`. 429 is always added, 400 where
-            there are parameters or a body, and 413 where there is a body.
-        errors_as: the form of the errors: a type, or a `Content` like `TEXT`.
+        errors: statuses that are answered in the form of the handler's errors. 429 is always added,
+            400 where there are parameters or a body, and 413 where there is a body.
         path: types of the path's parameters, where the table of routes does not say enough.
         query: types of the query's parameters, all of them optional.
         headers: types of the request's headers, all of them optional.
@@ -168,7 +152,6 @@ class documented:  # noqa: N801 - it is used as a decorator.
     replies: Mapping[int, Any]
     body: Any = None
     errors: Sequence[int] = ()
-    errors_as: Any = ErrorReply
     path: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -205,7 +188,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
         for method, function in route.methods()
         if (operation := documentation(function)) is not None
     ]
-    schemas = _Schemas(_types(operation) for _, _, operation in entries)
+    schemas = _Schemas(_types(route, operation) for route, _, operation in entries)
     paths: dict[str, dict[str, Any]] = {}
     for route, method, operation in entries:
         shown = _shown(route, method, operation, schemas)
@@ -234,20 +217,11 @@ class _Schemas:
     def __init__(self, types: Iterable[Iterable[Any]]) -> None:
         # Types need not be hashable: what `Annotated` carries may not be.
         self._types = [each for some in types for each in some]
-        made, self.components = msgspec.json.schema_components(self._types, ref_template=REF)
-        self._by_id = {id(each): schema for each, schema in zip(self._types, made, strict=True)}
+        self._made, self.components = msgspec.json.schema_components(self._types, ref_template=REF)
 
     def of(self, shape: Any) -> dict[str, Any]:
-        parts = _parts(shape)
-        if len(parts) == 1:
-            return self._of_part(parts[0])
-        return {"anyOf": [self._of_part(part) for part in parts]}
-
-    def _of_part(self, part: Any) -> dict[str, Any]:
-        if id(part) in self._by_id:
-            return self._by_id[id(part)]
-        # Two spellings of `list[int]` are equal objects, but not the same one.
-        return self._by_id[id(self._types[self._types.index(part)])]
+        made = [self._made[self._types.index(part)] for part in _parts(shape)]
+        return made[0] if len(made) == 1 else {"anyOf": made}
 
 
 def _parts(shape: Any) -> tuple[Any, ...]:
@@ -255,9 +229,9 @@ def _parts(shape: Any) -> tuple[Any, ...]:
     return get_args(shape) if get_origin(shape) in (Union, UnionType) else (shape,)
 
 
-def _types(operation: documented) -> Iterator[Any]:
+def _types(route: Route, operation: documented) -> Iterator[Any]:
     """All types of an operation, with unions split into their parts."""
-    shapes = [operation.body, operation.errors_as, ErrorReply, *operation.replies.values()]
+    shapes = [operation.body, route.errors_as, ErrorReply, *operation.replies.values()]
     contents = [content for shape in shapes for content in _contents(shape)]
     tables = (operation.path, operation.query, operation.headers)
     parameters = [shape for table in tables for shape in table.values()]
@@ -278,10 +252,8 @@ def _contents(shape: Any) -> list[Content]:
 
 
 def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) -> dict[str, Any]:
-    """An operation as the document shows it."""
     name = re.sub(r"\W+", "_", route.shown_path).strip("_") or "root"
     parameters = [*_path_parameters(route, operation, schemas)]
-    has_parameters = bool(parameters)
     for place, types in (("query", operation.query), ("header", operation.headers)):
         parameters += [
             _parameter(parameter, place, schemas.of(shape), required=False)
@@ -303,7 +275,7 @@ def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) 
             for kind in content.values():
                 kind["examples"] = named
         shown["requestBody"] = {"required": True, "content": content}
-    shown["responses"] = _responses(operation, has_parameters, schemas)
+    shown["responses"] = _responses(route, operation, schemas)
     return shown
 
 
@@ -312,13 +284,9 @@ def _path_parameters(
 ) -> Iterator[dict[str, Any]]:
     for match in PARAMETER.finditer(route.path):
         name = match["name"]
-        schema: dict[str, Any]
+        schema = PATH_NUMBER if match["type"] else PATH_TEXT
         if name in operation.path:
             schema = schemas.of(operation.path[name])
-        elif match["type"]:
-            schema = {"type": "integer", "minimum": 0}
-        else:
-            schema = {"type": "string", "minLength": 1}
         yield _parameter(name, "path", schema, required=True)
 
 
@@ -330,10 +298,10 @@ def _parameter(name: str, place: str, schema: dict[str, Any], required: bool) ->
     return parameter
 
 
-def _responses(operation: documented, has_parameters: bool, schemas: _Schemas) -> dict[str, Any]:
+def _responses(route: Route, operation: documented, schemas: _Schemas) -> dict[str, Any]:
     bodies: dict[int, Any] = dict(operation.replies)
-    for status in operation.all_errors(has_parameters):
-        bodies.setdefault(status, operation.errors_as)
+    for status in operation.all_errors(has_parameters=bool(PARAMETER.search(route.path))):
+        bodies.setdefault(status, route.errors_as)
     # At the bound of connections, the dialect of a request is not known yet.
     if bodies[Busy.status] is not ErrorReply:
         bodies[Busy.status] = (bodies[Busy.status], ErrorReply)

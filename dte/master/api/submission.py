@@ -17,17 +17,11 @@ ONE_KIND = (
     'give exactly one of graph, formula or handler, for example {"handler": "echo", "args": ["hi"]}'
 )
 JOBS_ALONE = '"jobs" cannot be combined with other fields; set them on each job'
-APPLY_TO = (
-    (
-        "handler",
-        ("args", "timeout", "retries", "delay", "not_before"),
-        "args, timeout, retries, delay and not_before apply to a single call; in a graph, set "
-        "them on its nodes",
-    ),
-    ("graph", ("answer",), "answer applies to a graph"),
+CALL_FIELDS = ("args", "timeout", "retries", "delay", "not_before")
+CALL_ALONE = (
+    "args, timeout, retries, delay and not_before apply to a single call; in a graph, set them on "
+    "its nodes"
 )
-"""A kind of job, the fields that only this kind takes, and the error where they are set in a job of
-another kind."""
 
 
 class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -56,9 +50,10 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
         kinds = [name for name in ("graph", "formula", "handler") if self._sets(name)]
         if len(kinds) != 1:
             raise InvalidRequest(ONE_KIND)
-        for kind, fields, error in APPLY_TO:
-            if kinds != [kind] and any(map(self._sets, fields)):
-                raise InvalidRequest(error)
+        if kinds != ["handler"] and any(map(self._sets, CALL_FIELDS)):
+            raise InvalidRequest(CALL_ALONE)
+        if kinds != ["graph"] and self.answer is not None:
+            raise InvalidRequest("answer applies to a graph")
         plan = Plan(
             answer=self.answer,
             after=self.after,
@@ -109,9 +104,7 @@ class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=Tru
         """
         assert isinstance(self.jobs, list)
         if self != JobSubmission(jobs=self.jobs):
-            raise InvalidRequest(
-                '"jobs" cannot be combined with other fields; set them on each job'
-            )
+            raise InvalidRequest(JOBS_ALONE)
         plans = []
         for index, job in enumerate(self.jobs):
             try:

@@ -8,17 +8,11 @@ from math import isfinite
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range
-from dte.master.messages import (
-    batch_of,
-    batch_result_of,
-    call_of,
-    outcome_of_report,
-    policies,
-)
+from dte.master.messages import batch_of, batch_result_of, call_of, outcome_of_report, policies
 from dte.wire.codec import Decoder
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import (
@@ -80,8 +74,6 @@ _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 
 
 class Workers(JsonHandler):
-    """``POST /worker``: a worker announces itself. ``GET /worker``: all known workers."""
-
     BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
 
     @documented(
@@ -101,12 +93,9 @@ class Workers(JsonHandler):
             raise InvalidRequest("Worker name required")
         check_name("worker_name", announce.worker_name)
         check_name("incarnation", announce.incarnation)
-        for field, value, most in (
-            ("port", announce.port, 65_535),
-            ("slots", announce.slots, SLOTS_MAX),
-            ("batch_max", announce.batch_max, BATCH_MAX),
-        ):
-            check_range(field, value, 1, most)
+        check_range("port", announce.port, 1, 65_535)
+        check_range("slots", announce.slots, 1, SLOTS_MAX)
+        check_range("batch_max", announce.batch_max, 1, BATCH_MAX)
         check_range("handler_slots", announce.handler_slots, 0, SLOTS_MAX)
         handlers = policies(announce.handlers)
         await self.master.workers.announce(
@@ -198,8 +187,6 @@ class Claims(JsonHandler):
 
 
 class Results(JsonHandler):
-    """``POST /result``: the results of calls and batches."""
-
     @documented(
         "Report results",
         body=Reports,
@@ -224,8 +211,6 @@ class Results(JsonHandler):
 
 
 class Extends(JsonHandler):
-    """``POST /extend``: a worker keeps its leases."""
-
     BODY_BYTES_MAX = EXTEND_BYTES_MAX
 
     @documented(

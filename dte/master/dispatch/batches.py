@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
@@ -25,26 +27,21 @@ LATE_S = 120.0
 """Time after the end of a lease in which late results are waited for."""
 
 
+@dataclass(eq=False)
 class Dispatcher:
     """Sends each batch on its own connection, and reports the reply to the core.
 
-    Args:
-        core: makes the leases, and takes the results.
+    Attributes:
         now: the moment on the core's clock.
         wake: called after each report to the core.
     """
 
-    def __init__(
-        self,
-        core: Scheduler,
-        pool: ConnectionPool,
-        now: Callable[[], float],
-        wake: Callable[[], None],
-    ) -> None:
-        self._core = core
-        self._pool = pool
-        self._now = now
-        self._wake = wake
+    core: Scheduler
+    pool: ConnectionPool
+    now: Callable[[], float]
+    wake: Callable[[], None]
+
+    def __post_init__(self) -> None:
         self._under_way: dict[int, KeptAliveConnection] = {}
         self._late: dict[int, KeptAliveConnection] = {}
 
@@ -55,7 +52,7 @@ class Dispatcher:
         batched = announcement.batch_max > 1
         body = _request_body(lease, batched)
         on_reply = partial(self._replied, lease, batched)
-        self._under_way[lease.number] = self._pool.send(
+        self._under_way[lease.number] = self.pool.send(
             announcement.address, "/compute", body, on_reply
         )
 
@@ -90,25 +87,25 @@ class Dispatcher:
         self._under_way.pop(lease.number, None)
         self._late.pop(lease.number, None)
         self._take_in(lease, batched, reply)
-        self._wake()
+        self.wake()
 
     def _take_in(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
-        now = self._now()
+        now = self.now()
         if isinstance(reply, ConnectionFailed):
-            self._core.fail(now, lease.number, str(reply), failure_of(reply))
+            self.core.arithmetic.fail(now, lease.number, str(reply), failure_of(reply))
             return
         try:
             results, errors, took_s = _read_reply(lease, batched, reply.status, reply.body)
         except Malformed as error:
             reason = f"malformed reply, status {reply.status}: {error}"
-            self._core.fail(now, lease.number, reason, Failure.MALFORMED)
+            self.core.arithmetic.fail(now, lease.number, reason, Failure.MALFORMED)
             return
         if lease.may_come_late:
-            self._core.late(now, lease)
+            self.core.arithmetic.late(now, lease)
             return
         if not lease.count:  # Any reply to the probe shows that the worker is there.
             results, errors = [], {}
-        self._core.complete(now, lease.number, results, errors, took_s)
+        self.core.arithmetic.complete(now, lease.number, results, errors, took_s)
 
 
 def _request_body(lease: BatchLease, batched: bool) -> bytes:
@@ -123,11 +120,7 @@ def _request_body(lease: BatchLease, batched: bool) -> bytes:
 def _read_reply(
     lease: BatchLease, batched: bool, status: int, reply: bytes
 ) -> tuple[Sequence[Number], Mapping[int, str], float | None]:
-    """The results and errors of a reply, and the time that the worker reports, if it does.
-
-    Raises:
-        Malformed: the reply has neither results nor a failed operation.
-    """
+    """The results and errors of a reply, and the time that the worker reports, if it does."""
     if batched:
         if status != 200:
             raise Malformed("the reply to a batch must have status 200")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
-from dte.core.scheduler import Failure, Scheduler
+from dte.core.scheduler import Scheduler
+from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.master.messages import call_of, outcome_of_result
 from dte.wire.codec import Decoder, Malformed, encode
@@ -33,29 +35,23 @@ ALIVE_S = 3.0
 """Time between extensions of a lease while its worker keeps the request open."""
 
 
+@dataclass(eq=False)
 class CallDispatcher:
     """Sends calls to workers, stops them, and reports the replies to the core.
 
-    Args:
-        core: makes the leases, and takes the outcomes.
+    Attributes:
         now: the moment on the core's clock.
         wake: called after each report to the core.
         value_bytes_max: a longer result is a failure.
     """
 
-    def __init__(
-        self,
-        core: Scheduler,
-        pool: ConnectionPool,
-        now: Callable[[], float],
-        wake: Callable[[], None],
-        value_bytes_max: int,
-    ) -> None:
-        self._core = core
-        self._pool = pool
-        self._now = now
-        self._wake = wake
-        self._value_bytes_max = value_bytes_max
+    core: Scheduler
+    pool: ConnectionPool
+    now: Callable[[], float]
+    wake: Callable[[], None]
+    value_bytes_max: int
+
+    def __post_init__(self) -> None:
         self._open: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -80,8 +76,7 @@ class CallDispatcher:
             if request is not None:
                 request.cancel()
                 if lease.stop:  # Nothing more can be done about it.
-                    outcome = Outcome(CallState.CANCELLED, None, "cancelled")
-                    self._report(lease, outcome)
+                    self._report(lease, Outcome(CallState.CANCELLED, None, "cancelled"))
             elif lease.worker is not None and lease.worker.announcement.address:
                 together.setdefault(lease.worker.announcement.address, []).append(lease.number)
         for address, numbers in together.items():
@@ -114,7 +109,7 @@ class CallDispatcher:
 
     async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
         try:
-            status, reply = await self._pool.post(address, "/compute", body)
+            status, reply = await self.pool.post(address, "/compute", body)
         except ConnectionFailed as error:
             if error.sent:
                 return  # The worker may have got them; if not, the leases end by its silence.
@@ -128,15 +123,14 @@ class CallDispatcher:
             self._fail(lease, reason, failure)
 
     async def _send_one(self, address: str, lease: CallLease) -> None:
-        request = asyncio.ensure_future(
-            self._pool.post(address, "/compute", encode(call_of(lease)))
-        )
+        body = encode(call_of(lease))
+        request = asyncio.ensure_future(self.pool.post(address, "/compute", body))
         try:
             while True:
                 done, _ = await asyncio.wait((request,), timeout=ALIVE_S)
                 if done:
                     break
-                self._core.calls.extend(self._now(), [lease.number], {})
+                self.core.calls.extend(self.now(), [lease.number], {})
             status, reply = request.result()
         except ConnectionFailed as error:
             self._fail(lease, str(error), failure_of(error))
@@ -152,28 +146,27 @@ class CallDispatcher:
         try:
             if status == 200:
                 result = bytes(_result.decode(reply).result)
-                outcome = outcome_of_result(result, self._value_bytes_max)
+                outcome = outcome_of_result(result, self.value_bytes_max)
             else:
                 error = _refusal.decode(reply).error
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
         except Malformed as error:
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
-            reason = f"malformed reply, status {status}: {error}"
-            self._fail(lease, reason, failure)
+            self._fail(lease, f"malformed reply, status {status}: {error}", failure)
         else:
             self._report(lease, outcome)
 
     def _report(self, lease: CallLease, outcome: Outcome) -> None:
-        self._core.calls.report(self._now(), lease.number, outcome)
-        self._wake()
+        self.core.calls.report(self.now(), lease.number, outcome)
+        self.wake()
 
     def _fail(self, lease: CallLease, reason: str, failure: Failure) -> None:
         log.warning("worker %s: %s", lease.worker_name, reason)
-        self._core.fail_call(self._now(), lease, reason, failure)
-        self._wake()
+        self.core.fail_call(self.now(), lease, reason, failure)
+        self.wake()
 
     async def _send_stops(self, address: str, numbers: list[int]) -> None:
         try:
-            await self._pool.post(address, "/stop", encode(Stop(numbers)))
+            await self.pool.post(address, "/stop", encode(Stop(numbers)))
         except ConnectionFailed:
             return  # The reply to its next sign of life has the stops.

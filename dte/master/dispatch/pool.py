@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply, Reply
 
 
@@ -31,11 +31,7 @@ class ConnectionPool:
         return reply.status, reply.body
 
     def send(self, address: str, path: str, body: bytes, on_reply: OnReply) -> KeptAliveConnection:
-        """Send a request to a worker, on a connection that is the caller's until the reply.
-
-        Args:
-            on_reply: called with the reply, or with why none came.
-        """
+        """Send a request to a worker, on a connection that is the caller's until the reply."""
 
         def callback(reply: Reply | ConnectionFailed) -> None:
             self._put_back(address, connection, reply)

@@ -13,13 +13,7 @@ BEGUN_SHARE = 0.75
 class Budget:
     """Bytes in memory, and their bound.
 
-    Args:
-        name: the name of the bound.
-        bytes_max: the bound.
-        long_max: how many long values are made at a time.
-
     Attributes:
-        bytes: the bytes in memory.
         long_ones: lets `long_max` long values be made at a time.
     """
 
@@ -36,12 +30,7 @@ class Budget:
         self.bytes -= count
 
     def ensure_room(self, begun: bool = False) -> None:
-        """Check that something long may begin, or, if it has `begun`, go on.
-
-        Raises:
-            Busy: too many bytes are in memory.
-        """
+        """Raise `Busy` unless something long may begin, or, if it has `begun`, go on."""
         if self.bytes > self._bytes_max * (1.0 if begun else BEGUN_SHARE):
-            raise Busy(
-                f"too much in memory: {self.bytes} of {self._bytes_max} bytes ({self._name})"
-            )
+            used = f"{self.bytes} of {self._bytes_max} bytes"
+            raise Busy(f"too much in memory: {used} ({self._name})")

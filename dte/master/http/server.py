@@ -14,6 +14,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Awaitable, Iterable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -75,13 +76,7 @@ def connections_max(settings: Settings, descriptors: int) -> int:
 
 
 class BoundedServer(HTTPServer):
-    """An HTTP server whose connections are bounded in number, in memory, and in slowness.
-
-    Args:
-        application: answers requests.
-        settings: the master's; `connections_max`, `replies_bytes_max` and `slow_client_s` are here.
-        options: as for Tornado's server, without its timeouts.
-    """
+    """An HTTP server whose connections are bounded in number, in memory, and in slowness."""
 
     def initialize(self, application: Any, settings: Settings, **options: Any) -> None:  # type: ignore[override]
         super().initialize(application, **options)
@@ -179,8 +174,7 @@ class BoundedServer(HTTPServer):
     def admit(self, stream: BoundedStream, path: str) -> asyncio.Future[None] | None:
         """None if a request may begin; otherwise a future that is done when it may.
 
-        Raises:
-            Busy: it came on a connection beyond the bound.
+        Requests on connections beyond the bound raise `Busy`.
         """
         self._idle.pop(stream, None)
         if path in URGENT:
@@ -214,42 +208,36 @@ class BoundedServer(HTTPServer):
         self._sweep_later()
 
 
+@dataclass(eq=False)
 class _Gate(HTTPMessageDelegate):
     """Passes a request on to the application when it is admitted, or refuses it."""
 
-    def __init__(
-        self,
-        server: BoundedServer,
-        stream: BoundedStream,
-        connection: HTTPConnection,
-        inner: HTTPMessageDelegate,
-    ) -> None:
-        self._server = server
-        self._stream = stream
-        self._connection = connection
-        self._inner = inner
-        self._refusal: Busy | None = None
-        self._method = ""
+    server: BoundedServer
+    stream: BoundedStream
+    connection: HTTPConnection
+    inner: HTTPMessageDelegate
+    refusal: Busy | None = None
+    method: str = ""
 
     def headers_received(
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, RequestStartLine)
-        self._method = start_line.method
+        self.method = start_line.method
         try:
-            admitted = self._server.admit(self._stream, start_line.path.partition("?")[0])
+            admitted = self.server.admit(self.stream, start_line.path.partition("?")[0])
         except Busy as error:
-            self._refusal = error
-            self._stream.await_now(Awaited.BODY)
+            self.refusal = error
+            self.stream.await_now(Awaited.BODY)
             return None
         if admitted is None:
             return self._begin(start_line, headers)
-        self._stream.await_now(Awaited.NOTHING)
+        self.stream.await_now(Awaited.NOTHING)
         return self._begin_later(admitted, start_line, headers)
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders) -> Awaitable[None] | None:
-        self._stream.await_now(Awaited.BODY)
-        return self._inner.headers_received(start_line, headers)
+        self.stream.await_now(Awaited.BODY)
+        return self.inner.headers_received(start_line, headers)
 
     async def _begin_later(
         self, admitted: asyncio.Future[None], start_line: RequestStartLine, headers: HTTPHeaders
@@ -260,25 +248,24 @@ class _Gate(HTTPMessageDelegate):
             await begun
 
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
-        if self._refusal is None:
-            taken = self._inner.data_received(chunk)
+        if self.refusal is None:
+            taken = self.inner.data_received(chunk)
             if taken is not None:
                 return taken
-        return self._server.received(chunk)
+        return self.server.received(chunk)
 
     def finish(self) -> None:
-        self._stream.await_now(Awaited.NOTHING)
-        if self._refusal is None:
-            self._inner.finish()
+        self.stream.await_now(Awaited.NOTHING)
+        refusal = self.refusal
+        if refusal is None:
+            self.inner.finish()
             return
-        headers, body = error_reply(
-            str(self._refusal), self._refusal.code, self._refusal.retry_after_s
-        )
-        start_line = ResponseStartLine("HTTP/1.1", self._refusal.status, REASON)
-        has_body = self._method != "HEAD"
-        self._connection.write_headers(start_line, HTTPHeaders(headers), body if has_body else b"")
-        self._connection.finish()
+        headers, body = error_reply(str(refusal), refusal.code, refusal.retry_after_s)
+        start_line = ResponseStartLine("HTTP/1.1", refusal.status, REASON)
+        has_body = self.method != "HEAD"
+        self.connection.write_headers(start_line, HTTPHeaders(headers), body if has_body else b"")
+        self.connection.finish()
 
     def on_connection_close(self) -> None:
-        if self._refusal is None:
-            self._inner.on_connection_close()
+        if self.refusal is None:
+            self.inner.on_connection_close()

@@ -64,13 +64,10 @@ class BoundedStream(IOStream):
     """A client's connection.
 
     Args:
-        connection: the socket.
         replies: counts the bytes that the client has not taken.
         on_close: called with the stream when its descriptor is closed.
 
     Attributes:
-        replies: counts the bytes of replies.
-        awaited: the input that the master waits for.
         unsent: bytes of replies that the system has not taken yet.
     """
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 
 from dte.core.errors import Unavailable
 from dte.core.jobs.facts import Cancel, End, Facts, Step
 from dte.master.journal.memory import AnyRecorder
+from dte.master.waiting import Wait
 
 Recordable = Step | End | Cancel
 
@@ -16,17 +17,12 @@ RECORD_TIMEOUT_S = 20.0
 
 
 class AwaitedFacts:
-    """The facts that requests wait for, and the leases under which they were reported.
-
-    Args:
-        recorder: writes the facts.
-        wake: has the core take its turn.
-    """
+    """The facts that requests wait for, and the leases under which they were reported."""
 
     def __init__(self, recorder: AnyRecorder, wake: Callable[[], None]) -> None:
         self._recorder = recorder
         self._wake = wake
-        self._waits: dict[Recordable, list[_Wait]] = {}
+        self._waits: dict[Recordable, list[Wait]] = {}
         self._reported: dict[int, Recordable] = {}
         self._lease_of: dict[Recordable, int] = {}
 
@@ -49,7 +45,7 @@ class AwaitedFacts:
         Raises:
             Unavailable: that took longer than `RECORD_TIMEOUT_S`; they are recorded later.
         """
-        wait = _Wait(len(facts))
+        wait = Wait(len(facts))
         for fact in facts:
             self._waits.setdefault(fact, []).append(wait)
         self._wake()
@@ -58,40 +54,25 @@ class AwaitedFacts:
             return
         try:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
-                await wait.done
+                await wait.over
         except TimeoutError:
-            raise cannot_be_recorded() from None
+            raise not_recorded() from None
         await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
         """Facts are in the journal: end the waits for them."""
         if not self._waits:
             return
-        for recorded in (facts.steps, facts.ends, facts.cancels):
-            self._end_waits(recorded)
-
-    def _end_waits(self, facts: Iterable[Recordable]) -> None:
-        waits, lease_of = self._waits, self._lease_of
-        for fact in facts:
-            for wait in waits.pop(fact, ()):
-                wait.end_one()
-            if fact in lease_of:
-                del self._reported[lease_of.pop(fact)]
+        recorded: list[Recordable] = [*facts.steps, *facts.ends, *facts.cancels]
+        for fact in recorded:
+            for wait in self._waits.pop(fact, ()):
+                wait.left -= 1
+                if not wait.left:
+                    wait.end()
+            if fact in self._lease_of:
+                del self._reported[self._lease_of.pop(fact)]
 
 
-class _Wait:
-    """A wait for a number of facts."""
-
-    def __init__(self, count: int) -> None:
-        self._left = count
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def end_one(self) -> None:
-        self._left -= 1
-        if not self._left and not self.done.done():
-            self.done.set_result(None)
-
-
-def cannot_be_recorded() -> Unavailable:
+def not_recorded() -> Unavailable:
     """The error for a request that waited too long."""
     return Unavailable("the journal cannot be written at the moment", 5)

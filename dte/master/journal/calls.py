@@ -12,19 +12,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
-from itertools import chain
 from typing import Any
 
-from dte.core.graph.call import CallState
-from dte.core.jobs.facts import CallRecord, Cancel, End, Step, end_record
+from dte.core.graph.call import CallRecord, CallState
+from dte.core.jobs.facts import Cancel, End, Step
 from dte.core.jobs.job import Job
-from dte.master.journal.rows import (
-    Insertion,
-    as_json,
-    json_field,
-    json_read,
-    writable,
-)
+from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
 
 RECORD = tuple(each.name for each in fields(CallRecord))
 CALLS = Insertion("call", ("job", *RECORD), foreign=("worker", "value", "error"), replaces=True)
@@ -38,11 +31,7 @@ CANCEL = (
 
 
 class CallTables:
-    """The tables of plans, calls and webhooks in an open journal.
-
-    Args:
-        wall_offset_s: see `Journal`.
-    """
+    """The tables of plans, calls and webhooks in an open journal."""
 
     def __init__(self, db: sqlite3.Connection, wall_offset_s: float) -> None:
         self._db = db
@@ -57,20 +46,13 @@ class CallTables:
         cancels: Iterable[Cancel],
         ends: Iterable[End],
     ) -> None:
-        """Write facts about jobs that are more than arithmetic.
-
-        Args:
-            plans: accepted jobs with their plans, and with the records of their calls.
-            steps: hand-overs and ends of calls.
-            cancels: jobs that will be cancelled.
-            ends: ends of jobs, with the records of their calls.
-        """
+        """Write facts about jobs that are more than arithmetic, with the records of their calls."""
         offset_s = self._offset_s
         PLANS.insert(self._db, ((job.number, writable(plan)) for job, plan in plans))
         # The last of several records of a call counts.
         records = {
             (number, record.name): self._row(number, record)
-            for number, record in chain(_taken_over(plans), _of_steps(steps), _of_ends(ends))
+            for number, record in _records(plans, steps, ends)
         }
         CALLS.insert(self._db, records.values())
         for text in as_json((cancel.job.number, cancel.at + offset_s) for cancel in cancels):
@@ -83,7 +65,6 @@ class CallTables:
         DELIVERIES.insert(self._db, deliveries)
 
     def delivered(self, number: int) -> None:
-        """Forget the webhook of a job."""
         self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
 
     def _row(self, job: int, record: CallRecord) -> tuple[Any, ...]:
@@ -110,7 +91,6 @@ class CallTables:
     # Reading
 
     def records(self, job: int) -> list[CallRecord]:
-        """The records of a job's calls."""
         return [self._record(row) for row in self._db.execute(RECORDS, (job,))]
 
     def _record(self, row: Sequence[Any]) -> CallRecord:
@@ -124,36 +104,31 @@ class CallTables:
         return CallRecord(**values)
 
     def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        """See `Journal.plans`."""
         found = {}
         for number in numbers:
             row = self._db.execute("SELECT text FROM plan WHERE number = ?", (number,)).fetchone()
+            (text,) = row or (None,)
             records = self.records(number)
-            if row is not None or records:
-                found[number] = (row[0] if row is not None else None, records)
+            if text is not None or records:
+                found[number] = (text, records)
         return found
 
     def deliveries(self) -> list[tuple[int, str, float]]:
-        """See `Journal.deliveries`."""
         rows = self._db.execute("SELECT number, url, since FROM notice ORDER BY since, number")
         return [(number, url, since - self._offset_s) for number, url, since in rows]
 
 
-def _taken_over(plans: Iterable[tuple[Job, str]]) -> Iterator[tuple[int, CallRecord]]:
+def _records(
+    plans: Iterable[tuple[Job, str]], steps: Iterable[Step], ends: Iterable[End]
+) -> Iterator[tuple[int, CallRecord]]:
     for job, _ in plans:
-        for record in job.records or ():
-            yield job.number, record
-
-
-def _of_steps(steps: Iterable[Step]) -> Iterator[tuple[int, CallRecord]]:
+        for call in job.each_call():
+            if call.recorded:
+                yield job.number, call.record
     for step in steps:
-        assert step.call.job is not None
-        yield step.call.job.number, step.record
-
-
-def _of_ends(ends: Iterable[End]) -> Iterator[tuple[int, CallRecord]]:
+        yield step.call.job, step.record
     for end in ends:
         if end.job.calls is not None:
             for call in end.job.calls.named():
                 if not call.recorded:
-                    yield end.job.number, end_record(call)
+                    yield end.job.number, call.record

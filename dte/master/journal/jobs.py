@@ -69,11 +69,7 @@ CANCELLED, TIMED_OUT = JobState.CANCELLED, JobState.TIMED_OUT
 
 
 class JobTables:
-    """The tables of jobs in an open journal.
-
-    Args:
-        wall_offset_s: see `Journal`.
-    """
+    """The tables of jobs in an open journal."""
 
     def __init__(self, db: sqlite3.Connection, wall_offset_s: float) -> None:
         self._db = db
@@ -147,12 +143,7 @@ class JobTables:
         return jobs
 
     def last_ended(self, count: int, size: int) -> list[Job]:
-        """The jobs that ended last, in the order of their ends.
-
-        Args:
-            count: the most jobs.
-            size: the most bytes of their texts and answers, approximately.
-        """
+        """The jobs that ended last, in the order of their ends, up to a count and a size."""
         query = f"{SELECT_ENDED} ORDER BY sequence DESC LIMIT ?"
         ended: list[Job] = []
         for row in self._db.execute(query, (count,)):
@@ -166,7 +157,6 @@ class JobTables:
         return ended
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """See `Journal.ended`."""
         query = f"{SELECT_ENDED} WHERE number IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (encode(numbers).decode(),))
         jobs = (self._ended_job(dict(zip(ENDED, row, strict=True))) for row in rows)
@@ -182,15 +172,12 @@ class JobTables:
             job.started_at -= offset_s
         answer, state = fields["answer"], fields["state"]
         job.answer = json_read(answer_json) if answer is None else _number(answer)
-        job.state = _state_by(job.error) if state is None else JobState(state)
+        by_error = JobState.SUCCEEDED if job.error is None else JobState.FAILED
+        job.state = by_error if state is None else JobState(state)
         return job
 
     def unfinished(self, after: int, last: int) -> Iterator[tuple[int, str, str | None, bool]]:
-        """The unfinished jobs, in the order of their numbers.
-
-        Args:
-            after: their numbers are higher.
-            last: the highest number.
+        """The unfinished jobs after a number, up to another, in the order of their numbers.
 
         Returns:
             The number, the formula or the description, the plan, and whether calls have records.
@@ -207,7 +194,6 @@ def is_more(end: End) -> bool:
     return (
         job.calls is not None
         or job.plan is not None
-        or job.records is not None
         or end.state is CANCELLED
         or end.state is TIMED_OUT
         or isinstance(end.answer, bytes)
@@ -216,10 +202,6 @@ def is_more(end: End) -> bool:
 
 def _json_of(end: End) -> str | bytes | None:
     return json_field(end.answer) if isinstance(end.answer, bytes) else None
-
-
-def _state_by(error: str | None) -> JobState:
-    return JobState.SUCCEEDED if error is None else JobState.FAILED
 
 
 def _number(text: str) -> Number:

@@ -4,7 +4,8 @@ A job is in one of two tables: with its whole formula in `waiting` until its end
 in `ended` (`JobTables`). Operations are not recorded: they can be computed again. Plans and the
 records of calls have their own tables (`CallTables`).
 
-All methods block. Call them from one thread at a time. A group of facts is written by a few
+All methods block. Call them from one thread at a time. If the file cannot be read or written, they
+raise `JournalFailed`, and nothing was written. A group of facts is written by a few
 statements that take all rows as one JSON text: SQLite works without Python's lock, so the loop
 goes on meanwhile.
 """
@@ -17,16 +18,26 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.retention import Pruning, Retention
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
 from dte.master.journal.workers import WorkerTable
 
+COUNT_START = "UPDATE master SET boot = CASE boot WHEN 0 THEN ? ELSE boot + 1 END"
+LAST_JOBS = (
+    "SELECT last_job FROM master",
+    "SELECT max(number) FROM waiting",
+    "SELECT max(number) FROM ended",
+)
 SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
+INSERT_SUBMISSION = (
+    "INSERT INTO submission (key, digest, first, count, submitted_at) VALUES (?, ?, ?, ?, ?)"
+)
 PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
 """Characters of formulas that are read at a time, approximately."""
@@ -41,7 +52,6 @@ class Loaded:
         waiting: the unfinished jobs, without graphs.
         ended: the jobs that ended last, in the order of their ends.
         workers: workers that do not announce themselves again.
-        deliveries: see `Journal.deliveries`.
     """
 
     last: int
@@ -76,7 +86,6 @@ class Journal:
         first_boot: the number of the first start with a new file.
 
     Attributes:
-        path: the file.
         boot: the number of this start, one more than that of the last start.
 
     Raises:
@@ -98,8 +107,11 @@ class Journal:
         except sqlite3.Error as error:
             raise refusal(path, error) from None
         try:
-            self.boot = self._begin(first_boot)
-            self._last_job = self._last_before = self._find_last_job()
+            self._db.execute(COUNT_START, (first_boot,))
+            self.boot: int = self._db.execute("SELECT boot FROM master").fetchone()[0]
+            self._last_job = self._last_before = max(
+                self._db.execute(query).fetchone()[0] or 0 for query in LAST_JOBS
+            )
         except sqlite3.Error as error:
             self._db.close()
             raise refusal(path, error) from None
@@ -108,22 +120,6 @@ class Journal:
         self._workers = WorkerTable(self._db)
         self._pruning = Pruning(self._db, retention or Retention())
         self._identity = _identity(path)
-
-    def _begin(self, first_boot: int) -> int:
-        """Count this start."""
-        self._db.execute(
-            "UPDATE master SET boot = CASE boot WHEN 0 THEN ? ELSE boot + 1 END", (first_boot,)
-        )
-        (boot,) = self._db.execute("SELECT boot FROM master").fetchone()
-        return int(boot)
-
-    def _find_last_job(self) -> int:
-        queries = (
-            "SELECT last_job FROM master",
-            "SELECT max(number) FROM waiting",
-            "SELECT max(number) FROM ended",
-        )
-        return max(self._db.execute(query).fetchone()[0] or 0 for query in queries)
 
     def close(self) -> None:
         """Close the file. Facts are safe whether this is called or not."""
@@ -140,9 +136,6 @@ class Journal:
         Returns:
             The submissions that repeat the key of an earlier one, with that one. They are not
             written.
-
-        Raises:
-            JournalFailed: nothing was written.
         """
         self._ensure_there()
         with self._writing():
@@ -163,11 +156,7 @@ class Journal:
         return known
 
     def probe(self) -> None:
-        """Try to write.
-
-        Raises:
-            JournalFailed: that failed.
-        """
+        """Try to write."""
         self._ensure_there()
         with self._writing():
             # As large as a small submission: less might fit where that does not.
@@ -176,29 +165,17 @@ class Journal:
             self._db.execute("DROP TABLE probe")
 
     def remember(self, announcement: Announcement, wall_s: float) -> None:
-        """See `WorkerTable.remember`.
-
-        Raises:
-            JournalFailed: nothing was written.
-        """
+        """See `WorkerTable.remember`."""
         with self._writing():
             self._workers.remember(announcement, wall_s)
 
     def delivered(self, number: int) -> None:
-        """Forget the webhook of a job that was taken or given up.
-
-        Raises:
-            JournalFailed: nothing was written.
-        """
+        """Forget the webhook of a job that was taken or given up."""
         with self._writing():
             self._calls.delivered(number)
 
     def _ensure_there(self) -> None:
-        """Check that the file has not been deleted or replaced, or facts would be lost.
-
-        Raises:
-            JournalFailed: it has been.
-        """
+        """Check that the file has not been deleted or replaced, or facts would be lost."""
         if _identity(self.path) != self._identity:
             reason = f"{self.path} was deleted or replaced; put the original file back"
             raise JournalFailed(reason, full=False)
@@ -226,13 +203,10 @@ class Journal:
             if row is not None:
                 known[submission] = KnownSubmission(*row)
                 continue
-            jobs = submission.jobs
-            values = (submission.key, submission.digest, jobs[0].number, len(jobs))
-            self._db.execute(
-                "INSERT INTO submission (key, digest, first, count, submitted_at) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (*values, jobs[0].submitted_at + self._offset_s),
-            )
+            jobs, first = submission.jobs, submission.jobs[0]
+            at = first.submitted_at + self._offset_s
+            row = (submission.key, submission.digest, first.number, len(jobs), at)
+            self._db.execute(INSERT_SUBMISSION, row)
         return known
 
     # Reading
@@ -249,14 +223,11 @@ class Journal:
             JournalRefused: the file cannot be read or written.
         """
         try:
-            return self._load(jobs_kept, bytes_kept, wall_s)
+            workers = self._workers.load(self._pruning.oldest(wall_s))
+            ended = self._jobs.last_ended(jobs_kept, bytes_kept)
+            waiting, deliveries = self._jobs.waiting(), self._calls.deliveries()
         except sqlite3.Error as error:
             raise refusal(self.path, error) from None
-
-    def _load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
-        workers = self._workers.load(self._pruning.oldest(wall_s))
-        ended = self._jobs.last_ended(jobs_kept, bytes_kept)
-        waiting, deliveries = self._jobs.waiting(), self._calls.deliveries()
         return Loaded(self._last_job, waiting, ended, workers, deliveries)
 
     def unfinished(self, after: int) -> list[Unfinished]:
@@ -264,9 +235,6 @@ class Journal:
 
         Args:
             after: their numbers are higher.
-
-        Raises:
-            JournalFailed: it cannot be read.
         """
         with _reading():
             found: list[Unfinished] = []
@@ -285,9 +253,6 @@ class Journal:
 
         Returns:
             The text of the plan, None for a formula with calls, and the records of the calls.
-
-        Raises:
-            JournalFailed: it cannot be read.
         """
         with _reading():
             return self._calls.plans(numbers)
@@ -297,29 +262,18 @@ class Journal:
 
         Returns:
             The job, the URL, and when the job ended, on the core's clock; the oldest first.
-
-        Raises:
-            JournalFailed: it cannot be read.
         """
         with _reading():
             return self._calls.deliveries()
 
     def submission(self, key: str) -> KnownSubmission | None:
-        """The submission with a key, if there was one.
-
-        Raises:
-            JournalFailed: it cannot be read.
-        """
+        """The submission with a key, if there was one."""
         with _reading():
             row = self._db.execute(SUBMISSION, (key,)).fetchone()
         return KnownSubmission(*row) if row is not None else None
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """The jobs of these numbers that have ended, by number.
-
-        Raises:
-            JournalFailed: it cannot be read.
-        """
+        """The jobs of these numbers that have ended, by number."""
         with _reading():
             return self._jobs.ended(numbers)
 

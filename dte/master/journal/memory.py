@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dte.core.errors import Unavailable
-from dte.core.jobs.facts import CallRecord, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Loaded, Unfinished
 from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
 
 
 class MemoryRecorder:
-    """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process.
-
-    Args:
-        boot: the number of this start.
-        keys_max: the most keys of submissions.
-    """
+    """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process."""
 
     failure: Unavailable | None = None
     commits = 0
@@ -70,18 +66,13 @@ AnyRecorder = Recorder | MemoryRecorder
 
 
 class KeyMemory:
-    """The last keys of submissions, to recognise repeats.
-
-    Args:
-        capacity: the most keys.
-    """
+    """The last keys of submissions, to recognise repeats."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._known: dict[str, KnownSubmission] = {}
 
     def get(self, key: str) -> KnownSubmission | None:
-        """The submission with a key, if it is remembered."""
         return self._known.get(key)
 
     def remember(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
@@ -94,10 +85,8 @@ class KeyMemory:
             if known is not None:
                 repeats[submission] = known
                 continue
-            jobs = submission.jobs
-            self._known[submission.key] = KnownSubmission(
-                submission.digest, jobs[0].number, len(jobs)
-            )
+            digest, jobs = submission.digest, submission.jobs
+            self._known[submission.key] = KnownSubmission(digest, jobs[0].number, len(jobs))
             if len(self._known) > self._capacity:
                 del self._known[next(iter(self._known))]
         return repeats

@@ -15,10 +15,11 @@ from functools import partial
 from typing import TypeVar
 
 from dte.core.errors import StorageFull, Unavailable
-from dte.core.jobs.facts import CallRecord, Facts, KnownSubmission, Submission
+from dte.core.graph.call import CallRecord
+from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.journal.thread import JournalThread
@@ -32,7 +33,8 @@ RETRY_S = 0.5
 PRUNE_S = 10.0
 """Time between searches for old jobs while nothing is written."""
 
-Recorded = Callable[[Facts, Mapping[Submission, KnownSubmission]], None]
+Repeats = Mapping[Submission, KnownSubmission]
+Recorded = Callable[[Facts, Repeats], None]
 Unrecorded = Callable[[Facts, Unavailable], None]
 
 
@@ -62,16 +64,10 @@ class Recorder:
         self.commits = 0
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
-        """See `Journal.load`."""
-        journal = self._journal
-        loaded = journal.load(jobs_kept, bytes_kept, time.time())
-        log.info(
-            "journal %s, start %d: resuming %d jobs, %d finished jobs loaded",
-            journal.path,
-            journal.boot,
-            len(loaded.waiting),
-            len(loaded.ended),
-        )
+        loaded = self._journal.load(jobs_kept, bytes_kept, time.time())
+        waiting, ended = len(loaded.waiting), len(loaded.ended)
+        what = f"resuming {waiting} jobs, {ended} finished jobs loaded"
+        log.info("journal %s, start %d: %s", self._journal.path, self.boot, what)
         return loaded
 
     def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
@@ -109,38 +105,28 @@ class Recorder:
         await self.run(self._journal.close)
         self._thread.close()
 
-    # Asking the journal
+    # Asking the journal, by the methods of these names
 
     async def submission(self, key: str) -> KnownSubmission | None:
-        """See `Journal.submission`."""
         return await self.run(self._journal.submission, key)
 
     async def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
-        """See `Journal.ended`."""
         return await self.run(self._journal.ended, numbers)
 
     async def plans(self, numbers: Sequence[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        """See `Journal.plans`."""
         return await self.run(self._journal.plans, numbers)
 
     async def unfinished(self, after: int) -> list[Unfinished]:
-        """See `Journal.unfinished`."""
         return await self.run(self._journal.unfinished, after)
 
     async def remember(self, announcement: Announcement) -> None:
-        """See `Journal.remember`."""
         await self.run(self._journal.remember, announcement, time.time())
 
     async def delivered(self, number: int) -> None:
-        """See `Journal.delivered`."""
         await self.run(self._journal.delivered, number)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run a method of the journal in its thread, and return what it returns.
-
-        Raises:
-            Unavailable: the journal failed.
-        """
+        """Run a method of the journal in its thread, and return what it returns."""
         came: asyncio.Future[T | Exception] = asyncio.get_running_loop().create_future()
 
         def callback(outcome: T | Exception) -> None:
@@ -163,9 +149,7 @@ class Recorder:
         write = partial(self._journal.write, facts, time.time())
         self._thread.do(write, partial(self._written, facts))
 
-    def _written(
-        self, facts: Facts, outcome: dict[Submission, KnownSubmission] | Exception
-    ) -> None:
+    def _written(self, facts: Facts, outcome: Repeats | Exception | None) -> None:
         self._writing = False
         if isinstance(outcome, Exception):
             if not isinstance(outcome, JournalFailed):
@@ -174,7 +158,7 @@ class Recorder:
             self._unrecorded(facts, _unavailable(outcome))
             return
         self._succeed(facts)
-        self._recorded(facts, outcome)
+        self._recorded(facts, outcome or {})
         self.wake()
 
     def _fail(self, error: JournalFailed) -> None:
@@ -203,19 +187,10 @@ class Recorder:
             return
         facts = self._jobs.facts() or Facts([], [])
         if self.failure is not None and not facts:
-            self._probe(facts)
+            self._writing = True
+            self._thread.do(self._journal.probe, partial(self._written, facts))
         else:
             self._write(facts)
-
-    def _probe(self, facts: Facts) -> None:
-        """Try to write without facts."""
-
-        def probe() -> dict[Submission, KnownSubmission]:
-            self._journal.probe()
-            return {}
-
-        self._writing = True
-        self._thread.do(probe, partial(self._written, facts))
 
 
 def _unavailable(error: JournalFailed) -> Unavailable:

@@ -108,11 +108,7 @@ class JournalRefused(Exception):
 
 
 class JournalFailed(Exception):
-    """The journal could not be written or read now; nothing was written.
-
-    Attributes:
-        full: the disk is full.
-    """
+    """The journal could not be written or read now; nothing was written."""
 
     def __init__(self, reason: str, full: bool) -> None:
         super().__init__(reason)
@@ -163,11 +159,7 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
 
 
 def _look_at(path: str) -> None:
-    """Refuse a file of another program before it is opened, as opening may change files beside it.
-
-    Raises:
-        JournalRefused: the file has another format, or a newer version.
-    """
+    """Refuse another program's file before it is opened: opening may change files beside it."""
     if not Path(path).is_file():
         return
     as_it_is = f"{Path(path).absolute().as_uri()}?immutable=1"
@@ -179,12 +171,7 @@ def _look_at(path: str) -> None:
 
 
 def _version(db: sqlite3.Connection, path: str) -> int | None:
-    """The version of a journal; None for an empty database.
-
-    Raises:
-        JournalRefused: the database has another content, or a newer version.
-        sqlite3.Error: it cannot be read.
-    """
+    """The version of a journal; None for an empty database."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()

@@ -7,7 +7,7 @@ from dataclasses import fields
 
 import msgspec
 
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.wire.codec import encode
 
 WRITTEN_AS = {"delivery": "reach", "can_stop": "obeys"}
@@ -26,14 +26,8 @@ class WorkerTable:
         if announcement.draining:
             self._db.execute("DELETE FROM worker WHERE address = ?", (identity,))
             return
-        row = (
-            identity,
-            announcement.name,
-            announcement.slots,
-            announcement.batch_max,
-            wall_s,
-            write_announcement(announcement),
-        )
+        name, slots, batch_max = announcement.name, announcement.slots, announcement.batch_max
+        row = (identity, name, slots, batch_max, wall_s, write_announcement(announcement))
         self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def load(self, oldest_s: float) -> list[Announcement]:
@@ -49,7 +43,6 @@ class WorkerTable:
 
 
 def write_announcement(announcement: Announcement) -> str:
-    """The JSON of an announcement."""
     names = (each.name for each in fields(announcement))
     row = {WRITTEN_AS.get(name, name): getattr(announcement, name) for name in names}
     return encode(row).decode()

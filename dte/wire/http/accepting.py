@@ -28,12 +28,10 @@ class Acceptor:
         self._listening: list[socket.socket] = []
 
     def add(self, listening: socket.socket) -> None:
-        """Accept connections on a socket."""
         self._listening.append(listening)
         self._accept_on(listening)
 
     def stop(self) -> None:
-        """Close the listening sockets."""
         for listening in self._listening:
             asyncio.get_running_loop().remove_reader(listening)
             listening.close()

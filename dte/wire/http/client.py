@@ -49,10 +49,6 @@ OnReply = Callable[[Reply | ConnectionFailed], None]
 class KeptAliveConnection:
     """One connection to a server, for one request at a time.
 
-    Args:
-        host: the name or the address of the server.
-        port: its TCP port.
-
     Attributes:
         on_close: called when the server closes the connection while it is idle.
     """
@@ -76,10 +72,7 @@ class KeptAliveConnection:
     async def request(
         self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send a request and return its reply.
-
-        Args:
-            more: headers besides those of every request.
+        """Send a request like `send`, and return its reply.
 
         Raises:
             ConnectionFailed: no complete reply arrived. The connection is closed, and the next

@@ -74,9 +74,6 @@ class MessageReader:
     def read(self, data: bytes = b"") -> Message | None:
         """Return the next message if it is complete. Further bytes are kept for the next one.
 
-        Args:
-            data: more bytes from the connection.
-
         Raises:
             NotHttp: the bytes are not a message; the connection is of no further use.
         """
@@ -165,11 +162,7 @@ class MessageReader:
 
 
 class _Chunks:
-    """A body with chunked transfer encoding.
-
-    Attributes:
-        parts: the chunks so far.
-    """
+    """A body with chunked transfer encoding. `parts` are the chunks so far."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -205,7 +198,6 @@ class _Chunks:
                     raise NotHttp(f"the trailer has more than {HEAD_BYTES_MAX} bytes")
 
     def _line(self) -> bytes | None:
-        """Return the next line if it is complete."""
         end = self._raw.find(b"\n", 0, CHUNK_LINE_BYTES_MAX)
         if end < 0:
             if len(self._raw) >= CHUNK_LINE_BYTES_MAX:

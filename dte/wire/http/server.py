@@ -52,7 +52,6 @@ class HttpServer:
         self._open: set[_Connection] = set()
 
     def add_sockets(self, sockets: Iterable[socket.socket]) -> None:
-        """Accept connections on listening sockets."""
         for listening in sockets:
             self._acceptor.add(listening)
 
@@ -69,7 +68,6 @@ class HttpServer:
         log.warning("cannot accept connections: %s", error.strerror)
 
     def left(self, connection: _Connection, *, by_peer: bool) -> None:
-        """Forget a connection that has been closed."""
         self._open.discard(connection)
         if by_peer:
             self.closed_by_peer()
@@ -83,7 +81,6 @@ class _Connection:
         self._closing = False
 
     def finish(self) -> None:
-        """Close the connection once its answers are sent."""
         self._closing = True
         self._stream.finish()
         self._server.left(self, by_peer=False)

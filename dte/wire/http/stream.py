@@ -69,7 +69,6 @@ class Stream:
         return len(self._unsent)
 
     def receive(self, receives: bool) -> None:
-        """Pause or resume receiving."""
         if self._socket is None:
             return
         if receives:
@@ -84,7 +83,6 @@ class Stream:
             self.close()
 
     def close(self) -> None:
-        """Close the connection now."""
         if self._socket is None:
             return
         connection, self._socket = self._socket, None

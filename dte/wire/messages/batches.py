@@ -62,14 +62,7 @@ class Refusal(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """Operations under one lease, in columns.
-
-    Attributes:
-        lease: the number of the lease; the results carry it too.
-        operations: a symbol for each operation.
-        op1: the first operands.
-        op2: the second operands.
-    """
+    """Operations under one lease, in columns. The results carry the number of the lease too."""
 
     lease: int
     operations: str
@@ -81,7 +74,6 @@ class BatchResult(msgspec.Struct, omit_defaults=True):
     """The reply to a `Batch`.
 
     Attributes:
-        lease: the number of the lease.
         results: a number for each operation; 0 for a failed one.
         errors: the reasons of failures, by position in the batch.
         took_s: the computing time in seconds, by which the master sizes later batches. Without it

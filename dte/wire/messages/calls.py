@@ -22,9 +22,7 @@ class Call(msgspec.Struct):
 
     Attributes:
         lease: the number of the lease; the report carries it too.
-        job_id: the id of its job.
         node: the name of the call in its job.
-        handler: the name of the handler.
         args: a list of positional arguments, or an object of named ones.
         timeout: seconds after which the worker stops the call; null for never.
         attempt: the number of this attempt, from 1.
@@ -72,7 +70,6 @@ class Report(msgspec.Struct, omit_defaults=True):
     """The outcome of one call.
 
     Attributes:
-        lease: the number of the lease.
         result: any JSON, for a call that succeeded.
         error: the reason, for a call that did not succeed.
         state: by default ``succeeded`` without an error and ``failed`` with one. Also
@@ -147,7 +144,6 @@ class Claim(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         worker: its name, unique among the workers that claim.
-        handlers: its handlers.
         slots: the number of calls that it takes now.
         wait: the longest time to wait for work, in seconds.
         batch_max: the number of arithmetic operations that it takes; 0 for none.

@@ -22,13 +22,7 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Begin(msgspec.Struct, array_like=True, tag=0):
-    """Call a handler.
-
-    Attributes:
-        lease: identifies the call in the child's replies.
-        handler: the name of the handler.
-        args: the JSON of a list of arguments, or of an object of named ones.
-    """
+    """Call a handler with the JSON of a list of arguments, or of an object of named ones."""
 
     lease: int
     handler: str
@@ -42,11 +36,9 @@ class Stop(msgspec.Struct, array_like=True, tag=1):
 
 
 class Outcome(msgspec.Struct, array_like=True, tag=2):
-    """The outcome of a call.
+    """The outcome of a call: its result as JSON, or the reason of its failure.
 
     Attributes:
-        result: JSON; None if there is an error.
-        error: the reason of a failure.
         retry: a retry may help.
         trace: the stack trace of the error, for the log.
     """
@@ -73,12 +65,7 @@ def packet(messages: Sequence[object]) -> bytes:
 
 
 class Receiver(Generic[M]):
-    """Receives messages from a channel.
-
-    Args:
-        fileno: the descriptor of the channel.
-        kind: the type of the messages, a union.
-    """
+    """Receives messages of a type, which is a union, from the descriptor of a channel."""
 
     def __init__(self, fileno: int, kind: type[M]) -> None:
         self._fileno = fileno
@@ -90,10 +77,6 @@ class Receiver(Generic[M]):
 
         Returns:
             None if the other end is closed.
-
-        Raises:
-            BlockingIOError: there is nothing to read, and the channel does not block.
-            OSError: the channel is broken.
         """
         data = os.read(self._fileno, READ_BYTES)
         if not data:

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from math import log10
 from multiprocessing import parent_process
@@ -28,14 +29,7 @@ from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, encode, nests_deeper
-from dte.worker.processes.channel import (
-    Begin,
-    Outcome,
-    ProgressUpdate,
-    Receiver,
-    Stop,
-    packet,
-)
+from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
 from dte.worker.processes.tasks import Tasks
 
 ERROR_CHARS_MAX = 2000
@@ -50,20 +44,16 @@ OOM_SCORE = 500
 _args: Decoder[Any] = Decoder(Any)
 
 
+@dataclass
 class _Child:
     """The state of this process."""
 
-    def __init__(
-        self,
-        channel: Connection,
-        shared: MutableSequence[int],
-        memory_mb: int | None,
-        result_bytes_max: int,
-    ) -> None:
-        self.channel = channel
-        self.shared = shared
-        self.memory_mb = memory_mb
-        self.result_bytes_max = result_bytes_max
+    channel: Connection
+    shared: MutableSequence[int]
+    memory_mb: int | None
+    result_bytes_max: int
+
+    def __post_init__(self) -> None:
         self.runner = asyncio.Runner()
         threads = ThreadPoolExecutor(THREADS_MAX, "dte-to-thread")
         self.runner.get_loop().set_default_executor(threads)
@@ -181,11 +171,7 @@ def _bind(order: Begin) -> Callable[[], Any] | Outcome:
 
 
 def _read(raw: bytes) -> Any:
-    """Decode arguments.
-
-    Raises:
-        Malformed: they are not JSON, nest too deep, or have a number that is not finite.
-    """
+    """Decode arguments, unless they nest too deep."""
     if nests_deeper(raw, DEPTH_MAX):
         raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
     return _args.decode(raw)
@@ -223,9 +209,8 @@ def _result(order: Begin, result: Any) -> Outcome:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         return _no_result(lease, f"cannot be converted to JSON: {error}")
     if len(raw) > most:
-        return _no_result(
-            lease, f"is too large: {len(raw)} bytes, the limit is {most}; return less"
-        )
+        reason = f"{len(raw)} bytes, the limit is {most}"
+        return _no_result(lease, f"is too large: {reason}; return less")
     return Outcome(lease, raw)
 
 

@@ -62,7 +62,7 @@ class Executor:
         registry.load(modules)
         self._settings = ProcessSettings(list(modules), memory_mb, result_bytes_max)
         self._on_done = on_done
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(slots, "dte-executor")
         self._waiting_plain: dict[int, Call] = {}
@@ -217,10 +217,6 @@ class Executor:
         self._on_done(report)
         if self._waiting_async or self._waiting_plain:
             self._fill()
-
-    def on_progress(self, lease: int, progress: Progress) -> None:
-        """Pass on the progress of a call."""
-        self._on_progress(lease, progress)
 
     def on_harm(self, process: Process, handlers: Collection[str], how: str) -> None:
         """Isolate the handlers of an async call that harms others.

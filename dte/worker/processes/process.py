@@ -96,12 +96,8 @@ class Process:
     over the channel too.
 
     Args:
-        settings: the settings of the child.
         owner: receives the events.
         threads: wait for the end of the process.
-
-    Attributes:
-        calls: the calls that it runs, by lease.
 
     Raises:
         OSError, RuntimeError: the process cannot be started.
@@ -124,10 +120,8 @@ class Process:
         self._watchdog: asyncio.TimerHandle | None = None
         self._shared = _context.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = _context.Pipe()
-        self._receiver: Receiver[Outcome | ProgressUpdate] = Receiver(
-            self._channel.fileno(),
-            Outcome | ProgressUpdate,  # type: ignore[arg-type]
-        )
+        kind: Any = Outcome | ProgressUpdate
+        self._receiver: Receiver[Outcome | ProgressUpdate] = Receiver(self._channel.fileno(), kind)
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
             1, initializer=child.prepare, initargs=(*given, self._shared), context=_context
@@ -142,7 +136,8 @@ class Process:
             theirs.close()
         os.set_blocking(self._channel.fileno(), False)
         self._loop.add_reader(self._channel.fileno(), self._receive)
-        served.add_done_callback(self._on_loop(self._on_served))
+        # It could not start, or it has stopped serving.
+        served.add_done_callback(self._on_loop(lambda _: self._begin_to_end()))
 
     def run(self, call: Call) -> None:
         """Run a call; the owner receives its report."""
@@ -200,10 +195,6 @@ class Process:
         if self._is_ready and self._process is not None and self._process.pid is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
-
-    def _on_served(self, future: Future[Any]) -> None:
-        """End the process, which could not start or has stopped serving."""
-        self._begin_to_end()
 
     # Sending
 
@@ -394,10 +385,10 @@ def _report_without_result(assigned: _Assigned, state: State, reason: str) -> Re
 
 def _indented(trace: str) -> str:
     """Indent and escape a trace, so that no line of it can pass for a line of the log."""
-    lines = (
-        "".join(c if c.isprintable() else repr(c)[1:-1] for c in s) for s in trace.splitlines()
-    )
-    return "".join(f"\n    {line}" for line in lines)
+    text = ""
+    for line in trace.splitlines():
+        text += "\n    " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return text
 
 
 def _describe_end(code: int | None) -> str:

@@ -27,12 +27,7 @@ LEFT_S = 3.0
 
 
 class _Call:
-    """A call under way.
-
-    Attributes:
-        task: the task of the call; None until it is created.
-        others: unfinished tasks that the call has started.
-    """
+    """A call under way, with its task once created, and the unfinished tasks that it started."""
 
     def __init__(self, lease: int) -> None:
         self.lease = lease
@@ -82,9 +77,7 @@ class Tasks:
     """Runs the async calls that arrive over a channel, and sends their outcomes.
 
     Args:
-        receiver: receives further orders.
-        fileno: the descriptor that it reads.
-        send: sends outcomes to the worker.
+        fileno: the descriptor that the receiver reads.
         shared: memory that is shared with the worker, with `SHARED_NUMBERS` numbers.
         run: calls a handler, and raises nothing.
     """

@@ -16,8 +16,7 @@ from core.evaluate import do, is_as_python_says
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.scheduler import Failure
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement, Failure
 
 SUMS = "1*2+3*4+5*6+7*8"
 """Four operations of it are ready at once."""
@@ -32,7 +31,7 @@ Answer = tuple[list[Number], dict[int, str]]
 
 def next_leases(core: Core, now: float) -> tuple[float, list[BatchLease]]:
     """The next leases that are made, and when that is."""
-    while not (leases := core.turn(now).leases):
+    while not (leases := core.tick(now).batches):
         now = core.following(now)
     return now, leases
 
@@ -49,69 +48,70 @@ def vanish(core: Core, now: float, lease: BatchLease, how: str) -> float:
     else:
         while lease.worker.state != "gone":
             now = core.following(now)
-            core.turn(now)
+            core.tick(now)
     return now
 
 
-def charges(job: Job) -> dict[int, int]:
+def charges(core: Core, job: Job) -> dict[int, int]:
     """How many workers each operation has lost."""
-    return {node: it.workers_lost for node, it in (job.suspicions or {}).items()}
+    known = core.arithmetic.quarantine._suspicions.get(job.number, {})
+    return {node: suspicion.workers_lost for node, suspicion in known.items()}
 
 
 @pytest.mark.parametrize("how", ["started anew", "refused", "silent"])
 def test_a_worker_that_ended_is_counted_against_what_it_had(how) -> None:
     core = Core(at(1))
     (job,) = core.add(SUMS)
-    lease = only(core.turn(0.0).leases)
+    lease = only(core.tick(0.0).batches)
     vanish(core, 0.0, lease, how)
-    assert charges(job) == dict.fromkeys((node for _, node in operations(lease)), 1)
+    assert charges(core, job) == dict.fromkeys((node for _, node in operations(lease)), 1)
 
 
 @pytest.mark.parametrize("how", ["refused", "silent"])
 def test_a_seed_worker_that_ended_is_counted_against_what_it_had(how) -> None:
     core = Core(SEED_WORKER)
     (job,) = core.add("1*2")
-    vanish(core, 0.0, only(core.turn(0.0).leases), how)
-    assert charges(job) == {0: 1}
+    vanish(core, 0.0, only(core.tick(0.0).batches), how)
+    assert charges(core, job) == {0: 1}
 
 
 def test_a_seed_worker_that_announces_itself_again_may_not_have_ended() -> None:
     """One may do so every few seconds; it is asked before it gets anything."""
     core = Core(SEED_WORKER)
     (job,) = core.add("1*2")
-    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    core.lose(0.0, only(core.tick(0.0).batches), Failure.BROKEN)
     core.announce(1.0, SEED_WORKER)
-    assert charges(job) == {0: 0}
-    question = only(core.turn(1.0).leases)
+    assert charges(core, job) == {0: 0}
+    question = only(core.tick(1.0).batches)
     assert question.count == 0
     core.lose(1.0, question, Failure.REFUSED)
-    assert charges(job) == {0: 1}
+    assert charges(core, job) == {0: 1}
 
 
 def test_an_answer_that_comes_too_late_says_that_the_worker_lives() -> None:
     core = Core(SEED_WORKER)
     (job,) = core.add("1*2")
-    lease = only(core.turn(0.0).leases)
-    core.turn(10.0)
+    lease = only(core.tick(0.0).batches)
+    core.tick(10.0)
     assert lease.may_come_late
-    core.late(11.0, lease)
+    core.arithmetic.late(11.0, lease)
     core.check()
-    assert (charges(job), core.stale_results, lease.worker.last_seen_at) == ({0: 0}, 1, 11.0)
+    assert (charges(core, job), core.stale_results, lease.worker.last_seen_at) == ({0: 0}, 1, 11.0)
     core.run(20.0)
     assert job.answer == 2
 
 
 def test_a_late_answer_brings_back_a_worker_that_is_gone_but_not_for_another_start() -> None:
     core = Core(SEED_WORKER)
-    lease = only(core.turn(6.0).leases)
+    lease = only(core.tick(6.0).batches)
     assert lease.count == 0
     for now in (16.0, 17.0, 18.0, 30.0):
-        core.turn(now)
+        core.tick(now)
     assert lease.worker.state == "gone"
-    core.late(31.0, lease)
+    core.arithmetic.late(31.0, lease)
     assert (lease.worker.state, core.stale_results) == ("free", 0)
     assert lease.worker.joined_at == 31.0
-    core.late(99.0, lease)
+    core.arithmetic.late(99.0, lease)
     assert lease.worker.last_seen_at == 31.0
 
 
@@ -123,14 +123,14 @@ def test_a_worker_is_counted_once_however_often_it_had_the_operation() -> None:
         now, leases = next_leases(core, now)
         core.lose(now, only(leases), Failure.BROKEN)
     core.announce(now, at(1, incarnation="b"))
-    assert charges(job) == {0: 1}
+    assert charges(core, job) == {0: 1}
 
 
 @pytest.mark.parametrize("sign", ["a heartbeat", "an answer"])
 def test_a_worker_that_comes_back_as_it_was_is_counted_against_nothing(sign) -> None:
     core = Core(at(1))
     (job, other) = core.add("1*2", "3*4")
-    lease = only(core.turn(0.0).leases)
+    lease = only(core.tick(0.0).batches)
     core.lose(0.0, lease, Failure.BROKEN)
     if sign == "a heartbeat":
         core.announce(0.01, at(1))
@@ -138,45 +138,45 @@ def test_a_worker_that_comes_back_as_it_was_is_counted_against_nothing(sign) -> 
         now, leases = next_leases(core, 0.0)
         core.answer(now, only(leases))
     core.announce(1.0, at(1, incarnation="b"))
-    assert not any(charges(job).values())
-    assert not any(charges(other).values())
+    assert not any(charges(core, job).values())
+    assert not any(charges(core, other).values())
 
 
 def test_a_worker_that_vanished_is_asked_before_it_gets_more() -> None:
     """What a dead worker got would be counted as if the worker had ended by it."""
     core = Core(at(1))
     core.add(SUMS)
-    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    core.lose(0.0, only(core.tick(0.0).batches), Failure.BROKEN)
     now, (question,) = next_leases(core, 0.0)
     assert question.parts == []
-    assert core.turn(now).leases == [], "it is asked once"
-    core.complete(now, question.number, [], {})
-    assert only(core.turn(now).leases).count == 1
+    assert core.tick(now).batches == [], "it is asked once"
+    core.arithmetic.complete(now, question.number, [], {})
+    assert only(core.tick(now).batches).count == 1
 
 
 def test_a_worker_that_vanished_is_asked_when_nothing_else_is_under_way_there() -> None:
     core = Core(at(1, batch_max=1, slots=3))
     core.add("1*2", "3*4", "5*6")
-    first, second, third = core.turn(0.0).leases
+    first, second, third = core.tick(0.0).batches
     core.lose(0.0, first, Failure.BROKEN)
     core.answer(0.0, second)
     for now in (0.5, 1.0, 2.0):
-        assert core.turn(now).leases == []
+        assert core.tick(now).batches == []
     core.answer(2.0, third)
-    question = only(core.turn(2.0).leases)
+    question = only(core.tick(2.0).batches)
     assert question.parts == []
 
 
 def test_an_answer_from_before_a_worker_vanished_does_not_say_that_it_lives() -> None:
     core = Core(at(1, batch_max=1))
     (job, other) = core.add("1*2", "3*4")
-    first, second = core.turn(0.0).leases
+    first, second = core.tick(0.0).batches
     core.lose(1.0, first, Failure.BROKEN)
     core.answer(1.0, second)
     now, (question,) = next_leases(core, 1.0)
     assert question.parts == []
     core.lose(now, question, Failure.REFUSED)
-    assert charges(job) == {0: 1}
+    assert charges(core, job) == {0: 1}
     assert other.answer == 12
 
 
@@ -184,29 +184,29 @@ def test_an_answer_from_before_a_worker_vanished_does_not_say_that_it_lives() ->
 def test_what_a_worker_did_not_vanish_with_is_not_counted(failure) -> None:
     core = Core(at(1))
     (job,) = core.add(SUMS)
-    core.lose(0.0, only(core.turn(0.0).leases), failure)
+    core.lose(0.0, only(core.tick(0.0).batches), failure)
     core.announce(1.0, at(1, incarnation="b"))
-    assert not any(charges(job).values())
+    assert not any(charges(core, job).values())
 
 
 def test_what_another_worker_has_done_meanwhile_is_not_counted() -> None:
     core = Core(at(1))
     (job,) = core.add(SUMS)
-    core.lose(0.0, only(core.turn(0.0).leases), Failure.BROKEN)
+    core.lose(0.0, only(core.tick(0.0).batches), Failure.BROKEN)
     core.announce(0.0, at(2))
-    done = only(core.turn(0.0).leases)
+    done = only(core.tick(0.0).batches)
     core.answer(0.0, done)
     core.announce(0.0, at(1, incarnation="b"))
     ((_, node),) = operations(done)
-    assert charges(job) == dict.fromkeys({0, 1, 3, 4} - {node}, 1)
+    assert charges(core, job) == dict.fromkeys({0, 1, 3, 4} - {node}, 1)
 
 
 def test_an_operation_that_loses_too_many_workers_ends_its_job() -> None:
     core = Core(at(1))
     poisoned, other = core.add("666*667", "1*2")
     now, lost = 0.0, 0
-    while not poisoned.finished:
-        for lease in core.turn(now).leases:
+    while not poisoned.is_terminal:
+        for lease in core.tick(now).batches:
             if (1, 0) in operations(lease):
                 core.announce(now, replace(lease.worker.announcement, incarnation=f"{lost}"))
                 lost += 1
@@ -214,7 +214,7 @@ def test_an_operation_that_loses_too_many_workers_ends_its_job() -> None:
                 core.answer(now, lease)
         now = core.following(now)
     assert lost == LIMITS.workers_lost_max
-    assert poisoned.error == ("3 workers were lost while they did it (workers_lost_max): 666 * 667")
+    assert poisoned.error == "gave up: 3 workers died while running 666 * 667 (workers_lost_max)"
     core.run(now)
     assert other.answer == 2
 
@@ -222,7 +222,7 @@ def test_an_operation_that_loses_too_many_workers_ends_its_job() -> None:
 def test_an_operation_of_a_job_that_has_ended_meanwhile_accuses_nobody() -> None:
     core = Core(at(1))
     failed, other = core.add("1/0+2*3", "4*5")
-    ahead = core.turn(0.0).leases
+    ahead = core.tick(0.0).batches
     core.check()
     lease = only(ahead)
     failed_error = "worker says so"
@@ -230,27 +230,27 @@ def test_an_operation_of_a_job_that_has_ended_meanwhile_accuses_nobody() -> None
     core.lose(0.0, lease, Failure.BROKEN)
     core.announce(0.0, at(1, incarnation="b"))
     assert failed.error == failed_error
-    assert charges(other) == {0: 1}
+    assert charges(core, other) == {0: 1}
 
 
 def test_how_many_workers_an_operation_may_lose_is_a_bound() -> None:
     core = Core(at(1), limits=replace(LIMITS, workers_lost_max=1))
     (job,) = core.add(SUMS)
-    core.turn(0.0)
+    core.tick(0.0)
     core.announce(0.0, at(1, incarnation="b"))
-    assert str(job.error).startswith("1 workers were lost")
-    assert core.turn(10.0).leases == []
+    assert str(job.error).startswith("gave up: 1 worker died while running ")
+    assert core.tick(10.0).batches == []
 
 
 def test_a_result_after_all_clears_an_operation() -> None:
     core = Core(at(1))
     (job,) = core.add("1*2+3*4")
-    core.turn(0.0)
+    core.tick(0.0)
     core.announce(0.0, at(1, incarnation="b"))
-    assert charges(job) == {0: 1, 1: 1}
+    assert charges(core, job) == {0: 1, 1: 1}
     now, leases = next_leases(core, 0.0)
     core.answer(now, only(leases))
-    assert list(charges(job).values()) == [1]
+    assert list(charges(core, job).values()) == [1]
 
 
 # Processes that end and come back
@@ -307,12 +307,12 @@ class World:
     def run(self, jobs: list[Job]) -> None:
         """Until all jobs have ended."""
         for _ in range(STEPS_MAX):
-            turn = self.core.turn(self.now)
-            for lease in turn.leases:
+            tick = self.core.tick(self.now)
+            for lease in tick.batches:
                 self._hand_over(lease)
-            if all(job.finished for job in jobs):
+            if all(job.is_terminal for job in jobs):
                 return
-            moment = self.core.next_turn()
+            moment = self.core.next_tick()
             event_at = self._events[0][0] if self._events else inf
             self.now = max(self.now, min(event_at, inf if moment is None else moment))
             while self._events and self._events[0][0] <= self.now:
@@ -378,7 +378,7 @@ class World:
         self._later(process.away_s, partial(self._start, process))
 
 
-REASON = f"3 workers were lost while they did it (workers_lost_max): {POISON} * 7"
+REASON = f"gave up: 3 workers died while running {POISON} * 7 (workers_lost_max)"
 
 
 @pytest.mark.parametrize("seed", range(100))

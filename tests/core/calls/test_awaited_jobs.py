@@ -15,7 +15,7 @@ ONE = {"a": call("f")}
 
 def end(core: Core, now: float, job: Job, state: CallState = CallState.SUCCEEDED) -> None:
     """End a job that is one call."""
-    lease = next(lease for lease in core.out if lease.call.job is job)
+    lease = next(lease for lease in core.out if lease.call.job == job.number)
     core.end_call(now, lease, Outcome(state, b"1", None if state is CallState.SUCCEEDED else "no"))
 
 
@@ -37,17 +37,17 @@ def test_a_job_begins_only_when_the_other_s_end_is_recorded() -> None:
     core = Core(CALLER, records_at_once=False)
     first = core.plan(Plan(ONE))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.plan(Plan(ONE, after=[first.number]))
     core.record()
     end(core, 1.0, first)
-    core.turn(1.0)
-    assert core.calls.leases == 0
+    core.tick(1.0)
+    assert len(core.calls.leases) == 0
     core.record()
-    core.turn(1.0)
-    assert core.calls.leases == 1
+    core.tick(1.0)
+    assert len(core.calls.leases) == 1
 
 
 def test_a_job_that_waits_for_one_that_has_ended_begins_at_once() -> None:
@@ -63,14 +63,14 @@ def test_a_job_may_be_accepted_in_the_commit_in_which_the_other_ends() -> None:
     core = Core(CALLER, records_at_once=False)
     first = core.plan(Plan(ONE))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.plan(Plan(ONE, after=[first.number]))
     end(core, 0.0, first)
     core.record()
-    core.turn(0.0)
-    assert core.calls.leases == 1
+    core.tick(0.0)
+    assert len(core.calls.leases) == 1
 
 
 def test_two_that_end_in_one_commit_begin_a_job_once() -> None:
@@ -79,17 +79,17 @@ def test_two_that_end_in_one_commit_begin_a_job_once() -> None:
     core.record()
     third = core.plan(Plan({"a": call("f"), "b": call("f")}, after=[1, 2]))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     end(core, 1.0, first)
     end(core, 1.0, second)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
     assert core.hand_out(1.0).keys() == {"a", "b"}
     assert third.calls is not None
-    assert {call.attempts for call in third.calls.calls.values()} == {1}
+    assert {call.record.attempts for call in third.calls.calls.values()} == {1}
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_a_job_fails_if_the_other_did(state, how, before) -> None:
     end(core, 1.0, first, state)
     waiting = waiting or core.plan(plan)
     core.settle(1.0)
-    assert (waiting.state, waiting.error) == (JobState.FAILED, f"not run, as job 1 {how}")
+    assert (waiting.state, waiting.error) == (JobState.FAILED, f"skipped because job 1 {how}")
     assert waiting.calls is not None
-    assert {call.error for call in waiting.calls.calls.values()} == {waiting.error}
+    assert {call.record.error for call in waiting.calls.calls.values()} == {waiting.error}
     assert core.jobs.operations_waiting == core.jobs.bytes_waiting == 0
 
 
@@ -119,9 +119,9 @@ def test_a_job_fails_if_the_other_is_cancelled_and_so_do_those_that_wait_for_it(
     core.cancel(0.0, first)
     core.settle(0.0)
     assert [job.error for job in jobs] == [
-        "not run, as job 1 was cancelled",
-        "not run, as job 2 failed",
-        "not run, as job 3 failed",
+        "skipped because job 1 was cancelled",
+        "skipped because job 2 failed",
+        "skipped because job 3 failed",
     ]
 
 
@@ -131,18 +131,18 @@ def test_nobody_hears_that_a_job_fails_before_that_is_recorded() -> None:
     core.record()
     core.plan(Plan(ONE, after=[1]))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(0.0, first)
+    core.record_once()
+    assert {event.job for event in core.tick(0.0).events} == {1}
     core.record()
-    assert {event.job for event in core.turn(0.0).events} == {1}
-    core.record()
-    assert [(event.job, event.node) for event in core.turn(0.0).events] == [(2, "a"), (2, "")]
+    assert [(event.job, event.node) for event in core.tick(0.0).events] == [(2, "a"), (2, "")]
 
 
 def test_a_job_begins_whatever_became_of_the_other_if_it_says_so() -> None:
     core = Core(CALLER)
     first = core.plan(Plan(ONE))
-    waiting = core.plan(Plan(ONE, after=[first.number], whatever=True))
+    waiting = core.plan(Plan(ONE, after=[first.number], run_on_failure=True))
     core.hand_out()
     end(core, 0.0, first, CallState.FAILED)
     core.hand_out()
@@ -160,15 +160,15 @@ def test_a_job_that_is_cancelled_while_it_waits_does_not_begin() -> None:
     assert waiting.state is JobState.CANCELLED
     end(core, 1.0, first)
     core.settle(1.0)
-    assert core.calls.leases == 0
+    assert len(core.calls.leases) == 0
 
 
 def test_the_calls_of_a_formula_wait_too_when_its_arithmetic_is_done() -> None:
     core = Core(CALLER, WORKER)
     first = core.plan(Plan(ONE))
     waiting = core.plan(Plan({}, "f(1+2) + g(7)", after=[1]))
-    for turn in core.settle(0.0):
-        for lease in turn.leases:
+    for tick in core.settle(0.0):
+        for lease in tick.batches:
             core.answer(0.0, lease)
     core.settle(0.0)
     assert waiting.calls is not None
@@ -189,10 +189,10 @@ def test_after_a_restart_a_job_waits_as_before() -> None:
     core.hand_out()
     core = core.restarted(CALLER)
     assert core.hand_out() == {}
-    restored = core.calls.lease(1)
+    restored = core.calls.leases.get(1)
     assert restored is not None
     core.succeed(1.0, restored)
     assert core.hand_out(1.0).keys() == {"a"}
     core = core.restarted(CALLER, now=1.0)
     core.settle(1.0)
-    assert core.calls.leases == 1, "the first has ended, and the other was begun"
+    assert len(core.calls.leases) == 1, "the first has ended, and the other was begun"

@@ -12,7 +12,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import CallState, Ref
 from dte.core.jobs.facts import Cancel, End
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 A = Ref("a")
 STOPPED = Outcome(CallState.CANCELLED, None, "stopped")
@@ -27,14 +27,14 @@ def is_over(core: Core, job: Job) -> None:
     """It is cancelled, and nothing of it is left."""
     core.settle(1000.0)
     assert (job.state, job.error) == (JobState.CANCELLED, "cancelled")
-    assert (core.calls.leases, core.calls.ready.count) == (0, 0)
+    assert (len(core.calls.leases), core.calls.jobs.ready.count) == (0, 0)
     jobs = core.jobs
     assert (jobs.waiting, jobs.operations_waiting, jobs.bytes_waiting) == (0, 0, 0)
 
 
 def test_a_job_whose_calls_wait_is_cancelled_at_once() -> None:
     core = Core()
-    job = core.graph(a=call("f"), b=call("f", A, whatever=True), c=call("f", not_before=50.0))
+    job = core.graph(a=call("f"), b=call("f", A, run_on_failure=True), c=call("f", not_before=50.0))
     assert core.hand_out() == {}
     assert states(job) == {"a": "ready", "b": "waiting", "c": "paused"}
     assert isinstance(core.cancel(1.0, job), End)
@@ -56,11 +56,11 @@ def test_nobody_hears_that_a_job_is_cancelled_before_that_is_recorded() -> None:
     core = Core(records_at_once=False)
     core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(1.0, core.jobs.job(1))
-    assert core.turn(1.0).events == []
+    assert core.tick(1.0).events == []
     core.record()
-    assert [(event.node, event.state) for event in core.turn(1.0).events] == [
+    assert [(event.node, event.state) for event in core.tick(1.0).events] == [
         ("a", "cancelled"),
         ("b", "cancelled"),
         ("", "cancelled"),
@@ -81,7 +81,7 @@ def test_of_a_running_job_what_waits_never_starts_and_what_runs_is_stopped() -> 
     is_over(core, job)
     assert job.ended_at == 3.0
     assert job.calls is not None
-    assert job.calls.calls["a"].error == "stopped"
+    assert job.calls.calls["a"].record.error == "stopped"
 
 
 def test_events_tell_that_a_job_is_being_cancelled() -> None:
@@ -159,14 +159,14 @@ def test_a_call_whose_hand_over_is_being_recorded_is_not_handed_over(together) -
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     facts = None if together else core.jobs.facts()
     core.cancel(1.0, job)
     if facts is not None:
         core.write(facts)
     core.record()
-    turn = core.turn(1.0)
-    assert (turn.calls, turn.stops) == ([], [])
+    tick = core.tick(1.0)
+    assert (tick.calls, tick.stops) == ([], [])
     assert states(job) == dict.fromkeys("ab", "cancelled")
     core.record()
     is_over(core, job)
@@ -176,12 +176,12 @@ def test_a_call_whose_end_is_being_recorded_ends_as_it_did() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     core.succeed(0.0, core.hand_out()["a"])
     assert isinstance(core.cancel(1.0, job), Cancel)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     assert states(job) == {"a": "succeeded", "b": "cancelled"}
     core.record()
     is_over(core, job)
@@ -212,7 +212,7 @@ def test_a_job_that_has_ended_or_is_ending_is_not_cancelled() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     core.succeed(0.0, core.hand_out()["a"])
     assert core.cancel(1.0, job) is None
@@ -225,7 +225,7 @@ def test_a_job_that_ends_while_its_cancelling_is_recorded_has_ended() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     lease = core.hand_out()["a"]
     core.cancel(1.0, job)
@@ -233,9 +233,9 @@ def test_a_job_that_ends_while_its_cancelling_is_recorded_has_ended() -> None:
     assert facts is not None
     core.succeed(1.0, lease, b"7")
     core.write(facts)
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     assert (job.state, job.answer, core.told) == (JobState.SUCCEEDED, b"7", [])
 
 
@@ -247,14 +247,14 @@ def test_what_a_claim_waits_for_is_not_handed_over_when_its_job_is_cancelled() -
     core.announce(0.0, replace(CALLER, draining=True))
     core.record()
     claim = core.ask(0.0)
-    assert core.turn(0.0).claims == []
-    assert [lease.sent for lease in claim.leases] == [True, False]
+    assert core.tick(0.0).claims == []
+    assert [lease.sent for lease in core.got(claim)] == [True, False]
     core.cancel(1.0, core.jobs.job(1))
     facts = core.jobs.facts()
     assert facts is not None
     core.write(facts)
-    (answered,) = core.turn(1.0).claims
-    assert [lease.call.job for lease in answered.leases] == [core.jobs.job(2)]
+    (answered,) = core.tick(1.0).claims
+    assert [lease.call.job for lease in core.got(answered)] == [2]
     core.record()
     assert core.jobs.job(1).state is JobState.CANCELLED
 
@@ -264,16 +264,16 @@ def test_a_claim_whose_calls_are_all_cancelled_waits_on() -> None:
     job = core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(0.0, job)
     core.record()
-    assert core.turn(0.0).claims == []
+    assert core.tick(0.0).claims == []
     assert not claim.closed
     core.graph(1.0, a=call("f"))
     core.record()
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    assert core.turn(1.0).claims == [claim]
+    assert core.tick(1.0).claims == [claim]
 
 
 # Formulas
@@ -282,7 +282,7 @@ def test_a_claim_whose_calls_are_all_cancelled_waits_on() -> None:
 def test_a_formula_without_calls_is_cancelled_at_once() -> None:
     core = Core(WORKER)
     (job,) = core.add("(1+2)*(3+4)")
-    (lease,) = core.turn(0.0).leases
+    (lease,) = core.tick(0.0).batches
     assert isinstance(core.cancel(1.0, job), End)
     assert core.give(1.0, lease, [3, 7], {})
     is_over(core, job)
@@ -296,7 +296,7 @@ def test_of_a_formula_with_calls_neither_arithmetic_nor_calls_begin_any_more() -
     core.settle(1.0)
     assert job.state is JobState.CANCELLING
     core.announce(1.0, WORKER)
-    assert core.turn(1.0).leases == []
+    assert core.tick(1.0).batches == []
     core.end_call(2.0, lease, STOPPED)
     is_over(core, job)
 
@@ -305,9 +305,9 @@ def test_of_a_formula_with_calls_neither_arithmetic_nor_calls_begin_any_more() -
 def test_arithmetic_that_is_under_way_when_its_job_is_cancelled_is_not_done_again(way) -> None:
     core = Core(CALLER, WORKER)
     job = core.formula("f(1) + 2/0 + g(4*5)")
-    turns = core.settle(0.0)
-    arithmetic = [lease for turn in turns for lease in turn.leases]
-    lease = next(lease for turn in turns for lease in turn.calls)
+    ticks = core.settle(0.0)
+    arithmetic = [lease for tick in ticks for lease in tick.batches]
+    lease = next(lease for tick in ticks for lease in tick.calls)
     core.cancel(1.0, job)
     core.settle(1.0)
     for batch in arithmetic:
@@ -318,7 +318,7 @@ def test_arithmetic_that_is_under_way_when_its_job_is_cancelled_is_not_done_agai
         else:
             core.lose(1.0, batch, Failure.NOT_SENT)
     core.announce(1.0, replace(WORKER, address="10.0.0.9:1", incarnation="x"))
-    assert all(not turn.leases for turn in core.settle(1.0))
+    assert all(not tick.batches for tick in core.settle(1.0))
     assert job.state is JobState.CANCELLING
     core.end_call(2.0, lease, STOPPED)
     is_over(core, job)
@@ -351,9 +351,9 @@ def test_a_job_may_be_read_again_while_its_cancelling_is_recorded(text) -> None:
     facts = core.jobs.facts()
     assert facts is not None
     core.read_again(1.0, job)
-    core.turn(1.0)
+    core.tick(1.0)
     core.write(facts)
-    core.turn(2.0)
+    core.tick(2.0)
     core.record()
     is_over(core, job)
 
@@ -369,7 +369,7 @@ def test_a_job_that_was_being_cancelled_is_so_after_a_restart() -> None:
     core.settle(2.0)
     assert job.state is JobState.CANCELLING
     assert core.calls.extend(3.0, [lease.number], {}) == ([], [], [lease.number])
-    restored = core.calls.lease(lease.number)
+    restored = core.calls.leases.get(lease.number)
     assert restored is not None
     core.end_call(4.0, restored, STOPPED)
     is_over(core, job)
@@ -398,4 +398,4 @@ def test_a_job_that_was_cancelled_while_it_waited_for_another_is_over_after_a_re
     core = core.restarted()
     core.settle(0.0)
     assert core.jobs.job(2).state is JobState.CANCELLED
-    assert not core.jobs.job(1).finished
+    assert not core.jobs.job(1).is_terminal

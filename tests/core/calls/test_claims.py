@@ -10,40 +10,40 @@ from core.checked import CALLER, LIMITS, PULLER, Core
 from core.plans import call
 from dte.core.errors import Conflict
 from dte.core.jobs.job import Job, JobState
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 
 DOES_ARITHMETIC = replace(PULLER, arithmetic=True, batch_max=64)
 
 
 def attempts(job: Job, name: str = "a") -> int:
     assert job.calls is not None
-    return job.calls.calls[name].attempts
+    return job.calls.calls[name].record.attempts
 
 
 def test_a_claim_gets_what_is_ready_up_to_its_slots() -> None:
     core = Core()
     core.graph(a=call("f"), b=call("f"), c=call("f"))
     claim = core.ask(0.0, slots=2)
-    turns = core.settle(0.0)
-    assert [turn.claims for turn in turns if turn.claims] == [[claim]]
-    assert all(not turn.calls for turn in turns), "nobody calls the worker"
-    assert [lease.call.name for lease in claim.leases] == ["a", "b"]
-    for lease in claim.leases:
+    ticks = core.settle(0.0)
+    assert [tick.claims for tick in ticks if tick.claims] == [[claim]]
+    assert all(not tick.calls for tick in ticks), "nobody calls the worker"
+    assert [lease.call.name for lease in core.got(claim)] == ["a", "b"]
+    for lease in core.got(claim):
         core.succeed(1.0, lease)
-    assert core.calls.leases == 0
+    assert len(core.calls.leases) == 0
     core.settle(1.0)
-    assert core.calls.ready.count == 1, "it asks for more first"
+    assert core.calls.jobs.ready.count == 1, "it asks for more first"
 
 
 def test_a_claim_waits_until_there_is_work() -> None:
     core = Core()
     claim = core.ask(0.0)
     core.settle(5.0)
-    assert not claim.complete
+    assert not claim.answered
     core.graph(6.0, a=call("f"))
     core.settle(6.0)
-    assert claim.complete
-    assert [lease.call.name for lease in claim.leases] == ["a"]
+    assert claim.answered
+    assert [lease.call.name for lease in core.got(claim)] == ["a"]
 
 
 def test_a_worker_whose_claim_waits_is_there_however_long() -> None:
@@ -53,7 +53,7 @@ def test_a_worker_whose_claim_waits_is_there_however_long() -> None:
         core.settle(float(now))
     core.graph(1000.0, a=call("f"))
     core.settle(1000.0)
-    assert claim.complete
+    assert claim.answered
 
 
 def test_a_claim_is_answered_only_when_what_it_got_is_recorded() -> None:
@@ -61,12 +61,12 @@ def test_a_claim_is_answered_only_when_what_it_got_is_recorded() -> None:
     core.graph(a=call("f"), b=call("p"))
     core.record()
     claim = core.ask(0.0)
-    assert core.turn(0.0).claims == []
+    assert core.tick(0.0).claims == []
     core.graph(1.0, c=call("f"))
     core.record()
-    (answered,) = core.turn(1.0).claims
+    (answered,) = core.tick(1.0).claims
     assert answered is claim
-    assert [lease.call.name for lease in claim.leases] == ["a", "b"], "it got no more meanwhile"
+    assert [lease.call.name for lease in core.got(claim)] == ["a", "b"], "it got no more meanwhile"
 
 
 def test_a_claim_whose_hand_over_is_void_gets_work_as_soon_as_that_can_be_recorded() -> None:
@@ -74,12 +74,12 @@ def test_a_claim_whose_hand_over_is_void_gets_work_as_soon_as_that_can_be_record
     job = core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     core.refuse()
-    core.turn(0.0)
+    core.tick(0.0)
     assert len(claim.leases) == 1
     core.record()
-    assert core.turn(1.0).claims == [claim]
+    assert core.tick(1.0).claims == [claim]
     assert attempts(job) == 1
 
 
@@ -89,13 +89,13 @@ def test_a_claim_that_is_withdrawn_gives_back_what_it_got() -> None:
         job = core.graph(a=call("f"))
         core.record()
         claim = core.ask(0.0)
-        core.turn(0.0)
+        core.tick(0.0)
         core.hang_up(0.0, claim)
         core.record()
-        assert (attempts(job), core.calls.ready.count, core.calls.leases) == (0, 1, 0)
-        assert core.turn(0.0).claims == []
+        assert (attempts(job), core.calls.jobs.ready.count, len(core.calls.leases)) == (0, 1, 0)
+        assert core.tick(0.0).claims == []
         core.hang_up(0.0, claim)
-        assert core.calls.ready.count == 1
+        assert core.calls.jobs.ready.count == 1
 
 
 def test_what_a_claim_was_answered_with_may_be_given_back_too() -> None:
@@ -104,14 +104,14 @@ def test_what_a_claim_was_answered_with_may_be_given_back_too() -> None:
     job = core.graph(a=call("f"))
     claim = core.ask(0.0)
     core.settle(0.0)
-    (lease,) = claim.leases
+    (lease,) = core.got(claim)
     core.hang_up(0.0, claim)
-    assert core.calls.lease(lease.number) is None
+    assert core.calls.leases.get(lease.number) is None
     assert attempts(job) == 0
     assert core.disk.records[job.number]["a"].lease == 0
     again = core.ask(1.0)
     core.settle(1.0)
-    assert again.leases[0] is not lease
+    assert core.got(again) != [lease]
 
 
 def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
@@ -123,8 +123,8 @@ def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
     core.settle(1.0)
     assert (len(old.leases), len(new.leases)) == (0, 1)
     core.hang_up(1.0, old)
-    (lease,) = new.leases
-    assert core.calls.lease(lease.number) is lease, "what the new one got is not touched"
+    (lease,) = core.got(new)
+    assert core.calls.leases.get(lease.number) is lease, "what the new one got is not touched"
 
 
 def test_a_new_claim_does_not_take_from_an_old_one_what_is_being_recorded() -> None:
@@ -132,14 +132,14 @@ def test_a_new_claim_does_not_take_from_an_old_one_what_is_being_recorded() -> N
     job = core.graph(a=call("f"))
     core.record()
     old = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     new = core.ask(1.0)
     core.record()
-    assert core.turn(1.0).claims == []
+    assert core.tick(1.0).claims == []
     core.hang_up(2.0, old)
-    core.turn(2.0)
+    core.tick(2.0)
     core.record()
-    assert core.turn(2.0).claims == [new]
+    assert core.tick(2.0).claims == [new]
     assert attempts(job) == 1
 
 
@@ -157,16 +157,16 @@ def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> No
     job = core.graph(a=call("f"))
     core.record()
     old = core.ask(0.0)
-    core.turn(0.0)
+    core.tick(0.0)
     with pytest.raises(Conflict, match=r"worker name .* is taken"):
         core.ask(1.0, replace(PULLER, incarnation="b"))
-    core.withdraw(1.0, old)  # Its connection is closed, as when its process ends.
+    core.cancel_claim(1.0, old)  # Its connection is closed, as when its process ends.
     new = core.ask(1.0, replace(PULLER, incarnation="b"))
     assert old.closed
     assert attempts(job) == 0
-    core.turn(1.0)
+    core.tick(1.0)
     core.record()
-    assert core.turn(1.0).claims == [new]
+    assert core.tick(1.0).claims == [new]
 
 
 def test_a_worker_that_leaves_claims_nothing() -> None:
@@ -177,7 +177,7 @@ def test_a_worker_that_leaves_claims_nothing() -> None:
     core.graph(1.0, a=call("f"))
     core.settle(1.0)
     assert claim.closed
-    assert not claim.complete
+    assert not claim.answered
     assert core.workers() == []
 
 
@@ -186,7 +186,7 @@ def test_a_worker_that_drains_gets_nothing() -> None:
     core.graph(a=call("f"))
     claim = core.ask(0.0, replace(PULLER, draining=True))
     core.settle(0.0)
-    assert not claim.complete
+    assert not claim.answered
 
 
 def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -> None:
@@ -196,7 +196,40 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
         claim = core.ask(now, slots=1)
         core.settle(now)
         assert len(claim.leases) == 1
-    assert core.calls.leases == 2
+    assert len(core.calls.leases) == 2
+
+
+def test_what_a_claim_got_is_known_once_it_is_answered_except_for_what_has_ended() -> None:
+    core = Core(records_at_once=False)
+    core.graph(a=call("f"), b=call("f"))
+    core.add("1+2")
+    core.record()
+    claim = core.ask(0.0, DOES_ARITHMETIC)
+    core.tick(0.0)
+    assert core.claimed(claim) == ([], None)
+    core.record()
+    core.tick(0.0)
+    leases, batch = core.claimed(claim)
+    assert [lease.call.name for lease in leases] == ["a", "b"]
+    assert batch is core.batch_of(claim)
+    core.succeed(0.0, leases[0])
+    core.answer(0.0, batch)
+    assert core.claimed(claim) == ([leases[1]], None)
+
+
+def test_a_name_is_free_again_when_its_worker_drains_or_is_gone() -> None:
+    for draining in (True, False):
+        core = Core()
+        core.ask(0.0, replace(PULLER, draining=draining))
+        now = 0.0
+        if not draining:
+            (worker,) = core.workers()
+            assert worker.claim is not None
+            core.hang_up(0.0, worker.claim)
+            now = 2 * LIMITS.dead_after_s
+            core.tick(now)
+            assert worker.gone
+        core.ask(now, replace(PULLER, incarnation="b"))
 
 
 # Arithmetic
@@ -205,12 +238,12 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
 def test_a_claim_gets_arithmetic_too() -> None:
     core = Core()
     (job,) = core.add("(1+2)*(3+4)")
-    while not job.finished:
+    while not job.is_terminal:
         claim = core.ask(0.0, DOES_ARITHMETIC)
-        turns = core.settle(0.0)
-        assert claim.batch is not None
-        assert all(not turn.leases for turn in turns), "nobody calls the worker"
-        core.answer(0.0, claim.batch)
+        ticks = core.settle(0.0)
+        assert claim.batch
+        assert all(not tick.batches for tick in ticks), "nobody calls the worker"
+        core.answer(0.0, core.batch_of(claim))
     assert job.answer == 21
 
 
@@ -220,10 +253,10 @@ def test_a_claim_gets_arithmetic_and_calls_together() -> None:
     core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0, DOES_ARITHMETIC)
-    assert core.turn(0.0).claims == [], "the call is being recorded"
+    assert core.tick(0.0).claims == [], "the call is being recorded"
     core.record()
-    assert core.turn(0.0).claims == [claim]
-    assert claim.batch is not None
+    assert core.tick(0.0).claims == [claim]
+    assert claim.batch
     assert len(claim.leases) == 1
 
 
@@ -232,15 +265,13 @@ def test_a_claim_that_is_withdrawn_gives_back_its_arithmetic() -> None:
     (job,) = core.add("1+2")
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
-    batch = claim.batch
-    assert batch is not None
+    batch = core.batch_of(claim)
     core.hang_up(0.0, claim)
     core.hang_up(0.0, claim)
-    assert not core.complete(0.0, batch.number, [999], {})
+    assert not core.arithmetic.complete(0.0, batch.number, [999], {})
     again = core.ask(1.0, DOES_ARITHMETIC)
     core.settle(1.0)
-    assert again.batch is not None
-    core.answer(1.0, again.batch)
+    core.answer(1.0, core.batch_of(again))
     assert job.answer == 3
 
 
@@ -249,27 +280,27 @@ def test_of_arithmetic_a_claim_gets_one_batch() -> None:
     core.add(*(f"{n}+1" for n in range(500)))
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
-    assert claim.batch is not None
-    assert core.leases == 1
+    assert claim.batch
+    assert len(core.arithmetic.leases) == 1
 
 
 def test_a_worker_that_looks_gets_no_arithmetic() -> None:
     core = Core(replace(CALLER, address="", delivery=Delivery.MAILBOX, arithmetic=True))
     core.add("1+2")
     core.settle(0.0)
-    assert core.leases == 0
+    assert len(core.arithmetic.leases) == 0
 
 
 def test_a_job_goes_on_over_many_claims() -> None:
     core = Core()
     job = core.graph(**{f"n{n}": call("f", n) for n in range(7)})
     now = 0.0
-    while not job.finished:
+    while not job.is_terminal:
         now += 1.0
         claim = core.ask(now)
         core.settle(now)
-        assert claim.complete
-        for lease in claim.leases:
+        assert claim.answered
+        for lease in core.got(claim):
             core.succeed(now, lease)
     assert (now, job.state) == (4.0, JobState.SUCCEEDED)
 
@@ -279,12 +310,12 @@ def test_a_claim_that_has_lost_its_call_gets_arithmetic_at_once() -> None:
     job = core.graph(a=call("f"))
     core.record()
     claim = core.ask(0.0, DOES_ARITHMETIC)
-    core.turn(0.0)
+    core.tick(0.0)
     core.cancel(0.0, job)
     core.add("1+2")
     core.record()
-    assert core.turn(0.0).claims == [claim]
-    assert claim.batch is not None
+    assert core.tick(0.0).claims == [claim]
+    assert claim.batch
 
 
 def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_of_life() -> None:
@@ -303,7 +334,7 @@ def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_
 def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:
     core = Core(replace(CALLER, arithmetic=True))
     core.add("1+2")
-    (lease,) = core.turn(0.0).leases
-    assert core.holder(lease.number) == CALLER.name
-    core.complete(0.0, lease.number, [3], {})
-    assert core.holder(lease.number) is None
+    (lease,) = core.tick(0.0).batches
+    assert core.arithmetic.holder(lease.number) == CALLER.name
+    core.arithmetic.complete(0.0, lease.number, [3], {})
+    assert core.arithmetic.holder(lease.number) is None

@@ -9,8 +9,10 @@ import pytest
 from core.checked import CALLER, HANDLERS, LIMITS, LOOKER, Core
 from core.plans import call
 from dte.core.calls.attempts import Outcome
-from dte.core.graph.call import Call, CallState, HandlerPolicy, Ref
+from dte.core.graph.call import Call, CallState, Ref
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
+from dte.core.workers.worker import Failure
 
 OTHER = replace(CALLER, name="other", address="10.0.1.2:6000")
 
@@ -32,7 +34,7 @@ def test_a_lease_ends_by_silence_and_the_call_goes_to_another() -> None:
     core.announce(9.0, OTHER)
     assert core.hand_out(9.999) == {}
     again = core.hand_out(10.0)["a"]
-    assert (again.worker_name, only_call(job).lost) == ("other", 1)
+    assert (again.worker_name, only_call(job).record.lost) == ("other", 1)
     assert core.succeed(11.0, lease, b"1") is False, "it comes too late"
     core.succeed(11.0, again, b"2")
     assert job.answer == b"2"
@@ -60,12 +62,12 @@ def test_an_extended_lease_ends_in_time_though_a_later_one_goes_on_longer(ends: 
     core.graph(9.0, b=call("f"))
     later = core.hand_out(9.0)["b"]
     core.settle(10.0)
-    assert core.calls.lease(first.number) is first
+    assert core.calls.leases.get(first.number) is first
     if ends:
         core.succeed(12.0, first)
     core.settle(15.0)
-    assert core.calls.lease(first.number) is None
-    assert core.calls.lease(later.number) is later
+    assert core.calls.leases.get(first.number) is None
+    assert core.calls.leases.get(later.number) is later
 
 
 def test_extending_one_lease_does_not_extend_another() -> None:
@@ -74,8 +76,8 @@ def test_extending_one_lease_does_not_extend_another() -> None:
     handed = core.hand_out()
     core.calls.extend(8.0, [handed["a"].number], {})
     core.settle(10.0)
-    assert core.calls.lease(handed["a"].number) is handed["a"]
-    assert core.calls.lease(handed["b"].number) is None
+    assert core.calls.leases.get(handed["a"].number) is handed["a"]
+    assert core.calls.leases.get(handed["b"].number) is None
 
 
 def test_a_worker_may_say_how_long_its_leases_go_on() -> None:
@@ -83,9 +85,9 @@ def test_a_worker_may_say_how_long_its_leases_go_on() -> None:
     core.graph(a=call("f"))
     lease = core.hand_out()["a"]
     core.settle(99.0)
-    assert core.calls.lease(lease.number) is lease
+    assert core.calls.leases.get(lease.number) is lease
     core.settle(100.0)
-    assert core.calls.lease(lease.number) is None
+    assert core.calls.leases.get(lease.number) is None
 
 
 def test_a_sign_of_life_of_a_worker_extends_all_that_it_has() -> None:
@@ -93,13 +95,13 @@ def test_a_sign_of_life_of_a_worker_extends_all_that_it_has() -> None:
     core.graph(a=call("f"), b=call("f"))
     (worker,) = core.workers()
     assert core.hand_out() == {}, "nobody calls it"
-    leases = core.calls.leases_of(worker)
+    leases = core.calls.leases.sent_to(worker)
     assert [lease.call.name for lease in leases] == ["a", "b"]
-    core.calls.heard(8.0, worker)
+    core.calls.seen(8.0, worker)
     core.settle(17.9)
-    assert core.calls.leases_of(worker) == leases
+    assert core.calls.leases.sent_to(worker) == leases
     core.settle(18.0)
-    assert core.calls.lease(leases[0].number) is None
+    assert core.calls.leases.get(leases[0].number) is None
 
 
 def test_what_a_worker_that_asks_again_has_forgotten_is_not_extended_and_may_be_reported() -> None:
@@ -107,14 +109,14 @@ def test_what_a_worker_that_asks_again_has_forgotten_is_not_extended_and_may_be_
     job = core.graph(a=call("f"), b=call("f"))
     (worker,) = core.workers()
     core.hand_out()
-    first, second = core.calls.leases_of(worker)
+    first, second = core.calls.leases.sent_to(worker)
     core.calls.asks_again(worker)
-    core.calls.heard(8.0, worker)
+    core.calls.seen(8.0, worker)
     core.succeed(9.0, first)
     core.settle(9.9)
-    assert core.calls.lease(second.number) is second
+    assert core.calls.leases.get(second.number) is second
     core.settle(10.0)
-    assert core.calls.lease(second.number) is None
+    assert core.calls.leases.get(second.number) is None
     assert job.calls is not None
     assert job.calls.calls["a"].state is CallState.SUCCEEDED
 
@@ -123,12 +125,12 @@ def test_leases_that_are_being_recorded_are_not_shown_to_who_looks() -> None:
     core = Core(LOOKER, records_at_once=False)
     core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     (worker,) = core.workers()
-    assert core.calls.leases_of(worker) == []
+    assert core.calls.leases.sent_to(worker) == []
     core.record()
-    core.turn(0.0)
-    assert len(core.calls.leases_of(worker)) == 1
+    core.tick(0.0)
+    assert len(core.calls.leases.sent_to(worker)) == 1
 
 
 # Workers that go
@@ -188,7 +190,7 @@ def test_a_call_that_takes_too_long_is_stopped(can_stop, grace_s) -> None:
     lease = core.hand_out()["a"]
     assert lease.timeout_s == 5.0
     core.settle(4.999 + grace_s)
-    assert not job.finished
+    assert not job.is_terminal
     core.settle(5.0 + grace_s)
     assert (job.state, job.error) == (JobState.TIMED_OUT, "it took longer than 5 s")
     assert core.told == [lease]
@@ -222,7 +224,7 @@ def test_a_call_that_timed_out_may_be_tried_again() -> None:
     assert only_call(job).state is CallState.PAUSED
     core.announce(3.0, CALLER)
     core.succeed(3.0, core.hand_out(3.0)["a"])
-    assert (job.state, only_call(job).failures) == (JobState.SUCCEEDED, 1)
+    assert (job.state, only_call(job).record.failures) == (JobState.SUCCEEDED, 1)
 
 
 # Results of those whose leases have run out
@@ -242,7 +244,7 @@ def test_a_result_counts_if_the_lease_has_run_out_and_nobody_else_has_the_call()
     core.calls.report_unleased(2.0, only_call(job), "c", outcome)
     core.record()
     assert (job.state, job.answer) == (JobState.SUCCEEDED, b"7")
-    assert core.calls.ready.count == 0
+    assert core.calls.jobs.ready.count == 0
     assert core.calls.report_unleased(3.0, only_call(job), "c", outcome) is False
     assert core.calls.stale_results == 1
 
@@ -263,10 +265,10 @@ def test_a_result_counts_also_while_the_call_pauses() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=9))
     for _ in range(2):
-        core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
+        core.calls.fail(0.0, core.hand_out()["a"].number, "reset", Failure.BROKEN)
     assert only_call(job).state is CallState.PAUSED
     core.calls.report_unleased(0.0, only_call(job), "c", Outcome(CallState.FAILED, None, "no"))
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert (job.state, job.error) == (JobState.FAILED, "no")
     core.settle(10.0)
@@ -279,7 +281,7 @@ def test_a_failure_that_is_told_twice_is_counted_once() -> None:
     core.fail_at(0.0, lease)
     again = Outcome(CallState.FAILED, None, "no")
     assert core.calls.report_unleased(0.0, only_call(job), "c", again) is False
-    assert only_call(job).failures == 1
+    assert only_call(job).record.failures == 1
 
 
 def test_a_lease_is_its_worker_s_alone() -> None:
@@ -305,5 +307,5 @@ def test_arguments_that_grow_beyond_the_bound_by_what_they_refer_to_fail_their_c
     assert job.calls is not None
     b = job.calls.calls["b"]
     assert b.state is CallState.FAILED
-    assert "more than 100 (value_bytes_max)" in str(b.error)
+    assert "> 100 (value_bytes_max)" in str(b.record.error)
     assert job.calls.calls["c"].state in (CallState.READY, CallState.RUNNING)

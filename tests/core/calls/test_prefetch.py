@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dte.core.calls.prefetch import HANDLERS_MAX, QUICK_S, SLOW_S, Prefetch
-from dte.core.graph.call import HandlerPolicy
-from dte.core.workers.availability import PREFETCH_MAX, Announcement, Delivery, Worker
+from dte.core.graph.handlers import HandlerPolicy
+from dte.core.workers.worker import PREFETCH_MAX, Announcement, Delivery, Worker
 
 SAID = Announcement(
     "w",

@@ -7,21 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dte.core.calls.ready import ReadyCalls
-from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import Call, CallState, CallTerms
-from dte.core.jobs.job import Job
+from dte.core.graph.call import Call, CallState
 
 
 class Line(ReadyCalls):
     """The ready calls, checked after each step."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._jobs: dict[int, Job] = {}
-
     def put(self, name: str, handler: str = "f", job: int = 1, priority: int = 0) -> Call:
-        made = self._jobs.setdefault(job, Job(job, "", 0.0, 0, Graph()))
-        call = Call(name, handler, [], terms=CallTerms(priority=priority), job=made)
+        call = Call(name, handler, [], job=job, priority=priority)
         call.enter(CallState.READY)
         self.add(call)
         self.check()
@@ -140,7 +133,7 @@ def test_a_call_that_comes_back_has_a_place_at_the_end() -> None:
     line.put("b")
     line.leave(first, CallState.RUNNING)
     line.again(first)
-    assert (line.count, line.place(first)) == (2, 1)
+    assert (line.count, line.position(first)) == (2, 1)
     assert line.all() == "b a"
 
 
@@ -151,7 +144,7 @@ def test_places_are_counted_as_the_line_is_taken() -> None:
     gone = line.put("d0", job=4)
     line.leave(gone)
     line.put("g0", "g")
-    assert [line.place(call) for call in calls] == [1, 3, 4, 2, 0]
+    assert [line.position(call) for call in calls] == [1, 3, 4, 2, 0]
 
 
 @given(st.integers(0, 10**6))
@@ -164,7 +157,7 @@ def test_places_are_those_at_which_calls_are_taken(seed) -> None:
         if calls and rng.random() < 0.2:
             name = line.next()
             calls = [call for call in calls if call.name != name]
-    places = sorted((line.place(call), call.name) for call in calls)
+    places = sorted((line.position(call), call.name) for call in calls)
     assert [place for place, _ in places] == list(range(len(calls)))
     assert line.all() == " ".join(name for _, name in places)
 

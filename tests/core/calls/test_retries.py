@@ -10,9 +10,10 @@ from core.checked import CALLER, HANDLERS, LIMITS, Core
 from core.plans import call
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 
 def only_call(job: Job) -> Call:
@@ -38,16 +39,16 @@ def test_a_call_that_fails_is_tried_again_after_longer_and_longer_pauses() -> No
     for wait_s in (1.0, 2.0, 4.0, 8.0, 8.0, 8.0):
         core.fail_at(now, lease, f"no {wait_s}")
         one = only_call(job)
-        assert (one.state, one.error) == (CallState.PAUSED, f"no {wait_s}")
-        assert one.resumes_at is not None
-        assert wait_s / 2 <= one.resumes_at - now <= wait_s
+        assert (one.state, one.record.error) == (CallState.PAUSED, f"no {wait_s}")
+        assert one.record.resumes_at is not None
+        assert wait_s / 2 <= one.record.resumes_at - now <= wait_s
         core.announce(now, CALLER)
-        assert core.hand_out(one.resumes_at - 0.001) == {}
-        now, lease = one.resumes_at, core.hand_out(one.resumes_at)["a"]
-        assert one.resumes_at is None
+        assert core.hand_out(one.record.resumes_at - 0.001) == {}
+        now, lease = one.record.resumes_at, core.hand_out(one.record.resumes_at)["a"]
+        assert one.record.resumes_at is None
     core.fail_at(now, lease, "the last")
     assert (job.state, job.error) == (JobState.FAILED, "the last")
-    assert (only_call(job).attempts, only_call(job).failures) == (7, 7)
+    assert (only_call(job).record.attempts, only_call(job).record.failures) == (7, 7)
 
 
 def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together() -> None:
@@ -56,7 +57,7 @@ def test_pauses_differ_so_that_what_failed_together_does_not_come_back_together(
     handed = core.hand_out()
     for lease in handed.values():
         core.fail_at(0.0, lease)
-    assert len({lease.call.resumes_at for lease in handed.values()}) == 20
+    assert len({lease.call.record.resumes_at for lease in handed.values()}) == 20
 
 
 def test_without_a_word_the_handler_s_retries_hold() -> None:
@@ -68,7 +69,7 @@ def test_without_a_word_the_handler_s_retries_hold() -> None:
     core.fail_at(0.0, handed["b"])
     assert job.calls is not None
     assert job.calls.calls["a"].state is CallState.PAUSED
-    core.turn(0.0)
+    core.tick(0.0)
     assert job.calls.calls["b"].state is CallState.FAILED
 
 
@@ -87,7 +88,7 @@ def test_a_retry_is_recorded_with_its_moment_unless_the_call_is_pure() -> None:
     core.fail_at(0.0, handed["b"])
     record = core.disk.records[job.number]["a"]
     assert (record.state, record.lease, record.failures, record.attempts) == (None, 0, 1, 1)
-    assert record.resumes_at == handed["a"].call.resumes_at
+    assert record.resumes_at == handed["a"].call.record.resumes_at
     assert "b" not in core.disk.records[job.number]
 
 
@@ -97,12 +98,16 @@ def test_what_a_worker_gives_back_is_not_counted(state) -> None:
     job = core.graph(a=call("f"))
     for attempt in range(10):
         lease = core.hand_out(10.0 * attempt)["a"]
-        assert lease.call.attempts == 1
+        assert lease.call.record.attempts == 1
         core.end_call(10.0 * attempt, lease, Outcome(state))
     assert core.disk.records[job.number]["a"].attempts == 0 or core.calls.leases
     core.succeed(100.0, core.hand_out(100.0)["a"])
     assert job.state is JobState.SUCCEEDED
-    assert (only_call(job).attempts, only_call(job).failures, only_call(job).lost) == (1, 0, 0)
+    assert (
+        only_call(job).record.attempts,
+        only_call(job).record.failures,
+        only_call(job).record.lost,
+    ) == (1, 0, 0)
 
 
 def test_what_is_given_back_again_and_again_pauses_longer_each_time() -> None:
@@ -115,7 +120,7 @@ def test_what_is_given_back_again_and_again_pauses_longer_each_time() -> None:
     pauses = []
     now = 0.0
     for _ in range(5):
-        assert core.turn(now).calls == []
+        assert core.tick(now).calls == []
         began, (now, lease) = now, next_attempt(core, now)
         pauses.append(now - began)
         core.end_call(now, lease, Outcome(None))
@@ -129,9 +134,9 @@ def test_a_worker_that_lost_a_call_by_silence_gets_none_until_it_is_heard_of() -
     job = core.graph(a=call("f", retries=9))
     core.hand_out(0.0)
     now = LIMITS.lease_s + 0.1
-    assert core.turn(now).calls == []
-    assert only_call(job).lost == 1
-    assert core.turn(now + 1.0).calls == []
+    assert core.tick(now).calls == []
+    assert only_call(job).record.lost == 1
+    assert core.tick(now + 1.0).calls == []
     core.announce(now + 2.0, CALLER)
     assert list(core.hand_out(now + 2.0)) == ["a"]
 
@@ -141,8 +146,8 @@ def test_what_had_begun_when_its_worker_left_stays_counted_as_an_attempt() -> No
     job = core.graph(a=call("f"))
     outcome = Outcome(None, None, "its worker left", begun=True)
     core.end_call(0.0, core.hand_out(0.0)["a"], outcome)
-    assert (only_call(job).attempts, only_call(job).failures) == (1, 0)
-    assert core.hand_out(0.0)["a"].call.attempts == 2
+    assert (only_call(job).record.attempts, only_call(job).record.failures) == (1, 0)
+    assert core.hand_out(0.0)["a"].call.record.attempts == 2
 
 
 def test_a_failure_told_before_the_handler_is_known_again_ends_the_call_once_it_is() -> None:
@@ -152,13 +157,12 @@ def test_a_failure_told_before_the_handler_is_known_again_ends_the_call_once_it_
     core.hand_out(0.0)
     core = core.restarted(now=1.0)
     core.settle(1.0)
-    lease = core.calls.lease(next(iter(core.calls._leases._leases)))
-    assert lease is not None
+    (lease,) = core.calls.leases
     core.end_call(1.0, lease, Outcome(CallState.FAILED, None, "no"))
-    assert not core.jobs.job(job.number).finished
+    assert not core.jobs.job(job.number).is_terminal
     core.announce(2.0, replace(CALLER, handlers={"f": HandlerPolicy(retries=0)}))
     now = 2.0
-    while not core.jobs.job(job.number).finished:
+    while not core.jobs.job(job.number).is_terminal:
         core.settle(now)
         now += 1.0
         assert now < 100
@@ -172,11 +176,11 @@ def test_a_call_that_ends_workers_fails_after_some() -> None:
     for lost in range(1, LIMITS.workers_lost_max + 1):
         now, _ = next_attempt(core, now)
         core.announce(now, replace(CALLER, incarnation=str(lost)))
-        assert only_call(job).lost == lost
-    core.turn(now)
+        assert only_call(job).record.lost == lost
+    core.tick(now)
     assert job.state is JobState.FAILED
     assert job.error == (
-        "3 workers were lost while they did it (workers_lost_max); "
+        "gave up: 3 workers died while running it (workers_lost_max); "
         "the last, worker c: the worker was started anew"
     )
 
@@ -188,27 +192,29 @@ def test_a_call_that_ended_with_others_goes_out_again_and_fails_when_that_happen
     for lost in range(1, LIMITS.workers_lost_max + 1):
         now, lease = next_attempt(core, now)
         core.end_call(now, lease, Outcome(None, None, "exit code -9", lost=True))
-        assert (only_call(job).lost, only_call(job).attempts) == (lost, lost)
-    assert (job.state, only_call(job).failures) == (JobState.FAILED, 0)
+        assert (only_call(job).record.lost, only_call(job).record.attempts) == (lost, lost)
+    assert (job.state, only_call(job).record.failures) == (JobState.FAILED, 0)
     assert str(job.error).endswith("(workers_lost_max); the last, exit code -9")
 
 
 def test_a_call_may_have_a_bound_of_its_own_for_lost_workers() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))
-    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
-    core.turn(0.0)
+    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", Failure.BROKEN)
+    core.tick(0.0)
     core.record()
-    assert str(job.error).startswith("a worker was lost")
+    assert str(job.error).startswith(
+        "gave up: its worker died while running it; the last, worker c: reset"
+    )
 
 
 def test_after_a_lost_worker_the_call_goes_to_another_at_once_and_later_with_pauses() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=9))
-    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
+    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", Failure.BROKEN)
     assert only_call(job).state is CallState.READY
-    assert only_call(job).error == "worker c: reset"
-    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", taken=True)
+    assert only_call(job).record.error == "worker c: reset"
+    core.calls.fail(0.0, core.hand_out()["a"].number, "reset", Failure.BROKEN)
     assert only_call(job).state is CallState.PAUSED
 
 
@@ -223,7 +229,7 @@ def test_a_worker_that_never_got_a_call_is_not_lost(failure) -> None:
         assert core.workers()[0].state == "pausing"
     now, lease = next_attempt(core, now)
     core.succeed(now, lease)
-    assert (job.state, only_call(job).attempts) == (JobState.SUCCEEDED, 1)
+    assert (job.state, only_call(job).record.attempts) == (JobState.SUCCEEDED, 1)
 
 
 @pytest.mark.parametrize("failure", [Failure.BROKEN, Failure.MALFORMED])
@@ -231,7 +237,7 @@ def test_a_worker_that_may_have_got_a_call_counts_as_lost(failure) -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f", lost_max=1))
     core.fail_call(0.0, core.hand_out()["a"], "reset", failure)
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     assert job.state is JobState.FAILED
 
@@ -242,6 +248,6 @@ def test_a_failure_under_a_lease_that_has_ended_changes_nothing() -> None:
     lease = core.hand_out()["a"]
     core.succeed(0.0, lease)
     core.fail_call(0.0, lease, "reset", Failure.BROKEN)
-    core.calls.fail(0.0, lease.number, "reset", taken=False)
+    core.calls.fail(0.0, lease.number, "reset", Failure.NOT_SENT)
     assert core.workers()[0].failures == 0
     assert job.state is JobState.SUCCEEDED

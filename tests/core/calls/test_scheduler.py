@@ -10,12 +10,13 @@ import pytest
 from core.checked import CALLER, LIMITS, WORKER, Core
 from core.plans import Plan, call
 from dte.core.calls.attempts import ERROR_CHARS_MAX, Outcome
-from dte.core.calls.scheduler import LEASES_IN_TURN
+from dte.core.calls.scheduler import LEASES_IN_TICK
 from dte.core.errors import Busy
-from dte.core.graph.call import CallState, HandlerPolicy, Ref
+from dte.core.graph.call import CallState, Ref
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import End, Step
 from dte.core.jobs.job import Job, JobState
-from dte.core.scheduler import Failure
+from dte.core.workers.worker import Failure
 
 A, B = Ref("a"), Ref("b")
 
@@ -43,7 +44,7 @@ def test_a_graph_s_calls_are_done_one_after_the_other() -> None:
     handed = core.hand_out(4.0)
     assert handed["b"].call.operands == {"a": b"[7]"}
     core.succeed(5.0, handed["b"], b'"x"')
-    assert core.turn(5.0).ended == [job]
+    assert core.tick(5.0).ended == [job]
     assert (job.state, job.answer, job.ended_at) == (JobState.SUCCEEDED, b'"x"', 5.0)
     jobs = core.jobs
     assert (jobs.waiting, jobs.operations_waiting, jobs.bytes_waiting) == (0, 0, 0)
@@ -54,14 +55,14 @@ def test_a_call_is_handed_over_only_after_that_is_recorded() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    assert core.turn(0.0).calls == []
-    assert (core.calls.leases, job.state) == (1, JobState.WAITING)
-    lease = core.calls.lease(1)
+    assert core.tick(0.0).calls == []
+    assert (len(core.calls.leases), job.state) == (1, JobState.WAITING)
+    lease = core.calls.leases.get(1)
     assert lease is not None
     assert not core.succeed(0.0, lease), "nobody can have it yet"
     assert core.calls.extend(0.0, [1], {}) == ([], [1], [])
     core.record()
-    assert core.turn(8.0).calls == [lease]
+    assert core.tick(8.0).calls == [lease]
     assert lease.deadline == 18.0, "the time of recording is not the worker's"
 
 
@@ -89,7 +90,7 @@ def test_what_depends_on_a_result_waits_until_that_is_recorded() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("p", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     step = core.succeed(1.0, core.hand_out()["a"])
     assert isinstance(step, Step)
@@ -98,23 +99,23 @@ def test_what_depends_on_a_result_waits_until_that_is_recorded() -> None:
     core.record()
     assert core.hand_out(2.0).keys() == {"b"}
     assert job.calls is not None
-    assert job.calls.calls["a"].ended_at == 1.0, "it ended when the worker said so"
+    assert job.calls.calls["a"].record.ended_at == 1.0, "it ended when the worker said so"
 
 
 def test_the_last_call_s_end_is_recorded_with_its_job_s() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     end = core.succeed(1.0, core.hand_out()["a"], b"1")
     assert isinstance(end, End)
     assert (job.state, shown(job, "a")) == (JobState.ENDING, CallState.RUNNING)
-    assert "succeeded" not in [event.state for event in core.turn(1.0).events]
+    assert "succeeded" not in [event.state for event in core.tick(1.0).events]
     core.record()
-    turn = core.turn(2.0)
-    assert turn.ended == [job]
-    assert [(event.node, event.state) for event in turn.events] == [
+    tick = core.tick(2.0)
+    assert tick.ended == [job]
+    assert [(event.node, event.state) for event in tick.events] == [
         ("a", "succeeded"),
         ("", "succeeded"),
     ]
@@ -125,20 +126,20 @@ def test_an_end_that_cannot_be_recorded_comes_up_again() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"), b=call("f", A))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.record()
     core.succeed(1.0, core.hand_out()["a"], b"1")
     core.refuse()
     assert core.hand_out(1.0) == {}
     core.refuse()
     core.record()
-    core.turn(2.0)
+    core.tick(2.0)
     core.record()
     core.succeed(3.0, core.hand_out(3.0)["b"], b"2")
     core.refuse()
-    assert core.turn(3.0).ended == []
+    assert core.tick(3.0).ended == []
     core.record()
-    assert core.turn(3.0).ended == [job]
+    assert core.tick(3.0).ended == [job]
     assert job.answer == b"2"
 
 
@@ -146,38 +147,38 @@ def test_a_hand_over_that_cannot_be_recorded_is_void() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     core.refuse()
     assert core.hand_out() == {}
     assert job.calls is not None
-    assert job.calls.calls["a"].attempts == 1, "it is on its way anew, and not counted twice"
-    assert core.calls.leases == 1
+    assert job.calls.calls["a"].record.attempts == 1, "it is on its way anew, and not counted twice"
+    assert len(core.calls.leases) == 1
     core.record()
     handed = core.hand_out(1.0)
     assert handed["a"].number == 2
     core.succeed(1.0, handed["a"])
     core.record()
-    assert job.finished
+    assert job.is_terminal
 
 
 def test_a_void_hand_over_to_a_worker_that_is_gone_is_forgotten() -> None:
     core = Core(CALLER, records_at_once=False)
     core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     facts = core.jobs.facts()
     assert facts is not None
     core.leave(0.0, core.workers()[0])
-    core.jobs.unrecorded(facts)
+    core.unrecorded(0.0, facts)
     assert core.hand_out() == {}
-    assert core.calls.ready.count == 1
+    assert core.calls.jobs.ready.count == 1
 
 
 def test_a_hand_over_that_is_taken_back_while_it_is_recorded_does_not_come_into_effect() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
-    core.turn(0.0)
+    core.tick(0.0)
     facts = core.jobs.facts()
     assert facts is not None
     core.leave(0.0, core.workers()[0])
@@ -196,13 +197,13 @@ def test_a_failure_without_retries_ends_the_job_and_names_the_call() -> None:
     job = core.graph(a=call("f"), b=call("f", A), c=call("g"))
     handed = core.hand_out()
     core.fail_at(0.0, handed["a"], "no disk")
-    assert not job.finished, "what does not depend on it goes on"
+    assert not job.is_terminal, "what does not depend on it goes on"
     handed |= core.hand_out()
     core.succeed(0.0, handed["c"])
     core.settle(0.0)
     assert (job.state, job.error) == (JobState.FAILED, "node 'a': no disk")
     assert state(job, "b") is CallState.FAILED
-    assert core.disk.records[1]["b"].error == "not run, as 'a' failed: no disk"
+    assert core.disk.records[1]["b"].error == "skipped because 'a' failed: no disk"
 
 
 def test_of_a_job_that_is_one_call_the_error_is_the_call_s() -> None:
@@ -214,7 +215,7 @@ def test_of_a_job_that_is_one_call_the_error_is_the_call_s() -> None:
 
 def test_what_is_done_whatever_happens_is_done() -> None:
     core = Core(CALLER)
-    job = core.plan(Plan({"a": call("f"), "b": call("g", A, whatever=True)}, answer="b"))
+    job = core.plan(Plan({"a": call("f"), "b": call("g", A, run_on_failure=True)}, answer="b"))
     core.fail_at(0.0, core.hand_out()["a"])
     core.succeed(0.0, core.hand_out()["b"], b"2")
     assert (job.state, job.answer) == (JobState.SUCCEEDED, b"2")
@@ -290,9 +291,9 @@ def test_arithmetic_and_calls_do_not_take_each_other_s_slots() -> None:
     core = Core(replace(CALLER, arithmetic=True, batch_max=64))
     core.graph(a=call("f"), b=call("f"))
     core.add("1+2")
-    turn = core.turn(0.0)
-    assert len(turn.leases) == 1
-    assert core.calls.leases == 2
+    tick = core.tick(0.0)
+    assert len(tick.batches) == 1
+    assert len(core.calls.leases) == 2
 
 
 @pytest.mark.parametrize("change", ["draining", "gone", "pausing"])
@@ -339,12 +340,12 @@ def test_jobs_take_turns() -> None:
 
 
 def test_a_turn_hands_over_a_bounded_number() -> None:
-    core = Core(replace(CALLER, handler_slots=2 * LEASES_IN_TURN))
-    core.plan(Plan({f"n{n}": call("p", n) for n in range(LEASES_IN_TURN + 7)}))
-    assert len(core.turn(0.0).calls) == LEASES_IN_TURN
-    assert core.next_turn() == float("-inf")
-    assert len(core.turn(0.0).calls) == 7
-    assert core.next_turn() != float("-inf")
+    core = Core(replace(CALLER, handler_slots=2 * LEASES_IN_TICK))
+    core.plan(Plan({f"n{n}": call("p", n) for n in range(LEASES_IN_TICK + 7)}))
+    assert len(core.tick(0.0).calls) == LEASES_IN_TICK
+    assert core.next_tick() == float("-inf")
+    assert len(core.tick(0.0).calls) == 7
+    assert core.next_tick() != float("-inf")
 
 
 def test_a_core_that_hands_over_no_more_takes_in_what_is_under_way() -> None:
@@ -354,7 +355,7 @@ def test_a_core_that_hands_over_no_more_takes_in_what_is_under_way() -> None:
     core.hand_over_no_more()
     core.succeed(0.0, lease)
     assert core.hand_out() == {}
-    assert not job.finished
+    assert not job.is_terminal
     assert state(job, "a") is CallState.SUCCEEDED
 
 
@@ -379,7 +380,7 @@ def test_results_count_until_their_job_has_ended() -> None:
     job = core.graph(a=call("f"), b=call("f", A))
     before = core.jobs.bytes_waiting
     core.succeed(0.0, core.hand_out()["a"], b'"' + b"x" * 998 + b'"')
-    core.turn(0.0)
+    core.tick(0.0)
     assert core.jobs.bytes_waiting == before + 1000 == job.size
     core.succeed(0.0, core.hand_out()["b"], b"22")
     assert core.jobs.bytes_waiting == 0
@@ -393,7 +394,7 @@ def test_what_waits_takes_a_bounded_number_of_bytes() -> None:
     for lease in core.hand_out().values():
         core.succeed(0.0, lease)
     core.settle(0.0)
-    assert job.finished
+    assert job.is_terminal
     core.graph(a=call("f"), b=call("f"))
 
 
@@ -409,7 +410,7 @@ def test_events_tell_the_course_of_a_job_in_order() -> None:
         core.calls.extend(11.0, [lease.number], {lease.number: (fraction, "half")})
     core.succeed(12.0, lease, b"1")
     core.fail_at(13.0, core.hand_out(12.0)["b"], "never", retry=False)
-    core.turn(13.0)
+    core.tick(13.0)
     assert [(event.at, event.node, event.state, event.text) for event in core.events] == [
         (0.0, "", "waiting", None),
         (0.0, "", "running", None),
@@ -435,6 +436,6 @@ def test_progress_is_of_an_attempt() -> None:
     core.calls.extend(0.0, [lease.number], {lease.number: (0.25, "")})
     assert job.calls is not None
     assert job.calls.calls["a"].progress == (0.25, "")
-    core.calls.fail(1.0, lease.number, "reset", taken=True)
+    core.calls.fail(1.0, lease.number, "reset", Failure.BROKEN)
     core.hand_out(1.0)
     assert job.calls.calls["a"].progress is None

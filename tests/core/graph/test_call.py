@@ -2,9 +2,7 @@ from itertools import product
 
 import pytest
 
-from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import ENDS, Call, CallState, CallTerms, Ref, filled
-from dte.core.jobs.job import Job
+from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState, Ref, filled
 
 WAITING, PAUSED, READY, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = (
     CallState
@@ -24,11 +22,11 @@ WAYS = {
 }
 
 
-def make_call(state: CallState = WAITING, **changes: object) -> Call:
-    call = Call("a", "f", [])
-    call.state = state
-    for name, value in changes.items():
-        setattr(call, name, value)
+def make_call(
+    state: CallState = WAITING, attempts: int = 0, pure: bool = False, recorded: bool = False
+) -> Call:
+    call = Call("a", "f", [], pure=pure, recorded=recorded)
+    call.state, call.record.attempts = state, attempts
     return call
 
 
@@ -39,30 +37,39 @@ def test_a_state_follows_only_from_those_before_it(state, following) -> None:
         call.enter(following)
         assert call.state is following
     else:
-        with pytest.raises(ValueError, match=f"call a is {state.value}, and never"):
+        with pytest.raises(ValueError, match=f"call a is {state.value} and cannot become"):
             call.enter(following)
         assert call.state is state, "an illegal change changes nothing"
 
 
 @pytest.mark.parametrize("state", CallState)
 def test_a_call_has_ended_in_the_states_that_never_change(state) -> None:
-    assert make_call(state).ended == (state in ENDS) == (not WAYS[state])
+    assert make_call(state).is_terminal == (state in TERMINAL) == (not WAYS[state])
 
 
-def test_a_call_has_its_job_s_priority_unless_it_has_its_own() -> None:
-    graph = parse("1+2", FormulaLimits()).graph
-    job = Job(1, "", 0.0, 1, graph, priority=7)
-    assert make_call().priority == 0
-    assert make_call(job=job).priority == 7
-    assert make_call(job=job, terms=CallTerms(priority=0)).priority == 0
-    assert make_call(terms=CallTerms(priority=-3)).priority == -3
+def test_a_record_has_the_call_s_name_and_how_it_ended_also_before_that_is_recorded() -> None:
+    call = make_call(RUNNING, attempts=2)
+    call.conclude(3.0, SUCCEEDED, b"7")
+    call.enter(ENDING)
+    assert call.record == CallRecord("a", SUCCEEDED, 2, ended_at=3.0, value=b"7")
+    call = make_call()
+    call.end(3.0, FAILED, "no disk")
+    assert (call.state, call.record.state, call.record.error) == (FAILED, FAILED, "no disk")
+
+
+def test_a_copy_of_a_record_stays_as_it_is() -> None:
+    record = CallRecord("a", None, 1, 2, 3, 4, 5.0, "w", 6.0, 7.0, 8.0, b"9", "no")
+    copy = record.copy()
+    assert copy == record
+    record.lease = 0
+    assert copy.lease == 4
 
 
 @pytest.mark.parametrize("state", CallState)
 def test_an_end_is_not_shown_before_it_is_recorded(state) -> None:
     shown = make_call(state, attempts=1).shown_state
     assert shown is (RUNNING if state in (ENDING, *TO_AN_END) else state)
-    if state in ENDS:
+    if state in TERMINAL:
         assert make_call(state, attempts=0).shown_state is WAITING
         assert make_call(state, attempts=1, recorded=True).shown_state is state
 

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from core.plans import built, call
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import CallState, CallTerms, Ref
-from dte.core.graph.calls import (
-    CYCLE_SHOWN,
-    LINKED_IN_SLICE,
-    NAME_CHARS_MAX,
-    CallGraph,
-    CallGraphBuilder,
-    check_handler,
-)
+from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
+from dte.core.graph.calls import CallGraph
+from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
 
 A, B, C = Ref("a"), Ref("b"), Ref("c")
 
@@ -31,9 +26,8 @@ def end(
     """End a call; the names of those that wait for nothing any more, and of those that failed."""
     call = graph.get(name)
     assert call is not None
-    call.attempts += 1
-    call.value = value if state is CallState.SUCCEEDED else None
-    call.error, call.ended_at = error, 1.0
+    call.record.attempts += 1
+    call.conclude(1.0, state, value if state is CallState.SUCCEEDED else None, error)
     call.enter(state)
     ready, failed = graph.ended(call)
     graph.check()
@@ -167,8 +161,8 @@ def test_a_failure_spreads_at_once_with_its_first_cause() -> None:
     for name in "bcd":
         spread = graph.calls[name]
         assert spread.state is CallState.FAILED
-        assert spread.error == "not run, as 'a' failed: no disk"
-        assert spread.ended_at == 1.0
+        assert spread.record.error == "skipped because 'a' failed: no disk"
+        assert spread.record.ended_at == 1.0
     assert graph.remaining == 1
     assert graph.failure() is graph.calls["a"], "the cause, not what it kept from being done"
 
@@ -176,20 +170,25 @@ def test_a_failure_spreads_at_once_with_its_first_cause() -> None:
 @pytest.mark.parametrize(
     ("state", "follows", "reason"),
     [
-        (CallState.FAILED, CallState.FAILED, "not run, as 'a' failed"),
-        (CallState.TIMED_OUT, CallState.FAILED, "not run, as 'a' timed out"),
-        (CallState.CANCELLED, CallState.CANCELLED, "not run, as 'a' was cancelled"),
+        (CallState.FAILED, CallState.FAILED, "skipped because 'a' failed"),
+        (CallState.TIMED_OUT, CallState.FAILED, "skipped because 'a' timed out"),
+        (CallState.CANCELLED, CallState.CANCELLED, "skipped because 'a' was cancelled"),
     ],
 )
 def test_how_a_call_failed_is_told_to_those_that_waited(state, follows, reason) -> None:
     graph = built({"a": call("f"), "b": call("f", A)})
     end(graph, "a", state=state)
-    assert (graph.calls["b"].state, graph.calls["b"].error) == (follows, reason)
+    assert (graph.calls["b"].state, graph.calls["b"].record.error) == (follows, reason)
 
 
 def test_a_call_that_is_done_whatever_happens_reads_null_for_what_failed() -> None:
     graph = built(
-        {"a": call("f"), "b": call("f", A), "c": call("f", A, B, whatever=True), "d": call("f", C)}
+        {
+            "a": call("f"),
+            "b": call("f", A),
+            "c": call("f", A, B, run_on_failure=True),
+            "d": call("f", C),
+        }
     )
     assert end(graph, "a", state=CallState.FAILED) == (["c"], ["b"])
     assert graph.calls["c"].operands == {"a": b"null", "b": b"null"}
@@ -200,7 +199,7 @@ def test_a_failure_reaches_what_waits_twice_only_once() -> None:
     graph = built({"a": call("f"), "b": call("f"), "c": call("f", A, B)})
     assert end(graph, "a", state=CallState.FAILED, error="1") == ([], ["c"])
     assert end(graph, "b", state=CallState.FAILED, error="2") == ([], [])
-    assert graph.calls["c"].error == "not run, as 'a' failed: 1"
+    assert graph.calls["c"].record.error == "skipped because 'a' failed: 1"
     assert graph.remaining == 0
 
 
@@ -339,7 +338,7 @@ def test_the_answer_has_the_same_form_whether_equal_calls_are_known_to_be_pure(p
 def test_a_call_that_stands_for_others_is_shown_under_each_name() -> None:
     graph = built({"a": call("p"), "b": call("p"), "c": call("f", B)}, pure=PURE)
     end(graph, "a", b"5")
-    shown = {one.name: (one.state, one.value) for one in graph.named()}
+    shown = {one.name: (one.state, one.record.value) for one in graph.named()}
     assert shown.keys() == {"a", "b", "c"}
     assert shown["b"] == shown["a"] == (CallState.SUCCEEDED, b"5")
 

@@ -3,7 +3,7 @@ from itertools import product
 import pytest
 
 from core.checked import parsed
-from dte.core.jobs.job import FINISHED, TASK_CHARS_KEPT, Job, JobState, kept_task
+from dte.core.jobs.job import TASK_CHARS_KEPT, TERMINAL, Job, JobState, kept_task
 
 ACCEPTING, WAITING, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = JobState
 WAYS = {
@@ -22,7 +22,7 @@ WAYS = {
 
 
 def make_job(text: str, state: JobState = ACCEPTING) -> Job:
-    graph = parsed(text)[0][1].graph
+    graph = parsed(text)[0].work.graph
     return Job(1, text, 0.0, graph.remaining, graph, state)
 
 
@@ -33,20 +33,20 @@ def test_a_state_follows_only_from_those_before_it(state, following) -> None:
         job.enter(following)
         assert job.state is following
     else:
-        with pytest.raises(ValueError, match=f"job 1 is {state.value}, and never"):
+        with pytest.raises(ValueError, match=f"job 1 is {state.value} and cannot become"):
             job.enter(following)
         assert job.state is state, "an illegal change changes nothing"
 
 
 def test_a_new_job_is_not_accepted_yet() -> None:
-    graph = parsed("1+2")[0][1].graph
+    graph = parsed("1+2")[0].work.graph
     assert Job(1, "1+2", 0.0, 1, graph).state is ACCEPTING
 
 
 @pytest.mark.parametrize("state", JobState)
 def test_a_job_is_finished_when_its_end_is_recorded(state) -> None:
     ends = (SUCCEEDED, FAILED, TIMED_OUT, CANCELLED)
-    assert make_job("1+2", state).finished == (state in FINISHED) == (state in ends)
+    assert make_job("1+2", state).is_terminal == (state in TERMINAL) == (state in ends)
 
 
 def test_progress_counts_operations_done() -> None:

@@ -66,7 +66,7 @@ def test_adding_nothing_gives_no_turn() -> None:
     job = add(ready, 1, 1)
     take(ready, 1)
     ready.add(job, 0)
-    assert not job.in_turns
+    assert not job.in_rotation
 
 
 def test_what_is_dropped_is_not_given() -> None:

@@ -1,34 +1,51 @@
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from core.checked import LIMITS, parsed
 from core.evaluate import FUNCTIONS, is_as_python_says
+from dte.core.arithmetic.quarantine import Suspicion
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.jobs import outbox as outbox_module
 from dte.core.jobs import table as jobs_module
 from dte.core.jobs.facts import Facts, Submission
-from dte.core.jobs.job import Job, JobState, Suspicion
-from dte.core.jobs.table import JobTable, NewJob
+from dte.core.jobs.job import Job, JobState
+from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler
 
 
-def new_jobs(*tasks: str) -> list[NewJob]:
-    return [NewJob(*each) for each in parsed(*tasks)]
+class Book:
+    """A table of jobs whose operations are done here, checked after each step."""
 
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self.core = Scheduler(limits)
 
-class Book(JobTable):
-    """A book of jobs whose operations are done here, checked after each step."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.core.jobs, name)
 
-    def submit(self, *tasks: str, now: float = 0.0) -> Submission:
-        submission = self.accept(now, new_jobs(*tasks))
+    def accept(self, *tasks: str, now: float = 0.0) -> Submission:
+        submission = self.core.jobs.accept(now, parsed(*tasks))
         self.check()
         return submission
 
+    def recorded(self, facts: Facts, void: Collection[Submission] = ()) -> None:
+        self.core.recorded(0.0, facts, void)
+
+    def unrecorded(self, facts: Facts) -> None:
+        self.core.unrecorded(0.0, facts)
+
+    def resume(self, now: float, job: Job, task: str) -> None:
+        """Read a restored job again."""
+        (new,) = parsed(task)
+        self.core.resume(now, job, new)
+
     def note(self) -> Facts:
         """What is to be recorded."""
-        facts = self.facts()
+        facts = self.core.jobs.facts()
         assert facts is not None
         self.check()
         return facts
@@ -42,7 +59,7 @@ class Book(JobTable):
 
     def add(self, *tasks: str) -> list[Job]:
         """Jobs that are accepted and recorded."""
-        submission = self.submit(*tasks)
+        submission = self.accept(*tasks)
         self.record()
         return submission.jobs
 
@@ -55,13 +72,13 @@ class Book(JobTable):
                 job.enter(JobState.RUNNING)
             symbols, (left,), (right,) = job.graph.columns(nodes)
             try:
-                self.finish(now, parts, [FUNCTIONS[symbols](left, right)])
+                self.core.arithmetic._finish(now, parts, [FUNCTIONS[symbols](left, right)])
             except ZeroDivisionError:
                 self.end(now, job, error=f"division by zero: {left} / {right}")
             self.check()
 
 
-def numbers(book: JobTable, count: int = 100) -> list[int]:
+def numbers(book: Book, count: int = 100) -> list[int]:
     return [job.number for job in book.newest(count)]
 
 
@@ -70,14 +87,14 @@ def numbers(book: JobTable, count: int = 100) -> list[int]:
 
 def test_numbers_of_jobs_go_up_from_one() -> None:
     book = Book(LIMITS)
-    assert [job.number for job in book.submit("1+1", "2", "3+3").jobs] == [1, 2, 3]
-    assert [job.number for job in book.submit("4+4").jobs] == [4]
+    assert [job.number for job in book.accept("1+1", "2", "3+3").jobs] == [1, 2, 3]
+    assert [job.number for job in book.accept("4+4").jobs] == [4]
 
 
 def test_a_submission_says_what_is_to_be_recorded_of_it() -> None:
     book = Book(LIMITS)
     long = "+".join(["1"] * 20_000)
-    submission = book.accept(1.0, new_jobs(long, "7", "1e999+1"), "a key", "a digest")
+    submission = book.core.jobs.accept(1.0, parsed(long, "7", "1e999+1"), "a key", "a digest")
     assert (submission.key, submission.digest) == ("a key", "a digest")
     assert submission.texts == [long, "7", "1e999+1"], "the whole texts"
     assert len(submission.jobs[0].task) < len(long)
@@ -88,9 +105,9 @@ def test_a_submission_says_what_is_to_be_recorded_of_it() -> None:
 
 def test_too_many_waiting_jobs_are_refused_as_a_whole() -> None:
     book = Book(replace(LIMITS, jobs_waiting_max=2))
-    book.submit("1+1")
+    book.accept("1+1")
     with pytest.raises(Busy, match="jobs_waiting_max"):
-        book.submit("2+2", "3+3")
+        book.accept("2+2", "3+3")
     assert (book.waiting, book.operations_waiting) == (1, 1)
     book.add("2+2")
     with pytest.raises(Busy, match="jobs_waiting_max"):
@@ -100,11 +117,11 @@ def test_too_many_waiting_jobs_are_refused_as_a_whole() -> None:
 
 def test_too_many_waiting_operations_are_refused_as_a_whole() -> None:
     book = Book(replace(LIMITS, operations_waiting_max=3))
-    book.submit("1+1")
+    book.accept("1+1")
     with pytest.raises(Busy, match="operations_waiting_max"):
-        book.submit("2+2", "3+3+3")
+        book.accept("2+2", "3+3+3")
     assert book.operations_waiting == 1
-    with pytest.raises(TooLarge, match="4 operations; no more than 3 may wait"):
+    with pytest.raises(TooLarge, match="too many operations: 4 > 3"):
         book.ensure_room(1, 4)
 
 
@@ -115,10 +132,10 @@ def test_a_job_counts_as_waiting_until_its_end_is_recorded() -> None:
     book.work()
     assert (book.waiting, book.operations_waiting) == (1, 0)
     with pytest.raises(Busy):
-        book.submit("2+2")
+        book.accept("2+2")
     book.record()
     assert book.waiting == 0
-    book.submit("2+2")
+    book.accept("2+2")
 
 
 def test_an_unknown_job_is_not_found() -> None:
@@ -155,7 +172,7 @@ def test_nobody_sees_a_job_before_it_is_recorded() -> None:
         assert book.take_ended() == []
         assert book.ready.count == 0, "and nothing is done for it"
 
-    book.submit("1+2", "7")
+    book.accept("1+2", "7")
     nothing_is_seen()
     facts = book.note()
     nothing_is_seen()
@@ -168,7 +185,7 @@ def test_nobody_sees_a_job_before_it_is_recorded() -> None:
 def test_jobs_that_are_not_recorded_do_not_hide_others() -> None:
     book = Book(LIMITS)
     book.add("1+1", "2+2", "3+3")
-    book.submit("4+4", "5+5")
+    book.accept("4+4", "5+5")
     assert numbers(book, 2) == [3, 2]
 
 
@@ -178,7 +195,7 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
 
     def nothing_is_seen() -> None:
         for job in (good, bad):
-            assert (job.state, job.finished) == (JobState.ENDING, False)
+            assert (job.state, job.is_terminal) == (JobState.ENDING, False)
             assert (job.answer, job.error, job.ended_at) == (None, None, None)
         assert book.take_ended() == []
 
@@ -187,8 +204,8 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
     facts = book.note()
     nothing_is_seen()
     book.recorded(facts)
-    assert (good.finished, good.answer, good.ended_at) == (True, 3, 5.0)
-    assert (bad.finished, bad.error, bad.answer) == (True, "division by zero: 1 / 0", None)
+    assert (good.is_terminal, good.answer, good.ended_at) == (True, 3, 5.0)
+    assert (bad.is_terminal, bad.error, bad.answer) == (True, "division by zero: 1 / 0", None)
     assert {job.number for job in book.take_ended()} == {1, 2}
     assert book.take_ended() == [], "it is said once"
 
@@ -196,11 +213,11 @@ def test_nobody_sees_how_a_job_ended_before_that_is_recorded() -> None:
 @pytest.mark.parametrize("task", ["7", "1e999+1"])
 def test_a_job_without_anything_to_do_is_accepted_and_ended_in_one(task) -> None:
     book = Book(LIMITS)
-    (job,) = book.submit(task, now=1.0).jobs
+    (job,) = book.accept(task, now=1.0).jobs
     facts = book.record()
-    assert [end.job for end in facts.all_ends()] == [job]
+    assert [end.job for made in facts.submissions for end in made.ends] == [job]
     assert facts.ends == []
-    assert (job.finished, job.ended_at, job.graph) == (True, 1.0, None)
+    assert (job.is_terminal, job.ended_at, job.graph) == (True, 1.0, None)
     assert is_as_python_says(job)
     assert (book.waiting, book.operations_waiting, book.ready.count) == (0, 0, 0)
     assert book.take_ended() == [job]
@@ -212,13 +229,13 @@ def test_jobs_without_anything_to_do_leave_no_turns_behind() -> None:
     book = Book(LIMITS)
     book.add("1+1")
     book.add(*["1e999+1"] * 100)
-    assert sum(map(len, book.ready._levels.values())) == 1
+    assert sum(map(len, book.ready._rotation)) == 1
 
 
 def test_there_is_nothing_to_record_when_nothing_has_happened() -> None:
     book = Book(LIMITS)
     assert book.facts() is None
-    book.submit("1+1")
+    book.accept("1+1")
     assert len(book.note().submissions) == 1
     assert book.facts() is None, "facts are given once"
 
@@ -226,8 +243,8 @@ def test_there_is_nothing_to_record_when_nothing_has_happened() -> None:
 def test_submissions_that_could_not_be_recorded_vanish_without_a_trace() -> None:
     book = Book(LIMITS)
     (first,) = book.add("1+1")
-    book.submit("1+2", "7", "1e999+1")
-    book.submit("3+4")
+    book.accept("1+2", "7", "1e999+1")
+    book.accept("3+4")
     book.unrecorded(book.note())
     book.check()
     assert (book.waiting, book.operations_waiting, book.ready.count) == (1, 1, 1)
@@ -249,7 +266,7 @@ def test_ends_that_could_not_be_recorded_come_up_again_in_their_order() -> None:
     book.unrecorded(lost)
     book.check()
     assert all(book.job(job.number) is job for job in jobs), "they stay known"
-    assert not any(job.finished for job in jobs)
+    assert not any(job.is_terminal for job in jobs)
     again = book.record()
     assert again.ends[:3] == lost.ends
     assert [end.job.number for end in again.ends] == [1, 2, 3, 4]
@@ -260,7 +277,7 @@ def test_a_void_submission_vanishes_and_the_rest_is_recorded() -> None:
     book = Book(LIMITS)
     book.add("1+1")
     book.work()
-    void, good = book.submit("1+2", "7"), book.submit("3+4", "8")
+    void, good = book.accept("1+2", "7"), book.accept("3+4", "8")
     facts = book.note()
     book.recorded(facts, [void])
     book.check()
@@ -278,9 +295,9 @@ def test_facts_are_cut_but_never_a_submission(monkeypatch) -> None:
     book = Book(LIMITS)
     book.add("1+1", "1+2", "1+3", "1+4", "1+5")
     book.work()
-    book.submit("2+1", "2+2")
-    book.submit("3+1", "3+2", "3+3", "3+4")
-    book.submit("4+1")
+    book.accept("2+1", "2+2")
+    book.accept("3+1", "3+2", "3+3", "3+4")
+    book.accept("4+1")
     sizes = []
     while (facts := book.facts()) is not None:
         sizes.append(([len(made.jobs) for made in facts.submissions], len(facts.ends)))
@@ -326,10 +343,10 @@ def test_results_clear_operations_of_suspicion() -> None:
     (job,) = book.add("1*2+3*4")
     parts = book.ready.take(2)
     job.enter(JobState.RUNNING)
-    job.suspicions = {node: Suspicion(workers_lost=1) for node in [*parts[0][1], 99]}
-    book.finish(0.0, parts, [12, 2])
-    assert job.suspicions is not None
-    assert list(job.suspicions) == [99]
+    suspicions = {node: Suspicion(job, workers_lost=1) for node in [*parts[0][1], 99]}
+    book.core.arithmetic.quarantine._suspicions[job.number] = suspicions
+    book.core.arithmetic._finish(0.0, parts, [12, 2])
+    assert list(suspicions) == [99]
 
 
 def test_jobs_that_have_ended_are_forgotten_in_the_order_of_their_ends() -> None:
@@ -363,7 +380,7 @@ def test_a_large_graph_is_freed_in_slices(monkeypatch) -> None:
 def test_a_large_graph_that_could_not_be_recorded_is_freed_in_slices_too(monkeypatch) -> None:
     monkeypatch.setattr(jobs_module, "SWEEP_OPERATIONS", 10)
     book = Book(LIMITS)
-    book.submit("+".join(f"{n}*{n + 1}" for n in range(20)), "1+1")
+    book.accept("+".join(f"{n}*{n + 1}" for n in range(20)), "1+1")
     book.unrecorded(book.note())
     assert book.sweeping
 
@@ -402,7 +419,7 @@ def restored(
 def test_restored_jobs_are_there_as_they_were() -> None:
     book = restored([waiting_job(2, "1+1"), waiting_job(5, "2*3+4", 2)], [ended_job(1, 7)])
     assert numbers(book) == [5, 2, 1]
-    assert (book.job(1).answer, book.job(1).finished) == (7, True)
+    assert (book.job(1).answer, book.job(1).is_terminal) == (7, True)
     assert (book.job(2).state, book.job(2).progress) == (JobState.WAITING, 0)
     assert (book.waiting, book.operations_waiting, book.ready.count) == (2, 3, 0)
     assert book.facts() is None, "all of it is recorded"
@@ -411,7 +428,7 @@ def test_restored_jobs_are_there_as_they_were() -> None:
 
 def test_numbers_go_on_after_a_restart() -> None:
     book = restored([waiting_job(2, "1+1")], [ended_job(1)], last=41)
-    assert [job.number for job in book.submit("1+1").jobs] == [42]
+    assert [job.number for job in book.accept("1+1").jobs] == [42]
 
 
 def test_the_order_of_numbers_and_that_of_ends_are_kept_after_a_restart() -> None:
@@ -435,8 +452,7 @@ def test_more_ended_jobs_than_are_kept_are_cut_when_they_are_restored() -> None:
 def test_a_restored_job_is_done_when_it_has_been_read_again() -> None:
     job = waiting_job(2, "2*3+4", 2)
     book = restored([job], [])
-    ((_, formula),) = parsed(job.task)
-    book.resume(3.0, job, formula)
+    book.resume(3.0, job, job.task)
     book.check()
     book.work(4.0)
     book.record()
@@ -449,7 +465,7 @@ def test_a_restored_job_may_have_another_count_of_operations_than_was_recorded()
     job = waiting_job(2, "(1+2)*(1+2)", 3)
     book = restored([job, waiting_job(3, "1+1")], [])
     assert book.operations_waiting == 4
-    book.resume(3.0, job, parsed(job.task)[0][1])
+    book.resume(3.0, job, job.task)
     book.check()
     assert (job.operations, book.operations_waiting) == (2, 3)
 
@@ -458,10 +474,10 @@ def test_a_restored_job_may_have_another_count_of_operations_than_was_recorded()
 def test_a_restored_job_with_nothing_to_do_ends(task) -> None:
     job, other = waiting_job(2, task, 0), waiting_job(3, "1+1")
     book = restored([job, other], [])
-    book.resume(3.0, job, parsed(task)[0][1])
+    book.resume(3.0, job, task)
     book.check()
-    assert not job.finished
-    book.resume(3.0, other, parsed(other.task)[0][1])
+    assert not job.is_terminal
+    book.resume(3.0, other, other.task)
     book.record()
     assert job.ended_at == 3.0
     assert is_as_python_says(job)
@@ -474,4 +490,4 @@ def test_a_restored_job_with_nothing_to_do_ends(task) -> None:
 def test_restored_jobs_count_against_the_bounds() -> None:
     book = restored([waiting_job(1, "1+1"), waiting_job(2, "1+1")], [], jobs_max=2)
     with pytest.raises(Busy, match="jobs_waiting_max"):
-        book.submit("1+1")
+        book.accept("1+1")

@@ -5,23 +5,20 @@ from random import Random
 import pytest
 
 from dte.core.backoff import BACKOFF_FIRST_S, BACKOFF_MAX_S
-from dte.core.calls.lease import Claim
 from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
 from dte.core.workers import availability as module
 from dte.core.workers.availability import (
-    ASK_GONE_S,
     BATCH_FIRST,
     BATCH_MORE_S,
     BATCH_TARGET_S,
-    CENSUS_S,
     FAILURES_MAX,
     FORGET_S,
-    Announcement,
+    LIVENESS_S,
+    PROBE_GONE_S,
     AvailabilityQueue,
-    Delivery,
-    Worker,
 )
+from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 
 HEARTBEAT_S, DEAD_AFTER_S = 5.0, 15.0
 SAID = Announcement("w", "10.0.0.1:6000", slots=2, batch_max=1024, incarnation="a")
@@ -68,11 +65,11 @@ def fail(queue: AvailabilityQueue, worker: Worker, times: int, now: float = 0.0)
 
 def test_workers_are_handed_out_in_line() -> None:
     queue = make_queue(at(1), at(2))
-    first, second = queue.next(), queue.next()
+    first, second = queue.batches.next(), queue.batches.next()
     assert first is not None
     assert second is not None
     assert (first.announcement.address, second.announcement.address) == ("10.0.0.1:1", "10.0.0.1:2")
-    assert queue.next() is None
+    assert queue.batches.next() is None
     queue.offer(first)
     queue.offer(second)
     queue.check()
@@ -82,12 +79,12 @@ def test_a_worker_without_a_free_slot_is_not_handed_out() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     worker.leases |= {1, 2}
-    assert queue.next() is None
+    assert queue.batches.next() is None
     queue.offer(worker)
-    assert queue.next() is None
+    assert queue.batches.next() is None
     worker.leases.clear()
     queue.offer(worker)
-    assert queue.next() is worker
+    assert queue.batches.next() is worker
 
 
 def test_the_same_worker_announced_again_is_the_same_worker() -> None:
@@ -120,7 +117,7 @@ def test_a_failed_worker_pauses_longer_each_time_and_comes_back() -> None:
     for _ in range(FAILURES_MAX - 1):
         queue.failed(now, worker, "refused")
         assert worker.state == "pausing"
-        assert queue.next() is None
+        assert queue.batches.next() is None
         resumes_at = worker.resumes_at
         assert resumes_at is not None
         assert queue.next_moment() in (resumes_at, float("-inf"))
@@ -151,10 +148,10 @@ def test_a_worker_that_fails_too_often_is_taken_out_until_it_announces_itself() 
     now = fail(queue, worker, FAILURES_MAX)
     assert worker.state == "gone"
     queue.resume(now + 1000)
-    assert queue.next() is None
+    assert queue.batches.next() is None
     queue.announce(now, SAID)
     assert (worker.state, worker.failures, worker.joined_at) == ("free", 0, now)
-    assert queue.next() is worker
+    assert queue.batches.next() is worker
 
 
 def test_a_heartbeat_does_not_shorten_a_pause() -> None:
@@ -189,14 +186,14 @@ def test_a_worker_that_says_nothing_for_long_is_gone() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
     assert gone(queue, DEAD_AFTER_S) == []
-    assert queue.next_moment() == DEAD_AFTER_S + CENSUS_S
-    assert gone(queue, DEAD_AFTER_S + CENSUS_S / 2) == [], "it looks once a second"
-    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
-    assert (worker.state, worker.last_failure) == ("gone", "not heard of for 16 s")
-    assert gone(queue, DEAD_AFTER_S + 2 * CENSUS_S) == []
-    assert queue.next() is None
+    assert queue.next_moment() == DEAD_AFTER_S + LIVENESS_S
+    assert gone(queue, DEAD_AFTER_S + LIVENESS_S / 2) == [], "it looks once a second"
+    assert gone(queue, DEAD_AFTER_S + LIVENESS_S) == [worker]
+    assert (worker.state, worker.last_failure) == ("gone", "silent for 16 s")
+    assert gone(queue, DEAD_AFTER_S + 2 * LIVENESS_S) == []
+    assert queue.batches.next() is None
     queue.announce(100.0, SAID)
-    assert queue.next() is worker
+    assert queue.batches.next() is worker
 
 
 def test_answers_and_announcements_are_signs_of_life() -> None:
@@ -217,9 +214,9 @@ def test_a_worker_that_announces_itself_once_is_asked_when_it_is_silent() -> Non
     queue = make_queue(SEED)
     (worker,) = queue
     assert asked(queue, HEARTBEAT_S) == []
-    assert asked(queue, HEARTBEAT_S + CENSUS_S / 2) == [], "it looks once a second"
-    assert asked(queue, HEARTBEAT_S + CENSUS_S) == [worker]
-    assert worker.asked_at == HEARTBEAT_S + CENSUS_S
+    assert asked(queue, HEARTBEAT_S + LIVENESS_S / 2) == [], "it looks once a second"
+    assert asked(queue, HEARTBEAT_S + LIVENESS_S) == [worker]
+    assert worker.probed_at == HEARTBEAT_S + LIVENESS_S
     queue.succeeded(10.0, worker, 0, 0.001)
     assert asked(queue, 15.0) == []
     assert asked(queue, 16.0) == [worker]
@@ -240,7 +237,7 @@ def test_a_worker_that_was_asked_and_does_not_answer_is_gone_in_time() -> None:
     (worker,) = queue
     queue.failed(HEARTBEAT_S, worker, "refused")
     assert gone(queue, DEAD_AFTER_S) == []
-    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
+    assert gone(queue, DEAD_AFTER_S + LIVENESS_S) == [worker]
     assert worker.state == "gone"
 
 
@@ -254,8 +251,8 @@ def test_a_worker_that_is_gone_and_does_not_announce_itself_is_asked_now_and_the
     queue.succeeded(120.0, worker, 0, 0.001)
     queue.offer(worker)
     assert (worker.state, worker.joined_at, worker.failures) == ("free", 120.0, 0)
-    assert queue.next() is worker
-    assert now < ASK_GONE_S
+    assert queue.batches.next() is worker
+    assert now < PROBE_GONE_S
 
 
 def test_a_worker_that_is_gone_and_announces_itself_is_not_asked() -> None:
@@ -279,7 +276,7 @@ def test_who_has_a_suspect_has_no_other_free_slot() -> None:
     queue = make_queue(replace(SAID, slots=4))
     (worker,) = queue
     worker.leases |= {1}
-    worker.alone = True
+    worker.exclusive = True
     assert worker.free_slots == 0
 
 
@@ -288,7 +285,7 @@ def test_what_became_of_a_worker_that_is_forgotten_is_said(failures) -> None:
     """Else operations that it may have ended by would be held back for ever."""
     queue = make_queue(at(1), workers_max=1)
     (worker,) = queue
-    worker.accused[1, 0] = None  # type: ignore[assignment]
+    worker.suspects[1, 0] = None
     fail(queue, worker, failures)
     queue.announce(1.0, at(2))
     assert list(queue) != [worker]
@@ -300,16 +297,16 @@ def test_what_became_of_a_worker_that_was_taken_out_is_said_when_it_stays_silent
     queue = make_queue(SAID)
     (worker,) = queue
     fail(queue, worker, FAILURES_MAX)
-    worker.accused[1, 0] = None  # type: ignore[assignment]
+    worker.suspects[1, 0] = None
     assert gone(queue, DEAD_AFTER_S) == []
-    assert gone(queue, DEAD_AFTER_S + CENSUS_S) == [worker]
-    worker.accused.clear()
-    assert gone(queue, DEAD_AFTER_S + 2 * CENSUS_S) == []
+    assert gone(queue, DEAD_AFTER_S + LIVENESS_S) == [worker]
+    worker.suspects.clear()
+    assert gone(queue, DEAD_AFTER_S + 2 * LIVENESS_S) == []
 
 
 def test_a_worker_that_is_gone_for_long_is_forgotten() -> None:
     queue = make_queue(SAID)
-    gone(queue, DEAD_AFTER_S + CENSUS_S)
+    gone(queue, DEAD_AFTER_S + LIVENESS_S)
     assert len(list(queue)) == 1
     gone(queue, FORGET_S + 1)
     assert list(queue) == []
@@ -330,7 +327,7 @@ def test_a_draining_worker_gets_nothing_more() -> None:
     (worker,) = queue
     queue.announce(1.0, replace(SAID, draining=True))
     assert worker.state == "draining"
-    assert queue.next() is None
+    assert queue.batches.next() is None
 
 
 def test_a_worker_with_leases_is_busy() -> None:
@@ -420,7 +417,7 @@ def cost_s(workers: int) -> float:
         if turn == 100:
             turned_at, done = now, 0
         queue.check_liveness(now)
-        while worker := queue.next():
+        while worker := queue.batches.next():
             worker.leases.add(len(waiting))
             waiting.append((worker, worker.batch, now))
             queue.offer(worker)
@@ -462,10 +459,10 @@ def test_a_pausing_worker_that_made_room_does_not_come_back_from_its_pause() -> 
     queue.announce(0.0, at(2))
     queue.resume(1000.0)
     queue.check()
-    following = queue.next()
+    following = queue.batches.next()
     assert following is not None
     assert following.announcement == at(2)
-    assert queue.next() is None, "the other is passed over"
+    assert queue.batches.next() is None, "the other is passed over"
     assert worker.free_slots == 0
 
 
@@ -476,7 +473,7 @@ def test_plain_workers_that_never_did_anything_make_room_in_time() -> None:
         queue.announce(FORGET_S, plain[2])
     queue.announce(FORGET_S + 1, plain[2])
     assert [worker.announcement for worker in queue] == plain[1:]
-    assert queue.next() is not None
+    assert queue.batches.next() is not None
     queue.offer(next(iter(queue)))
 
 
@@ -493,7 +490,7 @@ def test_a_worker_that_is_forgotten_is_not_heard() -> None:
     old, _ = queue.announce(0.0, at(1))
     old.gone = True
     queue.announce(1.0, at(2))
-    queue.heard(2.0, old)
+    queue.seen(2.0, old)
     assert (old.gone, old.last_seen_at) == (True, 0.0)
     queue.check()
 
@@ -507,7 +504,7 @@ def test_at_the_bound_a_worker_that_has_done_calls_is_not_forgotten() -> None:
     assert second not in list(queue)
 
 
-@pytest.mark.parametrize("why", ["alone", "reserved"])
+@pytest.mark.parametrize("why", ["exclusive", "reserved"])
 def test_a_worker_that_claims_gets_nothing_beside_a_suspect(why) -> None:
     queue = make_queue(replace(SAID, address="", delivery=Delivery.PULL))
     (worker,) = queue

@@ -315,7 +315,7 @@ async def test_a_call_of_a_formula_that_gives_no_number_fails_the_job(rig: Rig, 
     await hire_called(hire, rig, lambda call: {"result": "much"})
     job = await rig.job(await rig.accept(formula="echo(1)+1"), wait_s=20)
     assert job["state"] == "failed"
-    assert job["error"] == 'echo@1: it gave "much", and a formula needs a number'
+    assert job["error"] == 'echo@1: the handler returned "much"; a formula needs a number'
 
 
 async def test_a_wait_that_is_over_returns_the_unfinished_job(rig: Rig) -> None:

@@ -237,7 +237,11 @@ def test_errors_that_go_without_saying() -> None:
 
 
 def test_errors_have_the_form_of_their_dialect() -> None:
-    responses = operation(body=Thing, errors=(404,), errors_as=TEXT)["responses"]
+    class Handler(served(body=Thing, errors=(404,))):  # type: ignore[misc]
+        ERRORS_AS = TEXT
+
+    (methods,) = written(Route("/things", Handler, "jobs"))["paths"].values()
+    responses = methods["post"]["responses"]
     assert responses["400"]["content"].keys() == {"text/plain"}
     assert responses["404"]["content"].keys() == {"text/plain"}
     # At the bound of connections the dialect is not known yet.

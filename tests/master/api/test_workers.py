@@ -12,7 +12,7 @@ import pytest
 from harness.http import Dial, PlainClient, request_bytes
 from harness.until import until
 
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.jobs.facts import Facts
 from dte.master.journal import awaited, recorder
@@ -150,7 +150,7 @@ async def test_too_many_workers(start_master: StartMaster) -> None:
     for port in (7000, 7001, 7000):
         await rig.announce(port)
     reply = await rig.post("/worker", {"worker_name": "w", "port": 7002})
-    check_bound(reply, 429, "2 workers", "workers_max")
+    check_bound(reply, 429, "too many workers: 2 + 1 > 2 (workers_max)")
     assert int(reply.headers["retry-after"]) >= 1
     await rig.announce(7001, draining=True)
     await rig.announce(7002)
@@ -176,7 +176,7 @@ async def test_handlers_may_be_objects_with_what_holds_for_their_calls(rig: Rig)
     announced = rig.worker(7000).announcement
     assert announced.handlers == {"echo": HandlerPolicy(2.5, 3, True), "resize": HandlerPolicy()}
     assert (announced.handler_slots, announced.arithmetic) == (8, False)
-    assert rig.master.core.calls.pure_handlers() == {"echo"}
+    assert rig.master.core.calls.policies.pure == {"echo"}
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ async def test_a_call_that_is_lost_again_and_again_fails(start_master: StartMast
     number = await rig.accept(handler="echo")
     await report(rig, (await claim_one(rig))["lease"], state="lost", error="exit code -9")
     await report(rig, (await claim_one(rig))["lease"], state="lost", error="exit code -9")
-    error = "2 workers were lost while they did it (workers_lost_max); the last, exit code -9"
+    error = "gave up: 2 workers died while running it (workers_lost_max); the last, exit code -9"
     assert (await rig.job(number))["error"] == error
 
 

@@ -21,7 +21,7 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.backoff import backoff_s
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
-from dte.core.workers.availability import Announcement, Worker
+from dte.core.workers.worker import Announcement, Worker
 from dte.master.dispatch import batches as dispatch
 from dte.wire.http.client import OnReply, Reply
 from dte.worker import server
@@ -585,7 +585,7 @@ async def test_a_late_reply_is_waited_for_and_its_connection_is_free_then(
     dispatcher.abandon(lease)
     if answered:
         pool.on_reply(Reply(200, {}, b'{"lease": 7, "results": [2]}'))
-        core.late.assert_called_once_with(5.0, lease)
+        core.arithmetic.late.assert_called_once_with(5.0, lease)
     await until(lambda: not dispatcher._late, "nothing is waited for")
     for _ in range(10):
         await asyncio.sleep(0)

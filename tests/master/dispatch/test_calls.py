@@ -16,8 +16,8 @@ from dte.core.calls import attempts as attempts
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
-from dte.core.jobs.job import Job
 from dte.core.workers import availability
+from dte.core.workers.worker import Announcement, Worker
 from dte.master.dispatch import calls as call_dispatch
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
@@ -159,7 +159,9 @@ async def test_a_call_that_loses_too_many_workers_fails(
     state, _, error = await ended(rig, number)
     assert (state, (await rig.nodes(number))["call"]["attempts"]) == ("failed", 2)
     assert error is not None
-    assert error.startswith("2 workers were lost while they did it (workers_lost_max); the last, ")
+    assert error.startswith(
+        "gave up: 2 workers died while running it (workers_lost_max); the last, "
+    )
 
 
 async def test_what_a_worker_did_not_take_is_no_attempt(rig: Rig, hire: Hire) -> None:
@@ -207,7 +209,9 @@ async def test_silence_ends_a_lease_and_signs_of_life_do_not(
         await asyncio.sleep(0.05)
         assert (await extend(rig, call["lease"]))["extended"] == [call["lease"]]
     # It says nothing more.
-    await until(lambda: rig.master.core.calls.lease(call["lease"]) is None, "the lease has ended")
+    await until(
+        lambda: rig.master.core.calls.leases.get(call["lease"]) is None, "the lease has ended"
+    )
     await asyncio.sleep(0.05)
     await worker.has(1)  # Nothing is sent into the silence.
     port = int(rig.master.core.workers()[0].announcement.address.rpartition(":")[2])
@@ -408,9 +412,9 @@ async def test_the_end_of_a_master_hangs_up_on_what_is_held(rig: Rig, hire: Hire
 
 async def test_what_is_stopped_as_it_is_sent_is_cancelled_at_once() -> None:
     """Else it would keep its job from ending until its lease ends."""
-    said = availability.Announcement("w", "127.0.0.1:1", handlers={})
-    worker = availability.Worker(said, 0.0, 0.0)
-    call = Call("a", "echo", [], job=Job(1, "", 0.0, 1, None))
+    said = Announcement("w", "127.0.0.1:1", handlers={})
+    worker = Worker(said, 0.0, 0.0)
+    call = Call("a", "echo", [], job=1)
     lease = CallLease(7, call, worker, "w", 0.0, 10.0, 10.0, sent=True)
     core, pool = Mock(), ConnectionPool()
     dispatcher = CallDispatcher(core, pool, lambda: 5.0, lambda: None, 100)

@@ -37,7 +37,7 @@ all_forms = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.fixture(autouse=True)
 def brief_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the master look and try again within milliseconds, not seconds."""
-    monkeypatch.setattr(availability, "CENSUS_S", 0.01)
+    monkeypatch.setattr(availability, "LIVENESS_S", 0.01)
     brief = partial(backoff_s, first_s=0.01, most_s=0.02)
     monkeypatch.setattr(availability, "backoff_s", brief)
     monkeypatch.setattr(suspects, "backoff_s", brief)
@@ -108,7 +108,7 @@ async def test_an_operation_that_ends_three_workers_fails_and_no_other_does(
     poisoned = jobs.pop(7)
     assert (poisoned["state"], poisoned["answer"]) == ("failed", None)
     assert poisoned["error"] == (
-        f"3 workers were lost while they did it (workers_lost_max): 1.5 + {POISON}"
+        f"gave up: 3 workers died while running 1.5 + {POISON} (workers_lost_max)"
     )
     assert [job["answer"] for job in jobs] == [(n + 1) * (n + 2) / 2 for n in range(20)]
     assert sum(map(listens, workers)) == 1
@@ -123,7 +123,7 @@ async def test_how_many_workers_an_operation_may_lose_is_a_bound(
     rig = await start_master(dead_after_s=DEAD_AFTER_S, heartbeat_s=0.1, workers_lost_max=1)
     workers = [await hire_mortal(rig, **form) for _ in range(2)]
     job = await rig.compute(f"{POISON}*2")
-    assert job["error"] == f"1 workers were lost while they did it (workers_lost_max): {POISON} * 2"
+    assert job["error"] == f"gave up: 1 worker died while running {POISON} * 2 (workers_lost_max)"
     assert sum(map(listens, workers)) == 1
 
 
@@ -139,7 +139,7 @@ async def test_a_worker_that_is_started_again_and_again_is_lost_each_time(
         await worker.start(port=worker.port)
         await rig.announce(worker, incarnation=str(start))
     job = await rig.job(number, wait_s=20)
-    assert job["error"].startswith("3 workers were lost while they did it")
+    assert job["error"].startswith("gave up: 3 workers died while running ")
     assert listens(worker)
     assert (await rig.compute("6*7"))["answer"] == 42
 
@@ -256,7 +256,7 @@ async def test_a_worker_of_the_seed_that_was_gone_is_asked_now_and_then_and_come
     start_master: StartMaster, hire: Hire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would not announce itself again: only its network was away."""
-    monkeypatch.setattr(availability, "ASK_GONE_S", 0.1)
+    monkeypatch.setattr(availability, "PROBE_GONE_S", 0.1)
     rig = await start_master(heartbeat_s=0.05, dead_after_s=0.2)
     worker = await hire(rig, fakes.good)
     await die(worker)

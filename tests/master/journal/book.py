@@ -10,14 +10,16 @@ from typing import Any
 
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import Call, CallState
-from dte.core.graph.calls import CallGraphBuilder
+from dte.core.graph.call import Call, CallRecord, CallState
+from dte.core.graph.call_builder import CallGraphBuilder
+from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, KnownSubmission, Step, Submission, record_of
+from dte.core.jobs.facts import KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, NewJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler
 from dte.master.journal.journal import Journal, Loaded, Unfinished
 from dte.wire.codec import encode
 
@@ -39,7 +41,8 @@ class Book:
 
     def __init__(self, path: Path | str = ":memory:", **options: Any) -> None:
         self.journal = Journal(str(path), OFFSET_S, **options)
-        self.jobs = JobTable(SchedulerLimits())
+        self.core = Scheduler(SchedulerLimits())
+        self.jobs = self.core.jobs
         self.now = 1.0
         self.loaded: Loaded = self.journal.load(1_000_000, 10**9, self.wall_s)
         self.jobs.restore(self.loaded.last, self.loaded.waiting, self.loaded.ended)
@@ -47,10 +50,11 @@ class Book:
         while unfinished := self.journal.unfinished(last):
             for found in unfinished:
                 last = found.number
-                job = self.jobs.job(last)
-                job.plan, job.records = found.plan, found.records or None
-                formula = parse(found.text, FormulaLimits()) if found.plan is None else built(found)
-                self.jobs.resume(self.now, job, formula)
+                work = parse(found.text, FormulaLimits()) if found.plan is None else built(found)
+                if work.calls is not None:
+                    work.calls.restore(found.records)
+                new = NewJob(found.text, work, found.plan)
+                self.core.resume(self.now, self.jobs.job(last), new)
 
     @property
     def wall_s(self) -> float:
@@ -62,17 +66,30 @@ class Book:
         return self.jobs.accept(self.now, new, key, digest).jobs
 
     def accept_plan(
-        self, *names: str, task: str = "calls", plan: str = "", key: str = "", **more: Any
+        self,
+        *names: str,
+        task: str = "calls",
+        plan: str = "",
+        key: str = "",
+        records: Sequence[CallRecord] = (),
+        **more: Any,
     ) -> Job:
-        """Accept a job with calls of these names, or with any plan; nothing is written yet."""
-        new = NewJob(task, formula_of(names), plan or encode(names).decode(), **more)
-        (job,) = self.jobs.accept(self.now, [new], key).jobs
+        """Accept a job with calls of these names, or with any plan; nothing is written yet.
+
+        Args:
+            records: of calls whose results another job has.
+        """
+        work = formula_of(names)
+        if records:
+            calls_in(work).restore(records)
+        planned = NewJob(task, work, plan or encode(names).decode(), **more)
+        (job,) = self.jobs.accept(self.now, [planned], key).jobs
         return job
 
     def step(self, call: Call, ends: CallState | None = None, **known: Any) -> CallRecord:
         """Have something become of a call; nothing is written yet."""
-        record = replace(record_of(call, ends), **known)
-        self.jobs.step(Step(call, record, None, ends))
+        record = replace(call.record, **({"state": ends} | known))
+        self.jobs.step(Step(call, record))
         return record
 
     def end(
@@ -84,13 +101,14 @@ class Book:
     ) -> None:
         """End a job that was accepted; nothing is written yet."""
         self.jobs.end(self.now, job, answer=answer, error=error, state=state)
+        self.core.calls.jobs.end_calls(self.now, job)
 
     def write(self) -> Mapping[Submission, KnownSubmission]:
         """Write what is to be written, as one group; the repeats."""
         facts = self.jobs.facts()
         assert facts is not None
         repeats = self.journal.write(facts, self.wall_s)
-        self.jobs.recorded(facts, repeats)
+        self.core.recorded(self.now, facts, repeats)
         return repeats
 
     def ended(self, *answers: Number) -> list[Job]:
@@ -123,6 +141,11 @@ def built(unfinished: Unfinished) -> Work:
     """What is to be done for a job from the journal that has a plan of this book's."""
     assert unfinished.plan is not None
     return formula_of(json.loads(unfinished.plan))
+
+
+def calls_in(work: Work) -> CallGraph:
+    assert work.calls is not None
+    return work.calls
 
 
 def calls_of(job: Job) -> dict[str, Call]:

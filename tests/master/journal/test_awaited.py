@@ -9,7 +9,7 @@ import pytest
 
 from dte.core.errors import Unavailable
 from dte.core.graph.call import Call
-from dte.core.jobs.facts import Facts, Step, record_of
+from dte.core.jobs.facts import Facts, Step
 from dte.master.journal import awaited as module
 from dte.master.journal.awaited import AwaitedFacts
 
@@ -21,7 +21,7 @@ def awaited() -> AwaitedFacts:
 
 def step(name: str) -> Step:
     call = Call(name, "f", [])
-    return Step(call, record_of(call))
+    return Step(call, call.record.copy())
 
 
 def steps(*some: Step) -> Facts:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dte.core.graph.call import CallState
-from dte.core.jobs.facts import CallRecord, Facts
+from dte.core.graph.call import CallRecord, CallState
+from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job, JobState
 from dte.master.journal import calls as journal_calls
 from dte.master.journal import retention
@@ -243,11 +243,11 @@ def test_when_a_job_ends_what_became_of_all_its_calls_is_written(open_book: Open
     book.step(calls["known"], CallState.FAILED, error="as it was")
     book.write()
     calls["known"].recorded = True
-    calls["known"].error = "another"
-    calls["done"].state, calls["done"].value = CallState.SUCCEEDED, b"[1]"
-    calls["late"].value, calls["late"].error = None, "too late"
-    calls["late"].state = CallState.TIMED_OUT
+    calls["known"].record.error = "another"
+    calls["done"].conclude(1.0, CallState.SUCCEEDED, b"[1]")
+    calls["done"].enter(CallState.SUCCEEDED)
     book.step(calls["late"], attempts=1, lease=5)
+    calls["late"].end(1.0, CallState.TIMED_OUT, "too late")
     book.end(job, error="node 'known': as it was")
     book.write()
     found = records(open_book().journal)
@@ -289,7 +289,7 @@ def test_a_group_that_does_not_fit_leaves_nothing_of_its_plans_and_calls(book: B
     (pages,) = book.journal._db.execute("PRAGMA page_count").fetchone()
     book.journal._db.execute(f"PRAGMA max_page_count = {pages + 5}")
     calls_of(job)["a"].enter(CallState.SUCCEEDED)
-    calls_of(job)["a"].value = b"x" * 100_000
+    calls_of(job)["a"].record.value = b"x" * 100_000
     book.accept_plan("b")
     book.end(job, b"1")
     book.jobs.cancel(1.0, job)

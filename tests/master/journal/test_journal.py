@@ -14,7 +14,7 @@ from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal import journal as journal_module
 from dte.master.journal import rows as rows_module
 from dte.master.journal.journal import Journal
@@ -81,7 +81,7 @@ def test_a_job_that_ended_is_there_with_all_that_is_known_of_it(open_book: OpenB
     job = only(book.accept("1+2*3"))
     book.write()
     job.started_at = 2.5
-    book.jobs.finish(3.0, [(job, job.graph.take(1))], [6])  # type: ignore[union-attr]
+    book.core.arithmetic._finish(3.0, [(job, job.graph.take(1))], [6])  # type: ignore[union-attr]
     book.now = 4.75
     book.end(job, error="no")
     book.write()

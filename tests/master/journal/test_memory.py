@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable, NewJob
+from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
+from dte.core.scheduler import Scheduler
 from dte.master.journal.memory import KeyMemory, MemoryRecorder
 
 
@@ -18,13 +19,14 @@ class Desk:
     """
 
     def __init__(self, keys_max: int = 10) -> None:
-        self.jobs = JobTable(SchedulerLimits())
+        self.core = Scheduler(SchedulerLimits())
+        self.jobs = self.core.jobs
         self.repeats: list[Submission] = []
         self.recorder = MemoryRecorder(7, keys_max)
         self.recorder.start(self.jobs, self.recorded, self.unrecorded)
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.jobs.recorded(facts, repeats)
+        self.core.recorded(0.0, facts, repeats)
         self.repeats += repeats
 
     def unrecorded(self, facts: Facts, error: Exception) -> None:

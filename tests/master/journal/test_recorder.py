@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 
 from dte.core.errors import StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission, record_of
+from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
@@ -77,7 +77,13 @@ class Desk:
         self._closed = False
 
     def recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
-        self.jobs.recorded(facts, repeats)
+        for submission in facts.submissions:
+            if submission in repeats:
+                self.jobs.withdraw(submission)
+            else:
+                self.jobs.admit(submission)
+        for end in facts.ends:
+            self.jobs.close(end)
         self.heard.append((len(facts.submissions) - len(repeats), len(facts.ends)))
 
     def unrecorded(self, facts: Facts, error: Unavailable) -> None:
@@ -97,7 +103,7 @@ class Desk:
     def step(self, job: Job) -> None:
         """Something becomes of the call of a job."""
         call = calls_of(job)["a"]
-        self.jobs.step(Step(call, record_of(call)))
+        self.jobs.step(Step(call, call.record.copy()))
         self.recorder.wake()
 
     def end(self, job: Job) -> None:
@@ -305,8 +311,8 @@ async def test_a_step_or_a_cancel_alone_is_written_too(open_desk: OpenDesk) -> N
     assert len(desk.journal.plans([1])[1][1]) == 1
     desk.jobs.cancel(1.0, job)
     await desk.recorder.flush()
-    assert desk.journal.load(0, 0, 0.0).waiting[0].cancelled
-    assert desk.recorder.commits == 3
+    assert desk.journal.ended([1])[1].state is JobState.CANCELLED
+    assert desk.recorder.commits == 4
 
 
 async def test_a_step_that_could_not_be_written_is_tried_again(

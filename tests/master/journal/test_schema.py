@@ -20,7 +20,7 @@ from harness.wording import has
 
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import JobState
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal import schema as file_module
 from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Retention

@@ -121,7 +121,7 @@ def test_a_repeat_that_gives_the_same_id_is_not_doubled(ledger: Ledger) -> None:
         Outcome.of_answer(3.0),
         Outcome.of_answer("3"),
         Outcome.of_answer(None),
-        Outcome.of_error("no worker could do it"),
+        Outcome.of_error("gave up after 5 unusable replies"),
     ],
 )
 def test_another_outcome_than_pythons_is_wrong(outcome: Outcome) -> None:

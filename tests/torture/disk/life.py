@@ -12,20 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.disk import all_ends
 from core.evaluate import FUNCTIONS
 from torture.disk.faulty import JOURNAL
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.formula.formula import FormulaLimits, parse
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Facts
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Journal, Unfinished
 from dte.master.journal.schema import JournalFailed
 from dte.master.messages import arguments
@@ -104,7 +106,7 @@ class Stand:
     def after(self, facts: Facts) -> Stand:
         """With these facts."""
         accepted = {job.number for each in facts.submissions for job in each.jobs}
-        ended = self.ended | {end.job.number for end in facts.all_ends()}
+        ended = self.ended | {end.job.number for end in all_ends(facts)}
         return Stand((self.waiting | accepted) - ended, ended)
 
 
@@ -137,15 +139,17 @@ class Life:
 
     def _resume(self, found: Unfinished) -> None:
         """Go on with a job; the worker still has what it was given of it."""
-        job = self._core.jobs.job(found.number)
-        job.plan, job.records = found.plan, found.records or None
+        notify = ""
         if found.plan is None:
-            formula = parse(found.text, FormulaLimits())
+            work = parse(found.text, FormulaLimits())
         else:
-            formula = built(found.plan)
-            job.notify = read_plan(found.plan).notify
+            work = built(found.plan)
+            notify = read_plan(found.plan).notify
+        if work.calls is not None:
+            work.calls.restore(found.records)
         self._calls += [record.lease for record in found.records if record.lease]
-        self._core.jobs.resume(0.0, job, formula)
+        new = NewJob(found.text, work, found.plan, notify=notify)
+        self._core.resume(0.0, self._core.jobs.job(found.number), new)
 
     def go_on(self) -> None:
         """Submit what clients do not know to be accepted, and do it all."""
@@ -156,9 +160,9 @@ class Life:
             if to_send:
                 self._submit(now, to_send.pop(0))
             to_send += self._record(now)
-            turn = self._core.turn(now)
-            self._leases += turn.leases
-            self._calls += [lease.number for lease in turn.calls]
+            tick = self._core.tick(now)
+            self._leases += tick.batches
+            self._calls += [lease.number for lease in tick.calls]
             for number_given in self._calls[:1]:
                 self._report(now, number_given)
             del self._calls[:1]
@@ -190,9 +194,9 @@ class Life:
                 repeats = self.journal.write(facts, WALL_S + now)
             except JournalFailed:
                 self.failures += 1
-                self._core.jobs.unrecorded(facts)
+                self._core.unrecorded(now, facts)
                 return [submission.key for submission in facts.submissions]
-            self._core.jobs.recorded(facts, repeats)
+            self._core.recorded(now, facts, repeats)
             if not repeats:
                 self._stand = stand
             self._tell("done")
@@ -205,10 +209,10 @@ class Life:
                     first=known.first if known is not None else first,
                 )
             for step in facts.steps:
-                if step.ends is not None and step.call.job is not None:
-                    self._tell("reported", number=step.call.job.number, name=step.call.name)
-            for end in facts.all_ends():
-                if end.job.finished:
+                if step.record.state is not None:
+                    self._tell("reported", number=step.call.job, name=step.call.name)
+            for end in all_ends(facts):
+                if end.job.is_terminal:
                     self._tell_end(end.job)
         return []
 
@@ -223,7 +227,7 @@ class Life:
 
     def _report(self, now: float, number: int) -> None:
         """Do a call, and say what came of it."""
-        lease = self._core.calls.lease(number)
+        lease = self._core.calls.leases.get(number)
         if lease is not None:
             self._core.calls.report(now, number, outcome(lease.call))
 
@@ -238,7 +242,7 @@ class Life:
                 errors[place] = "division by zero"
             if POISON in (a, b):
                 errors[place] = POISONED
-        self._core.complete(now, lease.number, results, errors)
+        self._core.arithmetic.complete(now, lease.number, results, errors)
 
 
 def built(plan: str) -> Work:

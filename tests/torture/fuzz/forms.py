@@ -51,8 +51,8 @@ def errors(route: Route) -> list[Content]:
     return [
         content
         for _, function in route.methods()
-        if (said := documentation(function)) is not None
-        for content in _contents(said.errors_as)
+        if documentation(function) is not None
+        for content in _contents(route.errors_as)
     ]
 
 

@@ -8,7 +8,7 @@ from torture.simulation.network import Call
 
 from dte.core.errors import Conflict
 from dte.core.why import reasons
-from dte.core.workers.availability import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.submission import JobSubmission
 from dte.master.master import Master
 from dte.master.messages import batch_of, call_of, outcome_of_report, policies
@@ -64,7 +64,7 @@ async def submit(master: Master, body: bytes, key: str) -> Any:
 async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:
     (job,) = await master.archive.find([number])
     watch.cancel_asked(number)
-    if job.finished or not await master.jobs.cancel(job):
+    if job.is_terminal or not await master.jobs.cancel(job):
         raise Conflict(f"job {job.number} has ended")
     watch.cancelled(number)
     return {"job_id": number}

@@ -17,9 +17,9 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job
-from dte.core.scheduler import Scheduler, Turn
+from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import Reason
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.plans import read_plan
 
 WAITS_FOR = frozenset(
@@ -65,10 +65,9 @@ class CallWatch:
             type(calls)._hand_over(calls, now, worker, call)
 
         def watched_lose(now: float, lease: CallLease, reason: str) -> None:
-            assert lease.call.job is not None
             if lease.sent:
                 self._world.seen["a call is lost"] += 1
-                self.losses[lease.call.job.number, lease.call.name] += 1
+                self.losses[lease.call.job, lease.call.name] += 1
             type(attempts).lose(attempts, now, lease, reason)
 
         vars(calls)["_hand_over"] = watched_hand_over
@@ -85,67 +84,71 @@ class CallWatch:
     def step(self, core: Scheduler) -> None:
         """Check that no call has two leases, and none waits beside a free slot."""
         calls = core.calls
-        leased = [lease.call for lease in calls._leases._leases.values()]
+        leased = [lease.call for lease in calls.leases]
         if len(set(map(id, leased))) != len(leased):
             raise Violation("a call has two leases")
-        if calls.ready.count and calls.handing_over and not calls._more_to_match:
+        if calls.jobs.ready.count and calls.handing_over and not calls._more_to_match:
             for worker in core.workers():
                 if not worker.free_call_slots:
                     continue
-                able = calls._prefetch.allowed(worker, list(calls.ready.handlers()))
-                waiting = [name for name in calls.ready.handlers() if name in able]
-                if waiting and not core._workers._call_line:
+                able = calls._prefetch.allowed(worker, list(calls.jobs.ready.handlers()))
+                waiting = [name for name in calls.jobs.ready.handlers() if name in able]
+                if waiting and not core._workers.calls:
                     raise Violation(
                         f"{waiting} wait, and {worker.announcement.name} has a free slot"
                     )
 
     # When calls are handed over
 
-    def turned(self, turn: Turn) -> None:
+    def ticked(self, tick: Tick) -> None:
         """The core has handed calls over to workers that are called."""
-        for lease in turn.calls:
+        for lease in tick.calls:
             self.handed_over(lease)
 
     def handed_over(self, lease: CallLease) -> None:
         """A worker is about to get a call."""
-        call = lease.call
-        job = call.job
-        assert job is not None
-        what = f"lease {lease.number}, {call.name} of job {job.number}"
+        call, number = lease.call, lease.call.job
+        what = f"lease {lease.number}, {call.name} of job {number}"
         if self._world.tracing:
-            self._note(f"{what}, for {lease.worker_name}, attempt {call.attempts}")
+            self._note(f"{what}, for {lease.worker_name}, attempt {call.record.attempts}")
         if lease.number in self._leases:
             raise Violation(f"{what}, was given before")
         self._leases.add(lease.number)
-        if job.number in self._cancelled:
+        if number in self._cancelled:
             raise Violation(f"{what}: the job was cancelled")
-        if call.attempts != call.failures + call.lost + 1:
+        record = call.record
+        if record.attempts != record.failures + record.lost + 1:
             raise Violation(
-                f"{what}: attempt {call.attempts}, {call.failures} failures, {call.lost} lost"
+                f"{what}: attempt {record.attempts}, {record.failures} failures, {record.lost} lost"
             )
         self._operands_are_known(what, call)
-        self.executions.handed_over(what, job.number, call.args, call.attempts)
+        self.executions.handed_over(what, number, call.args, record.attempts)
         if not call.pure and self._profile.journaled:
             rows = self._disk.rows(
                 "SELECT 1 FROM call WHERE job = ? AND name = ? AND lease = ? AND attempts = ?",
-                *(job.number, call.name, lease.number, call.attempts),
+                *(number, call.name, lease.number, record.attempts),
             )
             if not rows:
                 raise Violation(f"{what}, is not recorded")
 
     def _operands_are_known(self, what: str, call: Call) -> None:
-        assert call.job is not None
-        assert call.job.calls is not None
+        assert self._core is not None
+        calls = self._core.jobs.job(call.job).calls
+        assert calls is not None
         if call.operands.keys() != set(call.refs):
             raise Violation(f"{what}: {sorted(call.operands)} is known of {call.refs}")
         for name in (*call.refs, *call.after):
-            other = call.job.calls.get(name)
+            other = calls.get(name)
             if other is None:
                 continue  # Arithmetic.
-            if not other.ended or not (other.recorded or other.pure or not other.attempts):
+            if not other.is_terminal or not (
+                other.recorded or other.pure or not other.record.attempts
+            ):
                 raise Violation(f"{what}: {name}, before it, is {other.state}")
-            if name in call.operands and call.operands[name] != (other.value or b"null"):
-                raise Violation(f"{what}: {name} gave {other.value!r}, not {call.operands[name]!r}")
+            if name in call.operands and call.operands[name] != (other.record.value or b"null"):
+                raise Violation(
+                    f"{what}: {name} gave {other.record.value!r}, not {call.operands[name]!r}"
+                )
 
     def _highest_first(self, core: Scheduler, worker: Worker, call: Call) -> None:
         """Check that nothing of a higher priority waits that the worker could do now."""
@@ -170,7 +173,7 @@ class CallWatch:
         live = {
             number
             for number, _ in outcomes
-            if (lease := self._core.calls.lease(number)) is not None and lease.sent
+            if (lease := self._core.calls.leases.get(number)) is not None and lease.sent
         }
         self.executions.returned(
             number for number, outcome in outcomes if number in live and outcome.state is None
@@ -205,14 +208,14 @@ class CallWatch:
     def explained(self, job: Job, found: Sequence[Reason]) -> Any:
         """The master is about to say what a job waits for."""
         what = f"job {job.number}, {job.state.value}"
-        if bool(found) == job.finished:
+        if bool(found) == job.is_terminal:
             raise Violation(f"{what}, is explained by {found}")
         for reason in found:
             if reason.waits_for not in WAITS_FOR or not reason.text:
                 raise Violation(f"{what}, is explained by {reason}")
         named = {reason.node for reason in found if reason.node}
         if job.graph is not None and job.calls is not None:
-            unfinished = {call.name for call in job.calls.calls.values() if not call.ended}
+            unfinished = {call.name for call in job.calls.calls.values() if not call.is_terminal}
             if named != unfinished:
                 raise Violation(f"{what}: {named} is explained, {unfinished} waits")
             for reason in found:
@@ -233,13 +236,14 @@ class CallWatch:
             if call.handler in worker.announcement.handlers
             and worker.state not in ("gone", "draining", "pausing")
         ]
+        lease = core.calls.leases.get(call.record.lease)
         wrong = {
             "worker": bool(able) or call.state is not CallState.READY,
             "slot": not able or call.state is not CallState.READY,
-            "result": call.lease is None,
-            "stop": call.lease is None or not call.lease.stop,
-            "delay": call.resumes_at is None,
-            "retry": call.resumes_at is None,
+            "result": lease is None,
+            "stop": lease is None or not lease.stop,
+            "delay": call.record.resumes_at is None,
+            "retry": call.record.resumes_at is None,
         }
         if wrong.get(reason.waits_for, False):
             raise Violation(f"{what}: {reason} is said of {call}")
@@ -247,14 +251,14 @@ class CallWatch:
     def nodes_shown(self, job: Job, calls: Sequence[Call]) -> Any:
         """The master is about to say how calls stand: an end never changes."""
         for call in calls:
-            if job.finished and not call.ended:
+            if job.is_terminal and not call.is_terminal:
                 raise Violation(f"job {job.number} has ended, and {call.name} is {call.state}")
             state = call.shown_state
             if call.pure or HANDLERS[call.handler].pure:
                 continue
             key = job.number, call.name
-            if state is call.state and call.ended:
-                end = state.value, call.value
+            if state is call.state and call.is_terminal:
+                end = state.value, call.record.value
                 if self._ends.setdefault(key, end) != end:
                     raise Violation(f"{call.name} of job {job.number}: {self._ends[key]}, {end}")
             elif key in self._ends:
@@ -266,10 +270,9 @@ class CallWatch:
         if self._profile.journaled:
             rows = self._disk.rows(ROWS, number)
         else:
-            calls = job.calls.calls.values() if job is not None and job.calls is not None else ()
             rows = [
-                (c.name, c.state.value, c.attempts, c.failures, c.lost, c.value, c.error)
-                for c in calls
+                (c.name, c.state.value, r.attempts, r.failures, r.lost, r.value, r.error)
+                for c, r in ((c, c.record) for c in (job.each_call() if job is not None else ()))
             ]
         return {row[0]: CallRow(*row) for row in rows}
 

@@ -15,8 +15,8 @@ SENSELESS = "8.76543219e-7"
 DEADLY_BYTES = DEADLY.encode()
 SENSELESS_BYTES = SENSELESS.encode()
 
-WORKERS_LOST = "workers were lost while they did it (workers_lost_max)"
-IN_VAIN = "no worker could do it, the last time"
+WORKERS_LOST = "(workers_lost_max)"
+IN_VAIN = "gave up after"
 
 
 @dataclass(frozen=True, slots=True)

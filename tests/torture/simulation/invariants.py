@@ -20,9 +20,9 @@ from torture.simulation.world import Violation, World
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.errors import DteError, TryAgain
 from dte.core.jobs.job import Job, kept_task
-from dte.core.scheduler import Scheduler, Turn
+from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import reasons
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 from dte.master.api.job_handler import JobReply
 from dte.master.journal.recorder import Recorder
 from dte.master.master import Master
@@ -68,12 +68,12 @@ class Watch:
         self._master, core = master, master.core
         self._core = core
 
-        def watched_turn(now: float) -> Turn:
-            turn = type(core).turn(core, now)
-            self._turned(turn)
-            return turn
+        def watched_tick(now: float) -> Tick:
+            tick = type(core).tick(core, now)
+            self._ticked(tick)
+            return tick
 
-        vars(core)["turn"] = watched_turn
+        vars(core)["tick"] = watched_tick
         self.calls.begin(core)
         if core.jobs._last < max(self._texts, default=0):
             raise Violation(f"after job {max(self._texts)} the next is {core.jobs._last + 1}")
@@ -97,7 +97,7 @@ class Watch:
         if master._closed:
             return
         self._check_surroundings(master, core)
-        if core._handing_over and not core._more_to_match:
+        if core.arithmetic.handing_over and not core.arithmetic._more_to_match:
             _nothing_waits_without_reason(core)
             self.calls.step(core)
 
@@ -105,15 +105,15 @@ class Watch:
         under_way = master._dispatcher._under_way.keys()
         pushed = {
             number
-            for number, lease in core._leases.items()
+            for number, lease in core.arithmetic.leases.items()
             if lease.worker.announcement.delivery is Delivery.PUSH
         }
         if under_way != pushed:
             raise Violation(f"leases {sorted(pushed)}, but requests under way {sorted(under_way)}")
-        if sum(len(worker.leases) for worker in core.workers()) != core.leases:
+        if sum(len(worker.leases) for worker in core.workers()) != len(core.arithmetic.leases):
             raise Violation("slots in use are not as many as leases")
         for number in master.waiters._by_job:
-            if core.jobs.job(number).finished:
+            if core.jobs.job(number).is_terminal:
                 raise Violation(f"job {number} has ended, and who waits for it is not told")
         recorder = master.recorder
         is_writing = isinstance(recorder, Recorder) and recorder._writing
@@ -121,15 +121,15 @@ class Watch:
         jobs = core.jobs
         if may_write and jobs._outbox:
             raise Violation("there are facts, and nobody records them")
-        moment = core.next_turn()
+        moment = core.next_tick()
         if moment is not None and (master._timer is None or master._timer.when() > moment):
-            raise Violation(f"the core wants its turn at {moment}, and nobody will call it")
+            raise Violation(f"the core wants its tick at {moment}, and nobody will call it")
 
-    def _turned(self, turn: Turn) -> None:
-        for lease in turn.leases:
+    def _ticked(self, tick: Tick) -> None:
+        for lease in tick.batches:
             self._handed_over(lease)
-        self.calls.turned(turn)
-        for lease in turn.lost:
+        self.calls.ticked(tick)
+        for lease in tick.lost:
             self._world.seen["a lease is lost"] += 1
             for job, nodes in lease.parts:
                 for node in nodes:
@@ -325,7 +325,7 @@ class Watch:
         if core is None:
             return "no master runs"
         for job in core.jobs.newest(len(core.jobs._ring)):
-            if not job.finished:
+            if not job.is_terminal:
                 assert self._master is not None
                 found = reasons(core, self._master.clock.now(), job)
                 return f"job {job.number}: {'; '.join(reason.text for reason in found)}"
@@ -378,14 +378,14 @@ class Watch:
 
 
 def _nothing_waits_without_reason(core: Scheduler) -> None:
-    """Check that what can be handed over is handed over, once the core had its turn."""
+    """Check that what can be handed over is handed over, after a tick."""
     # One that has vanished with operations is first asked whether it is there.
-    free = [worker for worker in core.workers() if worker.free_slots and not worker.accused]
+    free = [worker for worker in core.workers() if worker.free_slots and not worker.suspects]
     if free and core.jobs.ready.count:
         name = free[0].announcement.name
         raise Violation(f"{core.jobs.ready.count} operations wait, and {name} has a free slot")
     idle = [worker for worker in free if not worker.leases]
-    if idle and any(job.graph is not None for job, _ in core._quarantine._line):
+    if idle and any(job.graph is not None for job, _ in core.arithmetic.quarantine._line):
         raise Violation(f"a suspect waits, and {idle[0].announcement.name} has nothing to do")
 
 

@@ -17,7 +17,7 @@ from torture.simulation.world import Process, World
 
 from dte.core.errors import DteError
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import Announcement
+from dte.core.workers.worker import Announcement
 from dte.master.api.job_handler import JobReply, job_reply
 from dte.master.journal.schema import JournalRefused
 from dte.master.master import Master

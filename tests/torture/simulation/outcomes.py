@@ -10,9 +10,9 @@ from typing import Any
 from torture.simulation.executions import Executions
 from torture.simulation.plans import FATAL, FLAKY, NodeSpec, PlanSpec, filled, value_of
 
-LOST = "lost while"
+LOST = "died while running"
 TOO_LONG = "it took longer than", "it took too long"
-NOT_RUN = "not run, as "
+NOT_RUN = "skipped because "
 
 
 @dataclass(frozen=True, slots=True)

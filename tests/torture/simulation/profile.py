@@ -17,7 +17,7 @@ from torture.simulation.network import Weather
 from torture.simulation.plans import HANDLERS
 from torture.simulation.workers import WorkerKind
 
-from dte.core import scheduler
+from dte.core.arithmetic import scheduler as arithmetic
 from dte.core.calls import jobs as call_jobs
 from dte.core.calls import scheduler as calls
 from dte.core.formula import formula
@@ -37,8 +37,8 @@ PRUNES_ALWAYS: Knob = ((retention,), "PRUNE_S", 0.0)
 KNOBS: list[Knob] = [
     ((outbox,), "FACTS_MAX", 2),
     ((jobs,), "SWEEP_OPERATIONS", 5),
-    ((scheduler,), "LEASES_IN_TURN", 1),
-    ((scheduler,), "OPERATIONS_IN_TURN", 3),
+    ((arithmetic,), "LEASES_IN_TICK", 1),
+    ((arithmetic,), "OPERATIONS_IN_TICK", 3),
     ((availability,), "FORGET_S", 40.0),
     ((availability,), "BATCH_FIRST", 1),
     ((formula, master_jobs, parsing), "SLICE_CHARS", 12),
@@ -52,7 +52,7 @@ KNOBS: list[Knob] = [
 ]
 """Numbers in dte that a small world would never come up to, with those that it meets soon."""
 CALL_KNOBS: list[Knob] = [
-    ((calls,), "LEASES_IN_TURN", 1),
+    ((calls,), "LEASES_IN_TICK", 1),
     ((call_jobs,), "RESTORED_S", 1.0),
     ((journal_rows,), "FIELD_CHARS_MAX", 5),
 ]

@@ -189,7 +189,7 @@ class Simulation:
         report = (result.lease, result.results, result.errors, result.took_s)
 
         def complete() -> None:
-            master.core.complete(master.clock.now(), *report)
+            master.core.arithmetic.complete(master.clock.now(), *report)
             master.wake()
 
         process.call_soon(complete)

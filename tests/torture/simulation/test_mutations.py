@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +11,19 @@ from torture.simulation.simulation import simulate
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.quarantine import Quarantine
+from dte.core.arithmetic.scheduler import ArithmeticScheduler
 from dte.core.calls.attempts import Attempts, Outcome
-from dte.core.calls.jobs import CallJobs
 from dte.core.calls.ready import _Lane
 from dte.core.calls.scheduler import CallScheduler
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
-from dte.core.graph.work import Work
-from dte.core.jobs.facts import CallRecord, End, Facts, Submission
+from dte.core.jobs.facts import End, Facts, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JobTable
+from dte.core.jobs.table import JobTable, NewJob
 from dte.core.scheduler import Scheduler
-from dte.core.workers.availability import AvailabilityQueue, Worker
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Worker
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
 
@@ -34,28 +34,28 @@ Patch = pytest.MonkeyPatch
 
 
 def accepts_stale_results(patch: Patch) -> None:
-    make, complete = Scheduler._lease, Scheduler.complete
+    make, complete = ArithmeticScheduler._lease, ArithmeticScheduler.complete
     known: dict[tuple[int, int], BatchLease] = {}
 
-    def remembering(core: Scheduler, *arguments: Any) -> BatchLease:
+    def remembering(core: ArithmeticScheduler, *arguments: Any) -> BatchLease:
         lease = make(core, *arguments)
         known[id(core), lease.number] = lease
         return lease
 
     def forgiving(
-        core: Scheduler, now: float, number: int, results: Sequence[Number], errors: Any
+        core: ArithmeticScheduler, now: float, number: int, results: Sequence[Number], *more: Any
     ) -> bool:
         lease = known.get((id(core), number))
-        if number not in core._leases and lease is not None:
-            core._leases[number] = lease
-        return complete(core, now, number, results, errors)
+        if number not in core.leases and lease is not None:
+            core.leases[number] = lease
+        return complete(core, now, number, results, *more)
 
-    patch.setattr(Scheduler, "_lease", remembering)
-    patch.setattr(Scheduler, "complete", forgiving)
+    patch.setattr(ArithmeticScheduler, "_lease", remembering)
+    patch.setattr(ArithmeticScheduler, "complete", forgiving)
 
 
 def hands_over_what_is_not_recorded(patch: Patch) -> None:
-    accept, recorded = JobTable.accept, JobTable.recorded
+    accept, admit = JobTable.accept, JobTable.admit
 
     def hasty(book: JobTable, *arguments: Any) -> Submission:
         submission = accept(book, *arguments)
@@ -65,47 +65,49 @@ def hands_over_what_is_not_recorded(patch: Patch) -> None:
                 book.ready.add(job, len(job.graph.ready))
         return submission
 
-    def late(book: JobTable, facts: Facts, void: Any) -> None:
-        for submission in facts.submissions:
-            for job in submission.jobs:
-                if job.state is not JobState.ACCEPTING and job.graph is not None:
-                    job.state = JobState.ACCEPTING
-                    book.ready.drop(job)
-        recorded(book, facts, void)
+    def late(book: JobTable, submission: Submission) -> None:
+        for job in submission.jobs:
+            if job.state is not JobState.ACCEPTING and job.graph is not None:
+                job.state = JobState.ACCEPTING
+                book.ready.drop(job)
+        admit(book, submission)
 
     patch.setattr(JobTable, "accept", hasty)
-    patch.setattr(JobTable, "recorded", late)
+    patch.setattr(JobTable, "admit", late)
 
 
 def forgets_lost_operations(patch: Patch) -> None:
-    def forgetful(core: Scheduler, now: float, lease: BatchLease, reason: str, taken: bool) -> None:
+    def forgetful(
+        core: ArithmeticScheduler, now: float, lease: BatchLease, reason: str, received: bool
+    ) -> None:
         core._release(lease)
         core._workers.offer(lease.worker)
         core._lost.append(lease)
 
-    patch.setattr(Scheduler, "_lose", forgetful)
+    patch.setattr(ArithmeticScheduler, "_lose", forgetful)
 
 
 def keeps_the_slot_of_a_lost_lease(patch: Patch) -> None:
-    def forgetful(core: Scheduler, lease: BatchLease) -> None:
-        del core._leases[lease.number]
+    def forgetful(core: ArithmeticScheduler, lease: BatchLease) -> None:
+        del core.leases[lease.number]
 
-    patch.setattr(Scheduler, "_release", forgetful)
+    patch.setattr(ArithmeticScheduler, "_release", forgetful)
 
 
 def shows_ends_that_are_not_recorded(patch: Patch) -> None:
-    end, close = JobTable.end, JobTable._close
+    end, close = JobTable.end, JobTable.close
 
-    def hasty(book: JobTable, now: float, job: Job, **how: Any) -> None:
-        end(book, now, job, **how)
-        close(book, book._outbox.ends[-1])
+    def hasty(book: JobTable, now: float, job: Job, **how: Any) -> End:
+        fact = end(book, now, job, **how)
+        close(book, fact)
+        return fact
 
     def once(book: JobTable, fact: End) -> None:
-        if not fact.job.finished:
+        if not fact.job.is_terminal:
             close(book, fact)
 
     patch.setattr(JobTable, "end", hasty)
-    patch.setattr(JobTable, "_close", once)
+    patch.setattr(JobTable, "close", once)
 
 
 def forgets_ends_that_could_not_be_recorded(patch: Patch) -> None:
@@ -118,10 +120,10 @@ def forgets_ends_that_could_not_be_recorded(patch: Patch) -> None:
 
 
 def accepts_what_could_not_be_recorded(patch: Patch) -> None:
-    def hopeful(book: JobTable, facts: Facts) -> None:
-        book.recorded(facts)
+    def hopeful(core: Scheduler, now: float, facts: Facts) -> None:
+        core.recorded(now, facts)
 
-    patch.setattr(JobTable, "unrecorded", hopeful)
+    patch.setattr(Scheduler, "unrecorded", hopeful)
 
 
 def numbers_leases_alike_after_each_start(patch: Patch) -> None:
@@ -144,10 +146,10 @@ def takes_repeats_for_new(patch: Patch) -> None:
 
 
 def does_not_go_on_after_a_restart(patch: Patch) -> None:
-    def lazy(book: JobTable, now: float, job: Job, formula: Work) -> None:
+    def lazy(core: Scheduler, now: float, job: Job, new: NewJob) -> None:
         pass
 
-    patch.setattr(JobTable, "resume", lazy)
+    patch.setattr(Scheduler, "resume", lazy)
 
 
 def numbers_jobs_anew_after_a_restart(patch: Patch) -> None:
@@ -172,9 +174,9 @@ def leaves_workers_idle_after_a_pause(patch: Patch) -> None:
 def hands_out_suspects_together(patch: Patch) -> None:
     take = Quarantine.take
 
-    def greedy(suspects: Quarantine) -> list[Any]:
+    def greedy(suspects: Quarantine, worker: Worker) -> list[Any]:
         parts: list[Any] = []
-        while part := take(suspects):
+        while part := take(suspects, worker):
             parts += part
         return parts
 
@@ -182,7 +184,10 @@ def hands_out_suspects_together(patch: Patch) -> None:
 
 
 def charges_nobody_for_lost_workers(patch: Patch) -> None:
-    patch.setattr(Scheduler, "_convict", lambda core, now, worker: worker.accused.clear())
+    def lenient(core: ArithmeticScheduler, now: float, worker: Worker) -> None:
+        worker.suspects.clear()
+
+    patch.setattr(ArithmeticScheduler, "convict", lenient)
 
 
 def sends_calls_before_that_is_recorded(patch: Patch) -> None:
@@ -190,19 +195,20 @@ def sends_calls_before_that_is_recorded(patch: Patch) -> None:
 
     def hasty(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
         hand_over(calls, now, worker, call)
-        if call.lease is not None and not call.lease.sent:
-            calls._send(now, call.lease)
+        lease = calls.leases.get(call.record.lease)
+        if lease is not None and lease not in calls._to_send:
+            calls._to_send.append(lease)
 
     patch.setattr(CallScheduler, "_hand_over", hasty)
 
 
 def forgets_leases_on_restart(patch: Patch) -> None:
-    restore = CallJobs._restore
+    restore = CallGraph.restore
 
-    def forgetful(jobs: CallJobs, now: float, job: Job, record: CallRecord) -> None:
-        restore(jobs, now, job, replace(record, lease=0) if record.lease else record)
+    def forgetful(graph: CallGraph, records: Iterable[CallRecord]) -> None:
+        restore(graph, [replace(record, lease=0) for record in records])
 
-    patch.setattr(CallJobs, "_restore", forgetful)
+    patch.setattr(CallGraph, "restore", forgetful)
 
 
 def accepts_stale_reports(patch: Patch) -> None:
@@ -211,15 +217,15 @@ def accepts_stale_reports(patch: Patch) -> None:
 
     def remembering(calls: CallScheduler, now: float, worker: Worker, call: Call) -> None:
         hand_over(calls, now, worker, call)
-        if call.lease is not None:
-            calls_by_lease[id(calls), call.lease.number] = call
+        if call.record.lease:
+            calls_by_lease[id(calls), call.record.lease] = call
 
     def forgiving(
         calls: CallScheduler, now: float, number: int, outcome: Outcome, worker: str | None = None
     ) -> Any:
         call = calls_by_lease.get((id(calls), number))
-        if call is not None and call.lease is not None and calls.lease(number) is None:
-            number, worker = call.lease.number, None
+        if call is not None and call.record.lease and calls.leases.get(number) is None:
+            number, worker = call.record.lease, None
         return report(calls, now, number, outcome, worker)
 
     patch.setattr(CallScheduler, "_hand_over", remembering)
@@ -272,20 +278,21 @@ def forgets_cancelling_on_restart(patch: Patch) -> None:
 
 
 def forgets_ends_of_calls_on_restart(patch: Patch) -> None:
-    def forgetful(jobs: CallJobs, now: float, call: Call, record: CallRecord) -> None:
-        call.attempts, call.failures, call.lost, call.recorded = 0, 0, 0, False
+    restore = CallGraph.restore
 
-    patch.setattr(CallJobs, "_ended_before", forgetful)
+    def forgetful(graph: CallGraph, records: Iterable[CallRecord]) -> None:
+        restore(graph, [record for record in records if record.state is None])
+
+    patch.setattr(CallGraph, "restore", forgetful)
 
 
 def hands_calls_out_whatever_their_priority(patch: Patch) -> None:
     add = _Lane.add
 
     def levelling(lane: _Lane, call: Call) -> None:
-        priority, terms = call.priority, call.terms
-        call.terms = replace(terms, priority=0)
+        priority, call.priority = call.priority, 0
         add(lane, call)
-        call.terms = replace(terms, priority=priority)
+        call.priority = priority
 
     patch.setattr(_Lane, "add", levelling)
 

@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.graph.call import Call, CallState, HandlerPolicy
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import NAME_CHARS_MAX, HandlerPolicy
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
 from dte.master.api.dialects.tasks import TASK, only_call
 from dte.master.api.job_handler import JobHandler
 from dte.master.master import Master
@@ -29,10 +29,6 @@ def poller(
     name: str, handlers: Mapping[str, HandlerPolicy], lease_s: float, dead_after_s: float
 ) -> Announcement:
     """The announcement that a worker would make if it announced itself.
-
-    Args:
-        lease_s: a call goes to another worker after this silence.
-        dead_after_s: the worker is gone after this silence.
 
     Raises:
         InvalidRequest: the name is empty, too long, or cannot be printed.
@@ -134,9 +130,9 @@ class Pollers:
 
     def lease(self, job: Job, worker_id: str) -> CallLease | None:
         """A worker's lease of a call of a job, the newest if it has several; a sign of life."""
-        leases = self._master.core.calls.leases_of(self.beat(worker_id))
+        leases = self._master.core.calls.leases.sent_to(self.beat(worker_id))
         return max(
-            (lease for lease in leases if lease.call.job is job),
+            (lease for lease in leases if lease.call.job == job.number),
             key=lambda lease: lease.number,
             default=None,
         )
@@ -149,14 +145,16 @@ class Pollers:
             dialect.
         """
         call = only_call(job)
-        if call is None or not call.worker:
+        if call is None or not call.record.worker:
             return ""
-        worker = call.lease.worker if call.lease is not None else None
-        worker = worker or self._master.core.worker(f"{PULLS}{call.worker}")
+        core, name = self._master.core, call.record.worker
+        lease = core.calls.leases.get(call.record.lease)
+        worker = lease.worker if lease is not None else None
+        worker = worker or core.worker(f"{PULLS}{name}")
         if worker is None or not polls(worker):
             return None
         is_ours = self._common.keys() <= worker.announcement.handlers.keys()
-        return call.worker if is_ours else None
+        return name if is_ours else None
 
     async def settle(self, job: Job, worker_id: str, outcome: Outcome) -> bool:
         """Take in a worker's report on a job, and return when it is recorded.
@@ -175,9 +173,8 @@ class Pollers:
 
 def _call_of(job: Job, worker_id: str) -> Call | None:
     """The call of a job that a worker had last, and no worker has now."""
-    calls = job.calls.calls.values() if job.calls is not None else ()
-    queued = (CallState.READY, CallState.PAUSED)
-    return next((call for call in calls if call.worker == worker_id and call.state in queued), None)
+    had = (call for call in job.each_call() if call.record.worker == worker_id)
+    return next((call for call in had if call.state in (CallState.READY, CallState.PAUSED)), None)
 
 
 class PollerHandler(JobHandler):

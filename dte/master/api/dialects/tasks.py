@@ -12,7 +12,7 @@ import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import InvalidRequest
-from dte.core.graph.call import ENDS, Call, CallState
+from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.master.plans import READ_MARKS
@@ -52,12 +52,12 @@ def only_call(job: Job) -> Call | None:
 
 def task_state(job: Job) -> JobState:
     """The state of a job as one task: it waits again when its call goes back to the queue."""
-    if job.finished:
+    if job.is_terminal:
         return job.state
     if job.cancelled:  # The cancellation is recorded; the end will be soon.
         return JobState.CANCELLING
     call = only_call(job)
-    if call is None or call.state in ENDS:  # An end that is not recorded is not shown yet.
+    if call is None or call.is_terminal:  # An end that is not recorded is not shown yet.
         return JobState.WAITING if job.started_at is None else JobState.RUNNING
     return JobState.WAITING if call.shown_state in NOT_BEGUN else JobState.RUNNING
 
@@ -73,12 +73,7 @@ def count_by_state(jobs: JobTable) -> Generator[None, None, Counter[JobState]]:
 
 
 def succeeded(value: Any, bytes_max: int) -> Outcome:
-    """The outcome of a call that gave a result; a result that is too long is a failure.
-
-    Args:
-        value: the result, made of JSON types.
-        bytes_max: bound on the bytes of its JSON.
-    """
+    """The outcome of a call that gave a result; a failure if its JSON is longer than the bound."""
     text = encode(value)
     return Outcome(CallState.SUCCEEDED, text) if len(text) <= bytes_max else too_long(bytes_max)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dte.core.errors import InvalidRequest
-from dte.core.workers.availability import Delivery
+from dte.core.workers.worker import Delivery
 from dte.master.api.dialects.polling import poller
 
 

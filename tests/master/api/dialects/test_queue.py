@@ -81,7 +81,7 @@ async def test_a_task_that_loses_all_its_workers_fails(start: StartMaster) -> No
     await until(lambda: rig.idle, "the job's end")
     task = await queue.shown(task_id)
     assert (task["status"], task["attempts"]) == ("failed", 2)
-    assert "2 workers were lost" in task["error"]
+    assert "2 workers died" in task["error"]
 
 
 async def test_a_result_that_is_too_long_fails_its_task_and_says_why(start: StartMaster) -> None:

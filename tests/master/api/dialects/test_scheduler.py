@@ -116,7 +116,7 @@ async def test_a_failing_task_has_three_attempts_and_fails_its_dependants(
     assert await scheduler.statuses() == {"FAILED": 2}
     assert await scheduler.poll("w") is None
     job = await scheduler.rig.job(int(dependant))
-    assert job["error"] == f"not run, as job {task_id} failed"
+    assert job["error"] == f"skipped because job {task_id} failed"
     # A task that is added later fails at once.
     await scheduler.submit(dependencies=[int(dependant)])
     await until(lambda: scheduler.rig.idle, "the job's end")

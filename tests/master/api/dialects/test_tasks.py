@@ -20,7 +20,7 @@ from master.rig import Rig
 def built(args: Any) -> Any:
     """Arguments as a worker gets them after their plan was kept and read again."""
     plan = read_plan(plan_text(Plan({TASK: Node("echo", quoted(args))})))
-    steps = build(plan, PlanLimits(), FormulaLimits(), 0.0)
+    steps = build(plan, PlanLimits(FormulaLimits(), 16_000_000), 0.0)
     while True:
         try:
             next(steps)
@@ -87,7 +87,7 @@ async def test_that_a_job_ends_is_no_news_before_it_is_recorded(rig: Rig) -> Non
     await rig.post("/jobs", {"handler": "resize"})
     job = rig.master.core.jobs.job(1)
     assert task_state(job) is JobState.WAITING
-    fact = rig.master.core.calls.cancel(rig.master.clock.now(), job)
+    fact = rig.master.core.calls.jobs.cancel(rig.master.clock.now(), job)
     assert fact is not None
     assert job.state is JobState.ENDING
     assert task_state(job) is JobState.WAITING

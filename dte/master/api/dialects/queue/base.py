@@ -71,11 +71,7 @@ class QueueHandler(PollerHandler):
         return body
 
     def worker_id(self, given: object) -> str:
-        """The id that a worker gives.
-
-        Raises:
-            InvalidRequest: it gives none.
-        """
+        """Check that a worker gives its id, and return it."""
         if not isinstance(given, str) or not given:
             raise InvalidRequest(NO_WORKER)
         return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.master.api.dialects.polling import Pollers, polls
 from dte.master.api.dialects.tasks import TASK
 from dte.master.master import Master
@@ -30,7 +30,7 @@ class QueuePollers(Pollers):
         super().__init__(master, HANDLERS, settings.queue_lease_s, settings.queue_dead_after_s)
         self._types: dict[str, None] = {}  # The one submitted last stands last.
         jobs = master.core.jobs
-        self._unread = [job for job in jobs.newest(jobs.waiting) if not job.finished]
+        self._unread = [job for job in jobs.newest(jobs.waiting) if not job.is_terminal]
 
     def submitted(self, task_type: str) -> None:
         """Remember the type of a submitted task; at the bound the oldest is forgotten."""
@@ -58,7 +58,7 @@ class QueuePollers(Pollers):
             return
         unread = []
         for job in self._unread:
-            if job.plan is None and job.graph is None and not job.finished:
+            if job.plan is None and job.graph is None and not job.is_terminal:
                 unread.append(job)
             # The text rules out most plans of other dialects without decoding them.
             elif job.plan is not None and DIALECT in job.plan:

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from dte.core.jobs.job import JobState
-from dte.core.workers.availability import Worker
+from dte.core.workers.worker import Worker
 from dte.master.api.dialects.queue.base import ALIVE, QueueHandler
 from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
@@ -38,8 +38,6 @@ class StatsReply(msgspec.Struct):
 
 
 class StatsHandler(QueueHandler):
-    """``GET /stats``."""
-
     @documented("Count waiting tasks and list the workers", replies={200: StatsReply})
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))

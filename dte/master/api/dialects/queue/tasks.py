@@ -8,8 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from dte.core.errors import InvalidRequest
-from dte.core.graph.call import Call
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset
 from dte.master.api.dialects.queue.pollers import DIALECT
@@ -81,16 +80,11 @@ _fields: Decoder[dict[str, msgspec.Raw]] = Decoder(dict[str, msgspec.Raw])
 
 
 class SubmitTask(QueueHandler):
-    """``POST /submit-task``."""
-
     @documented(
         "Submit a task",
         body=TaskSubmission,
         examples={
-            "primes": {
-                "task_type": "compute",
-                "task_data": {"limit": 100_000, "method": "sieve"},
-            }
+            "primes": {"task_type": "compute", "task_data": {"limit": 100_000, "method": "sieve"}}
         },
         replies={201: SubmissionReply},
         errors=(503, 507),
@@ -111,20 +105,12 @@ class SubmitTask(QueueHandler):
         )
         job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
         self.pollers.submitted(task_type)
-        self.set_status(201)
-        self.reply(
-            SubmissionReply(
-                "success",
-                "Task submitted successfully",
-                TaskAccepted(job.number, task_type, "pending", attempts),
-                job.number,
-            )
-        )
+        accepted = TaskAccepted(job.number, task_type, "pending", attempts)
+        message = "Task submitted successfully"
+        self.created(SubmissionReply("success", message, accepted, job.number))
 
 
 class Task(QueueHandler):
-    """``GET /task/{id}``."""
-
     @documented(
         "Get a task",
         replies={200: TaskReply, 404: Missing},
@@ -137,27 +123,23 @@ class Task(QueueHandler):
         # A formula with one call and arithmetic around it is not that call.
         call = calls[0] if len(calls) == 1 and job.operations == 1 else None
         task_type = "graph" if calls else "formula"
-        worker = ""
+        worker, lost_max = "", None
         state = task_state(job)
         if call is not None:
-            task_type = call.handler
+            task_type, lost_max = call.handler, call.terms.lost_max
             if state is not JobState.WAITING:  # A waiting task names the worker of an old attempt.
-                worker = call.worker
+                worker = call.record.worker
         shown = TaskShown(
             task_id=job.number,
             task_type=task_type,
             status=STATUS[state],
-            attempts=max((each.attempts for each in calls), default=0),
-            max_attempts=self._attempts_max(call),
+            attempts=max((each.record.attempts for each in calls), default=0),
+            max_attempts=lost_max or self.master.settings.queue_attempts_max,
             assigned_to=worker or None,
         )
-        if job.finished:
+        if job.is_terminal:
             self._show_end(shown, job)
         self.reply(TaskReply("success", shown))
-
-    def _attempts_max(self, call: Call | None) -> int:
-        lost_max = call.terms.lost_max if call is not None else None
-        return lost_max or self.master.settings.queue_attempts_max
 
     def _show_end(self, shown: TaskShown, job: Job) -> None:
         shown.result_ts = self.local_time(job.ended_at) or ""

@@ -112,8 +112,6 @@ _heartbeat: Decoder[Heartbeat] = Decoder(Heartbeat, lenient=False)
 
 
 class GetTask(QueueHandler):
-    """``POST /get-task``: a worker polls."""
-
     BODY_BYTES_MAX = BEAT_BYTES_MAX
 
     @documented(
@@ -132,8 +130,6 @@ class GetTask(QueueHandler):
 
 
 class SubmitResult(QueueHandler):
-    """``POST /submit-result``."""
-
     @documented(
         "Report a result",
         body=Result,
@@ -170,12 +166,7 @@ class SubmitResult(QueueHandler):
         self.reply(self._saved(job, status, saved))
 
     def _outcome(self, fields: dict[str, Any], size: int) -> Outcome:
-        """The outcome of the call that a result is for.
-
-        Args:
-            fields: the body without `task_id` and `worker_id`.
-            size: the bytes of the body.
-        """
+        """The outcome of a call by the fields of a result's body, which has `size` bytes."""
         bytes_max = self.master.settings.value_bytes_max
         if fields["status"] == "failed":
             error = fields.get("error")
@@ -186,23 +177,18 @@ class SubmitResult(QueueHandler):
         return succeeded(fields, bytes_max)
 
     def _saved(self, job: Job, status: str, saved: bool) -> ResultReply:
-        data = ResultSaved(
-            job.number, status, saved, self.local_time(self.master.clock.now()) or ""
-        )
-        message = "Result saved successfully"
-        if not saved:
-            has_ended = job.finished or job.state is JobState.ENDING
-            message = (
-                "Task already completed" if has_ended else "Task is not assigned to this worker"
-            )
-            data.status = STATUS[task_state(job)]
-            data.message = message
+        now = self.local_time(self.master.clock.now()) or ""
+        if saved:
+            data = ResultSaved(job.number, status, True, now)
+            return ResultReply("success", "Result saved successfully", data)
+        message = "Task is not assigned to this worker"
+        if job.is_terminal or job.state is JobState.ENDING:
+            message = "Task already completed"
+        data = ResultSaved(job.number, STATUS[task_state(job)], False, now, message)
         return ResultReply("success", message, data)
 
 
 class Heartbeats(QueueHandler):
-    """``POST /heartbeat``."""
-
     BODY_BYTES_MAX = BEAT_BYTES_MAX
 
     @documented(
@@ -223,9 +209,7 @@ class Heartbeats(QueueHandler):
 
 
 def _given(lease: CallLease) -> TaskGiven:
-    """A call as workers of this dialect get it."""
     call = lease.call
-    assert call.job is not None
     data = arguments(call)
     # These workers expect named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
@@ -233,7 +217,7 @@ def _given(lease: CallLease) -> TaskGiven:
             data = dict(zip(PARAMETERS, data, strict=False))
         elif len(data) == 1:
             data = data[0]
-    return TaskGiven(call.job.number, call.handler, encode(data).decode())
+    return TaskGiven(call.job, call.handler, encode(data).decode())
 
 
 def _digits(given: object) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.call import Call
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of
+from dte.master.api.openapi import TEXT
 from dte.wire.codec import Decoder
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
 
 class RestHandler(JsonHandler):
     """Base of the routes of this dialect."""
+
+    ERRORS_AS = TEXT
 
     @property
     def viewer(self) -> Viewer:
@@ -70,11 +72,6 @@ class RestHandler(JsonHandler):
                     return job, call
         raise NotFound("Task not found")
 
-    def created(self, reply: Any) -> None:
-        """Answer with 201 and the JSON of a value."""
-        self.set_status(HTTPStatus.CREATED)
-        self.reply(reply)
-
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         return f"{text}\n"
@@ -88,12 +85,7 @@ def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:
         name = key.lower()
         if name in fields and value is not None:
             inner = fields[name]
-            if isinstance(value, dict) and isinstance(inner, type) and _is_struct(inner):
-                found[name] = with_known_keys(value, inner)
-            else:
-                found[name] = value
+            is_struct = isinstance(inner, type) and issubclass(inner, msgspec.Struct)
+            nested = is_struct and isinstance(value, dict)
+            found[name] = with_known_keys(value, inner) if nested else value
     return found
-
-
-def _is_struct(shape: type) -> bool:
-    return issubclass(shape, msgspec.Struct)

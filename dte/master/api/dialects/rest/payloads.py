@@ -34,8 +34,8 @@ INTEGER = re.compile(rb"-?\d+")
 _json: Decoder[Any] = Decoder(Any, lenient=False)
 
 
-def decoded_base64(text: str) -> bytes:
-    """Decode base64; line ends are ignored.
+def decoded_base64(text: str, field: str) -> bytes:
+    """Decode the base64 of a body's field; line ends are ignored.
 
     Raises:
         InvalidRequest: it is not base64.
@@ -43,7 +43,9 @@ def decoded_base64(text: str) -> bytes:
     try:
         return b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
     except (NotBase64, ValueError) as error:  # ValueError: letters beyond ASCII.
-        raise InvalidRequest(f"illegal base64 data: {error}") from None
+        raise InvalidRequest(
+            f"Invalid request body: {field}: illegal base64 data: {error}"
+        ) from None
 
 
 def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any]:
@@ -91,11 +93,7 @@ def _field(value: dict[str, Any], name: str) -> Any:
 
 
 def sent_arguments(handler: str, args: Any) -> bytes:
-    """The bytes that a client of this dialect would send for a handler's arguments.
-
-    Args:
-        args: a list, or a dict of named arguments; all of it can be encoded.
-    """
+    """The bytes that a client of this dialect would send for arguments, a list or a dict."""
     raw = encode(args)
     if handler != "echo" and handler not in FIELDS:
         return raw
@@ -223,7 +221,7 @@ def _unwrapped(value: bytes) -> bytes | None:
     try:
         wrapped = _json.decode(value)
         if list(wrapped) == ["base64"] and isinstance(wrapped["base64"], str):
-            return decoded_base64(wrapped["base64"])
+            return decoded_base64(wrapped["base64"], "base64")
     except (Malformed, InvalidRequest):
         pass
     return None

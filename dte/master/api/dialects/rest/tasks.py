@@ -10,13 +10,13 @@ import msgspec
 from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
-from dte.core.graph.calls import NAME_CHARS_MAX
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
-from dte.master.api.dialects.rest.views import DIALECT, PENDING, Remembered, Task, job_id
+from dte.master.api.dialects.rest.views import DIALECT, PENDING, Task, job_id
 from dte.master.api.dialects.tasks import TASK, quoted
-from dte.master.api.openapi import TEXT, documented
+from dte.master.api.openapi import documented
 from dte.master.checks import check_name
 from dte.master.plans import Node, Plan
 
@@ -51,8 +51,6 @@ class TaskAccepted(msgspec.Struct):
 
 
 class Tasks(RestHandler):
-    """``POST /tasks``: accept a task. ``GET /tasks``: the last tasks."""
-
     def body_bytes_max(self) -> int:
         most = 2 * self.master.settings.value_bytes_max + BODY_BYTES_BESIDE
         return min(most, super().body_bytes_max())
@@ -74,7 +72,6 @@ class Tasks(RestHandler):
         },
         replies={201: TaskAccepted},
         errors=(409, 503, 507),
-        errors_as=TEXT,
         description="A task with an `id` is accepted once, however often it is sent. Ids of 16 "
         "hexadecimal digits are reserved for the master.",
     )
@@ -100,10 +97,7 @@ class Tasks(RestHandler):
             raise InvalidRequest(
                 "ids of 16 hexadecimal digits, alone or before a dot, are reserved for the master"
             )
-        try:
-            sent = decoded_base64(body.args or "")
-        except InvalidRequest as error:
-            raise InvalidRequest(f"Invalid request body: args: {error}") from None
+        sent = decoded_base64(body.args or "", "args")
         node = Node(body.handler, quoted(plan_arguments(body.handler, sent)))
         after = await self._jobs(body.dependencies)
         about: dict[str, Any] = {"dialect": DIALECT, "id": body.id, "name": body.name}
@@ -127,7 +121,6 @@ class Tasks(RestHandler):
         "List the last tasks, the newest first",
         replies={200: list[Task]},
         errors=(503,),
-        errors_as=TEXT,
         description="The list includes jobs of all dialects.",
     )
     async def get(self) -> None:
@@ -136,24 +129,21 @@ class Tasks(RestHandler):
             past = [job for job in jobs if is_past(job)]
             plans = await self.master.archive.plans_of(past)
             remembered = {job.number: plan for job, plan in zip(past, plans, strict=True)}
-            await self.reply_list(self.viewer.tasks(jobs, remembered))
+            show = self.viewer.task
+            await self.reply_list(show(job, remembered.get(job.number)) for job in jobs)
 
 
 class OneTask(RestHandler):
-    """``GET /tasks/{id}``: one task."""
-
-    @documented("Get a task", replies={200: Task}, errors=(404, 503), errors_as=TEXT)
+    @documented("Get a task", replies={200: Task}, errors=(404, 503))
     async def get(self, task_id: str) -> None:
         job, part = await self.find_task(task_id)
         if part is not None:
             self.reply(self.viewer.part(job, part))
             return
-        remembered: Remembered = (job.plan, ())
-        if is_past(job):
-            remembered = await self.master.archive.plan_of(job)
+        remembered = await self.master.archive.plan_of(job) if is_past(job) else None
         self.reply(self.viewer.task(job, remembered))
 
 
 def is_past(job: Job) -> bool:
     """True if only the journal still has the calls of a job."""
-    return job.finished and job.calls is None
+    return job.is_terminal and job.calls is None

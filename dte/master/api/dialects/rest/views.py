@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64decode
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -16,11 +16,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import Call, CallState, filled
+from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState, filled
 from dte.core.graph.numbers import Number
-from dte.core.jobs.facts import CallRecord
-from dte.core.jobs.job import FINISHED, Job, JobState
-from dte.core.workers.availability import Worker
+from dte.core.jobs.job import Job, JobState
+from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
 from dte.master.master import Master
@@ -34,31 +33,32 @@ ZERO_TIME = datetime(1, 1, 1, tzinfo=UTC)
 PLAN_BYTES_MIN = 1_000_000
 PENDING, RUNNING, COMPLETED, FAILED = "pending", "running", "completed", "failed"
 LITERAL = b'"literal"'
+GO_NAMES = {
+    "id": "ID",
+    "worker_id": "WorkerID",
+    "cpu": "CPU",
+    "created": "CreatedAt",
+    "started": "StartedAt",
+    "completed": "CompletedAt",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "current_tasks": "CurrentTasks",
+    "last_heartbeat": "LastHeartbeat",
+}
+"""Go's names of fields, unless they are just capitalized."""
 HAD = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
 
+KnownCall = Call | CallRecord | None
+"""A call in memory or its record in the journal, if there is one."""
 Remembered = tuple[str | None, Sequence[CallRecord]]
 """The text of a job's plan, and the records of its calls."""
 
 
-class Task(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "name": "Name",
-        "handler": "Handler",
-        "args": "Args",
-        "dependencies": "Dependencies",
-        "priority": "Priority",
-        "status": "Status",
-        "result": "Result",
-        "error": "Error",
-        "worker_id": "WorkerID",
-        "created": "CreatedAt",
-        "started": "StartedAt",
-        "completed": "CompletedAt",
-        "metadata": "Metadata",
-    },
-):
+def _go_name(field: str) -> str:
+    return GO_NAMES.get(field, field.title())
+
+
+class Task(msgspec.Struct, rename=_go_name):
     """A task; `started_at` and `completed_at` appear once they are known."""
 
     id: str
@@ -79,7 +79,7 @@ class Task(
     completed_at: datetime | msgspec.UnsetType = msgspec.UNSET
 
 
-class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "disk": "Disk"}):
+class ShownResources(msgspec.Struct, rename=_go_name):
     """The resources that a worker reported."""
 
     cpu: Number = 0
@@ -87,17 +87,7 @@ class ShownResources(msgspec.Struct, rename={"cpu": "CPU", "memory": "Memory", "
     disk: Number = 0
 
 
-class ShownWorker(
-    msgspec.Struct,
-    rename={
-        "id": "ID",
-        "capabilities": "Capabilities",
-        "current_tasks": "CurrentTasks",
-        "last_heartbeat": "LastHeartbeat",
-        "resources": "Resources",
-        "status": "Status",
-    },
-):
+class ShownWorker(msgspec.Struct, rename=_go_name):
     """A worker, and its current tasks by their ids."""
 
     id: str
@@ -145,18 +135,9 @@ class Viewer:
         self._master = master
         self._plan_bytes_max = PLAN_BYTES_MIN + 4 * master.settings.value_bytes_max
 
-    def tasks(self, jobs: Sequence[Job], remembered: Mapping[int, Remembered]) -> Iterator[Task]:
-        """Jobs as tasks.
-
-        Args:
-            remembered: plans and records of jobs that ended long ago, by job number.
-        """
-        for job in jobs:
-            yield self.task(job, remembered.get(job.number, (job.plan, ())))
-
-    def task(self, job: Job, remembered: Remembered) -> Task:
-        """A job as a task."""
-        text, records = remembered
+    def task(self, job: Job, remembered: Remembered | None = None) -> Task:
+        """A job as a task; `remembered` comes from the journal if the job ended long ago."""
+        text, records = remembered or (job.plan, ())
         plan = self._plan_of_one_call(job, text)
         if plan is None:
             return self._whole(job, text)
@@ -169,10 +150,10 @@ class Viewer:
         """A call as a task: its whole job if that has no other call."""
         plan = self._plan_of_one_call(job, job.plan)
         if plan is not None:
-            return self.task(job, (job.plan, ()))
+            return self.task(job)
         sent = _sent(call)
         status = _status_of_call(call)
-        value = call.value if status == COMPLETED else None
+        value = call.record.value if status == COMPLETED else None
         return Task(
             id=f"{job_id(job.number)}.{quote(call.name, safe='')}",
             name=call.name,
@@ -180,11 +161,9 @@ class Viewer:
             args=sent,
             dependencies=None,
             priority=call.priority,
-            status=status,
             result=None if value is None else given_result(call.handler, sent, value),
-            error=(call.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, call, call.ended_at),
+            **self._course(status, call.record.error, job, call.record, call.record.ended_at),
         )
 
     def sent_for(self, job: Job, call: Call) -> bytes:
@@ -200,11 +179,11 @@ class Viewer:
         began = time.monotonic()
         for worker in workers:
             tasks: dict[str, Task] = {}
-            for lease in self._master.core.calls.leases_of(worker):
-                call = lease.call
-                if call.job is None or call.lease is not lease:
+            core = self._master.core
+            for lease in core.calls.leases.sent_to(worker):
+                if not core.calls.leases.is_on(lease):
                     continue  # It has ended since the last slice.
-                task = self.part(call.job, call)
+                task = self.part(core.jobs.job(lease.call.job), lease.call)
                 tasks[task.id] = task
                 if time.monotonic() - began > REPLY_SLICE_S:
                     yield
@@ -234,7 +213,7 @@ class Viewer:
                 return plan
         return None
 
-    def _single(self, job: Job, plan: Plan, node: Node, call: Call | CallRecord | None) -> Task:
+    def _single(self, job: Job, plan: Plan, node: Node, call: KnownCall) -> Task:
         """A job of one call."""
         about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
@@ -242,7 +221,8 @@ class Viewer:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
-        error = call.error if call is not None and call.error else job.error
+        record = call.record if isinstance(call, Call) else call
+        error = record.error if record is not None and record.error else job.error
         # A task that is retried as a new job leaves its id to the first.
         given_id = plan.retry_of is None and about.get("id")
         awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
@@ -253,11 +233,9 @@ class Viewer:
             args=sent,
             dependencies=awaited or None,
             priority=plan.priority if node.priority is None else node.priority,
-            status=status,
             result=None if value is None else given_result(node.handler, sent or b"", value),
-            error=(error or "") if status == FAILED else "",
             metadata=about.get("metadata") or None,
-            **self._course(status, job, call, job.ended_at),
+            **self._course(status, error, job, record, job.ended_at),
         )
 
     def _whole(self, job: Job, text: str | None) -> Task:
@@ -271,11 +249,9 @@ class Viewer:
             args=None,
             dependencies=[job_id(number) for number in head.after] or None,
             priority=job.priority,
-            status=status,
             result=_answer(job) if status == COMPLETED else None,
-            error=(job.error or "") if status == FAILED else "",
             metadata=None,
-            **self._course(status, job, None, job.ended_at),
+            **self._course(status, job.error, job, None, job.ended_at),
         )
 
     def _head(self, text: str | None) -> _Head:
@@ -285,14 +261,22 @@ class Viewer:
         return _Head()
 
     def _course(
-        self, status: str, job: Job, call: Call | CallRecord | None, ended_at: float | None
+        self,
+        status: str,
+        error: str | None,
+        job: Job,
+        record: CallRecord | None,
+        ended_at: float | None,
     ) -> dict[str, Any]:
-        """The fields of a task that show its worker and its moments."""
-        shown: dict[str, Any] = {"worker_id": "", "created": self._time(job.submitted_at)}
+        """The fields of a task that show its status, its error, its worker and its moments."""
+        shown: dict[str, Any] = {"status": status, "error": "", "worker_id": ""}
+        shown["created"] = self._time(job.submitted_at)
         shown["started"] = shown["completed"] = ZERO_TIME
+        if status == FAILED:
+            shown["error"] = error or ""
         if status != PENDING:
-            shown["worker_id"] = call.worker if call is not None else ""
-            if (started_at := (call or job).started_at) is not None:
+            shown["worker_id"] = record.worker if record is not None else ""
+            if (started_at := (record or job).started_at) is not None:
                 shown["started"] = shown["started_at"] = self._time(started_at)
         if status in (COMPLETED, FAILED) and ended_at is not None:
             shown["completed"] = shown["completed_at"] = self._time(ended_at)
@@ -327,14 +311,14 @@ def _sent_of_node(node: Node) -> bytes:
     return sent_arguments(node.handler, msgspec.Raw(raw))
 
 
-def _status_of_job(job: Job, call: Call | CallRecord | None) -> str:
-    if job.state in FINISHED:
+def _status_of_job(job: Job, call: KnownCall) -> str:
+    if job.is_terminal:
         return COMPLETED if job.state is JobState.SUCCEEDED else FAILED
     if not isinstance(call, Call):
         return PENDING if job.state is JobState.WAITING else RUNNING
     # The end of the call is shown with the end of the job.
     state = call.shown_state
-    return RUNNING if state in HAD or call.ended else PENDING
+    return RUNNING if state in HAD or call.is_terminal else PENDING
 
 
 def _status_of_call(call: Call) -> str:
@@ -343,10 +327,8 @@ def _status_of_call(call: Call) -> str:
         return RUNNING
     if state is CallState.SUCCEEDED:
         return COMPLETED
-    ends = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
-    return FAILED if state in ends else PENDING
+    return FAILED if state in TERMINAL else PENDING
 
 
 def _answer(job: Job) -> bytes | None:
-    """A job's answer as JSON."""
     return job.answer if job.answer is None or isinstance(job.answer, bytes) else encode(job.answer)

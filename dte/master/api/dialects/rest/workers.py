@@ -13,16 +13,17 @@ import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import DteError, InvalidRequest, NotFound, TooLarge
-from dte.core.graph.call import Call, CallState, HandlerPolicy
+from dte.core.graph.call import Call, CallState
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.availability import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
 from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
-from dte.master.api.dialects.tasks import too_long
-from dte.master.api.openapi import TEXT, documented
+from dte.master.api.dialects.tasks import succeeded
+from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range
 
 OFFLINE_S = 30.0
@@ -89,18 +90,12 @@ class WorkersHandler(RestHandler):
             NotFound: there is none.
         """
         worker = self.master.core.worker(f"{PULLS}{worker_id}")
-        if worker is None:
-            worker = next(
-                (
-                    each
-                    for each in self.master.core.workers()
-                    if each.announcement.name == worker_id
-                ),
-                None,
-            )
-        if worker is None:
-            raise NotFound("Worker not found")
-        return worker
+        if worker is not None:
+            return worker
+        for worker in self.master.core.workers():
+            if worker.announcement.name == worker_id:
+                return worker
+        raise NotFound("Worker not found")
 
     def policies(self, capabilities: Iterable[str]) -> dict[str, HandlerPolicy]:
         """The policies of handlers: this dialect has none, so those of other workers apply."""
@@ -114,19 +109,13 @@ class WorkersHandler(RestHandler):
     async def beat(
         self, announcement: Announcement, info: Mapping[str, object] | None = None
     ) -> None:
-        """Note a sign of life of a worker, which also keeps its leases.
-
-        Args:
-            info: what the worker says of itself; None if it says nothing.
-        """
+        """Note a sign of life of a worker, which also keeps its leases."""
         handlers = self.policies(announcement.handlers)
         await self.master.workers.announce(replace(announcement, handlers=handlers))
         self.master.workers.seen(self.known(announcement.name), info)
 
 
 class Workers(WorkersHandler):
-    """``POST /workers``: register a worker. ``GET /workers``: the workers of all dialects."""
-
     BODY_BYTES_MAX = REGISTRATION_BYTES_MAX
 
     @documented(
@@ -140,7 +129,6 @@ class Workers(WorkersHandler):
             }
         },
         replies={201: WorkerRegistered},
-        errors_as=TEXT,
         description="The worker finds its tasks in `GET /workers/{id}`. To register again means to "
         "have restarted: the tasks of the worker go to others.",
     )
@@ -165,11 +153,10 @@ class Workers(WorkersHandler):
             dead_after_s=OFFLINE_S,
         )
         has = body.resources
-        resources = ShownResources(has.cpu, has.memory, has.disk)
-        await self.beat(announcement, {"resources": resources})
+        await self.beat(announcement, {"resources": ShownResources(has.cpu, has.memory, has.disk)})
         self.created(WorkerRegistered(announcement.name, "idle"))
 
-    @documented("List the known workers", replies={200: list[ShownWorker]}, errors_as=TEXT)
+    @documented("List the known workers", replies={200: list[ShownWorker]})
     async def get(self) -> None:
         workers = self.master.core.workers()
         async with self.room_for_list(len(workers)):
@@ -177,14 +164,7 @@ class Workers(WorkersHandler):
 
 
 class OneWorker(WorkersHandler):
-    """``GET /workers/{id}``: a worker and its current tasks."""
-
-    @documented(
-        "Get a worker and its current tasks",
-        replies={200: ShownWorker},
-        errors=(404,),
-        errors_as=TEXT,
-    )
+    @documented("Get a worker and its current tasks", replies={200: ShownWorker}, errors=(404,))
     async def get(self, worker_id: str) -> None:
         workers = [self.known(worker_id)]
         (shown,) = await self.master.slices.run(self.viewer.workers(workers))
@@ -192,11 +172,9 @@ class OneWorker(WorkersHandler):
 
 
 class Heartbeat(WorkersHandler):
-    """``PUT /workers/{id}/heartbeat``: a worker is alive."""
-
     BODY_BYTES_MAX = HEARTBEAT_BYTES_MAX
 
-    @documented("Send a heartbeat", replies={204: None}, errors=(404, 413), errors_as=TEXT)
+    @documented("Send a heartbeat", replies={204: None}, errors=(404, 413))
     async def put(self, worker_id: str) -> None:
         worker = self.known(worker_id)
         # Workers of other dialects have their own signs of life.
@@ -206,8 +184,6 @@ class Heartbeat(WorkersHandler):
 
 
 class Complete(WorkersHandler):
-    """``POST /workers/{id}/tasks/{taskId}/complete``: the end of a task."""
-
     @documented(
         "Report the end of a task",
         body=Completion,
@@ -217,7 +193,6 @@ class Complete(WorkersHandler):
         },
         replies={204: None},
         errors=(403, 404, 503, 507),
-        errors_as=TEXT,
         description="The reply comes when the end is recorded. It is 403 if the task has gone to "
         "another worker, or was reported before.",
     )
@@ -242,14 +217,8 @@ class Complete(WorkersHandler):
     def _outcome(self, body: Completion, job: Job, call: Call | None) -> Outcome:
         if body.status == FAILED:
             return Outcome(CallState.FAILED, None, body.error or "failed without a reason")
-        try:
-            given = None if body.result is None else decoded_base64(body.result)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"Invalid request body: result: {error}") from None
+        given = None if body.result is None else decoded_base64(body.result, "result")
         value = b"null"
         if call is not None:
             value = kept_result(call.handler, self.viewer.sent_for(job, call), given)
-        bytes_max = self.master.settings.value_bytes_max
-        return (
-            Outcome(CallState.SUCCEEDED, value) if len(value) <= bytes_max else too_long(bytes_max)
-        )
+        return succeeded(msgspec.Raw(value), self.master.settings.value_bytes_max)

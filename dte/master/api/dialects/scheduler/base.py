@@ -7,7 +7,7 @@ from typing import TypeVar
 import msgspec
 
 from dte.core.errors import DteError, InvalidRequest
-from dte.core.graph.call import HandlerPolicy
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import JobState
 from dte.master.api.dialects.polling import PollerHandler, Pollers
 from dte.master.api.dialects.scheduler.arguments import DIALECT, PARAMETERS
@@ -46,6 +46,7 @@ class Refused(msgspec.Struct):
 class SchedulerHandler(PollerHandler):
     """Base of the routes of this dialect."""
 
+    ERRORS_AS = Refused
     NOT_FOUND = "Task {id} not found"
 
     @property

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dte.master.api.dialects.scheduler.base import STATUS, Refused, SchedulerHandler
+from dte.master.api.dialects.scheduler.base import STATUS, SchedulerHandler
 from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
 
@@ -28,9 +28,7 @@ class StatusReply(msgspec.Struct):
 
 
 class Status(SchedulerHandler):
-    """``GET /status``."""
-
-    @documented("Count tasks and list workers", replies={200: StatusReply}, errors_as=Refused)
+    @documented("Count tasks and list workers", replies={200: StatusReply})
     async def get(self) -> None:
         counted = await self.master.slices.run(count_by_state(self.master.core.jobs))
         by_status = dict.fromkeys(STATUS.values(), 0)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from dte.core.errors import InvalidRequest, NotFound
-from dte.core.graph.calls import check_handler
+from dte.core.graph.handlers import check_handler
 from dte.master.api.dialects.scheduler.arguments import PARAMETERS, arguments
 from dte.master.api.dialects.scheduler.base import (
     ATTEMPTS_MAX,
     HANDLERS,
     STATUS,
     Done,
-    Refused,
     SchedulerHandler,
 )
 from dte.master.api.dialects.scheduler.validation import Invalid
@@ -48,8 +46,6 @@ _submission: Decoder[TaskSubmission] = Decoder(TaskSubmission, lenient=False)
 
 
 class AddTask(SchedulerHandler):
-    """``POST /add_task``."""
-
     @documented(
         "Add a task",
         body=TaskSubmission,
@@ -63,7 +59,6 @@ class AddTask(SchedulerHandler):
         },
         replies={201: TaskAdded, 422: Invalid},
         errors=(503, 507),
-        errors_as=Refused,
         description="`func_name` is `process_data`, `send_email`, `calculate_pi`, or a handler "
         "announced by a worker.",
     )
@@ -86,15 +81,9 @@ class AddTask(SchedulerHandler):
         )
         plan = Plan({TASK: node}, after=after, priority=body.priority, about=about)
         job = await self.pollers.submit(plan)
-        self.set_status(HTTPStatus.CREATED)
-        self.reply(TaskAdded("Task added successfully", str(job.number)))
+        self.created(TaskAdded("Task added successfully", str(job.number)))
 
     async def _jobs_of(self, dependencies: list[str | int]) -> list[int]:
-        """The numbers of the jobs that a task depends on.
-
-        Raises:
-            InvalidRequest: there is no such task.
-        """
         numbers = [_number(each) for each in dependencies]
         try:
             await self.master.archive.find(numbers)
@@ -113,29 +102,22 @@ class AddTask(SchedulerHandler):
 
 
 class CancelTask(SchedulerHandler):
-    """``POST /cancel_task/{task_id}``."""
-
     @documented(
         "Cancel a task",
         replies={200: Done},
         errors=(404, 503, 507),
-        errors_as=Refused,
         description="A waiting task never starts. The result of a running task will not count.",
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
-        if not job.finished and await self.master.jobs.cancel(job):
+        if not job.is_terminal and await self.master.jobs.cancel(job):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
             self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))
 
 
 def _number(task_id: str | int) -> int:
-    """The number of a dependency's job.
-
-    Raises:
-        InvalidRequest: the id is not a number.
-    """
+    """The number of a dependency's job."""
     text = str(task_id)
     if not NUMBER.fullmatch(text):
         raise InvalidRequest(f"dependencies: there is no task {text[:NUMBER_CHARS_SHOWN]!r}")

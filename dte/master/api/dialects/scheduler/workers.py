@@ -11,7 +11,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
 from dte.master.api.dialects.scheduler.arguments import handed_out
-from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Refused, SchedulerHandler
+from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, SchedulerHandler
 from dte.master.api.dialects.scheduler.validation import Invalid
 from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
@@ -54,21 +54,16 @@ _status: Decoder[TaskStatus] = Decoder(TaskStatus, lenient=False)
 
 
 class RegisterWorker(SchedulerHandler):
-    """``POST /register_worker/{worker_id}``."""
-
-    @documented("Register a worker", replies={200: Done}, errors_as=Refused)
+    @documented("Register a worker", replies={200: Done})
     def post(self, worker_id: str) -> None:
         self.pollers.beat(worker_id)
         self.reply(Done(f"Worker {worker_id} registered"))
 
 
 class Heartbeat(SchedulerHandler):
-    """``PUT /heartbeat/{worker_id}``."""
-
     @documented(
         "Send a heartbeat",
         replies={200: Done},
-        errors_as=Refused,
         description="Registers the worker, and keeps the lease of its task.",
     )
     def put(self, worker_id: str) -> None:
@@ -77,13 +72,10 @@ class Heartbeat(SchedulerHandler):
 
 
 class GetTask(SchedulerHandler):
-    """``GET /get_task/{worker_id}``: a worker polls."""
-
     @documented(
         "Claim a task",
         replies={200: TaskGiven, 204: None},
         errors=(503,),
-        errors_as=Refused,
         description="A worker runs one task at a time. An earlier task without a report goes to "
         "another worker once its lease runs out.",
     )
@@ -95,11 +87,9 @@ class GetTask(SchedulerHandler):
             self.reply_nothing()
 
     def _given(self, lease: CallLease) -> TaskGiven:
-        """A call as workers of this dialect get it."""
-        call, job = lease.call, lease.call.job
-        assert job is not None
+        call = lease.call
+        job = self.master.core.jobs.job(call.job)
         args, kwargs = handed_out(lease, job)
-        awaited = job.calls.awaited if job.calls is not None else ()
         timeout_s, retries = lease.timeout_s, call.terms.retries
         if timeout_s is not None and timeout_s.is_integer():
             timeout_s = int(timeout_s)  # As 30, not as 30.0.
@@ -109,21 +99,19 @@ class GetTask(SchedulerHandler):
             args=args,
             kwargs=kwargs,
             priority=call.priority,
-            dependencies=[str(other.number) for other in awaited],
+            dependencies=[str(other.number) for other in job.awaited],
             status="RUNNING",
             created_at=self.local_time(job.submitted_at),
-            started_at=self.local_time(call.started_at),
+            started_at=self.local_time(call.record.started_at),
             completed_at=None,
             worker_id=lease.worker_name,
             timeout=timeout_s,
-            retries=call.failures,
+            retries=call.record.failures,
             max_retries=ATTEMPTS_MAX if retries is None else retries + 1,
         )
 
 
 class ReportStatus(SchedulerHandler):
-    """``POST /task_status``."""
-
     @documented(
         "Report the status of a task",
         body=TaskStatus,
@@ -138,7 +126,6 @@ class ReportStatus(SchedulerHandler):
         },
         replies={200: Done, 422: Invalid},
         errors=(404, 503),
-        errors_as=Refused,
         description="The reply comes when the status is recorded. A report changes nothing if the "
         "task has ended or another worker has it.",
     )
@@ -153,7 +140,6 @@ class ReportStatus(SchedulerHandler):
         self.reply(Done(text))
 
     async def _settle(self, job: Job, worker_id: str, update: TaskStatus) -> bool:
-        """Take in a worker's report, and return whether it counts."""
         error = update.error_message or f"its worker says {update.status}"
         if update.status == "COMPLETED":
             outcome = succeeded(update.result, self.master.settings.value_bytes_max)
@@ -170,12 +156,9 @@ class ReportStatus(SchedulerHandler):
 
 
 class UnregisterWorker(SchedulerHandler):
-    """``DELETE /unregister_worker/{worker_id}``, or ``/unregister/{worker_id}``."""
-
     @documented(
         "Unregister a worker",
         replies={200: Done},
-        errors_as=Refused,
         description="Its task goes to another worker at once.",
     )
     def delete(self, worker_id: str) -> None:
@@ -186,12 +169,8 @@ class UnregisterWorker(SchedulerHandler):
 
 
 def _unchanged(job: Job, worker_id: str | None) -> str:
-    """The reply to a report that changed nothing.
-
-    Args:
-        worker_id: None if the report gives none, and the worker is of another dialect.
-    """
-    if job.finished or job.state is JobState.ENDING:
+    """The reply to a report that changed nothing; None stands for a worker of another dialect."""
+    if job.is_terminal or job.state is JobState.ENDING:
         return f"Task {job.number} has ended before; nothing is changed"
     who = "a worker that polls here" if worker_id is None else f"worker {worker_id}"
     return f"Task {job.number} is not with {who}; nothing is changed"

@@ -1,0 +1,159 @@
+"""Builds the calls of a graph: links them, refuses cycles, makes equal pure calls one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Generator, Iterable, Iterator
+
+from dte.core.errors import InvalidRequest
+from dte.core.graph.call import DEFAULT_TERMS, Call, CallTerms, Ref, filled
+from dte.core.graph.calls import CallGraph
+from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
+
+LINKED_IN_SLICE = 500
+CYCLE_SHOWN = 10
+
+
+class CallGraphBuilder:
+    """Builds the calls of a graph; `add` them in any order, then `finish`.
+
+    Args:
+        pure: names of handlers known to be pure: equal calls of these become one.
+    """
+
+    def __init__(self, pure: Collection[str] = ()) -> None:
+        self.graph = CallGraph()
+        self._pure = pure
+        self._handlers: set[str] = set()
+
+    def add(
+        self,
+        name: str,
+        handler: str,
+        args: object,
+        refs: Iterable[str] = (),
+        after: Iterable[str] = (),
+        terms: CallTerms = DEFAULT_TERMS,
+        size: int = 0,
+    ) -> None:
+        """Add a call.
+
+        Args:
+            args: a list or a dict, with a `Ref` for each of `refs`.
+            size: about how many bytes the arguments take.
+
+        Raises:
+            InvalidRequest: the name or the handler's name is none.
+        """
+        if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
+            raise InvalidRequest(
+                f"node {name[:50]!r}: a name of 1 to {NAME_CHARS_MAX} printable characters is "
+                "expected"
+            )
+        if handler not in self._handlers:
+            check_handler(handler, f"node {name!r}: ")
+            self._handlers.add(handler)
+        self.graph.calls[name] = Call(
+            name,
+            handler,
+            args,
+            tuple(dict.fromkeys(refs)),
+            tuple(dict.fromkeys(after)),
+            terms,
+            handler in self._pure,
+            size=size,
+        )
+        self.graph.size += size + 2 * len(name) + len(handler)
+
+    def finish(self, answer: str | None) -> Iterator[None]:
+        """Link the calls, in slices.
+
+        Args:
+            answer: the name of the call whose result is the job's.
+
+        Raises:
+            InvalidRequest: there are no calls, a name is not known, or calls wait for each other in
+                a circle.
+        """
+        calls = self.graph.calls
+        if not calls:
+            raise InvalidRequest("the graph has no nodes")
+        for call in calls.values():
+            for name in (*call.refs, *call.after):
+                if name not in calls:
+                    raise InvalidRequest(
+                        f"node {call.name!r} refers to {name!r}, which is not in the graph"
+                    )
+        yield from self._link()
+        # Before equal calls become one: the answer has all the names that the client gave.
+        self.graph.sinks = [call.name for call in calls.values() if not call.readers]
+        if answer is not None and answer not in calls:
+            raise InvalidRequest(f"answer {answer!r} is not in the graph")
+        order = yield from self._in_order()
+        if self._pure:
+            yield from self._merge(order)
+        if answer is not None:
+            self.graph.answer = self.graph.get(answer)
+        self.graph.remaining = len(calls)
+
+    def _link(self) -> Iterator[None]:
+        calls = self.graph.calls
+        for count, call in enumerate(calls.values()):
+            sources = {*call.refs, *call.after}
+            call.missing = len(sources)
+            for name in sources:
+                calls[name].readers.append(call)
+            if count % LINKED_IN_SLICE == LINKED_IN_SLICE - 1:
+                yield
+
+    def _in_order(self) -> Generator[None, None, list[Call]]:
+        """The calls, each after those that it waits for."""
+        calls = self.graph.calls
+        missing = {name: call.missing for name, call in calls.items()}
+        order = [call for call in calls.values() if not call.missing]
+        for call in order:  # Grows meanwhile.
+            for reader in call.readers:
+                missing[reader.name] -= 1
+                if not missing[reader.name]:
+                    order.append(reader)
+                    if not len(order) % LINKED_IN_SLICE:
+                        yield
+        if len(order) < len(calls):
+            raise InvalidRequest(f"nodes wait for each other: {_cycle(calls, missing)}")
+        return order
+
+    def _merge(self, order: list[Call]) -> Iterator[None]:
+        """Make equal calls of pure handlers one."""
+        known: dict[object, Call] = {}
+        aliases = self.graph.aliases
+        for count, call in enumerate(order):
+            if count % LINKED_IN_SLICE == LINKED_IN_SLICE - 1:
+                yield
+            if aliases and (call.refs or call.after):
+                values = {name: Ref(aliases.get(name, name)) for name in call.refs}
+                call.args = filled(call.args, values)
+                call.refs = tuple(dict.fromkeys(ref.name for ref in values.values()))
+                call.after = tuple(dict.fromkeys(aliases.get(name, name) for name in call.after))
+            if call.pure:
+                key = (call.handler, repr(call.args), frozenset(call.after), call.terms)
+                same = known.setdefault(key, call)
+                if same is not call:
+                    aliases[call.name] = same.name
+                    del self.graph.calls[call.name]
+        if aliases:
+            for call in self.graph.calls.values():
+                call.readers.clear()
+            yield from self._link()
+
+
+def _cycle(calls: dict[str, Call], missing: dict[str, int]) -> str:
+    """A circle among the calls that never become ready: ``a -> b -> a``, what waits first."""
+    name = next(name for name, count in missing.items() if count)
+    seen: dict[str, None] = {}
+    while name not in seen:
+        seen[name] = None
+        call = calls[name]
+        name = next(other for other in (*call.refs, *call.after) if missing[other])
+    circle = [*list(seen)[list(seen).index(name) :], name]
+    if len(circle) > CYCLE_SHOWN:
+        circle = [*circle[: CYCLE_SHOWN - 2], "…", name]
+    return " -> ".join(circle)

@@ -1,0 +1,207 @@
+"""A worker as the master knows it: its announcement, what it holds, its open claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from dte.core.graph.handlers import HandlerPolicy
+
+PULLS = "pull:"
+"""Prefix of the identities of workers without an address; no address begins so."""
+PREFETCH_MAX = 64
+"""Most calls per slot that a worker holds; more than one only of quick handlers."""
+
+
+class Delivery(Enum):
+    """How work reaches a worker. Journals hold these values."""
+
+    PUSH = "push"
+    """The master calls it at its address."""
+    PULL = "claim"
+    """It asks for work and waits for the reply."""
+    MAILBOX = "look"
+    """It looks now and then for work that was put aside for it."""
+
+
+class Failure(Enum):
+    """Why a hand-over failed."""
+
+    REFUSED = "refused"
+    """The worker's address refuses connections: its process has ended."""
+    NOT_SENT = "unreached"
+    """The worker never received it, for another reason."""
+    BROKEN = "broken"
+    """The worker received it, or may have, and no complete reply came."""
+    MALFORMED = "garbled"
+    """The worker's reply holds no results."""
+
+    @property
+    def received(self) -> bool:
+        """Whether the worker has received the work, or may have."""
+        return self in (Failure.BROKEN, Failure.MALFORMED)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A worker's description of itself.
+
+    Attributes:
+        name: need not be unique for a worker with an address.
+        address: where it listens, as ``host:port``.
+        slots: most batches of arithmetic at a time.
+        batch_max: most operations in a request; 1 for the seed's form.
+        incarnation: differs for each start of the worker; "" if it does not say.
+        draining: it takes no more work.
+        handlers: the handlers it can call, with the policy of each.
+        handler_slots: most calls that it runs at a time.
+        arithmetic: it does the four operations.
+        delivery: how work reaches it.
+        can_stop: it stops calls itself, after their timeout and on request.
+        lease_s: silence that ends the lease of a call; None for the master's bound.
+        dead_after_s: silence after which it is gone; None for the master's bound.
+    """
+
+    name: str
+    address: str
+    slots: int = 1
+    batch_max: int = 1
+    incarnation: str = ""
+    draining: bool = False
+    handlers: Mapping[str, HandlerPolicy] = field(default_factory=dict)
+    handler_slots: int = 0
+    arithmetic: bool = True
+    delivery: Delivery = Delivery.PUSH
+    can_stop: bool = True
+    lease_s: float | None = None
+    dead_after_s: float | None = None
+
+    @property
+    def identity(self) -> str:
+        """The key that the worker is known by."""
+        return self.address if self.delivery is Delivery.PUSH else f"{PULLS}{self.name}"
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A known worker.
+
+    Attributes:
+        announcement: its last announcement.
+        last_seen_at: when it last announced itself or replied.
+        joined_at: when it came, or came back after it was gone or restarted.
+        leases: the numbers of the batch leases that it holds.
+        batch: the size of its next batch; follows from how long batches have taken.
+        resumes_at: the end of its pause after a failure; None if it does not pause.
+        gone: taken out until it announces itself anew.
+        reserved: it gets nothing until it is idle, and then a suspect operation.
+        exclusive: it has a suspect operation, and gets nothing beside it.
+        suspects: operations, as numbers of job and operation, that it had when it vanished; one of
+            them may have ended it.
+        vanished_at: when it last fell silent, or its connection broke, with operations.
+        probed_at: when it was last probed.
+        silent_since: when it last lost a call by silence.
+        call_leases: the numbers of the call leases that it holds.
+        long_calls: how many of these are of handlers that are not known to be quick.
+        claim: its open claim; None if it has none.
+        info: further details that it gave, for display.
+    """
+
+    announcement: Announcement
+    last_seen_at: float
+    joined_at: float
+    leases: set[int] = field(default_factory=set)
+    batch: int = 1
+    failures: int = 0
+    last_failure: str | None = None
+    resumes_at: float | None = None
+    gone: bool = False
+    operations_done: int = 0
+    reserved: bool = False
+    exclusive: bool = False
+    suspects: dict[tuple[int, int], None] = field(default_factory=dict)
+    vanished_at: float = float("-inf")
+    probed_at: float = float("-inf")
+    silent_since: float = float("-inf")
+    call_leases: set[int] = field(default_factory=set)
+    long_calls: int = 0
+    calls_done: int = 0
+    claim: Claim | None = None
+    info: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """``gone``, ``draining``, ``pausing``, ``busy`` or ``free``."""
+        if self.gone:
+            return "gone"
+        if self.announcement.draining:
+            return "draining"
+        if self.resumes_at is not None:
+            return "pausing"
+        return "busy" if self.leases or self.call_leases else "free"
+
+    @property
+    def holds(self) -> int:
+        """The number of leases that it holds."""
+        return len(self.leases) + len(self.call_leases)
+
+    @property
+    def free_slots(self) -> int:
+        """The number of batches that it takes now."""
+        announcement = self.announcement
+        if (
+            self.gone
+            or announcement.draining
+            or self.resumes_at is not None
+            or not announcement.arithmetic
+        ):
+            return 0
+        if announcement.delivery is not Delivery.PUSH:
+            if self.leases and (self.reserved or self.exclusive):
+                return 0
+            claim = self.claim
+            return int(claim is not None and not claim.closed and not claim.batch)
+        slots = 1 if self.failures or self.reserved or self.exclusive else announcement.slots
+        return max(0, slots - len(self.leases))
+
+    @property
+    def free_call_slots(self) -> int:
+        """The number of calls that it takes now."""
+        announcement = self.announcement
+        if self.gone or announcement.draining or self.resumes_at is not None:
+            return 0
+        if self.silent_since > self.last_seen_at:  # Its mailbox would keep the call unread.
+            return 0
+        if announcement.delivery is Delivery.PULL:
+            claim = self.claim
+            return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
+        slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
+        if self.takes_more:
+            slots *= PREFETCH_MAX
+        return max(0, slots - len(self.call_leases))
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether quick calls may wait at it for a slot: not while it runs a long one."""
+        return self.announcement.batch_max > 1 and not self.long_calls and not self.failures
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A worker's open request for work.
+
+    Attributes:
+        slots: most calls that it takes.
+        leases: the numbers of the call leases that it got.
+        batch: the number of the batch lease that it got; 0 for none.
+        closed: it gets no more: it is answered, or will be once its leases are recorded.
+        answered: the worker has been sent its leases.
+    """
+
+    worker: Worker
+    slots: int
+    leases: list[int] = field(default_factory=list)
+    batch: int = 0
+    closed: bool = False
+    answered: bool = False
