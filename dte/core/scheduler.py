@@ -103,7 +103,7 @@ class Scheduler:
         """
         worker, reborn = self._workers.announce(now, announcement)
         if reborn:
-            self._lose_worker(now, worker, "the worker was started anew")
+            self._lose_worker(now, worker, "it was restarted")
             self._workers.offer(worker)
         elif announcement.incarnation:
             self.arithmetic.quarantine.clear(now, worker)
@@ -115,7 +115,7 @@ class Scheduler:
 
     def leave(self, now: float, worker: Worker) -> None:
         """A worker reports that it has ended."""
-        self._lose_worker(now, worker, "it has left")
+        self._lose_worker(now, worker, "it left")
         self._workers.remove(worker)
 
     def _lose_worker(self, now: float, worker: Worker, reason: str) -> None:
@@ -177,7 +177,7 @@ class Scheduler:
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its work goes to others."""
         self.calls.cancel_claim(now, claim)
-        self.arithmetic.requeue(now, claim.batch_lease, "its worker hung up")
+        self.arithmetic.requeue(now, claim.batch_lease, "it hung up")
 
     # Facts
 
