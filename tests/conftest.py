@@ -35,12 +35,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure() -> None:
-    """Undo an ignored SIGINT, which ``pytest &`` in a script inherits from the shell.
+    """Undo ignored signals, which ``pytest &`` and ``nohup pytest`` inherit from the shell.
 
-    Child processes would inherit it too, and a `dte` that a test interrupts would never end.
+    Child processes would inherit them too, and a `dte` that a test interrupts would never end.
     """
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -64,7 +64,7 @@ def why_command(number: int, master_url: str, as_json: bool) -> None:
         click.echo(encode(why))
         return
     if not why.reasons:
-        text = f"job {number} does not wait; its state is {why.state}: dte job {number}"
+        text = f"job {number} is not waiting: it is {why.state}. To see it: dte job {number}"
         click.echo(text, err=True)
         return
     for reason in why.reasons:

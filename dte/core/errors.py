@@ -1,18 +1,18 @@
-"""What can be wrong with a caller's request, with the HTTP status it is answered with.
+"""The errors of requests, with their HTTP status.
 
     DteError
     ├── InvalidRequest        400  the request cannot be understood
     │   ├── FormulaError      400  the formula has a syntax error, at a column
-    │   └── WaitTooLong       400  a request asks to be held for longer than the bound
+    │   └── WaitTooLong       400  a request asks to wait for longer than the bound
     ├── NotFound              404
-    ├── Conflict              409  an idempotency key was used for another request before
+    ├── Conflict              409  a key or a name is in use for something else
     ├── TooLarge              413  a bound on one request or one formula
     └── TryAgain
-        ├── Busy              429  a bound on the work that waits
+        ├── Busy              429  a bound on unfinished work
         └── Unavailable       503  the master cannot accept work now
             └── StorageFull   507  because its disk is full
 
-Arithmetic that fails is not here: it is the outcome of a job, not a caller's mistake.
+Arithmetic that fails is not here: it is the outcome of a job, not a mistake of the caller.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from __future__ import annotations
 from typing import Any
 
 CARET_WINDOW = 30
-"""Characters shown on either side of the column that a caret points at."""
+"""Characters shown on either side of a caret."""
 
 
 class DteError(Exception):
     """Base of everything that dte raises on purpose.
 
     Attributes:
-        status: the HTTP status that says the same.
-        code: a word for programs; the text is for people.
+        status: the HTTP status of the reply.
+        code: the error for programs; the text is for people.
     """
 
     status = 500
@@ -55,17 +55,17 @@ class FormulaError(InvalidRequest):
     """A formula with a syntax error.
 
     Attributes:
-        reason: what is wrong, without the place.
-        column: where, in characters from 1.
-        caret: two lines, the formula's part around the column and a ``^`` below it.
-        index: which formula of a batch it is, from 0; None when it was sent alone.
+        reason: the error without its position.
+        column: the position, in characters from 1.
+        caret: two lines, the formula around the column and a ``^`` below it.
+        index: the index of the formula in its batch; None if it was sent alone.
     """
 
     code = "syntax"
 
     def __init__(self, reason: str, column: int, caret: str, index: int | None = None) -> None:
-        place = f"column {column}" if index is None else f"formula {index}, column {column}"
-        super().__init__(f"{reason} ({place})")
+        position = f"column {column}" if index is None else f"formula {index}, column {column}"
+        super().__init__(f"{reason} ({position})")
         self.reason = reason
         self.column = column
         self.caret = caret
@@ -73,7 +73,7 @@ class FormulaError(InvalidRequest):
 
 
 class WaitTooLong(InvalidRequest):
-    """A request asks to be held for longer than the master holds one.
+    """A request asks to wait for longer than the master lets it.
 
     Attributes:
         wait_max_s: the bound.
@@ -82,7 +82,7 @@ class WaitTooLong(InvalidRequest):
     code = "wait_too_long"
 
     def __init__(self, wait: str, wait_max_s: float) -> None:
-        super().__init__(f"wait={wait}: seconds from 0 to {wait_max_s:g} are expected (wait_max_s)")
+        super().__init__(f"wait={wait}: expected 0 to {wait_max_s:g} seconds (wait_max_s)")
         self.wait = wait
         self.wait_max_s = wait_max_s
 
@@ -103,10 +103,10 @@ class TooLarge(DteError):
 
 
 class TryAgain(DteError):
-    """Base of what is not the request's fault and will pass.
+    """Base of errors that will pass by themselves.
 
     Attributes:
-        retry_after_s: seconds after which trying again makes sense.
+        retry_after_s: seconds after which a retry makes sense.
     """
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
@@ -115,7 +115,7 @@ class TryAgain(DteError):
 
 
 class Busy(TryAgain):
-    """Too much work waits already."""
+    """Too much work is unfinished."""
 
     status = 429
     code = "busy"
@@ -134,9 +134,9 @@ class StorageFull(Unavailable):
 
 
 def caret_lines(text: str, column: int) -> str:
-    """The part of `text` around `column` (from 1), and below it a line with a ``^`` at the column.
+    """The part of `text` around `column` (from 1), and below it a ``^`` at the column.
 
-    Characters that would move the caret (line ends, tabs, other controls) are shown as spaces.
+    Characters that would move the caret (line ends, tabs, other controls) become spaces.
     """
     start = max(0, column - 1 - CARET_WINDOW)
     end = min(len(text), column + CARET_WINDOW)

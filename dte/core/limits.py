@@ -1,4 +1,4 @@
-"""The bounds of the core, and how long it waits for what."""
+"""The bounds of the core and its times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """See `dte.master.settings.Settings`, which explains each to those who set it."""
+    """The bounds and times, with their defaults; `dte.master.settings.Settings` explains each."""
 
     jobs_waiting_max: int = 100_000
     operations_waiting_max: int = 4_000_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from dte.core.arithmetic.lease import BatchLease
@@ -29,20 +29,20 @@ class Tick:
     Attributes:
         batches: leases of operations to send now; one without any is a probe.
         calls: leases of calls to send now.
-        stops: leases whose calls workers are to stop.
+        stops: leases whose calls workers must stop.
         claims: claims to answer now.
         ended: jobs whose end has been recorded since the last tick.
         lost: leases of operations that have ended without results since the last tick.
         events: what happened since the last tick, for clients that watch.
     """
 
-    batches: list[BatchLease] = field(default_factory=list)
-    calls: list[CallLease] = field(default_factory=list)
-    stops: list[CallLease] = field(default_factory=list)
-    claims: list[Claim] = field(default_factory=list)
-    ended: list[Job] = field(default_factory=list)
-    lost: list[BatchLease] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    batches: list[BatchLease]
+    calls: list[CallLease]
+    stops: list[CallLease]
+    claims: list[Claim]
+    ended: list[Job]
+    lost: list[BatchLease]
+    events: list[Event]
 
 
 class Scheduler:
@@ -96,14 +96,14 @@ class Scheduler:
         return list(self._workers)
 
     def announce(self, now: float, announcement: Announcement) -> Worker:
-        """Note that a worker is there, is there again, or drains.
+        """Record that a worker has announced itself, has restarted, or is draining.
 
         Raises:
             Busy: too many workers are known.
         """
         worker, reborn = self._workers.announce(now, announcement)
         if reborn:
-            self._lose_worker(now, worker, "the worker was started anew")
+            self._lose_worker(now, worker, "it was restarted")
             self._workers.offer(worker)
         elif announcement.incarnation:
             self.arithmetic.quarantine.clear(now, worker)
@@ -115,7 +115,7 @@ class Scheduler:
 
     def leave(self, now: float, worker: Worker) -> None:
         """A worker reports that it has ended."""
-        self._lose_worker(now, worker, "it has left")
+        self._lose_worker(now, worker, "it left")
         self._workers.remove(worker)
 
     def _lose_worker(self, now: float, worker: Worker, reason: str) -> None:
@@ -152,30 +152,32 @@ class Scheduler:
         self.arithmetic.quarantine.clear(now, worker)
         if worker.claim is not None:
             self.cancel_claim(now, worker.claim)
-        return self.calls.claim(worker, slots)
+        return self.calls.claims.open(worker, slots)
 
     def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
-        """Whether a claim comes from another worker than the one that is known by its name."""
+        """True if a claim comes from another worker than the known one of its name."""
         incarnation = known.announcement.incarnation
         if not announcement.incarnation or incarnation in ("", announcement.incarnation):
             return False
         if known.gone or known.announcement.draining:
             return False
         silent_s = now - known.last_seen_at
-        return known.claim is not None or (known.holds > 0 and silent_s < self._limits.lease_s / 2)
+        return known.claim is not None or (
+            known.lease_count > 0 and silent_s < self._limits.lease_s / 2
+        )
 
     def claimed(self, claim: Claim) -> tuple[list[CallLease], BatchLease | None]:
         """The leases of an answered claim, except for those that have ended."""
         if not claim.answered:
             return [], None
-        calls = map(self.calls.leases.get, claim.leases)
-        batch = self.arithmetic.leases.get(claim.batch)
+        calls = map(self.calls.leases.get, claim.call_leases)
+        batch = self.arithmetic.leases.get(claim.batch_lease)
         return [lease for lease in calls if lease is not None], batch
 
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its work goes to others."""
         self.calls.cancel_claim(now, claim)
-        self.arithmetic.requeue(now, claim.batch, "its worker hung up")
+        self.arithmetic.requeue(now, claim.batch_lease, "it hung up")
 
     # Facts
 
@@ -231,13 +233,14 @@ class Scheduler:
         self._workers.resume(now)
         self.jobs.sweep()
         calls.advance(now)
-        tick = Tick(probes + arithmetic.match(now), calls.match(now))
-        tick.stops, tick.claims = calls.take_stops(), calls.take_claims()
-        tick.ended, tick.lost = self.jobs.take_ended(), arithmetic.take_lost()
-        tick.events, self.jobs.events = self.jobs.events, []
+        batches = probes + arithmetic.match(now)
+        sent = calls.match(now)
+        stops, lost = calls.take_stops(), arithmetic.take_lost()
+        claims = calls.claims.take_complete()
+        ended, events = self.jobs.take_ended(), self.jobs.take_events()
         if arithmetic.quarantine:
-            arithmetic.quarantine.forget(tick.ended)
-        return tick
+            arithmetic.quarantine.forget(ended)
+        return Tick(batches, sent, stops, claims, ended, lost, events)
 
     def next_tick(self) -> float | None:
         """When `tick` must be called even if nothing happens before; None for never."""

@@ -1,4 +1,4 @@
-"""Why a job has not ended: the reasons for each of its unfinished operations."""
+"""The reasons why a job has not ended, one for each of its unfinished operations."""
 
 from __future__ import annotations
 

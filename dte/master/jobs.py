@@ -62,7 +62,8 @@ class Jobs:
 
     All submissions raise `TooLarge` beyond a limit, `Busy` while too much work is unfinished,
     `Unavailable` while nothing can be accepted, and `Conflict` if the key was used with a
-    different body.
+    different body. Formulas raise `FormulaError` with the place of a syntax error, plans
+    `InvalidRequest` if a part is wrong.
     """
 
     settings: Settings
@@ -80,11 +81,6 @@ class Jobs:
         self._accepting: dict[Submission, asyncio.Future[KnownSubmission | None]] = {}
         self._closed = False
 
-    @property
-    def accepting(self) -> int:
-        """The number of submissions that are being recorded."""
-        return len(self._accepting)
-
     def close(self) -> None:
         """Refuse all further jobs."""
         self._closed = True
@@ -100,21 +96,13 @@ class Jobs:
     # Formulas
 
     async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
-        """Accept a formula; a long one is parsed in slices.
-
-        Raises:
-            FormulaError: a syntax error.
-        """
+        """Accept a formula; a long one is parsed in slices."""
         return (await self._accept(self._parse(task), key, digest))[0]
 
     async def submit_all(
         self, tasks: Sequence[str], key: str = "", digest: str = ""
     ) -> Sequence[Job]:
-        """Accept formulas, all or none.
-
-        Raises:
-            FormulaError: a syntax error; `index` is the number of the formula.
-        """
+        """Accept formulas, all or none."""
         return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
 
     async def _parse(self, task: str) -> list[NewJob]:
@@ -140,9 +128,6 @@ class Jobs:
 
         Args:
             name: the client's name for the job, used as the key; "" for none.
-
-        Raises:
-            InvalidRequest: a part of the plan is wrong.
         """
         if name:
             key = ID_KEY + name
@@ -161,8 +146,8 @@ class Jobs:
             Conflict: the job has not ended, or it succeeded, or its text is not kept.
         """
         if not job.is_terminal or job.state is JobState.SUCCEEDED:
-            shown = job.shown_state.value
-            raise Conflict(f"job {job.number} is {shown}; only a failed job can be retried")
+            state = "succeeded" if job.is_terminal else f"is {job.shown_state.value}"
+            raise Conflict(f"job {job.number} {state}; only a failed job can be retried")
         text, records = await self.archive.plan_of(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")

@@ -80,7 +80,7 @@ class Settings:
         256_000_000, "Most bytes of replies that clients have not taken, before lists are refused."
     )
     slow_client_s: float = _bound(
-        20.0, "Time in seconds that a client has for 100,000 bytes, or for the rest.", 0.1
+        20.0, "Seconds a client has to send or receive each 100,000 bytes, or the rest.", 0.1
     )
     lease_s: float = _bound(
         CORE.lease_s, "Silence of a worker, in seconds, after which another gets its work.", 0.1

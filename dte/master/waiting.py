@@ -48,8 +48,8 @@ class Waiters:
                     self._forget(number, wait)
 
     def _forget(self, number: int, wait: Wait) -> None:
-        others = self._by_job.get(number)
-        if others is not None:
+        others = self._by_job.get(number, [])
+        if wait in others:  # Not since `give_up`, after which others may have come.
             others.remove(wait)
             if not others:
                 del self._by_job[number]

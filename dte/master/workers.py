@@ -39,11 +39,6 @@ class Workers:
         self._to_store: dict[str, Announcement] = {}
         self._storing: asyncio.Task[None] | None = None
 
-    @property
-    def claims(self) -> int:
-        """The number of claims that wait for work."""
-        return len(self._claims)
-
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
         if self._storing is not None:
@@ -132,7 +127,7 @@ class Workers:
         try:
             self.wake()
             await asyncio.sleep(0)  # The core's tick comes first.
-            if not answered.done() and claim.leases:  # They are being recorded.
+            if not answered.done() and claim.call_leases:  # They are being recorded.
                 await _first_of(answered, gone, RECORD_TIMEOUT_S)
             if not answered.done() and wait_s > 0:
                 await _first_of(answered, gone, wait_s)

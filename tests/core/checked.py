@@ -162,7 +162,7 @@ class Core(Scheduler):
         if arithmetic.handing_over and self.jobs.ready.count and not arithmetic._more_to_match:
             # Who vanished is asked before it gets more; who is reserved gets a suspect first.
             free = [worker for worker in self.workers() if worker.free_slots]
-            assert all(worker.suspects and worker.leases for worker in free), "work waits"
+            assert all(worker.suspects and worker.batch_leases for worker in free), "work waits"
             quarantine = arithmetic.quarantine
             assert len(quarantine._reserved) <= quarantine.count, "work waits for no suspect"
         return tick
@@ -201,12 +201,12 @@ class Core(Scheduler):
 
     def got(self, claim: Claim) -> list[CallLease]:
         """The calls that a claim got, as far as their leases have not ended."""
-        leases = map(self.calls.leases.get, claim.leases)
+        leases = map(self.calls.leases.get, claim.call_leases)
         return [lease for lease in leases if lease is not None]
 
     def batch_of(self, claim: Claim) -> BatchLease:
         """The arithmetic that a claim got."""
-        return self.arithmetic.leases[claim.batch]
+        return self.arithmetic.leases[claim.batch_lease]
 
     def hang_up(self, now: float, claim: Claim) -> None:
         self.cancel_claim(now, claim)

@@ -295,9 +295,10 @@ class Histories(RuleBasedStateMachine):
         self._get(tick.calls)
         self.batches += tick.batches
         for claim in tick.claims:
-            self._get(self.core.got(claim))
-            if claim.batch:
-                self.batches.append(self.core.batch_of(claim))
+            calls, batch = self.core.claimed(claim)
+            self._get(calls)
+            if batch is not None:  # It may have ended while a call beside it was recorded.
+                self.batches.append(batch)
             if claim in self.claims:
                 self.claims.remove(claim)
         for event in tick.events:

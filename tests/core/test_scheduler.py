@@ -191,7 +191,7 @@ def test_a_lease_has_few_operations_of_long_integers() -> None:
     assert [lease.count for lease in core.tick(0.0).batches] == [1, 1]
 
 
-def test_leases_of_a_turn_are_bounded_and_the_next_turn_comes_at_once() -> None:
+def test_leases_of_a_tick_are_bounded_and_the_next_tick_comes_at_once() -> None:
     workers = [replace(WORKER, address=f"10.0.1.{n}:6000", batch_max=1) for n in range(80)]
     core = Core(*workers)
     core.add(*(f"{n}+1" for n in range(200)))

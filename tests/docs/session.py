@@ -26,7 +26,7 @@ from .markdown import ROOT, Block, blocks
 UNRUN = {
     "docker-compose up --build --scale worker=3": "needs a container engine; see "
     "scripts/test-containers",
-    "python3 -m venv .venv && .venv/bin/pip install .": "installs from a package registry",
+    "scripts/setup": "installs from a package registry",
 }
 """Commands of the documents that are not run, and why."""
 SHOWN_ONLY = frozenset(("text", "yaml", "ini", "dockerfile"))

@@ -1,7 +1,7 @@
 """Tests that this machine cannot do: they are skipped, and listed at the end of the run.
 
-With DTE_TEST_ALL=1 a test fails for want of a program, a server or the history of the checkout, as
-these can be had. For want of the user's rights or of another Python it is skipped nevertheless.
+With DTE_TEST_ALL=1 a test fails if a program or a server is missing, because it can be installed.
+It is still skipped if the user's rights, the Python version or the git history do not suffice.
 """
 
 from __future__ import annotations

@@ -132,3 +132,15 @@ async def test_all_can_be_let_go_whatever_their_jobs_do(waiters: Waiters) -> Non
     assert not len(waiters)
     end(waiters, *jobs)
     waiters.give_up()
+
+
+async def test_a_request_that_comes_as_all_are_let_go_is_left_alone(waiters: Waiters) -> None:
+    jobs = open_jobs(1)
+    waiting = await hold(waiters, jobs)
+    late = asyncio.create_task(waiters.wait(jobs, 60))
+    waiters.give_up()
+    await waiting
+    assert not late.done()
+    end(waiters, *jobs)
+    await late
+    assert not len(waiters)

@@ -21,7 +21,7 @@ from dte.core.timers import Timers
 from dte.core.workers.worker import Failure, Worker
 
 MALFORMED_MAX, BROKEN_MAX = 5, 20
-"""Failures of an operation that was alone with a worker which lives on, after which its job ends.
+"""Failures of an operation that ran alone on a worker that survived, after which its job ends.
 A broken connection is more often the network's fault than the operation's."""
 
 
@@ -53,11 +53,11 @@ class Quarantine:
         self._workers_lost_max = workers_lost_max
         self._suspicions: dict[int, dict[int, Suspicion]] = {}
         self._line: deque[tuple[Job, int]] = deque()
-        self._pauses: Timers[tuple[Job, int]] = Timers(_is_open)
+        self._pauses: Timers[tuple[Job, int]] = Timers(lambda entry, _: entry[0].graph is not None)
         self._reserved: dict[Worker, None] = {}
 
     def __bool__(self) -> bool:
-        """Whether any operation is suspect."""
+        """True while an operation is suspect."""
         return bool(self._suspicions)
 
     @property
@@ -221,7 +221,3 @@ class Quarantine:
         found = [(job.number, node) for job, node in waiting if job.graph is not None]
         assert len(set(found)) == len(found), "an operation is in line twice"
         return set(found)
-
-
-def _is_open(entry: tuple[Job, int], moment: float) -> bool:
-    return entry[0].graph is not None

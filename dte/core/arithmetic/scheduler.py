@@ -51,7 +51,7 @@ class ArithmeticScheduler:
     def __init__(
         self,
         limits: SchedulerLimits,
-        jobs: JobTable,
+        table: JobTable,
         workers: AvailabilityQueue,
         random: Random,
         next_lease: Callable[[], int],
@@ -59,7 +59,7 @@ class ArithmeticScheduler:
         end_calls: Callable[[float, Job], None],
     ) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._table = table
         self._workers = workers
         self._next_lease = next_lease
         self._begin_call = begin_call
@@ -87,14 +87,14 @@ class ArithmeticScheduler:
         graph = job.graph
         assert graph is not None
         if job.cancelled and job.calls is None:
-            self._jobs.end(now, job, error="cancelled", state=JobState.CANCELLED)
+            self._table.end(now, job, error="cancelled", state=JobState.CANCELLED)
         elif graph.failure is not None or value is not None:
             self._end(now, job, value, graph.failure)
         else:
-            self._jobs.ready.add(job, len(graph.ready))
+            self._table.ready.add(job, len(graph.ready))
 
     def _end(self, now: float, job: Job, answer: Number | None, error: str | None) -> None:
-        self._jobs.end(now, job, answer=answer, error=error)
+        self._table.end(now, job, answer=answer, error=error)
         if job.calls is not None:
             self._end_calls(now, job)
 
@@ -102,7 +102,7 @@ class ArithmeticScheduler:
 
     def lose_worker(self, now: float, worker: Worker, reason: str) -> None:
         """A worker is gone, or was started anew: its operations go to others."""
-        pending = [self.leases[number] for number in worker.leases]
+        pending = [self.leases[number] for number in worker.batch_leases]
         for lease in pending:
             self.quarantine.suspect(now, lease)
         self.convict(now, worker)
@@ -178,7 +178,7 @@ class ArithmeticScheduler:
         """Take in the results of operations; those of jobs that have ended are dropped."""
         if self.quarantine:
             self.quarantine.done(parts)
-        jobs = self._jobs
+        table = self._table
         start = 0
         for job, nodes in parts:
             given = results[start : start + len(nodes)]
@@ -188,8 +188,8 @@ class ArithmeticScheduler:
                 continue
             ready_before = len(graph.ready)
             answer = graph.done(nodes, given)
-            jobs.operations_done += len(nodes)
-            jobs.operations_waiting -= len(nodes)
+            table.operations_done += len(nodes)
+            table.operations_waiting -= len(nodes)
             if job.state is JobState.CANCELLING:
                 del graph.ready[:]
                 continue
@@ -200,9 +200,9 @@ class ArithmeticScheduler:
                 if job.graph is None:
                     continue  # A call failed at once, and the job with it.
             if answer is None:
-                jobs.ready.add(job, len(graph.ready) - ready_before)
+                table.ready.add(job, len(graph.ready) - ready_before)
                 continue
-            jobs.answer(now, job, answer)
+            table.answer(now, job, answer)
             if job.calls is not None:
                 self._end_calls(now, job)
 
@@ -251,7 +251,7 @@ class ArithmeticScheduler:
 
     def _release(self, lease: BatchLease) -> None:
         del self.leases[lease.number]
-        lease.worker.leases.discard(lease.number)
+        lease.worker.batch_leases.discard(lease.number)
         if lease.exclusive:
             lease.worker.exclusive = False
 
@@ -270,7 +270,7 @@ class ArithmeticScheduler:
                 self.quarantine.add(now, job, nodes)
             else:
                 job.graph.requeue(nodes)
-                self._jobs.ready.add(job, len(nodes))
+                self._table.ready.add(job, len(nodes))
         self._workers.offer(lease.worker)
         self._lost.append(lease)
 
@@ -296,7 +296,7 @@ class ArithmeticScheduler:
         passed: list[Worker] = []
         operations = 0
         self._more_to_match = False
-        while self.handing_over and (self._jobs.ready.count or self.quarantine.count):
+        while self.handing_over and (self._table.ready.count or self.quarantine.count):
             if len(leases) >= LEASES_IN_TICK or operations >= OPERATIONS_IN_TICK:
                 self._more_to_match = True
                 break
@@ -305,7 +305,7 @@ class ArithmeticScheduler:
                 break
             parts = self._parts_for(worker)
             # A worker that vanished is probed first: it would be blamed for what it never began.
-            if parts or (worker.suspects and not worker.leases):
+            if parts or (worker.suspects and not worker.batch_leases):
                 lease = self._lease(now, worker, parts)
                 operations += lease.count
                 if worker.announcement.delivery is Delivery.PUSH:
@@ -324,13 +324,13 @@ class ArithmeticScheduler:
         if worker.suspects:
             return []
         if quarantine.count:
-            if not worker.leases:
+            if not worker.batch_leases:
                 parts = quarantine.take(worker)
                 if parts:
                     return parts
             elif quarantine.reserve(worker):
                 return []
-        ready = self._jobs.ready
+        ready = self._table.ready
         if not ready.count:
             return []
         share = -(-ready.count // (self._workers.batches.count + 1))
@@ -343,14 +343,14 @@ class ArithmeticScheduler:
             if job.started_at is None:
                 job.started_at = now
                 job.enter(JobState.RUNNING)
-                self._jobs.events.append(Event(now, job.number, "", "running"))
+                self._table.events.append(Event(now, job.number, "", "running"))
         deadline = now + self._limits.lease_s
         number = self._next_lease()
         lease = BatchLease(number, worker, parts, count, now, deadline, worker.exclusive)
         self.leases[number] = lease
-        worker.leases.add(number)
+        worker.batch_leases.add(number)
         if worker.claim is not None:
-            worker.claim.batch = number
+            worker.claim.batch_lease = number
             lease.kept = lease.columns()
         return lease
 
@@ -373,14 +373,14 @@ class ArithmeticScheduler:
         """Assert every invariant, for tests; the operations that are handed out or suspect."""
         out: set[tuple[int, int]] = set()
         for number, lease in self.leases.items():
-            assert number == lease.number in lease.worker.leases
+            assert number == lease.number in lease.worker.batch_leases
             for job, nodes in lease.parts:
                 operations = {(job.number, node) for node in nodes}
                 assert not operations & out, "an operation is handed out twice"
                 out |= operations
         for worker in self._workers:
-            assert worker.leases <= self.leases.keys(), "a worker holds a lease that has ended"
-            assert not worker.exclusive or len(worker.leases) == 1, "a suspect is not alone"
+            assert worker.batch_leases <= self.leases.keys(), "a worker has a lease that has ended"
+            assert not worker.exclusive or len(worker.batch_leases) == 1, "a suspect is not alone"
         suspects = self.quarantine.check()
         assert not suspects & out, "an operation is handed out and waits to be"
         return out | suspects

@@ -48,14 +48,14 @@ class Attempts:
     def __init__(
         self,
         limits: SchedulerLimits,
-        jobs: JobTable,
+        table: JobTable,
         leases: CallLeases,
         policies: Policies,
         call_jobs: CallJobs,
         random: Random,
     ) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._table = table
         self._leases = leases
         self._policies = policies
         self._call_jobs = call_jobs
@@ -98,7 +98,7 @@ class Attempts:
         return self._call_jobs.end_call(now, job, call, state, None, error)
 
     def end_spent(self, now: float, call: Call) -> bool:
-        """End a ready call if a policy, known only now, says that it has failed too often."""
+        """End a ready call that has failed too often for a policy which is known only now."""
         if not self._policies.is_spent(call):
             return False
         job, error = self._job_of(call), call.record.error
@@ -132,7 +132,7 @@ class Attempts:
             self._again(now, job, call, now, record=not void)
 
     def _job_of(self, call: Call) -> Job:
-        job = self._jobs.unfinished(call.job)
+        job = self._table.unfinished(call.job)
         assert job is not None, "a job ends with its calls"
         return job
 
@@ -174,7 +174,7 @@ class Attempts:
         if call.pure or not record:
             return None
         step = Step(call, call.record.copy())
-        self._jobs.step(step)
+        self._table.step(step)
         return step
 
 

@@ -37,18 +37,20 @@ class CallJobs:
 
     Attributes:
         ready: calls that wait for a worker.
-        stops: leases whose calls workers are to stop.
+        stops: leases whose calls workers must stop.
     """
 
     def __init__(
-        self, limits: SchedulerLimits, jobs: JobTable, leases: CallLeases, policies: Policies
+        self, limits: SchedulerLimits, table: JobTable, leases: CallLeases, policies: Policies
     ) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._table = table
         self._leases = leases
         self._policies = policies
         self._awaiting: dict[int, list[Job]] = {}
-        self._pauses: Timers[Call] = Timers(_pauses_until)
+        self._pauses: Timers[Call] = Timers(
+            lambda call, moment: call.state is CallState.PAUSED and call.record.resumes_at == moment
+        )
         self.ready = ReadyCalls()
         self.stops: list[CallLease] = []
 
@@ -70,7 +72,7 @@ class CallJobs:
             self._begin_calls(now, job)
 
     def _take_up(self, now: float, job: Job) -> None:
-        """Go on from the states in which calls were restored."""
+        """Continue from the calls' restored states."""
         calls = _calls_of(job)
         for call in calls.calls.values():
             record = call.record
@@ -119,7 +121,7 @@ class CallJobs:
         for call in skipped:
             call.end(now, CallState.FAILED, error)
         count, calls.remaining = calls.remaining, 0
-        self._jobs.call_ended(job, count, 0)
+        self._table.call_ended(job, count, 0)
         self._end(now, job, error=error).events = [call_event(now, call) for call in skipped]
 
     def start(self, now: float, job: Job) -> None:
@@ -128,7 +130,7 @@ class CallJobs:
             job.started_at = now
         if job.state is JobState.WAITING:
             job.enter(JobState.RUNNING)
-            self._jobs.events.append(Event(now, job.number, "", "running"))
+            self._table.events.append(Event(now, job.number, "", "running"))
 
     # A call begins
 
@@ -194,16 +196,16 @@ class CallJobs:
             return self._ended(now, job, call, with_job=last and not call.pure)
         call.enter(CallState.ENDING)
         step = Step(call, call.record.copy())
-        self._jobs.step(step)
+        self._table.step(step)
         return step
 
     def recorded(self, now: float, call: Call) -> None:
         """A call's end is recorded."""
-        job = self._jobs.unfinished(call.job)
+        job = self._table.unfinished(call.job)
         if job is not None:
             self._ended(now, job, call)
             return
-        call.enter(_end_of(call))
+        call.finish()
         self.notify(now, call, None)
 
     def _ended(self, now: float, job: Job, call: Call, *, with_job: bool = False) -> End | None:
@@ -213,12 +215,12 @@ class CallJobs:
             with_job: it ends the job and is recorded with that; nobody sees its end before.
         """
         calls = _calls_of(job)
-        call.enter(_end_of(call))
+        call.finish()
         ready, skipped = calls.ended(call)
-        self._jobs.call_ended(job, 1 + len(skipped), len(call.record.value or b""))
+        self._table.call_ended(job, 1 + len(skipped), len(call.record.value or b""))
         events = [call_event(now, ended) for ended in (call, *skipped)]
         if not with_job:
-            self._jobs.events += events
+            self._table.events += events
         end = self._follow(now, job, call, ready)
         if with_job:
             assert end is not None, "it was the last call"
@@ -234,7 +236,8 @@ class CallJobs:
             return self._ended_in_formula(now, job, call)
         for reader in ready:
             self.begin_call(now, job, reader)
-        return self._end_job(now, job) if not calls.remaining else None
+        has_ended = job.graph is None  # By a reader that could not begin.
+        return None if calls.remaining or has_ended else self._end_job(now, job)
 
     def _ended_in_formula(self, now: float, job: Job, call: Call) -> End | None:
         """Put the result of a call into the arithmetic of its formula; a failure ends the job."""
@@ -246,15 +249,17 @@ class CallJobs:
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
+        if job.graph is None:
+            return None  # A reader could not begin.
         number = number_of(call.record.value)
         assert number is not None, "results of a formula's calls are numbers"
         if calls.answer is call:
-            end = self._jobs.answer(now, job, number)
+            end = self._table.answer(now, job, number)
             self.end_calls(now, job)
             return end
         ready_before = len(graph.ready)
         graph.supply(call.edges, number)
-        self._jobs.ready.add(job, len(graph.ready) - ready_before)
+        self._table.ready.add(job, len(graph.ready) - ready_before)
         return None
 
     # A job ends
@@ -266,8 +271,8 @@ class CallJobs:
         if bad is None:
             return self._end(now, job, answer=calls.result())
         # The name of a job's only call means nothing to anybody.
-        place = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error = f"{place}{bad.record.error}"
+        node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
+        error = f"{node}{bad.record.error}"
         return self._end(now, job, error=error, state=_job_state(bad.state))
 
     def _end(
@@ -279,7 +284,7 @@ class CallJobs:
         error: str | None = None,
         state: JobState = JobState.SUCCEEDED,
     ) -> End:
-        end = self._jobs.end(now, job, answer=answer, error=error, state=state)
+        end = self._table.end(now, job, answer=answer, error=error, state=state)
         self.end_calls(now, job)
         return end
 
@@ -332,7 +337,7 @@ class CallJobs:
             return None
         unread = job.graph is None  # It is from before a restart.
         if unread or any(call.state in BUSY for call in job.each_call()):
-            return self._jobs.cancel(now, job)
+            return self._table.cancel(now, job)
         events = self._cancel_waiting(now, job)
         end = self._end(now, job, error="cancelled", state=JobState.CANCELLED)
         end.events = events
@@ -344,9 +349,9 @@ class CallJobs:
         if job.graph is None or job.state is JobState.CANCELLING:
             return
         job.enter(JobState.CANCELLING)
-        self._jobs.events.append(Event(now, job.number, "", "cancelling"))
-        self._jobs.ready.drop(job)
-        self._jobs.events += self._cancel_waiting(now, job)
+        self._table.events.append(Event(now, job.number, "", "cancelling"))
+        self._table.ready.drop(job)
+        self._table.events += self._cancel_waiting(now, job)
         for call in job.each_call():
             if call.state is CallState.RUNNING:
                 self._stop_call(now, job, call)
@@ -365,10 +370,10 @@ class CallJobs:
                 return
         # The worker never gets it, or will not notice.
         self._leases.release(lease)
-        self._jobs.events += self._cancel_call(now, job, call)
+        self._table.events += self._cancel_call(now, job, call)
 
     def _cancel_waiting(self, now: float, job: Job) -> list[Event]:
-        """End the calls that nobody has; the events of that."""
+        """End the calls that no worker has, and return the events."""
         events: list[Event] = []
         for call in job.each_call():
             if call.state is CallState.READY:
@@ -380,7 +385,7 @@ class CallJobs:
     def _cancel_call(self, now: float, job: Job, call: Call) -> list[Event]:
         call.end(now, CallState.CANCELLED, call.record.error or "cancelled")
         _, skipped = _calls_of(job).ended(call)
-        self._jobs.call_ended(job, 1 + len(skipped), 0)
+        self._table.call_ended(job, 1 + len(skipped), 0)
         return [call_event(now, ended) for ended in (call, *skipped)]
 
     def _end_cancelled(self, now: float, job: Job) -> End | None:
@@ -391,7 +396,7 @@ class CallJobs:
 
     def notify(self, now: float, call: Call, text: str | None) -> None:
         """Let clients that watch know the state of a call."""
-        self._jobs.events.append(call_event(now, call, text))
+        self._table.events.append(call_event(now, call, text))
 
 
 def _calls_of(job: Job) -> CallGraph:
@@ -399,17 +404,8 @@ def _calls_of(job: Job) -> CallGraph:
     return job.calls
 
 
-def _end_of(call: Call) -> CallState:
-    assert call.record.state is not None, "its end is known"
-    return call.record.state
-
-
 def _job_state(state: CallState) -> JobState:
     """The end of a job by that of its answer's call."""
     if state is CallState.TIMED_OUT:
         return JobState.TIMED_OUT
     return JobState.CANCELLED if state is CallState.CANCELLED else JobState.FAILED
-
-
-def _pauses_until(call: Call, moment: float) -> bool:
-    return call.state is CallState.PAUSED and call.record.resumes_at == moment

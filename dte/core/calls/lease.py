@@ -20,7 +20,7 @@ class CallLease:
         timeout_at: the moment at which the call has taken too long; None for never.
         claim: the claim that it answers, if the worker pulls.
         sent: the worker may have it; before, its making is being recorded.
-        stop: the worker is to stop the call.
+        stop: the worker must stop the call.
         renewed: signs of life that name no lease renew it.
         is_long: the handler was not known to be quick.
     """
@@ -42,9 +42,9 @@ class CallLease:
 
     @property
     def handed(self) -> bool:
-        """Whether the worker has it, as far as the core knows."""
+        """The worker has the call, as far as the core knows."""
         return self.sent and (self.claim is None or self.claim.answered)
 
     def is_of(self, worker: str | None) -> bool:
-        """Whether a worker of that name may have it; with None, whether any may."""
+        """True if a worker of that name may have the call; with None, if any may."""
         return self.sent and worker in (None, self.worker_name)

@@ -22,7 +22,7 @@ class CallLeases:
         self._workers = workers
         self._leases: dict[int, CallLease] = {}
         self._restored: dict[int, CallLease] = {}
-        self._deadlines: Timers[CallLease] = Timers(self._is_pending)
+        self._deadlines: Timers[CallLease] = Timers(lambda lease, _: self.is_on(lease))
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -34,14 +34,11 @@ class CallLeases:
         return self._leases.get(number)
 
     def is_on(self, lease: CallLease) -> bool:
-        """Whether a lease has not ended."""
-        return lease.number in self._leases
-
-    def _is_pending(self, lease: CallLease, moment: float) -> bool:
+        """True until a lease ends."""
         return lease.number in self._leases
 
     def of(self, worker: Worker) -> list[CallLease]:
-        """The leases that a worker holds, in the order of their numbers."""
+        """The leases of a worker, in the order of their numbers."""
         leases = [self._leases[number] for number in sorted(worker.call_leases)]
         if worker.announcement.delivery is Delivery.MAILBOX:
             # It names no leases in its signs of life, so nothing attaches them to it.
@@ -49,7 +46,7 @@ class CallLeases:
         return leases
 
     def sent_to(self, worker: Worker) -> list[CallLease]:
-        """The leases that a worker holds, except for those that are being recorded."""
+        """The leases of a worker, except for those that are being recorded."""
         return [lease for lease in self.of(worker) if lease.sent]
 
     def add(self, lease: CallLease) -> None:
@@ -115,8 +112,8 @@ class CallLeases:
         self._restored.pop(lease.number, None)
         lease.call.record.lease, lease.call.record.lease_s = 0, 0.0
         claim, worker = lease.claim, lease.worker
-        if claim is not None and not claim.answered and lease.number in claim.leases:
-            claim.leases.remove(lease.number)
+        if claim is not None and not claim.answered and lease.number in claim.call_leases:
+            claim.call_leases.remove(lease.number)
         if worker is not None:
             worker.call_leases.discard(lease.number)
             worker.long_calls -= lease.is_long
@@ -130,6 +127,6 @@ class CallLeases:
             assert (lease.worker is None) == (number in self._restored)
             assert lease.worker is None or number in lease.worker.call_leases
         for worker in self._workers:
-            assert worker.call_leases <= self._leases.keys(), "a lease that has ended is held"
+            assert worker.call_leases <= self._leases.keys(), "a worker has a lease that has ended"
             leases = map(self._leases.__getitem__, worker.call_leases)
             assert worker.long_calls == sum(lease.is_long for lease in leases)

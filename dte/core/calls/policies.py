@@ -40,7 +40,7 @@ class Policies:
         return self._policies.get(call.handler, ANY_POLICY).timeout_s
 
     def is_spent(self, call: Call) -> bool:
-        """Whether a call has used up its retries, as far as is known.
+        """True if a call is known to have used up its retries.
 
         After a restart a report may come before any worker has announced the handler.
         """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
 from dte.core.calls.attempts import Attempts, Outcome
+from dte.core.calls.claims import Claims
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
@@ -36,6 +37,7 @@ class CallScheduler:
     Attributes:
         jobs: jobs of calls.
         leases: the calls that workers have.
+        claims: the open claims.
         policies: those of handlers.
         handing_over: new leases may be made.
         stale_results: results that came under leases that had ended.
@@ -44,49 +46,36 @@ class CallScheduler:
     def __init__(
         self,
         limits: SchedulerLimits,
-        jobs: JobTable,
+        table: JobTable,
         workers: AvailabilityQueue,
         random: Random,
         next_lease: Callable[[], int],
     ) -> None:
         self._limits = limits
-        self._jobs = jobs
+        self._table = table
         self._workers = workers
         self._next_lease = next_lease
         self._to_send: list[CallLease] = []
-        self._claims: dict[Worker, Claim] = {}
         self._prefetch = Prefetch()
         self._more_to_match = False
         self.leases = CallLeases(workers)
+        self.claims = Claims(self.leases, workers)
         self.policies = Policies()
-        self.jobs = CallJobs(limits, jobs, self.leases, self.policies)
-        self._attempts = Attempts(limits, jobs, self.leases, self.policies, self.jobs, random)
+        self.jobs = CallJobs(limits, table, self.leases, self.policies)
+        self._attempts = Attempts(limits, table, self.leases, self.policies, self.jobs, random)
         self.handing_over = True
         self.stale_results = 0
 
     # Workers
 
-    def claim(self, worker: Worker, slots: int) -> Claim:
-        """Open a claim of a worker that has no other, for up to `slots` calls."""
-        assert worker.claim is None
-        claim = worker.claim = self._claims[worker] = Claim(worker, slots)
-        self._workers.offer(worker)
-        return claim
-
     def cancel_claim(self, now: float, claim: Claim) -> None:
         """Close a claim for which nobody waits any more; its calls go to others."""
-        self._close(claim)
-        numbers, claim.leases = claim.leases, []
+        self.claims.remove(claim)
+        numbers, claim.call_leases = claim.call_leases, []
         for number in numbers:
             lease = self.leases.get(number)
             if lease is not None:
                 self._attempts.requeue(now, lease)
-
-    def _close(self, claim: Claim) -> None:
-        claim.closed = True
-        if self._claims.get(claim.worker) is claim:
-            del self._claims[claim.worker]
-            claim.worker.claim = None
 
     def extend(
         self,
@@ -125,7 +114,7 @@ class CallScheduler:
             return
         call.progress = (fraction, text)
         event = Event(now, call.job, call.name, "progress", text or None, fraction)
-        self._jobs.events.append(event)
+        self._table.events.append(event)
 
     def seen(self, now: float, worker: Worker) -> None:
         """Note a sign of life of a worker that does not name its leases."""
@@ -143,7 +132,7 @@ class CallScheduler:
     def lose_worker(self, now: float, worker: Worker, reason: str) -> None:
         """A worker is gone, or was started anew: its calls go to others."""
         if worker.claim is not None:
-            self._close(worker.claim)
+            self.claims.remove(worker.claim)
         for lease in self.leases.of(worker):
             if self.leases.is_on(lease):  # The loss of another may have ended its job.
                 self._attempts.lose(now, lease, reason)
@@ -159,8 +148,8 @@ class CallScheduler:
             worker: its name; None if it is known to be the right one.
 
         Returns:
-            The fact to be recorded before the worker is told that its report counts; None for
-            none; False if the report does not count, as the lease has ended.
+            The fact to be recorded before the report is acknowledged; None for none; False if the
+            report does not count, as the lease has ended.
         """
         lease = self.leases.get(number)
         if lease is None or not lease.is_of(worker):
@@ -243,7 +232,7 @@ class CallScheduler:
                     lease.worker.silent_since = now
                 self._attempts.lose(now, lease, reason)
         self.jobs.resume(now)
-        self._reopen_claims()
+        self.claims.reopen_emptied()
 
     def match(self, now: float) -> list[CallLease]:
         """Lease ready calls to workers with free slots; the leases to be sent.
@@ -270,8 +259,7 @@ class CallScheduler:
             self._workers.calls.offer(worker)
         for worker in passed:
             self._workers.calls.offer(worker)
-        for claim in self._claims.values():
-            claim.closed = claim.closed or bool(claim.leases)
+        self.claims.close_filled()
         return self._send(now)
 
     def _hand_over(self, now: float, worker: Worker, call: Call) -> None:
@@ -296,12 +284,12 @@ class CallScheduler:
             is_long=self._prefetch.is_long(call.handler),
         )
         if worker.claim is not None:
-            worker.claim.leases.append(lease.number)
+            worker.claim.call_leases.append(lease.number)
         self.leases.add(lease)
         if call.pure:
             self._to_send.append(lease)
         else:
-            self._jobs.step(Step(call, record.copy()))
+            self._table.step(Step(call, record.copy()))
 
     def _send(self, now: float) -> list[CallLease]:
         """Let workers have the calls whose hand-over is recorded, or need not be.
@@ -322,7 +310,7 @@ class CallScheduler:
 
     def _begin_lease(self, now: float, lease: CallLease) -> None:
         call, worker = lease.call, lease.worker
-        job = self._jobs.unfinished(call.job)
+        job = self._table.unfinished(call.job)
         assert job is not None, "a job ends with its calls"
         lease.sent, lease.leased_at = True, now
         lease.deadline = now + lease.lease_s
@@ -336,28 +324,9 @@ class CallScheduler:
         self.jobs.notify(now, call, f"on {lease.worker_name}")
 
     def take_stops(self) -> list[CallLease]:
-        """The leases whose calls workers are to stop, since the last call."""
+        """The leases whose calls workers must stop, since the last call."""
         stops, self.jobs.stops = self.jobs.stops, []
         return stops
-
-    def take_claims(self) -> list[Claim]:
-        """Answer the claims that got work whose hand-over is recorded."""
-        complete = [claim for claim in self._claims.values() if self._is_complete(claim)]
-        for claim in complete:
-            claim.answered = True
-            self._close(claim)
-        return complete
-
-    def _is_complete(self, claim: Claim) -> bool:
-        leases = map(self.leases.get, claim.leases)
-        return bool(claim.leases or claim.batch) and all(lease and lease.sent for lease in leases)
-
-    def _reopen_claims(self) -> None:
-        """Let claims wait on that have lost their calls before they could be answered."""
-        for claim in self._claims.values():
-            if claim.closed and not claim.leases:
-                claim.closed = False
-                self._workers.offer(claim.worker)
 
     def next_moment(self) -> float | None:
         """When a tick next has something to do."""

@@ -214,10 +214,6 @@ class Graph:
             if not missing[reader]:
                 self.ready.append(reader)
 
-    def is_done(self, node: int) -> bool:
-        """True if an operation that was taken has its result."""
-        return self.operands1[node] is None
-
     def free(self, count: int) -> bool:
         """Free up to `count` operations of an unused graph; False when none are left."""
         for slots in (self.operands1, self.operands2):

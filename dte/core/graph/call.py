@@ -209,10 +209,15 @@ class Call(Stateful[CallState]):
         record = self.record
         record.state, record.value, record.error, record.ended_at = state, value, error, at
 
+    def finish(self) -> None:
+        """Enter the end that is in the record."""
+        assert self.record.state is not None, "the end is known"
+        self.enter(self.record.state)
+
     def end(self, at: float | None, state: CallState, error: str) -> None:
         """End the call at once, without a result."""
         self.conclude(at, state, None, error)
-        self.enter(state)
+        self.finish()
 
 
 NULL = b"null"

@@ -1,4 +1,4 @@
-"""Builds the calls of a graph: links them, refuses cycles, makes equal pure calls one."""
+"""The builder of a call graph: links calls, refuses cycles, makes equal pure calls one."""
 
 from __future__ import annotations
 
@@ -42,12 +42,11 @@ class CallGraphBuilder:
             size: about how many bytes the arguments take.
 
         Raises:
-            InvalidRequest: the name or the handler's name is none.
+            InvalidRequest: the name, or the handler's name, is not allowed.
         """
         if not name or len(name) > NAME_CHARS_MAX or not name.isprintable():
             raise InvalidRequest(
-                f"node {name[:50]!r}: a name of 1 to {NAME_CHARS_MAX} printable characters is "
-                "expected"
+                f"node {name[:50]!r}: expected a name of 1 to {NAME_CHARS_MAX} printable characters"
             )
         if handler not in self._handlers:
             check_handler(handler, f"node {name!r}: ")
@@ -71,8 +70,7 @@ class CallGraphBuilder:
             answer: the name of the call whose result is the job's.
 
         Raises:
-            InvalidRequest: there are no calls, a name is not known, or calls wait for each other in
-                a circle.
+            InvalidRequest: there are no calls, a name is unknown, or calls wait for each other.
         """
         calls = self.graph.calls
         if not calls:
@@ -84,7 +82,7 @@ class CallGraphBuilder:
                         f"node {call.name!r} refers to {name!r}, which is not in the graph"
                     )
         yield from self._link()
-        # Before equal calls become one: the answer has all the names that the client gave.
+        # Before equal calls become one, as the answer has all the names that the client gave.
         self.graph.sinks = [call.name for call in calls.values() if not call.readers]
         if answer is not None and answer not in calls:
             raise InvalidRequest(f"answer {answer!r} is not in the graph")
@@ -106,7 +104,7 @@ class CallGraphBuilder:
                 yield
 
     def _in_order(self) -> Generator[None, None, list[Call]]:
-        """The calls, each after those that it waits for."""
+        """The calls in topological order."""
         calls = self.graph.calls
         missing = {name: call.missing for name, call in calls.items()}
         order = [call for call in calls.values() if not call.missing]
@@ -118,7 +116,7 @@ class CallGraphBuilder:
                     if not len(order) % LINKED_IN_SLICE:
                         yield
         if len(order) < len(calls):
-            raise InvalidRequest(f"nodes wait for each other: {_cycle(calls, missing)}")
+            raise InvalidRequest(f"the graph has a cycle: {_cycle(calls, missing)}")
         return order
 
     def _merge(self, order: list[Call]) -> Iterator[None]:
@@ -146,14 +144,14 @@ class CallGraphBuilder:
 
 
 def _cycle(calls: dict[str, Call], missing: dict[str, int]) -> str:
-    """A circle among the calls that never become ready: ``a -> b -> a``, what waits first."""
+    """A cycle among the calls that never become ready: ``a -> b -> a``, the reader first."""
     name = next(name for name, count in missing.items() if count)
     seen: dict[str, None] = {}
     while name not in seen:
         seen[name] = None
         call = calls[name]
         name = next(other for other in (*call.refs, *call.after) if missing[other])
-    circle = [*list(seen)[list(seen).index(name) :], name]
-    if len(circle) > CYCLE_SHOWN:
-        circle = [*circle[: CYCLE_SHOWN - 2], "…", name]
-    return " -> ".join(circle)
+    cycle = [*list(seen)[list(seen).index(name) :], name]
+    if len(cycle) > CYCLE_SHOWN:
+        cycle = [*cycle[: CYCLE_SHOWN - 2], "…", name]
+    return " -> ".join(cycle)

@@ -43,7 +43,7 @@ class CallGraph:
 
     @property
     def is_formula(self) -> bool:
-        """Whether the job ends as soon as its answer is known."""
+        """The job ends as soon as its answer is known."""
         return self.arithmetic is not None
 
     def get(self, name: str) -> Call | None:

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from dte.core.errors import InvalidRequest
 
 HANDLER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[.-][A-Za-z0-9_]+)*", re.ASCII)
-"""What a handler's name looks like: ``resize``, ``images.resize``, ``send-email``."""
+"""The form of a handler's name: ``resize``, ``images.resize``, ``send-email``."""
 NAME_CHARS_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerPolicy:
-    """What a worker says of a handler: what holds where a call says nothing else.
+    """A handler's defaults, as workers announce them; a call may override them.
 
     Attributes:
-        timeout_s: after which a call is stopped; None for never.
-        retries: how often a call that fails is tried again.
-        pure: equal arguments give equal results, and nothing else happens.
+        timeout_s: the time after which a call is stopped; None for never.
+        retries: the number of retries after a failure.
+        pure: equal arguments give equal results, without side effects.
     """
 
     timeout_s: float | None = None
@@ -27,14 +27,14 @@ class HandlerPolicy:
     pure: bool = False
 
 
-def check_handler(handler: str, place: str = "") -> None:
+def check_handler(handler: str, prefix: str = "") -> None:
     """Check a handler's name.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not a handler's name.
     """
     if len(handler) > NAME_CHARS_MAX or not HANDLER.fullmatch(handler):
         raise InvalidRequest(
-            f"{place}{handler[:50]!r} is not a handler's name, which has letters, digits and _, "
-            "in parts with . or - between them"
+            f"{prefix}{handler[:50]!r} is not a handler's name; use letters, digits and _, "
+            "in parts joined by . or -"
         )

@@ -15,15 +15,15 @@ from dte.core.states import Stateful
 
 
 class JobState(Enum):
-    """Where a job is in its life; the last four states never change.
+    """The states of a job; the last four are terminal.
 
     accepting ──▶ waiting ──▶ running ──▶ ending ──▶ succeeded, failed, timed_out, cancelled
                      │           └──▶ cancelling ▲
                      └───────────────────────────┘
 
-    A job is accepting until that it was accepted is recorded, and nobody sees it before; it is
-    ending until its end is recorded, and nobody sees how it ended before. It is cancelling while
-    workers stop its calls.
+    A job is accepting until its acceptance is recorded, and nobody sees it before. It is ending
+    until its end is recorded, and nobody sees its end before. It is cancelling while workers stop
+    its calls.
     """
 
     ACCEPTING = "accepting"
@@ -36,8 +36,7 @@ class JobState(Enum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
 
-    __hash__ = object.__hash__
-    """There is one object a state, and an Enum's own hash takes longer than all else in `enter`."""
+    __hash__ = object.__hash__  # Members are unique; the hash of `Enum` costs more than `enter`.
 
 
 TERMINAL = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
@@ -53,17 +52,16 @@ NEXT_STATES: dict[JobState, frozenset[JobState]] = {
 
 @dataclass(slots=True, eq=False)
 class Job(Stateful[JobState]):
-    """One submitted formula or graph of calls.
+    """One submitted formula, call or graph of calls.
 
     Attributes:
         number: the job's id, an integer from 1.
-        task: the formula's text; a long one is cut, see `TASK_CHARS_KEPT`. For people, if the job
-            has a plan.
-        operations: how many operations there are in all, calls included.
-        graph: what is left to do; None when nothing is, so that its memory is free, and until a job
-            from before a restart has been read again.
+        task: the formula, cut after `TASK_CHARS_KEPT`; a description for people if there is a plan.
+        operations: the number of its operations, calls included.
+        graph: the arithmetic that is left; None when the job ends, so that its memory is freed, and
+            until a job from before a restart has been read again.
         in_rotation: the ready-set has the job in its rotation.
-        answer: the formula's value, or of another job the JSON of its answer.
+        answer: the formula's value, or the JSON of another answer.
         priority: higher is sooner.
         calls: the part of its operations that are calls.
         plan: its whole text where it is more than a formula.
@@ -71,7 +69,7 @@ class Job(Stateful[JobState]):
         run_on_failure: it begins even if one of these failed.
         blocked: no call begins yet, as one of these has not ended.
         cancelled: the wish to cancel it is recorded.
-        notify: a URL that is told of its end; "" for none.
+        notify: a URL to be told of its end; "" for none.
         size: about how many bytes it takes besides its arithmetic.
     """
 
@@ -104,7 +102,7 @@ class Job(Stateful[JobState]):
 
     @property
     def progress(self) -> int:
-        """How many operations are done."""
+        """The number of operations that are done."""
         if self.graph is None:
             return self.operations_done
         calls = self.calls.remaining if self.calls is not None else 0
@@ -116,14 +114,14 @@ class Job(Stateful[JobState]):
 
     @property
     def shown_state(self) -> JobState:
-        """The state as others may see it: that it ends is no news before how it ended is."""
+        """The state that clients may see: an end only once it is recorded."""
         if self.state is JobState.ENDING:
             return JobState.CANCELLING if self.cancelled else JobState.RUNNING
         return self.state
 
 
 TASK_CHARS_KEPT = 16_384
-"""A longer formula is kept, and listed, up to here with a ``…``: the graph has the rest."""
+"""A longer formula is kept, and listed, up to here with a ``…``; the graph has the rest."""
 
 
 def kept_task(task: str) -> str:

@@ -1,7 +1,7 @@
 """The outbox: facts that wait to be recorded, in the order in which they must be.
 
-What happened to a call is recorded before the end of its job, or with it: so an end is never known
-without the steps before it.
+The steps of a call are recorded before the end of its job, or with it, so that an end is never
+known without the steps before it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections import deque
 from dte.core.jobs.facts import Cancel, End, Facts, Step, Submission
 
 FACTS_MAX = 10_000
-"""After so many the rest of the facts waits for the next time, so that each time is short."""
+"""Most facts in one group, so that recording it is short."""
 
 
 class Outbox:
-    """Facts that nobody has been given yet."""
+    """The facts that have not been taken yet."""
 
     def __init__(self) -> None:
         self.submissions: deque[Submission] = deque()
@@ -27,7 +27,7 @@ class Outbox:
         return bool(self.submissions or self.ends or self.steps or self.cancels)
 
     def take(self) -> Facts | None:
-        """What is to be recorded next, if anything is."""
+        """The facts to be recorded next, if there are any."""
         if not self:
             return None
         facts = Facts([], [])
@@ -47,10 +47,7 @@ class Outbox:
         return facts
 
     def put_back(self, facts: Facts) -> None:
-        """Take facts again that could not be recorded, except for what is void then.
-
-        Nothing of a submission stays, and a call that was to be handed out is not.
-        """
+        """Take facts back that could not be recorded; submissions and hand-overs are void."""
         self.steps.extendleft(step for step in reversed(facts.steps) if not step.record.lease)
         self.ends.extendleft(reversed(facts.ends))
         self.cancels.extendleft(reversed(facts.cancels))

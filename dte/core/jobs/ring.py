@@ -9,17 +9,17 @@ from itertools import islice
 from dte.core.jobs.job import Job
 
 JOB_BYTES = 500
-"""About what a finished job takes besides its text and a long answer."""
+"""About how much a finished job takes besides its text and a long answer."""
 
 
 class JobRing:
     """Jobs by number.
 
-    A job that has ended is forgotten when `capacity` newer ones have ended, or when those that have
-    ended take more than `bytes_max`. The last to end and those that have not are never forgotten.
+    A finished job is forgotten when `capacity` others have finished after it, or when the finished
+    ones take more than `bytes_max`. The last one and the unfinished ones are never forgotten.
 
     Args:
-        capacity: how many jobs that have ended are kept.
+        capacity: most finished jobs that are kept.
         bytes_max: about how many bytes they may take.
     """
 
@@ -37,7 +37,7 @@ class JobRing:
         self._jobs[job.number] = job
 
     def ended(self, job: Job) -> None:
-        """Say that a job has ended: from now on it may be forgotten, once, in this order."""
+        """Note that a job has ended: it may be forgotten, after those that ended before."""
         size = JOB_BYTES + max(len(job.task), job.size)
         if isinstance(job.answer, int):
             size += job.answer.bit_length() // 8
@@ -53,7 +53,7 @@ class JobRing:
             del self._jobs[number]
 
     def remove(self, job: Job) -> None:
-        """Forget a job that has not ended."""
+        """Forget an unfinished job."""
         del self._jobs[job.number]
 
     def get(self, number: int) -> Job | None:
@@ -64,7 +64,7 @@ class JobRing:
         return islice(reversed(self._jobs.values()), count)
 
     def check(self) -> None:
-        """Assert what must always hold; for tests."""
+        """Assert every invariant; for tests."""
         ended = {number for number, _ in self._ended}
         assert len(ended) == len(self._ended) <= self._capacity
         for number, job in self._jobs.items():

@@ -24,7 +24,7 @@ from dte.core.jobs.ring import JobRing
 from dte.core.limits import SchedulerLimits
 
 SWEEP_OPERATIONS = 20_000
-"""Operations of an ended graph that are freed at a time: about a millisecond's work."""
+"""Operations of an ended graph that are freed in a tick: about a millisecond's work."""
 JOB_ENDED = "its job has ended"
 """The error of a call whose job ended without it."""
 
@@ -60,7 +60,7 @@ class JobTable:
         operations_waiting: operations of these that are not done.
         operations_done: operations that have been done in all.
         bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
-        events: what happened since the last tick, for clients that watch.
+        events: those that `take_events` gives next.
     """
 
     def __init__(self, limits: SchedulerLimits) -> None:
@@ -97,7 +97,7 @@ class JobTable:
         return job if job is not None and job.graph is not None else None
 
     def is_past(self, number: int) -> bool:
-        """Whether a job of that number may have been, and is not in memory any more."""
+        """True if a job may have had that number and is not in memory any more."""
         return 0 < number <= self._last and self._ring.get(number) is None
 
     def newest(self, count: int) -> Iterator[Job]:
@@ -218,6 +218,11 @@ class JobTable:
         ended, self._ended = self._ended, []
         return ended
 
+    def take_events(self) -> list[Event]:
+        """The events since the last call."""
+        events, self.events = self.events, []
+        return events
+
     def unrecorded(self, facts: Facts) -> None:
         """Take back facts that could not be recorded: submissions are void, ends come again."""
         for submission in facts.submissions:
@@ -318,7 +323,7 @@ class JobTable:
 
     @property
     def sweeping(self) -> bool:
-        """Whether there is more to free."""
+        """There is more to free."""
         return bool(self._sweep)
 
     def check(self) -> list[Job]:

@@ -96,7 +96,7 @@ class AvailabilityQueue:
         self._limits = limits
         self._random = random
         self._workers: dict[str, Worker] = {}
-        self._pauses: Timers[Worker] = Timers(_pauses_until)
+        self._pauses: Timers[Worker] = Timers(lambda worker, moment: worker.resumes_at == moment)
         self._check_at = float("-inf")
         self._forgotten: list[Worker] = []
         self._present = 0
@@ -137,7 +137,7 @@ class AvailabilityQueue:
         if len(self._workers) < workers_max:
             return
         for worker in list(self):
-            if worker.state in ("gone", "draining", "pausing") and not worker.holds:
+            if worker.state in ("gone", "draining", "pausing") and not worker.lease_count:
                 self._forget(worker)
         if len(self._workers) >= workers_max:
             self._drop_most_silent(now)
@@ -152,14 +152,14 @@ class AvailabilityQueue:
         silent = [
             worker
             for worker in self
-            if not (worker.holds or worker.operations_done or worker.calls_done)
+            if not (worker.lease_count or worker.operations_done or worker.calls_done)
             and now - worker.last_seen_at > FORGET_S
         ]
         if silent:
             self._forget(min(silent, key=lambda worker: worker.last_seen_at))
 
     def _forget(self, worker: Worker) -> None:
-        """Know a worker no more; it has no free slot, so that lines skip it."""
+        """Forget a worker. It then has no free slots, so both lines skip it."""
         worker.gone, worker.resumes_at = True, None
         if worker.suspects:
             self._forgotten.append(worker)
@@ -196,7 +196,7 @@ class AvailabilityQueue:
             worker.batch = min(worker.announcement.batch_max, worker.batch * 2)
 
     def seen(self, now: float, worker: Worker) -> None:
-        """Note a sign of life of a worker, unless it is known no more."""
+        """Note a sign of life of a worker, unless it has been removed."""
         if self._workers.get(worker.announcement.identity) is not worker:
             return
         worker.last_seen_at = now
@@ -243,7 +243,7 @@ class AvailabilityQueue:
             dead_after_s = worker.announcement.dead_after_s or self._limits.dead_after_s
             if worker.claim is not None and not worker.gone:
                 worker.last_seen_at = now  # Its request is open, so it is there.
-            elif worker.gone and silent_s > FORGET_S and not worker.holds:
+            elif worker.gone and silent_s > FORGET_S and not worker.lease_count:
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
@@ -255,7 +255,7 @@ class AvailabilityQueue:
         return gone, silent
 
     def _may_be_gone(self, worker: Worker) -> bool:
-        """Whether silence says anything: of a worker that only replies, not before a probe."""
+        """True if silence means something; of a worker that only replies, not before a probe."""
         if worker.gone:
             return bool(worker.suspects)
         announcement = worker.announcement
@@ -266,14 +266,14 @@ class AvailabilityQueue:
         )
 
     def _needs_probe(self, now: float, worker: Worker) -> bool:
-        """Whether a worker that announces itself only once has been silent for too long."""
+        """True if a worker that announces itself only once has been silent for too long."""
         announcement = worker.announcement
         if (
             announcement.incarnation
             or announcement.delivery is not Delivery.PUSH
             or announcement.draining
             or not announcement.arithmetic
-            or worker.leases
+            or worker.batch_leases
             or worker.resumes_at is not None
         ):
             return False
@@ -294,8 +294,6 @@ class AvailabilityQueue:
             self.batches.check(worker)
             self.calls.check(worker)
             if worker.announcement.delivery is Delivery.PUSH:
-                assert len(worker.leases) <= worker.announcement.slots, "more leases than slots"
-
-
-def _pauses_until(worker: Worker, moment: float) -> bool:
-    return worker.resumes_at == moment
+                assert len(worker.batch_leases) <= worker.announcement.slots, (
+                    "more leases than slots"
+                )

@@ -1,4 +1,4 @@
-"""A worker as the master knows it: its announcement, what it holds, its open claim."""
+"""A worker as the master knows it: its announcement, its leases, its open claim."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dte.core.graph.handlers import HandlerPolicy
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
 PREFETCH_MAX = 64
-"""Most calls per slot that a worker holds; more than one only of quick handlers."""
+"""Most calls per slot that a worker has; more than one only of quick handlers."""
 
 
 class Delivery(Enum):
-    """How work reaches a worker. Journals hold these values."""
+    """The way of work to a worker. Journals contain these values."""
 
     PUSH = "push"
     """The master calls it at its address."""
@@ -26,7 +26,7 @@ class Delivery(Enum):
 
 
 class Failure(Enum):
-    """Why a hand-over failed."""
+    """The failure of a hand-over."""
 
     REFUSED = "refused"
     """The worker's address refuses connections: its process has ended."""
@@ -39,7 +39,7 @@ class Failure(Enum):
 
     @property
     def received(self) -> bool:
-        """Whether the worker has received the work, or may have."""
+        """The worker has received the work, or may have."""
         return self in (Failure.BROKEN, Failure.MALFORMED)
 
 
@@ -50,12 +50,12 @@ class Announcement:
     Attributes:
         name: need not be unique for a worker with an address.
         address: where it listens, as ``host:port``.
-        slots: most batches of arithmetic at a time.
+        slots: most batches of arithmetic that it takes at once.
         batch_max: most operations in a request; 1 for the seed's form.
         incarnation: differs for each start of the worker; "" if it does not say.
         draining: it takes no more work.
         handlers: the handlers it can call, with the policy of each.
-        handler_slots: most calls that it runs at a time.
+        handler_slots: most calls that it runs at once.
         arithmetic: it does the four operations.
         delivery: how work reaches it.
         can_stop: it stops calls itself, after their timeout and on request.
@@ -91,7 +91,7 @@ class Worker:
         announcement: its last announcement.
         last_seen_at: when it last announced itself or replied.
         joined_at: when it came, or came back after it was gone or restarted.
-        leases: the numbers of the batch leases that it holds.
+        batch_leases: the numbers of the batch leases that it has.
         batch: the size of its next batch; follows from how long batches have taken.
         resumes_at: the end of its pause after a failure; None if it does not pause.
         gone: taken out until it announces itself anew.
@@ -102,7 +102,7 @@ class Worker:
         vanished_at: when it last fell silent, or its connection broke, with operations.
         probed_at: when it was last probed.
         silent_since: when it last lost a call by silence.
-        call_leases: the numbers of the call leases that it holds.
+        call_leases: the numbers of the call leases that it has.
         long_calls: how many of these are of handlers that are not known to be quick.
         claim: its open claim; None if it has none.
         info: further details that it gave, for display.
@@ -111,7 +111,7 @@ class Worker:
     announcement: Announcement
     last_seen_at: float
     joined_at: float
-    leases: set[int] = field(default_factory=set)
+    batch_leases: set[int] = field(default_factory=set)
     batch: int = 1
     failures: int = 0
     last_failure: str | None = None
@@ -139,12 +139,12 @@ class Worker:
             return "draining"
         if self.resumes_at is not None:
             return "pausing"
-        return "busy" if self.leases or self.call_leases else "free"
+        return "busy" if self.batch_leases or self.call_leases else "free"
 
     @property
-    def holds(self) -> int:
-        """The number of leases that it holds."""
-        return len(self.leases) + len(self.call_leases)
+    def lease_count(self) -> int:
+        """The number of leases that it has."""
+        return len(self.batch_leases) + len(self.call_leases)
 
     @property
     def free_slots(self) -> int:
@@ -158,12 +158,12 @@ class Worker:
         ):
             return 0
         if announcement.delivery is not Delivery.PUSH:
-            if self.leases and (self.reserved or self.exclusive):
+            if self.batch_leases and (self.reserved or self.exclusive):
                 return 0
             claim = self.claim
-            return int(claim is not None and not claim.closed and not claim.batch)
+            return int(claim is not None and not claim.closed and not claim.batch_lease)
         slots = 1 if self.failures or self.reserved or self.exclusive else announcement.slots
-        return max(0, slots - len(self.leases))
+        return max(0, slots - len(self.batch_leases))
 
     @property
     def free_call_slots(self) -> int:
@@ -175,7 +175,7 @@ class Worker:
             return 0
         if announcement.delivery is Delivery.PULL:
             claim = self.claim
-            return 0 if claim is None or claim.closed else claim.slots - len(claim.leases)
+            return 0 if claim is None or claim.closed else claim.slots - len(claim.call_leases)
         slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
         if self.takes_more:
             slots *= PREFETCH_MAX
@@ -183,7 +183,7 @@ class Worker:
 
     @property
     def takes_more(self) -> bool:
-        """Whether quick calls may wait at it for a slot: not while it runs a long one."""
+        """Quick calls may wait at it for a slot, unless it runs a long one."""
         return self.announcement.batch_max > 1 and not self.long_calls and not self.failures
 
 
@@ -193,15 +193,15 @@ class Claim:
 
     Attributes:
         slots: most calls that it takes.
-        leases: the numbers of the call leases that it got.
-        batch: the number of the batch lease that it got; 0 for none.
+        call_leases: the numbers of the call leases that it got.
+        batch_lease: the number of the batch lease that it got; 0 for none.
         closed: it gets no more: it is answered, or will be once its leases are recorded.
         answered: the worker has been sent its leases.
     """
 
     worker: Worker
     slots: int
-    leases: list[int] = field(default_factory=list)
-    batch: int = 0
+    call_leases: list[int] = field(default_factory=list)
+    batch_lease: int = 0
     closed: bool = False
     answered: bool = False

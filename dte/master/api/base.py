@@ -300,7 +300,7 @@ class JsonHandler(RequestHandler):
             self._replies.ensure_room(begun=True)
 
     def _release_reply(self) -> None:
-        """Count the reply no longer: it was not sent, or the connection counts it now."""
+        """Stop counting the reply: it was not sent, or the connection counts it now."""
         self._replies.remove(self._reply_size)
         self._reply_size = 0
 

@@ -124,7 +124,7 @@ class Workers(JsonHandler):
                     worker.announcement.slots,
                     sorted(worker.announcement.handlers),
                     worker.announcement.handler_slots,
-                    len(worker.leases),
+                    len(worker.batch_leases),
                     len(worker.call_leases),
                     worker.batch,
                     worker.operations_done,

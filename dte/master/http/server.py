@@ -172,7 +172,7 @@ class BoundedServer(HTTPServer):
         server_conn.stream.close()
 
     def admit(self, stream: BoundedStream, path: str) -> asyncio.Future[None] | None:
-        """None if a request may begin; otherwise a future that is done when it may.
+        """Return None if a request may start now, or a future that completes when it may.
 
         Requests on connections beyond the bound raise `Busy`.
         """

@@ -299,7 +299,7 @@ def test_one_worker_is_kept_free_for_one_suspect() -> None:
     assert operations(only(core.tick(0.0).batches)) == operations(lost)
 
 
-def test_many_suspects_take_several_turns() -> None:
+def test_many_suspects_take_several_ticks() -> None:
     core = Core(at(1, slots=1, batch_max=256))
     core.workers()[0].batch = 256
     core.add(*(f"{n}*{n}" for n in range(2, 122)))

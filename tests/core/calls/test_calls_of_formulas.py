@@ -250,6 +250,18 @@ def test_a_formula_fails_with_arguments_that_grow_beyond_the_bound() -> None:
     assert core.jobs.ready.count == core.jobs.operations_waiting == 0
 
 
+@pytest.mark.parametrize("text", ["p(f(1))+f(1)", "p(p(1))+p(1)*2", "f(f(1))+f(1)"])
+def test_a_formula_fails_once_when_the_result_of_a_call_is_too_long_for_another(text: str) -> None:
+    core = Core(CALLER, WORKER, limits=replace(LIMITS, value_bytes_max=3))
+    job = core.formula(text)
+    for lease in core.hand_out().values():
+        core.succeed(0.0, lease, b"12345")
+    core.settle(0.0)
+    assert "arguments too large once results are filled in: 5 bytes > 3" in str(job.error)
+    assert core.jobs.ready.count == core.jobs.operations_waiting == 0
+    assert len(core.calls.leases) == core.calls.jobs.ready.count == 0
+
+
 def test_the_calls_of_a_formula_that_fails_at_once_end_with_it() -> None:
     core = Core(CALLER)
     job = core.formula("1e999*f(1)")

@@ -77,7 +77,7 @@ def test_a_claim_whose_hand_over_is_void_gets_work_as_soon_as_that_can_be_record
     core.tick(0.0)
     core.refuse()
     core.tick(0.0)
-    assert len(claim.leases) == 1
+    assert len(claim.call_leases) == 1
     core.record()
     assert core.tick(1.0).claims == [claim]
     assert attempts(job) == 1
@@ -121,7 +121,7 @@ def test_a_claim_ends_an_older_one_of_the_same_worker() -> None:
     assert old.closed
     core.graph(1.0, a=call("f"))
     core.settle(1.0)
-    assert (len(old.leases), len(new.leases)) == (0, 1)
+    assert (len(old.call_leases), len(new.call_leases)) == (0, 1)
     core.hang_up(1.0, old)
     (lease,) = core.got(new)
     assert core.calls.leases.get(lease.number) is lease, "what the new one got is not touched"
@@ -149,7 +149,7 @@ def test_two_workers_that_claim_share_the_work() -> None:
     claims = [core.ask(0.0, slots=1), core.ask(0.0, other, slots=1)]
     core.graph(a=call("f"), b=call("f"))
     core.settle(0.0)
-    assert [len(claim.leases) for claim in claims] == [1, 1]
+    assert [len(claim.call_leases) for claim in claims] == [1, 1]
 
 
 def test_a_worker_that_is_started_anew_loses_its_claim_and_what_that_got() -> None:
@@ -195,7 +195,7 @@ def test_a_worker_that_claims_may_have_more_calls_than_it_asks_for_at_a_time() -
     for now in (0.0, 1.0):
         claim = core.ask(now, slots=1)
         core.settle(now)
-        assert len(claim.leases) == 1
+        assert len(claim.call_leases) == 1
     assert len(core.calls.leases) == 2
 
 
@@ -241,7 +241,7 @@ def test_a_claim_gets_arithmetic_too() -> None:
     while not job.is_terminal:
         claim = core.ask(0.0, DOES_ARITHMETIC)
         ticks = core.settle(0.0)
-        assert claim.batch
+        assert claim.batch_lease
         assert all(not tick.batches for tick in ticks), "nobody calls the worker"
         core.answer(0.0, core.batch_of(claim))
     assert job.answer == 21
@@ -256,8 +256,8 @@ def test_a_claim_gets_arithmetic_and_calls_together() -> None:
     assert core.tick(0.0).claims == [], "the call is being recorded"
     core.record()
     assert core.tick(0.0).claims == [claim]
-    assert claim.batch
-    assert len(claim.leases) == 1
+    assert claim.batch_lease
+    assert len(claim.call_leases) == 1
 
 
 def test_a_claim_that_is_withdrawn_gives_back_its_arithmetic() -> None:
@@ -280,7 +280,7 @@ def test_of_arithmetic_a_claim_gets_one_batch() -> None:
     core.add(*(f"{n}+1" for n in range(500)))
     claim = core.ask(0.0, DOES_ARITHMETIC)
     core.settle(0.0)
-    assert claim.batch
+    assert claim.batch_lease
     assert len(core.arithmetic.leases) == 1
 
 
@@ -315,7 +315,7 @@ def test_a_claim_that_has_lost_its_call_gets_arithmetic_at_once() -> None:
     core.add("1+2")
     core.record()
     assert core.tick(0.0).claims == [claim]
-    assert claim.batch
+    assert claim.batch_lease
 
 
 def test_a_worker_at_work_keeps_its_name_from_another_as_long_as_it_gives_signs_of_life() -> None:

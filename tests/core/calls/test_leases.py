@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.checked import CALLER, HANDLERS, LIMITS, LOOKER, Core
-from core.plans import call
+from core.plans import Plan, call
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Call, CallState, Ref
 from dte.core.graph.handlers import HandlerPolicy
@@ -295,6 +295,18 @@ def test_a_lease_is_its_worker_s_alone() -> None:
     assert core.calls.report(1.0, lease.number, done, CALLER.name) is not False
     core.settle(1.0)
     assert job.answer == b"1"
+
+
+@pytest.mark.parametrize("handlers", ["ff", "pf", "fp", "pp", "fff", "fpp", "ppf"])
+def test_a_job_ends_once_when_its_last_calls_cannot_begin(handlers: str) -> None:
+    core = Core(CALLER, limits=replace(LIMITS, value_bytes_max=100))
+    first, *others = handlers
+    nodes = {f"n{number}": call(handler, Ref("a")) for number, handler in enumerate(others)}
+    job = core.plan(Plan({"a": call(first), **nodes}))
+    core.succeed(0.0, core.hand_out()["a"], b'"' + b"x" * 120 + b'"')
+    core.settle(0.0)
+    assert str(job.error).startswith("node 'n0': arguments too large once results are filled in: ")
+    assert core.jobs.operations_waiting == core.jobs.bytes_waiting == 0
 
 
 def test_arguments_that_grow_beyond_the_bound_by_what_they_refer_to_fail_their_call() -> None:

@@ -7,8 +7,8 @@ from dte.core.graph.call import Call, CallTerms
 from dte.core.graph.handlers import HandlerPolicy
 
 
-def failed(times: int, **terms: int) -> Call:
-    call = Call("a", "f", [], terms=CallTerms(**terms))
+def failed(times: int, retries: int | None = None) -> Call:
+    call = Call("a", "f", [], terms=CallTerms(retries=retries))
     call.record.failures = times
     return call
 

@@ -181,7 +181,7 @@ def test_a_call_that_ends_workers_fails_after_some() -> None:
     assert job.state is JobState.FAILED
     assert job.error == (
         "gave up: 3 workers died while running it (workers_lost_max); "
-        "the last, worker c: the worker was started anew"
+        "the last, worker c: it was restarted"
     )
 
 

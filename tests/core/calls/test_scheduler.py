@@ -339,7 +339,7 @@ def test_jobs_take_turns() -> None:
     assert order[1] == "b"
 
 
-def test_a_turn_hands_over_a_bounded_number() -> None:
+def test_a_tick_hands_over_a_bounded_number() -> None:
     core = Core(replace(CALLER, handler_slots=2 * LEASES_IN_TICK))
     core.plan(Plan({f"n{n}": call("p", n) for n in range(LEASES_IN_TICK + 7)}))
     assert len(core.tick(0.0).calls) == LEASES_IN_TICK

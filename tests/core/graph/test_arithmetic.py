@@ -105,17 +105,6 @@ def test_values_are_dropped_after_their_last_reader() -> None:
     assert graph.operands1 == graph.operands2 == [None, None]
 
 
-def test_an_operation_is_done_when_its_result_is_there() -> None:
-    graph = make_graph(2)
-    first = plus(graph, 1, 2)
-    second = plus(graph, None, 1, first)
-    graph.take(1)
-    assert not graph.is_done(first)
-    graph.done([first], [3])
-    assert graph.is_done(first)
-    assert not graph.is_done(second)
-
-
 def test_results_that_do_not_match_the_operations_are_refused() -> None:
     graph = make_graph(1)
     plus(graph, 1, 2)

@@ -100,7 +100,7 @@ def test_a_graph_of_thousands_is_linked_in_slices() -> None:
     ],
 )
 def test_calls_that_wait_for_each_other_are_refused(nodes, circle) -> None:
-    with pytest.raises(InvalidRequest, match=f"nodes wait for each other: {circle}$"):
+    with pytest.raises(InvalidRequest, match=f"the graph has a cycle: {circle}$"):
         built(nodes)
 
 

@@ -78,11 +78,11 @@ def test_workers_are_handed_out_in_line() -> None:
 def test_a_worker_without_a_free_slot_is_not_handed_out() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
-    worker.leases |= {1, 2}
+    worker.batch_leases |= {1, 2}
     assert queue.batches.next() is None
     queue.offer(worker)
     assert queue.batches.next() is None
-    worker.leases.clear()
+    worker.batch_leases.clear()
     queue.offer(worker)
     assert queue.batches.next() is worker
 
@@ -226,7 +226,7 @@ def test_who_announces_itself_has_something_to_do_pauses_or_drains_is_not_asked(
     plain = [replace(SEED, address=f"10.0.1.{n}:6000") for n in range(4)]
     queue = make_queue(SAID, *plain[:2], replace(plain[2], draining=True), plain[3])
     _, busy, pausing, _, idle = queue
-    busy.leases.add(1)
+    busy.batch_leases.add(1)
     now = fail(queue, pausing, 5) - 0.001
     queue.announce(now, SAID)
     assert asked(queue, now + DEAD_AFTER_S / 2) == [idle]
@@ -265,17 +265,17 @@ def test_a_worker_that_is_gone_and_announces_itself_is_not_asked() -> None:
 def test_who_waits_for_a_suspect_has_no_free_slot_until_it_has_nothing_else() -> None:
     queue = make_queue(replace(SAID, slots=4))
     (worker,) = queue
-    worker.leases |= {1}
+    worker.batch_leases |= {1}
     worker.reserved = True
     assert worker.free_slots == 0
-    worker.leases.clear()
+    worker.batch_leases.clear()
     assert worker.free_slots == 1
 
 
 def test_who_has_a_suspect_has_no_other_free_slot() -> None:
     queue = make_queue(replace(SAID, slots=4))
     (worker,) = queue
-    worker.leases |= {1}
+    worker.batch_leases |= {1}
     worker.exclusive = True
     assert worker.free_slots == 0
 
@@ -332,7 +332,7 @@ def test_a_draining_worker_gets_nothing_more() -> None:
 
 def test_a_worker_with_leases_is_busy() -> None:
     (worker,) = make_queue(SAID)
-    worker.leases.add(1)
+    worker.batch_leases.add(1)
     assert worker.state == "busy"
 
 
@@ -418,14 +418,14 @@ def cost_s(workers: int) -> float:
             turned_at, done = now, 0
         queue.check_liveness(now)
         while worker := queue.batches.next():
-            worker.leases.add(len(waiting))
+            worker.batch_leases.add(len(waiting))
             waiting.append((worker, worker.batch, now))
             queue.offer(worker)
         for _ in range(len(waiting)):
             worker, operations, leased_at = waiting.popleft()
             now += LEASE_COSTS_S + OPERATION_COSTS_S * operations
             done += operations
-            worker.leases.pop()
+            worker.batch_leases.pop()
             queue.succeeded(now, worker, operations, now - leased_at)
             queue.offer(worker)
     queue.check()
@@ -512,5 +512,5 @@ def test_a_worker_that_claims_gets_nothing_beside_a_suspect(why) -> None:
     assert worker.free_slots == 1
     setattr(worker, why, True)
     assert worker.free_slots == 1, "it has nothing else"
-    worker.leases.add(1)
+    worker.batch_leases.add(1)
     assert worker.free_slots == 0

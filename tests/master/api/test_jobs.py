@@ -340,7 +340,7 @@ FORMS: list[tuple[Any, str]] = [
     ({"handler": "echo", "args": 1}, "node 'call': args must be a list"),
     ({"handler": "echo", "args": None}, "node 'call': args must be a list"),
     ({"handler": "echo", "args": [{"ref": "a"}]}, "node 'call' refers to 'a', which is not in"),
-    ({"handler": "echo", "args": [{"ref": "call"}]}, "nodes wait for each other: call -> call"),
+    ({"handler": "echo", "args": [{"ref": "call"}]}, "the graph has a cycle: call -> call"),
     ({"handler": "echo", "answer": "call"}, "answer applies to a graph"),
     ({"formula": "1+2", "answer": "a"}, "answer applies to a graph"),
     ({"formula": "1+2", "args": [1]}, "delay and not_before apply to a single call"),
@@ -356,15 +356,18 @@ FORMS: list[tuple[Any, str]] = [
         "node 'a': […]prio",
     ),
     ({"graph": {"a": {"handler": "echo"}}, "answer": "b"}, "answer 'b' is not in the graph"),
-    ({"graph": {"": {"handler": "echo"}}}, "node '': a name of 1 to 200 printable characters"),
+    (
+        {"graph": {"": {"handler": "echo"}}},
+        "node '': expected a name of 1 to 200 printable characters",
+    ),
     ({"graph": {"x" * 201: {"handler": "echo"}}}, "a name of 1 to 200 printable characters"),
-    ({"graph": {"a\n": {"handler": "echo"}}}, "node 'a\\n': a name of 1 to 200 printable"),
+    ({"graph": {"a\n": {"handler": "echo"}}}, "node 'a\\n': expected a name of 1 to 200 printable"),
     ({"graph": {"a": {"handler": "no way"}}}, "node 'a': 'no way' is not a handler's name"),
     ({"graph": {"a": {"handler": "echo", "after": ["b"]}}}, "node 'a' refers to 'b', which is"),
     ({"graph": {"a": {"handler": "echo", "args": [{"ref": "b"}]}}}, "node 'a' refers to 'b'"),
     (
         {"graph": {"a": {"handler": "e", "after": ["b"]}, "b": {"handler": "e", "after": ["a"]}}},
-        "nodes wait for each other: a -> b -> a",
+        "the graph has a cycle: a -> b -> a",
     ),
     (
         {"graph": {"a": {"handler": "e", "when": "never"}}},
@@ -513,7 +516,7 @@ async def test_only_unfinished_jobs_are_cancelled_and_only_failed_ones_retried(
     assert (reply.status, reply.json["error"]) == (409, "job 1 has ended: succeeded")
     reply = await rig.post("/job/1/retry")
     assert reply.status == 409
-    assert reply.json["error"] == "job 1 is succeeded; only a failed job can be retried"
+    assert reply.json["error"] == "job 1 succeeded; only a failed job can be retried"
     await rig.accept(handler="echo")
     reply = await rig.post("/job/2/retry")
     assert reply.json["error"] == "job 2 is waiting; only a failed job can be retried"

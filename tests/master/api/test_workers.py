@@ -284,7 +284,7 @@ async def test_a_lease_of_a_claim_that_was_hung_up_on_goes_to_the_next(
 
     monkeypatch.setattr(Journal, "write", held_if_leased)
     number = await rig.accept(handler="echo")
-    await until(lambda: waiting.leases, "it is leased")
+    await until(lambda: waiting.call_leases, "it is leased")
     line.close()
     await until(lambda: not rig.master.workers._claims, "it waits no more")
     may_write.set()
@@ -385,7 +385,7 @@ async def test_a_claim_without_slots_gets_no_calls(rig: Rig) -> None:
         ({"worker": "w", "slots": 10**30}, "0 to 1000 is expected"),
         ({"worker": "w", "batch_max": 100_001}, "batch_max is 100001; 0 to 100000 is expected"),
         ({"worker": "w", "wait": -1}, "wait_max_s"),
-        ({"worker": "w", "wait": 61}, "seconds from 0 to 60 are expected (wait_max_s)"),
+        ({"worker": "w", "wait": 61}, "expected 0 to 60 seconds (wait_max_s)"),
         ({"worker": "w", "wait": "1"}, "$.wait"),
         ([], ""),
     ],

@@ -110,7 +110,9 @@ class Watch:
         }
         if under_way != pushed:
             raise Violation(f"leases {sorted(pushed)}, but requests under way {sorted(under_way)}")
-        if sum(len(worker.leases) for worker in core.workers()) != len(core.arithmetic.leases):
+        if sum(len(worker.batch_leases) for worker in core.workers()) != len(
+            core.arithmetic.leases
+        ):
             raise Violation("slots in use are not as many as leases")
         for number in master.waiters._by_job:
             if core.jobs.job(number).is_terminal:
@@ -384,7 +386,7 @@ def _nothing_waits_without_reason(core: Scheduler) -> None:
     if free and core.jobs.ready.count:
         name = free[0].announcement.name
         raise Violation(f"{core.jobs.ready.count} operations wait, and {name} has a free slot")
-    idle = [worker for worker in free if not worker.leases]
+    idle = [worker for worker in free if not worker.batch_leases]
     if idle and any(job.graph is not None for job, _ in core.arithmetic.quarantine._line):
         raise Violation(f"a suspect waits, and {idle[0].announcement.name} has nothing to do")
 

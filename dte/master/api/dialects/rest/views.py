@@ -193,7 +193,7 @@ class Viewer:
 
     def _worker(self, worker: Worker, tasks: dict[str, Task]) -> ShownWorker:
         resources = worker.info.get("resources")
-        status = "busy" if tasks or worker.holds else "idle"
+        status = "busy" if tasks or worker.lease_count else "idle"
         return ShownWorker(
             worker.announcement.name,
             list(worker.announcement.handlers) or None,
