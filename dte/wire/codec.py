@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
@@ -12,6 +13,8 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
+_no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
+_alike = bytes.maketrans(b"{}", b"[]")
 
 
 class Malformed(ValueError):
@@ -25,6 +28,16 @@ class Unrepresentable(Malformed):
 def encode(value: Any) -> bytes:
     """Encode a value made of structs, dicts, lists, strings, numbers and datetimes."""
     return _encoder.encode(value)
+
+
+def nests_deeper(raw: bytes, levels: int) -> bool:
+    """Whether JSON has more levels of nesting. The bound of msgspec depends on the Python."""
+    if raw.count(b"[") + raw.count(b"{") <= levels:
+        return False
+    brackets = _no_brackets.sub(b"", raw).translate(_alike)
+    for _ in range(levels):  # Each pass removes the innermost pairs.
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 class Decoder(Generic[T]):

@@ -7,7 +7,6 @@ import ctypes
 import gc
 import json
 import os
-import re
 import resource
 import signal
 import sys
@@ -29,7 +28,7 @@ import msgspec
 from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
-from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.codec import Decoder, Malformed, encode, nests_deeper
 from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
 from dte.worker.processes.tasks import Tasks
 
@@ -43,8 +42,6 @@ OOM_SCORE = 500
 """Makes the system kill a child rather than the worker when memory runs out."""
 
 _args: Decoder[Any] = Decoder(Any)
-_no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
-_alike = bytes.maketrans(b"{}", b"[]")
 
 
 @dataclass
@@ -175,14 +172,9 @@ def _bind(order: Begin) -> Callable[[], Any] | Outcome:
 
 def _read(raw: bytes) -> Any:
     """Decode arguments, unless they nest too deep."""
-    args = _args.decode(raw)
-    if raw.count(b"[") + raw.count(b"{") > DEPTH_MAX:
-        brackets = _no_brackets.sub(b"", raw).translate(_alike)
-        for _ in range(DEPTH_MAX):  # Each pass removes the innermost pairs.
-            brackets = brackets.replace(b"[]", b"")
-        if brackets:
-            raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
-    return args
+    if nests_deeper(raw, DEPTH_MAX):
+        raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
+    return _args.decode(raw)
 
 
 async def _alone(call: Coroutine[Any, Any, Any]) -> Any:

@@ -16,16 +16,14 @@ from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.master.plans import READ_MARKS
-from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.codec import encode, nests_deeper
 
 TASK = "task"
 """The name of a task's only node."""
 COUNTED_IN_SLICE = 2_000
 NOT_BEGUN = (CallState.WAITING, CallState.PAUSED, CallState.READY)
-MARGIN = 600
-"""Levels of nesting that arguments must leave free, since their plan nests them deeper."""
-
-_raw: Decoder[msgspec.Raw] = Decoder(msgspec.Raw, lenient=False)
+DEPTH_MAX = 400
+"""The deepest nesting of arguments: Python reads about 1,000 levels, and their plan adds some."""
 
 
 def quoted(value: Any) -> msgspec.Raw:
@@ -36,9 +34,10 @@ def quoted(value: Any) -> msgspec.Raw:
     """
     try:
         raw = encode(value)
-        _raw.decode(MARGIN * b"[" + raw + MARGIN * b"]")
-    except (Malformed, RecursionError):
+    except RecursionError:
         raise InvalidRequest("the arguments nest too deep") from None
+    if nests_deeper(raw, DEPTH_MAX):
+        raise InvalidRequest(f"the arguments nest more than {DEPTH_MAX} levels deep")
     if READ_MARKS.search(raw):
         raw = b'{"literal":' + raw + b"}"
     return msgspec.Raw(raw)
