@@ -11,11 +11,7 @@ MOMENTS_KEPT = 1_000
 
 
 class Clock:
-    """Moments in seconds of the monotonic clock, which no change of the system clock affects.
-
-    Attributes:
-        offset_s: the wall time at monotonic 0, measured once at the start.
-    """
+    """Moments of the monotonic clock, in seconds; `offset_s` is the wall time at moment 0."""
 
     def __init__(self) -> None:
         self.offset_s = time.time() - time.monotonic()
