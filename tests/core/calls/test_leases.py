@@ -300,7 +300,7 @@ def test_a_lease_is_its_worker_s_alone() -> None:
 @pytest.mark.parametrize("handlers", ["ff", "pf", "fp", "pp", "fff", "fpp", "ppf"])
 def test_a_job_ends_once_when_its_last_calls_cannot_begin(handlers: str) -> None:
     core = Core(CALLER, limits=replace(LIMITS, value_bytes_max=100))
-    first, *others = handlers
+    first, others = handlers[0], handlers[1:]
     nodes = {f"n{number}": call(handler, Ref("a")) for number, handler in enumerate(others)}
     job = core.plan(Plan({"a": call(first), **nodes}))
     core.succeed(0.0, core.hand_out()["a"], b'"' + b"x" * 120 + b'"')

@@ -33,7 +33,7 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
         case "retry":
             (job,) = await master.archive.find([arguments[0]])
             again = await master.jobs.retry(job)
-            watch.retried(job.number, again.number)
+            watch.retried(job, again.number)
             return {"job_id": again.number}
         case "why":
             (job,) = await master.archive.find([arguments[0]])

@@ -199,11 +199,14 @@ class CallWatch:
             self._note(f"says that job {number} is cancelled")
         self._cancelled.add(number)
 
-    def retried(self, old: int, new: int) -> None:
+    def retried(self, old: Job, new: int) -> None:
         """The master is about to say that a job does the failed part of another again."""
         self._world.saw("a master", "a job is retried")
         self._retries.add(new)
-        self.executions.taken_over(old, new)
+        rows = self.rows(old.number, old).values()
+        lost = [row for row in rows if not row.succeeded and is_pure(row.name)]
+        succeeded = {row.name for row in rows if row.succeeded}
+        self.executions.taken_over(old.number, new, succeeded, all_pure_are_kept=not lost)
 
     def explained(self, job: Job, found: Sequence[Reason]) -> Any:
         """The master is about to say what a job waits for."""
@@ -293,3 +296,9 @@ class CallWatch:
 
     def _note(self, what: str) -> None:
         self._world.note("master", what)
+
+
+def is_pure(name: str) -> bool:
+    """Whether a formula's call is pure, by the handler in its name."""
+    handler, at, _ = name.partition("@")
+    return bool(at) and HANDLERS[handler].pure

@@ -140,24 +140,35 @@ class Executions:
             if execution is not None:
                 self._returned[execution.call.job_id, execution.node.tag] += 1
 
-    def taken_over(self, old: int, new: int) -> None:
+    def taken_over(
+        self, old: int, new: int, succeeded: Set[str], *, all_pure_are_kept: bool
+    ) -> None:
         """The master acknowledges a job that does the failed part of another again.
 
-        What waited for something that is done again may be so too.
-        """
-        done = {tag for job, tag in self._done if job == old}
-        self._done |= {(new, tag) for tag in done if self._follows_from(tag, done)}
+        A call that waited for one that is done again may be done again too. That may be a pure one
+        whose result was acknowledged, and lost by a restart as it was not recorded.
 
-    def _follows_from(self, tag: int, done: Set[int]) -> bool:
-        """Whether a call and all that it waited for are among these."""
-        plan, node = self._plans.by_tag[tag]
-        return tag in done and all(
-            self._follows_from(plan.nodes[name].tag, done) for name in (*node.refs, *node.after)
-        )
+        Args:
+            succeeded: the names of the calls whose results the old job has.
+            all_pure_are_kept: it has those of all pure calls, if it is a formula.
+        """
+        for tag in [tag for job, tag in self._done if job == old]:
+            plan, node = self._plans.by_tag[tag]
+            kept = all_pure_are_kept if plan.formula else _is_kept(plan, node.name, succeeded)
+            if kept:
+                self._done.add((new, tag))
 
     def was_done(self, tag: int, value: int) -> bool:
         """Whether a worker has given this value for a call."""
         return value in self._results.get(tag, ())
+
+
+def _is_kept(plan: PlanSpec, name: str, succeeded: Set[str]) -> bool:
+    """Whether the results of a call, and of all that it waited for, are kept."""
+    node = plan.nodes[name]
+    return name in succeeded and all(
+        _is_kept(plan, other, succeeded) for other in (*node.refs, *node.after)
+    )
 
 
 def extra_of(args: Any) -> float:
