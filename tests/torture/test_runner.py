@@ -81,17 +81,22 @@ def test_progress_is_told_after_two_seconds_and_then_now_and_then(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=str)
-@pytest.mark.parametrize("sleeps", ["time.sleep(60)", "asyncio.run(asyncio.sleep(60))"])
+@pytest.mark.parametrize("waits", ["wait()", "asyncio.run(wait_in_a_loop())"])
 def test_a_signal_unwinds_and_is_told_by_the_exit_code(
-    processes: Processes, number: signal.Signals, sleeps: str
+    processes: Processes, number: signal.Signals, waits: str
 ) -> None:
     program = (
         "import asyncio, sys, time\n"
         "from torture import runner\n"
-        "def main():\n"
+        "def wait():\n"
         "    print('up', flush=True)\n"
+        "    time.sleep(60)\n"
+        "async def wait_in_a_loop():\n"
+        "    print('up', flush=True)\n"
+        "    await asyncio.sleep(60)\n"
+        "def main():\n"
         "    try:\n"
-        f"        {sleeps}\n"
+        f"        {waits}\n"
         "    finally:\n"
         "        print('down', flush=True)\n"
         "sys.exit(runner.run(main))\n"
