@@ -43,7 +43,7 @@ CREATE TRIGGER ended_deleted AFTER DELETE ON ended BEGIN
     DELETE FROM notice WHERE number = OLD.number;
 END;
 """
-SCHEMA = f"""
+SCHEMA = f"""  -- of version 2; a new file has the later migrations too
 CREATE TABLE master (
     boot INTEGER NOT NULL,     -- the number of the last start with this file
     last_job INTEGER NOT NULL  -- the highest number of a job that has been deleted
@@ -96,7 +96,7 @@ ALTER TABLE ended ADD COLUMN answer_json TEXT;
 ALTER TABLE worker ADD COLUMN said TEXT;
 {CALLS_SCHEMA}"""
 }
-"""Statements that bring a journal of an older version, by that version, to this one."""
+"""Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000
 """A longer write-ahead log is cut back to this size."""
 BUSY_TIMEOUT_S = 2.0
@@ -149,13 +149,18 @@ def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
         if version != SCHEMA_VERSION:
             db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {SCHEMA_VERSION}; "
-                f"{SCHEMA if version is None else MIGRATIONS[version]} COMMIT"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; {_changes(version)} COMMIT"
             )
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _changes(version: int | None) -> str:
+    """The statements that bring a journal of this version to the present one."""
+    first = "" if version else SCHEMA
+    return first + "".join(MIGRATIONS[each] for each in range(version or 2, SCHEMA_VERSION))
 
 
 def _look_at(path: str) -> None:
