@@ -195,6 +195,10 @@ class Master:
         self.recorder.wake()
         self._set_timer()
 
+    def publish(self) -> None:
+        """Log the events since the last tick, so that the log is as new as the jobs."""
+        self.events.add(self.core.jobs.take_events())
+
     def _set_timer(self) -> None:
         moment = self.core.next_tick()
         if moment is None or (self._timer is not None and self._timer.when() <= moment):

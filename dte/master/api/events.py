@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 from msgspec import Meta
@@ -97,7 +96,7 @@ class JobEvents(EventsHandler):
         last = self.last_event_id()
         job = await self.find(number)
         finished = job.is_terminal
-        await asyncio.sleep(0)  # A change of this iteration becomes an event in the next.
+        self.master.publish()  # The job may have changed since the last event.
         listener = self.master.events.since(last, job.number)
         if last is not None and not listener.lost:
             if finished and not listener.has_more:

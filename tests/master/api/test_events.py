@@ -14,6 +14,7 @@ from harness.http import HOST, Line, request_bytes
 from harness.until import until
 
 from dte.core.jobs.facts import Event
+from dte.core.jobs.job import JobState
 from dte.master.events import TAKEN_BYTES
 from dte.master.http import server as connections
 from master import fakes
@@ -192,6 +193,32 @@ async def test_a_client_that_has_seen_the_end_gets_no_stream(
     while (event := await stream.event()) is not None:
         last = event.number
     reply = await rig.ask("GET", f"/job/{number}/events", Last_Event_ID=last)
+    assert (reply.status, reply.body) == (204, b"")
+
+
+async def test_an_end_that_a_stream_began_with_is_not_an_event_once_more(
+    rig: Rig, hire: Hire, listen: Listen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream is opened when the end is recorded, before the tick that logs its events."""
+    master, computed = rig.master, asyncio.Event()
+    number = await rig.submit("1+2")
+    job = master.core.jobs.job(number)
+    await hire(rig, fakes.held_until(computed))
+    await until(lambda: job.state is JobState.RUNNING, "a worker has it")
+
+    def record_only() -> None:
+        monkeypatch.setattr(master, "_woken", False)
+        master.recorder.wake()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(master, "_tick", record_only)
+        computed.set()
+        await until(lambda: job.is_terminal, "its end is recorded")
+        first = await (await listen(rig, f"/job/{number}/events")).event()
+    assert first is not None
+    assert first.data["state"] == "succeeded"
+    master.wake()
+    reply = await rig.ask("GET", f"/job/{number}/events", Last_Event_ID=first.number)
     assert (reply.status, reply.body) == (204, b"")
 
 
