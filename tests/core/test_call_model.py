@@ -65,12 +65,14 @@ class Known:
     """What the model knows of a job.
 
     Attributes:
+        cancelled: a cancel is recorded.
         ends: the calls whose ends are recorded.
         attempts: the leases under which each call has been handed to a worker.
     """
 
     recorded: bool = False
     ended: bool = False
+    cancelled: bool = False
     ends: dict[str, CallState] = field(default_factory=dict)
     attempts: dict[str, list[int]] = field(default_factory=dict)
 
@@ -151,9 +153,12 @@ class Histories(RuleBasedStateMachine):
             assert step.call.name not in known.ends, "what has ended goes on"
             if step.record.state is not None:
                 known.ends[step.call.name] = step.record.state
+        for cancel in facts.cancels:
+            self.known[cancel.job.number].cancelled = True
         for end in all_ends(facts):
             known = self.known[end.job.number]
             assert not known.ended, "a job ends once"
+            assert not known.cancelled or end.state is JobState.CANCELLED
             known.ended = True
 
     # What workers do

@@ -87,7 +87,7 @@ class ArithmeticScheduler:
         graph = job.graph
         assert graph is not None
         if job.cancelled and job.calls is None:
-            self._table.end(now, job, error="cancelled", state=JobState.CANCELLED)
+            self._table.end(now, job)
         elif graph.failure is not None or value is not None:
             self._end(now, job, value, graph.failure)
         else:

@@ -68,7 +68,8 @@ class Job(Stateful[JobState]):
         awaited: jobs that must end before any of its calls begins.
         run_on_failure: it begins even if one of these failed.
         blocked: no call begins yet, as one of these has not ended.
-        cancelled: the wish to cancel it is recorded.
+        cancel_accepted: a cancel is recorded or being recorded, so it can only end as cancelled.
+        cancelled: the cancel is recorded.
         notify: a URL to be told of its end; "" for none.
         size: about how many bytes it takes besides its arithmetic.
     """
@@ -93,6 +94,7 @@ class Job(Stateful[JobState]):
     awaited: Sequence[Job] = ()
     run_on_failure: bool = False
     blocked: bool = False
+    cancel_accepted: bool = False
     cancelled: bool = False
     size: int = 0
     notify: str = ""
@@ -114,10 +116,10 @@ class Job(Stateful[JobState]):
 
     @property
     def shown_state(self) -> JobState:
-        """The state that clients may see: an end only once it is recorded."""
-        if self.state is JobState.ENDING:
-            return JobState.CANCELLING if self.cancelled else JobState.RUNNING
-        return self.state
+        """The state that clients may see: an end, and a cancel, only once it is recorded."""
+        if self.cancelled and not self.is_terminal:
+            return JobState.CANCELLING
+        return JobState.RUNNING if self.state is JobState.ENDING else self.state
 
 
 TASK_CHARS_KEPT = 16_384

@@ -247,7 +247,7 @@ class JobTable:
             self._ring.ended(job)
         self.waiting = len(waiting)
         for job in waiting:
-            job.size = len(job.task)
+            job.size, job.cancel_accepted = len(job.task), job.cancelled
             self.operations_waiting += job.operations
             self.bytes_waiting += job.size
 
@@ -277,9 +277,14 @@ class JobTable:
         error: str | None = None,
         state: JobState = JobState.SUCCEEDED,
     ) -> End:
-        """End a job: a fact to be recorded. Its calls are for `CallJobs.end_calls`."""
+        """End a job: a fact to be recorded. Its calls are for `CallJobs.end_calls`.
+
+        After an accepted cancel it ends as cancelled, whatever came in meanwhile.
+        """
         self._stop(job)
-        if error is not None and state is JobState.SUCCEEDED:
+        if job.cancel_accepted:
+            answer, error, state = None, "cancelled", JobState.CANCELLED
+        elif error is not None and state is JobState.SUCCEEDED:
             state = JobState.FAILED
         end = End(job, now, answer, error, state)
         self._outbox.ends.append(end)
@@ -290,7 +295,8 @@ class JobTable:
         self._outbox.steps.append(step)
 
     def cancel(self, now: float, job: Job) -> Cancel:
-        """Have the wish to cancel a job recorded."""
+        """Have the cancel of a job recorded. From now on the job can only end as cancelled."""
+        job.cancel_accepted = True
         cancel = Cancel(job, now)
         self._outbox.cancels.append(cancel)
         return cancel
@@ -341,6 +347,9 @@ class JobTable:
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
         for job in jobs:
             assert (job.answer is None and job.error is None) or job.is_terminal
+            assert not job.cancelled or job.cancel_accepted
+            if job.cancel_accepted and job.is_terminal:
+                assert job.state is JobState.CANCELLED
             if job.graph is not None:
                 assert job.state is not JobState.ENDING
                 assert not job.is_terminal

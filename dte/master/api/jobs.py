@@ -217,7 +217,7 @@ class Cancel(JobHandler):
         replies={200: JobReply},
         errors=(404, 409, 503, 507),
         description="Waiting calls never start. Running calls are stopped; the job is `cancelling` "
-        "until their workers confirm it.",
+        "until their workers confirm it, and then ends as cancelled.",
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)

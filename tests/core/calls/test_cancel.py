@@ -10,8 +10,10 @@ from core.checked import CALLER, PULLER, WORKER, Core
 from core.plans import Plan, call
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import CallState, Ref
-from dte.core.jobs.facts import Cancel, End
+from dte.core.graph.work import Work
+from dte.core.jobs.facts import Cancel, End, Facts
 from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.table import NewJob
 from dte.core.workers.worker import Failure
 
 A = Ref("a")
@@ -221,22 +223,91 @@ def test_a_job_that_has_ended_or_is_ending_is_not_cancelled() -> None:
     assert job.state is JobState.SUCCEEDED
 
 
-def test_a_job_that_ends_while_its_cancelling_is_recorded_has_ended() -> None:
+def accepted(core: Core, job: Job) -> Facts:
+    """Cancel a job; the facts that are now being recorded."""
+    assert isinstance(core.cancel(1.0, job), Cancel)
+    facts = core.jobs.facts()
+    assert facts is not None
+    return facts
+
+
+@pytest.mark.parametrize("handler", ["f", "p"])
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome(CallState.SUCCEEDED, b"7"),
+        Outcome(CallState.FAILED, None, "no", retry=False),
+        Outcome(CallState.TIMED_OUT, None, "slow"),
+    ],
+)
+def test_a_job_whose_last_call_ends_while_its_cancel_is_recorded_is_cancelled(
+    handler, outcome
+) -> None:
+    core = Core(CALLER, records_at_once=False)
+    job = core.graph(a=call(handler))
+    core.record()
+    core.tick(0.0)
+    core.record()
+    lease = core.hand_out()["a"] if handler == "f" else core.out[0]
+    facts = accepted(core, job)
+    core.end_call(1.0, lease, outcome)
+    core.write(facts)
+    assert core.cancel(1.0, job) is None, "its end is being recorded"
+    core.tick(1.0)
+    core.record()
+    core.tick(1.0)
+    assert (job.answer, core.told) == (None, [])
+    is_over(core, job)
+
+
+def test_a_cancel_that_could_not_be_recorded_holds_all_the_same() -> None:
     core = Core(CALLER, records_at_once=False)
     job = core.graph(a=call("f"))
     core.record()
     core.tick(0.0)
     core.record()
     lease = core.hand_out()["a"]
-    core.cancel(1.0, job)
-    facts = core.jobs.facts()
-    assert facts is not None
+    facts = accepted(core, job)
     core.succeed(1.0, lease, b"7")
-    core.write(facts)
-    core.tick(1.0)
+    core.unrecorded(1.0, facts)
     core.record()
-    core.tick(1.0)
-    assert (job.state, job.answer, core.told) == (JobState.SUCCEEDED, b"7", [])
+    is_over(core, job)
+
+
+def test_a_formula_whose_answer_comes_while_its_cancel_is_recorded_is_cancelled() -> None:
+    core = Core(CALLER, WORKER, records_at_once=False)
+    job = core.formula("f(1) + 2*3")
+    core.record()
+    (batch,) = core.tick(0.0).batches
+    core.record()
+    lease = core.hand_out()["f@1"]
+    facts = accepted(core, job)
+    core.give(1.0, batch, [6], {})
+    core.succeed(1.0, lease, b"7")
+    core.record()
+    (batch,) = core.tick(1.0).batches
+    core.give(1.0, batch, [13], {})
+    core.write(facts)
+    core.record()
+    is_over(core, job)
+
+
+def test_a_job_after_one_that_ended_while_its_cancel_was_recorded_does_not_begin() -> None:
+    core = Core(CALLER, records_at_once=False)
+    job = core.graph(a=call("f"))
+    core.record()
+    after = core.plan(Plan({"a": call("f")}, after=[job.number]))
+    core.record()
+    core.tick(0.0)
+    core.record()
+    lease = core.hand_out()["a"]
+    facts = accepted(core, job)
+    core.succeed(1.0, lease)
+    core.write(facts)
+    core.record()
+    assert core.tick(1.0).calls == []
+    core.record()
+    assert (after.state, after.error) == (JobState.FAILED, "skipped because job 1 was cancelled")
 
 
 def test_what_a_claim_waits_for_is_not_handed_over_when_its_job_is_cancelled() -> None:
@@ -337,6 +408,38 @@ def test_a_job_that_is_not_read_again_yet_is_cancelled_when_it_is(text) -> None:
     core.settle(1.0)
     assert job.state is JobState.WAITING
     core.read_again(2.0, job)
+    is_over(core, job)
+
+
+def test_a_job_that_cannot_be_read_again_is_cancelled_if_that_was_confirmed() -> None:
+    core = Core(CALLER)
+    core.graph(a=call("f"))
+    core.record()
+    core = core.restarted(reads=False)
+    job = core.jobs.job(1)
+    core.cancel(1.0, job)
+    core.record()
+    assert job.shown_state is JobState.CANCELLING
+    core.resume(2.0, job, NewJob("f()", Work.failed("it cannot be read any more"), "{"))
+    is_over(core, job)
+
+
+def test_a_job_whose_calls_had_all_ended_before_a_restart_can_still_be_cancelled() -> None:
+    core = Core(CALLER, records_at_once=False)
+    job = core.graph(a=call("f"), b=call("f"))
+    core.record()
+    core.tick(0.0)
+    core.record()
+    for lease in core.hand_out().values():
+        core.succeed(0.0, lease)
+    core.record_once()
+    core = core.restarted(reads=False)
+    job = core.jobs.job(1)
+    assert isinstance(core.cancel(1.0, job), Cancel)
+    core.record()
+    core.read_again(2.0, job)
+    core.record()
+    assert states(job) == {"a": "succeeded", "b": "succeeded"}
     is_over(core, job)
 
 
