@@ -66,7 +66,7 @@ async def _cancel(master: Master, watch: CallWatch, number: int) -> Any:
     watch.cancel_asked(number)
     if job.is_terminal or not await master.jobs.cancel(job):
         raise Conflict(f"job {job.number} has ended")
-    watch.cancelled(number)
+    watch.cancel_accepted(number)
     return {"job_id": number}
 
 

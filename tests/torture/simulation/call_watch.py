@@ -32,7 +32,12 @@ ROWS = "SELECT name, state, attempts, failures, lost, value, error FROM call WHE
 
 
 class CallWatch:
-    """Looks at calls from within, over all starts of the master."""
+    """Looks at calls from within, over all starts of the master.
+
+    Attributes:
+        cancelled: the jobs of which a client was told that they are cancelled.
+        cancels_asked: the jobs that somebody wanted cancelled.
+    """
 
     def __init__(
         self,
@@ -49,9 +54,9 @@ class CallWatch:
         self.executions = executions
         self._core: Scheduler | None = None
         self._leases: set[int] = set()
-        self._cancelled: set[int] = set()
         self._ends: dict[tuple[int, str], tuple[str, bytes | None]] = {}
         self._retries: set[int] = set()
+        self.cancelled: set[int] = set()
         self.cancels_asked: set[int] = set()
         self.losses: Counter[tuple[int, str]] = Counter()
 
@@ -114,7 +119,7 @@ class CallWatch:
         if lease.number in self._leases:
             raise Violation(f"{what}, was given before")
         self._leases.add(lease.number)
-        if number in self._cancelled:
+        if number in self.cancelled:
             raise Violation(f"{what}: the job was cancelled")
         record = call.record
         if record.attempts != record.failures + record.lost + 1:
@@ -192,12 +197,12 @@ class CallWatch:
         """Somebody wants a job cancelled."""
         self.cancels_asked.add(number)
 
-    def cancelled(self, number: int) -> None:
+    def cancel_accepted(self, number: int) -> None:
         """The master is about to say that a job is cancelled."""
         self._world.seen["a job is cancelled"] += 1
         if self._world.tracing:
             self._note(f"says that job {number} is cancelled")
-        self._cancelled.add(number)
+        self.cancelled.add(number)
 
     def retried(self, old: Job, new: int) -> None:
         """The master is about to say that a job does the failed part of another again."""

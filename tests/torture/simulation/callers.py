@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from torture.simulation.executions import Executions
 from torture.simulation.network import NoReply
 from torture.simulation.plans import PlanMaker, PlanSpec
 from torture.simulation.world import Violation
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from torture.simulation.clients import Client
     from torture.simulation.ledger import Ledger
 
-CANCELS, CANCELS_TWICE = 0.2, 0.4
+CANCELS, CANCELS_TWICE = 0.3, 0.4
+AT_AN_END = 0.6
+"""How many cancels come while a worker reports a call of the job."""
+AWAITS_AN_END_S = 3.0
 RETRIES = 0.3
 CURIOUS = 0.5
 """How many clients ask why a job has not ended, and how its calls stand."""
@@ -29,6 +35,7 @@ class Caller:
 
     client: Client
     plans: PlanMaker
+    executions: Executions
     ledger: Ledger
     forgiving: bool
 
@@ -42,7 +49,7 @@ class Caller:
         if random.random() < CURIOUS:
             await self._look_inside(number)
         if random.random() < CANCELS:
-            await self.client.pause()
+            await self._choose_the_moment(number)
             await self._cancel(number)
             if random.random() < CANCELS_TWICE:
                 await self._cancel(number)
@@ -82,6 +89,16 @@ class Caller:
         """Ask why it has not ended, and how its calls stand."""
         for route in ("why", "nodes"):
             await self._try(route, number, (404,) if self.forgiving else ())
+
+    async def _choose_the_moment(self, number: int) -> None:
+        """Wait until a job is to be cancelled."""
+        if self.client.random.random() >= AT_AN_END:
+            await self.client.pause()
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AWAITS_AN_END_S):
+                await self.executions.next_of(number)
+                self.client.saw("a cancel comes while a call is reported")
 
     async def _cancel(self, number: int) -> None:
         """Cancel until the master has heard it."""

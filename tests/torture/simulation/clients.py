@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.workloads import Formula
 from torture.simulation.callers import Caller
+from torture.simulation.executions import Executions
 from torture.simulation.formulas import Formulas
 from torture.simulation.ledger import Ledger, Submitted
 from torture.simulation.master import MasterHost
@@ -75,6 +76,7 @@ class Client:
         ledger: Ledger,
         habits: Habits,
         plans: PlanMaker,
+        executions: Executions,
     ) -> None:
         self._world = world
         self.random = world.random
@@ -84,7 +86,7 @@ class Client:
         self._formulas = formulas
         self._ledger = ledger
         self._habits = habits
-        self._caller = Caller(self, plans, ledger, habits.forgiving)
+        self._caller = Caller(self, plans, executions, ledger, habits.forgiving)
         self.process = Process(world, self._name)
         self._keys = 0
         self._left = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
@@ -54,7 +55,14 @@ class Executions:
         self._returned: Counter[tuple[int, int]] = Counter()
         self._done: set[tuple[int, int]] = set()
         self._results: dict[int, set[int]] = {}
+        self._awaited: dict[int, list[asyncio.Future[None]]] = {}
         self.by_lease: dict[int, Execution] = {}
+
+    def next_of(self, job: int) -> asyncio.Future[None]:
+        """Done when a worker has next done a call of a job, and is about to report it."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._awaited.setdefault(job, []).append(future)
+        return future
 
     def begin(self, worker: str, call: Call) -> Execution:
         """A worker begins a call.
@@ -115,6 +123,9 @@ class Executions:
     def end(self, execution: Execution) -> Report:
         """A worker has done a call: what came of it."""
         lease, node = execution.call.lease, execution.node
+        for future in self._awaited.pop(execution.call.job_id, ()):
+            if not future.done():
+                future.set_result(None)
         if node.handler == "fatal":
             return Report(lease, error=FATAL, retry=False)
         if node.handler == "flaky" and execution.times <= extra_of(execution.call.args):

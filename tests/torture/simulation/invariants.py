@@ -254,6 +254,8 @@ class Watch:
         else:
             assert inside is not None
             state = inside.state.value
+        if number in calls.cancelled and state != "cancelled":
+            raise Violation(f"job {number}, {name}, was cancelled, and is {state} {outcome}")
         end = Ended(
             number,
             *outcome,

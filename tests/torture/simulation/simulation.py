@@ -90,7 +90,10 @@ class Simulation:
             for number, kind in enumerate(profile.workers, 1)
         ]
         formulas = Formulas(world.random, profile.shares)
-        everything = (self._network, self._master, formulas, self._ledger, profile.habits, plans)
+        everything = (
+            *(self._network, self._master, formulas, self._ledger),
+            *(profile.habits, plans, executions),
+        )
         self._clients = [
             Client(world, number, *everything) for number in range(1, profile.clients + 1)
         ]

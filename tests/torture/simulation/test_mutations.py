@@ -274,6 +274,18 @@ def forgets_cancelling_on_restart(patch: Patch) -> None:
     patch.setattr(JobTables, "waiting", forgetful)
 
 
+def lets_jobs_succeed_while_their_cancel_is_recorded(patch: Patch) -> None:
+    end = JobTable.end
+
+    def hesitant(book: JobTable, now: float, job: Job, **how: Any) -> End:
+        accepted, job.cancel_accepted = job.cancel_accepted, job.cancelled
+        fact = end(book, now, job, **how)
+        job.cancel_accepted = accepted
+        return fact
+
+    patch.setattr(JobTable, "end", hesitant)
+
+
 def forgets_ends_of_calls_on_restart(patch: Patch) -> None:
     restore = CallGraph.restore
 
@@ -316,6 +328,7 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     tries_calls_again_for_ever,
     does_not_try_calls_again,
     forgets_cancelling_on_restart,
+    lets_jobs_succeed_while_their_cancel_is_recorded,
     forgets_ends_of_calls_on_restart,
     hands_calls_out_whatever_their_priority,
 ]

@@ -16,6 +16,8 @@ SOME_SEEDS = (1, 2, 3, 5, 8, 13)
 HAPPENS = (
     "a call fails",
     "a call is lost",
+    "a cancel comes while a call is reported",
+    "a cancel is answered by 200",
     "a cancel is answered by 409",
     "a client submits again",
     "a connection breaks",
