@@ -11,8 +11,11 @@ from harness.processes import TESTS
 
 LANDED = {
     "0722bd4": "schema 2; before its modules had folders",
+    "b9b22b0": "schema 2; the last one whose journal has no stack traces",
 }
 """What is special about each. Every landing adds a line, and its journal: see `make_journal`."""
+NEWEST = list(LANDED)[-1]
+"""The one whose workers and clients are tried."""
 
 
 class NotHere(Exception):

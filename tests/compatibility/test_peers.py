@@ -1,4 +1,4 @@
-"""A worker and clients of a landed commit work with today's master, and the other way round."""
+"""A worker and clients of the newest landed commit work with today's master, and vice versa."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.processes import DTE, TESTS, Processes, run
 
-from compatibility.landed import LANDED, NotHere, extract
+from compatibility.landed import NEWEST, NotHere, extract
 
 TODAY = str(TESTS.parent)
 CLIENT = str(Path(__file__).with_name("python_client.py"))
@@ -97,12 +97,12 @@ class Peers:
         return json.loads(self.ask(*arguments, "--json"))
 
 
-@pytest.fixture(scope="module", params=LANDED)
-def code(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the package `dte` of a landed commit."""
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the package `dte` of the newest landed commit."""
     folder = tmp_path_factory.mktemp("code")
     try:
-        extract(request.param, folder)
+        extract(NEWEST, folder)
     except NotHere as reason:
         # Nothing can be installed that would bring the history.
         pytest.skip(str(reason))
