@@ -26,10 +26,12 @@ def progress(fraction: float, text: str = "") -> None:
         ValueError: the fraction is not from 0 to 1.
     """
     if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction must be from 0 to 1, not {fraction}")
+        raise ValueError(f"fraction must be from 0 to 1, not {fraction!r:.50}")
     send = _send_here.get() or _send
     if send is not None:
-        send(float(fraction), str(text)[:TEXT_CHARS_MAX])
+        # A subclass of str may return anything as a part of itself.
+        part = str.__getitem__(str(text), slice(TEXT_CHARS_MAX))
+        send(min(1.0, max(0.0, float(fraction))), part.encode(errors="replace").decode())
 
 
 def send_by(send: Send | None, *, here: bool = False) -> None:

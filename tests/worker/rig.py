@@ -14,7 +14,8 @@ from dte.wire.messages.calls import Call, Progress, Report
 from dte.worker.processes.executor import Executor
 
 DEEDS = "worker.deeds"
-"""The module with the handlers that are called."""
+HOSTILE = "worker.hostile"
+"""The modules with the handlers that are called."""
 
 
 class Rig:
@@ -26,7 +27,7 @@ class Rig:
         self._leases = 0
         self.executor = Executor(
             slots,
-            [DEEDS],
+            [DEEDS, HOSTILE],
             memory_mb,
             self._done,
             lambda *update: self.progress.append(update),

@@ -5,34 +5,40 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-import json
 import os
 import resource
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from math import log10
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
-from dte.wire.codec import Decoder, Malformed, encode, nests_deeper
-from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
+from dte.wire.codec import Decoder, Malformed, nests_deeper
+from dte.worker.processes.channel import (
+    ERROR_CHARS_MAX,
+    Begin,
+    Broken,
+    Outcome,
+    ProgressUpdate,
+    Receiver,
+    Stop,
+    packet,
+    packets,
+)
+from dte.worker.processes.outcomes import Outcomes
 from dte.worker.processes.tasks import Tasks
+from dte.worker.processes.traces import cut, text_of
 
-ERROR_CHARS_MAX = 2000
 THREADS_MAX = 64
 """The default executor's threads, one for each possible slot: calls may use `asyncio.to_thread`."""
 DEPTH_MAX = 500
@@ -50,8 +56,7 @@ class _Child:
 
     channel: Connection
     shared: MutableSequence[int]
-    memory_mb: int | None
-    result_bytes_max: int
+    outcomes: Outcomes
 
     def __post_init__(self) -> None:
         self.runner = asyncio.Runner()
@@ -59,12 +64,21 @@ class _Child:
         self.runner.get_loop().set_default_executor(threads)
         self._sending = threading.Lock()
 
-    def send(self, messages: Sequence[Outcome | ProgressUpdate]) -> None:
-        """Send messages to the worker, from any thread. The worker always reads, so this ends."""
+    def send(self, data: bytes) -> None:
+        """Send a packet to the worker, from any thread. The worker always reads, so this ends."""
         with self._sending:
-            rest = memoryview(packet(messages))
+            rest = memoryview(data)
             while rest:
                 rest = rest[os.write(self.channel.fileno(), rest) :]
+
+    def send_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Send the outcomes of calls; without their results if memory is too short for these."""
+        try:
+            data = [*packets(outcomes)]
+        except MemoryError as error:
+            data = [packet([self.outcomes.of_error(each.lease, error)]) for each in outcomes]
+        for each in data:
+            self.send(each)
 
 
 _child: _Child
@@ -99,22 +113,27 @@ def prepare(
     if memory_mb is not None:
         limit = _address_space_bytes() + memory_mb * 1024 * 1024
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _child = _Child(channel, shared, memory_mb, result_bytes_max)
+    _child = _Child(channel, shared, Outcomes(result_bytes_max, memory_mb, _OWN))
 
 
 def serve() -> None:
     """Serve the worker's orders until the worker closes the channel."""
     fileno = _child.channel.fileno()
     receiver: Receiver[Begin | Stop] = Receiver(fileno, Begin | Stop)  # type: ignore[arg-type]
-    tasks = Tasks(receiver, fileno, _child.send, _child.shared, run_async)
-    _child.send([])
+    tasks = Tasks(receiver, fileno, _child.send_outcomes, _child.shared, run_async)
+    _child.send(packet([]))
     while (orders := receiver.receive()) is not None:
         begin = [order for order in orders if isinstance(order, Begin)]
         if begin and is_async(begin[0].handler):
-            _child.runner.run(tasks.run(orders))
+            try:
+                _child.runner.run(tasks.run(orders))
+            except Exception as error:  # A call has stopped the loop, or spoiled it.
+                how = f"cannot use its event loop any more: {text_of(error)}"
+                _child.send(packet([Broken(cut(how, ERROR_CHARS_MAX))]))
+                raise
         else:
             for order in begin:
-                _child.send([run(order)])
+                _child.send_outcomes([run(order)])
 
 
 def is_async(name: str) -> bool:
@@ -125,48 +144,47 @@ def is_async(name: str) -> bool:
 
 def run(order: Begin) -> Outcome:
     """Call a handler."""
-    bound = _bind(order)
-    if isinstance(bound, Outcome):
-        return bound
     send_by(partial(_progress, order.lease))
     try:
-        result = bound()
-        if isinstance(result, Coroutine):  # A plain function may return one too.
+        result = _bound(order)()
+        if issubclass(type(result), Coroutine):  # A plain function may return one too.
             result = _child.runner.run(_alone(result))
     except BaseException as error:
-        return _failure(order, error)
+        return _failure(order.lease, error)
     finally:
         send_by(None)
-    return _result(order, result)
+    return _child.outcomes.of_result(order.lease, result)
 
 
 async def run_async(order: Begin) -> Outcome:
     """Call an async handler."""
-    bound = _bind(order)
-    if isinstance(bound, Outcome):
-        return bound
     send_by(partial(_progress, order.lease), here=True)
     try:
-        result = await bound()
+        result = await _bound(order)()
     except BaseException as error:
-        return _failure(order, error)
-    return _result(order, result)
+        return _failure(order.lease, error)
+    return _child.outcomes.of_result(order.lease, result)
 
 
-def _bind(order: Begin) -> Callable[[], Any] | Outcome:
-    """Bind a call to its arguments; return a failed outcome if they do not fit."""
-    lease, name = order.lease, order.handler
-    found = registry.find(name)
+class _CannotBegin(Exception):
+    """The handler cannot be called, now or later. The text gives the reason."""
+
+
+def _bound(order: Begin) -> Callable[[], Any]:
+    """Bind a call to its arguments, the conversion of which may run code of the handler's types.
+
+    Raises:
+        _CannotBegin: there is no such handler, or the arguments do not fit.
+    """
+    found = registry.find(order.handler)
     if found is None:
-        return Outcome(lease, error=f"this worker has no handler {name!r}", retry=False)
+        raise _CannotBegin(f"this worker has no handler {order.handler!r}")
     try:
         positional, named = found.signature.bind(_read(order.args))
     except Malformed as error:
-        return Outcome(lease, error=f"the arguments cannot be read: {error}", retry=False)
+        raise _CannotBegin(f"the arguments cannot be read: {error}") from None
     except BadArguments as error:
-        return Outcome(lease, error=str(error), retry=False)
-    except MemoryError:
-        return Outcome(lease, error=_out_of_memory())
+        raise _CannotBegin(str(error)) from None
     return partial(found.function, *positional, **named)
 
 
@@ -188,59 +206,19 @@ async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
+_OWN = frozenset(each.__code__ for each in (run, run_async, _bound, _alone))
+"""The functions through which handlers are called."""
+
+
+def _failure(lease: int, error: BaseException) -> Outcome:
+    if type(error) is _CannotBegin:
+        return _child.outcomes.of_refusal(lease, str(error))
+    return _child.outcomes.of_error(lease, error)
+
+
 def _progress(lease: int, fraction: float, text: str) -> None:
-    with suppress(OSError, UnicodeEncodeError):
-        _child.send([ProgressUpdate(lease, fraction, text)])
-
-
-def _result(order: Begin, result: Any) -> Outcome:
-    """Convert a handler's result to JSON."""
-    lease, most = order.lease, _child.result_bytes_max
-    if isinstance(result, int) and result.bit_length() * log10(2) > most:
-        # The conversion to decimal digits might take minutes.
-        reason = f"an integer of more than {most} digits, the limit is {most} bytes"
-        return _no_result(lease, f"is too large: {reason}; return less")
-    try:
-        raw = encode(result)
-        if b"null" in raw and result is not None:  # Infinities and NaN become null as well.
-            json.dumps(msgspec.to_builtins(result), allow_nan=False)
-    except MemoryError:
-        return Outcome(lease, error=_out_of_memory())
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return _no_result(lease, f"cannot be converted to JSON: {error}")
-    if len(raw) > most:
-        reason = f"{len(raw)} bytes, the limit is {most}"
-        return _no_result(lease, f"is too large: {reason}; return less")
-    return Outcome(lease, raw)
-
-
-def _no_result(lease: int, reason: str) -> Outcome:
-    return Outcome(lease, error=f"the result {reason}", retry=False)
-
-
-def _failure(order: Begin, error: BaseException) -> Outcome:
-    """Describe the exception of a handler; call this in its ``except`` clause."""
-    text = _out_of_memory() if isinstance(error, MemoryError) else _text(error)
-    return Outcome(order.lease, error=text, trace=_sendable(traceback.format_exc()))
-
-
-def _out_of_memory() -> str:
-    limit = _child.memory_mb
-    return "MemoryError" if limit is None else f"out of memory: the limit is {limit} MB"
-
-
-def _text(error: BaseException) -> str:
-    kind = type(error).__name__
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return _sendable((f"{kind}: {text}" if text else kind)[:ERROR_CHARS_MAX])
-
-
-def _sendable(text: str) -> str:
-    """Replace halves of surrogate pairs, which cannot be encoded."""
-    return text.encode(errors="replace").decode()
+    with suppress(OSError):
+        _child.send(packet([ProgressUpdate(lease, fraction, text)]))
 
 
 def _address_space_bytes() -> int:

@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import isfinite
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Protocol
 
-import msgspec
 from pebble import ProcessPool
 
 from dte.wire.messages.calls import Call, Progress, Report, State
 from dte.worker.processes import child
-from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
+from dte.worker.processes.channel import (
+    PACKET_BYTES_EXTRA,
+    Begin,
+    Broken,
+    Outcome,
+    ProgressUpdate,
+    Receiver,
+    Stop,
+    packet,
+)
+from dte.worker.processes.reports import description_of_end, report_of, report_without_result
 from dte.worker.processes.tasks import BEAT, RUNNING, SHARED_NUMBERS
-
-log = logging.getLogger("dte.worker")
 
 STOP_S = 3.0
 """The longest time between the cancellation of an async call and its end; then the process ends."""
+HUNG_UP_S = 1.0
+"""The longest time between the end of the channel and the end of a process that ends by itself."""
 WATCH_S = 1.0
 STILL_MAX = 5
 """An event loop whose counter stands still at this many checks in a row is blocked."""
 UNSTOPPABLE = "process terminated because another async call in it did not stop"
 BLOCKED = "process terminated because an async call in it blocked the event loop"
+RUBBISH = "wrote something else than messages into its channel to the worker"
+HUNG_UP = "closed its channel to the worker"
 
 Verdict = tuple[State, str]
 """The state and the reason that a report gives to a call without a result."""
@@ -114,14 +126,18 @@ class Process:
         self._unsent = bytearray()
         self._is_ready = False
         self._end_verdict: Verdict | None = None
+        self._fault = ""
+        self._has_hung_up = False
         self._is_ending = False
         self._still = 0
         self._beat = 0
         self._watchdog: asyncio.TimerHandle | None = None
         self._shared = _context.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = _context.Pipe()
-        kind: Any = Outcome | ProgressUpdate
-        self._receiver: Receiver[Outcome | ProgressUpdate] = Receiver(self._channel.fileno(), kind)
+        kind: Any = Outcome | ProgressUpdate | Broken
+        self._receiver: Receiver[Outcome | ProgressUpdate | Broken] = Receiver(
+            self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
+        )
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
             1, initializer=child.prepare, initargs=(*given, self._shared), context=_context
@@ -186,10 +202,21 @@ class Process:
 
     def _end_in_thread(self) -> None:
         """End the process and its descendants: SIGTERM, three seconds later SIGKILL."""
+        if self._has_hung_up and not self._fault and not self._ends_by_itself():
+            self._fault = HUNG_UP
         self._signal_group(signal.SIGTERM)
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
         self._signal_group(signal.SIGKILL)
+
+    def _ends_by_itself(self) -> bool:
+        """Wait a moment for the end of a process whose channel has ended."""
+        until = time.monotonic() + HUNG_UP_S
+        while self._process is not None and self._process.exitcode is None:
+            if time.monotonic() > until:
+                return False
+            time.sleep(HUNG_UP_S / 50)
+        return True
 
     def _signal_group(self, number: signal.Signals) -> None:
         if self._is_ready and self._process is not None and self._process.pid is not None:
@@ -236,29 +263,40 @@ class Process:
         except OSError:
             messages = None
         if messages is None:
-            self._loop.remove_reader(self._channel.fileno())
-            self._begin_to_end()
+            self._has_hung_up = True
+            self._stop_receiving()
             return False
         if not self._is_ready and not self._is_ending:
             self._is_ready = True
             self._owner.on_idle(self)
         latest = {each.lease: each for each in messages if isinstance(each, ProgressUpdate)}
         for lease, update in latest.items():
-            if lease in self.calls and not self._is_ending:
+            if lease in self.calls and not self._is_ending and isfinite(update.fraction):
                 self._owner.on_progress(lease, Progress(update.fraction, update.text))
         for each in messages:
             if isinstance(each, Outcome):
                 self._on_outcome(each)
-        return True
+            elif isinstance(each, Broken):
+                self._fault = each.how
+        if self._receiver.is_broken:
+            self._fault = RUBBISH
+        if self._fault:
+            self._stop_receiving()
+        return not self._fault
+
+    def _stop_receiving(self) -> None:
+        """End a process that cannot be understood any more, or has ended by itself."""
+        self._loop.remove_reader(self._channel.fileno())
+        self._begin_to_end()
 
     def _on_outcome(self, outcome: Outcome) -> None:
         assigned = self.calls.get(outcome.lease)
         if assigned is None or self._end_verdict is not None:
             return
         if assigned.verdict is None:
-            self._finish(assigned, _report(assigned.call, outcome))
+            self._finish(assigned, report_of(assigned.call, outcome))
         elif child.is_async(assigned.call.handler):
-            self._finish(assigned, _report_without_result(assigned, *assigned.verdict))
+            self._finish(assigned, report_without_result(assigned.call, *assigned.verdict))
         if not self.calls and not self._is_ending:
             self._owner.on_idle(self)
 
@@ -302,29 +340,30 @@ class Process:
         for timer in (self._watchdog, *(each.timer for each in self.calls.values())):
             if timer is not None:
                 timer.cancel()
-        while self._receive():
+        while not self._fault and self._receive():
             pass  # Messages that the process sent just before its end.
         self._loop.remove_reader(self._channel.fileno())
         self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
         code = None if self._process is None else self._process.exitcode
+        how = self._fault or description_of_end(code)
         never_ready = not self._is_ready and self._end_verdict is None
         try:
             culprit = self._culprit() if self._end_verdict is None else None
             if self._end_verdict is None and any(map(_is_async, self.calls.values())):
                 self._owner.on_harm(self, self._suspects(culprit), "ended the process of others")
             for assigned in list(self.calls.values()):
-                verdict = self._verdict(assigned, culprit, code)
-                self._finish(assigned, _report_without_result(assigned, *verdict))
+                verdict = self._verdict(assigned, culprit, how)
+                self._finish(assigned, report_without_result(assigned.call, *verdict))
         finally:
-            self._owner.on_ended(self, _describe_end(code) if never_ready else None)
+            self._owner.on_ended(self, how if never_ready else None)
 
-    def _verdict(self, assigned: _Assigned, culprit: _Assigned | None, code: int | None) -> Verdict:
+    def _verdict(self, assigned: _Assigned, culprit: _Assigned | None, how: str) -> Verdict:
         """Return the outcome of a call whose process has ended."""
         verdict = assigned.verdict or self._end_verdict
         if verdict is not None:
             return verdict
-        reason = f"the handler's process {_describe_end(code)}"
+        reason = f"the handler's process {how}"
         if assigned is culprit:
             return "failed", reason
         if culprit is None:
@@ -364,41 +403,5 @@ def _no_main_module() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _report(call: Call, outcome: Outcome) -> Report:
-    if outcome.result is not None:
-        return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
-    log.info(
-        "job %d, node %r: handler %r failed on attempt %d: %r%s",
-        *(call.job_id, call.node, call.handler, call.attempt, outcome.error),
-        _indented(outcome.trace),
-    )
-    return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
-
-
 def _is_async(assigned: _Assigned) -> bool:
     return child.is_async(assigned.call.handler)
-
-
-def _report_without_result(assigned: _Assigned, state: State, reason: str) -> Report:
-    return Report(assigned.call.lease, error=reason, state=state, begun=state == "returned")
-
-
-def _indented(trace: str) -> str:
-    """Indent and escape a trace, so that no line of it can pass for a line of the log."""
-    text = ""
-    for line in trace.splitlines():
-        text += "\n    " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    return text
-
-
-def _describe_end(code: int | None) -> str:
-    """Describe the unexpected end of a process by its exit code, as in "it ended"."""
-    if code is None:
-        return "ended"
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = ""
-    with suppress(ValueError):
-        name = f" ({signal.Signals(-code).name})"
-    hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
-    return f"was killed by signal {-code}{name}{hint}"

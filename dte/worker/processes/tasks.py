@@ -147,7 +147,7 @@ class Tasks:
     def _done(self, lease: int, task: Task[Outcome]) -> None:
         if not self._ended:
             asyncio.get_running_loop().call_soon(self._send_ended)
-        was_cancelled = task.cancelled()  # Before its first step.
+        was_cancelled = task.cancelled()  # Before its first step, or by itself in its last.
         self._ended.append(Outcome(lease, error="cancelled") if was_cancelled else task.result())
 
     def _send_ended(self) -> None:

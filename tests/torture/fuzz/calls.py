@@ -14,6 +14,7 @@ from typing import Any
 
 from torture.fuzz.bodies import ODD_VALUES, garbled
 from torture.fuzz.chance import one
+from worker.hostile import DEEDS, ERRORS, RAISED, RESULTS
 
 from dte.master.api.openapi import documentation
 from dte.master.api.routes import ROUTES
@@ -29,6 +30,8 @@ _LEASE = "\0lease"
 NOBODYS = "nobodys"
 """A handler that only those have who claim: they seldom give a result."""
 HANDLERS = ("echo", "echo", "primes", "fibonacci", "process_data", "compute", "sleep", NOBODYS)
+HOSTILE = ("hostile", "hostile_async", "hostile_coroutine")
+"""Handlers that return and raise what misbehaves."""
 ODD_HANDLERS = ("nobody's", "", "é", "a" * 300, "echo ", "send_email", "calculate_pi")
 ARGUMENTS: tuple[Any, ...] = (
     *([1], ["x"], [], {}, [1, 2], [30], {"limit": 50}, {"n": 7}, {"value": 1}),
@@ -47,6 +50,7 @@ WORKERS = ("w", "v", "ä")
 ODD_WORKERS = ("a" * 201, "", "\n", "%s")
 ODD = 0.04
 """How seldom a value is an odd one: of a graph with one, the rest would not be looked at."""
+HOSTILE_SHARE = 0.1
 MOMENTS = ("2001-01-01T00:00:00Z", "2030-01-01T00:00:00Z")
 NODES = "abcdefgh"
 TIMEOUT_S = 0.5
@@ -117,6 +121,10 @@ def _node(rng: Random, before: str) -> dict[str, Any]:
 def _call(rng: Random) -> dict[str, Any]:
     handler = _usual(HANDLERS, ODD_HANDLERS, rng)
     args = [SLEEP_S] if handler == "sleep" else _usual(ARGUMENTS, ODD_ARGUMENTS, rng)
+    if rng.random() < HOSTILE_SHARE:
+        deed = one(DEEDS, rng)
+        name = one([*(ERRORS if deed == "raise" else RESULTS)], rng)
+        handler, args = one(HOSTILE, rng), [deed, name, one([*RAISED], rng)]
     made = {"handler": handler, "args": args, "timeout": TIMEOUT_S}
     if rng.random() < 0.3:
         made["retries"] = _usual((0, 1, 2), (-1, 10**4), rng)

@@ -12,7 +12,7 @@ from typing import Any
 from harness.cluster import Cluster
 from harness.http import BlockingClient
 from harness.machine import HOST, memory_bytes
-from harness.processes import Process, Processes, until
+from harness.processes import TESTS, Process, Processes, until
 
 PORTS = 5
 """How many workers may be announced that are not there."""
@@ -61,7 +61,8 @@ class FuzzedCluster(Cluster):
         self._stack = ExitStack()
         self._job = self._cancelled = 0
         self.silent_ports = [self._hold_a_port() for _ in range(PORTS)]
-        super().__init__(self._stack.enter_context(Processes(folder)), **BOUNDS)
+        processes = self._stack.enter_context(Processes(folder, PYTHONPATH=str(TESTS)))
+        super().__init__(processes, options=("--handlers", "worker.hostile"), **BOUNDS)
         self._client = BlockingClient(self.port, PROBE_TIMEOUT_S)
 
     def __enter__(self) -> FuzzedCluster:

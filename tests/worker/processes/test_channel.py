@@ -8,7 +8,16 @@ from contextlib import suppress
 
 import pytest
 
-from dte.worker.processes.channel import Begin, Outcome, ProgressUpdate, Receiver, Stop, packet
+from dte.worker.processes.channel import (
+    Begin,
+    Outcome,
+    ProgressUpdate,
+    Receiver,
+    Stop,
+    packet,
+    packets,
+)
+from worker.hostile import RUBBISH
 
 
 @pytest.fixture
@@ -48,3 +57,23 @@ def test_an_empty_channel_and_a_closed_channel_are_two_things(pipe: tuple[int, i
         receiver.receive()
     os.close(pipe[1])
     assert receiver.receive() is None
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_what_is_no_message_is_noticed(pipe: tuple[int, int], name: str) -> None:
+    receiver: Receiver[Outcome | ProgressUpdate] = Receiver(  # type: ignore[arg-type]
+        pipe[0], Outcome | ProgressUpdate, 1_000_000
+    )
+    first = ProgressUpdate(1, 0.5, "")
+    os.write(pipe[1], packet([first]) + RUBBISH[name][:60_000])
+    received = receiver.receive()
+    while not receiver.is_broken:
+        os.write(pipe[1], RUBBISH[name][60_000:])
+        receiver.receive()
+    assert received == [first]
+
+
+def test_outcomes_that_are_long_together_travel_in_packets_that_are_not() -> None:
+    outcomes = [Outcome(n, b'"%s"' % (b"x" * 400_000)) for n in range(5)]
+    assert [len(each) < 1_000_000 for each in packets(outcomes)] == [True] * 3
+    assert len([*packets([Outcome(1, b"1")] * 3)]) == 1

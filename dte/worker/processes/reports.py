@@ -1,0 +1,50 @@
+"""Reports of calls, from what a child process sends or from how it ended."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from contextlib import suppress
+
+import msgspec
+
+from dte.wire.messages.calls import Call, Report, State
+from dte.worker.processes.channel import Outcome
+
+log = logging.getLogger("dte.worker")
+
+
+def report_of(call: Call, outcome: Outcome) -> Report:
+    if outcome.result is not None:
+        return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
+    log.info(
+        "job %d, node %r: handler %r failed on attempt %d: %r%s",
+        *(call.job_id, call.node, call.handler, call.attempt, outcome.error),
+        _indented(outcome.trace),
+    )
+    return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
+
+
+def report_without_result(call: Call, state: State, reason: str) -> Report:
+    return Report(call.lease, error=reason, state=state, begun=state == "returned")
+
+
+def _indented(trace: str) -> str:
+    """Indent and escape a trace, so that no line of it can pass for a line of the log."""
+    text = ""
+    for line in trace.splitlines():
+        text += "\n    " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return text
+
+
+def description_of_end(code: int | None) -> str:
+    """Describe the unexpected end of a process by its exit code, as in "it ended"."""
+    if code is None:
+        return "ended"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = ""
+    with suppress(ValueError):
+        name = f" ({signal.Signals(-code).name})"
+    hint = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
+    return f"was killed by signal {-code}{name}{hint}"

@@ -1,0 +1,142 @@
+"""Protects: a call ends with an error that says why, whatever its handler returns or raises."""
+
+from __future__ import annotations
+
+import itertools
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tornado.ioloop import IOLoop
+
+from dte.worker.processes.channel import ERROR_CHARS_MAX, TRACE_CHARS_MAX
+from dte.worker.processes.outcomes import OUT_OF_MEMORY, Outcomes
+from worker.hostile import ERRORS, RAISED, RESULTS
+from worker.rig import Rig, StartRig
+
+pytestmark = pytest.mark.usefixtures("own_handlers")
+
+HANDLERS = ("hostile", "hostile_async", "hostile_coroutine")
+RECIPES = (
+    *itertools.product(["return", "progress"], RESULTS),
+    *itertools.product(["raise"], ERRORS),
+)
+outcomes = Outcomes(1_000_000, None)
+
+
+async def check(one: Rig, recipe: tuple[str, tuple[str, str], str]) -> None:
+    """A hostile call has an end of its own, and its process is as before."""
+    handler, (deed, name), raised = recipe
+    pid = await one.value("pid")
+    report = await one.call(handler, deed, name, raised)
+    error = report.error or ""
+    assert report.state in ("failed", "succeeded"), report
+    assert (report.state == "succeeded") == (not error)
+    assert report.state == "failed" or deed != "raise"
+    assert len(error.encode()) <= 4 * ERROR_CHARS_MAX
+    assert len(error) <= ERROR_CHARS_MAX
+    assert "the handler's process" not in error
+    assert await one.value("pid") == pid
+
+
+async def test_each_hostile_result_and_exception_has_an_outcome(rig: StartRig) -> None:
+    one = rig()
+    for handler, recipe in itertools.product(HANDLERS, RECIPES):
+        await check(one, (handler, recipe, "SystemExit"))
+
+
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(HANDLERS), st.sampled_from(RECIPES), st.sampled_from([*RAISED])),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_hostile_calls_in_any_order_leave_the_process_to_the_next(
+    io_loop: IOLoop, rig: StartRig, recipes: list[tuple[str, tuple[str, str], str]]
+) -> None:
+    async def run() -> None:
+        one = rig(slots=2)
+        for recipe in recipes:
+            await check(one, recipe)
+        await one.executor.close()
+
+    io_loop.run_sync(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    {
+        "strided view": "BufferError: ",
+        "struct with an unset field": "AttributeError: ",
+        "broken zone": "SystemExit: no offset",
+        "raw rubbish": "DecodeError: ",
+    }.items(),
+)
+async def test_a_result_that_cannot_be_encoded_says_why(
+    rig: StartRig, name: str, error: str
+) -> None:
+    one = rig()
+    for handler in HANDLERS:
+        report = await one.call(handler, "return", name, "SystemExit")
+        assert report.state == "failed"
+        assert not report.retry
+        assert str(report.error).startswith(f"the result cannot be converted to JSON: {error}")
+
+
+def caught(make: Callable[[], BaseException]) -> BaseException:
+    try:
+        raise make()
+    except BaseException as error:
+        return error
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_long_text_in_an_exception_is_cut_before_it_is_copied(
+    kind: type[Exception], count: int
+) -> None:
+    error = caught(lambda: kind(*["\x01" * 50_000_000] * count))
+    tracemalloc.start()
+    try:
+        outcome = outcomes.of_error(1, error)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
+    assert str(outcome.error).startswith(kind.__name__)
+    assert len(str(outcome.error)) == ERROR_CHARS_MAX
+    assert len(outcome.trace) <= TRACE_CHARS_MAX
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_each_trace_is_short_and_can_be_encoded(name: str) -> None:
+    outcome = outcomes.of_error(1, caught(lambda: ERRORS[name]("SystemExit")))
+    assert len(str(outcome.error)) <= ERROR_CHARS_MAX
+    assert len(outcome.trace) <= TRACE_CHARS_MAX
+    outcome.trace.encode()
+
+
+def test_an_exception_that_cannot_be_read_is_named() -> None:
+    outcome = outcomes.of_error(1, caught(lambda: ERRORS["lying"]("SystemExit")))
+    assert outcome.error == "Lying (its text cannot be read: str() raised SystemExit)"
+
+
+@pytest.mark.parametrize(
+    ("error", "worn"),
+    [
+        (MemoryError(), OUT_OF_MEMORY),
+        (OSError(12, "Cannot allocate memory"), OUT_OF_MEMORY),
+        (OSError(24, "Too many open files"), "it has too many open files"),
+        (OSError(2, "No such file"), ""),
+    ],
+)
+def test_what_the_process_has_run_out_of_is_found_below_other_exceptions(
+    error: Exception, worn: str
+) -> None:
+    hidden = caught(lambda: ValueError("hidden"))
+    hidden.__context__ = error
+    assert outcomes.of_error(1, hidden).worn == worn
