@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ from dte.wire.http.listening import CannotListen
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
+LEAVE_S = 4.0
+"""The time in which a worker ends once its stdin is closed; one that does not gets SIGTERM."""
 
 T = TypeVar("T")
 
@@ -122,28 +125,33 @@ class LocalCluster:
                 raise WorkersFailed(f"worker-{number} ended with exit code {process.returncode}")
 
     def _stop(self) -> None:
-        # A second Ctrl-C would leave workers behind, and they end in a moment anyway.
+        # A second signal would leave workers behind, and they end in a moment anyway.
         in_main_thread = threading.current_thread() is threading.main_thread()
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main_thread else ()
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
         try:
             self._end_processes()
         finally:
-            if in_main_thread:
-                signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _end_processes(self) -> None:
+        # Not by SIGTERM: a worker that got one with the whole service would take it for a second.
         for process in self._workers:
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        for process in self._workers:
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
             if process.stdin is not None:
                 process.stdin.close()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        soon = time.monotonic() + min(LEAVE_S, STOP_TIMEOUT_S)
+        for process in self._workers:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, soon - time.monotonic()))
+                continue
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, deadline - time.monotonic()))
+                continue
+            process.kill()
+            process.wait()
         if self._server is not None:
             self._call(self._server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -327,11 +327,18 @@ def _serve(
     async def serve_until_signal() -> None:
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
+        serving = loop.create_task(serve(stop))
+        received: list[signal.Signals] = []
 
         def on_signal(number: signal.Signals) -> None:
-            if stop.is_set():  # A second signal means that the user does not want to wait.
-                os._exit(128 + number)
             stop.set()
+            if received and number == signal.SIGHUP:
+                return  # A closed terminal and systemd send it in addition to another.
+            received.append(number)
+            if len(received) == 2:  # The user does not want to wait for the grace.
+                serving.cancel()
+            elif len(received) > 2:
+                os._exit(128 + number)
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_IGN:
@@ -339,7 +346,12 @@ def _serve(
             loop.add_signal_handler(number, on_signal, number)
         if leave_with_stdin:
             loop.add_reader(sys.stdin, _read_stdin, stop)
-        await serve(stop)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            if not received:
+                raise
+            os._exit(128 + received[-1])
 
     try:
         asyncio.run(serve_until_signal())

@@ -124,6 +124,11 @@ class RunningCalls:
         """Stop calls, which are then reported as cancelled; return the leases that are known."""
         return [lease for lease in leases if self._stop(lease, "cancelled")]
 
+    def leave(self) -> None:
+        """Let calls end although their processes get the signals of a service that stops."""
+        if self._executor is not None:
+            self._executor.leave()
+
     async def drain(self, grace_s: float) -> None:
         """Wait for calls to end, stop and return the others after `grace_s` seconds, and close."""
         with suppress(TimeoutError):

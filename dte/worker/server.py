@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,8 @@ REQUESTS_MAX = 2
 SLOTS_MAX = 64
 DRAIN_S = 0.2
 """The time that a draining worker still answers requests that the master has already sent."""
+HURRY_S = 4.0
+"""The time to stop and return calls if the user does not want to wait; a call has 3 s to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,16 @@ class _Worker:
             self._reporter,
             partial(Executor, self._slots, settings.handlers, settings.memory_mb),
         )
+
+    def leave(self) -> None:
+        """Let calls end although their processes get the signals of a service that stops."""
+        self._calls.leave()
+
+    async def hurry(self) -> None:
+        """Stop calls and return them, for a worker whose `drain` was cancelled."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HURRY_S):
+                await self._calls.drain(0.0)
 
     def _begin(self) -> None:
         log.info("worker %s has the handlers %s", self.name, ", ".join(sorted(registry.infos())))
@@ -161,7 +174,7 @@ class PullingWorker(_Worker):
 
 
 async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
-    """Run a worker until `stop` is set.
+    """Run a worker until `stop` is set. If this is cancelled after that, no call gets more time.
 
     Raises:
         CannotListen: the address or the port is not available.
@@ -171,7 +184,12 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
     worker.start()
     await stop.wait()
-    await worker.drain()
+    worker.leave()
+    try:
+        await worker.drain()
+    except asyncio.CancelledError:
+        await worker.hurry()
+        raise
 
 
 def cpus() -> int:

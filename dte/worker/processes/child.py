@@ -36,6 +36,7 @@ from dte.worker.processes.channel import (
     packets,
 )
 from dte.worker.processes.outcomes import Outcomes
+from dte.worker.processes.signals import leave_to_worker
 from dte.worker.processes.tasks import Tasks
 from dte.worker.processes.traces import cut, text_of
 
@@ -101,7 +102,7 @@ def prepare(
         shared: memory that is shared with the worker, see `dte.worker.processes.tasks`.
     """
     global _child
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_to_worker(shared)
     # A process group of its own, so that processes that a handler starts can be ended with it.
     os.setpgid(0, 0)
     _die_with_the_worker()

@@ -76,6 +76,7 @@ class Executor:
         self._restarts: set[asyncio.TimerHandle] = set()
         self._restart_s = RESTART_FIRST_S
         self._slots = slots
+        self._leaving = False
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -115,6 +116,12 @@ class Executor:
         if len(self._running) >= self._slots:
             self._return_waiting("no slot became free")
 
+    def leave(self) -> None:
+        """Let calls end although their processes get the signals of a service that stops."""
+        self._leaving = True
+        for process in self._processes:
+            process.leave()
+
     async def close(self) -> None:
         """Stop all calls, which are reported as returned, and end the processes."""
         self._closing = True
@@ -143,6 +150,8 @@ class Executor:
             self._add_later(f"the worker cannot start a process for its handlers: {error}")
         else:
             self._processes.add(process)
+            if self._leaving:
+                process.leave()
             self._starting.add(process)
 
     def _add_later(self, problem: str) -> None:

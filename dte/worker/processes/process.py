@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from pebble import ProcessPool
 
 from dte.wire.messages.calls import Call, Progress, Report, State
-from dte.worker.processes import child
+from dte.worker.processes import child, signals
 from dte.worker.processes.channel import (
     PACKET_BYTES_EXTRA,
     Begin,
@@ -33,7 +33,7 @@ from dte.worker.processes.channel import (
     packet,
 )
 from dte.worker.processes.reports import description_of_end, report_of, report_without_result
-from dte.worker.processes.tasks import BEAT, RUNNING, SHARED_NUMBERS
+from dte.worker.processes.tasks import BEAT, ENDING, LEAVING, RUNNING, SHARED_NUMBERS, STAGE
 
 STOP_S = 3.0
 """The longest time between the cancellation of an async call and its end; then the process ends."""
@@ -186,6 +186,10 @@ class Process:
         self._owner.on_harm(self, [culprit.call.handler], "does not end when it is cancelled")
         self.end("returned", UNSTOPPABLE)
 
+    def leave(self) -> None:
+        """Have the process ignore the signals by which the worker was asked to leave."""
+        self._shared[STAGE] = max(self._shared[STAGE], LEAVING)
+
     def end(self, state: State, reason: str) -> None:
         """End the process, and report its calls with this state unless they have a verdict."""
         if not self._is_ending:
@@ -204,6 +208,7 @@ class Process:
         """End the process and its descendants: SIGTERM, three seconds later SIGKILL."""
         if self._has_hung_up and not self._fault and not self._ends_by_itself():
             self._fault = HUNG_UP
+        self._shared[STAGE] = ENDING
         self._signal_group(signal.SIGTERM)
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
@@ -382,7 +387,7 @@ class Process:
 
 def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
     """Start the process of a pool; return the process and a future that ends when it has served."""
-    with _starting, _no_main_module():
+    with _starting, _no_main_module(), signals.blocked():
         before = set(multiprocessing.active_children())
         served = pool.schedule(child.serve)
         started = set(multiprocessing.active_children()) - before

@@ -20,7 +20,11 @@ RUNNING = 0
 """The index in shared memory of the lease whose task is running; the value is 0 if none is."""
 BEAT = 1
 """The index in shared memory of the counter that grows as long as the event loop iterates."""
-SHARED_NUMBERS = 2
+STAGE = 2
+"""The index in shared memory of the stage in which the worker is, or has put this process."""
+SHARED_NUMBERS = 3
+SERVING, LEAVING, ENDING = range(3)
+"""The stages: the worker serves; it leaves, while calls may end; it ends this process."""
 BEAT_S = 1.0
 LEFT_S = 3.0
 """The longest time that a call waits for tasks that it started and left behind."""
