@@ -129,6 +129,11 @@ class Formulas:
         """There is nothing to compute: it has ended when it is accepted."""
         return evaluated(self._random.choice((f"{number}", f"-{number}.25", f"(({number}))")))
 
+    def call(self, number: int) -> Formula:
+        """A handler takes some time for a part of it, in a process of its worker."""
+        seconds = round(self._random.uniform(0.05, 0.8), 2)
+        return Formula(f"{number}+sleep({seconds})", number + seconds)
+
     def zero(self, number: int) -> Formula:
         """It divides by zero."""
         return Formula(f"2*({number}/(7-7)+1)+{self._expression(2)}", reason=ZERO)

@@ -83,6 +83,33 @@ def signal_itself(number: int) -> None:
     time.sleep(1000)
 
 
+@handler("ends_of_programs")
+def ends_of_programs() -> list[int]:
+    """Give the exit codes of programs and processes that each get a signal."""
+    codes = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as program:
+            program.send_signal(number)
+        codes.append(program.returncode)
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    forked.start()
+    forked.terminate()
+    forked.join()
+    return [*codes, forked.exitcode or 0]
+
+
+@handler("handle_signals")
+def handle_signals(path: str) -> list[int]:
+    """Give the signals that this handler's own functions got, SIGTERM as the last."""
+    got: list[int] = []
+    for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: got.append(number))
+    note(path, os.getpid())
+    while signal.SIGTERM not in got:
+        time.sleep(0.005)
+    return got
+
+
 @handler("fail")
 def fail(text: str) -> None:
     raise ValueError(text)

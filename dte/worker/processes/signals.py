@@ -56,15 +56,24 @@ def leave_to_worker(shared: MutableSequence[int]) -> None:
         if shared[STAGE] == SERVING:
             end(number, None)
 
+    mask = threading.local()
+
+    def block() -> None:
+        mask.before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVICE_SIGNALS)
+
+    def restore() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask.before)
+
     def forget() -> None:
         """Let a process that a handler forks react to signals as any other program does."""
         for number in SERVICE_SIGNALS:
             if signal.getsignal(number) is on_signal:
                 default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
                 signal.signal(number, default)
+        restore()
 
     for number in SERVICE_SIGNALS:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, on_signal)
-    os.register_at_fork(after_in_child=forget)
+    os.register_at_fork(before=block, after_in_parent=restore, after_in_child=forget)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SERVICE_SIGNALS)

@@ -114,9 +114,9 @@ class Cluster:
         node.die()
         self._refuse(node)
 
-    async def end(self, node: Node) -> int | None:
+    async def end(self, node: Node, *, whole: bool = True) -> int | None:
         """End a node with SIGTERM, and give its exit code, as `Node.leave` does."""
-        code = await node.leave()
+        code = await node.leave(whole=whole)
         self._refuse(node)
         return code
 

@@ -25,6 +25,8 @@ AGAIN_S = (0.0, 0.8)
 DOWN: Lengths = ((5, 0.0, 0.1), (4, 0.1, 1.0), (1, 1.0, 2.0))
 """How long a node is down, in parts of the time between two kills."""
 ENDS_EVERY_S = (4.0, 14.0)
+WHOLE_SHARE = 0.7
+"""Of the ends by SIGTERM, how many are those of a service manager, which signals all processes."""
 YOUNG_S = 0.3
 START_S = 3.0
 """How long a process may take until it knows what to do at SIGTERM."""
@@ -44,12 +46,14 @@ class Step:
         length_s: for how long.
         node: which one, 0 for the master.
         fault: which one, if it is about a link.
+        whole: the node's child processes get its signal too.
     """
 
     at_s: float
     length_s: float
     node: int = 0
     fault: Fault = Fault.NONE
+    whole: bool = False
 
 
 def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> list[Step]:
@@ -74,7 +78,8 @@ def plan_ends(seconds: float, workers: int, randoms: Random) -> list[Step]:
     at_s = randoms.uniform(*ENDS_EVERY_S)
     while at_s < seconds:
         node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
-        steps.append(Step(at_s, min(seconds - at_s, randoms.uniform(0, 0.5)), node))
+        length_s = min(seconds - at_s, randoms.uniform(0, 0.5))
+        steps.append(Step(at_s, length_s, node, whole=randoms.random() < WHOLE_SHARE))
         at_s += randoms.uniform(*ENDS_EVERY_S)
     return steps
 
@@ -179,8 +184,9 @@ class Nemesis:
         if not node.lives:
             return
         may_be_starting = node.age_s < START_S
-        self._tell(f"{node.name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
-        code = await self._cluster.end(node)
+        name = f"{node.name} with its processes" if step.whole else node.name
+        self._tell(f"{name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
+        code = await self._cluster.end(node, whole=step.whole)
         self._tell(f"{node.name} has ended with exit code {code}")
         self.ends[node.name] += 1
         if code != 0 and not (may_be_starting and code == -signal.SIGTERM):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.processes import DTE, Process
+from harness.services import signal_all
 
 END_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -92,8 +93,11 @@ class Node(Process):
             self.send(signal.SIGCONT)
             self.stopped = False
 
-    async def leave(self) -> int | None:
+    async def leave(self, *, whole: bool = False) -> int | None:
         """End its life with SIGTERM.
+
+        Args:
+            whole: its child processes get the signal too, as by a service manager.
 
         Returns:
             The exit code; None if it did not end, and had to be killed. 0 if it had no life, or was
@@ -104,7 +108,10 @@ class Node(Process):
             return 0
         life = self.pid
         self._is_told_to_end = True
-        self.send(signal.SIGTERM)
+        if whole:
+            signal_all(life, signal.SIGTERM)
+        else:
+            self.send(signal.SIGTERM)
         self.go_on()
         with suppress(TimeoutError):
             async with asyncio.timeout(END_TIMEOUT_S):
