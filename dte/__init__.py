@@ -10,8 +10,9 @@ with dte.Client("http://localhost:5000") as client:
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Nothing of Python's is imported that `python -m dte` could find in the current folder.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dte.client.asynchronous import AsyncClient
     from dte.client.blocking import Client
@@ -89,7 +90,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'dte' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -11,12 +11,14 @@ import time
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
 
+PROGRAM = str(Path(__file__).with_name("__main__.py"))
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 LEAVE_S = 4.0
@@ -103,8 +105,9 @@ class LocalCluster:
             arguments += ["--handlers", module]
         # In a session of its own a worker does not get a Ctrl-C, so this process can end it in
         # order. If this process is killed, the worker's stdin ends, and the worker with it.
+        # With -P, Python does not look into the current folder for its own modules.
         return subprocess.Popen(
-            [sys.executable, "-m", "dte", "worker", *arguments],
+            [sys.executable, "-P", PROGRAM, "worker", *arguments],
             stdin=subprocess.PIPE,
             start_new_session=True,
         )

@@ -90,7 +90,8 @@ handlers_option = option(
     multiple=True,
     callback=split_modules,
     help="Python module with handlers: functions under @dte.handler that jobs can call. The module "
-    "is installed or in the current folder. Repeat the option, or separate modules by commas.",
+    "is installed, in a folder of PYTHONPATH, or in the current folder. Repeat the option, or "
+    "separate modules by commas.",
 )
 
 

@@ -108,11 +108,12 @@ def run_command(
 
 def _check_handlers(modules: tuple[str, ...]) -> None:
     """Exit with one message if handlers cannot be loaded, instead of one from each worker."""
-    from dte.handlers import registry
+    from dte.handlers.modules import CannotLoad
+    from dte.handlers.registry import load
 
     try:
-        registry.load(modules)
-    except registry.CannotLoad as error:
+        load(modules)
+    except CannotLoad as error:
         leave(EXIT_USAGE, str(error))
 
 
@@ -271,7 +272,7 @@ def worker_command(
     dte worker --handlers my.module --slots 4
     dte worker --pull
     """
-    from dte.handlers.registry import CannotLoad
+    from dte.handlers.modules import CannotLoad
     from dte.worker.reporter import RETRY_S, TTL_S
     from dte.worker.server import WorkerSettings, serve
     from dte.worker.spool import SpoolUnusable

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from importlib import import_module
+from importlib.metadata import version
 from random import Random
 
 SMALL = [p for p in range(2, 2000) if all(p % q for q in range(2, math.isqrt(p) + 1))]
@@ -24,6 +25,8 @@ STEPS_PER_GCD = 512
 def factors(n: int) -> list[int]:
     """Return the prime factors of n, at least 2, ascending and with repetition."""
     try:
+        # Handlers also import from the current folder, and a flint.py there is something else.
+        version("python-flint")
         # Imported on the first call, because it takes 50 ms and 12 MB in every process.
         flint = import_module("flint")
     except ImportError:

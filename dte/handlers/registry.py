@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import iscoroutinefunction
+from types import ModuleType
 from typing import Any, TypeVar
 
 from dte.core.graph.handlers import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
+from dte.handlers.modules import CannotLoad, explained, found_in_folder, hidden, load_module, place
 from dte.wire.messages.handlers import HandlerInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -21,10 +23,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 BUILTIN = "dte.handlers.builtin"
 ENTRY_POINTS = "dte.handlers"
 RETRIES_MAX = 1000
-
-
-class CannotLoad(Exception):
-    """Handlers cannot be imported. The text gives the module and the reason."""
 
 
 @dataclass(eq=False)
@@ -51,6 +49,12 @@ class Handler:
         """The full name of the function."""
         module = getattr(self.function, "__module__", "?")
         return f"{module}.{getattr(self.function, '__qualname__', self.function)}"
+
+    @property
+    def place(self) -> str:
+        """The file and the line of the function, if it is written in Python."""
+        code = getattr(self.function, "__code__", None)
+        return "" if code is None else place(code.co_filename, code.co_firstlineno)
 
     @cached_property
     def is_async(self) -> bool:
@@ -127,30 +131,48 @@ def infos() -> dict[str, HandlerInfo]:
     }
 
 
-def load(modules: Iterable[str] = ()) -> None:
+def load(modules: Iterable[str] = (), *, folder_stays: bool = False) -> None:
     """Import the built-in handlers, those of installed packages, and those of modules.
 
     Packages name their modules in the entry-point group ``dte.handlers``. Modules are also found in
-    the current folder.
+    the current folder, if nowhere else.
+
+    Args:
+        folder_stays: what handlers import when they are called is found there too.
 
     Raises:
-        CannotLoad: a module cannot be imported, or one of its handlers is not valid.
+        CannotLoad: a module cannot be imported, it has no handlers, or one of them is not valid.
     """
     import_module(BUILTIN)
     for point in entry_points(group=ENTRY_POINTS):
-        _attempt(point.load, f"{point.value}, the entry point {point.name} of {ENTRY_POINTS}")
+        with explained(f"{point.value}, the entry point {point.name} of {ENTRY_POINTS}"):
+            point.load()
     names = list(modules)
-    if names and os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    for name in names:
-        _attempt(partial(import_module, name), name)
-    for each in _handlers.values():
-        _attempt(partial(Signature, each.name, each.function), each.home)
+    with found_in_folder(folder_stays) if names else nullcontext():
+        for name in names:
+            _load(name)
+        for each in _handlers.values():
+            with explained(each.home, each.place):
+                Signature(each.name, each.function)
 
 
-def _attempt(step: Callable[[], Any], what: str) -> None:
-    try:
-        step()
-    except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise CannotLoad(f"cannot load handlers from {what}: {reason}") from error
+def _load(name: str) -> None:
+    """Import a module that must have handlers."""
+    before = set(_handlers.values())
+    module = load_module(name)
+    if before == set(_handlers.values()) and not _has_handlers(module):
+        home = getattr(module, "__file__", None) or f"the folder {name}"
+        raise CannotLoad(
+            f"cannot load handlers from {name}: there is no @dte.handler in {home}{hidden(name)}"
+        )
+
+
+def _has_handlers(module: ModuleType) -> bool:
+    """Return True if a module has, or imports, handlers that were registered earlier."""
+    if module.__name__ == BUILTIN:
+        return True
+    # Of other objects not even the class is asked for: some raise at that.
+    modules = [value for value in vars(module).values() if issubclass(type(value), ModuleType)]
+    names = {each.__name__ for each in (module, *modules)}
+    ours = [each for each in _handlers.values() if not each.home.startswith(BUILTIN)]
+    return any(each.home.startswith(f"{name}.") for each in ours for name in names)

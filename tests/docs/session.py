@@ -18,6 +18,7 @@ from harness.machine import free_port
 from harness.processes import Process, Processes, environment, until
 from harness.skips import missing
 
+from dte.cli.main import main
 from dte.cli.servers import run_command
 
 from .commands import Command, Output, of_console, of_python, of_shell
@@ -208,6 +209,11 @@ def _server(words: list[str]) -> str:
         kind, *arguments = arguments
     else:
         return ""
-    if kind == "run" and run_command.make_context("run", arguments).params["formulas"]:
-        return ""
+    if kind == "run":
+        # Within `dte`, because a command keeps the options for help that it finds the first time.
+        context = run_command.make_context(
+            "run", arguments, parent=main.make_context("dte", ["run"])
+        )
+        if context.params["formulas"]:
+            return ""
     return kind if kind in SERVERS.values() else ""

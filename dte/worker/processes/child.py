@@ -37,6 +37,7 @@ from dte.worker.processes.channel import (
 )
 from dte.worker.processes.outcomes import Outcomes
 from dte.worker.processes.signals import leave_to_worker
+from dte.worker.processes.start import restore
 from dte.worker.processes.tasks import Tasks
 from dte.worker.processes.traces import cut, text_of
 
@@ -103,13 +104,14 @@ def prepare(
     """
     global _child
     leave_to_worker(shared)
+    restore()
     # A process group of its own, so that processes that a handler starts can be ended with it.
     os.setpgid(0, 0)
     _die_with_the_worker()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     sys.set_int_max_str_digits(0)
-    registry.load(modules)
+    registry.load(modules, folder_stays=True)
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     if memory_mb is not None:
         limit = _address_space_bytes() + memory_mb * 1024 * 1024

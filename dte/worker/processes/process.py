@@ -33,6 +33,7 @@ from dte.worker.processes.channel import (
     packet,
 )
 from dte.worker.processes.reports import description_of_end, report_of, report_without_result
+from dte.worker.processes.start import without_folder
 from dte.worker.processes.tasks import BEAT, ENDING, LEAVING, RUNNING, SHARED_NUMBERS, STAGE
 
 STOP_S = 3.0
@@ -387,7 +388,7 @@ class Process:
 
 def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
     """Start the process of a pool; return the process and a future that ends when it has served."""
-    with _starting, _no_main_module(), signals.blocked():
+    with _starting, _no_main_module(), without_folder(), signals.blocked():
         before = set(multiprocessing.active_children())
         served = pool.schedule(child.serve)
         started = set(multiprocessing.active_children()) - before
