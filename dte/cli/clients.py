@@ -154,7 +154,7 @@ def workers_command(master_url: str, as_json: bool) -> None:
             worker.state,
             f"{worker.leases + worker.calls}/{worker.slots + worker.handler_slots}",
             str(worker.operations_done + worker.calls_done),
-            short(worker.last_failure or ""),
+            short(worker.failing or worker.last_failure or ""),
         )
         for worker in workers
     ]

@@ -78,7 +78,7 @@ def answer(
 
 def explain_workers(client: Client, job: Job) -> None:
     """Print a hint if no worker is connected."""
-    if not any(worker.state in ("free", "busy") for worker in client.workers()):
+    if not any(worker.state in ("free", "busy", "failing") for worker in client.workers()):
         hint = f"dte worker --master {client.master_url}"
         click.echo(f"no worker is connected; to start one: {hint}", err=True)
 

@@ -90,7 +90,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     Attributes:
         worker_name: the worker's name; it need not be unique.
         address: host and port; they are unique.
-        state: ``free``, ``busy``, ``pausing``, ``draining`` or ``gone``.
+        state: ``free``, ``busy``, ``pausing``, ``failing``, ``draining`` or ``gone``.
         slots: the number of requests for arithmetic that it takes at once.
         leases: the number of such requests under way.
         batch: the largest number of operations in one request.
@@ -100,6 +100,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         handler_slots: the number of calls that it takes at once.
         calls: the number of calls that it has now.
         calls_done: the number of calls since the master first saw it.
+        failing: the reason why it cannot start processes for handlers, if it is ``failing``.
     """
 
     worker_name: str
@@ -115,6 +116,7 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     handler_slots: int = 0
     calls: int = 0
     calls_done: int = 0
+    failing: str | None = None
 
 
 class BatchAccepted(msgspec.Struct, frozen=True):

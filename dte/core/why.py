@@ -14,6 +14,8 @@ from dte.core.workers.worker import Worker
 POSITIONS_MAX = 100
 """Calls whose position in the queue is looked up: each look-up costs what is ahead of the call."""
 NAMED_MAX = 10
+FAILING_MAX = 3
+"""Workers that cannot run calls are named with their reasons up to here."""
 AWAY = ("gone", "draining", "pausing")
 
 
@@ -132,6 +134,8 @@ def _paused(now: float, call: Call) -> Reason:
     left_s = max(0.0, record.resumes_at - now)
     if not record.failures + record.lost:
         text = f"it begins in {left_s:.1f} s"
+        if call.requeued and record.error:
+            text += f"; worker {record.worker} returned it: {record.error}"
         return Reason(call.name, state, "delay", text, until=record.resumes_at)
     text = f"retry in {left_s:.1f} s, after attempt {record.attempts} failed"
     if record.error:
@@ -142,16 +146,31 @@ def _paused(now: float, call: Call) -> Reason:
 def _ready(core: Scheduler, call: Call, with_position: bool) -> Reason:
     node, state, handler = call.name, call.state.value, call.handler
     present = [worker for worker in core.workers() if handler in worker.announcement.handlers]
-    able = [worker for worker in present if worker.state not in AWAY]
+    failing = [worker for worker in present if worker.state == "failing"]
+    able = [worker for worker in present if worker.state not in ("failing", *AWAY)]
     if not able:
-        text = f"no worker has the handler {handler!r}{_away(present)}"
-        return Reason(node, state, "worker", text, _names(present))
+        away = _away([worker for worker in present if worker not in failing])
+        text = f"no worker has the handler {handler!r}" if not failing else _failing(failing)
+        return Reason(node, state, "worker", text + away, _names(failing or present))
     position = core.calls.jobs.ready.position(call) if with_position else None
     names = [worker.announcement.name for worker in able]
     text = f"no free slot at {_listed('worker', names)}"
     if position is not None:
         text += f"; calls ahead of it: {position}"
+    if failing:
+        text += f"; {_failing(failing)}"
     return Reason(node, state, "slot", text, _names(able), position)
+
+
+def _failing(workers: list[Worker]) -> str:
+    """The reasons of the first workers that cannot run calls."""
+    texts = [
+        f"worker {worker.announcement.name} cannot start processes for handlers: "
+        f"{worker.announcement.failing}"
+        for worker in workers[:FAILING_MAX]
+    ]
+    more = len(workers) - len(texts)
+    return "; ".join(texts) + (f"; {more} more workers cannot either" if more else "")
 
 
 def _names(workers: list[Worker]) -> tuple[str, ...]:

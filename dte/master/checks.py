@@ -5,6 +5,8 @@ from __future__ import annotations
 from dte.core.errors import InvalidRequest
 from dte.core.graph.handlers import NAME_CHARS_MAX
 
+TEXT_CHARS_MAX = 500
+
 
 def check_name(field: str, text: str) -> None:
     """Raise `InvalidRequest` for a name that is too long or cannot be printed; it may be empty."""
@@ -12,6 +14,14 @@ def check_name(field: str, text: str) -> None:
         raise InvalidRequest(f"{field} has more than {NAME_CHARS_MAX} characters")
     if not text.isprintable():
         raise InvalidRequest(f"{field} has characters that cannot be printed")
+
+
+def one_line(text: str | None) -> str | None:
+    """A text that people read, cut and without characters that cannot be printed."""
+    if text is None:
+        return None
+    text = " ".join(text.split())[:TEXT_CHARS_MAX]
+    return "".join(c if c.isprintable() else "?" for c in text) or None
 
 
 def check_range(field: str, value: int, least: int, most: int) -> None:

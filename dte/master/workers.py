@@ -56,6 +56,7 @@ class Workers:
             Busy: too many workers are known.
         """
         now = self.clock.now()
+        self._log_failing(announcement)
         worker = self.core.announce(now, announcement)
         self.wake()
         if worker.joined_at == now:
@@ -69,6 +70,20 @@ class Workers:
         if once and self._stored.get(announcement.identity) != announcement:
             self._to_store[announcement.identity] = announcement
             await self._store()
+
+    def _log_failing(self, announcement: Announcement) -> None:
+        """Log that a worker has begun or ceased to be failing."""
+        known = self.core.worker(announcement.identity)
+        failing = known.announcement.failing if known is not None else None
+        if announcement.failing == failing:
+            return
+        if announcement.failing is None:
+            log.info("worker %s starts processes for handlers again", announcement.name)
+        else:
+            log.warning(
+                "worker %s cannot start processes for handlers: %s",
+                *(announcement.name, announcement.failing),
+            )
 
     async def _store(self) -> None:
         """Store announcements in the journal, or keep them for later if it cannot be written."""
@@ -120,6 +135,7 @@ class Workers:
         """
         # A worker that claims again has stopped waiting for its earlier claim.
         self._answer_claim_of(announcement)
+        self._log_failing(announcement)
         claim = self.core.claim(self.clock.now(), announcement, slots)
         if info is not None:
             claim.worker.info = info

@@ -12,7 +12,7 @@ from typing import Literal
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
 from dte.worker.master_client import MasterAway, MasterClient, Refused
-from dte.worker.processes.executor import LEAVING, LEFT, Executor
+from dte.worker.processes.executor import LEAVING, LEFT, Executor, OnCapacity
 from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
@@ -49,6 +49,7 @@ class RunningCalls:
 
     Attributes:
         on_ended: called when a call has ended and another can begin.
+        on_capacity: called when more or fewer calls can run at once, see `Executor`.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class RunningCalls:
         self._checks_waiting = False
         self._task: asyncio.Task[None] | None = None
         self.on_ended: Callable[[], None] = lambda: None
+        self.on_capacity: OnCapacity = lambda capacity, failing: None
         reporter.on_settled = self._on_settled
 
     def start(self) -> None:
@@ -91,6 +93,7 @@ class RunningCalls:
             return
         if self._executor is None:  # A worker without calls needs no child processes.
             self._executor = self._make_executor(self._on_done, self._on_progress)
+            self._executor.on_capacity = self.on_capacity
         if not self._running and not self._unreported:
             self._extended_at = asyncio.get_running_loop().time()
         for call in calls:

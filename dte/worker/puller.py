@@ -73,8 +73,21 @@ class Puller:
         self._free = asyncio.Event()
         self._leaving = asyncio.Event()
         self._status: Status = ""
+        self._renewals: set[asyncio.Task[None]] = set()
         calls.on_ended = self._free.set
         self._task = asyncio.create_task(self._run())
+
+    def renew(self) -> None:
+        """Claim anew at once, because the claim has changed; the open one is answered by that."""
+        renewal = asyncio.create_task(self._renew())
+        self._renewals.add(renewal)
+        renewal.add_done_callback(self._renewals.discard)
+
+    async def _renew(self) -> None:
+        other = MasterClient(self._url)
+        with suppress(MasterAway, Refused, Malformed):  # The next claim has the change too.
+            await self._claim(other, max(0, self._full_claim.slots - len(self._calls)), 0.0)
+        other.close()
 
     async def leave(self) -> None:
         """Stop claiming, and tell the master so; work that it hands out meanwhile is returned."""
@@ -86,9 +99,11 @@ class Puller:
         with suppress(MasterAway, Refused):
             await other.post("/claim", encode(claim), LEAVE_S)
         other.close()
-        await asyncio.wait([self._task], timeout=LEAVE_S)
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        tasks = [self._task, *self._renewals]
+        await asyncio.wait(tasks, timeout=LEAVE_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         self._master.close()
 
     async def _run(self) -> None:
@@ -100,7 +115,7 @@ class Puller:
                 await self._free.wait()
                 continue
             try:
-                got_some = await self._claim(slots)
+                got_some = await self._claim(self._master, slots, WAIT_S)
                 self._set_status("answered")
             except (MasterAway, Refused, Malformed) as reason:
                 got_some = False
@@ -115,12 +130,12 @@ class Puller:
                     await self._leaving.wait()
             pause_s = min(2 * pause_s, self._pause_max_s)
 
-    async def _claim(self, slots: int) -> bool:
+    async def _claim(self, master: MasterClient, slots: int, wait_s: float) -> bool:
         """Claim once; return True if there was work, or the master held the claim."""
-        claim = replace(self._full_claim, slots=slots, wait=WAIT_S)
+        claim = replace(self._full_claim, slots=slots, wait=wait_s)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        reply = await self._master.post("/claim", encode(claim), WAIT_S + REPLY_S)
+        reply = await master.post("/claim", encode(claim), wait_s + REPLY_S)
         claimed = _claimed.decode(reply)
         self._reporter.hurry()
         if self._leaving.is_set():

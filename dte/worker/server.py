@@ -135,10 +135,16 @@ class WorkerServer(_Worker):
             handler_slots=self._slots,
         )
         settings = self._settings
-        self._announcer = Announcer(
+        self._announcer = announcer = Announcer(
             settings.master_url, announce, settings.heartbeat_s, self._reporter.hurry
         )
-        self._http.closed_by_peer = self._announcer.hurry
+        self._http.closed_by_peer = announcer.hurry
+
+        def on_capacity(capacity: int, failing: str | None) -> None:
+            announce.handler_slots, announce.failing = capacity or self._slots, failing
+            announcer.hurry()
+
+        self._calls.on_capacity = on_capacity
 
     async def drain(self) -> None:
         """Announce the end, answer requests under way, let calls end or return them, and stop."""
@@ -164,7 +170,13 @@ class PullingWorker(_Worker):
         claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX)
         claim.incarnation = self._incarnation
         url, pause_max_s = self._settings.master_url, self._settings.heartbeat_s
-        self._puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)
+        self._puller = puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)
+
+        def on_capacity(capacity: int, failing: str | None) -> None:
+            claim.slots, claim.failing = capacity or self._slots, failing
+            puller.renew()
+
+        self._calls.on_capacity = on_capacity
 
     async def drain(self) -> None:
         """Stop claiming, let calls end or return them, and stop."""

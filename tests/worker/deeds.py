@@ -16,8 +16,16 @@ from typing import Any
 from dte.handlers.progress import progress
 from dte.handlers.registry import handler
 
-if multiprocessing.parent_process() is not None and "DEEDS_FAIL_IN_CHILDREN" in os.environ:
-    raise RuntimeError("not in children")
+if multiprocessing.parent_process() is not None:
+    match os.environ.get("DEEDS_FAIL_IN_CHILDREN"):
+        case "raise":
+            raise RuntimeError("not in children")
+        case "signal":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(7)
+        case "hang":
+            time.sleep(1000)
 
 
 def note(path: str, text: object) -> None:

@@ -24,6 +24,7 @@ class Rig:
     def __init__(self, slots: int, memory_mb: int | None, **more: Any) -> None:
         self.reports: dict[int, Report] = {}
         self.progress: list[tuple[int, Progress]] = []
+        self.capacities: list[tuple[int, str | None]] = []
         self._leases = 0
         self.executor = Executor(
             slots,
@@ -33,6 +34,19 @@ class Rig:
             lambda *update: self.progress.append(update),
             **more,
         )
+        self.executor.on_capacity = lambda *change: self.capacities.append(change)
+        for step in ("start", "stop", "on_idle", "on_done", "on_ending", "on_ended", "_try_again"):
+            setattr(self.executor, step, self._checked(getattr(self.executor, step)))
+
+    def _checked(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """A step of the executor that asserts its invariants afterwards."""
+
+        def call(*args: Any) -> Any:
+            answer = step(*args)
+            self.executor.check()
+            return answer
+
+        return call
 
     def _done(self, report: Report) -> None:
         assert report.lease not in self.reports

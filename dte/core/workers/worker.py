@@ -61,6 +61,7 @@ class Announcement:
         can_stop: it stops calls itself, after their timeout and on request.
         lease_s: silence that ends the lease of a call; None for the master's bound.
         dead_after_s: silence after which it is gone; None for the master's bound.
+        failing: the reason why it cannot run calls; None if it can.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Announcement:
     can_stop: bool = True
     lease_s: float | None = None
     dead_after_s: float | None = None
+    failing: str | None = None
 
     @property
     def identity(self) -> str:
@@ -132,11 +134,13 @@ class Worker:
 
     @property
     def state(self) -> str:
-        """``gone``, ``draining``, ``pausing``, ``busy`` or ``free``."""
+        """``gone``, ``draining``, ``failing``, ``pausing``, ``busy`` or ``free``."""
         if self.gone:
             return "gone"
         if self.announcement.draining:
             return "draining"
+        if self.announcement.failing is not None:
+            return "failing"
         if self.resumes_at is not None:
             return "pausing"
         return "busy" if self.batch_leases or self.call_leases else "free"
@@ -169,7 +173,12 @@ class Worker:
     def free_call_slots(self) -> int:
         """The number of calls that it takes now."""
         announcement = self.announcement
-        if self.gone or announcement.draining or self.resumes_at is not None:
+        if (
+            self.gone
+            or announcement.draining
+            or announcement.failing is not None
+            or self.resumes_at is not None
+        ):
             return 0
         if self.silent_since > self.last_seen_at:  # Its mailbox would keep the call unread.
             return 0

@@ -11,7 +11,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
-from dte.master.checks import check_name, check_range
+from dte.master.checks import check_name, check_range, one_line
 from dte.master.messages import batch_of, batch_result_of, call_of, outcome_of_report, policies
 from dte.wire.codec import Decoder
 from dte.wire.messages.batches import Announce
@@ -51,6 +51,7 @@ class WorkerListed(msgspec.Struct):
     failures: int
     last_failure: str | None
     heard_at: datetime | None
+    failing: str | None
 
 
 class RawReports(msgspec.Struct):
@@ -109,6 +110,7 @@ class Workers(JsonHandler):
                 handlers,
                 (announce.handler_slots or announce.slots) if handlers else 0,
                 announce.arithmetic,
+                failing=one_line(announce.failing),
             )
         )
         self.reply(Registered("Worker registered"))
@@ -132,6 +134,7 @@ class Workers(JsonHandler):
                     worker.failures,
                     worker.last_failure,
                     self.master.clock.wall_time(worker.last_seen_at),
+                    worker.announcement.failing,
                 )
                 for worker in self.master.core.workers()
             ]
@@ -174,6 +177,7 @@ class Claims(JsonHandler):
             claim.slots,
             claim.batch_max > 0,
             Delivery.PULL,
+            failing=one_line(claim.failing),
         )
         if claim.draining:
             await self.master.workers.stop_claiming(announcement)

@@ -28,6 +28,7 @@ class Announce(msgspec.Struct, omit_defaults=True):
         handlers: its handlers: names, or a `HandlerInfo` for each name.
         handler_slots: the number of calls that it takes at once; 0 for the value of `slots`.
         arithmetic: the worker does the four operations.
+        failing: the reason why it cannot start processes for handlers, and gets no calls.
     """
 
     worker_name: str
@@ -39,6 +40,7 @@ class Announce(msgspec.Struct, omit_defaults=True):
     handlers: Handlers = {}
     handler_slots: int = 0
     arithmetic: bool = True
+    failing: str | None = None
 
 
 class Single(msgspec.Struct):

@@ -149,6 +149,7 @@ class Claim(msgspec.Struct, omit_defaults=True):
         batch_max: the number of arithmetic operations that it takes; 0 for none.
         incarnation: a text that differs for each start of the worker.
         draining: the worker leaves and claims nothing; it still reports the calls that it has.
+        failing: the reason why it cannot start processes for handlers, and gets no calls.
     """
 
     worker: str
@@ -158,6 +159,7 @@ class Claim(msgspec.Struct, omit_defaults=True):
     batch_max: int = 0
     incarnation: str = ""
     draining: bool = False
+    failing: str | None = None
 
 
 class Claimed(msgspec.Struct):

@@ -2,7 +2,8 @@
 
 A packet is a list of messages in MessagePack, preceded by its length in bytes, so that messages
 that are ready together travel together. The worker sends `Begin` and `Stop`. The child sends an
-empty list when it is ready, and then `Outcome`, `ProgressUpdate` and `Broken`.
+empty list when it is ready, and then `Outcome`, `ProgressUpdate` and `Broken`; or `NotReady` before
+it ends.
 
 A child runs code of handlers, which may write anything into the channel. So the worker bounds what
 it reads, and takes everything else for the child's end.
@@ -82,6 +83,13 @@ class Broken(msgspec.Struct, array_like=True, tag=4):
     """The child cannot run calls any more; the text continues "the handler's process"."""
 
     how: Error
+
+
+class NotReady(msgspec.Struct, array_like=True, tag=5):
+    """The reason why a child cannot start."""
+
+    reason: Error
+    trace: Trace = ""
 
 
 def packet(messages: Sequence[object]) -> bytes:

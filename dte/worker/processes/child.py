@@ -38,6 +38,7 @@ from dte.worker.processes.channel import (
 from dte.worker.processes.outcomes import Outcomes
 from dte.worker.processes.signals import leave_to_worker
 from dte.worker.processes.start import restore
+from dte.worker.processes.starting import not_ready
 from dte.worker.processes.tasks import Tasks
 from dte.worker.processes.traces import cut, text_of
 
@@ -102,7 +103,6 @@ def prepare(
         channel: the connection to the worker, which notices the end of this process by its end.
         shared: memory that is shared with the worker, see `dte.worker.processes.tasks`.
     """
-    global _child
     leave_to_worker(shared)
     restore()
     # A process group of its own, so that processes that a handler starts can be ended with it.
@@ -111,6 +111,22 @@ def prepare(
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     sys.set_int_max_str_digits(0)
+    try:
+        _load(modules, memory_mb, result_bytes_max, channel, shared)
+    except BaseException as error:
+        with suppress(OSError, MemoryError):
+            os.write(channel.fileno(), packet([not_ready(error)]))
+        os._exit(1)
+
+
+def _load(
+    modules: list[str],
+    memory_mb: int | None,
+    result_bytes_max: int,
+    channel: Connection,
+    shared: MutableSequence[int],
+) -> None:
+    global _child
     registry.load(modules, folder_stays=True)
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     if memory_mb is not None:

@@ -10,6 +10,10 @@ A plain call has a process to itself, which ends if the call is stopped. Async c
 process, where each is a task that can be cancelled; the process ends only if cancelling fails. A
 handler that blocks the others, ignores cancellation or ends the process is isolated: from then on
 its calls have a process to themselves.
+
+Processes and planned starts together never exceed the slots. After a failed start one process at a
+time is tried, after pauses that double, until one becomes ready. Meanwhile the executor has the
+capacity of its ready processes; without any, it is failing and returns every call.
 """
 
 from __future__ import annotations
@@ -17,18 +21,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 
 from dte.handlers import registry
 from dte.wire.messages.calls import Call, Progress, Report, State
+from dte.worker.processes.channel import NotReady
 from dte.worker.processes.child import is_async
 from dte.worker.processes.process import Process, ProcessSettings
+from dte.worker.processes.reports import indented
+from dte.worker.processes.starting import describe
 
 log = logging.getLogger("dte.worker")
 
 RESULT_BYTES_MAX = 16_000_000
 RESTART_FIRST_S = 0.5
-RESTART_MAX_S = 30.0
+RESTART_MAX_S = 10.0
+START_S = 30.0
+"""A process that takes longer to start counts as one that cannot, until it is ready."""
+OnCapacity = Callable[[int, str | None], None]
 LEAVING = "the worker is leaving"
 LEFT = "the worker left"
 
@@ -44,6 +53,10 @@ class Executor:
         on_done: called once with the report of each call.
         on_progress: called with the lease and the progress of a call.
         result_bytes_max: the longest result, in bytes of JSON.
+
+    Attributes:
+        failing: the reason why no call can run: processes cannot start, and none is left.
+        on_capacity: called with `capacity` and `failing` when they have changed.
 
     Raises:
         CannotLoad: the handlers of a module cannot be loaded.
@@ -64,21 +77,30 @@ class Executor:
         self._on_done = on_done
         self.on_progress = on_progress
         self._loop = asyncio.get_running_loop()
-        self._threads = ThreadPoolExecutor(slots, "dte-executor")
         self._waiting_plain: dict[int, Call] = {}
         self._waiting_async: dict[int, Call] = {}
         self._running: dict[int, Process] = {}
         self._async_process: Process | None = None
         self._idle: list[Process] = []
         self._starting: set[Process] = set()
+        self._ready: set[Process] = set()
         self._processes: set[Process] = set()
         self._isolated: set[str] = set()
-        self._restarts: set[asyncio.TimerHandle] = set()
+        self._problem: str | None = None
+        self._restart: asyncio.TimerHandle | None = None
         self._restart_s = RESTART_FIRST_S
         self._slots = slots
+        self._capacity = slots
         self._leaving = False
         self._closing = False
         self._empty = asyncio.Event()
+        self.failing: str | None = None
+        self.on_capacity: OnCapacity = lambda capacity, failing: None
+
+    @property
+    def capacity(self) -> int:
+        """The number of calls that can run at once: less than `slots` while starts fail."""
+        return self._slots if self._problem is None else len(self._ready)
 
     @property
     def waiting(self) -> Set[int]:
@@ -90,8 +112,8 @@ class Executor:
         lease = call.lease
         if lease in self._running or lease in self._waiting_plain or lease in self._waiting_async:
             return
-        if self._closing:
-            self._report(lease, "returned", LEAVING)
+        if self._closing or self.failing is not None:
+            self._report(lease, "returned", LEAVING if self._closing else self._cannot_start())
             return
         shares = is_async(call.handler) and call.handler not in self._isolated
         (self._waiting_async if shares else self._waiting_plain)[lease] = call
@@ -112,8 +134,8 @@ class Executor:
         return process is not None
 
     def requeue_waiting(self) -> None:
-        """Report waiting calls as returned, if a call runs in each slot."""
-        if len(self._running) >= self._slots:
+        """Report waiting calls as returned, if no further call can run."""
+        if len(self._running) >= self.capacity:
             self._return_waiting("no slot became free")
 
     def leave(self) -> None:
@@ -125,14 +147,13 @@ class Executor:
     async def close(self) -> None:
         """Stop all calls, which are reported as returned, and end the processes."""
         self._closing = True
-        for timer in self._restarts:
-            timer.cancel()
+        if self._restart is not None:
+            self._restart.cancel()
         self._return_waiting(LEAVING)
         for process in self._processes:
             process.end("returned", LEFT)
         if self._processes:
             await self._empty.wait()
-        self._threads.shutdown(wait=False)
 
     def _return_waiting(self, reason: str) -> None:
         for lease in list(self.waiting):
@@ -143,30 +164,61 @@ class Executor:
         """Remove a call from those that wait."""
         return self._waiting_plain.pop(lease, None) or self._waiting_async.pop(lease, None)
 
+    # Starting processes
+
     def _add_process(self) -> None:
         try:
-            process = Process(self._settings, self, self._threads)
+            process = Process(self._settings, self)
         except (OSError, RuntimeError) as error:
-            self._add_later(f"the worker cannot start a process for its handlers: {error}")
-        else:
-            self._processes.add(process)
-            if self._leaving:
-                process.leave()
-            self._starting.add(process)
+            self._start_failed(describe(error))
+            return
+        self._processes.add(process)
+        if self._leaving:
+            process.leave()
+        self._starting.add(process)
+        self._loop.call_later(START_S, self._check_start, process)
 
-    def _add_later(self, problem: str) -> None:
-        """Start a process after a pause, which doubles while starts fail."""
-        log.warning("%s; trying again in %g s", problem, self._restart_s)
-        if not self._processes:
-            self._return_waiting(problem)
+    def _check_start(self, process: Process) -> None:
+        if process in self._starting and not self._closing:
+            self._start_failed(f"the process is not ready after {START_S:g} s")
 
-        def add() -> None:
-            self._restarts.discard(timer)
-            self._add_process()
+    def _start_failed(self, problem: str, trace: str = "") -> None:
+        """Return calls that no process can run, and plan the next start if none is under way."""
+        is_new, self._problem = problem != self._problem, problem
+        if is_new:
+            log.warning("%s; trying again%s", self._cannot_start(), indented(trace))
+        if self._restart is None and not self._starting:
+            self._restart = self._loop.call_later(self._restart_s, self._try_again)
+            self._restart_s = min(RESTART_MAX_S, self._restart_s * 2)
+        self._note_capacity()
 
-        timer = self._loop.call_later(self._restart_s, add)
-        self._restarts.add(timer)
-        self._restart_s = min(RESTART_MAX_S, self._restart_s * 2)
+    def _try_again(self) -> None:
+        self._restart = None
+        self._add_process()
+
+    def _started(self, process: Process) -> None:
+        self._starting.discard(process)
+        self._ready.add(process)
+        self._restart_s = RESTART_FIRST_S
+        if self._problem is not None:
+            log.info("processes for handlers start again")
+            self._problem = None
+        self._note_capacity()
+
+    def _note_capacity(self) -> None:
+        """Report a change of the capacity; return all calls if none can run."""
+        failing = self._problem if not self._ready else None
+        if self._closing or (failing, self.capacity) == (self.failing, self._capacity):
+            return
+        self.failing, self._capacity = failing, self.capacity
+        self.on_capacity(self._capacity, failing)
+        if failing is not None:
+            self._return_waiting(self._cannot_start())
+
+    def _cannot_start(self) -> str:
+        return f"the worker cannot start processes for handlers: {self._problem}"
+
+    # Assigning calls
 
     def _fill(self) -> None:
         """Assign waiting calls to processes, and start processes if some are missing."""
@@ -185,7 +237,9 @@ class Executor:
             process.run(call)
 
     def _grow(self) -> None:
-        """Start a process for each call that waits for one."""
+        """Start a process for each call that waits for one, unless starts fail."""
+        if self._problem is not None:
+            return
         room = min(self._slots - len(self._running), self._slots - len(self._processes))
         needed = len(self._waiting_plain)
         needed += bool(self._waiting_async) and self._async_process is None
@@ -213,8 +267,8 @@ class Executor:
 
     def on_idle(self, process: Process) -> None:
         """Use a process that has started, or whose last call has ended."""
-        self._restart_s = RESTART_FIRST_S
-        self._starting.discard(process)
+        if process in self._starting:
+            self._started(process)
         if process is self._async_process:
             self._async_process = None
         self._idle.append(process)
@@ -247,19 +301,31 @@ class Executor:
 
     def on_ending(self, process: Process) -> None:
         """Give a process no more calls."""
+        self._ready.discard(process)
         if process is self._async_process:
             self._async_process = None
         if process in self._idle:
             self._idle.remove(process)
+        self._note_capacity()
 
-    def on_ended(self, process: Process, problem: str | None) -> None:
+    def on_ended(self, process: Process, problem: NotReady | None) -> None:
         """Replace a process that has ended, after a pause if it never became ready."""
         self._processes.discard(process)
         self._starting.discard(process)
-        if not self._closing:
-            if problem is None:
-                self._add_process()
-            else:
-                self._add_later(f"the worker cannot start a process for its handlers: it {problem}")
-        elif not self._processes:
-            self._empty.set()
+        if self._closing:
+            if not self._processes:
+                self._empty.set()
+        elif problem is not None:
+            self._start_failed(problem.reason, problem.trace)
+        elif self._problem is None:
+            self._add_process()
+
+    def check(self) -> None:
+        """Assert every invariant; for tests, after each step."""
+        planned = self._restart is not None
+        assert len(self._processes) + planned <= self._slots, "more processes than slots"
+        assert not self._starting & self._ready
+        assert self._starting | self._ready | {*self._idle} <= self._processes
+        assert self.failing is None or not self.waiting, (
+            "calls wait for processes that cannot start"
+        )

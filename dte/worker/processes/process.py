@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import isfinite
@@ -26,6 +26,7 @@ from dte.worker.processes.channel import (
     PACKET_BYTES_EXTRA,
     Begin,
     Broken,
+    NotReady,
     Outcome,
     ProgressUpdate,
     Receiver,
@@ -82,7 +83,7 @@ class Owner(Protocol):
     def on_ending(self, process: Process) -> None:
         """The process takes no more calls."""
 
-    def on_ended(self, process: Process, problem: str | None) -> None:
+    def on_ended(self, process: Process, problem: NotReady | None) -> None:
         """The process has ended; `problem` is the reason if it never became ready."""
 
 
@@ -110,22 +111,20 @@ class Process:
 
     Args:
         owner: receives the events.
-        threads: wait for the end of the process.
 
     Raises:
         OSError, RuntimeError: the process cannot be started.
     """
 
-    def __init__(
-        self, settings: ProcessSettings, owner: Owner, threads: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, settings: ProcessSettings, owner: Owner) -> None:
         self._owner = owner
-        self._threads = threads
         self._loop = asyncio.get_running_loop()
+        self._process: BaseProcess | None = None
         self.calls: dict[int, _Assigned] = {}
         self._orders: list[Begin | Stop] = []
         self._unsent = bytearray()
         self._is_ready = False
+        self._not_ready: NotReady | None = None
         self._end_verdict: Verdict | None = None
         self._fault = ""
         self._has_hung_up = False
@@ -135,22 +134,28 @@ class Process:
         self._watchdog: asyncio.TimerHandle | None = None
         self._shared = _context.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = _context.Pipe()
-        kind: Any = Outcome | ProgressUpdate | Broken
-        self._receiver: Receiver[Outcome | ProgressUpdate | Broken] = Receiver(
+        kind: Any = Outcome | ProgressUpdate | Broken | NotReady
+        self._receiver: Receiver[Outcome | ProgressUpdate | Broken | NotReady] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
         )
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
             1, initializer=child.prepare, initargs=(*given, self._shared), context=_context
         )
+        # The thread that ends the process starts first: later there may be no room for it.
+        self._must_end = threading.Event()
+        self._has_started = False
         try:
+            threading.Thread(target=self._end_in_thread, daemon=True, name="dte-end").start()
             served, self._process = _start(self._pool)
         except BaseException:
+            self._must_end.set()
             self._channel.close()
             raise
         finally:
             # This also keeps the pool from replacing the process when it ends.
             theirs.close()
+        self._has_started = True
         os.set_blocking(self._channel.fileno(), False)
         self._loop.add_reader(self._channel.fileno(), self._receive)
         # It could not start, or it has stopped serving.
@@ -202,11 +207,11 @@ class Process:
             return
         self._is_ending = True
         self._owner.on_ending(self)
-        ended = self._threads.submit(self._end_in_thread)
-        ended.add_done_callback(self._on_loop(self._on_ended))
+        self._must_end.set()
 
     def _end_in_thread(self) -> None:
-        """End the process and its descendants: SIGTERM, three seconds later SIGKILL."""
+        """Wait, then end the process and its descendants: SIGTERM, three seconds later SIGKILL."""
+        self._must_end.wait()
         if self._has_hung_up and not self._fault and not self._ends_by_itself():
             self._fault = HUNG_UP
         self._shared[STAGE] = ENDING
@@ -214,6 +219,9 @@ class Process:
         self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
         self._signal_group(signal.SIGKILL)
+        if self._has_started:
+            with suppress(RuntimeError):  # The loop is closed.
+                self._loop.call_soon_threadsafe(self._on_ended)
 
     def _ends_by_itself(self) -> bool:
         """Wait a moment for the end of a process whose channel has ended."""
@@ -273,6 +281,9 @@ class Process:
             self._stop_receiving()
             return False
         if not self._is_ready and not self._is_ending:
+            if messages and isinstance(messages[0], NotReady):
+                self._not_ready = messages[0]
+                return True
             self._is_ready = True
             self._owner.on_idle(self)
         latest = {each.lease: each for each in messages if isinstance(each, ProgressUpdate)}
@@ -341,8 +352,7 @@ class Process:
 
     # The end
 
-    def _on_ended(self, ended: Future[Any]) -> None:
-        ended.result()
+    def _on_ended(self) -> None:
         for timer in (self._watchdog, *(each.timer for each in self.calls.values())):
             if timer is not None:
                 timer.cancel()
@@ -353,7 +363,9 @@ class Process:
         self._channel.close()
         code = None if self._process is None else self._process.exitcode
         how = self._fault or description_of_end(code)
-        never_ready = not self._is_ready and self._end_verdict is None
+        problem = None
+        if not self._is_ready and self._end_verdict is None:
+            problem = self._not_ready or NotReady(f"the process {how}")
         try:
             culprit = self._culprit() if self._end_verdict is None else None
             if self._end_verdict is None and any(map(_is_async, self.calls.values())):
@@ -362,7 +374,7 @@ class Process:
                 verdict = self._verdict(assigned, culprit, how)
                 self._finish(assigned, report_without_result(assigned.call, *verdict))
         finally:
-            self._owner.on_ended(self, how if never_ready else None)
+            self._owner.on_ended(self, problem)
 
     def _verdict(self, assigned: _Assigned, culprit: _Assigned | None, how: str) -> Verdict:
         """Return the outcome of a call whose process has ended."""

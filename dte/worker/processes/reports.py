@@ -20,7 +20,7 @@ def report_of(call: Call, outcome: Outcome) -> Report:
     log.info(
         "job %d, node %r: handler %r failed on attempt %d: %r%s",
         *(call.job_id, call.node, call.handler, call.attempt, outcome.error),
-        _indented(outcome.trace),
+        indented(outcome.trace),
     )
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
 
@@ -29,7 +29,7 @@ def report_without_result(call: Call, state: State, reason: str) -> Report:
     return Report(call.lease, error=reason, state=state, begun=state == "returned")
 
 
-def _indented(trace: str) -> str:
+def indented(trace: str) -> str:
     """Indent and escape a trace, so that no line of it can pass for a line of the log."""
     text = ""
     for line in trace.splitlines():

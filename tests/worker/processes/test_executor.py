@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -14,7 +18,9 @@ from pebble.common.types import CONSTS
 
 from dte.handlers.registry import CannotLoad
 from dte.wire.messages.calls import Call, Progress
+from dte.worker.processes import executor
 from dte.worker.processes.executor import Executor
+from dte.worker.processes.process import Process
 from worker.rig import DEEDS, StartRig, is_gone, noted
 
 TESTS = Path(__file__).parents[2]
@@ -311,18 +317,158 @@ async def test_a_module_that_cannot_be_imported_is_an_error_at_the_start() -> No
         Executor(1, ["no.such"], None, print, print)
 
 
-async def test_calls_are_returned_when_no_process_can_begin(
-    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+CANNOT_START = "the worker cannot start processes for handlers: "
+
+
+@pytest.fixture
+def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "RESTART_FIRST_S", 0.05)
+    monkeypatch.setattr(executor, "RESTART_MAX_S", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("how", "problem"),
+    [
+        ("raise", "RuntimeError: not in children (deeds.py, line 22)"),
+        ("signal", "the process was killed by signal 9 (SIGKILL), perhaps because memory ran out"),
+        ("exit", "the process ended with exit code 7"),
+    ],
+)
+async def test_calls_are_returned_with_the_reason_when_no_process_can_start(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch, how: str, problem: str
 ) -> None:
-    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "1")
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", how)
     one = rig()
     report = await one.call("pid")
-    assert report.state == "returned"
-    assert report.error == (
-        "the worker cannot start a process for its handlers: it ended with exit code 1"
-    )
+    assert (report.state, report.begun) == ("returned", False)
+    assert report.error == CANNOT_START + problem
+    assert one.capacities == [(0, problem)]
+    late = one.start("pid")
+    assert one.reports[late].error == CANNOT_START + problem, "it is returned at once"
     monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    await until(lambda: one.executor.failing is None, "a process starts")
+    assert one.capacities[1:] == [(1, None)]
     assert await one.value("pid")
+
+
+@pytest.mark.usefixtures("quick_restarts")
+async def test_failed_starts_never_breed_more_processes_than_slots(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The rig asserts the bound after each step."""
+    starts: list[Process] = []
+    add = Executor._add_process
+
+    def counted(self: Executor) -> None:
+        add(self)
+        starts.extend(self._starting - {*starts})
+
+    monkeypatch.setattr(Executor, "_add_process", counted)
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "raise")
+    three = rig(slots=3)
+    for _ in range(20):
+        three.start("pid")
+    await until(lambda: len(starts) >= 6, "three more starts")
+    for _ in range(20):
+        three.start("pid")
+    assert len(three.reports) == 40, "all calls are returned"
+    warnings = [record for record in caplog.records if "cannot start" in record.getMessage()]
+    assert len(warnings) == 1, "each reason is logged once"
+    monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    await until(lambda: three.executor.failing is None, "a process starts")
+    calls = [three.start("pid") for _ in range(20)]
+    assert len({await three.value_of(lease) for lease in calls}) <= 3
+    assert len(three.executor._processes) <= 3
+
+
+@pytest.mark.usefixtures("quick_restarts")
+async def test_processes_that_are_left_run_calls_while_no_other_can_start(
+    rig: StartRig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = rig(slots=2)
+    busy = two.start("wait_for_file", str(tmp_path / "mine"), str(tmp_path / "other"))
+    pid = await two.value("pid")
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "raise")
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: two.capacities, "a change")
+    assert two.capacities == [(1, None)]
+    waiting = two.start("pid")
+    two.executor.requeue_waiting()
+    assert two.reports[waiting].error == "no slot became free"
+    (tmp_path / "other").touch()
+    assert (await two.report(busy)).state == "succeeded"
+    assert await two.value("pid") == await noted(tmp_path / "mine")
+    monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    await until(lambda: two.executor.capacity == 2, "the other starts")
+
+
+async def test_a_process_that_never_becomes_ready_holds_no_call(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "START_S", 0.2)
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "hang")
+    one = rig()
+    report = await one.call("pid")
+    assert report.error == f"{CANNOT_START}the process is not ready after 0.2 s"
+    (process,) = one.executor._processes
+    monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    assert process._process is not None
+    assert process._process.pid is not None
+    os.kill(process._process.pid, signal.SIGKILL)
+    await until(lambda: one.executor.failing is None, "another process starts")
+    assert await one.value("pid")
+
+
+@pytest.mark.usefixtures("quick_restarts")
+async def test_a_system_without_room_for_a_process_is_a_reason(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    one = rig()
+    with monkeypatch.context() as full:
+        full.setattr("multiprocessing.util.spawnv_passfds", refuse)
+        report = await one.call("pid")
+    reason = "BlockingIOError: [Errno 11] Resource temporarily unavailable"
+    assert str(report.error).startswith(CANNOT_START + reason)
+    await until(lambda: one.executor.failing is None, "a process starts")
+    assert await one.value("pid")
+
+
+@pytest.mark.usefixtures("quick_restarts")
+async def test_a_worker_without_file_descriptors_says_so(rig: StartRig) -> None:
+    one = rig()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+    with ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with suppress(OSError):
+            while True:
+                opened.enter_context(open(os.devnull))
+        report = await one.call("pid")
+    assert str(report.error).startswith(f"{CANNOT_START}OSError: [Errno 24] ")
+    await until(lambda: one.executor.failing is None, "a process starts")
+    assert await one.value("pid")
+
+
+async def test_a_process_whose_thread_cannot_start_leaves_nothing_behind(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pebble starts threads after the process."""
+
+    def refuse(*args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    one = rig()
+    before = {*multiprocessing.active_children()}
+    with monkeypatch.context() as full:
+        full.setattr("pebble.pool.process.launch_thread", refuse)
+        report = await one.call("pid")
+        (started,) = {*multiprocessing.active_children()} - before
+    assert str(report.error).startswith(f"{CANNOT_START}RuntimeError: can't start new thread")
+    await until(lambda: not started.is_alive(), "the process has ended")
+    await until(lambda: one.executor.failing is None, "a process starts")
 
 
 WORKER = f"""
