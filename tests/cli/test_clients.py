@@ -337,6 +337,21 @@ def test_the_table_of_workers_counts_calls_of_handlers_too(dte: Dte, impostor: I
         assert result.stdout.splitlines()[1].split() == ["w", "127.0.0.1:1", "busy", busy, done]
 
 
+def test_the_table_of_workers_has_the_reason_why_one_is_failing(
+    dte: Dte, impostor: Impostors
+) -> None:
+    known = {"worker_name": "w", "address": "h:1", "slots": 1, "leases": 0, "batch": 1}
+    known |= {"operations_done": 0, "failures": 0, "last_failure": None, "heard_at": None}
+    server = impostor(reply(json.dumps([known | {"state": "failing", "failing": "no GPU left"}])))
+    result = dte("workers", "--master", server.url)
+    assert result.stdout.splitlines()[1].split(maxsplit=5)[2:] == [
+        "failing",
+        "0/1",
+        "0",
+        "no GPU left",
+    ]
+
+
 def test_workers_are_json_if_asked_for(ask: Dte) -> None:
     workers = json.loads(ask("workers", "--json").stdout)
     assert [worker["worker_name"] for worker in workers] == ["worker-1", "worker-2"]

@@ -8,6 +8,7 @@ import pytest
 
 from core.checked import CALLER, WORKER, Core
 from core.plans import Plan, call
+from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Ref
 from dte.core.jobs.job import Job
 from dte.core.why import NAMED_MAX, POSITIONS_MAX, Reason, reasons
@@ -69,6 +70,33 @@ def test_a_call_waits_for_a_worker_that_has_its_handler() -> None:
     reason = why(core, job)["a"]
     assert reason.text.endswith(" (1 gone, draining or pausing)")
     assert reason.names == ("c",)
+
+
+def test_a_call_waits_for_workers_that_can_start_processes_again() -> None:
+    failing = replace(CALLER, failing="no GPU left (mine.py, line 12)")
+    core = Core(failing)
+    job = core.graph(a=call("f"))
+    core.settle(0.0)
+    text = "worker c cannot start processes for handlers: no GPU left (mine.py, line 12)"
+    assert why(core, job)["a"] == Reason("a", "ready", "worker", text, ("c",))
+    core.announce(0.0, replace(CALLER, name="d", address="x:1", draining=True))
+    assert why(core, job)["a"].text == f"{text} (1 gone, draining or pausing)"
+    for port in range(2, 6):
+        core.announce(0.0, replace(failing, name="e", address=f"x:{port}"))
+    assert "; 2 more workers cannot either" in why(core, job)["a"].text
+    core.announce(0.0, replace(CALLER, name="f", address="x:9", handler_slots=0))
+    assert why(core, job)["a"].text.startswith("no free slot at worker f; calls ahead of it: 0; ")
+
+
+def test_a_call_that_a_worker_returned_says_why() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    for _ in range(2):
+        lease = core.hand_out()["a"]
+        core.calls.report(0.0, lease.number, Outcome(None, error="it cannot start"))
+    reason = why(core, job)["a"]
+    assert reason.waits_for == "delay"
+    assert reason.text.endswith(" s; worker c returned it: it cannot start")
 
 
 def test_a_call_waits_for_a_slot() -> None:

@@ -105,6 +105,22 @@ async def test_calls_are_begun_and_reported_and_the_next_claim_has_the_free_slot
     assert fake_master.results()[1]["result"] == "one"
 
 
+async def test_a_change_is_claimed_at_once_and_what_that_brings_is_begun(
+    fake_master: FakeMaster, start_puller: StartPuller
+) -> None:
+    claim = msgspec.structs.replace(CLAIM)
+    rig = start_puller(claim)
+    await until(lambda: fake_master.said("/claim"), "a claim that waits")
+    claim.failing = "no GPU"
+    rig.puller.renew()
+    await until(lambda: len(fake_master.said("/claim")) == 2, "another claim")
+    said = fake_master.said("/claim")[1]
+    assert (said["failing"], said.get("wait", 0.0)) == ("no GPU", 0.0)
+    fake_master.work.put_nowait({})
+    fake_master.work.put_nowait(work(1))
+    await until(lambda: rig.executors and rig.executor.begun, "the call of either claim")
+
+
 async def test_nothing_is_claimed_while_all_slots_are_taken(
     fake_master: FakeMaster, start_puller: StartPuller
 ) -> None:

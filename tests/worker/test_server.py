@@ -89,6 +89,22 @@ async def test_it_announces_the_port_at_which_it_is_reached_where_ports_are_mapp
     assert master.requests[0].json["port"] == 36_000 != worker.port
 
 
+async def test_it_announces_at_once_that_it_cannot_run_calls_and_that_it_can_again(
+    start_worker: StartWorker, master: PlainServer
+) -> None:
+    worker = start_worker(slots=3)
+    for capacity, failing, said in [
+        (0, "no GPU", {"handler_slots": 3, "failing": "no GPU"}),
+        (2, None, {"handler_slots": 2}),
+        (3, None, {"handler_slots": 3}),
+    ]:
+        heard = len(master.requests)
+        worker._calls.on_capacity(capacity, failing)
+        await until(lambda heard=heard: len(master.requests) > heard, "an announcement")
+        last = master.requests[-1].json
+        assert {name: last[name] for name in ("handler_slots", "failing") if name in last} == said
+
+
 async def test_it_announces_itself_at_its_heartbeat(
     start_worker: StartWorker, master: PlainServer
 ) -> None:

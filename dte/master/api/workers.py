@@ -51,7 +51,7 @@ class WorkerListed(msgspec.Struct):
     failures: int
     last_failure: str | None
     heard_at: datetime | None
-    failing: str | None
+    failing: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RawReports(msgspec.Struct):
@@ -134,7 +134,7 @@ class Workers(JsonHandler):
                     worker.failures,
                     worker.last_failure,
                     self.master.clock.wall_time(worker.last_seen_at),
-                    worker.announcement.failing,
+                    worker.announcement.failing or msgspec.UNSET,
                 )
                 for worker in self.master.core.workers()
             ]

@@ -311,6 +311,38 @@ def test_a_worker_that_is_not_there_gets_nothing(change) -> None:
     assert core.hand_out() == {}
 
 
+def test_a_failing_worker_gets_arithmetic_but_no_calls_until_it_is_well() -> None:
+    able = replace(CALLER, arithmetic=True)
+    core = Core(replace(able, failing="no GPU"))
+    job = core.graph(a=call("f"))
+    core.add("1+2")
+    tick = core.tick(0.0)
+    assert len(tick.batches) == 1
+    assert core.workers()[0].state == "failing"
+    assert core.hand_out() == {}
+    core.announce(1.0, able)
+    assert core.hand_out(1.0).keys() == {"a"}
+    core.announce(2.0, replace(able, failing="no GPU"))
+    assert attempts_of(job) == 1, "the worker returns the calls that it cannot begin itself"
+
+
+def attempts_of(job: Job) -> int:
+    assert job.calls is not None
+    return job.calls.calls["a"].record.attempts
+
+
+def test_calls_of_a_failing_worker_go_elsewhere_and_count_no_attempt() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    lease = core.hand_out()["a"]
+    core.announce(0.0, replace(CALLER, failing="no GPU"))
+    core.announce(0.0, replace(CALLER, name="d", address="x:1"))
+    core.calls.report(0.0, lease.number, Outcome(None, error="it cannot start"))
+    other = core.hand_out()["a"]
+    assert other.worker_name == "d"
+    assert attempts_of(job) == 1
+
+
 def test_higher_priority_goes_first_of_calls_and_of_jobs() -> None:
     core = Core(replace(CALLER, handler_slots=1))
     plans = [

@@ -71,6 +71,35 @@ async def test_the_list_shows_the_state_of_workers(rig: Rig, hire: Hire) -> None
     assert (listed["state"], listed["slots"], listed["leases"]) == ("busy", 2, 1)
 
 
+async def test_a_failing_worker_is_listed_with_its_reason(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dte.master")
+    body = {"worker_name": "w", "incarnation": "a", "handlers": ["echo"]}
+    for failing, shown in [("no GPU\n left\x1b", "no GPU left?"), ("x" * 900, "x" * 500)]:
+        assert (await rig.post("/worker", body | {"failing": failing})).status == 200
+        (listed,) = (await rig.get("/worker")).json
+        assert (listed["state"], listed["failing"]) == ("failing", shown)
+        assert f"worker w cannot start processes for handlers: {shown}" in caplog.messages
+    for fine in ({}, {"failing": None}, {"failing": ""}):
+        await rig.post("/worker", body | fine)
+        (listed,) = (await rig.get("/worker")).json
+        assert listed["state"] == "free"
+        assert "failing" not in listed
+    assert caplog.messages.count("worker w starts processes for handlers again") == 1
+
+
+async def test_a_worker_that_claims_may_be_failing_too(rig: Rig) -> None:
+    job = (await rig.post("/jobs", {"handler": "echo", "args": [1]})).json["job_id"]
+    body = {"worker": "w", "handlers": ["echo"], "incarnation": "a", "slots": 2}
+    assert (await rig.post("/claim", body | {"failing": "no GPU"})).json["calls"] == []
+    (listed,) = (await rig.get("/worker")).json
+    assert listed["state"] == "failing"
+    (reason,) = (await rig.get(f"/job/{job}/why")).json["reasons"]
+    assert reason["text"] == "worker w cannot start processes for handlers: no GPU"
+    assert [call["job_id"] for call in (await rig.post("/claim", body)).json["calls"]] == [job]
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -242,7 +242,7 @@ class CallWatch:
             worker
             for worker in core.workers()
             if call.handler in worker.announcement.handlers
-            and worker.state not in ("gone", "draining", "pausing")
+            and worker.state not in ("gone", "draining", "pausing", "failing")
         ]
         lease = core.calls.leases.get(call.record.lease)
         wrong = {
