@@ -12,6 +12,9 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 
 T = TypeVar("T")
 
+BOM = b"\xef\xbb\xbf"
+"""The mark that some editors write before UTF-8 text; it is no part of the text."""
+
 _encoder = msgspec.json.Encoder()
 _no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
 _alike = bytes.maketrans(b"{}", b"[]")

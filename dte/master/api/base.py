@@ -6,8 +6,9 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from hashlib import blake2b
 from http import HTTPStatus
 from math import isfinite
@@ -25,12 +26,14 @@ from dte.core.errors import (
     TryAgain,
     WaitTooLong,
 )
-from dte.master.api.openapi import ErrorReply
+from dte.master.api.openapi import ErrorReply, documentation
+from dte.master.api.strict import check_names, check_no_body, check_query
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
-from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.codec import BOM, Decoder, Malformed, encode
+from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
 
 log = logging.getLogger("dte.master")
 
@@ -60,6 +63,11 @@ class JsonHandler(RequestHandler):
 
     BODY_BYTES_MAX = sys.maxsize
     """Bound on the bodies of the route, besides the setting."""
+    NAMES_DEPTH = sys.maxsize
+    """An object of the body within more lists and objects may have a name twice, which readers of
+    JSON reduce to once; 0 if any may."""
+    IS_STRICT = True
+    """Refuse query parameters that the method does not know, and a body if it takes none."""
     ERRORS_AS: Any = ErrorReply
     """The type that `error_body` gives, or a `Content` like `TEXT`."""
 
@@ -94,6 +102,35 @@ class JsonHandler(RequestHandler):
             self._refusal = self._too_large()
             if self.request.headers.get("Expect", "").lower() == "100-continue":
                 raise self._refusal  # The client asks before it sends.
+        if self.IS_STRICT:
+            self._prepare_strictly()
+
+    def _prepare_strictly(self) -> None:
+        """Refuse an unknown query now, and a body that the method ignores when it has arrived."""
+        method, headers = str(self.request.method), self.request.headers
+        operation = documentation(getattr(self, method.lower(), None))
+        if operation is None:
+            return
+        request = f"{method} {_cut(self.request.path)}"
+        if self.request.query:
+            try:
+                check_query(request, tuple(operation.query), self.request.query_arguments)
+            except InvalidRequest as error:
+                self._refusal = error
+                setattr(self, method.lower(), self._refuse)
+                return
+        has_body = headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
+        if has_body and operation.body is None:
+            call = getattr(self, method.lower())
+            setattr(self, method.lower(), partial(self._without_body, request, call))
+
+    def _refuse(self, *parameters: str) -> None:
+        assert self._refusal is not None
+        raise self._refusal
+
+    def _without_body(self, request: str, call: Callable[..., Any], *parameters: str) -> Any:
+        check_no_body(request, self._joined())
+        return call(*parameters)
 
     def data_received(self, chunk: bytes) -> None:
         if self._refusal is not None:
@@ -159,13 +196,17 @@ class JsonHandler(RequestHandler):
             TooLarge: it has more bytes than the bound.
             Busy: too many bodies are being received.
         """
-        return _decoded(self._joined(), decoder)
+        raw = self._joined()
+        value = _decoded(raw, decoder)
+        if self.NAMES_DEPTH:
+            check_names(find_duplicate(raw, self.NAMES_DEPTH))
+        return value
 
     async def body_in_slices(self, decoder: Decoder[T]) -> T:
-        """Decode the request's body; a large one in slices, and only one of these at a time."""
-        if self._size <= BODY_SLICE_BYTES:
+        """Decode the request's body; a large one in slices, and few of these at a time."""
+        if self._size <= PIECE_BYTES:
             return self.body(decoder)
-        async with self._bodies.long_ones:
+        async with self._bodies.long_ones if self._size > BODY_SLICE_BYTES else nullcontext():
             return await self.master.slices.run(self._body_slices(decoder))
 
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
@@ -173,6 +214,8 @@ class JsonHandler(RequestHandler):
         yield
         value = _decoded(raw, decoder)
         yield
+        if self.NAMES_DEPTH:
+            check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
         return value
 
     def _joined(self) -> bytes:
@@ -180,7 +223,7 @@ class JsonHandler(RequestHandler):
             raise self._refusal
         raw = b"".join(self._chunks)
         self._chunks.clear()
-        return raw
+        return raw.removeprefix(BOM)
 
     def wait_s(self) -> float:
         """The query's ``wait=SECONDS`` as `checked_wait_s`; 0 if there is none."""

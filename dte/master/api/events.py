@@ -35,8 +35,9 @@ class EventsHandler(JobHandler):
         """
         text = self.request.headers.get("Last-Event-ID", "").strip()
         # A client that cannot set headers uses the query.
-        text = text or self.get_query_argument("last_event_id", "")
-        if text and not NUMBER.fullmatch(text):
+        asked = self.get_query_argument("last_event_id", text or None)
+        text = text or asked or ""
+        if asked is not None and not NUMBER.fullmatch(text):
             raise InvalidRequest("Last-Event-ID must be the id of an event, a number")
         return int(text) if text else None
 

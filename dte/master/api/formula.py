@@ -38,6 +38,8 @@ _submission: Decoder[Submission] = Decoder(Submission, lenient=False)
 
 
 class Submit(JobHandler):
+    NAMES_DEPTH = 0  # Other servers of this route ignore a name that is given twice.
+
     @documented(
         "Submit a formula, or many",
         body=Submission,

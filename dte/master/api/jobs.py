@@ -171,6 +171,8 @@ class Jobs(JobHandler):
         if ids is not None:
             await self._get_by_ids(ids, self.wait_s())
             return
+        if "wait" in self.request.query_arguments:
+            raise InvalidRequest("wait applies to jobs by id: GET /jobs?ids=1-50&wait=20")
         newest = list(self.master.core.jobs.newest(JOBS_LISTED))
         await self.reply_list(self._listed(job) for job in newest)
 

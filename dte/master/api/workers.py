@@ -191,6 +191,8 @@ class Claims(JsonHandler):
 
 
 class Results(JsonHandler):
+    NAMES_DEPTH = 3  # Results are passed on as they are.
+
     @documented(
         "Report results",
         body=Reports,

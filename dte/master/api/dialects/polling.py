@@ -180,6 +180,9 @@ def _call_of(job: Job, worker_id: str) -> Call | None:
 class PollerHandler(JobHandler):
     """Base of the routes of a dialect whose workers poll."""
 
+    NAMES_DEPTH = 0
+    IS_STRICT = False
+
     def shared(self, dialect: str, make: Callable[[], P]) -> P:
         """The pollers of a dialect, made for its first request and kept for the application."""
         if dialect not in self.settings:

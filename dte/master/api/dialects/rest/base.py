@@ -28,6 +28,8 @@ _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
 class RestHandler(JsonHandler):
     """Base of the routes of this dialect."""
 
+    NAMES_DEPTH = 0
+    IS_STRICT = False
     ERRORS_AS = TEXT
 
     @property
