@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
@@ -27,6 +28,7 @@ from dte.cli.output import (
     leave,
     print_job,
     printable,
+    short,
     shown,
     wait_visibly,
 )
@@ -34,7 +36,11 @@ from dte.cli.watching import explain_calls, how_far
 from dte.client.blocking import Client
 from dte.client.exact import Decoder, encode
 from dte.client.job import Job
-from dte.wire.codec import Malformed
+from dte.wire.codec import BOM, Malformed
+from dte.wire.duplicates import find_duplicate
+from dte.wire.faults import syntax_fault
+
+TEXT_SHOWN = 100
 
 _json: Decoder[Any] = Decoder(Any)
 
@@ -88,13 +94,22 @@ call_options = options(
 
 
 def read_value(text: str) -> Any:
-    """Read a text as JSON; a text that is not JSON stands for itself."""
+    """Read a text as JSON; a text that is not JSON, and does not begin like it, is itself."""
     try:
-        return _json.decode(text.encode())
-    except Malformed:
-        return text
+        raw = text.encode()
     except UnicodeEncodeError:
         raise click.UsageError(f"{printable(text)!r} is not UTF-8 text") from None
+    try:
+        value = _json.decode(raw)
+    except Malformed as error:
+        if text.lstrip()[:1] not in tuple('{["'):
+            return text
+        fault = syntax_fault(raw) or str(error)
+        hint = f"to send it as a text: {short(shlex.quote(shown(text)), TEXT_SHOWN)}"
+        raise click.UsageError(f"argument {short(text)}: {fault}; {hint}") from None
+    if (duplicate := find_duplicate(raw)) is not None:
+        raise click.UsageError(f"argument {short(text)}: {duplicate}")
+    return value
 
 
 def read_named(
@@ -139,7 +154,8 @@ def call_command(
     """Call a handler on a worker and print its result as JSON.
 
     Arguments are read as JSON: 7, 2.5, true, null, [1, 2], {"a": 1}. An argument that is not JSON
-    is a text. To pass a text that looks like JSON, put it in double quotes: '"7"'.
+    is a text, unless it begins with a bracket, a brace or a double quote: that is an error. To pass
+    a text that looks like JSON, put it in double quotes: '"7"'.
 
     \b
     dte call fibonacci 100
@@ -180,10 +196,13 @@ def graph_command(file: BinaryIO, key: str | None, **output: Any) -> None:
     name = getattr(file, "name", "stdin")
     with explained(""):
         body = file.read()
+    body = body.removeprefix(BOM)
     try:
         plan = _json.decode(body)
     except Malformed as error:
-        leave(EXIT_USAGE, f"{name} is not JSON: {error}")
+        leave(EXIT_USAGE, f"{name} is not JSON: {syntax_fault(body) or error}")
+    if (duplicate := find_duplicate(body)) is not None:
+        leave(EXIT_USAGE, f"{name}: {duplicate}")
     if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:
         leave(EXIT_USAGE, f'{name} has no "graph": dte graph --help shows one')
     # Unchanged, because a repeated key requires identical bytes.

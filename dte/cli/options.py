@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from math import isfinite
 from typing import Any, ClassVar, TypeVar
@@ -44,10 +44,33 @@ def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+class Once(click.Option):
+    """An option that may be given once: by default, the last of several values would count."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        if self.is_flag or self.multiple:
+            super().add_to_parser(parser, ctx)
+        else:
+            parser.add_option(obj=self, opts=self.opts, dest=self.name, action="append")
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> Any:
+        given = opts.get(str(self.name))
+        if isinstance(given, list) and not self.multiple:
+            if len(given) > 1:
+                raise click.UsageError(f"{self.opts[0]} is given {len(given)} times; give it once")
+            opts = {**opts, str(self.name): given[0]}
+        return super().consume_value(ctx, opts)
+
+
 def option(*names: str, **attributes: Any) -> Callable[[F], F]:
     """An option whose environment variable is named after it, unless `envvar` is given."""
     variable = names[0].removeprefix("--").replace("-", "_").upper()
-    usual: dict[str, Any] = {"envvar": f"DTE_{variable}", "show_envvar": True, "show_default": True}
+    usual: dict[str, Any] = {
+        "cls": Once,
+        "envvar": f"DTE_{variable}",
+        "show_envvar": True,
+        "show_default": True,
+    }
     return click.option(*names, **(usual | attributes))
 
 
@@ -133,7 +156,7 @@ def journal_options(default: str) -> Callable[[F], F]:
     )
 
 
-class RenamedOption(click.Option):
+class RenamedOption(Once):
     """An option that is also taken by its old name, which help and errors do not mention.
 
     Args:
@@ -147,7 +170,7 @@ class RenamedOption(click.Option):
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         super().add_to_parser(parser, ctx)
-        parser.add_option(obj=self, opts=[self._old_option], dest=self.name, action="store")
+        parser.add_option(obj=self, opts=[self._old_option], dest=self.name, action="append")
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         return super().resolve_envvar_value(ctx) or os.environ.get(self._old_variable) or None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
+import click
 import pytest
 from harness.master_thread import MasterThread
 from harness.processes import Processes, until
@@ -56,9 +58,40 @@ def test_call_prints_results_of_any_length(ask: Dte) -> None:
     assert job["answer"] == printed.strip()
 
 
-@pytest.mark.parametrize("text", ["01", "1e999", "NaN", "{", "tru", "", "a b"])
-def test_what_is_no_json_is_a_text(text: str) -> None:
+@pytest.mark.parametrize("text", ["01", "1e999", "NaN", "}", "tru", "", "a b", "'a'"])
+def test_what_does_not_begin_like_json_is_a_text(text: str) -> None:
     assert read_value(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('{"a":', "the JSON ends too soon (line 1, column 6)"),
+        (" [1, 2", "the JSON ends too soon (line 1, column 7)"),
+        ("{'a': 1}", "the JSON has an unexpected ' (line 1, column 2)"),
+        ('"abc', "the JSON has a text without its closing quote (line 1, column 1)"),
+        ("[NaN]", "NaN is not a finite number"),
+        ('{"a": 1, "a": 2}', '"a" is given twice'),
+        ('[{"b": {"a": 1, "\\u0061": 2}}]', '"a" is given twice in [0].b'),
+    ],
+)
+def test_an_argument_that_begins_like_json_and_is_none_is_refused(text: str, fault: str) -> None:
+    with pytest.raises(click.UsageError) as error:
+        read_value(text)
+    assert fault in error.value.message
+
+
+def test_the_error_says_how_to_send_broken_json_as_a_text(ask: Dte) -> None:
+    refused = ask("call", "echo", "{it's")
+    check_refused(refused, 2)
+    (again,) = shlex.split(refused.stderr.strip().rpartition("as a text: ")[2])
+    assert ask("call", "echo", again).stdout == '"{it\'s"\n'
+
+
+def test_an_option_that_is_given_twice_is_refused(ask: Dte) -> None:
+    refused = ask("call", "echo", "1", "--priority", "1", "--priority=2")
+    check_refused(refused, 2)
+    assert "--priority is given 2 times; give it once" in refused.stderr
 
 
 def test_call_of_what_fails_exits_with_1_and_says_why_and_what_to_do(ask: Dte) -> None:
@@ -146,6 +179,14 @@ def test_graph_prints_its_answer_from_a_file_or_stdin(ask: Dte, tmp_path: Path) 
     assert (told["answer"], told["operations"]) == ([2, 3, 5, 7, 11], 2)
 
 
+def test_graph_takes_a_file_with_the_mark_that_editors_write_before_utf8(
+    ask: Dte, tmp_path: Path
+) -> None:
+    file = tmp_path / "graph.json"
+    file.write_text(json.dumps(GRAPH), encoding="utf-8-sig")
+    assert ask("graph", str(file)).stdout == "[2,3,5,7,11]\n"
+
+
 def test_graph_takes_a_formula_that_calls_handlers(ask: Dte) -> None:
     assert ask("graph", "-", stdin='{"formula": "fibonacci(30) + 2*3"}').stdout == "832046\n"
 
@@ -153,7 +194,8 @@ def test_graph_takes_a_formula_that_calls_handlers(ask: Dte) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "stdin is not JSON: "),
+        ('{"graph":', "stdin is not JSON: the JSON ends too soon (line 1, column 10)"),
+        ('{"graph": {"a": {}, "a": {}}}', 'stdin: "a" is given twice in graph'),
         ("[]", 'stdin has no "graph"'),
         ("{}", "dte graph --help"),
         ('{"graph": {"a": {"handler": "echo", "args": [{"ref": "b"}]}}}', "'b'"),
