@@ -9,13 +9,13 @@ from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
 from dte.client.events import Event, Subscription
-from dte.client.exact import encode
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
-from dte.client.graphs import CallOptions, Graph, Node, When, check_options
+from dte.client.graphs import CallOptions, Graph, When, check_options, plan_body
 from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.client.streaming import StreamingReply
+from dte.client.values import Node
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class AsyncClient:
 
     async def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
         """Submit a body of ``POST /jobs``, as a dict or as JSON."""
-        body = plan if isinstance(plan, bytes) else encode(plan)
+        body = plan if isinstance(plan, bytes) else plan_body(plan)
         return await self._run(requests.submit_plan(body, key))
 
     async def cancel(self, job: Job | int) -> Job:

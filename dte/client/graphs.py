@@ -7,13 +7,12 @@ separately, by `with_options`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from math import isfinite
 from typing import Any, Literal, TypedDict
 
 from dte.client.exact import encode
 from dte.client.job import Job
+from dte.client.values import Node, check_value, plain
 
 When = Literal["success", "done"]
 
@@ -62,14 +61,6 @@ def call_body(
     terms = _terms(options)
     job = _of_job(options.get("after", ()), options.get("when"), options.get("notify", ""))
     return encode({"handler": handler, "args": _arguments(args, named, None)} | terms | job)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Node:
-    """A call in a graph. As an argument of another call it stands for its result."""
-
-    graph: Graph
-    name: str
 
 
 class Graph:
@@ -141,7 +132,9 @@ class Graph:
         """Return the name of a node; raise ValueError if it is not in this graph."""
         name = node.name if isinstance(node, Node) else node
         if name not in self._nodes or (isinstance(node, Node) and node.graph is not self):
-            raise ValueError(f"{name!r} is not a node of this graph")
+            of_other = isinstance(node, Node) and node.graph is not self
+            other = "; it belongs to another graph" if of_other else ""
+            raise ValueError(f"{name!r} is not a node of this graph{other}")
         return name
 
     def body(
@@ -160,6 +153,12 @@ class Graph:
         if priority:
             job["priority"] = priority
         return encode({"graph": self._nodes} | job)
+
+
+def plan_body(plan: Mapping[str, Any]) -> bytes:
+    """Build the JSON of a plan, see `Client.submit_plan`."""
+    check_value(plan)
+    return encode(plan)
 
 
 class NodeOptions:
@@ -196,7 +195,7 @@ def _terms(options: CallOptions) -> dict[str, Any]:
         "delay": options.get("delay_s") or None,
         "not_before": not_before,
     }
-    return {name: _plain(value, None) for name, value in terms.items() if value is not None}
+    return {name: plain(value, None) for name, value in terms.items() if value is not None}
 
 
 def _of_job(after: Iterable[Job | int], when: When | None, notify: str) -> dict[str, Any]:
@@ -211,35 +210,10 @@ def _of_job(after: Iterable[Job | int], when: When | None, notify: str) -> dict[
 
 
 def _arguments(args: tuple[Any, ...], named: Mapping[str, Any], graph: Graph | None) -> Any:
+    name_of = graph.name_of if graph is not None else None
     if args and named:
         raise TypeError(
             f"arguments by position ({len(args)}) and by name ({', '.join(named)}); give all by "
             "position or all by name"
         )
-    return _plain(dict(named), graph) if named else _plain(list(args), graph)
-
-
-def _plain(value: Any, graph: Graph | None) -> Any:
-    """Replace nodes in a value by references, and protect dicts that look like references."""
-    if isinstance(value, Node):
-        if graph is None:
-            raise ValueError(f"node {value.name!r} can only be an argument in its own graph")
-        return {"ref": graph.name_of(value)}
-    if isinstance(value, dict):
-        plain = {key: _plain(item, graph) for key, item in value.items()}
-        if len(value) == 1 and ("literal" in value or isinstance(value.get("ref"), str)):
-            if _has_node(value):
-                raise ValueError('a dict with only the key "literal" cannot contain nodes')
-            return {"literal": value}
-        return plain
-    if isinstance(value, list | tuple):
-        return [_plain(item, graph) for item in value]
-    if isinstance(value, float) and not isfinite(value):
-        raise ValueError(f"{value} cannot be converted to JSON")
-    return value
-
-
-def _has_node(value: Any) -> bool:
-    if isinstance(value, dict | list | tuple):
-        return any(map(_has_node, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, Node)
+    return plain(dict(named), name_of) if named else plain(list(args), name_of)
