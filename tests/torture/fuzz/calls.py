@@ -7,6 +7,7 @@ nobody's, so that their jobs wait until they are cancelled.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from random import Random
@@ -218,8 +219,20 @@ def spoilt(value: Any, rng: Random) -> bytes:
     if kind < 0.12:
         _exchange(value, rng)
     text = json.dumps(value).replace(json.dumps(_LEASE), LEASE).replace('"\\u0001"', odd)
+    if 0.12 <= kind < 0.16:
+        text = _with_a_name_twice(text, rng)
     body = text.encode(errors="surrogatepass")
     return garbled(body, rng) if kind > 0.94 else body
+
+
+def _with_a_name_twice(text: str, rng: Random) -> str:
+    """The JSON with one of its objects' names once more, spelt alike or otherwise."""
+    names = list(re.finditer(r'(?<=[{,] )?"(\w+)": ', text))
+    if not names:
+        return text
+    name = one(names, rng)
+    spelt = name[1] if rng.random() < 0.7 else f"\\u{ord(name[1][0]):04x}{name[1][1:]}"
+    return f'{text[: name.start()]}"{spelt}": 1, {text[name.start() :]}'
 
 
 def _exchange(value: Any, rng: Random) -> None:

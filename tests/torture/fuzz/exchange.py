@@ -168,6 +168,8 @@ def _fault_for_master(request: Request, reply: Message) -> str | None:
         return "is the server's own fault"
     if not 200 <= status < 300 and not 400 <= status < 600:
         return "is not expected"
+    if status < 300 and request.clean and (ignored := forms.ignored(request.raw)) is not None:
+        return f"took {ignored}"
     if request.method == "HEAD" or (not request.clean and not reply.body):
         return None
     return forms.fault(request.method, request.path, reply)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
+from urllib.parse import parse_qsl
 
 import msgspec
 from harness.http import Message
@@ -22,6 +24,9 @@ from dte.master.api.routes import ROUTES
 PATTERNS = [(re.compile(route.pattern), route) for route in ROUTES]
 JSON = "application/json"
 NOTHING = Content(None, "")
+DIALECTS = ("queue", "scheduler", "rest")
+LOOSE = ("/submit", "/result")
+"""Paths whose bodies may have a name twice."""
 UNKNOWN_PATH = (Content(ErrorReply, JSON),)
 
 
@@ -39,6 +44,29 @@ def fault(method: str, path: str | None, reply: Message) -> str | None:
         return f"is not documented for {method} {path}"
     faults = [_fault_of(reply, content) for content in expected]
     return None if None in faults else faults[0]
+
+
+def ignored(raw: bytes) -> str | None:
+    """What one of dte's own routes must refuse in a request, because it would ignore it."""
+    head, _, body = raw.partition(b"\r\n\r\n")
+    method, target = head.decode("latin-1").split(" ", 2)[:2]
+    path, _, query = target.partition("?")
+    route = next((route for pattern, route in PATTERNS if pattern.fullmatch(path)), None)
+    if route is None or route.shown_section in DIALECTS:
+        return None
+    said = documentation(dict(route.methods()).get(method.lower()))
+    given = [name for name, _ in parse_qsl(query, keep_blank_values=True, encoding="latin-1")]
+    if said is not None and any(name not in said.query for name in given):
+        return "a query parameter that it does not know"
+    if len(given) > len(set(given)):
+        return "a query parameter twice"
+    if path not in LOOSE and b"ransfer-" not in head:
+        objects: list[list[tuple[str, Any]]] = []
+        with suppress(ValueError, RecursionError):
+            json.loads(body, object_pairs_hook=lambda pairs: objects.append(pairs))
+        if any(len(dict(pairs)) < len(pairs) for pairs in objects):
+            return "a name twice"
+    return None
 
 
 def is_stream(method: str, path: str) -> bool:

@@ -53,6 +53,7 @@ IDS = (
 # Fewer than 1,000 parameters: Tornado takes more for no HTTP.
 QUERIES = (
     *("?", "&&&", "=", "%", "%ff=%ff", "wait", "ids", ";", "a=1&a=2", "%00=", "#"),
+    *("state=failed", "limit=1", "Wait=0", "ids=1&ids=1", "last_event_id="),
     *("a" * 5000, "a&" * 90),
 )
 METHODS = (*RequestHandler.SUPPORTED_METHODS, "GET", "POST", "POST")

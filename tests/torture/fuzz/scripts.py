@@ -184,7 +184,7 @@ def _unclean_request(side: str, rng: Random, ports: Sequence[int]) -> Request:
 
 def _body(method: str, pattern: str, rng: Random, ports: Sequence[int]) -> bytes:
     kind = rng.random()
-    if method in ("GET", "HEAD") and kind < 0.9:
+    if (method in ("GET", "HEAD") or pattern in WITHOUT_BODY) and kind < 0.9:
         return b""
     if kind < 0.05:
         body = bodies.anything(rng)
@@ -211,6 +211,9 @@ BODIES: dict[str, Callable[[Random], bytes]] = {
     "/stop": calls.stop,
     "/compute": _computation,
 }
+
+
+WITHOUT_BODY = ("/job/{id:int}/cancel", "/job/{id:int}/retry")
 
 
 def _chunked(body: bytes, rng: Random) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from harness.http import Conduct, Line, Message, ServePlainly
-from torture.fuzz import calls
+from torture.fuzz import calls, forms
 from torture.fuzz.exchange import Exchange, play
 from torture.fuzz.scripts import MASTER, READ, WORKER, Request, Script
 
@@ -160,3 +160,20 @@ async def test_what_replies_name_is_asked_for(serve_plainly: ServePlainly) -> No
     second = server.requests[1]
     assert second.path == f"/job/{345:018}/cancel"
     assert second.json == {"leases": [6789]}
+
+
+@pytest.mark.parametrize(
+    ("raw", "taken"),
+    [
+        (b"GET /health?state=failed HTTP/1.1\r\nHost: a\r\n\r\n", "does not know"),
+        (b"GET /jobs?ids=1&ids=1 HTTP/1.1\r\nHost: a\r\n\r\n", "a query parameter twice"),
+        (b'POST /jobs HTTP/1.1\r\n\r\n{"graph": {"a": {}, "\\u0061": {}}}', "a name twice"),
+        (b"GET /jobs?ids=1&wait=0 HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        (b"GET /stats?a=1 HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        (b'POST /submit HTTP/1.1\r\n\r\n{"task": "1", "task": "2"}', None),
+        (b'POST /jobs HTTP/1.1\r\n\r\n{"graph": {"a": {"a": 1}}}', None),
+    ],
+)
+def test_what_a_route_must_not_ignore_is_known(raw: bytes, taken: str | None) -> None:
+    found = forms.ignored(raw)
+    assert found == taken or (found is not None and taken is not None and taken in found)
