@@ -70,10 +70,8 @@ def check_value(value: Any) -> None:
 def _check_key(key: Any) -> None:
     if isinstance(key, Node):
         raise TypeError(f"node {key.name!r} is a key of a dict; it can only be a value")
-    if not isinstance(key, str):
-        raise TypeError(
-            f"the key {key!r} of a dict is no text; JSON needs one, such as {str(key)!r}"
-        )
+    if key is None or isinstance(key, bool | tuple):
+        raise TypeError(f"the key {key!r} of a dict must be a text, such as {str(key)!r}")
     _check_scalar(key)
 
 
@@ -87,25 +85,20 @@ def _check_scalar(value: Any) -> None:
         )
 
 
-def _leaves(value: Any, *, typed: bool = False) -> Iterator[Any]:
-    """Yield all values in a value that contain no others.
-
-    Args:
-        typed: the value is in a field of a class, whose type restores the keys of dicts.
-    """
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield all values in a value that contain no others, after a check of the keys."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if not typed or isinstance(key, str | Node):
-                _check_key(key)
-            yield from _leaves(item, typed=typed)
+            _check_key(key)
+            yield from _leaves(item)
     elif isinstance(value, list | tuple | set | frozenset):
         for item in value:
-            yield from _leaves(item, typed=typed)
+            yield from _leaves(item)
     elif isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            yield from _leaves(getattr(value, name, None), typed=True)
+            yield from _leaves(getattr(value, name, None))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type | Node):
         for field in dataclasses.fields(value):
-            yield from _leaves(getattr(value, field.name, None), typed=True)
+            yield from _leaves(getattr(value, field.name, None))
     else:
         yield value
