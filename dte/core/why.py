@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from dte.core.calls.routing import can_run
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.job import Job, JobState
@@ -145,7 +146,7 @@ def _paused(now: float, call: Call) -> Reason:
 
 def _ready(core: Scheduler, call: Call, with_position: bool) -> Reason:
     node, state, handler = call.name, call.state.value, call.handler
-    present = [worker for worker in core.workers() if handler in worker.announcement.handlers]
+    present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
     failing = [worker for worker in present if worker.state == "failing"]
     able = [worker for worker in present if worker.state not in ("failing", *AWAY)]
     if not able:

@@ -180,7 +180,7 @@ def build(
     calls_max = limits.formula.calls_max
     if len(plan.graph) > calls_max:
         raise TooLarge(f"graph too large: {len(plan.graph)} nodes > {calls_max} (calls_max)")
-    builder = CallGraphBuilder(pure)
+    builder = CallGraphBuilder(pure, plan.about.get("dialect", ""))
     size = 0
     for count, (name, node) in enumerate(plan.graph.items()):
         raw = bytes(node.args)

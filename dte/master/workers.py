@@ -224,10 +224,13 @@ class Workers:
         await self.awaited.until_recorded(facts)
         return [*accepted, *arithmetic], stale
 
-    async def settle(self, job: Job, worker: str, outcome: Outcome, call: Call | None) -> bool:
+    async def settle(
+        self, job: Job, worker: str, dialect: str, outcome: Outcome, call: Call | None
+    ) -> bool:
         """Take the result of a worker that names the job instead of its lease.
 
         Args:
+            worker, dialect: the worker's name, and the dialect in which it has that name.
             call: the call of the job that the worker ran; None if it ran none that is known.
 
         Returns:
@@ -242,10 +245,10 @@ class Workers:
             raise Unavailable("the job is still being read after a restart")
         now = self.clock.now()
         lease = self.core.calls.leases.get(call.record.lease) if call is not None else None
-        if lease is not None and lease.worker_name == worker:
+        if lease is not None and lease.is_of(worker, dialect):
             fact = self.core.calls.report(now, lease.number, outcome)
         else:
-            fact = self.core.calls.report_unleased(now, call, worker, outcome)
+            fact = self.core.calls.report_unleased(now, call, worker, outcome, dialect)
         if isinstance(fact, bool):
             return False
         await self.awaited.until_recorded([fact] if fact is not None else [])

@@ -72,7 +72,10 @@ def open_journal(
     text = (FOLDER / f"{commit}.sql").read_text()
     worker, receiver = f"{HOST}:{worker_port}", f"{HOST}:{receiver_port}"
     restore_journal(text, processes.folder / "journal.db", worker, receiver)
-    return Cluster(processes, 0, **SETTINGS)
+    cluster = Cluster(processes, 0, **SETTINGS)
+    # It takes every task of its dialect, which masters of earlier commits did not know.
+    until(lambda: cluster.client.get("/workers/looks")["CurrentTasks"], "it has the task")
+    return cluster
 
 
 def differences(wanted: Any, found: Any, place: str = "") -> list[str]:

@@ -97,6 +97,12 @@ class Attempts:
             return self._again(now, job, call, now + wait_s)
         return self._call_jobs.end_call(now, job, call, state, None, error)
 
+    def failed(self, call: Call, outcome: Outcome) -> bool:
+        """True if an attempt failed where another worker might succeed."""
+        if outcome.state is CallState.SUCCEEDED:
+            return _number_error(self._job_of(call), outcome.value) is not None
+        return outcome.state is CallState.FAILED and outcome.retry
+
     def end_spent(self, now: float, call: Call) -> bool:
         """End a ready call that has failed too often for a policy which is known only now."""
         if not self._policies.is_spent(call):

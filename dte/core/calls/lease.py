@@ -45,6 +45,6 @@ class CallLease:
         """The worker has the call, as far as the core knows."""
         return self.sent and (self.claim is None or self.claim.answered)
 
-    def is_of(self, worker: str | None) -> bool:
-        """True if a worker of that name may have the call; with None, if any may."""
-        return self.sent and worker in (None, self.worker_name)
+    def is_of(self, worker: str, dialect: str = "") -> bool:
+        """True if the worker of that name in a dialect may have the call."""
+        return self.sent and worker == self.worker_name and self.call.record.is_of(dialect)

@@ -1,7 +1,8 @@
 """The leases of calls: who has which call, until when.
 
 A lease goes on as long as its worker gives signs of life. A lease from before a restart belongs to
-a worker that is not known yet; it is attached to the worker when that is seen again.
+a worker that is not known yet; it is attached to the worker when that is seen again. A name is a
+worker's within its dialect.
 """
 
 from __future__ import annotations
@@ -96,15 +97,16 @@ class CallLeases:
                 self.renew(now, lease)
 
     def _restored_of(self, worker: Worker) -> list[CallLease]:
-        name = worker.announcement.name
-        return [lease for lease in self._restored.values() if lease.worker_name == name]
+        name, dialect = worker.announcement.name, worker.announcement.dialect
+        return [lease for lease in self._restored.values() if lease.is_of(name, dialect)]
 
     def _attach(self, lease: CallLease) -> None:
         """Give a lease from before a restart to its worker, which is known by its name."""
-        named = self._workers.named(lease.worker_name)
-        if named:
-            self._give(lease, named[0])
-            del self._restored[lease.number]
+        for worker in self._workers.named(lease.worker_name):
+            if lease.is_of(lease.worker_name, worker.announcement.dialect):
+                self._give(lease, worker)
+                del self._restored[lease.number]
+                break
 
     def release(self, lease: CallLease) -> None:
         """End a lease."""

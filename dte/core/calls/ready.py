@@ -3,16 +3,37 @@
 A worker gets the best call that it can run: of the highest priority, among equals of the handler
 that was served longest ago, of the job whose turn it is. Each take costs O(handlers), however many
 calls wait.
+
+Calls that only some of the workers with their handler take wait apart from the others, by their
+`Route`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import zip_longest
+from typing import NamedTuple
 
 from dte.core.graph.call import Call, CallState
 from dte.core.rotation import Rotation
+
+
+class Route(NamedTuple):
+    """The ground on which a call may go to some of the workers with its handler only.
+
+    Attributes:
+        origin, refused: those of the `Call`.
+    """
+
+    origin: str
+    refused: bool
+
+
+OPEN = Route("", False)
+"""The route of calls that any worker with their handler takes."""
+Choose = Callable[[Route, Collection[str]], Collection[str]]
+"""Gives the handlers whose calls of a route a worker takes, among those whose calls wait."""
 
 
 class ReadyCalls:
@@ -20,6 +41,7 @@ class ReadyCalls:
 
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
+        self._routed: dict[Route, dict[str, _Lane]] = {}
         self._served: dict[str, int] = {}
         self._turn = 0
         self._tickets = 0
@@ -30,54 +52,94 @@ class ReadyCalls:
         """Put a ready call in line."""
         self._tickets += 1
         call.ticket = self._tickets
-        lane = self._lanes.get(call.handler)
+        lanes = self._lanes
+        if call.origin or call.refused:
+            lanes = self._routed.setdefault(route_of(call), {})
+        lane = lanes.get(call.handler)
         if lane is None:
-            lane = self._lanes[call.handler] = _Lane()
+            lane = lanes[call.handler] = _Lane()
         lane.add(call)
         self.count += 1
 
     def drop(self, call: Call) -> None:
         """Stop counting a call that leaves the line without being taken."""
         self.count -= 1
-        lane = self._lanes[call.handler]
+        lane = self._lanes_of(call)[call.handler]
         lane.count -= 1
         if not lane.count:
-            del self._lanes[call.handler]
+            self._remove_lane(call)
 
-    def take(self, handlers: Collection[str]) -> Call | None:
-        """Take the best call of these handlers out of the line; None if none waits."""
-        best: _Lane | None = None
-        rank = (0, 0)
-        for name in handlers if len(handlers) < len(self._lanes) else list(self._lanes):
-            lane = self._lanes.get(name) if name in handlers else None
+    def _lanes_of(self, call: Call) -> dict[str, _Lane]:
+        return self._routed[route_of(call)] if call.origin or call.refused else self._lanes
+
+    def _remove_lane(self, call: Call) -> None:
+        lanes = self._lanes_of(call)
+        del lanes[call.handler]
+        if not lanes and lanes is not self._lanes:
+            del self._routed[route_of(call)]
+
+    def take(self, handlers: Collection[str], choose: Choose | None = None) -> Call | None:
+        """Take the best call that a worker can run out of the line; None if none waits.
+
+        Args:
+            handlers: those whose calls of the open route it takes.
+            choose: gives those whose calls of another route it takes; None for none of these.
+        """
+        best = self._best(self._lanes, handlers, None, (0, 0))
+        if choose is not None:
+            for route, lanes in self._routed.items():
+                lane, rank = best
+                best = self._best(lanes, choose(route, lanes.keys()), lane, rank)
+        lane, _ = best
+        if lane is None:
+            return None
+        call = lane.take()
+        self.count -= 1
+        self._turn += 1
+        self._served[call.handler] = self._turn
+        if not lane.count:
+            self._remove_lane(call)
+        return call
+
+    def _best(
+        self,
+        lanes: Mapping[str, _Lane],
+        handlers: Collection[str],
+        best: _Lane | None,
+        rank: tuple[int, int],
+    ) -> tuple[_Lane | None, tuple[int, int]]:
+        """The best lane of these handlers, if it is better than another one; and its rank."""
+        for name in handlers if len(handlers) < len(lanes) else list(lanes):
+            lane = lanes.get(name) if name in handlers else None
             if lane is None:
                 continue
             # A handler's last turn counts even if no call of it has waited since.
             own = (lane.priority, -self._served.get(name, 0))
             if best is None or own > rank:
                 best, rank = lane, own
-        if best is None:
-            return None
-        call = best.take()
-        self.count -= 1
-        self._turn += 1
-        self._served[call.handler] = self._turn
-        if not best.count:
-            del self._lanes[call.handler]
-        return call
+        return best, rank
 
-    def handlers(self) -> Iterator[str]:
-        """The handlers whose calls wait."""
-        return iter(self._lanes)
+    @property
+    def is_routed(self) -> bool:
+        """True if calls of other routes than the open one wait."""
+        return bool(self._routed)
+
+    def handlers(self, route: Route = OPEN) -> Iterator[str]:
+        """The handlers whose calls of a route wait."""
+        return iter(self._lanes if route == OPEN else self._routed.get(route, ()))
 
     def position(self, call: Call) -> int:
-        """The number of calls of its handler that are ahead of a call."""
-        return self._lanes[call.handler].position(call)
+        """The number of calls of its handler and its route that are ahead of a call."""
+        return self._lanes_of(call)[call.handler].position(call)
 
     def check(self) -> None:
         """Assert every invariant; for tests."""
-        assert self.count == sum(lane.count for lane in self._lanes.values())
-        for lane in self._lanes.values():
+        assert OPEN not in self._routed
+        assert all(self._routed.values())
+        all_lanes = (self._lanes, *self._routed.values())
+        lanes = [lane for lanes in all_lanes for lane in lanes.values()]
+        assert self.count == sum(lane.count for lane in lanes)
+        for lane in lanes:
             assert lane.count == sum(1 for _ in lane.calls()) > 0
 
 
@@ -137,6 +199,10 @@ class _Lane:
 
     def position(self, call: Call) -> int:
         return next(index for index, other in enumerate(self.calls()) if other is call)
+
+
+def route_of(call: Call) -> Route:
+    return Route(call.origin, call.refused)
 
 
 def _waits(call: Call, ticket: int) -> bool:

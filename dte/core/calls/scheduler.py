@@ -7,7 +7,7 @@ after the restart, and a result under the old lease still counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
 from dte.core.calls.attempts import Attempts, Outcome
@@ -15,8 +15,10 @@ from dte.core.calls.claims import Claims
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
-from dte.core.calls.policies import Policies
+from dte.core.calls.policies import ANY_POLICY, Policies
 from dte.core.calls.prefetch import Prefetch
+from dte.core.calls.ready import Choose, Route
+from dte.core.calls.routing import able, can_run
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.facts import End, Event, Step
 from dte.core.jobs.table import JobTable
@@ -98,7 +100,7 @@ class CallScheduler:
         stop: list[int] = []
         for number in numbers:
             lease = self.leases.get(number)
-            if lease is None or not lease.is_of(worker):
+            if lease is None or not (lease.sent if worker is None else lease.is_of(worker)):
                 lost.append(number)
                 continue
             self.leases.renew(now, lease)
@@ -152,7 +154,7 @@ class CallScheduler:
             report does not count, as the lease has ended.
         """
         lease = self.leases.get(number)
-        if lease is None or not lease.is_of(worker):
+        if lease is None or not (lease.sent if worker is None else lease.is_of(worker)):
             self.stale_results += 1
             return False
         if lease.worker is not None:
@@ -163,29 +165,46 @@ class CallScheduler:
         return self._settle(now, lease, outcome)
 
     def report_unleased(
-        self, now: float, call: Call | None, worker: str, outcome: Outcome
+        self, now: float, call: Call | None, worker: str, outcome: Outcome, dialect: str = ""
     ) -> Step | End | bool | None:
         """Take in a report from a worker whose lease has run out, if nobody else has the call.
 
         Args:
             call: the call that the worker ran; None if it ran none that is known.
+            dialect: the worker's.
 
         Returns:
             As `report`.
         """
         queued = (CallState.READY, CallState.PAUSED)
         waits = call is not None and call.state in queued and not call.reported
-        if call is not None and waits and call.record.worker == worker:
+        had_it = call is not None and call.record.worker == worker and call.record.is_of(dialect)
+        if call is not None and waits and had_it:
             if call.state is CallState.READY:
                 self.jobs.ready.drop(call)
             call.enter(CallState.RUNNING)
-            return self._attempts.settle(now, call, outcome)
+            return self._conclude(now, call, outcome)
         self.stale_results += 1
         return False
 
     def _settle(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | None:
         self.leases.release(lease)
-        return self._attempts.settle(now, lease.call, outcome)
+        return self._conclude(now, lease.call, outcome)
+
+    def _conclude(self, now: float, call: Call, outcome: Outcome) -> Step | End | None:
+        """Take in how an attempt ended.
+
+        A failure at a worker of a dialect does not count if one of dte's own has the handler: the
+        first may have taken a task whose handler it does not know.
+        """
+        is_running = call.state is CallState.RUNNING
+        if is_running and call.record.dialect and self._attempts.failed(call, outcome):
+            call.refused = True
+            present = (worker.announcement for worker in self._workers if worker.is_present)
+            call.refused = any(can_run(announcement, call) for announcement in present)
+            if call.refused:
+                outcome = Outcome(None, None, outcome.error, begun=True)
+        return self._attempts.settle(now, call, outcome)
 
     def fail(self, now: float, number: int, reason: str, failure: Failure) -> None:
         """Note that a hand-over failed; a lease that has ended is ignored."""
@@ -249,7 +268,8 @@ class CallScheduler:
             worker = self._workers.calls.next()
             if worker is None:
                 break
-            call = ready.take(self._prefetch.allowed(worker, ready.handlers()))
+            choose = self._chooser(worker) if ready.is_routed else None
+            call = ready.take(self._prefetch.allowed(worker, ready.handlers()), choose)
             if call is None:
                 passed.append(worker)
                 continue
@@ -262,14 +282,25 @@ class CallScheduler:
         self.claims.close_filled()
         return self._send(now)
 
+    def _chooser(self, worker: Worker) -> Choose:
+        """Gives the handlers whose calls of a route a worker may get now."""
+
+        def choose(route: Route, waiting: Collection[str]) -> Collection[str]:
+            names = able(worker.announcement, route, waiting)
+            # The depths are of dte's own workers.
+            return names if worker.announcement.dialect else self._prefetch.allowed(worker, waiting)
+
+        return choose
+
     def _hand_over(self, now: float, worker: Worker, call: Call) -> None:
         announcement, record = worker.announcement, call.record
         call.enter(CallState.RUNNING)
         record.attempts += 1
-        record.worker, record.error, call.progress = announcement.name, None, None
+        record.worker, record.dialect = announcement.name, announcement.dialect
+        record.error, call.progress = None, None
         record.started_at = now
         call.reported = False
-        call.pure = call.pure or announcement.handlers[call.handler].pure
+        call.pure = call.pure or announcement.handlers.get(call.handler, ANY_POLICY).pure
         lease_s = announcement.lease_s or self._limits.lease_s
         lease = CallLease(
             self._next_lease(),

@@ -103,6 +103,7 @@ class CallRecord:
         lease: the number of the lease under which a worker has it; 0 for none.
         lease_s: the silence after which that lease ends.
         worker: the name of its last worker.
+        dialect: the dialect of that worker, as `Announcement` has it; None if it is not known.
         resumes_at: the end of its pause.
         value: its result, as JSON.
         error: the reason why it has none, or of its last failure.
@@ -116,11 +117,16 @@ class CallRecord:
     lease: int = 0
     lease_s: float = 0.0
     worker: str = ""
+    dialect: str | None = ""
     started_at: float | None = None
     ended_at: float | None = None
     resumes_at: float | None = None
     value: bytes | None = None
     error: str | None = None
+
+    def is_of(self, dialect: str) -> bool:
+        """True if its last worker may be one of a dialect."""
+        return self.dialect in (dialect, None)
 
     def copy(self) -> CallRecord:
         return CallRecord(*_fields(self))  # `dataclasses.replace` takes nine times as long.
@@ -149,6 +155,8 @@ class Call(Stateful[CallState]):
         requeued: how often a worker returned it.
         progress: the last report of its handler: a fraction and a text.
         ticket: identifies the current queue entry; older entries are stale.
+        origin: the dialect of the task that it is; "" for a call of dte's own clients.
+        refused: a worker of a dialect has failed it, so it goes to dte's own workers.
         recorded: its end is in the journal, or will be written with the job's end.
         reported: its last worker has reported its outcome.
         record: the part that the journal remembers.
@@ -174,6 +182,8 @@ class Call(Stateful[CallState]):
     requeued: int = 0
     progress: tuple[float, str] | None = None
     ticket: int = 0
+    origin: str = ""
+    refused: bool = False
     recorded: bool = False
     reported: bool = False
     record: CallRecord = field(init=False)

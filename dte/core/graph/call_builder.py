@@ -18,11 +18,13 @@ class CallGraphBuilder:
 
     Args:
         pure: names of handlers known to be pure: equal calls of these become one.
+        origin: the dialect of the calls' job; "" for dte's own.
     """
 
-    def __init__(self, pure: Collection[str] = ()) -> None:
+    def __init__(self, pure: Collection[str] = (), origin: str = "") -> None:
         self.graph = CallGraph()
         self._pure = pure
+        self._origin = origin
         self._handlers: set[str] = set()
 
     def add(
@@ -60,6 +62,7 @@ class CallGraphBuilder:
             terms,
             handler in self._pure,
             size=size,
+            origin=self._origin,
         )
         self.graph.size += size + 2 * len(name) + len(handler)
 

@@ -10,6 +10,8 @@ from dte.core.graph.handlers import HandlerPolicy
 
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
+DIALECTS = "pull/"
+"""Prefix of those identities of workers of a dialect; its name follows."""
 PREFETCH_MAX = 64
 """Most calls per slot that a worker has; more than one only of quick handlers."""
 
@@ -62,6 +64,8 @@ class Announcement:
         lease_s: silence that ends the lease of a call; None for the master's bound.
         dead_after_s: silence after which it is gone; None for the master's bound.
         failing: the reason why it cannot run calls; None if it can.
+        dialect: the dialect that it speaks; "" for dte's own.
+        tasks: the further handlers whose tasks of its dialect it takes; None for all.
     """
 
     name: str
@@ -78,11 +82,15 @@ class Announcement:
     lease_s: float | None = None
     dead_after_s: float | None = None
     failing: str | None = None
+    dialect: str = ""
+    tasks: frozenset[str] | None = frozenset()
 
     @property
     def identity(self) -> str:
-        """The key that the worker is known by."""
-        return self.address if self.delivery is Delivery.PUSH else f"{PULLS}{self.name}"
+        """The key that the worker is known by; workers of different dialects may share a name."""
+        if self.delivery is Delivery.PUSH:
+            return self.address
+        return f"{DIALECTS}{self.dialect}:{self.name}" if self.dialect else f"{PULLS}{self.name}"
 
 
 @dataclass(slots=True, eq=False)
@@ -144,6 +152,12 @@ class Worker:
         if self.resumes_at is not None:
             return "pausing"
         return "busy" if self.batch_leases or self.call_leases else "free"
+
+    @property
+    def is_present(self) -> bool:
+        """True if it takes work now, or will once it has paused."""
+        announcement = self.announcement
+        return not self.gone and not announcement.draining and announcement.failing is None
 
     @property
     def lease_count(self) -> int:

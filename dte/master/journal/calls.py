@@ -81,6 +81,7 @@ class CallTables:
             record.lease,
             record.lease_s,
             writable(record.worker),
+            record.dialect,
             None if started_at is None else started_at + offset_s,
             None if ended_at is None else ended_at + offset_s,
             None if resumes_at is None else resumes_at + offset_s,

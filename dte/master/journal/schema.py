@@ -9,7 +9,7 @@ from pathlib import Path
 
 APPLICATION_ID = 0x64746531
 """The mark of a journal among SQLite files: "dte1"."""
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 CALLS_SCHEMA = """
 CREATE TABLE plan (  -- of jobs that are more than formulas, waiting and ended
     number INTEGER PRIMARY KEY,
@@ -94,7 +94,10 @@ ALTER TABLE waiting ADD COLUMN cancelled_at REAL;
 ALTER TABLE ended ADD COLUMN state TEXT;
 ALTER TABLE ended ADD COLUMN answer_json TEXT;
 ALTER TABLE worker ADD COLUMN said TEXT;
-{CALLS_SCHEMA}"""
+{CALLS_SCHEMA}""",
+    2: """
+ALTER TABLE call ADD COLUMN dialect TEXT;  -- of its worker; NULL before version 3
+""",
 }
 """Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000

@@ -7,11 +7,13 @@ from dataclasses import fields
 
 import msgspec
 
-from dte.core.workers.worker import Announcement
+from dte.core.workers.worker import Announcement, Delivery
 from dte.wire.codec import encode
 
 WRITTEN_AS = {"delivery": "reach", "can_stop": "obeys"}
 """Fields of `Announcement` that have another name on disk: that of schema 2."""
+MAILBOX = {"dialect": "rest", "tasks": None}
+"""Fields that earlier releases did not write of workers with a mailbox, all of one dialect."""
 
 
 class WorkerTable:
@@ -36,10 +38,13 @@ class WorkerTable:
         rows = self._db.execute(
             "SELECT address, name, slots, batch_max, said FROM worker ORDER BY announced_at DESC"
         )
-        return [
-            read_announcement(said) if said else Announcement(name, address, slots, batch_max)
-            for address, name, slots, batch_max, said in rows
-        ]
+        known: dict[str, Announcement] = {}
+        for address, name, slots, batch_max, said in rows:
+            read = (
+                read_announcement(said) if said else Announcement(name, address, slots, batch_max)
+            )
+            known.setdefault(read.identity, read)  # An earlier release had another identity for it.
+        return list(known.values())
 
 
 def write_announcement(announcement: Announcement) -> str:
@@ -54,4 +59,6 @@ def read_announcement(text: str) -> Announcement:
     for name, written in WRITTEN_AS.items():
         if written in row:
             row[name] = row.pop(written)
+    if "dialect" not in row and row.get("delivery") == Delivery.MAILBOX.value:
+        row |= MAILBOX
     return msgspec.convert(row, Announcement)

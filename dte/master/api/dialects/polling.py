@@ -16,7 +16,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import NAME_CHARS_MAX, HandlerPolicy
 from dte.core.jobs.job import Job
-from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import Announcement, Delivery, Worker
 from dte.master.api.dialects.tasks import TASK, only_call
 from dte.master.api.job_handler import JobHandler
 from dte.master.master import Master
@@ -26,7 +26,11 @@ P = TypeVar("P", bound="Pollers")
 
 
 def poller(
-    name: str, handlers: Mapping[str, HandlerPolicy], lease_s: float, dead_after_s: float
+    name: str,
+    dialect: str,
+    handlers: Mapping[str, HandlerPolicy],
+    lease_s: float,
+    dead_after_s: float,
 ) -> Announcement:
     """The announcement that a worker would make if it announced itself.
 
@@ -47,6 +51,7 @@ def poller(
         can_stop=False,
         lease_s=lease_s,
         dead_after_s=dead_after_s,
+        dialect=dialect,
     )
 
 
@@ -59,8 +64,8 @@ class Pollers:
     """The polling workers of one dialect, by their ids.
 
     Args:
-        handlers: the handlers that every worker of the dialect has; no worker of another dialect
-            has them all.
+        dialect: its name.
+        handlers: the handlers that every worker of the dialect has.
         lease_s: a call goes to another worker after this silence.
         dead_after_s: a worker is gone after this silence.
     """
@@ -68,23 +73,21 @@ class Pollers:
     def __init__(
         self,
         master: Master,
+        dialect: str,
         handlers: Mapping[str, HandlerPolicy],
         lease_s: float,
         dead_after_s: float,
     ) -> None:
         self._master = master
-        self._common = handlers
+        self._dialect = dialect
+        self._handlers = handlers
         self._lease_s = lease_s
         self._dead_after_s = dead_after_s
         self._polls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def handlers(self) -> Mapping[str, HandlerPolicy]:
-        """The handlers that a worker of the dialect may be given calls of now."""
-        return self._common
-
     def announcement(self, worker_id: str) -> Announcement:
         """The announcement of a worker of the dialect."""
-        return poller(worker_id, self.handlers(), self._lease_s, self._dead_after_s)
+        return poller(worker_id, self._dialect, self._handlers, self._lease_s, self._dead_after_s)
 
     def beat(self, worker_id: str, info: Mapping[str, object] | None = None) -> Worker:
         """Note a sign of life, which also keeps the worker's lease.
@@ -147,14 +150,7 @@ class Pollers:
         call = only_call(job)
         if call is None or not call.record.worker:
             return ""
-        core, name = self._master.core, call.record.worker
-        lease = core.calls.leases.get(call.record.lease)
-        worker = lease.worker if lease is not None else None
-        worker = worker or core.worker(f"{PULLS}{name}")
-        if worker is None or not polls(worker):
-            return None
-        is_ours = self._common.keys() <= worker.announcement.handlers.keys()
-        return name if is_ours else None
+        return call.record.worker if call.record.is_of(self._dialect) else None
 
     async def settle(self, job: Job, worker_id: str, outcome: Outcome) -> bool:
         """Take in a worker's report on a job, and return when it is recorded.
@@ -167,14 +163,17 @@ class Pollers:
             Unavailable: the journal cannot be written, or has not been read as far as this job.
         """
         lease = self.lease(job, worker_id)
-        call = lease.call if lease is not None else _call_of(job, worker_id)
-        return await self._master.workers.settle(job, worker_id, outcome, call)
+        call = lease.call if lease is not None else self._call_of(job, worker_id)
+        return await self._master.workers.settle(job, worker_id, self._dialect, outcome, call)
 
-
-def _call_of(job: Job, worker_id: str) -> Call | None:
-    """The call of a job that a worker had last, and no worker has now."""
-    had = (call for call in job.each_call() if call.record.worker == worker_id)
-    return next((call for call in had if call.state in (CallState.READY, CallState.PAUSED)), None)
+    def _call_of(self, job: Job, worker_id: str) -> Call | None:
+        """The call of a job that a worker had last, and no worker has now."""
+        for call in job.each_call():
+            record = call.record
+            waits = call.state in (CallState.READY, CallState.PAUSED)
+            if waits and record.worker == worker_id and record.is_of(self._dialect):
+                return call
+        return None
 
 
 class PollerHandler(JobHandler):

@@ -12,11 +12,11 @@ from dte.master.api.dialects.polling import poller
 @pytest.mark.parametrize("name", ["", "a\nb", "a" * 201, "\0"])
 def test_a_name_that_cannot_be_shown_is_none(name: str) -> None:
     with pytest.raises(InvalidRequest):
-        poller(name, {}, 1.0, 1.0)
+        poller(name, "queue", {}, 1.0, 1.0)
 
 
 def test_a_poller_runs_one_call_at_a_time_and_cannot_be_stopped() -> None:
-    announced = poller("w", {}, 120.0, 60.0)
+    announced = poller("w", "queue", {}, 120.0, 60.0)
     assert (announced.delivery, announced.can_stop, announced.handler_slots) == (
         Delivery.PULL,
         False,
@@ -24,7 +24,7 @@ def test_a_poller_runs_one_call_at_a_time_and_cannot_be_stopped() -> None:
     )
     assert not announced.arithmetic
     assert (announced.identity, announced.lease_s, announced.dead_after_s) == (
-        "pull:w",
+        "pull/queue:w",
         120.0,
         60.0,
     )

@@ -104,7 +104,6 @@ class SubmitTask(QueueHandler):
             lost_max=attempts,
         )
         job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
-        self.pollers.submitted(task_type)
         accepted = TaskAccepted(job.number, task_type, "pending", attempts)
         message = "Task submitted successfully"
         self.created(SubmissionReply("success", message, accepted, job.number))

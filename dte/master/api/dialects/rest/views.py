@@ -72,8 +72,8 @@ class Task(msgspec.Struct, rename=_go_name):
     error: str
     worker_id: str
     created: datetime
-    started: datetime
-    completed: datetime
+    started: datetime | None
+    completed: datetime | None
     metadata: dict[str, Any] | None
     started_at: datetime | msgspec.UnsetType = msgspec.UNSET
     completed_at: datetime | msgspec.UnsetType = msgspec.UNSET
@@ -271,7 +271,7 @@ class Viewer:
         """The fields of a task that show its status, its error, its worker and its moments."""
         shown: dict[str, Any] = {"status": status, "error": "", "worker_id": ""}
         shown["created"] = self._time(job.submitted_at)
-        shown["started"] = shown["completed"] = ZERO_TIME
+        shown["started"] = shown["completed"] = None
         if status == FAILED:
             shown["error"] = error or ""
         if status != PENDING:

@@ -6,22 +6,28 @@ Such a worker looks for its tasks among its own `CurrentTasks`; there are up to 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from dte.core.calls.attempts import Outcome
 from dte.core.errors import DteError, InvalidRequest, NotFound, TooLarge
-from dte.core.graph.call import Call, CallState
+from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
-from dte.core.workers.worker import PULLS, Announcement, Delivery, Worker
+from dte.core.workers.worker import DIALECTS, PULLS, Announcement, Delivery, Worker
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
-from dte.master.api.dialects.rest.views import COMPLETED, FAILED, ShownResources, ShownWorker
+from dte.master.api.dialects.rest.views import (
+    COMPLETED,
+    DIALECT,
+    FAILED,
+    ShownResources,
+    ShownWorker,
+)
 from dte.master.api.dialects.tasks import succeeded
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range
@@ -48,7 +54,7 @@ class Registration(msgspec.Struct):
 
     Attributes:
         id: the master makes one up if it is empty.
-        capabilities: names of handlers.
+        capabilities: names of handlers whose calls it takes, besides every task of this dialect.
         slots: the tasks that the worker runs at once.
     """
 
@@ -84,16 +90,18 @@ class WorkersHandler(RestHandler):
     """Base of the routes of workers."""
 
     def known(self, worker_id: str) -> Worker:
-        """Find a worker by its name; one that the master does not call comes first.
+        """Find a worker of this dialect, or one of dte's own, by its name.
 
         Raises:
             NotFound: there is none.
         """
-        worker = self.master.core.worker(f"{PULLS}{worker_id}")
-        if worker is not None:
-            return worker
-        for worker in self.master.core.workers():
-            if worker.announcement.name == worker_id:
+        core = self.master.core
+        for prefix in (f"{DIALECTS}{DIALECT}:", PULLS):
+            if (worker := core.worker(f"{prefix}{worker_id}")) is not None:
+                return worker
+        for worker in core.workers():
+            announcement = worker.announcement
+            if announcement.name == worker_id and not announcement.dialect:
                 return worker
         raise NotFound("Worker not found")
 
@@ -129,8 +137,9 @@ class Workers(WorkersHandler):
             }
         },
         replies={201: WorkerRegistered},
-        description="The worker finds its tasks in `GET /workers/{id}`. To register again means to "
-        "have restarted: the tasks of the worker go to others.",
+        description="The worker finds its tasks in `GET /workers/{id}`: any task of this dialect, "
+        "and calls of other clients if a capability names their handler. To register again means "
+        "to have restarted: the tasks of the worker go to others.",
     )
     async def post(self) -> None:
         body = await self.read(Registration)
@@ -151,6 +160,8 @@ class Workers(WorkersHandler):
             can_stop=False,
             lease_s=OFFLINE_S,
             dead_after_s=OFFLINE_S,
+            dialect=DIALECT,
+            tasks=None,
         )
         has = body.resources
         await self.beat(announcement, {"resources": ShownResources(has.cpu, has.memory, has.disk)})
@@ -193,8 +204,8 @@ class Complete(WorkersHandler):
         },
         replies={204: None},
         errors=(403, 404, 503, 507),
-        description="The reply comes when the end is recorded. It is 403 if the task has gone to "
-        "another worker, or was reported before.",
+        description="The reply comes when the end is recorded. A repeat changes nothing. It is 403 "
+        "if the task has gone to another worker.",
     )
     async def post(self, worker_id: str, task_id: str) -> None:
         body = await self.read(Completion)
@@ -207,12 +218,27 @@ class Complete(WorkersHandler):
         if call is None and job.calls is not None and len(job.calls.calls) == 1:
             (call,) = job.calls.calls.values()
         outcome = self._outcome(body, job, call)
-        if not await self.master.workers.settle(job, worker_id, outcome, call):
+        if not await self.master.workers.settle(job, worker_id, DIALECT, outcome, call):
+            if await self._has_reported(job, call, worker_id):
+                self.reply_nothing()
+                return
             self.known(worker_id)
             raise NotAssigned("Task not assigned to this worker")
         if body.status == COMPLETED and outcome.state is CallState.FAILED:
             raise TooLarge(str(outcome.error))
         self.reply_nothing()
+
+    async def _has_reported(self, job: Job, call: Call | None, worker_id: str) -> bool:
+        """True if a task has ended by a report of this worker."""
+        records: Sequence[CallRecord] = [call.record] if call is not None else ()
+        if call is None and job.is_terminal:
+            _, records = await self.master.archive.plan_of(job)
+        return len(records) == 1 and all(
+            each.state in (CallState.SUCCEEDED, CallState.FAILED)
+            and each.worker == worker_id
+            and each.is_of(DIALECT)
+            for each in records
+        )
 
     def _outcome(self, body: Completion, job: Job, call: Call | None) -> Outcome:
         if body.status == FAILED:

@@ -52,7 +52,10 @@ class SchedulerHandler(PollerHandler):
     @property
     def pollers(self) -> Pollers:
         silence_s = self.master.settings.scheduler_dead_after_s
-        return self.shared(DIALECT, lambda: Pollers(self.master, HANDLERS, silence_s, silence_s))
+        return self.shared(
+            DIALECT,
+            lambda: Pollers(self.master, DIALECT, HANDLERS, silence_s, silence_s),
+        )
 
     async def read(self, decoder: Decoder[T]) -> T:
         """Read the request's body.
