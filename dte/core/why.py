@@ -60,6 +60,10 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
     if awaited:
         text = f"it begins after {_listed('job', awaited)}"
         yield Reason("", state, "jobs", text, tuple(awaited[:NAMED_MAX]))
+    expected = sorted(job.expects)
+    if expected:
+        text = f"it begins after {_listed('task', expected)}, not submitted yet"
+        yield Reason("", state, "jobs", text, tuple(expected[:NAMED_MAX]))
     if job.graph.remaining:
         yield _arithmetic(core, job, job.graph.remaining, len(job.graph.ready))
     if job.calls is None:
@@ -69,7 +73,7 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
         if call.is_terminal:
             continue
         positions -= call.state is CallState.READY
-        yield _call(core, now, job.calls, call, bool(awaited), positions >= 0)
+        yield _call(core, now, job.calls, call, job.blocked, positions >= 0)
 
 
 def _arithmetic(core: Scheduler, job: Job, left: int, ready: int) -> Reason:

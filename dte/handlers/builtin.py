@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 import time
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from dte.handlers.factoring import factors
 from dte.handlers.registry import handler
@@ -15,7 +15,11 @@ PI_TERMS_MAX = 1000
 PRIMES_LIMIT_MAX = 100_000_000
 """The cap of `primes`, unless PRIMES_MAX_LIMIT in the environment sets another."""
 
+LIMIT_DEFAULT = 100_000
+"""The limit of `compute` if none is given."""
+
 Method = Literal["sieve", "trial_division"]
+METHODS = get_args(Method)
 
 
 @handler("echo", pure=True)
@@ -72,9 +76,18 @@ def primes(limit: int, method: Method | None = None) -> list[int]:
 
 
 @handler("compute")
-def compute(limit: int, method: Method | None = None) -> dict[str, Any]:
-    """Return the primes up to a limit, see `primes`, with the computing time in seconds."""
-    method = method or _default_method()
+def compute(
+    limit: int | None = LIMIT_DEFAULT, method: Any = None, **ignored: Any
+) -> dict[str, Any]:
+    """Return the primes up to a limit, see `primes`, with the computing time in seconds.
+
+    It takes what workers of the queue's dialect take: any other method is the default, and further
+    fields, such as `type` for the kind of the task, are ignored.
+    """
+    if limit is None:
+        limit = LIMIT_DEFAULT
+    if method not in METHODS:
+        method = _default_method()
     start_s = time.perf_counter()
     found = primes(limit, method)
     result = {

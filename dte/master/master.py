@@ -24,6 +24,7 @@ from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
 from dte.master.events import EventLog
+from dte.master.expected import ExpectedTasks
 from dte.master.jobs import Jobs
 from dte.master.journal.awaited import AwaitedFacts
 from dte.master.journal.journal import Journal
@@ -74,6 +75,7 @@ class Master:
         self.jobs = Jobs(
             settings, core, recorder, self.archive, self.awaited, self.waiters, self.slices, clock
         )
+        self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake)
         self._pool = ConnectionPool()
         self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
@@ -105,7 +107,13 @@ class Master:
         self.webhooks.restore(loaded.deliveries)
         if loaded.waiting:
             restart = Restart(
-                self.core, self.recorder, self.archive, self.slices, self.clock, self.wake
+                self.core,
+                self.recorder,
+                self.archive,
+                self.expected,
+                self.slices,
+                self.clock,
+                self.wake,
             )
             self._restart = asyncio.get_running_loop().create_task(restart.run())
 
@@ -122,6 +130,7 @@ class Master:
         while self.core.arithmetic.leases and self.clock.now() < deadline:
             await asyncio.sleep(0.01)
         self._closed = True
+        self.expected.close()
         self._dispatcher.close()
         self._call_dispatcher.close()
         self._pool.close()
@@ -148,6 +157,7 @@ class Master:
         self.awaited.recorded(facts)
         self.workers.recorded()
         self.jobs.recorded(facts, repeats)
+        self.expected.recorded(facts, repeats)
         self.wake()
 
     def _unrecorded(self, facts: Facts, error: Unavailable) -> None:

@@ -87,6 +87,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         notify: the URL of a webhook for the job's end.
         retry_of: the job whose failed part this one runs again.
         about: data of a dialect.
+        expects: ids of tasks that must end before, too, and that were not there at the submission.
     """
 
     graph: dict[str, Node] = {}
@@ -98,6 +99,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     notify: str = ""
     retry_of: int | None = None
     about: dict[str, Any] = {}
+    expects: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,4 +302,5 @@ def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]
     if awaited and work.calls is None:
         raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
     run_on_failure = plan.when == "done"
-    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure)
+    expects = plan.expects if work.calls is not None else ()
+    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure, expects)

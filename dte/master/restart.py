@@ -17,6 +17,7 @@ from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
 from dte.master.clock import Clock
+from dte.master.expected import ExpectedTasks
 from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_again
@@ -38,6 +39,7 @@ class Restart:
     core: Scheduler
     recorder: AnyRecorder
     archive: Archive
+    expected: ExpectedTasks
     slices: Slices
     clock: Clock
     wake: Callable[[], None]
@@ -94,5 +96,7 @@ class Restart:
     def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
         if new.work.calls is not None:
             new.work.calls.restore(unfinished.records)
-        self.core.resume(self.clock.now(), self.core.jobs.job(unfinished.number), new)
+        job = self.core.jobs.job(unfinished.number)
+        self.core.resume(self.clock.now(), job, new)
+        self.expected.add(job)
         self.wake()

@@ -59,7 +59,7 @@ class CallJobs:
     def begin(self, now: float, job: Job) -> None:
         """Begin a job that is recorded, or go on with one from before a restart."""
         awaited = [other for other in job.awaited if not other.is_terminal]
-        job.blocked = bool(awaited)
+        job.blocked = bool(awaited or job.expects)
         self._take_up(now, job)
         if job.graph is None:
             return
@@ -322,8 +322,18 @@ class CallJobs:
     def _unblock(self, now: float, job: Job) -> None:
         """Begin a job, if it goes on, and the last job that it waited for has ended."""
         goes_on = job.graph is not None and job.state is not JobState.CANCELLING
-        if goes_on and all(other.is_terminal for other in job.awaited):
+        if goes_on and not job.expects and all(other.is_terminal for other in job.awaited):
             self._begin_calls(now, job)
+
+    def found(self, now: float, job: Job, name: str, other: Job) -> None:
+        """A job that another one expects under a name is there."""
+        if name not in job.expects:
+            return
+        job.expects = {each for each in job.expects if each != name}
+        job.awaited = [*job.awaited, other]
+        if not other.is_terminal:
+            self._awaiting.setdefault(other.number, []).append(job)
+        self._unblock(now, job)
 
     # A job is cancelled
 

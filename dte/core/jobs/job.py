@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
@@ -67,6 +67,7 @@ class Job(Stateful[JobState]):
         plan: its whole text where it is more than a formula.
         awaited: jobs that must end before any of its calls begins.
         run_on_failure: it begins even if one of these failed.
+        expects: names of jobs that must end before, too, and that are not there yet.
         blocked: no call begins yet, as one of these has not ended.
         cancel_accepted: a cancel is recorded or being recorded, so it can only end as cancelled.
         cancelled: the cancel is recorded.
@@ -93,6 +94,7 @@ class Job(Stateful[JobState]):
     plan: str | None = None
     awaited: Sequence[Job] = ()
     run_on_failure: bool = False
+    expects: Collection[str] = ()
     blocked: bool = False
     cancel_accepted: bool = False
     cancelled: bool = False

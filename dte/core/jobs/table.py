@@ -7,7 +7,7 @@ accept ──▶ facts ──▶ admit … end ──▶ facts ──▶ close �
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -40,6 +40,7 @@ class NewJob(NamedTuple):
         notify: a URL to be told of its end; "" for none.
         awaited: jobs that must end before any of its calls begins.
         run_on_failure: it begins even if one of these failed.
+        expects: names of jobs that must end before, too, and that are not there yet.
     """
 
     task: str
@@ -49,6 +50,7 @@ class NewJob(NamedTuple):
     notify: str = ""
     awaited: Sequence[Job] = ()
     run_on_failure: bool = False
+    expects: Collection[str] = ()
 
 
 class JobTable:
@@ -320,7 +322,7 @@ class JobTable:
         """Free the graph of a job, in slices if it is large."""
         if job.graph is not None and job.operations > SWEEP_OPERATIONS:
             self._sweep.append(job.graph)
-        job.graph, job.awaited = None, ()
+        job.graph, job.awaited, job.expects = None, (), ()
 
     def sweep(self) -> None:
         """Free some of the memory of jobs that have ended."""
@@ -369,6 +371,7 @@ def _fill(job: Job, new: NewJob) -> int:
     if new.plan is not None:
         job.plan, job.priority, job.notify = new.plan, new.priority, new.notify
         job.awaited, job.run_on_failure = new.awaited, new.run_on_failure
+        job.expects = set(new.expects)
         job.size += len(new.plan)
     if calls is not None:
         job.calls = calls

@@ -24,8 +24,11 @@ QUOTES_BESIDE = 100
 """Allowance for the quotes of a body that are not around its formulas."""
 
 
-class Submission(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /submit`: one formula, or many; one may have a priority and a `notify`."""
+class Submission(msgspec.Struct):
+    """The body of `POST /submit`: one formula, or many; one may have a priority and a `notify`.
+
+    Other fields are ignored, as clients of the dialect may send more.
+    """
 
     task: str | msgspec.UnsetType = msgspec.UNSET
     tasks: list[str] | msgspec.UnsetType = msgspec.UNSET

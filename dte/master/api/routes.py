@@ -9,8 +9,10 @@ from dte.master.api.base import UnknownPath
 from dte.master.api.dialects.queue import stats as queue_stats
 from dte.master.api.dialects.queue import tasks as queue_tasks
 from dte.master.api.dialects.queue import workers as queue_workers
+from dte.master.api.dialects.rest import base as rest_base
 from dte.master.api.dialects.rest import tasks as rest_tasks
 from dte.master.api.dialects.rest import workers as rest_workers
+from dte.master.api.dialects.scheduler import base as scheduler_base
 from dte.master.api.dialects.scheduler import status as scheduler_status
 from dte.master.api.dialects.scheduler import tasks as scheduler_tasks
 from dte.master.api.dialects.scheduler import workers as scheduler_workers
@@ -70,6 +72,11 @@ ROUTES = (
     Route("/scheduler/docs", docs.PageBelow, "scheduler"),
 )
 """Every path, with its handler and its section of the document."""
+UNKNOWN_PATHS = (
+    (r"/scheduler(?:/.*)?", scheduler_base.UnknownPath),
+    (r"/(?:tasks|workers)/.*", rest_base.UnknownPath),
+)
+"""The other paths below those of a dialect; their errors have the form of the dialect."""
 
 
 def application(master: Master) -> Application:
@@ -78,7 +85,10 @@ def application(master: Master) -> Application:
     bodies = Budget("bodies_bytes_max", master.settings.bodies_bytes_max, LONG_BODIES)
     shared = {"master": master, "bodies": bodies}
     return Application(
-        [(route.pattern, route.handler, shared) for route in ROUTES],
+        [
+            *((route.pattern, route.handler, shared) for route in ROUTES),
+            *((pattern, handler, shared) for pattern, handler in UNKNOWN_PATHS),
+        ],
         default_handler_class=UnknownPath,
         default_handler_args=shared,
         log_function=lambda handler: None,

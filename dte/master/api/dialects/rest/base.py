@@ -20,7 +20,7 @@ from dte.wire.codec import Decoder
 
 T = TypeVar("T")
 
-JOB_ID = re.compile(r"([0-9a-f]{16})(?:\.(.+))?", re.DOTALL)
+PART_ID = re.compile(r"([0-9a-f]{16})\.(.+)", re.DOTALL)
 
 _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
 
@@ -62,14 +62,13 @@ class RestHandler(JsonHandler):
         Raises:
             NotFound: there is no such task.
         """
+        if len(task_id) > NAME_CHARS_MAX or not task_id.isprintable():
+            raise NotFound("Task not found")
         with suppress(NotFound):
-            if len(task_id) <= NAME_CHARS_MAX and task_id.isprintable():
-                return await self.master.jobs.find_named(task_id), None
+            return await self.master.expected.find(task_id), None
         with suppress(NotFound):
-            if match := JOB_ID.fullmatch(task_id):
+            if match := PART_ID.fullmatch(task_id):
                 (job,) = await self.master.archive.find([int(match[1], 16)])
-                if not match[2]:
-                    return job, None
                 if (call := part_of(job, match[2])) is not None:
                     return job, call
         raise NotFound("Task not found")
@@ -77,6 +76,15 @@ class RestHandler(JsonHandler):
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         return f"{text}\n"
+
+
+class UnknownPath(RestHandler):
+    """The handler of the paths below ``/tasks`` and ``/workers`` without a route."""
+
+    def get(self) -> None:
+        raise NotFound("404 page not found")
+
+    head = post = delete = patch = put = options = get
 
 
 def with_known_keys(whole: Mapping[str, Any], shape: Any) -> dict[str, Any]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
-from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
-from dte.master.api.dialects.rest.views import DIALECT, PENDING, Task, job_id
+from dte.master.api.dialects.rest.views import DIALECT, PENDING, Task
 from dte.master.api.dialects.tasks import TASK, quoted
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name
+from dte.master.expected import id_of
 from dte.master.plans import Node, Plan
 
 TASKS_LISTED = 1000
@@ -25,8 +24,8 @@ DEPENDENCIES_MAX = 1000
 BODY_BYTES_BESIDE = 100_000
 """Allowance for the bytes of a body that are not arguments in base64."""
 
-RESERVED_ID = re.compile(r"[0-9a-f]{16}(?:\..*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
-"""An id that the master gives to tasks without one, and to their parts."""
+RESERVED_ID = re.compile(r"000000[0-9a-f]{10}(?:\..*)?", re.DOTALL | re.IGNORECASE | re.ASCII)
+"""An id that the master may give to a task without one, or to a part of a task."""
 
 Base64 = Annotated[str, Meta(extra_json_schema={"contentEncoding": "base64"})]
 
@@ -73,7 +72,8 @@ class Tasks(RestHandler):
         replies={201: TaskAccepted},
         errors=(409, 503, 507),
         description="A task with an `id` is accepted once, however often it is sent. Ids of 16 "
-        "hexadecimal digits are reserved for the master.",
+        "hexadecimal digits that begin with 000000 are reserved for the master. A task runs once "
+        "its dependencies have completed; they may be submitted after it.",
     )
     async def post(self) -> None:
         digest = self.body_digest()
@@ -86,7 +86,7 @@ class Tasks(RestHandler):
             )
         except (Conflict, NotFound):
             raise Conflict(f"the id {body.id!r} was used for another task before") from None
-        self.created(TaskAccepted(body.id or job_id(job.number), PENDING))
+        self.created(TaskAccepted(body.id or id_of(job.number), PENDING))
 
     async def _plan(self, body: TaskSubmission) -> Plan:
         if not body.name or not body.handler:
@@ -95,27 +95,41 @@ class Tasks(RestHandler):
         check_name("id", body.id)
         if RESERVED_ID.fullmatch(body.id):
             raise InvalidRequest(
-                "ids of 16 hexadecimal digits, alone or before a dot, are reserved for the master"
+                "ids of 16 hexadecimal digits that begin with 000000, alone or before a dot, are "
+                "reserved for the master"
             )
         sent = decoded_base64(body.args or "", "args")
         node = Node(body.handler, quoted(plan_arguments(body.handler, sent)))
-        after = await self._jobs(body.dependencies)
+        after, expects = await self._dependencies(body)
         about: dict[str, Any] = {"dialect": DIALECT, "id": body.id, "name": body.name}
         about |= {"args": body.args, "metadata": body.metadata, "dependencies": body.dependencies}
-        return Plan({TASK: node}, after=after, priority=body.priority, about=about)
+        return Plan({TASK: node}, after=after, priority=body.priority, about=about, expects=expects)
 
-    async def _jobs(self, task_ids: list[str]) -> list[int]:
+    async def _dependencies(self, body: TaskSubmission) -> tuple[list[int], list[str]]:
+        """The numbers of the jobs that a task waits for, and the ids that are not there yet."""
+        task_ids = list(dict.fromkeys(body.dependencies))
         if len(task_ids) > DEPENDENCIES_MAX:
             raise InvalidRequest(f"dependencies has more than {DEPENDENCIES_MAX} tasks")
-        numbers = []
-        for task_id in dict.fromkeys(task_ids):
-            job, part = None, None
-            with suppress(NotFound):
+        awaited: list[Job] = []
+        expects: list[str] = []
+        for task_id in task_ids:
+            try:
                 job, part = await self.find_task(task_id)
-            if job is None or part is not None:
-                raise InvalidRequest(f"dependencies: there is no task {task_id[:NAME_CHARS_MAX]!r}")
-            numbers.append(job.number)
-        return numbers
+            except NotFound:
+                check_name("dependencies", task_id)
+                if not task_id:
+                    raise InvalidRequest("dependencies has an empty id") from None
+                expects.append(task_id)
+                continue
+            if part is not None:
+                raise InvalidRequest(f"dependencies: {task_id!r} is a part of a task, not a task")
+            awaited.append(job)
+        if body.id and body.id in expects:
+            raise InvalidRequest(f"dependencies: task {body.id!r} cannot wait for itself")
+        self.master.expected.ensure_room(len(expects))
+        if body.id:
+            await self.master.expected.ensure_no_cycle(body.id, awaited)
+        return [job.number for job in awaited], expects
 
     @documented(
         "List the last tasks, the newest first",

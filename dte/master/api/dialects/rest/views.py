@@ -22,6 +22,7 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
+from dte.master.expected import id_of
 from dte.master.master import Master
 from dte.master.plans import Node, Plan, read_plan
 from dte.wire.codec import Decoder, Malformed, encode
@@ -115,11 +116,6 @@ _head: Decoder[_Head] = Decoder(_Head, lenient=False)
 _literal: Decoder[_Literal] = Decoder(_Literal, lenient=False)
 
 
-def job_id(number: int) -> str:
-    """The id of a job without a name."""
-    return f"{number:016x}"
-
-
 def part_of(job: Job, name: str) -> Call | None:
     """The call of a job that a part's id names, plain or quoted as in a URL."""
     calls = job.calls.calls if job.calls is not None else {}
@@ -155,7 +151,7 @@ class Viewer:
         status = _status_of_call(call)
         value = call.record.value if status == COMPLETED else None
         return Task(
-            id=f"{job_id(job.number)}.{quote(call.name, safe='')}",
+            id=f"{id_of(job.number)}.{quote(call.name, safe='')}",
             name=call.name,
             handler=call.handler,
             args=sent,
@@ -225,9 +221,9 @@ class Viewer:
         error = record.error if record is not None and record.error else job.error
         # A task that is retried as a new job leaves its id to the first.
         given_id = plan.retry_of is None and about.get("id")
-        awaited = about.get("dependencies") or [job_id(number) for number in plan.after]
+        awaited = about.get("dependencies") or [id_of(number) for number in plan.after]
         return Task(
-            id=str(given_id or job_id(job.number)),
+            id=str(given_id or id_of(job.number)),
             name=str(about.get("name") or job.task),
             handler=node.handler,
             args=sent,
@@ -243,11 +239,11 @@ class Viewer:
         status = _status_of_job(job, None)
         head = self._head(text)
         return Task(
-            id=job_id(job.number),
+            id=id_of(job.number),
             name=job.task,
             handler="formula" if text is None or head.formula is not None else "graph",
             args=None,
-            dependencies=[job_id(number) for number in head.after] or None,
+            dependencies=[id_of(number) for number in head.after] or None,
             priority=job.priority,
             result=_answer(job) if status == COMPLETED else None,
             metadata=None,

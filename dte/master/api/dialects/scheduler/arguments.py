@@ -10,7 +10,7 @@ from typing import Any
 
 from dte.core.calls.lease import CallLease
 from dte.core.jobs.job import Job
-from dte.master.api.dialects.scheduler.validation import Fault, Unprocessable
+from dte.master.api.dialects.scheduler.validation import Unprocessable, fault_at
 from dte.master.api.dialects.tasks import only_call
 from dte.master.messages import arguments as arguments_of
 from dte.master.plans import read_plan
@@ -38,15 +38,16 @@ def arguments(
         return kwargs or args, about
     names = PARAMETERS.get(function)
     if names is None:
-        raise _refusal("args and kwargs can be combined only for " + ", ".join(PARAMETERS))
+        text = "args and kwargs can be combined only for " + ", ".join(PARAMETERS)
+        raise _refusal(text, kwargs)
     if len(args) > len(names) or not kwargs.keys().isdisjoint(names[: len(args)]):
-        raise _refusal(f"{function} takes {', '.join(names)}, each once")
+        raise _refusal(f"{function} takes {', '.join(names)}, each once", kwargs)
     named = dict(zip(names, args, strict=False)) | kwargs
     return named, about | {"args": args, "kwargs": kwargs}
 
 
-def _refusal(text: str) -> Unprocessable:
-    return Unprocessable(Fault(["body", "kwargs"], text, "value_error"))
+def _refusal(text: str, kwargs: dict[str, Any]) -> Unprocessable:
+    return Unprocessable(fault_at(["kwargs"], text, "value_error", {"kwargs": kwargs}))
 
 
 def handed_out(lease: CallLease, job: Job) -> tuple[list[Any], dict[str, Any]]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from dte.core.errors import DteError, InvalidRequest
+from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import JobState
 from dte.master.api.dialects.polling import PollerHandler, Pollers
 from dte.master.api.dialects.scheduler.arguments import DIALECT, PARAMETERS
-from dte.master.api.dialects.scheduler.validation import Invalid, Unprocessable, fault_of
+from dte.master.api.dialects.scheduler.validation import (
+    Invalid,
+    Unprocessable,
+    fault_of,
+    with_numbers,
+)
 from dte.wire.codec import Decoder, encode
 
 T = TypeVar("T")
+
+_any: Decoder[Any] = Decoder(Any, lenient=False)
 
 ATTEMPTS_MAX = 3
 """Bound on the attempts of a task, and on the workers that it may lose."""
@@ -57,18 +64,29 @@ class SchedulerHandler(PollerHandler):
             lambda: Pollers(self.master, DIALECT, HANDLERS, silence_s, silence_s),
         )
 
-    async def read(self, decoder: Decoder[T]) -> T:
+    async def read(self, shape: type[T]) -> T:
         """Read the request's body.
 
         Raises:
-            Unprocessable: it does not fit the decoder's type.
+            Unprocessable: it does not fit the type.
         """
+        body: Any = None
         try:
-            return await self.body_in_slices(decoder)
-        except InvalidRequest as error:
-            raise Unprocessable(fault_of(str(error))) from None
+            body = await self.body_in_slices(_any)
+            return msgspec.convert(with_numbers(body) if isinstance(body, dict) else body, shape)
+        except (InvalidRequest, msgspec.ValidationError) as error:
+            raise Unprocessable(fault_of(str(error), body)) from None
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, Unprocessable):
             return encode(Invalid([error.fault]))
         return encode(Refused(text))
+
+
+class UnknownPath(SchedulerHandler):
+    """The handler of the paths below ``/scheduler`` without a route."""
+
+    def get(self) -> None:
+        raise NotFound("Not Found")
+
+    head = post = delete = patch = put = options = get

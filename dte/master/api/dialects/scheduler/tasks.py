@@ -21,7 +21,6 @@ from dte.master.api.dialects.tasks import TASK, quoted, task_state
 from dte.master.api.job_handler import NUMBER, NUMBER_CHARS_SHOWN
 from dte.master.api.openapi import documented
 from dte.master.plans import Node, Plan
-from dte.wire.codec import Decoder
 
 
 class TaskSubmission(msgspec.Struct):
@@ -42,9 +41,6 @@ class TaskAdded(msgspec.Struct):
     task_id: str
 
 
-_submission: Decoder[TaskSubmission] = Decoder(TaskSubmission, lenient=False)
-
-
 class AddTask(SchedulerHandler):
     @documented(
         "Add a task",
@@ -63,7 +59,7 @@ class AddTask(SchedulerHandler):
         "announced by a worker.",
     )
     async def post(self) -> None:
-        body = await self.read(_submission)
+        body = await self.read(TaskSubmission)
         check_handler(body.func_name, "func_name: ")
         if not self._is_known(body.func_name):
             raise InvalidRequest(

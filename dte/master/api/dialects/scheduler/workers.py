@@ -15,7 +15,6 @@ from dte.master.api.dialects.scheduler.base import ATTEMPTS_MAX, Done, Scheduler
 from dte.master.api.dialects.scheduler.validation import Invalid
 from dte.master.api.dialects.tasks import only_call, succeeded
 from dte.master.api.openapi import documented
-from dte.wire.codec import Decoder
 
 FAILURES = {"FAILED": CallState.FAILED, "TIMED_OUT": CallState.TIMED_OUT}
 """The state of a call for each reported status of a failure."""
@@ -48,9 +47,6 @@ class TaskStatus(msgspec.Struct):
     result: Any = None
     error_message: str | None = None
     worker_id: str | None = None
-
-
-_status: Decoder[TaskStatus] = Decoder(TaskStatus, lenient=False)
 
 
 class RegisterWorker(SchedulerHandler):
@@ -130,7 +126,7 @@ class ReportStatus(SchedulerHandler):
         "task has ended or another worker has it.",
     )
     async def post(self) -> None:
-        update = await self.read(_status)
+        update = await self.read(TaskStatus)
         job = await self.find(update.task_id)
         worker_id = update.worker_id or self.pollers.holder(job)
         if worker_id is not None and await self._settle(job, worker_id, update):
