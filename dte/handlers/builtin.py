@@ -77,7 +77,7 @@ def primes(limit: int, method: Method | None = None) -> list[int]:
 
 @handler("compute")
 def compute(
-    limit: int | None = LIMIT_DEFAULT, method: Any = None, **ignored: Any
+    limit: int | float | None = LIMIT_DEFAULT, method: Any = None, **ignored: Any
 ) -> dict[str, Any]:
     """Return the primes up to a limit, see `primes`, with the computing time in seconds.
 
@@ -86,6 +86,9 @@ def compute(
     """
     if limit is None:
         limit = LIMIT_DEFAULT
+    if int(limit) != limit:
+        raise ValueError(f"limit must be a whole number, not {limit}")
+    limit = int(limit)
     if method not in METHODS:
         method = _default_method()
     start_s = time.perf_counter()

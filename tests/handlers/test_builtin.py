@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import Any
 
 import pytest
 
@@ -89,3 +90,31 @@ def test_the_functions_of_a_scheduler() -> None:
     assert "a@b.c" in line
     assert "Hello" in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"limit": 30, "method": "sieve"},
+        {"limit": 30.0},
+        {"limit": 30, "method": "unknown", "type": "prime", "more": [1]},
+        {"limit": 30, "method": None},
+        {"limit": 30, "method": ["sieve"]},
+        [30],
+    ],
+)
+@pytest.mark.parametrize("name", ["compute", "prime"])
+def test_compute_takes_what_workers_of_the_queue_take(name: str, data: Any) -> None:
+    handler = registry.find(name)
+    assert handler is not None
+    positional, named = handler.signature.bind(data)
+    result = handler.function(*positional, **named)
+    assert (result["primes"], result["method"]) == (PRIMES_TO_30, "sieve")
+
+
+@pytest.mark.parametrize("data", [{}, [], [None], {"type": "prime"}])
+def test_compute_has_a_limit_by_default(data: Any) -> None:
+    handler = registry.find("compute")
+    assert handler is not None
+    positional, named = handler.signature.bind(data)
+    assert handler.function(*positional, **named)["primes"] == primes(100_000)

@@ -42,11 +42,12 @@ class Policies:
     def is_spent(self, call: Call) -> bool:
         """True if a call is known to have used up its retries.
 
-        After a restart a report may come before any worker has announced the handler.
+        After a restart a report may come before any worker has announced the handler. Workers of
+        a dialect may never announce it.
         """
         retries = call.terms.retries
         if retries is None:
-            policy = self._policies.get(call.handler)
+            policy = self._policies.get(call.handler, ANY_POLICY if call.record.dialect else None)
             if policy is None:
                 return False
             retries = policy.retries

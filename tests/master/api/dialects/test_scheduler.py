@@ -267,3 +267,35 @@ async def test_a_cancelled_task_stays_so_after_a_restart(start_journaled: StartM
     assert await scheduler.poll("w") is None
     assert await scheduler.statuses() == {"CANCELED": 1}
     assert "ended before" in await scheduler.report("w", task_id)
+
+
+@pytest.mark.parametrize("priority", ["5", 5.0, " 5 ", "5.0"])
+@pytest.mark.parametrize("timeout", ["30", 30, 30.0, "30.0"])
+async def test_numbers_are_converted(scheduler: Scheduler, priority: Any, timeout: Any) -> None:
+    await scheduler.submit(args=[1, 2], priority=priority, timeout=timeout)
+    task = await scheduler.polled("w")
+    assert (task["priority"], task["timeout"]) == (5, 30)
+    assert all(isinstance(task[name], int) for name in ("priority", "timeout"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("priority", value) for value in (5.5, "5.5", "high", [5], "inf", "9" * 400)),
+        *(("timeout", value) for value in ("soon", {})),
+    ],
+)
+async def test_what_is_no_number_is_shown_in_the_error(
+    scheduler: Scheduler, field: str, value: Any
+) -> None:
+    reply = await scheduler.ask_submit(**{field: value})
+    assert reply.status == 422
+    (fault,) = reply.json["detail"]
+    assert (fault["loc"], fault["input"]) == (["body", field], value)
+
+
+async def test_a_long_input_is_cut_in_the_error(scheduler: Scheduler) -> None:
+    reply = await scheduler.ask_submit(args={"x": "y" * 100_000})
+    (fault,) = reply.json["detail"]
+    assert fault["input"].startswith('{"x":"yyy')
+    assert len(reply.body) < 2_000
