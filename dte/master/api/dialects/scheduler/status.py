@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from dte.master.api.dialects.scheduler.arguments import DIALECT
 from dte.master.api.dialects.scheduler.base import STATUS, SchedulerHandler
 from dte.master.api.dialects.tasks import count_by_state
 from dte.master.api.openapi import documented
@@ -37,8 +38,11 @@ class Status(SchedulerHandler):
         shown = {status: count for status, count in by_status.items() if count}
         workers = self.master.core.workers()
         details: dict[str, WorkerShown] = {}
-        # The last worker of a name is shown, so active workers come after those that are gone.
-        for worker in sorted(workers, key=lambda worker: not worker.gone):
+        # The last worker of a name is shown: one of this dialect, or else one that is active.
+        ours = sorted(
+            workers, key=lambda each: (each.announcement.dialect == DIALECT, not each.gone)
+        )
+        for worker in ours:
             details[worker.announcement.name] = WorkerShown(
                 "INACTIVE" if worker.gone else "ACTIVE",
                 round(worker.last_seen_at + self.master.clock.offset_s, 6),
