@@ -153,6 +153,12 @@ def journal_options(default: str) -> Callable[[F], F]:
             help="Durability of accepted jobs. full: they survive a loss of power; normal: they "
             "survive a crash of the process.",
         ),
+        option(
+            "--journal-without-wal",
+            is_flag=True,
+            help="Use a journal that was cut from its file -wal. The changes in that file are "
+            "lost.",
+        ),
     )
 
 

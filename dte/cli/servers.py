@@ -103,7 +103,7 @@ def run_command(
         except CannotListen as error:
             leave(EXIT_MASTER, f"{error}; {_another(error)}")
         except JournalRefused as error:
-            leave(EXIT_MASTER, f"{error}; give another --journal")
+            leave(EXIT_MASTER, str(error))
 
 
 def _check_handlers(modules: tuple[str, ...]) -> None:
@@ -359,7 +359,7 @@ def _serve(
     except CannotListen as error:
         leave(EXIT_MASTER, f"{error}; {_another(error)}")
     except JournalRefused as error:
-        leave(EXIT_MASTER, f"{error}; give another --journal")
+        leave(EXIT_MASTER, str(error))
 
 
 def _read_stdin(stop: asyncio.Event) -> None:

@@ -228,4 +228,12 @@ def open_recorder(settings: Settings, wall_offset_s: float, first_boot: int) -> 
     if settings.journal == "none":
         return MemoryRecorder(first_boot, settings.jobs_kept)
     retention, sync = settings.retention(), settings.journal_sync
-    return Recorder(Journal(settings.journal, wall_offset_s, sync, retention, first_boot))
+    journal = Journal(
+        settings.journal,
+        wall_offset_s,
+        sync,
+        retention,
+        first_boot,
+        without_wal=settings.journal_without_wal,
+    )
+    return Recorder(journal)

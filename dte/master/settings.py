@@ -33,6 +33,7 @@ class Settings:
     port: int = 5000
     journal: str = "none"
     journal_sync: Sync = Sync.FULL
+    journal_without_wal: bool = False
     webhook_secret: str = field(default="", repr=False)
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")

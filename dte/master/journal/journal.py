@@ -23,6 +23,7 @@ from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables
+from dte.master.journal.generation import Checkpoints
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.retention import Pruning, Retention
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
@@ -84,6 +85,7 @@ class Journal:
         path: the file, which is created if it does not exist; ``:memory:`` for no file.
         wall_offset_s: turns moments of the core's clock into seconds since 1970.
         first_boot: the number of the first start with a new file.
+        without_wal: see `open_journal`.
 
     Attributes:
         boot: the number of this start, one more than that of the last start.
@@ -99,20 +101,24 @@ class Journal:
         sync: Sync = Sync.FULL,
         retention: Retention | None = None,
         first_boot: int = 1,
+        without_wal: bool = False,
     ) -> None:
         self.path = path
         self._offset_s = wall_offset_s
         try:
-            self._db = open_journal(path, sync)
+            self._db = open_journal(path, sync, without_wal=without_wal)
         except sqlite3.Error as error:
             raise refusal(path, error) from None
+        self._checkpoints = Checkpoints(self._db, path)
         try:
+            self._checkpoints.begin()
             self._db.execute(COUNT_START, (first_boot,))
             self.boot: int = self._db.execute("SELECT boot FROM master").fetchone()[0]
             self._last_job = self._last_before = max(
                 self._db.execute(query).fetchone()[0] or 0 for query in LAST_JOBS
             )
         except sqlite3.Error as error:
+            self._checkpoints.close()
             self._db.close()
             raise refusal(path, error) from None
         self._jobs = JobTables(self._db, wall_offset_s)
@@ -123,6 +129,7 @@ class Journal:
 
     def close(self) -> None:
         """Close the file. Facts are safe whether this is called or not."""
+        self._checkpoints.end()
         self._db.close()
 
     # Writing
@@ -151,7 +158,9 @@ class Journal:
             last_job = max([self._last_job, *(submission.jobs[-1].number for submission in new)])
             added = len(ends) + len(new) + sum(end.job.operations for end in more)
             self._pruning.prune(added, wall_s, last_job)
+            self._checkpoints.change()
             self._db.execute("COMMIT")
+            self._checkpoints.committed()
         self._last_job = last_job
         return known
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
+
+from dte.master.journal import generation
+from dte.master.journal.generation import Cut, find_cut
+
+log = logging.getLogger("dte.master")
 
 APPLICATION_ID = 0x64746531
 """The mark of a journal among SQLite files: "dte1"."""
@@ -95,9 +101,9 @@ ALTER TABLE ended ADD COLUMN state TEXT;
 ALTER TABLE ended ADD COLUMN answer_json TEXT;
 ALTER TABLE worker ADD COLUMN said TEXT;
 {CALLS_SCHEMA}""",
-    2: """
+    2: f"""
 ALTER TABLE call ADD COLUMN dialect TEXT;  -- of its worker; NULL before version 3
-""",
+{generation.SCHEMA}""",
 }
 """Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000
@@ -107,7 +113,10 @@ BUSY_TIMEOUT_S = 2.0
 
 
 class JournalRefused(Exception):
-    """The file cannot be used as a journal; the text says why."""
+    """The file cannot be used as a journal; the text says why, and what would be right."""
+
+    def __init__(self, reason: str, advice: str = "give another --journal") -> None:
+        super().__init__(f"{reason}; {advice}")
 
 
 class JournalFailed(Exception):
@@ -125,16 +134,22 @@ class Sync(Enum):
     NORMAL = "normal"
 
 
-def open_journal(path: str, sync: Sync) -> sqlite3.Connection:
+def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3.Connection:
     """Open a journal for this process alone, and migrate it if it has an older version.
 
+    Args:
+        without_wal: open it although the log that belongs to it is missing.
+
     Raises:
-        JournalRefused: the file has another format, or a newer version.
+        JournalRefused: the file has another format or a newer version, or was cut from its log.
         sqlite3.Error: the file cannot be opened.
     """
     if not path:
         raise JournalRefused("the journal's file has no name")
-    _look_at(path)
+    cut = _look_at(path)
+    # A master that is just ending changes both files; another look sees them at rest.
+    if cut is not None and cut is _look_at(path):
+        _refuse_cut(path, cut, without_wal)
     db = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
@@ -166,16 +181,41 @@ def _changes(version: int | None) -> str:
     return first + "".join(MIGRATIONS[each] for each in range(version or 2, SCHEMA_VERSION))
 
 
-def _look_at(path: str) -> None:
-    """Refuse another program's file before it is opened: opening may change files beside it."""
+def _look_at(path: str) -> Cut | None:
+    """Refuse another program's file before it is opened: opening may change files beside it.
+
+    Returns:
+        What is wrong with the log beside it; None if nothing is seen.
+    """
     if not Path(path).is_file():
-        return
+        return None
     as_it_is = f"{Path(path).absolute().as_uri()}?immutable=1"
     with (
         suppress(sqlite3.Error),  # Opening it raises the error again.
         closing(sqlite3.connect(as_it_is, uri=True)) as db,
     ):
         _version(db, path)
+        return find_cut(db, path)
+    return None
+
+
+def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
+    """Refuse a journal whose log is missing, unless that is allowed, or of another state."""
+    copies = "`dte backup` copies the journal of a running master whole"
+    if cut is Cut.FOREIGN:
+        raise JournalRefused(
+            f"{path}-wal belongs to another state of {path}, which it would damage",
+            f"if {path} is a copy that `dte backup` made, move {path}-wal away; if both files were "
+            f"copied while a master was running, take another copy: {copies}",
+        )
+    if without_wal:
+        log.warning("%s is used without %s-wal; the changes in that file are lost", path, path)
+        return
+    raise JournalRefused(
+        f"{path} was cut from {path}-wal, which has its latest changes",
+        f"a journal that a master has not closed is two files, so put {path}-wal beside it, or use "
+        f"another copy: {copies}. To go on without those changes: --journal-without-wal",
+    )
 
 
 def _version(db: sqlite3.Connection, path: str) -> int | None:

@@ -32,7 +32,7 @@ SECOND_LIFE_COMMITS = 5
 
 
 class Mortal(sqlite3.Connection):
-    """A connection whose process ends at one of its commits.
+    """A connection whose process ends at one of its commits, or of its checkpoints.
 
     Attributes:
         commits_left: how many commits there are, that one included; 0 for no end.
@@ -51,7 +51,8 @@ class Mortal(sqlite3.Connection):
     def _commits(self, sql: str) -> bool:
         if self.in_transaction:
             return sql == "COMMIT"
-        return sql.split()[0] in ("UPDATE", "INSERT", "DELETE") or "journal_mode" in sql
+        changes = sql.split()[0] in ("UPDATE", "INSERT", "DELETE")
+        return changes or "journal_mode" in sql or "wal_checkpoint" in sql
 
     def _committing(
         self, call: Callable[..., sqlite3.Cursor], *arguments: Any, commits: bool

@@ -21,9 +21,9 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from torture.disk.crashes import in_a_fork
 from torture.disk.faulty import FaultyDisk
@@ -31,6 +31,8 @@ from torture.disk.life import JOURNAL, TOLD, Life
 from torture.disk.replay import Disk, Record, read_log
 from torture.disk.verify import Told, problems, read
 
+from dte.master.journal import generation
+from dte.master.journal.generation import Cut, find_cut
 from dte.master.journal.schema import JournalRefused
 
 CHECKPOINT_PAGES = 30
@@ -42,14 +44,7 @@ SYNCS_LOOKED_AT = 8
 
 def live() -> None:
     """A life whose journal is often checkpointed; who is refused at the start tries again."""
-    connect = sqlite3.connect
-
-    def with_checkpoints(*arguments: Any, **options: Any) -> sqlite3.Connection:
-        db: sqlite3.Connection = connect(*arguments, **options)
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        return db
-
-    sqlite3.connect = with_checkpoints  # type: ignore[assignment]
+    generation.LOG_PAGES = CHECKPOINT_PAGES
     folder = Path(sys.argv[1]) / "journal"
     try:
         life = Life(folder)
@@ -87,12 +82,23 @@ class Losses:
         left.mkdir()
         for name, bytes_left in files.items():
             (left / name).write_bytes(bytes_left)
+        cut = cut_of(left / JOURNAL)
         content = read(left / JOURNAL)
         found = problems(content, told, finished=end)
         stand = {"waiting": sorted(content.waiting), "ended": sorted(content.ended)}
         if stand not in possible(told):
             found.append(f"{stand} is not among {possible(told)}")
+        if cut is not None:
+            found.append(f"the log is taken for {cut.value}")
         self.found += [f"{what}: {it}" for it in found]
+
+
+def cut_of(journal: Path) -> Cut | None:
+    """What a master that starts with these files thinks of the log."""
+    if not journal.exists():
+        return None
+    with closing(sqlite3.connect(f"{journal.as_uri()}?immutable=1", uri=True)) as db:
+        return find_cut(db, str(journal))
 
 
 def possible(told: Told) -> list[dict[str, list[int]]]:

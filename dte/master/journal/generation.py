@@ -1,0 +1,201 @@
+"""Ties a journal's file to the write-ahead log beside it.
+
+While a master runs, its journal is two files: changes are in the log until a checkpoint moves them
+into the main file. SQLite opens the main file without its log, or with the log of another state,
+and says nothing: the latest jobs are missing, or the file is damaged.
+
+Therefore checkpoints are done here, and not by SQLite itself. Before a checkpoint, the journal gets
+a new mark and the note that it is incomplete; after it, the note is taken back, which only the log
+knows. So the main file by itself is incomplete while a master runs, and after a crash. It is
+complete when the log has been moved into it, by whatever program. A log belongs to a main file if
+it has the mark of that file, alone or as the one before. This holds after a crash at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO
+
+LOG_PAGES = 1_000
+"""A longer log is moved into the main file."""
+PREFIX = b"dte:mark"
+"""Begins what is written of marks: the mark before, and the present one."""
+SIZE = 8
+MARKS_BYTES = len(PREFIX) + 2 * SIZE
+NONE = bytes(SIZE)
+SCHEMA = f"""
+CREATE TABLE generation (  -- ties this file to its -wal, see dte/master/journal/generation.py
+    incomplete INTEGER NOT NULL,
+    marks BLOB NOT NULL  -- of constant length, or an interrupted write could mix two of them
+);
+INSERT INTO generation VALUES (0, X'{(PREFIX + NONE + NONE).hex()}');
+"""
+READ = """
+SELECT incomplete, marks, (SELECT rootpage FROM sqlite_master WHERE name = 'generation')
+FROM generation
+"""
+WRITE = "UPDATE generation SET incomplete = ?, marks = ?"
+COMPLETE = "UPDATE generation SET incomplete = 0"
+CHECKPOINT = "PRAGMA wal_checkpoint"
+LOG_HEADER = struct.Struct(">IIII8sII")
+FRAME_HEADER = struct.Struct(">II8sII")
+
+
+class Stage(Enum):
+    """What the journal's row says, and where it is."""
+
+    COMPLETE = "the log says complete, the main file incomplete"
+    INCOMPLETE = "the log says incomplete: a checkpoint is due"
+    MOVED = "the main file has all, with its new mark"
+
+
+class Checkpoints:
+    """Moves the log of an open journal into its main file, from time to time."""
+
+    def __init__(self, db: sqlite3.Connection, path: str) -> None:
+        self._db = db
+        self._log: BinaryIO | None = None
+        with suppress(FileNotFoundError):  # A journal in memory has no log.
+            self._log = open(_log_of(path), "rb", buffering=0)  # noqa: SIM115
+        self._stage = self._next = Stage.COMPLETE
+        self._mark = self._next_mark = NONE
+
+    def begin(self) -> None:
+        """Move what an earlier process left in the log, and have the main file say incomplete."""
+        db = self._db
+        db.execute("PRAGMA wal_autocheckpoint = 0")
+        is_moved = self._move()
+        incomplete, marks, _ = db.execute(READ).fetchone()
+        self._mark = self._next_mark = marks[-SIZE:]
+        if not is_moved:
+            self._stage = Stage.INCOMPLETE if incomplete else Stage.COMPLETE
+            return
+        for _ in range(2):
+            self._next = self._write(due=True)
+            self.committed()
+
+    def change(self) -> None:
+        """Write the row in the present transaction, if it has to change."""
+        self._next_mark = self._mark
+        self._next = self._write(due=self._stage is Stage.COMPLETE and self._is_long())
+
+    def committed(self) -> None:
+        """The transaction is in the log; move the log if it is time."""
+        self._stage, self._mark = self._next, self._next_mark
+        if self._stage is Stage.INCOMPLETE:
+            with suppress(sqlite3.Error):  # The next commit tries again.
+                if self._move():
+                    self._stage = Stage.MOVED
+
+    def end(self) -> None:
+        """Have the last checkpoint, when the connection is closed, leave a complete main file."""
+        if self._stage is not Stage.COMPLETE:
+            with suppress(sqlite3.Error):  # The next start finds all in the log.
+                self._db.execute(COMPLETE)
+        self.close()
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()
+
+    def _write(self, *, due: bool) -> Stage:
+        """Write the row of the next stage; the stage after the commit."""
+        if self._stage is Stage.MOVED:
+            self._db.execute(WRITE, (0, PREFIX + self._mark + self._mark))
+            return Stage.COMPLETE
+        if self._stage is Stage.COMPLETE and due:
+            self._next_mark = os.urandom(SIZE)
+            self._db.execute(WRITE, (1, PREFIX + self._mark + self._next_mark))
+            return Stage.INCOMPLETE
+        return self._stage
+
+    def _move(self) -> bool:
+        """Move all changes into the main file; True if that succeeded."""
+        busy, pages, moved = self._db.execute(CHECKPOINT).fetchone()
+        return not busy and pages == moved
+
+    def _is_long(self) -> bool:
+        """True if the log has a frame of the present generation at the place of the bound."""
+        if self._log is None:
+            return False
+        header = os.pread(self._log.fileno(), LOG_HEADER.size, 0)
+        if len(header) < LOG_HEADER.size:
+            return False
+        _, _, page_bytes, _, salt, _, _ = LOG_HEADER.unpack(header)
+        place = LOG_HEADER.size + LOG_PAGES * (FRAME_HEADER.size + page_bytes)
+        frame = os.pread(self._log.fileno(), FRAME_HEADER.size, place)
+        return len(frame) == FRAME_HEADER.size and FRAME_HEADER.unpack(frame)[2] == salt
+
+
+class Cut(Enum):
+    """What is wrong with the log of a journal."""
+
+    MISSING = "missing"
+    FOREIGN = "of another state"
+
+
+def find_cut(db: sqlite3.Connection, path: str) -> Cut | None:
+    """What is wrong with the log of a journal that no master has open; None if nothing is seen.
+
+    Args:
+        db: the main file alone, without its log.
+    """
+    log = _log_of(path)
+    # The log first: a master that is just ending closes the main file before it deletes the log.
+    is_empty = not log.exists() or log.stat().st_size < LOG_HEADER.size
+    try:
+        incomplete, marks, page = db.execute(READ).fetchone()
+    except sqlite3.Error:  # An older version, or a crash in the midst of a checkpoint.
+        return None
+    if is_empty:
+        return Cut.MISSING if incomplete else None
+    mark = marks[-SIZE:]
+    found = list(_marks_in(log, page))
+    if found and not any(mark in (each[-SIZE:], each[-2 * SIZE : -SIZE]) for each in found):
+        return Cut.FOREIGN
+    return None
+
+
+def _marks_in(log: Path, page: int) -> Iterator[bytes]:
+    """All marks in the present generation of a log; `page` is that of the row.
+
+    Some may be of commits that failed. They have the right mark before.
+    """
+    with log.open("rb", buffering=0) as file:
+        magic, _, page_bytes, _, salt, *sums = LOG_HEADER.unpack(file.read(LOG_HEADER.size))
+        order = ">" if magic & 1 else "<"
+        while len(header := file.read(FRAME_HEADER.size)) == FRAME_HEADER.size:
+            number, _, salt_of_frame, *sums_of_frame = FRAME_HEADER.unpack(header)
+            if salt_of_frame != salt:
+                return
+            if number != page:
+                file.seek(page_bytes, os.SEEK_CUR)
+            else:
+                content = file.read(page_bytes)
+                if len(content) < page_bytes:
+                    return
+                start = content.rfind(PREFIX)
+                # The power may have ended in the midst of writing the frame.
+                if start >= 0 and _sums(header[:8] + content, sums, order) == sums_of_frame:
+                    yield content[start : start + MARKS_BYTES]
+            sums = sums_of_frame
+
+
+def _sums(content: bytes, sums: list[int], order: str) -> list[int]:
+    """The checksums of a frame, which follow from those of the frame before."""
+    first, second = sums
+    words = iter(struct.unpack(f"{order}{len(content) // 4}I", content))
+    for even, odd in zip(words, words, strict=True):
+        first = (first + even + second) & 0xFFFF_FFFF
+        second = (second + odd + first) & 0xFFFF_FFFF
+    return [first, second]
+
+
+def _log_of(path: str) -> Path:
+    return Path(f"{path}-wal")
