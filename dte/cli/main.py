@@ -8,6 +8,7 @@ import click
 from dotenv import load_dotenv
 
 from dte import __version__
+from dte.cli.backup import backup_command
 from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
@@ -66,5 +67,6 @@ for command in (
     cancel_command,
     retry_command,
     workers_command,
+    backup_command,
 ):
     main.add_command(command)

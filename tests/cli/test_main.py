@@ -19,7 +19,7 @@ from .conftest import Dte, DteProcess
 
 COMMANDS = [
     *("run", "master", "worker", "submit", "call", "graph", "job", "jobs"),
-    *("nodes", "why", "events", "cancel", "retry", "workers"),
+    *("nodes", "why", "events", "cancel", "retry", "workers", "backup"),
 ]
 OPTIONS = [
     pytest.param(name, option, id=f"{name} {option.opts[0]}")

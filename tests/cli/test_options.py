@@ -26,7 +26,7 @@ command = click.command()(show)
 
 
 def test_every_bound_of_a_master_is_an_option_with_its_default() -> None:
-    others = {"host", "port", "journal", "journal_sync", "webhook_secret"}
+    others = {"host", "port", "journal", "journal_sync", "journal_without_wal", "webhook_secret"}
     assert {field.name for field in fields(Settings)} == others | {each.name for each in BOUNDS}
     assert CliRunner().invoke(command).stdout == f"{Settings()}\n"
 
@@ -96,7 +96,7 @@ def test_what_commits_survive_is_set_by_a_word(sync: Sync) -> None:
     def journal(**values: object) -> None:
         click.echo(values)
 
-    expected = {"journal": "x.db", "journal_sync": sync}
+    expected = {"journal": "x.db", "journal_sync": sync, "journal_without_wal": False}
     shown = CliRunner().invoke(journal, ["--journal", "x.db", "--journal-sync", sync.value])
     assert shown.stdout == f"{expected}\n"
     shown = CliRunner().invoke(journal, env={"DTE_JOURNAL": "x.db", "DTE_JOURNAL_SYNC": sync.value})

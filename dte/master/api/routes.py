@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tornado.web import Application
 
-from dte.master.api import docs, events, formula, health, jobs, workers
+from dte.master.api import backup, docs, events, formula, health, jobs, workers
 from dte.master.api.base import UnknownPath
 from dte.master.api.dialects.queue import stats as queue_stats
 from dte.master.api.dialects.queue import tasks as queue_tasks
@@ -66,6 +66,7 @@ ROUTES = (
         )
     ),
     Route("/health", health.Health, "operations"),
+    Route("/backup", backup.Backup, "operations"),
     Route("/openapi.json", docs.Document, "operations"),
     Route("/docs", docs.Page, "operations"),
     Route("/docs/{file}", docs.Asset, "operations"),

@@ -133,6 +133,11 @@ class Checkpoints:
         return len(frame) == FRAME_HEADER.size and FRAME_HEADER.unpack(frame)[2] == salt
 
 
+def make_complete(db: sqlite3.Connection) -> None:
+    """Note in a copy of a journal that it is complete, and that no log belongs to it."""
+    db.execute(WRITE, (0, PREFIX + NONE + os.urandom(SIZE)))
+
+
 class Cut(Enum):
     """What is wrong with the log of a journal."""
 

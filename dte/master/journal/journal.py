@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from dte.core.graph.call import CallRecord
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
 from dte.master.journal.calls import CallTables
+from dte.master.journal.copying import copy_journal, remove_copy
 from dte.master.journal.generation import Checkpoints
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.retention import Pruning, Retention
@@ -126,6 +128,9 @@ class Journal:
         self._workers = WorkerTable(self._db)
         self._pruning = Pruning(self._db, retention or Retention())
         self._identity = _identity(path)
+        self._failures = 0
+        with suppress(OSError):
+            remove_copy(path)
 
     def close(self) -> None:
         """Close the file. Facts are safe whether this is called or not."""
@@ -195,6 +200,7 @@ class Journal:
         try:
             yield
         except BaseException as error:
+            self._failures += 1
             if self._db.in_transaction:
                 with suppress(sqlite3.Error):  # SQLite may have done that already.
                     self._db.execute("ROLLBACK")
@@ -219,6 +225,23 @@ class Journal:
         return known
 
     # Reading
+
+    def copy(self, between: Callable[[], None]) -> BinaryIO:
+        """Copy the journal, see `copy_journal`. What is called between may write.
+
+        Raises:
+            StorageFull: there is too little room for the copy.
+        """
+        self._ensure_there()
+        failures = self._failures
+
+        def check() -> None:
+            between()
+            if self._failures > failures:  # SQLite would begin again, perhaps for ever.
+                raise JournalFailed("it could not be written while it was copied", full=False)
+
+        with _reading():
+            return copy_journal(self._db, self.path, check)
 
     def load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
         """Read what a master needs at its start.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import BinaryIO
 
-from dte.core.errors import Unavailable
+from dte.core.errors import Conflict, Unavailable
 from dte.core.graph.call import CallRecord
 from dte.core.jobs.facts import KnownSubmission, Submission
 from dte.core.jobs.job import Job
@@ -42,6 +45,11 @@ class MemoryRecorder:
 
     async def close(self) -> None:
         pass
+
+    def copied(self, gone: asyncio.Future[None]) -> AbstractAsyncContextManager[BinaryIO]:
+        raise Conflict(
+            "this master keeps its jobs in memory (--journal none), so there is nothing to copy"
+        )
 
     async def submission(self, key: str) -> KnownSubmission | None:
         return self._keys.get(key)

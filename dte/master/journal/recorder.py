@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
-from dte.core.errors import StorageFull, Unavailable
+from dte.core.errors import Conflict, StorageFull, Unavailable
 from dte.core.graph.call import CallRecord
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
@@ -32,6 +34,8 @@ RETRY_S = 0.5
 """Pause before the journal is tried again after a failure."""
 PRUNE_S = 10.0
 """Time between searches for old jobs while nothing is written."""
+STOP_S = 0.01
+"""Time between looks whether copying has stopped."""
 
 Repeats = Mapping[Submission, KnownSubmission]
 Recorded = Callable[[Facts, Repeats], None]
@@ -59,6 +63,8 @@ class Recorder:
         self._journal = journal
         self._writing = self._closed = False
         self._idle = asyncio.Event()
+        self._has_copy = False
+        self._stop_copying: threading.Event | None = None
         self.boot = journal.boot
         self.failure: Unavailable | None = None
         self.commits = 0
@@ -102,6 +108,9 @@ class Recorder:
         """Close the journal, after the commit that is under way."""
         self._closed = True
         self._timer.cancel()
+        while self._stop_copying is not None:
+            self._stop_copying.set()
+            await asyncio.sleep(STOP_S)
         await self.run(self._journal.close)
         self._thread.close()
 
@@ -140,6 +149,42 @@ class Recorder:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+    # Copying
+
+    @asynccontextmanager
+    async def copied(self, gone: asyncio.Future[None]) -> AsyncIterator[BinaryIO]:
+        """Copy the journal, and give the copy, an open file without a name.
+
+        Args:
+            gone: done when nobody waits for the copy any more.
+
+        Raises:
+            Conflict: there is another copy, which has not been taken yet.
+            StorageFull: there is too little room for the copy.
+        """
+        if self._closed:
+            raise _copying_stopped()
+        if self._has_copy:
+            raise Conflict("another backup is being made; one at a time is")
+        self._has_copy = True
+        self._stop_copying = stop = threading.Event()
+        gone.add_done_callback(lambda _: stop.set())
+        try:
+            try:
+                file = await self.run(self._journal.copy, partial(self._between_steps, stop))
+            finally:
+                self._stop_copying = None
+            with file:
+                yield file
+        finally:
+            self._has_copy = False
+
+    def _between_steps(self, stop: threading.Event) -> None:
+        """Do what the journal has to do besides copying, in its thread."""
+        if stop.is_set():
+            raise _copying_stopped()
+        self._thread.do_due()
 
     # Writing
 
@@ -191,6 +236,10 @@ class Recorder:
             self._thread.do(self._journal.probe, partial(self._written, facts))
         else:
             self._write(facts)
+
+
+def _copying_stopped() -> Unavailable:
+    return Unavailable("the backup was stopped, because the master ends or nobody waits for it", 5)
 
 
 def _unavailable(error: JournalFailed) -> Unavailable:

@@ -40,6 +40,15 @@ class JournalThread:
 
         self._due.put(do)
 
+    def do_due(self) -> None:
+        """Do what is due now; for work that takes long, between its steps."""
+        for _ in range(self._due.qsize()):
+            do = self._due.get()
+            if do is None:
+                self._due.put(None)
+                return
+            do()
+
     def close(self) -> None:
         """End the thread when all work is done."""
         self._due.put(None)

@@ -1,0 +1,116 @@
+"""The command `dte backup`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+import click
+
+from dte.cli.options import json_option, master_option, option
+from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, leave, printable
+from dte.client.backup import Backup
+from dte.client.exact import encode
+
+TERMINAL_S, LINE_S = 0.5, 10.0
+"""Time between messages of progress on a terminal, which replace each other, and elsewhere."""
+
+
+@click.command("backup", short_help="Copy the master's journal to a file.")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@option(
+    "--force", envvar="DTE_BACKUP_FORCE", is_flag=True, help="Replace FILE if it exists already."
+)
+@master_option
+@json_option
+def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> None:
+    """Copy the journal of a running master to FILE on this machine.
+
+    FILE has all jobs of the moment in which the copy was finished. To restore it, start a master
+    with it: dte master --journal FILE.
+
+    FILE appears when it is complete. Only its owner can read it: it has the arguments and results
+    of all jobs.
+    """
+    target = _target(file, force)
+    with explained(master_url):
+        soon = threading.Timer(UNWATCHED_S, _say_copying, (master_url,))
+        soon.daemon = True
+        soon.start()
+        try:
+            backup = Backup(master_url)
+        finally:
+            soon.cancel()
+        with closing(backup):
+            _write(target, backup, force)
+    if as_json:
+        click.echo(encode({"file": str(target), "bytes": backup.size}))
+    else:
+        text = f"{file}: {_mb(backup.size)} MB; to restore it: dte master --journal {file}"
+        click.echo(printable(text))
+
+
+def _target(file: Path, force: bool) -> Path:
+    """The file to write; exit if it cannot be written."""
+    target = Path(os.path.realpath(file))
+    if target.is_dir():
+        leave(EXIT_USAGE, f"{file} is a folder; FILE must be a file")
+    if target.exists() and not target.is_file():
+        leave(EXIT_USAGE, f"{file} is no regular file")
+    if target.exists() and not force:
+        leave(EXIT_USAGE, f"{file} exists; to replace it: --force")
+    if not target.parent.is_dir():
+        leave(EXIT_USAGE, f"there is no folder {file.parent}")
+    return target
+
+
+def _write(target: Path, backup: Backup, force: bool) -> None:
+    """Write the copy beside its place, and put it there when it is complete."""
+    part = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part", delete=False
+        ) as file:
+            part = file.name
+            _receive(backup, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists() and not force:
+            leave(EXIT_USAGE, f"{target} exists now; to replace it: --force")
+        os.replace(part, target)
+        part = ""
+    except OSError as error:
+        leave(EXIT_USAGE, f"cannot write {target}: {error.strerror or error}")
+    finally:
+        if part:
+            with suppress(OSError):
+                os.unlink(part)
+
+
+def _receive(backup: Backup, file: IO[bytes]) -> None:
+    """Receive the copy; after two seconds show the progress."""
+    received, shown, is_terminal = 0, False, sys.stderr.isatty()
+    show_at = time.monotonic() + UNWATCHED_S
+    for piece in backup.pieces():
+        file.write(piece)
+        received += len(piece)
+        if time.monotonic() > show_at:
+            shown, show_at = True, time.monotonic() + (TERMINAL_S if is_terminal else LINE_S)
+            text = f"received {_mb(received)} of {_mb(backup.size)} MB"
+            click.echo(f"\r{text}" if is_terminal else text, err=True, nl=not is_terminal)
+    if is_terminal and shown:
+        click.echo(err=True)
+
+
+def _say_copying(master_url: str) -> None:
+    click.echo(f"the master at {master_url} copies its journal; then it sends the copy", err=True)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f}"
