@@ -223,6 +223,14 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     "[default: no limit]",
 )
 @option(
+    "--calls-per-process",
+    envvar="DTE_WORKER_CALLS_PER_PROCESS",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Number of calls after which a process with handlers is replaced by a new one.  "
+    "[default: no limit]",
+)
+@option(
     "--pull",
     envvar="DTE_WORKER_PULL",
     is_flag=True,

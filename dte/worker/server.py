@@ -51,6 +51,7 @@ class WorkerSettings:
         heartbeat_s: the interval of announcements, in seconds.
         handlers: modules with handlers, besides the built-in ones.
         memory_mb: the memory of each process with handlers, in megabytes; None for no limit.
+        calls_per_process: the calls after which such a process is replaced; None for no limit.
         pull: claim work instead of listening.
         grace_s: the time that calls have to end when the worker ends, in seconds.
         spool: the folder for results while the master is away; empty to keep them in memory only.
@@ -67,6 +68,7 @@ class WorkerSettings:
     heartbeat_s: float = 5.0
     handlers: tuple[str, ...] = ()
     memory_mb: int | None = None
+    calls_per_process: int | None = None
     pull: bool = False
     grace_s: float = 5.0
     spool: str = ""
@@ -91,7 +93,13 @@ class _Worker:
             self.name,
             settings.master_url,
             self._reporter,
-            partial(Executor, self._slots, settings.handlers, settings.memory_mb),
+            partial(
+                Executor,
+                self._slots,
+                settings.handlers,
+                settings.memory_mb,
+                calls_per_process=settings.calls_per_process,
+            ),
         )
 
     def leave(self) -> None:

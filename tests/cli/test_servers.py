@@ -110,6 +110,7 @@ def test_a_master_takes_its_port_from_the_environment(processes: Processes) -> N
         ("worker", ["--slots", "0"]),
         ("worker", ["--slots", "65"]),
         ("worker", ["--memory-mb", "1"]),
+        ("worker", ["--calls-per-process", "0"]),
         ("worker", ["--grace-s", "-1"]),
         ("worker", ["--announce-port", "0"]),
         ("worker", ["--announce-port", "65536"]),

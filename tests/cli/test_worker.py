@@ -80,6 +80,7 @@ WORK = {
     "--handlers": ("DTE_HANDLERS", "a.b,c", "handlers", ("a.b", "c")),
     "--slots": ("DTE_WORKER_SLOTS", "7", "slots", 7),
     "--memory-mb": ("DTE_WORKER_MEMORY_MB", "512", "memory_mb", 512),
+    "--calls-per-process": ("DTE_WORKER_CALLS_PER_PROCESS", "9", "calls_per_process", 9),
     "--spool": ("DTE_WORKER_SPOOL", "results", "spool", "results"),
     "--grace-s": ("DTE_WORKER_GRACE_S", "0.5", "grace_s", 0.5),
     "--pull": ("DTE_WORKER_PULL", "1", "pull", True),

@@ -12,7 +12,7 @@ from tornado.ioloop import IOLoop
 from dte.handlers import registry
 
 from .fakes import FakeMaster
-from .rig import DEEDS, HOSTILE, Rig, StartRig
+from .rig import DEEDS, HOSTILE, LEAKS, Rig, StartRig
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +44,7 @@ def own_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget handlers that a test loads."""
     registry.load()
     monkeypatch.setattr(registry, "_handlers", dict(registry._handlers))
-    for module in (DEEDS, HOSTILE):
+    for module in (DEEDS, HOSTILE, LEAKS):
         monkeypatch.delitem(sys.modules, module, raising=False)  # Load it again.
     # Make pools check more often if they should end.
     monkeypatch.setattr(CONSTS, "sleep_unit", 0.01)

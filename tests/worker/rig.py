@@ -15,6 +15,7 @@ from dte.worker.processes.executor import Executor
 
 DEEDS = "worker.deeds"
 HOSTILE = "worker.hostile"
+LEAKS = "worker.leaks"
 """The modules with the handlers that are called."""
 
 
@@ -28,7 +29,7 @@ class Rig:
         self._leases = 0
         self.executor = Executor(
             slots,
-            [DEEDS, HOSTILE],
+            [DEEDS, HOSTILE, LEAKS],
             memory_mb,
             self._done,
             lambda *update: self.progress.append(update),

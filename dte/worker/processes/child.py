@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine, MutableSequence, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -39,7 +40,13 @@ from dte.worker.processes.outcomes import Outcomes
 from dte.worker.processes.signals import leave_to_worker
 from dte.worker.processes.start import restore
 from dte.worker.processes.starting import not_ready
-from dte.worker.processes.tasks import Tasks
+from dte.worker.processes.state import (
+    MEMORY_SHARE_MAX,
+    ProcessState,
+    address_space_bytes,
+    stop_alarm,
+)
+from dte.worker.processes.tasks import Tasks, leave_copy
 from dte.worker.processes.traces import cut, text_of
 
 THREADS_MAX = 64
@@ -60,11 +67,19 @@ class _Child:
     channel: Connection
     shared: MutableSequence[int]
     outcomes: Outcomes
+    memory_end: float | None
 
     def __post_init__(self) -> None:
+        self.pid = os.getpid()
         self.runner = asyncio.Runner()
         threads = ThreadPoolExecutor(THREADS_MAX, "dte-to-thread")
         self.runner.get_loop().set_default_executor(threads)
+        self.state = ProcessState(self.runner.get_loop(), self.memory_end)
+        self._sending = threading.Lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        """Replace the lock in a copy of this process, where its holder may not exist."""
         self._sending = threading.Lock()
 
     def send(self, data: bytes) -> None:
@@ -129,17 +144,20 @@ def _load(
     global _child
     registry.load(modules, folder_stays=True)
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
+    memory_end = None
     if memory_mb is not None:
-        limit = _address_space_bytes() + memory_mb * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    _child = _Child(channel, shared, Outcomes(result_bytes_max, memory_mb, _OWN))
+        before, room = address_space_bytes(), memory_mb * 1024 * 1024
+        resource.setrlimit(resource.RLIMIT_AS, (before + room, before + room))
+        memory_end = before + MEMORY_SHARE_MAX * room
+    _child = _Child(channel, shared, Outcomes(result_bytes_max, memory_mb, _OWN), memory_end)
 
 
 def serve() -> None:
     """Serve the worker's orders until the worker closes the channel."""
     fileno = _child.channel.fileno()
     receiver: Receiver[Begin | Stop] = Receiver(fileno, Begin | Stop)  # type: ignore[arg-type]
-    tasks = Tasks(receiver, fileno, _child.send_outcomes, _child.shared, run_async)
+    tasks = Tasks(receiver, fileno, _child.send_outcomes, _child.shared, run_async, _child.state)
+    _child.runner.get_loop().set_task_factory(tasks.make_task)
     _child.send(packet([]))
     while (orders := receiver.receive()) is not None:
         begin = [order for order in orders if isinstance(order, Begin)]
@@ -162,17 +180,38 @@ def is_async(name: str) -> bool:
 
 
 def run(order: Begin) -> Outcome:
-    """Call a handler."""
+    """Call a handler, and set the state of this process back."""
+    outcome = _run(order)
+    outcome.worn = outcome.worn or _child.state.renew()
+    return outcome
+
+
+def _run(order: Begin) -> Outcome:
     send_by(partial(_progress, order.lease))
     try:
-        result = _bound(order)()
-        if issubclass(type(result), Coroutine):  # A plain function may return one too.
-            result = _child.runner.run(_alone(result))
+        result = _call(order, _child.state.context())
     except BaseException as error:
         return _failure(order.lease, error)
     finally:
         send_by(None)
     return _child.outcomes.of_result(order.lease, result)
+
+
+def _call(order: Begin, context: Context) -> Any:
+    """Call a handler in a context."""
+    try:
+        result = context.run(lambda: _bound(order)())
+        if issubclass(type(result), Coroutine):  # A plain function may return one too.
+            result = _child.runner.run(_alone(result), context=context)
+        if os.getpid() != _child.pid:
+            leave_copy(None)
+    except BaseException as error:
+        if os.getpid() != _child.pid:
+            leave_copy(error)
+        raise
+    finally:
+        stop_alarm()
+    return result
 
 
 async def run_async(order: Begin) -> Outcome:
@@ -225,7 +264,7 @@ async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-_OWN = frozenset(each.__code__ for each in (run, run_async, _bound, _alone))
+_OWN = frozenset(each.__code__ for each in (_run, _call, run_async, _bound, _alone))
 """The functions through which handlers are called."""
 
 
@@ -238,15 +277,6 @@ def _failure(lease: int, error: BaseException) -> Outcome:
 def _progress(lease: int, fraction: float, text: str) -> None:
     with suppress(OSError):
         _child.send(packet([ProgressUpdate(lease, fraction, text)]))
-
-
-def _address_space_bytes() -> int:
-    """Return the address space of this process, which depends on the loaded libraries."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return 0
-    return pages * resource.getpagesize()
 
 
 def _die_with_the_worker() -> None:

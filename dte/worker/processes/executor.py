@@ -53,6 +53,7 @@ class Executor:
         on_done: called once with the report of each call.
         on_progress: called with the lease and the progress of a call.
         result_bytes_max: the longest result, in bytes of JSON.
+        calls_per_process: the number of calls after which a process is replaced; None for no limit.
 
     Attributes:
         failing: the reason why no call can run: processes cannot start, and none is left.
@@ -71,9 +72,12 @@ class Executor:
         on_progress: Callable[[int, Progress], None],
         *,
         result_bytes_max: int = RESULT_BYTES_MAX,
+        calls_per_process: int | None = None,
     ) -> None:
         registry.load(modules)
-        self._settings = ProcessSettings(list(modules), memory_mb, result_bytes_max)
+        self._settings = ProcessSettings(
+            list(modules), memory_mb, result_bytes_max, calls_per_process
+        )
         self._on_done = on_done
         self.on_progress = on_progress
         self._loop = asyncio.get_running_loop()

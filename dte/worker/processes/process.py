@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from multiprocessing.process import BaseProcess
-from types import ModuleType
 from typing import Any, Protocol
 
 from pebble import ProcessPool
 
 from dte.wire.messages.calls import Call, Progress, Report, State
-from dte.worker.processes import child, signals
+from dte.worker.processes import child
 from dte.worker.processes.channel import (
     PACKET_BYTES_EXTRA,
     Begin,
@@ -33,8 +30,13 @@ from dte.worker.processes.channel import (
     Stop,
     packet,
 )
-from dte.worker.processes.reports import description_of_end, report_of, report_without_result
-from dte.worker.processes.start import without_folder
+from dte.worker.processes.launch import CONTEXT, start
+from dte.worker.processes.reports import (
+    description_of_end,
+    note_worn,
+    report_of,
+    report_without_result,
+)
 from dte.worker.processes.tasks import BEAT, ENDING, LEAVING, RUNNING, SHARED_NUMBERS, STAGE
 
 STOP_S = 3.0
@@ -46,23 +48,26 @@ STILL_MAX = 5
 """An event loop whose counter stands still at this many checks in a row is blocked."""
 UNSTOPPABLE = "process terminated because another async call in it did not stop"
 BLOCKED = "process terminated because an async call in it blocked the event loop"
+RETIRED = "the handler's process is replaced"
 RUBBISH = "wrote something else than messages into its channel to the worker"
 HUNG_UP = "closed its channel to the worker"
 
 Verdict = tuple[State, str]
 """The state and the reason that a report gives to a call without a result."""
 
-_context = multiprocessing.get_context("spawn")
-_starting = threading.Lock()
-
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """Settings of child processes, see `dte.worker.processes.child.prepare`."""
+    """Settings of child processes, see `dte.worker.processes.child.prepare`.
+
+    Attributes:
+        calls_max: the number of calls after which a process is replaced; None for no limit.
+    """
 
     modules: list[str]
     memory_mb: int | None
     result_bytes_max: int
+    calls_max: int | None = None
 
 
 class Owner(Protocol):
@@ -126,28 +131,30 @@ class Process:
         self._is_ready = False
         self._not_ready: NotReady | None = None
         self._end_verdict: Verdict | None = None
+        self._calls_left = settings.calls_max
+        self._is_retired = False
         self._fault = ""
         self._has_hung_up = False
         self._is_ending = False
         self._still = 0
         self._beat = 0
         self._watchdog: asyncio.TimerHandle | None = None
-        self._shared = _context.RawArray("q", SHARED_NUMBERS)
-        self._channel, theirs = _context.Pipe()
+        self._shared = CONTEXT.RawArray("q", SHARED_NUMBERS)
+        self._channel, theirs = CONTEXT.Pipe()
         kind: Any = Outcome | ProgressUpdate | Broken | NotReady
         self._receiver: Receiver[Outcome | ProgressUpdate | Broken | NotReady] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
         )
         given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
         self._pool = ProcessPool(
-            1, initializer=child.prepare, initargs=(*given, self._shared), context=_context
+            1, initializer=child.prepare, initargs=(*given, self._shared), context=CONTEXT
         )
         # The thread that ends the process starts first: later there may be no room for it.
         self._must_end = threading.Event()
         self._has_started = False
         try:
             threading.Thread(target=self._end_in_thread, daemon=True, name="dte-end").start()
-            served, self._process = _start(self._pool)
+            served, self._process = start(self._pool)
         except BaseException:
             self._must_end.set()
             self._channel.close()
@@ -171,6 +178,16 @@ class Process:
         if self._watchdog is None and child.is_async(call.handler):
             self._still = 0
             self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
+        if self._calls_left is not None:
+            self._calls_left -= 1
+            if not self._calls_left:
+                self._retire()
+
+    def _retire(self) -> None:
+        """Take no more calls, and end when those that run have ended."""
+        if not self._is_retired:
+            self._is_retired = True
+            self._owner.on_ending(self)
 
     def stop(self, lease: int, state: State, reason: str) -> None:
         """Stop a call. It is reported with this state and reason once nothing of it runs."""
@@ -291,6 +308,9 @@ class Process:
             if lease in self.calls and not self._is_ending and isfinite(update.fraction):
                 self._owner.on_progress(lease, Progress(update.fraction, update.text))
         for each in messages:
+            if isinstance(each, Outcome) and each.worn:
+                self._on_worn(each)
+        for each in messages:
             if isinstance(each, Outcome):
                 self._on_outcome(each)
             elif isinstance(each, Broken):
@@ -314,8 +334,19 @@ class Process:
             self._finish(assigned, report_of(assigned.call, outcome))
         elif child.is_async(assigned.call.handler):
             self._finish(assigned, report_without_result(assigned.call, *assigned.verdict))
-        if not self.calls and not self._is_ending:
+        if self.calls or self._is_ending:
+            return
+        if self._is_retired:
+            self.end("returned", RETIRED)
+        else:
             self._owner.on_idle(self)
+
+    def _on_worn(self, outcome: Outcome) -> None:
+        """Retire a process that is not as new for the next call."""
+        assigned = self.calls.get(outcome.lease)
+        if assigned is not None:
+            note_worn(assigned.call.handler, outcome.worn)
+        self._retire()
 
     def _finish(self, assigned: _Assigned, report: Report) -> None:
         if assigned.timer is not None:
@@ -396,29 +427,6 @@ class Process:
                 self._loop.call_soon_threadsafe(callback, future)
 
         return call
-
-
-def _start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
-    """Start the process of a pool; return the process and a future that ends when it has served."""
-    with _starting, _no_main_module(), without_folder(), signals.blocked():
-        before = set(multiprocessing.active_children())
-        served = pool.schedule(child.serve)
-        started = set(multiprocessing.active_children()) - before
-    return served, started.pop() if len(started) == 1 else None
-
-
-@contextmanager
-def _no_main_module() -> Iterator[None]:
-    """Keep processes that are started meanwhile from importing the program's main module.
-
-    They only need the modules of handlers, which have names.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _is_async(assigned: _Assigned) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 from contextlib import suppress
+from functools import lru_cache
 
 import msgspec
 
@@ -12,6 +13,8 @@ from dte.wire.messages.calls import Call, Report, State
 from dte.worker.processes.channel import Outcome
 
 log = logging.getLogger("dte.worker")
+
+REASONS_MAX = 1000
 
 
 def report_of(call: Call, outcome: Outcome) -> Report:
@@ -27,6 +30,12 @@ def report_of(call: Call, outcome: Outcome) -> Report:
 
 def report_without_result(call: Call, state: State, reason: str) -> Report:
     return Report(call.lease, error=reason, state=state, begun=state == "returned")
+
+
+@lru_cache(REASONS_MAX)
+def note_worn(handler: str, reason: str) -> None:
+    """Log why a process is replaced after a call, once for each handler and reason."""
+    log.info("a process that ran handler %r is replaced each time: %r", handler, reason)
 
 
 def indented(trace: str) -> str:

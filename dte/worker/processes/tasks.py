@@ -7,14 +7,18 @@ in shared memory whose task is running, and a counter that grows as long as the 
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import traceback
 from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Awaitable, Callable, Coroutine, MutableSequence, Sequence
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from dte.worker.processes.channel import Begin, Outcome, Receiver, Stop
+from dte.worker.processes.state import ProcessState
 
 RUNNING = 0
 """The index in shared memory of the lease whose task is running; the value is 0 if none is."""
@@ -26,8 +30,40 @@ SHARED_NUMBERS = 3
 SERVING, LEAVING, ENDING = range(3)
 """The stages: the worker serves; it leaves, while calls may end; it ends this process."""
 BEAT_S = 1.0
+OWN_TASKS = 1
+"""The tasks on the event loop that are not of calls: the one of `Tasks.run`."""
 LEFT_S = 3.0
 """The longest time that a call waits for tasks that it started and left behind."""
+
+
+_is_copy = False
+"""True in a copy of this process that a handler made by `os.fork`."""
+
+
+def _note_copy() -> None:
+    global _is_copy
+    _is_copy = True
+
+
+def leave_copy(error: BaseException | None) -> NoReturn:
+    """End a copy of this process whose handler has returned, raised or awaited.
+
+    It must not go on as this process, whose channel and event loop it shares.
+    """
+    code = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None and not isinstance(error, StopIteration):
+        code = 1
+        with suppress(BaseException):
+            traceback.print_exception(error)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    os._exit(code)
+
+
+os.register_at_fork(after_in_child=_note_copy)
 
 
 class _Call:
@@ -59,9 +95,13 @@ class _Noted(Coroutine[Any, Any, Any]):
         self._shared[RUNNING] = self._lease
         try:
             awaited = step(*arguments)
+            if _is_copy:
+                leave_copy(None)
         except (SystemExit, KeyboardInterrupt):
             raise  # It ends the process, and the note stays for the worker.
-        except BaseException:
+        except BaseException as error:
+            if _is_copy:
+                leave_copy(error)
             self._shared[RUNNING] = 0
             raise
         self._shared[RUNNING] = 0
@@ -84,6 +124,7 @@ class Tasks:
         fileno: the descriptor that the receiver reads.
         shared: memory that is shared with the worker, with `SHARED_NUMBERS` numbers.
         run: calls a handler, and raises nothing.
+        state: the state of this process, which calls leave as it was.
     """
 
     def __init__(
@@ -93,19 +134,20 @@ class Tasks:
         send: Callable[[Sequence[Outcome]], None],
         shared: MutableSequence[int],
         run: Callable[[Begin], Awaitable[Outcome]],
+        state: ProcessState,
     ) -> None:
         self._receiver = receiver
         self._fileno = fileno
         self._send = send
         self._shared = shared
         self._run = run
+        self._state = state
         self._calls: dict[int, _Call] = {}
         self._ended: list[Outcome] = []
 
     async def run(self, orders: Sequence[Begin | Stop]) -> None:
         """Run these calls and those that arrive meanwhile; return when none is left."""
         loop = asyncio.get_running_loop()
-        loop.set_task_factory(self._make_task)
         self._none_left: Future[None] = loop.create_future()
         loop.add_reader(self._fileno, self._receive)
         self._beat()
@@ -130,7 +172,7 @@ class Tasks:
         for order in orders:
             if isinstance(order, Begin):
                 call = self._calls[order.lease] = _Call(order.lease)
-                context = copy_context()
+                context = self._state.context()
                 context.run(_call.set, call)
                 task = context.run(asyncio.create_task, self._do(call, order))
                 task.add_done_callback(partial(self._done, order.lease))
@@ -159,13 +201,17 @@ class Tasks:
         ended, self._ended = self._ended, []
         for outcome in ended:
             del self._calls[outcome.lease]
+        worn = self._state.changed() if self._calls else self._state.renew(OWN_TASKS)
+        ended[-1].worn = ended[-1].worn or worn
         self._send(ended)
         if not self._calls:
             # The next order may be a plain call, which is read outside of the loop.
             asyncio.get_running_loop().remove_reader(self._fileno)
             self._none_left.set_result(None)
 
-    def _make_task(self, loop: AbstractEventLoop, coroutine: Any, **more: Any) -> Task[Any]:
+    def make_task(self, loop: AbstractEventLoop, coroutine: Any, **more: Any) -> Task[Any]:
+        """Create a task, as the event loop's task factory."""
+        self._state.tasks_made += 1
         call = _call.get()
         if call is None:
             return Task(coroutine, loop=loop, **more)

@@ -1,0 +1,239 @@
+"""Handlers that change the state of their process, and one that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import decimal
+import gc
+import locale
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from dte.handlers.registry import handler
+
+decimal.getcontext().prec = 30
+variable = contextvars.ContextVar("variable", default=0)
+os.environ["LEAKS_KEPT"] = "kept"
+kept: list[Any] = []
+pool = ThreadPoolExecutor(2)
+
+
+def show() -> dict[str, Any]:
+    """The state of this process, as JSON."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "zone": time.tzname,
+        "umask": umask,
+        "variable": variable.get(),
+        "precision": decimal.getcontext().prec,
+        "streams": [repr(type(each)) for each in (sys.stdin, sys.stdout, sys.stderr)],
+        "open": [not each.closed for each in (sys.stdin, sys.stdout, sys.stderr)],
+        "files": [os.fstat(number).st_ino for number in (1, 2)],
+        "timers": [signal.getitimer(each) for each in range(3)],
+        "signals": [repr(signal.getsignal(n)) for n in (signal.SIGUSR1, signal.SIGALRM)],
+        "path": sys.path,
+        "filters": len(warnings.filters),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "timeout": socket.getdefaulttimeout(),
+        "recursion": sys.getrecursionlimit(),
+        "digits": sys.get_int_max_str_digits(),
+        "collects": gc.isenabled(),
+        "traced": sys.gettrace() is not None or sys.getprofile() is not None,
+        "limits": [resource.getrlimit(n) for n in (resource.RLIMIT_AS, resource.RLIMIT_CPU)],
+        "priority": os.getpriority(os.PRIO_PROCESS, 0),
+        "threads": sorted(each.name for each in threading.enumerate() if not each.daemon),
+        "programs": _programs(),
+    }
+
+
+def _programs() -> int:
+    try:
+        return 1 if os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None else 2
+    except ChildProcessError:
+        return 0
+
+
+def alarm() -> None:
+    def ring(*_: object) -> None:
+        raise TimeoutError("late")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
+def profile_timer() -> None:
+    signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    signal.setitimer(signal.ITIMER_PROF, 0.01)
+
+
+def redirect() -> None:
+    with open(os.devnull, "w") as file:
+        os.dup2(file.fileno(), 1)
+
+
+def change_zone() -> None:
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+
+
+def change_environment() -> None:
+    os.environ["LEAKED"] = "1"
+    os.environ["LEAKS_KEPT"] = "changed"
+    os.environ.pop("PATH", None)
+
+
+def fork_and_return() -> None:
+    os.fork()
+
+
+def fork_and_raise() -> None:
+    if os.fork() == 0:
+        raise ValueError("in the copy")
+
+
+def lock_the_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (10_000, 10_000))
+
+
+def lower_a_limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (10_000, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def loose_task() -> None:
+    async def wait() -> None:
+        await asyncio.sleep(1000)
+
+    loop = asyncio.get_event_loop_policy().get_event_loop()
+    with suppress(RuntimeError):  # In an async call, the loop runs already.
+        kept.append(loop.create_task(wait()))
+
+
+def start_thread() -> None:
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+
+
+RESTORED: dict[str, Callable[[], object]] = {
+    "folder": lambda: os.chdir("/"),
+    "environment": change_environment,
+    "zone": change_zone,
+    "umask": lambda: os.umask(0o077),
+    "variable": lambda: variable.set(1),
+    "precision": lambda: setattr(decimal.getcontext(), "prec", 5),
+    "stream": lambda: setattr(sys, "stdout", open(os.devnull, "w")),  # noqa: SIM115
+    "alarm": alarm,
+    "profile timer": profile_timer,
+    "signal": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "path": lambda: sys.path.insert(0, "/nowhere"),
+    "new path": lambda: setattr(sys, "path", []),
+    "filters": lambda: warnings.simplefilter("error"),
+    "locale": lambda: locale.setlocale(locale.LC_ALL, "C.UTF-8" if _is_c() else "C"),
+    "timeout": lambda: socket.setdefaulttimeout(0.001),
+    "recursion": lambda: sys.setrecursionlimit(200),
+    "digits": lambda: sys.set_int_max_str_digits(1000),
+    "collection": gc.disable,
+    "trace": lambda: sys.settrace(lambda *_: None),
+    "profile": lambda: sys.setprofile(lambda *_: None),
+    "limit": lower_a_limit,
+}
+"""Changes that are set back."""
+REPLACED: dict[str, Callable[[], object]] = {
+    "closed stream": lambda: sys.stdout.close(),
+    "no stream": lambda: delattr(sys, "stdout"),
+    "closed file": lambda: os.close(1),
+    "redirected file": redirect,
+    "thread": start_thread,
+    "program": lambda: subprocess.Popen(["sleep", "1000"]),
+    "fork": fork_and_return,
+    "fork that raises": fork_and_raise,
+    "files": lambda: [kept.append(os.dup(0)) for _ in range(100_000)],
+}
+"""Changes after which the process is replaced."""
+BY_RIGHTS = {"hard limit": lock_the_limits, "priority": lambda: os.nice(1)}
+"""Changes that only some users may take back."""
+CHANGES = RESTORED | REPLACED | BY_RIGHTS
+
+
+def _is_c() -> bool:
+    return locale.setlocale(locale.LC_ALL) == "C"
+
+
+@handler("show")
+def show_state() -> dict[str, Any]:
+    return show()
+
+
+@handler("show_async")
+async def show_state_async() -> dict[str, Any]:
+    return show()
+
+
+@handler("change")
+def change(name: str) -> int:
+    CHANGES[name]()
+    return os.getpid()
+
+
+@handler("change_async")
+async def change_async(name: str) -> int:
+    CHANGES[name]()
+    return os.getpid()
+
+
+@handler("change_and_wait")
+async def change_and_wait(name: str, end: str) -> int:
+    CHANGES[name]()
+    while not os.path.exists(end):
+        await asyncio.sleep(0.005)
+    return os.getpid()
+
+
+@handler("leave_a_task")
+def leave_a_task() -> int:
+    loose_task()
+    return os.getpid()
+
+
+@handler("keep")
+def keep(megabytes: int) -> int:
+    kept.append(bytearray(megabytes << 20))
+    return os.getpid()
+
+
+@handler("use_a_pool")
+def use_a_pool() -> int:
+    list(pool.map(abs, range(10)))
+    return os.getpid()
+
+
+@handler("pause_in_a_thread")
+async def pause_in_a_thread() -> int:
+    await asyncio.to_thread(time.sleep, 0.001)
+    return os.getpid()
+
+
+@handler("start_a_daemon")
+def start_a_daemon() -> int:
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    return os.getpid()
+
+
+@handler("fork_and_await")
+async def fork_and_await() -> int:
+    os.fork()
+    await asyncio.sleep(0.01)
+    return os.getpid()
