@@ -16,8 +16,9 @@ DEFAULT = re.compile(r" *\[default: (.*)\]")
 INTRODUCTION = """\
 # Settings
 
-Every option is also an environment variable, and can be set in a file `.env` in the current folder.
-The command line wins over the environment, and the environment over the file.
+These options are also environment variables, and can be set in a file `.env` in the current folder.
+The command line wins over the environment, and the environment over the file. Options of a single
+submission, such as `--key`, are not among them: `dte call --help` shows those.
 
 `scripts/docs` makes this page from the options themselves, which `dte COMMAND --help` shows.
 """

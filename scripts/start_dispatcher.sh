@@ -5,4 +5,5 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 "$root/scripts/setup"
+export DTE_QUEUE_NAMES=1
 exec "$root/.venv/bin/dte" master "$@"

@@ -13,6 +13,7 @@ case ${1:-} in
     ;;
 esac
 "$root/scripts/setup"
+export DTE_QUEUE_NAMES=1
 grep -qs '^CACHE_DIR=' .env || export CACHE_DIR=${CACHE_DIR:-cache}
 grep -qs '^DTE_WORKER_PORT=' .env || export DTE_WORKER_PORT=${DTE_WORKER_PORT:-0}
 exec "$root/.venv/bin/dte" worker --name "$@"

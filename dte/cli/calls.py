@@ -15,8 +15,8 @@ from dte.cli.options import (
     Seconds,
     json_option,
     master_option,
-    option,
     options,
+    submission_option,
     timeout_option,
 )
 from dte.cli.output import (
@@ -45,51 +45,55 @@ TEXT_SHOWN = 100
 _json: Decoder[Any] = Decoder(Any)
 
 submit_options = options(
-    option(
+    submission_option(
         "--key",
         metavar="TEXT",
         callback=check_key,
         help="Idempotency key: a repeated submission with this key returns the first job.",
     ),
-    option("--no-wait", is_flag=True, help="Print the id of the job without waiting for it."),
+    submission_option(
+        "--no-wait", is_flag=True, help="Print the id of the job without waiting for it."
+    ),
     timeout_option,
     json_option,
 )
 call_options = options(
-    option(
+    submission_option(
         "--priority",
         type=int,
         metavar="N",
         default=0,
         help="Jobs with a higher priority run first.",
     ),
-    option(
+    submission_option(
         "--call-timeout",
         "call_timeout_s",
         type=Seconds(min=0.001),
         help="Stop the call after this many seconds.  [default: set by the handler]",
     ),
-    option(
+    submission_option(
         "--retries",
         type=click.IntRange(0),
         metavar="N",
         help="Number of retries after a failure.  [default: set by the handler]",
     ),
-    option(
+    submission_option(
         "--delay",
         "delay_s",
         type=Seconds(min=0),
         default=0.0,
         help="Wait this many seconds before starting.",
     ),
-    option(
+    submission_option(
         "--after",
         type=click.IntRange(1),
         multiple=True,
         metavar="ID",
         help="Start after this job has succeeded. Repeat the option for several jobs.",
     ),
-    option("--notify", metavar="URL", default="", help="URL to POST to when the job ends."),
+    submission_option(
+        "--notify", metavar="URL", default="", help="URL to POST to when the job ends."
+    ),
 )
 
 
@@ -130,7 +134,7 @@ def read_named(
 @click.command("call", context_settings=FORMULAS, short_help="Call a handler and print its result.")
 @click.argument("handler")
 @click.argument("args", nargs=-1, metavar="[ARG]...")
-@option(
+@submission_option(
     "--arg",
     "named",
     multiple=True,
@@ -193,7 +197,9 @@ def graph_command(file: BinaryIO, key: str | None, **output: Any) -> None:
                "b": {"handler": "echo", "args": [{"ref": "a"}], "retries": 2}},
      "answer": "b"}
     """
-    name = getattr(file, "name", "stdin")
+    # Where stdin is replaced, its name may be a number.
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else "stdin"
     with explained(""):
         body = file.read()
     body = body.removeprefix(BOM)

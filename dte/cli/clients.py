@@ -6,7 +6,14 @@ import sys
 
 import click
 
-from dte.cli.options import FORMULAS, json_option, master_option, option, timeout_option
+from dte.cli.options import (
+    FORMULAS,
+    json_option,
+    master_option,
+    option,
+    submission_option,
+    timeout_option,
+)
 from dte.cli.output import (
     EXIT_JOB_FAILED,
     EXIT_USAGE,
@@ -42,8 +49,10 @@ def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.command("submit", context_settings=FORMULAS)
 @click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
 @master_option
-@option("--no-wait", is_flag=True, help="Print the ids of the jobs without waiting for them.")
-@option(
+@submission_option(
+    "--no-wait", is_flag=True, help="Print the ids of the jobs without waiting for them."
+)
+@submission_option(
     "--key",
     metavar="TEXT",
     callback=check_key,

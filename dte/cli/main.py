@@ -8,12 +8,14 @@ import click
 from dotenv import load_dotenv
 
 from dte import __version__
+from dte.cli import other_names
 from dte.cli.backup import backup_command
 from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
-from dte.cli.output import EXIT_USAGE, leave
-from dte.cli.servers import master_command, run_command, worker_command
+from dte.cli.output import EXIT_USAGE, explained, leave
+from dte.cli.servers import HEARTBEAT_S, master_command, run_command, worker_command
+from dte.cli.streams import open_missing
 
 
 class Commands(click.Group):
@@ -25,7 +27,8 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dte")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Run formulas and Python functions on several machines.
 
     A master accepts jobs and hands them to workers. A job is a formula, a call of a handler (a
@@ -37,19 +40,30 @@ def main() -> None:
                                 dte worker
                                 dte submit '1+(2*3)/4-5'
 
-    Each option can also be set by an environment variable, which --help shows in brackets, or by a
+    Most options can also be set by an environment variable, which --help shows in brackets, or by a
     line in a file .env in the current folder.
     """
+    ctx.default_map = other_names.defaults(HEARTBEAT_S)
 
 
 def entry() -> None:
     """Run the command line with settings from `.env` in the current folder."""
-    file = Path.cwd() / ".env"
+    open_missing()
+    load_settings()
+    with explained(""):
+        main()
+
+
+def load_settings() -> None:
+    """Read `.env` in the current folder, unless that folder has been deleted."""
+    try:
+        file = Path.cwd() / ".env"
+    except FileNotFoundError:
+        return
     try:
         load_dotenv(file)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         leave(EXIT_USAGE, f"cannot read {file}: {error}")
-    main()
 
 
 for command in (

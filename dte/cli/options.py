@@ -1,4 +1,4 @@
-"""Options that several commands share. Each has an environment variable too."""
+"""Options that several commands share. Most have an environment variable too."""
 
 from __future__ import annotations
 
@@ -74,6 +74,11 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
     return click.option(*names, **(usual | attributes))
 
 
+def submission_option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option of a single submission. A variable that sets it for all of them is an accident."""
+    return option(*names, **({"envvar": None, "show_envvar": False} | attributes))
+
+
 def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
         parse_url(value)
@@ -85,7 +90,7 @@ def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
 master_option = option(
     "--master",
     "master_url",
-    envvar=["DTE_MASTER", "WORKER_DISPATCHER_URL"],
+    envvar="DTE_MASTER",
     default="http://localhost:5000",
     metavar="URL",
     callback=check_url,
@@ -129,7 +134,6 @@ class LogLevel(click.Choice):  # type: ignore[type-arg]
 
 log_option = option(
     "--log-level",
-    envvar=["DTE_LOG_LEVEL", "LOG_LEVEL"],
     type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     help="Lowest level of log messages on stderr.",
@@ -207,7 +211,6 @@ def bounds() -> Callable[[F], F]:
             option(
                 f"--{field.name.replace('_', '-')}",
                 field.name,
-                envvar=[f"DTE_{field.name.upper()}", *field.metadata.get("envvars", ())],
                 type=number(field.metadata["minimum"], field.metadata.get("maximum")),
                 default=field.default,
                 metavar="N",

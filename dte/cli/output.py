@@ -6,6 +6,7 @@ answer or refuses · 4 --timeout is over · 130 Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -27,6 +28,9 @@ EXIT_USAGE = 2
 EXIT_MASTER = 3
 EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
+
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""What is wrong when the output goes to a full disk."""
 
 UNWATCHED_S = 2.0
 """The time after which a command shows progress."""
@@ -207,7 +211,8 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         # The reader of the output has ended, as head does. Click then exits quietly.
         raise
     except OSError as error:
-        leave(EXIT_MASTER, f"{error.strerror or error}")
+        reason = error.strerror or str(error)
+        leave(EXIT_MASTER, f"cannot write: {reason}" if error.errno in FULL else reason)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
 

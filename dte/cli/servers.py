@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -14,7 +13,6 @@ from functools import partial
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from dte import __version__
 from dte.cli.options import (
@@ -36,6 +34,7 @@ from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
 
 PORT = click.IntRange(0, 65_535)
+HEARTBEAT_S = 5.0
 
 
 @click.command("run", context_settings=FORMULAS)
@@ -79,6 +78,7 @@ def run_command(
     dte run --workers 4
     dte run --handlers my.module
     """
+    _check_system()
     from dte.local import LocalCluster, WorkersFailed
 
     check_formulas(formulas)
@@ -131,13 +131,13 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 @click.command("master", short_help="Run a master.")
 @option(
     "--host",
-    envvar=["DTE_MASTER_HOST", "DISPATCHER_HOST"],
+    envvar="DTE_MASTER_HOST",
     default="0.0.0.0",
     help="Address to listen on.",
 )
 @option(
     "--port",
-    envvar=["DTE_MASTER_PORT", "DISPATCHER_PORT"],
+    envvar="DTE_MASTER_PORT",
     type=PORT,
     metavar="PORT",
     default=5000,
@@ -157,28 +157,13 @@ def master_command(log_level: str, **values: Any) -> None:
     dte master --port 5000
     curl localhost:5000/submit -d '{"task": "1+(2*3)/4-5"}'
     """
+    _check_system()
     from dte.master.server import serve
 
     _log(log_level)
     _allow_many_connections()
     settings = Settings(**values)
     _serve(partial(serve, settings))
-
-
-def _own_name(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Return a worker's name; drop the placeholder that some `.env` files give to all workers."""
-    return None if value == "worker_auto" else value
-
-
-def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """Return the interval of a worker's announcements.
-
-    WORKER_HEARTBEAT_INTERVAL only shortens it: that variable is made for masters that wait for a
-    minute, and a master that waits for less would consider the worker dead in between.
-    """
-    if ctx.get_parameter_source(str(param.name)) is not ParameterSource.DEFAULT:
-        return value
-    return max(0.1, min(value, _seconds_from("WORKER_HEARTBEAT_INTERVAL", value)))
 
 
 @click.command("worker", short_help="Run a worker.")
@@ -201,8 +186,7 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
 )
 @option(
     "--name",
-    envvar=["DTE_WORKER_NAME", "WORKER_ID"],
-    callback=_own_name,
+    envvar="DTE_WORKER_NAME",
     help="Name of the worker.  [default: host name and process id]",
 )
 @handlers_option
@@ -241,9 +225,22 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     "--spool",
     envvar="DTE_WORKER_SPOOL",
     metavar="DIR",
-    help="Folder for results while the master is away, so that they survive the end of the worker. "
-    "They are sent again every 20 s (CACHE_RETRY_INTERVAL) and dropped after an hour "
-    "(CACHE_TTL_SECONDS).  [default: CACHE_DIR if it is set; otherwise in memory only]",
+    help="Folder for results while the master is away, so that they survive the end of the "
+    "worker.  [default: in memory only]",
+)
+@option(
+    "--spool-retry-s",
+    envvar="DTE_WORKER_SPOOL_RETRY_S",
+    type=Seconds(min=0, min_open=True),
+    metavar="N",
+    help="Seconds until a result that the master did not take is sent again.  [default: 20]",
+)
+@option(
+    "--spool-ttl-s",
+    envvar="DTE_WORKER_SPOOL_TTL_S",
+    type=Seconds(min=0, min_open=True),
+    metavar="N",
+    help="Seconds after which a result that the master did not take is dropped.  [default: 3600]",
 )
 @option(
     "--grace-s",
@@ -259,17 +256,14 @@ def _heartbeat_s(ctx: click.Context, param: click.Parameter, value: float) -> fl
     envvar="DTE_WORKER_HEARTBEAT_S",
     type=Seconds(min=0.1),
     metavar="N",
-    default=5.0,
-    callback=_heartbeat_s,
+    default=HEARTBEAT_S,
     help="Seconds between announcements to the master. After --dead-after-s of silence, the master "
     "considers the worker gone.",
 )
 # For a parent process that may be killed before it can end its workers.
 @option("--leave-with-stdin", is_flag=True, hidden=True)
 @log_option
-def worker_command(
-    spool: str | None, leave_with_stdin: bool, log_level: str, **values: Any
-) -> None:
+def worker_command(leave_with_stdin: bool, log_level: str, **values: Any) -> None:
     """Run a worker, which computes operations and runs handlers for a master.
 
     The worker announces itself to the master. The master then sends it work, to --port at the
@@ -280,19 +274,14 @@ def worker_command(
     dte worker --handlers my.module --slots 4
     dte worker --pull
     """
+    _check_system()
     from dte.handlers.modules import CannotLoad
-    from dte.worker.reporter import RETRY_S, TTL_S
     from dte.worker.server import WorkerSettings, serve
     from dte.worker.spool import SpoolUnusable
 
     _log(log_level)
     given = {name: value for name, value in values.items() if value is not None}
-    settings = WorkerSettings(
-        **given,
-        spool=spool or os.environ.get("CACHE_DIR", ""),
-        spool_retry_s=_seconds_from("CACHE_RETRY_INTERVAL", RETRY_S),
-        spool_ttl_s=_seconds_from("CACHE_TTL_SECONDS", TTL_S),
-    )
+    settings = WorkerSettings(**given)
     try:
         _serve(partial(serve, settings), leave_with_stdin)
     except CannotLoad as error:
@@ -301,16 +290,13 @@ def worker_command(
         leave(EXIT_USAGE, f"{error}; give another --spool")
 
 
-def _seconds_from(variable: str, default: float) -> float:
-    """Return a positive number of seconds from the environment."""
-    text = os.environ.get(variable) or str(default)
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        leave(EXIT_USAGE, f"{variable} must be a positive number of seconds, not {text!r}")
-    return seconds
+def _check_system() -> None:
+    if sys.platform == "win32":
+        leave(
+            EXIT_USAGE,
+            "masters and workers run on Linux and macOS; on Windows, run them in WSL or in a "
+            "container. Commands that ask a master, such as dte submit, work here",
+        )
 
 
 def _log(level: str) -> None:
@@ -323,6 +309,8 @@ def _log(level: str) -> None:
 
 def _allow_many_connections() -> None:
     """Raise the limit of open files: each held request and each worker needs one."""
+    import resource  # Clients run where there is none.
+
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError):  # macOS reports a higher limit than it grants.
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

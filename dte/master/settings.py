@@ -108,19 +108,16 @@ class Settings:
     queue_attempts_max: int = _bound(
         5,
         "Workers that poll /get-task and may vanish with a task before it fails.",
-        envvars=("DEFAULT_MAX_ATTEMPTS",),
     )
     queue_lease_s: float = _bound(
         120.0,
         "Time in seconds that a worker that polls /get-task has a task without a heartbeat.",
         0.1,
-        envvars=("DEFAULT_LEASE_DURATION",),
     )
     queue_dead_after_s: float = _bound(
         60.0,
         "Silence, in seconds, after which a worker that polls /get-task is gone.",
         0.1,
-        envvars=("WORKER_DEATH_TIMEOUT",),
     )
     scheduler_dead_after_s: float = _bound(
         10.0, "Silence, in seconds, after which a worker that polls /get_task is gone.", 0.1

@@ -82,6 +82,8 @@ WORK = {
     "--memory-mb": ("DTE_WORKER_MEMORY_MB", "512", "memory_mb", 512),
     "--calls-per-process": ("DTE_WORKER_CALLS_PER_PROCESS", "9", "calls_per_process", 9),
     "--spool": ("DTE_WORKER_SPOOL", "results", "spool", "results"),
+    "--spool-retry-s": ("DTE_WORKER_SPOOL_RETRY_S", "10", "spool_retry_s", 10.0),
+    "--spool-ttl-s": ("DTE_WORKER_SPOOL_TTL_S", "60", "spool_ttl_s", 60.0),
     "--grace-s": ("DTE_WORKER_GRACE_S", "0.5", "grace_s", 0.5),
     "--pull": ("DTE_WORKER_PULL", "1", "pull", True),
 }
@@ -114,21 +116,12 @@ def test_handlers_can_be_given_several_times(dte: Dte, served: list[WorkerSettin
     assert [each.handlers for each in served] == [("a", "b", "c", "d"), ("a", "b", "c")]
 
 
-def test_a_worker_takes_the_names_that_others_gave_to_settings_of_its_spool(
-    dte: Dte, served: list[WorkerSettings]
-) -> None:
-    cache = {"CACHE_DIR": "cache", "CACHE_RETRY_INTERVAL": "10", "CACHE_TTL_SECONDS": "60"}
-    dte("worker", **cache)
-    dte("worker", "--spool", "mine", **cache)
-    assert [each.spool for each in served] == ["cache", "mine"]
-    assert (served[0].spool_retry_s, served[0].spool_ttl_s) == (10.0, 60.0)
-
-
+@pytest.mark.parametrize("option", ["--spool-retry-s", "--spool-ttl-s"])
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
 def test_a_time_of_the_spool_that_is_none_is_refused(
-    dte: Dte, served: list[WorkerSettings], text: str
+    dte: Dte, served: list[WorkerSettings], option: str, text: str
 ) -> None:
-    check_refused(dte("worker", CACHE_TTL_SECONDS=text), 2, "CACHE_TTL_SECONDS")
+    check_refused(dte("worker", option, text), 2, option)
     assert not served
 
 

@@ -112,6 +112,16 @@ def test_it_says_why_a_master_refuses(add_task: Run) -> None:
     assert "submitted 1 of 2 tasks" in done.stderr
 
 
+@pytest.mark.parametrize("script", ["start_dispatcher.sh", "start_worker.sh"])
+def test_the_names_of_the_queues_settings_are_taken(
+    start: Run, tmp_path: Path, script: str
+) -> None:
+    (tmp_path / "a folder" / ".venv" / "bin" / "dte").write_text(
+        "#!/bin/sh\nprintenv DTE_QUEUE_NAMES"
+    )
+    assert start(script, "w").stdout == "1\n"
+
+
 def test_the_dispatcher_is_a_master(start: Run) -> None:
     done = start("start_dispatcher.sh", "--port", "5005")
     assert (done.returncode, done.stdout.split()) == (0, ["master", "--port", "5005"])

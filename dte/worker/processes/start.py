@@ -6,9 +6,12 @@ it must not look into the current folder, where a queue.py could take the place 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+log = logging.getLogger("dte.worker")
 
 SAFE_PATH = "PYTHONSAFEPATH"
 PATH = "PYTHONPATH"
@@ -18,7 +21,11 @@ SAVED = "DTE_SAVED_"
 
 @contextmanager
 def without_folder() -> Iterator[None]:
-    """Keep processes that are started meanwhile from looking into the current folder."""
+    """Keep processes that are started meanwhile from looking into the current folder.
+
+    No process can be started in a folder that has been deleted, so the worker leaves it first.
+    """
+    _leave_deleted_folder()
     before = {name: os.environ.get(name) for name in (SAFE_PATH, PATH)}
     folders = [path for path in (before[PATH] or "").split(os.pathsep) if not _is_here(path)]
     during = {SAFE_PATH: "1", PATH: os.pathsep.join(folders)}
@@ -31,6 +38,14 @@ def without_folder() -> Iterator[None]:
             del os.environ[name]
         for name, value in before.items():
             _set(name, value)
+
+
+def _leave_deleted_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        log.warning("the current folder has been deleted; continuing in /")
+        os.chdir("/")
 
 
 def restore() -> None:

@@ -59,3 +59,14 @@ def test_a_process_that_was_started_otherwise_keeps_its_environment(
     monkeypatch.setenv("PYTHONPATH", "/a")
     restore()
     assert os.environ["PYTHONPATH"] == "/a"
+
+
+def test_a_worker_whose_folder_was_deleted_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with without_folder():
+        assert os.getcwd() == "/"
+    assert "has been deleted" in caplog.text
