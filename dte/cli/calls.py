@@ -15,6 +15,7 @@ from dte.cli.options import (
     Seconds,
     json_option,
     master_option,
+    option,
     options,
     submission_option,
     timeout_option,
@@ -51,33 +52,31 @@ submit_options = options(
         callback=check_key,
         help="Idempotency key: a repeated submission with this key returns the first job.",
     ),
-    submission_option(
-        "--no-wait", is_flag=True, help="Print the id of the job without waiting for it."
-    ),
+    option("--no-wait", is_flag=True, help="Print the id of the job without waiting for it."),
     timeout_option,
     json_option,
 )
 call_options = options(
-    submission_option(
+    option(
         "--priority",
         type=int,
         metavar="N",
         default=0,
         help="Jobs with a higher priority run first.",
     ),
-    submission_option(
+    option(
         "--call-timeout",
         "call_timeout_s",
         type=Seconds(min=0.001),
         help="Stop the call after this many seconds.  [default: set by the handler]",
     ),
-    submission_option(
+    option(
         "--retries",
         type=click.IntRange(0),
         metavar="N",
         help="Number of retries after a failure.  [default: set by the handler]",
     ),
-    submission_option(
+    option(
         "--delay",
         "delay_s",
         type=Seconds(min=0),
@@ -91,9 +90,7 @@ call_options = options(
         metavar="ID",
         help="Start after this job has succeeded. Repeat the option for several jobs.",
     ),
-    submission_option(
-        "--notify", metavar="URL", default="", help="URL to POST to when the job ends."
-    ),
+    option("--notify", metavar="URL", default="", help="URL to POST to when the job ends."),
 )
 
 

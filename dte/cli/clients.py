@@ -49,9 +49,7 @@ def check_key(ctx: click.Context, param: click.Parameter, value: str | None) -> 
 @click.command("submit", context_settings=FORMULAS)
 @click.argument("formulas", nargs=-1, required=True, metavar="FORMULA...")
 @master_option
-@submission_option(
-    "--no-wait", is_flag=True, help="Print the ids of the jobs without waiting for them."
-)
+@option("--no-wait", is_flag=True, help="Print the ids of the jobs without waiting for them.")
 @submission_option(
     "--key",
     metavar="TEXT",

@@ -75,7 +75,7 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 
 def submission_option(*names: str, **attributes: Any) -> Callable[[F], F]:
-    """An option of a single submission. A variable that sets it for all of them is an accident."""
+    """An option of one submission, such as its key: a variable would set it for all of them."""
     return option(*names, **({"envvar": None, "show_envvar": False} | attributes))
 
 

@@ -22,10 +22,7 @@ COMMANDS = [
     *("nodes", "why", "events", "cancel", "retry", "workers", "backup"),
 ]
 SUBMITTING = ("submit", "call", "graph")
-OF_A_SUBMISSION = (
-    *("--key", "--no-wait", "--arg", "--priority", "--call-timeout", "--retries", "--delay"),
-    *("--after", "--notify"),
-)
+OF_A_SUBMISSION = ("--key", "--arg", "--after")
 OPTIONS = [
     pytest.param(name, option, id=f"{name} {option.opts[0]}")
     for name, command in main.commands.items()
