@@ -17,6 +17,8 @@ from dte.wire.messages.calls import Report
 log = logging.getLogger("dte.worker")
 
 SUFFIX = ".json"
+GRACE_S = 600.0
+"""A result that seems too old is kept this much longer: perhaps it is the clock that is wrong."""
 UNFINISHED = ".unfinished-"
 
 
@@ -83,25 +85,27 @@ class Spool:
     def read(self) -> list[tuple[Spooled, float]]:
         """Return the results, the oldest first, with their ages in seconds.
 
-        Results that are too old are removed, and malformed files are renamed.
+        The ages are at most such that `GRACE_S` is left to report the results. Malformed files are
+        renamed, and old files that were never finished are removed.
         """
         found = []
+        oldest_s = max(0.0, self._ttl_s - GRACE_S)
         for path in self._folder.iterdir():
             try:
-                age_s = max(0.0, time.time() - path.stat().st_mtime)
-                if age_s > self._ttl_s and (
-                    path.suffix == SUFFIX or path.name.startswith(UNFINISHED)
-                ):
-                    log.warning("dropping %s: it is older than %g s", path, self._ttl_s)
+                written_at = path.stat().st_mtime
+                age_s = max(0.0, time.time() - written_at)
+                if path.suffix == SUFFIX:
+                    spooled = _spooled.decode(path.read_bytes())
+                    found.append((written_at, spooled, min(age_s, oldest_s)))
+                elif path.name.startswith(UNFINISHED) and age_s > self._ttl_s:
                     path.unlink()
-                elif path.suffix == SUFFIX:
-                    found.append((_spooled.decode(path.read_bytes()), age_s))
             except Malformed as error:
                 log.warning("%s is malformed: %s", path, error)
                 path.rename(path.with_suffix(".broken"))
             except OSError as error:  # Another worker may have removed it.
                 log.warning("cannot read %s: %s", path, error)
-        return sorted(found, key=lambda each: -each[1])
+        found.sort(key=lambda each: each[0])
+        return [(spooled, age_s) for _, spooled, age_s in found]
 
     def _path(self, lease: int) -> Path:
         return self._folder / f"{lease}{SUFFIX}"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dte.wire.messages.calls import Report
-from dte.worker.spool import Spool, SpoolUnusable
+from dte.worker.spool import GRACE_S, Spool, SpoolUnusable
 
 TTL_S = 3600.0
 RESULT = Report(7, msgspec.Raw(b'{"n":[1,2.50]}'), state="succeeded")
@@ -59,12 +59,30 @@ def test_the_oldest_come_first(tmp_path: Path) -> None:
     assert leases(spool) == [5, 3]
 
 
-def test_what_is_too_old_is_removed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age_s", [TTL_S + 1, 400 * 86_400.0])
+def test_what_seems_too_old_gets_time_to_be_reported(tmp_path: Path, age_s: float) -> None:
+    """The clock may be wrong: the reporter drops it when that time is over."""
     spool = Spool(tmp_path, TTL_S)
     spool.keep("w", RESULT)
-    (tmp_path / ".unfinished-of-a-worker-that-was-killed").write_bytes(b"{")
+    age(tmp_path, age_s)
+    ((spooled, shown_s),) = spool.read()
+    assert (spooled.report.lease, shown_s) == (7, TTL_S - GRACE_S)
+    ((_, shown_s),) = Spool(tmp_path, GRACE_S / 2).read()
+    assert shown_s == 0.0, "it has all of a shorter time"
+
+
+def test_what_was_written_by_a_clock_ahead_is_not_younger_than_new(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", RESULT)
+    age(tmp_path, -9 * 86_400.0)
+    ((_, age_s),) = spool.read()
+    assert age_s == 0.0
+
+
+def test_what_a_worker_that_was_killed_did_not_finish_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".unfinished-1").write_bytes(b"{")
     age(tmp_path, TTL_S + 1)
-    assert spool.read() == []
+    assert Spool(tmp_path, TTL_S).read() == []
     assert list(tmp_path.iterdir()) == []
 
 
