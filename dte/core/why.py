@@ -33,7 +33,7 @@ class Reason:
         text: the reason for people.
         names: the first of the operands, or of the workers, that it waits for.
         position: the number of calls of its handler that are ahead of it, if it waits for a slot.
-        until: when it goes on, if it waits for a moment.
+        until: when it goes on, by the wall clock, if it waits for a moment.
     """
 
     node: str
@@ -105,7 +105,7 @@ def _call(
         text = f"it begins after {_listed('node', missing)}"
         return Reason(node, state, "operands", text, tuple(missing[:NAMED_MAX]))
     if call.state is CallState.PAUSED:
-        return _paused(now, call)
+        return _paused(core, now, call)
     if call.state is CallState.READY:
         return _ready(core, call, with_position)
     if call.state is CallState.ENDING:
@@ -115,7 +115,9 @@ def _call(
         return Reason(node, state, "journal", "its hand-over is being recorded")
     if call.state is CallState.CANCELLING:
         return Reason(node, state, "stop", f"worker {record.worker} must stop it", (record.worker,))
-    since = f" for {now - record.started_at:.1f} s" if record.started_at is not None else ""
+    since = ""
+    if record.started_at is not None:
+        since = f" for {max(0.0, now + core.jobs.wall_offset_s - record.started_at):.1f} s"
     text = f"worker {record.worker} has been running it{since}, attempt {record.attempts}"
     if call.progress is not None:
         fraction, report = call.progress
@@ -133,19 +135,20 @@ def _missing(calls: CallGraph, call: Call) -> list[str]:
     return found
 
 
-def _paused(now: float, call: Call) -> Reason:
-    record, state = call.record, call.state.value
-    assert record.resumes_at is not None
-    left_s = max(0.0, record.resumes_at - now)
+def _paused(core: Scheduler, now: float, call: Call) -> Reason:
+    record, state, offset_s = call.record, call.state.value, core.jobs.wall_offset_s
+    until = call.terms.not_before if call.resumes_at is None else call.resumes_at + offset_s
+    assert until is not None
+    left_s = max(0.0, until - now - offset_s)
     if not record.failures + record.lost:
         text = f"it begins in {left_s:.1f} s"
         if call.requeued and record.error:
             text += f"; worker {record.worker} returned it: {record.error}"
-        return Reason(call.name, state, "delay", text, until=record.resumes_at)
+        return Reason(call.name, state, "delay", text, until=until)
     text = f"retry in {left_s:.1f} s, after attempt {record.attempts} failed"
     if record.error:
         text += f": {record.error}"
-    return Reason(call.name, state, "retry", text, until=record.resumes_at)
+    return Reason(call.name, state, "retry", text, until=until)
 
 
 def _ready(core: Scheduler, call: Call, with_position: bool) -> Reason:

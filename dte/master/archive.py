@@ -77,7 +77,7 @@ class Archive:
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return _restored(graph, records)
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
-        work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
+        work = await self.slices.run(build(plan, NO_PLAN_LIMITS))
         return _restored(work.calls, records) if work.calls is not None else []
 
 

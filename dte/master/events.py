@@ -42,7 +42,7 @@ class EventLog:
 
     Args:
         boot: the number of this start.
-        wall_time: turns a moment of the core's clock into one of the wall's.
+        wall_time: turns the times of events into datetimes.
         streams_max: the most listeners.
     """
 

@@ -32,13 +32,14 @@ from dte.master.journal.memory import AnyRecorder
 from dte.master.parsing import parse_all
 from dte.master.plans import (
     Plan,
+    begin_delays,
     build,
     check_priority,
     describe,
     new_job,
     plan_text,
     read_plan,
-    set_moments,
+    shorten_delays,
 )
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -153,6 +154,7 @@ class Jobs:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         plan.retry_of = job.number
+        shorten_delays(plan, self._wall_time(self.clock.now()))
         kept = [record for record in records if record.state is CallState.SUCCEEDED]
         digest = f"retry of {job.number}"
         return (await self._accept(self._prepare([plan], kept), key, digest))[0]
@@ -185,14 +187,16 @@ class Jobs:
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
     ) -> Generator[None, None, NewJob]:
-        settings, offset_s = self.settings, self.clock.offset_s
+        now, pure = self.clock.now(), self.core.calls.policies.pure
         check_priority(plan.priority)
-        set_moments(plan, datetime.fromtimestamp(self.clock.now() + offset_s, UTC))
-        pure = self.core.calls.policies.pure
-        work = yield from build(plan, settings.plan_limits(), offset_s, pure)
+        begin_delays(plan, self._wall_time(now))
+        work = yield from build(plan, self.settings.plan_limits(), now, pure)
         if work.calls is not None:
             work.calls.restore(_reusable(work.calls, records))
         return new_job(plan, describe(plan), plan_text(plan), work, awaited)
+
+    def _wall_time(self, moment: float) -> datetime:
+        return datetime.fromtimestamp(self.clock.wall_s(moment), UTC)
 
     async def _jobs_before(self, plan: Plan) -> list[Job]:
         """The jobs that must end before a plan begins."""

@@ -1,8 +1,9 @@
 """The loop around the core: inputs in, facts recorded, one tick, hand-overs out.
 
 Every input wakes the core: it ticks once when the event loop has handled what is due. One timer
-wakes it when nothing else does. Facts take effect when they are recorded: only then is a submission
-answered and its job begun, and only then has a job ended for those who ask.
+wakes it when nothing else does, at least once a second, to look at the wall clock. Facts take
+effect when they are recorded: only then is a submission answered and its job begun, and only then
+has a job ended for those who ask.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
 from dte.master.archive import Archive
-from dte.master.clock import Clock
+from dte.master.clock import LOOK_S, Clock
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
@@ -65,9 +66,10 @@ class Master:
         self.started_at = clock.now()
         # A worker may report results from the time of another journal, so boots do not begin at 1.
         first_boot = 1 + int(time.time()) % FIRST_BOOTS
-        self.recorder = recorder = open_recorder(settings, clock.offset_s, first_boot)
+        self.recorder = recorder = open_recorder(settings, clock.now(), first_boot)
         seed = secrets.randbits(32)
         self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)
+        core.jobs.wall_offset_s = clock.offset_s
         self.slices = Slices()
         self.waiters = Waiters()
         self.awaited = AwaitedFacts(recorder, self.wake)
@@ -178,6 +180,7 @@ class Master:
         if self._closed:
             return
         self.recorder.wake()
+        self.core.jobs.wall_offset_s = self.clock.look()
         tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)
@@ -200,7 +203,7 @@ class Master:
         for job in tick.ended:
             self.waiters.ended(job)
             if job.notify:
-                self.webhooks.add(job.number, job.notify, job.ended_at or 0.0)
+                self.webhooks.add(job.number, job.notify, self.clock.now())
         self.events.add(tick.events)
         self.recorder.wake()
         self._set_timer()
@@ -210,8 +213,10 @@ class Master:
         self.events.add(self.core.jobs.take_events())
 
     def _set_timer(self) -> None:
-        moment = self.core.next_tick()
-        if moment is None or (self._timer is not None and self._timer.when() <= moment):
+        moment, look_at = self.core.next_tick(), self.clock.now() + LOOK_S
+        if moment is None or moment > look_at:
+            moment = look_at
+        if self._timer is not None and self._timer.when() <= moment:
             return  # A tick too early does no harm.
         if self._timer is not None:
             self._timer.cancel()
@@ -223,14 +228,14 @@ class Master:
         self.wake()
 
 
-def open_recorder(settings: Settings, wall_offset_s: float, first_boot: int) -> AnyRecorder:
+def open_recorder(settings: Settings, now: float, first_boot: int) -> AnyRecorder:
     """Open the journal that the settings name; record in memory if they name none."""
     if settings.journal == "none":
         return MemoryRecorder(first_boot, settings.jobs_kept)
     retention, sync = settings.retention(), settings.journal_sync
     journal = Journal(
         settings.journal,
-        wall_offset_s,
+        now,
         sync,
         retention,
         first_boot,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Collection, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import MAXYEAR, UTC, datetime
+from datetime import MAXYEAR, datetime
 from typing import Any, Literal
 
 import msgspec
@@ -55,7 +55,8 @@ class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         priority: higher is sooner; by default the job's.
         timeout: seconds after which a call is stopped; by default the handler's.
         retries: tries after a failure; by default the handler's.
-        delay: seconds from the submission before which the call does not begin.
+        delay: seconds from the submission before which the call does not begin. They pass whatever
+            the wall clock shows; while the master is away, those of the wall clock count.
         not_before: a moment before which the call does not begin.
         when: ``done`` to run the call also after failures, whose results are null then.
         lost_max: workers that the call may lose.
@@ -86,6 +87,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         priority: higher is sooner.
         notify: the URL of a webhook for the job's end.
         retry_of: the job whose failed part this one runs again.
+        accepted_at: when its delays began; None if it has none.
         about: data of a dialect.
         expects: ids of tasks that must end before, too, and that were not there at the submission.
     """
@@ -98,6 +100,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     priority: int = 0
     notify: str = ""
     retry_of: int | None = None
+    accepted_at: datetime | None = None
     about: dict[str, Any] = {}
     expects: list[str] = []
 
@@ -150,27 +153,30 @@ def _shown_args(raw: bytes) -> str:
     return f"{text[:TASK_SHOWN]}…"
 
 
-def set_moments(plan: Plan, now: datetime) -> None:
-    """Turn delays into moments: after a restart nobody knows when a delay began."""
+def begin_delays(plan: Plan, now: datetime) -> None:
+    """Check delays, and note when they begin, so that they do not begin anew after a restart."""
     for name, node in plan.graph.items():
         if node.delay:
             if not 0 <= node.delay <= SECONDS_MAX:
                 expected = f"0 to {SECONDS_MAX:g} seconds are expected"
                 raise InvalidRequest(f"node {name!r}: delay is {node.delay:g}; {expected}")
-            moment = datetime.fromtimestamp(now.timestamp() + node.delay, UTC)
-            if node.not_before is not None:
-                _check_moment(node.not_before, f"node {name!r}: ")
-            node.not_before = max(node.not_before or moment, moment)
-            node.delay = 0.0
+            plan.accepted_at = now
+
+
+def shorten_delays(plan: Plan, now: datetime) -> None:
+    """Leave of delays what is not over, so that a job that is run again does not wait anew."""
+    begun_at, plan.accepted_at = plan.accepted_at or now, None
+    for node in plan.graph.values():
+        node.delay = max(0.0, min(node.delay, node.delay - (now - begun_at).total_seconds()))
 
 
 def build(
-    plan: Plan, limits: PlanLimits, wall_offset_s: float, pure: Collection[str] = ()
+    plan: Plan, limits: PlanLimits, accepted_at: float = 0.0, pure: Collection[str] = ()
 ) -> Generator[None, None, Work]:
     """Turn a plan into work, in slices.
 
     Args:
-        wall_offset_s: turns moments of the core's clock into seconds since 1970.
+        accepted_at: the moment from which delays count, on the core's clock.
         pure: names of handlers known to be pure.
 
     Raises:
@@ -193,7 +199,7 @@ def build(
         refs: dict[str, None] = {}
         try:
             args = _read_args(raw, refs, is_pure=node.handler in pure)
-            terms = _terms(node, wall_offset_s)
+            terms = _terms(node, accepted_at)
         except InvalidRequest as error:
             raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
         builder.add(name, node.handler, args, refs, node.after, terms, node_size)
@@ -250,9 +256,9 @@ def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
     return value
 
 
-def _terms(node: Node, wall_offset_s: float) -> CallTerms:
+def _terms(node: Node, accepted_at: float) -> CallTerms:
     terms = (node.priority, node.timeout, node.retries, node.lost_max, node.not_before)
-    if terms == NO_TERMS and node.when == "success":
+    if terms == NO_TERMS and not node.delay and node.when == "success":
         return DEFAULT_TERMS
     check_priority(node.priority or 0)
     for field, value, least, most in (
@@ -271,16 +277,17 @@ def _terms(node: Node, wall_offset_s: float) -> CallTerms:
         node.timeout,
         node.retries,
         node.lost_max,
-        None if moment is None else moment.timestamp() - wall_offset_s,
+        None if moment is None else moment.timestamp(),
         node.when == "done",
+        accepted_at + node.delay if node.delay else None,
     )
 
 
-def _check_moment(moment: datetime, prefix: str = "") -> None:
+def _check_moment(moment: datetime) -> None:
     if moment.tzinfo is None:
-        raise InvalidRequest(f"{prefix}not_before needs a time zone, as in 2030-01-31T12:00:00Z")
+        raise InvalidRequest("not_before needs a time zone, as in 2030-01-31T12:00:00Z")
     if moment.year >= MAXYEAR:  # Another clock may show it in a year that cannot be written.
-        raise InvalidRequest(f"{prefix}not_before must be before the year {MAXYEAR}")
+        raise InvalidRequest(f"not_before must be before the year {MAXYEAR}")
 
 
 def check_priority(priority: int) -> None:

@@ -72,7 +72,9 @@ class Restart:
         plan = Plan()
         try:
             plan = read_plan(text)
-            work = await self.slices.run(build(plan, NO_PLAN_LIMITS, self.clock.offset_s))
+            now, begun_at = self.clock.now(), plan.accepted_at
+            accepted_at = now if begun_at is None else self.clock.moment_of(begun_at)
+            work = await self.slices.run(build(plan, NO_PLAN_LIMITS, accepted_at))
             awaited = await self._jobs_before(plan)
             return new_job(plan, unfinished.text, text, work, awaited)
         except (DteError, Malformed) as error:

@@ -40,6 +40,7 @@ class MasterServer:
         sockets, self.port = listen(settings.host, settings.port)
         self._http.add_sockets(sockets)
         self._garbage.start()
+        self.master.wake()
         log.info("master listens on %s:%d", settings.host, self.port)
 
     async def stop(self, grace_s: float = 0.0) -> None:

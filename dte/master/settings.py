@@ -124,7 +124,8 @@ class Settings:
     )
     journal_jobs_max: int = _bound(1_000_000, "Ended jobs that the journal keeps.")
     journal_age_max_s: float = _bound(
-        7 * 86_400.0, "Time in seconds for which the journal keeps ended jobs."
+        7 * 86_400.0,
+        "Time in seconds for which the journal keeps ended jobs, counted while a master runs.",
     )
     grace_s: float = _bound(
         5.0, "Time in seconds that a master that ends waits for the results of workers.", 0

@@ -140,6 +140,7 @@ class Core(Scheduler):
             disk=self.disk,
         )
         core.now = now
+        core.jobs.wall_offset_s = self.jobs.wall_offset_s
         waiting, ended = self.disk.load()
         core.jobs.restore(self.disk.last, waiting, ended)
         for announcement in workers:
@@ -275,6 +276,10 @@ class Core(Scheduler):
             job = self.jobs.job(lease.call.job)
             assert job.state is JobState.RUNNING
             assert set(lease.call.refs) <= lease.call.operands.keys(), "operands are not known"
+            not_before = lease.call.terms.not_before
+            if lease.call.record.attempts == 1 and not_before is not None:
+                assert lease.call.record.started_at is not None
+                assert lease.call.record.started_at >= not_before, "a call begins too early"
             if not lease.call.pure:
                 assert (job.number, lease.call.name, lease.number) in self.disk.handed_out, (
                     "a call is handed over before that is recorded"
@@ -311,9 +316,12 @@ class Core(Scheduler):
                     assert call.state in AT_WORK
                 if call.state is CallState.PAUSED:
                     moment = self.calls.next_moment()
-                    assert call.record.resumes_at is not None
+                    until = call.resumes_at
+                    if until is None:
+                        assert call.terms.not_before is not None
+                        until = call.terms.not_before - self.jobs.wall_offset_s
                     assert moment is not None
-                    assert moment <= call.record.resumes_at, "nothing resumes a call"
+                    assert moment <= until, "nothing resumes a call"
                 if call.state in (CallState.READY, CallState.PAUSED) and job.graph is not None:
                     assert not call.missing, "a call is begun before its operands are known"
                     assert set(call.refs) <= call.operands.keys()

@@ -262,6 +262,11 @@ class Histories(RuleBasedStateMachine):
     def wait(self, pause_s) -> None:
         self.now += pause_s
 
+    @rule(step_s=st.sampled_from([-1e6, -5.0, 5.0, 1e6]))
+    def set_the_clock(self, step_s) -> None:
+        """As far as the next step, which puts it right: else a job might wait for days."""
+        self.core.jobs.wall_offset_s = 0.0 if self.core.jobs.wall_offset_s else step_s
+
     @precondition(lambda self: self.starts > 1)
     @rule(reads=st.booleans())
     def crash(self, reads) -> None:
@@ -331,6 +336,7 @@ class Histories(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """From now on all is well, and every job ends."""
+        self.core.jobs.wall_offset_s = 0.0
         while self.unread:
             self.read_again()
         for worker in self.core.workers():

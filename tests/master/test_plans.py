@@ -22,16 +22,17 @@ from dte.master.plans import (
     Node,
     Plan,
     PlanLimits,
+    begin_delays,
     build,
     check_priority,
     describe,
     plan_text,
     read_plan,
-    set_moments,
+    shorten_delays,
 )
 from dte.wire.codec import Malformed, encode
 
-OFFSET_S = 1_700_000_000.0
+ACCEPTED_AT = 1_000.0
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
@@ -45,7 +46,7 @@ def plan_of(**nodes: Any) -> Plan:
 
 
 def built(plan: Plan, limits: PlanLimits = NO_PLAN_LIMITS, pure: Collection[str] = ()) -> CallGraph:
-    building = build(plan, limits, OFFSET_S, pure)
+    building = build(plan, limits, ACCEPTED_AT, pure)
     while True:
         try:
             next(building)
@@ -191,7 +192,7 @@ def test_a_node_s_terms_are_those_of_the_core() -> None:
         "lost_max": 7,
     }
     terms = built(plan_of(a=node)).calls["a"].terms
-    assert terms == CallTerms(-3, 0.5, 0, 7, NOON.timestamp() - OFFSET_S, True)
+    assert terms == CallTerms(-3, 0.5, 0, 7, NOON.timestamp(), True)
 
 
 @pytest.mark.parametrize(
@@ -231,32 +232,50 @@ def test_the_job_s_priority_has_the_same_range() -> None:
             check_priority(priority)
 
 
-def test_a_delay_becomes_a_moment() -> None:
-    """After a restart nobody knows any more when the delay began."""
+def test_a_delay_is_a_duration_from_the_acceptance() -> None:
+    """Of the core's clock: whoever sets the wall clock does not change it."""
+    plan = plan_of(
+        a={"handler": "echo", "delay": 60}, b=[1], c={"handler": "echo", "delay": 2, "retries": 0}
+    )
+    begin_delays(plan, NOON)
+    assert read_plan(plan_text(plan)).accepted_at == NOON
+    calls = built(plan).calls
+    assert calls["a"].terms == CallTerms(delayed_until=ACCEPTED_AT + 60)
+    assert calls["b"].terms == CallTerms()
+    assert calls["c"].terms == CallTerms(retries=0, delayed_until=ACCEPTED_AT + 2)
+
+
+def test_a_call_may_have_a_delay_and_a_moment() -> None:
+    plan = Plan(graph={"a": Node("echo", delay=10, not_before=NOON)})
+    begin_delays(plan, NOON)
+    terms = built(plan).calls["a"].terms
+    assert (terms.delayed_until, terms.not_before) == (ACCEPTED_AT + 10, NOON.timestamp())
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "left_s"), [(0, 60), (59, 1), (60, 0), (1e6, 0), (-1, 60), (-1e6, 60)]
+)
+def test_a_job_that_is_run_again_waits_for_what_is_left_of_a_delay(
+    passed_s: float, left_s: float
+) -> None:
+    """However the wall clock was set since."""
     plan = plan_of(a={"handler": "echo", "delay": 60}, b=[1])
-    set_moments(plan, NOON)
-    assert plan.graph["a"].not_before == NOON + timedelta(seconds=60)
-    assert plan.graph["a"].delay == 0
-    assert plan.graph["b"].not_before is None
-
-
-@pytest.mark.parametrize(("delay_s", "expected_s"), [(10, 60), (90, 90)])
-def test_of_a_delay_and_a_moment_the_later_holds(delay_s: float, expected_s: float) -> None:
-    plan = Plan(graph={"a": Node("echo", delay=delay_s, not_before=NOON + timedelta(seconds=60))})
-    set_moments(plan, NOON)
-    assert plan.graph["a"].not_before == NOON + timedelta(seconds=expected_s)
+    begin_delays(plan, NOON)
+    shorten_delays(plan, NOON + timedelta(seconds=passed_s))
+    assert (plan.graph["a"].delay, plan.graph["b"].delay) == (left_s, 0)
+    assert plan.accepted_at is None
 
 
 @pytest.mark.parametrize("delay", [-1, 1e9, 1e300])
 def test_a_delay_out_of_its_range_is_named_with_its_node(delay: float) -> None:
     with pytest.raises(InvalidRequest, match=r"^node 'a': delay is .*; 0 to .* seconds"):
-        set_moments(plan_of(a={"handler": "echo", "delay": delay}), NOON)
+        begin_delays(plan_of(a={"handler": "echo", "delay": delay}), NOON)
 
 
 def test_a_delay_beside_a_moment_without_a_time_zone_is_refused() -> None:
     node = {"handler": "echo", "delay": 1, "not_before": "2030-01-31T12:00:00"}
     with pytest.raises(InvalidRequest, match=r"^node 'a': not_before needs a time zone"):
-        set_moments(plan_of(a=node), NOON)
+        built(plan_of(a=node))
 
 
 # Bounds
@@ -276,7 +295,7 @@ def test_a_graph_has_bounds_that_are_named() -> None:
 def test_a_large_graph_is_built_in_slices() -> None:
     """While others are answered."""
     nodes = {f"n{count}": [{"ref": f"n{count - 1}"}] if count else [0] for count in range(5_000)}
-    building = build(plan_of(**nodes), NO_PLAN_LIMITS, OFFSET_S)
+    building = build(plan_of(**nodes), NO_PLAN_LIMITS)
     assert sum(1 for _ in building) > 20
 
 

@@ -16,7 +16,6 @@ from dte.core.arithmetic.quarantine import Quarantine
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import Call
 from dte.core.graph.numbers import Number, describe
-from dte.core.jobs.facts import Event
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
@@ -341,9 +340,7 @@ class ArithmeticScheduler:
         for job, nodes in parts:
             count += len(nodes)
             if job.started_at is None:
-                job.started_at = now
-                job.enter(JobState.RUNNING)
-                self._table.events.append(Event(now, job.number, "", "running"))
+                self._table.start(now, job)
         deadline = now + self._limits.lease_s
         number = self._next_lease()
         lease = BatchLease(number, worker, parts, count, now, deadline, worker.exclusive)

@@ -173,7 +173,8 @@ class Attempts:
             if kept_from is not None:
                 return self._call_jobs.end_call(now, job, call, CallState.FAILED, None, kept_from)
             call.enter(CallState.WAITING)
-            call.record.resumes_at = moment if moment > now else None
+            call.resumes_at = moment if moment > now else None
+            call.record.resumes_at = moment + self._table.wall_offset_s if moment > now else None
         else:
             self._call_jobs.enqueue(now, call, moment)
         self._call_jobs.notify(now, call, call.record.error)

@@ -49,7 +49,11 @@ class CallJobs:
         self._policies = policies
         self._awaiting: dict[int, list[Job]] = {}
         self._pauses: Timers[Call] = Timers(
-            lambda call, moment: call.state is CallState.PAUSED and call.record.resumes_at == moment
+            lambda call, moment: call.state is CallState.PAUSED and call.resumes_at == moment
+        )
+        # By the wall clock, so that it may be set: these are never turned into other moments.
+        self._dated: Timers[Call] = Timers(
+            lambda call, _: call.state is CallState.PAUSED and call.resumes_at is None
         )
         self.ready = ReadyCalls()
         self.stops: list[CallLease] = []
@@ -76,14 +80,15 @@ class CallJobs:
         calls = _calls_of(job)
         for call in calls.calls.values():
             record = call.record
-            if record.started_at is not None:
+            # Of a job that is run again, some calls were done before.
+            if record.started_at is not None and record.started_at >= job.submitted_at:
                 job.started_at = min(record.started_at, job.started_at or record.started_at)
             if call.state is CallState.RUNNING:
                 self._take_up_lease(now, job, call)
             elif call.state is CallState.WAITING and record.resumes_at is not None:
                 # The clock may have been set back since.
                 latest = now + self._limits.retry_pause_max_s
-                record.resumes_at = min(record.resumes_at, latest)
+                call.resumes_at = min(record.resumes_at - self._table.wall_offset_s, latest)
         if calls.is_formula:
             for call in calls.calls.values():
                 if call.is_terminal and job.graph is not None:
@@ -92,7 +97,7 @@ class CallJobs:
             self._end_job(now, job)
 
     def _take_up_lease(self, now: float, job: Job, call: Call) -> None:
-        self.start(now, job)
+        self._table.start(now, job)
         record, timeout_s = call.record, self._policies.timeout_s(call)
         lease_s = record.lease_s or self._limits.lease_s
         deadline = now + max(lease_s, RESTORED_S)
@@ -118,19 +123,12 @@ class CallJobs:
 
     def _fail_all(self, now: float, job: Job, calls: CallGraph, error: str) -> None:
         skipped = [call for call in calls.calls.values() if call.state is CallState.WAITING]
+        wall_s = now + self._table.wall_offset_s
         for call in skipped:
-            call.end(now, CallState.FAILED, error)
+            call.end(wall_s, CallState.FAILED, error)
         count, calls.remaining = calls.remaining, 0
         self._table.call_ended(job, count, 0)
-        self._end(now, job, error=error).events = [call_event(now, call) for call in skipped]
-
-    def start(self, now: float, job: Job) -> None:
-        """A worker has a call of a job: the job runs."""
-        if job.started_at is None:
-            job.started_at = now
-        if job.state is JobState.WAITING:
-            job.enter(JobState.RUNNING)
-            self._table.events.append(Event(now, job.number, "", "running"))
+        self._end(now, job, error=error).events = [call_event(wall_s, call) for call in skipped]
 
     # A call begins
 
@@ -140,19 +138,39 @@ class CallJobs:
             return
         if call.operands and self._is_too_long(now, job, call):
             return
-        moments = (call.terms.not_before, call.record.resumes_at)
+        moments = (call.terms.delayed_until, call.resumes_at)
         self.enqueue(now, call, max(at or now for at in moments))
 
     def enqueue(self, now: float, call: Call, moment: float) -> None:
         """Let a call wait for a worker, at once or from a moment on."""
-        if moment > now:
-            call.record.resumes_at = moment
-            call.enter(CallState.PAUSED)
+        pauses = moment > now
+        call.resumes_at = moment if pauses else None
+        call.record.resumes_at = moment + self._table.wall_offset_s if pauses else None
+        if pauses:
+            self._pause(call)
             self._pauses.add(moment, call)
-        else:
-            call.record.resumes_at = None
+        elif not self.hold_back(now, call):
             call.enter(CallState.READY)
             self.ready.add(call)
+
+    def hold_back(self, now: float, call: Call) -> bool:
+        """Pause a call whose first moment has not come by the wall clock; False if it has.
+
+        It is asked again when a worker is to get the call: the clock may have been set back. An
+        attempt that follows another does not wait once more.
+        """
+        not_before = call.terms.not_before
+        if not_before is None or call.record.attempts:
+            return False
+        if not_before <= now + self._table.wall_offset_s:
+            return False
+        self._pause(call)
+        self._dated.add(not_before, call)
+        return True
+
+    def _pause(self, call: Call) -> None:
+        if call.state is not CallState.PAUSED:
+            call.enter(CallState.PAUSED)
 
     def _is_too_long(self, now: float, job: Job, call: Call) -> bool:
         """End a call whose arguments, with the operands in them, exceed the bound."""
@@ -167,10 +185,16 @@ class CallJobs:
         """Go on with the calls whose pause is over."""
         for call in self._pauses.due(now):
             self.enqueue(now, call, now)
+        for call in self._dated.due(now + self._table.wall_offset_s):
+            self.enqueue(now, call, now)
 
     def next_moment(self) -> float | None:
-        """When `resume` next has something to do."""
-        return self._pauses.next_moment()
+        """When `resume` next has something to do, if the wall clock is not set before."""
+        paused, dated = self._pauses.next_moment(), self._dated.next_moment()
+        if dated is None:
+            return paused
+        dated -= self._table.wall_offset_s
+        return dated if paused is None else min(paused, dated)
 
     # A call ends
 
@@ -189,7 +213,7 @@ class CallJobs:
             The fact to be recorded, if there is one.
         """
         calls = _calls_of(job)
-        call.conclude(now, state, value, error)
+        call.conclude(now + self._table.wall_offset_s, state, value, error)
         call.progress = None
         last = calls.remaining == 1 and not calls.is_formula
         if call.pure or last:
@@ -218,7 +242,8 @@ class CallJobs:
         call.finish()
         ready, skipped = calls.ended(call)
         self._table.call_ended(job, 1 + len(skipped), len(call.record.value or b""))
-        events = [call_event(now, ended) for ended in (call, *skipped)]
+        wall_s = now + self._table.wall_offset_s
+        events = [call_event(wall_s, ended) for ended in (call, *skipped)]
         if not with_job:
             self._table.events += events
         end = self._follow(now, job, call, ready)
@@ -295,7 +320,7 @@ class CallJobs:
                 call.recorded = True  # Its step is recorded with the job's end, if not before.
             elif not call.is_terminal:
                 self._drop(call)
-                call.end(now, CallState.CANCELLED, JOB_ENDED)
+                call.end(now + self._table.wall_offset_s, CallState.CANCELLED, JOB_ENDED)
                 self.notify(now, call, None)
 
     def _drop(self, call: Call) -> None:
@@ -359,7 +384,8 @@ class CallJobs:
         if job.graph is None or job.state is JobState.CANCELLING:
             return
         job.enter(JobState.CANCELLING)
-        self._table.events.append(Event(now, job.number, "", "cancelling"))
+        at = now + self._table.wall_offset_s
+        self._table.events.append(Event(at, job.number, "", "cancelling"))
         self._table.ready.drop(job)
         self._table.events += self._cancel_waiting(now, job)
         for call in job.each_call():
@@ -393,10 +419,11 @@ class CallJobs:
         return events
 
     def _cancel_call(self, now: float, job: Job, call: Call) -> list[Event]:
-        call.end(now, CallState.CANCELLED, call.record.error or "cancelled")
+        wall_s = now + self._table.wall_offset_s
+        call.end(wall_s, CallState.CANCELLED, call.record.error or "cancelled")
         _, skipped = _calls_of(job).ended(call)
         self._table.call_ended(job, 1 + len(skipped), 0)
-        return [call_event(now, ended) for ended in (call, *skipped)]
+        return [call_event(wall_s, ended) for ended in (call, *skipped)]
 
     def _end_cancelled(self, now: float, job: Job) -> End | None:
         """End a job that is being cancelled, once no worker has a call of it."""
@@ -406,7 +433,7 @@ class CallJobs:
 
     def notify(self, now: float, call: Call, text: str | None) -> None:
         """Let clients that watch know the state of a call."""
-        self._table.events.append(call_event(now, call, text))
+        self._table.events.append(call_event(now + self._table.wall_offset_s, call, text))
 
 
 def _calls_of(job: Job) -> CallGraph:

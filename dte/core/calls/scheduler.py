@@ -115,7 +115,8 @@ class CallScheduler:
         if call.progress == (fraction, text):
             return
         call.progress = (fraction, text)
-        event = Event(now, call.job, call.name, "progress", text or None, fraction)
+        at = now + self._table.wall_offset_s
+        event = Event(at, call.job, call.name, "progress", text or None, fraction)
         self._table.events.append(event)
 
     def seen(self, now: float, worker: Worker) -> None:
@@ -274,7 +275,7 @@ class CallScheduler:
                 passed.append(worker)
                 continue
             made += 1
-            if not self._attempts.end_spent(now, call):
+            if not self._attempts.end_spent(now, call) and not self.jobs.hold_back(now, call):
                 self._hand_over(now, worker, call)
             self._workers.calls.offer(worker)
         for worker in passed:
@@ -298,7 +299,7 @@ class CallScheduler:
         record.attempts += 1
         record.worker, record.dialect = announcement.name, announcement.dialect
         record.error, call.progress = None, None
-        record.started_at = now
+        record.started_at = now + self._table.wall_offset_s
         call.reported = False
         call.pure = call.pure or announcement.handlers.get(call.handler, ANY_POLICY).pure
         lease_s = announcement.lease_s or self._limits.lease_s
@@ -351,7 +352,7 @@ class CallScheduler:
             grace_s = self._limits.lease_s if can_stop else 0.0
             lease.timeout_at = now + lease.timeout_s + grace_s
         self.leases.watch(lease)
-        self.jobs.start(now, job)
+        self._table.start(now, job)
         self.jobs.notify(now, call, f"on {lease.worker_name}")
 
     def take_stops(self) -> list[CallLease]:

@@ -6,8 +6,9 @@ waiting ──▶ ready ──▶ running ──▶ ending ──▶ succeeded, 
    │      ▲────┼─────────┘ (it is tried again)
    └───────────┴──▶ failed, cancelled (an operand failed, its job was cancelled)
 
-A call waits for its operands. It pauses until its first moment, or until its next attempt. It is
-ending until its end is recorded, and nobody sees the end before.
+A call waits for its operands. It pauses until its first moment, and again if the clock is set back
+to before that, or until its next attempt. It is ending until its end is recorded, and nobody sees
+the end before.
 
 The journal remembers a call's `CallRecord`; the rest of a `Call` is made anew after a restart.
 Results stay the JSON that workers sent: the core does not look inside and calls them bytes.
@@ -48,7 +49,8 @@ NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
     CallState.WAITING: TERMINAL
     | {CallState.PAUSED, CallState.READY, CallState.RUNNING, CallState.ENDING},
     CallState.PAUSED: TERMINAL | {CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.READY: TERMINAL | {CallState.RUNNING, CallState.ENDING},
+    # It pauses again if the clock is set back to before its first moment.
+    CallState.READY: TERMINAL | {CallState.RUNNING, CallState.PAUSED, CallState.ENDING},
     CallState.RUNNING: TERMINAL
     # After a restart it may wait again, for results that were not recorded.
     | {CallState.WAITING, CallState.READY, CallState.PAUSED}
@@ -75,8 +77,9 @@ class CallTerms:
         timeout_s: None for the handler's.
         retries: None for the handler's.
         lost_max: workers that it may cost before it fails; None for the master's bound.
-        not_before: a moment of the core's clock before which it does not begin.
+        not_before: a time of the wall clock, in seconds since 1970, before which it does not begin.
         run_on_failure: it runs even if an operand failed.
+        delayed_until: a moment of the core's clock before which it does not begin.
     """
 
     priority: int | None = None
@@ -85,6 +88,7 @@ class CallTerms:
     lost_max: int | None = None
     not_before: float | None = None
     run_on_failure: bool = False
+    delayed_until: float | None = None
 
 
 DEFAULT_TERMS = CallTerms()
@@ -92,7 +96,7 @@ DEFAULT_TERMS = CallTerms()
 
 @dataclass(slots=True)
 class CallRecord:
-    """The part of a call that the journal remembers.
+    """The part of a call that the journal remembers. Its times are those of the wall clock.
 
     Attributes:
         name: the call's name in its job.
@@ -104,7 +108,7 @@ class CallRecord:
         lease_s: the silence after which that lease ends.
         worker: the name of its last worker.
         dialect: the dialect of that worker, as `Announcement` has it; None if it is not known.
-        resumes_at: the end of its pause.
+        resumes_at: the end of the pause before another attempt.
         value: its result, as JSON.
         error: the reason why it has none, or of its last failure.
     """
@@ -159,6 +163,8 @@ class Call(Stateful[CallState]):
         refused: a worker of a dialect has failed it, so it goes to dte's own workers.
         recorded: its end is in the journal, or will be written with the job's end.
         reported: its last worker has reported its outcome.
+        resumes_at: the end of its pause, on the core's clock; None if it does not pause, or until a
+            time of the wall clock.
         record: the part that the journal remembers.
     """
 
@@ -186,6 +192,7 @@ class Call(Stateful[CallState]):
     refused: bool = False
     recorded: bool = False
     reported: bool = False
+    resumes_at: float | None = None
     record: CallRecord = field(init=False)
 
     def __post_init__(self) -> None:
@@ -217,6 +224,8 @@ class Call(Stateful[CallState]):
     ) -> None:
         """Note how the call ends, in its record; its state follows once that is recorded."""
         record = self.record
+        if at is not None and record.started_at is not None and at < record.started_at:
+            at = record.started_at  # The clock was set back meanwhile.
         record.state, record.value, record.error, record.ended_at = state, value, error, at
 
     def finish(self) -> None:

@@ -3,6 +3,8 @@
 Jobs were accepted; a call was handed out, came back or ended; a job is to be cancelled; a job
 ended. `JobTable.facts` gives the facts that are not recorded yet, each once. They take effect when
 `Scheduler.recorded` is called with them.
+
+Their times are those of the wall clock, in seconds since 1970, as it stood then.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class End:
     """A job ended.
 
     Attributes:
-        at: a moment of the core's clock.
+        at: when, by the wall clock.
         answer: the formula's value, or the JSON of another answer; None if there is none.
         error: the reason why there is none.
         events: further events that become visible with it.
@@ -107,7 +109,7 @@ class Event(NamedTuple):
     """A change for clients that watch.
 
     Attributes:
-        at: a moment of the core's clock.
+        at: when, by the wall clock.
         job: the number of the job.
         node: the name of a call of it; "" for the job itself.
         state: the new state; ``progress`` for a handler's report.
@@ -123,6 +125,6 @@ class Event(NamedTuple):
     fraction: float | None = None
 
 
-def call_event(now: float, call: Call, text: str | None = None) -> Event:
+def call_event(wall_s: float, call: Call, text: str | None = None) -> Event:
     """The state of a call; its error is the reason, unless a text is."""
-    return Event(now, call.job, call.name, call.state.value, text or call.record.error)
+    return Event(wall_s, call.job, call.name, call.state.value, text or call.record.error)

@@ -58,6 +58,7 @@ class Job(Stateful[JobState]):
         number: the job's id, an integer from 1.
         task: the formula, cut after `TASK_CHARS_KEPT`; a description for people if there is a plan.
         operations: the number of its operations, calls included.
+        submitted_at: a time of the wall clock, in seconds since 1970, like the other times.
         graph: the arithmetic that is left; None when the job ends, so that its memory is freed, and
             until a job from before a restart has been read again.
         in_rotation: the ready-set has the job in its rotation.

@@ -62,6 +62,8 @@ class JobTable:
         operations_waiting: operations of these that are not done.
         operations_done: operations that have been done in all.
         bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
+        wall_offset_s: turns a moment of the core's clock into one of the wall clock, as that stands
+            now. Times that people see are stamped with it, and not changed when it changes.
         events: those that `take_events` gives next.
     """
 
@@ -78,6 +80,7 @@ class JobTable:
         self.operations_waiting = 0
         self.operations_done = 0
         self.bytes_waiting = 0
+        self.wall_offset_s = 0.0
         self.events: list[Event] = []
 
     # Looking up
@@ -152,9 +155,10 @@ class JobTable:
         jobs: list[Job] = []
         texts: list[str] = []
         ends: list[End] = []
+        wall_s = now + self.wall_offset_s
         waiting = operations = size = 0
         for number, new in enumerate(new_jobs, self._last + 1):
-            job = Job(number, kept_task(new.task), now, 0, None)
+            job = Job(number, kept_task(new.task), wall_s, 0, None)
             operations += _fill(job, new)
             size += job.size
             jobs.append(job)
@@ -162,7 +166,7 @@ class JobTable:
             value, failure = new.work.value, new.work.graph.failure
             waiting += value is None
             if value is not None or failure is not None:
-                ends.append(_end_at_once(now, job, value, failure))
+                ends.append(_end_at_once(wall_s, job, value, failure))
         self.ensure_room(waiting, operations, size)
         for job in jobs:
             self._ring.add(job)
@@ -288,7 +292,9 @@ class JobTable:
             answer, error, state = None, "cancelled", JobState.CANCELLED
         elif error is not None and state is JobState.SUCCEEDED:
             state = JobState.FAILED
-        end = End(job, now, answer, error, state)
+        # The clock may have been set back meanwhile: no job takes less than no time.
+        at = max(now + self.wall_offset_s, job.started_at or job.submitted_at)
+        end = End(job, at, answer, error, state)
         self._outbox.ends.append(end)
         return end
 
@@ -299,9 +305,18 @@ class JobTable:
     def cancel(self, now: float, job: Job) -> Cancel:
         """Have the cancel of a job recorded. From now on the job can only end as cancelled."""
         job.cancel_accepted = True
-        cancel = Cancel(job, now)
+        cancel = Cancel(job, now + self.wall_offset_s)
         self._outbox.cancels.append(cancel)
         return cancel
+
+    def start(self, now: float, job: Job) -> None:
+        """A worker has something of a job: the job runs."""
+        wall_s = now + self.wall_offset_s
+        if job.started_at is None:
+            job.started_at = max(wall_s, job.submitted_at)
+        if job.state is JobState.WAITING:
+            job.enter(JobState.RUNNING)
+            self.events.append(Event(wall_s, job.number, "", "running"))
 
     def call_ended(self, job: Job, count: int, size: int) -> None:
         """Count calls of a job that have ended, and the bytes of their results."""
@@ -384,12 +399,12 @@ def _fill(job: Job, new: NewJob) -> int:
     return left
 
 
-def _end_at_once(now: float, job: Job, value: Number | None, failure: str | None) -> End:
+def _end_at_once(wall_s: float, job: Job, value: Number | None, failure: str | None) -> End:
     """The end of a job for which nothing is to be done."""
     state = JobState.SUCCEEDED if failure is None else JobState.FAILED
-    end = End(job, now, value, failure, state)
+    end = End(job, wall_s, value, failure, state)
     calls = [call for call in job.each_call() if not call.is_terminal]
     for call in calls:
-        call.end(now, CallState.CANCELLED, JOB_ENDED)
-    end.events = [call_event(now, call) for call in calls]
+        call.end(wall_s, CallState.CANCELLED, JOB_ENDED)
+    end.events = [call_event(wall_s, call) for call in calls]
     return end

@@ -117,6 +117,7 @@ class Workers(JsonHandler):
 
     @documented("List the known workers", replies={200: list[WorkerListed]})
     def get(self) -> None:
+        clock = self.master.clock
         self.reply(
             [
                 WorkerListed(
@@ -133,7 +134,7 @@ class Workers(JsonHandler):
                     worker.calls_done,
                     worker.failures,
                     worker.last_failure,
-                    self.master.clock.wall_time(worker.last_seen_at),
+                    clock.wall_time(clock.wall_s(worker.last_seen_at)),
                     worker.announcement.failing or msgspec.UNSET,
                 )
                 for worker in self.master.core.workers()

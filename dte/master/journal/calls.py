@@ -24,6 +24,10 @@ CALLS = Insertion("call", ("job", *RECORD), foreign=("worker", "value", "error")
 PLANS = Insertion("plan", ("number", "text"), foreign=("text",), replaces=True)
 DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
 RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
+NOTICES = (
+    "SELECT number, url, since FROM notice "
+    "ORDER BY (SELECT sequence FROM ended WHERE ended.number = notice.number)"
+)
 CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
     "FROM json_each(?) WHERE waiting.number = json_extract(value, '$[0]')"
@@ -33,9 +37,8 @@ CANCEL = (
 class CallTables:
     """The tables of plans, calls and webhooks in an open journal."""
 
-    def __init__(self, db: sqlite3.Connection, wall_offset_s: float) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._offset_s = wall_offset_s
 
     # Writing
 
@@ -45,9 +48,9 @@ class CallTables:
         steps: Iterable[Step],
         cancels: Iterable[Cancel],
         ends: Iterable[End],
+        ran_s: float,
     ) -> None:
         """Write facts about jobs that are more than arithmetic, with the records of their calls."""
-        offset_s = self._offset_s
         PLANS.insert(self._db, ((job.number, writable(plan)) for job, plan in plans))
         # The last of several records of a call counts.
         records = {
@@ -55,12 +58,10 @@ class CallTables:
             for number, record in _records(plans, steps, ends)
         }
         CALLS.insert(self._db, records.values())
-        for text in as_json((cancel.job.number, cancel.at + offset_s) for cancel in cancels):
+        for text in as_json((cancel.job.number, cancel.at) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
         deliveries = (
-            (end.job.number, writable(end.job.notify), end.at + offset_s)
-            for end in ends
-            if end.job.notify
+            (end.job.number, writable(end.job.notify), ran_s) for end in ends if end.job.notify
         )
         DELIVERIES.insert(self._db, deliveries)
 
@@ -69,8 +70,6 @@ class CallTables:
 
     def _row(self, job: int, record: CallRecord) -> tuple[Any, ...]:
         """The row of a record, field by field: by their names it would take three times as long."""
-        started_at, ended_at, resumes_at = record.started_at, record.ended_at, record.resumes_at
-        offset_s = self._offset_s
         return (
             job,
             record.name,
@@ -82,9 +81,9 @@ class CallTables:
             record.lease_s,
             writable(record.worker),
             record.dialect,
-            None if started_at is None else started_at + offset_s,
-            None if ended_at is None else ended_at + offset_s,
-            None if resumes_at is None else resumes_at + offset_s,
+            record.started_at,
+            record.ended_at,
+            record.resumes_at,
             json_field(record.value),
             None if record.error is None else writable(record.error),
         )
@@ -96,9 +95,6 @@ class CallTables:
 
     def _record(self, row: Sequence[Any]) -> CallRecord:
         values = dict(zip(RECORD, row, strict=True))
-        for moment in ("started_at", "ended_at", "resumes_at"):
-            if values[moment] is not None:
-                values[moment] -= self._offset_s
         if values["state"] is not None:
             values["state"] = CallState(values["state"])
         values["value"] = json_read(values["value"])
@@ -115,8 +111,8 @@ class CallTables:
         return found
 
     def deliveries(self) -> list[tuple[int, str, float]]:
-        rows = self._db.execute("SELECT number, url, since FROM notice ORDER BY since, number")
-        return [(number, url, since - self._offset_s) for number, url, since in rows]
+        """The webhooks that have not been taken, in the order of the ends, with times of `Ages`."""
+        return self._db.execute(NOTICES).fetchall()
 
 
 def _records(

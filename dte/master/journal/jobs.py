@@ -44,8 +44,8 @@ def _moving(end: Sequence[str]) -> str:
         end: the columns of the rows, the job's number first.
     """
     return f"""
-INSERT INTO ended ({", ".join(end)}, submitted_at, task)
-SELECT waiting.number, {extracted(range(1, len(end)))}, waiting.submitted_at, waiting.task
+INSERT INTO ended ({", ".join(end)}, submitted_at, task, recorded_s)
+SELECT waiting.number, {extracted(range(1, len(end)))}, waiting.submitted_at, waiting.task, ?
 FROM json_each(?) CROSS JOIN waiting ON waiting.number = json_extract(value, '$[0]')
 """
 
@@ -71,9 +71,8 @@ CANCELLED, TIMED_OUT = JobState.CANCELLED, JobState.TIMED_OUT
 class JobTables:
     """The tables of jobs in an open journal."""
 
-    def __init__(self, db: sqlite3.Connection, wall_offset_s: float) -> None:
+    def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._offset_s = wall_offset_s
 
     # Writing
 
@@ -83,24 +82,24 @@ class JobTables:
         plans: list[tuple[Job, str]] = []
         for submission in submissions:
             for job, text in zip(submission.jobs, submission.texts, strict=True):
-                submitted_at = job.submitted_at + self._offset_s
                 task, formula = job.task, None if text == job.task else text
                 if job.plan is not None:
                     plans.append((job, text))
                     task, formula = writable(task), None
-                rows.append((job.number, submitted_at, job.operations, task, formula))
+                rows.append((job.number, job.submitted_at, job.operations, task, formula))
         WAITING.insert(self._db, rows)
         return plans
 
-    def end(self, ends: Iterable[End], *, arithmetic: bool) -> None:
+    def end(self, ends: Iterable[End], ran_s: float, *, arithmetic: bool) -> None:
         """Move jobs from `waiting` to `ended`.
 
         Args:
+            ran_s: now, by the time by which rows age.
             arithmetic: none of them `is_more`.
         """
         rows = map(self._arithmetic_row if arithmetic else self._row, ends)
         for text in as_json(rows):
-            self._db.execute(MOVE_ARITHMETIC if arithmetic else MOVE_ENDED, (text,))
+            self._db.execute(MOVE_ARITHMETIC if arithmetic else MOVE_ENDED, (ran_s, text))
             self._db.execute(DELETE_WAITING, (text,))
         for end in ends:
             if end.error is not None and NUL in end.error:
@@ -109,11 +108,11 @@ class JobTables:
                 self._db.execute(REPLACE_END, (None, answer, end.job.number))
 
     def _arithmetic_row(self, end: End) -> tuple[Any, ...]:
-        job, answer, offset_s = end.job, end.answer, self._offset_s
+        job, answer = end.job, end.answer
         return (
             job.number,
-            None if job.started_at is None else job.started_at + offset_s,
-            end.at + offset_s,
+            job.started_at,
+            end.at,
             job.operations,
             job.operations_done,
             None if answer is None or isinstance(answer, bytes) else repr(answer),
@@ -137,8 +136,7 @@ class JobTables:
         )
         jobs = []
         for number, task, submitted_at, operations, cancelled_at in rows:
-            at = submitted_at - self._offset_s
-            jobs.append(Job(number, task, at, operations, None, JobState.WAITING))
+            jobs.append(Job(number, task, submitted_at, operations, None, JobState.WAITING))
             jobs[-1].cancelled = cancelled_at is not None
         return jobs
 
@@ -164,12 +162,8 @@ class JobTables:
 
     def _ended_job(self, fields: dict[str, Any]) -> Job:
         """The job of a row, whose fields but `answer_json` have the names of the job's."""
-        answer_json, offset_s = fields.pop("answer_json"), self._offset_s
+        answer_json = fields.pop("answer_json")
         job = Job(graph=None, **fields)
-        job.submitted_at -= offset_s
-        job.ended_at = fields["ended_at"] - offset_s
-        if job.started_at is not None:
-            job.started_at -= offset_s
         answer, state = fields["answer"], fields["state"]
         job.answer = json_read(answer_json) if answer is None else _number(answer)
         by_error = JobState.SUCCEEDED if job.error is None else JobState.FAILED

@@ -27,7 +27,7 @@ from dte.master.journal.calls import CallTables
 from dte.master.journal.copying import copy_journal, remove_copy
 from dte.master.journal.generation import Checkpoints
 from dte.master.journal.jobs import JobTables, is_more
-from dte.master.journal.retention import Pruning, Retention
+from dte.master.journal.retention import Ages, Pruning, Retention
 from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
 from dte.master.journal.workers import WorkerTable
 
@@ -39,7 +39,8 @@ LAST_JOBS = (
 )
 SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
 INSERT_SUBMISSION = (
-    "INSERT INTO submission (key, digest, first, count, submitted_at) VALUES (?, ?, ?, ?, ?)"
+    "INSERT INTO submission (key, digest, first, count, submitted_at, recorded_s) "
+    "VALUES (?, ?, ?, ?, ?, ?)"
 )
 PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
@@ -85,7 +86,7 @@ class Journal:
 
     Args:
         path: the file, which is created if it does not exist; ``:memory:`` for no file.
-        wall_offset_s: turns moments of the core's clock into seconds since 1970.
+        now: the moment at which it is opened, on the core's clock.
         first_boot: the number of the first start with a new file.
         without_wal: see `open_journal`.
 
@@ -99,14 +100,13 @@ class Journal:
     def __init__(
         self,
         path: str,
-        wall_offset_s: float = 0.0,
+        now: float = 0.0,
         sync: Sync = Sync.FULL,
         retention: Retention | None = None,
         first_boot: int = 1,
         without_wal: bool = False,
     ) -> None:
         self.path = path
-        self._offset_s = wall_offset_s
         try:
             self._db = open_journal(path, sync, without_wal=without_wal)
         except sqlite3.Error as error:
@@ -119,14 +119,15 @@ class Journal:
             self._last_job = self._last_before = max(
                 self._db.execute(query).fetchone()[0] or 0 for query in LAST_JOBS
             )
+            self._ages = Ages(self._db, now)
         except sqlite3.Error as error:
             self._checkpoints.close()
             self._db.close()
             raise refusal(path, error) from None
-        self._jobs = JobTables(self._db, wall_offset_s)
-        self._calls = CallTables(self._db, wall_offset_s)
+        self._jobs = JobTables(self._db)
+        self._calls = CallTables(self._db)
         self._workers = WorkerTable(self._db)
-        self._pruning = Pruning(self._db, retention or Retention())
+        self._pruning = Pruning(self._db, retention or Retention(), self._ages)
         self._identity = _identity(path)
         self._failures = 0
         with suppress(OSError):
@@ -139,30 +140,31 @@ class Journal:
 
     # Writing
 
-    def write(self, facts: Facts, wall_s: float) -> dict[Submission, KnownSubmission]:
+    def write(self, facts: Facts, now: float) -> dict[Submission, KnownSubmission]:
         """Write facts, all of them or none, and delete some of the old ones.
 
         Args:
-            wall_s: now, in seconds since 1970.
+            now: the moment, on the core's clock.
 
         Returns:
             The submissions that repeat the key of an earlier one, with that one. They are not
             written.
         """
         self._ensure_there()
+        ran_s = self._ages.ran_s(now)
         with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
-            known = self._insert_keys(facts.submissions)
+            known = self._insert_keys(facts.submissions, ran_s)
             new = [submission for submission in facts.submissions if submission not in known]
             ends = [end for submission in new for end in submission.ends] + facts.ends
             plans = self._jobs.accept(new)
             more = [end for end in ends if is_more(end)]
             if plans or facts.steps or facts.cancels or more:
-                self._calls.write(plans, facts.steps, facts.cancels, more)
-            self._jobs.end(ends, arithmetic=not more)
+                self._calls.write(plans, facts.steps, facts.cancels, more, ran_s)
+            self._jobs.end(ends, ran_s, arithmetic=not more)
             last_job = max([self._last_job, *(submission.jobs[-1].number for submission in new)])
             added = len(ends) + len(new) + sum(end.job.operations for end in more)
-            self._pruning.prune(added, wall_s, last_job)
+            self._pruning.prune(added, now, last_job)
             self._checkpoints.change()
             self._db.execute("COMMIT")
             self._checkpoints.committed()
@@ -178,10 +180,10 @@ class Journal:
             self._db.execute(f"CREATE TABLE probe AS SELECT zeroblob({PROBE_BYTES})")
             self._db.execute("DROP TABLE probe")
 
-    def remember(self, announcement: Announcement, wall_s: float) -> None:
-        """See `WorkerTable.remember`."""
+    def remember(self, announcement: Announcement, now: float) -> None:
+        """Write the announcement of a worker, or delete it if the worker leaves."""
         with self._writing():
-            self._workers.remember(announcement, wall_s)
+            self._workers.remember(announcement, self._ages.ran_s(now))
 
     def delivered(self, number: int) -> None:
         """Forget the webhook of a job that was taken or given up."""
@@ -209,7 +211,9 @@ class Journal:
                 raise failure(error) from None
             raise
 
-    def _insert_keys(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
+    def _insert_keys(
+        self, submissions: Iterable[Submission], ran_s: float
+    ) -> dict[Submission, KnownSubmission]:
         known = {}
         for submission in submissions:
             if not submission.key:
@@ -219,8 +223,8 @@ class Journal:
                 known[submission] = KnownSubmission(*row)
                 continue
             jobs, first = submission.jobs, submission.jobs[0]
-            at = first.submitted_at + self._offset_s
-            row = (submission.key, submission.digest, first.number, len(jobs), at)
+            ages = (first.submitted_at, ran_s)
+            row = (submission.key, submission.digest, first.number, len(jobs), *ages)
             self._db.execute(INSERT_SUBMISSION, row)
         return known
 
@@ -243,21 +247,21 @@ class Journal:
         with _reading():
             return copy_journal(self._db, self.path, check)
 
-    def load(self, jobs_kept: int, bytes_kept: int, wall_s: float) -> Loaded:
+    def load(self, jobs_kept: int, bytes_kept: int, now: float) -> Loaded:
         """Read what a master needs at its start.
 
         Args:
             jobs_kept: the most ended jobs to read.
             bytes_kept: the most bytes of their texts and answers, approximately.
-            wall_s: now, in seconds since 1970.
+            now: the moment, on the core's clock.
 
         Raises:
             JournalRefused: the file cannot be read or written.
         """
         try:
-            workers = self._workers.load(self._pruning.oldest(wall_s))
+            workers = self._workers.load(self._pruning.oldest(now))
             ended = self._jobs.last_ended(jobs_kept, bytes_kept)
-            waiting, deliveries = self._jobs.waiting(), self._calls.deliveries()
+            waiting, deliveries = self._jobs.waiting(), self._deliveries(now)
         except sqlite3.Error as error:
             raise refusal(self.path, error) from None
         return Loaded(self._last_job, waiting, ended, workers, deliveries)
@@ -289,14 +293,23 @@ class Journal:
         with _reading():
             return self._calls.plans(numbers)
 
-    def deliveries(self) -> list[tuple[int, str, float]]:
+    def deliveries(self, now: float) -> list[tuple[int, str, float]]:
         """The webhooks of ended jobs that have not been taken.
 
+        Args:
+            now: the moment, on the core's clock.
+
         Returns:
-            The job, the URL, and when the job ended, on the core's clock; the oldest first.
+            The job, the URL, and the moment from which its age counts; the oldest first. The time
+            between two masters does not count.
         """
         with _reading():
-            return self._calls.deliveries()
+            return self._deliveries(now)
+
+    def _deliveries(self, now: float) -> list[tuple[int, str, float]]:
+        ran_s = self._ages.ran_s(now)
+        found = self._calls.deliveries()
+        return [(number, url, now - (ran_s - since)) for number, url, since in found]
 
     def submission(self, key: str) -> KnownSubmission | None:
         """The submission with a key, if there was one."""

@@ -70,7 +70,7 @@ class Recorder:
         self.commits = 0
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
-        loaded = self._journal.load(jobs_kept, bytes_kept, time.time())
+        loaded = self._journal.load(jobs_kept, bytes_kept, time.monotonic())
         waiting, ended = len(loaded.waiting), len(loaded.ended)
         what = f"resuming {waiting} jobs, {ended} finished jobs loaded"
         log.info("journal %s, start %d: %s", self._journal.path, self.boot, what)
@@ -129,7 +129,7 @@ class Recorder:
         return await self.run(self._journal.unfinished, after)
 
     async def remember(self, announcement: Announcement) -> None:
-        await self.run(self._journal.remember, announcement, time.time())
+        await self.run(self._journal.remember, announcement, time.monotonic())
 
     async def delivered(self, number: int) -> None:
         await self.run(self._journal.delivered, number)
@@ -191,7 +191,7 @@ class Recorder:
     def _write(self, facts: Facts) -> None:
         self._writing = True
         self._idle.clear()
-        write = partial(self._journal.write, facts, time.time())
+        write = partial(self._journal.write, facts, time.monotonic())
         self._thread.do(write, partial(self._written, facts))
 
     def _written(self, facts: Facts, outcome: Repeats | Exception | None) -> None:

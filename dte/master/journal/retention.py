@@ -1,4 +1,9 @@
-"""Keeps a journal within its bounds: deletes what has ended and is too much or too old."""
+"""Keeps a journal within its bounds: deletes what has ended and is too much or too old.
+
+Rows age by the time for which masters have run with the file. The wall clock may be set: a wrong
+moment of it would delete the history, and the keys by which repeated submissions are recognised.
+So nothing is older than the time for which it could have been asked for.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +14,22 @@ from math import inf
 
 DELETE_ENDED = """
 DELETE FROM ended WHERE sequence IN (
-    SELECT sequence FROM (SELECT sequence, ended_at FROM ended ORDER BY sequence LIMIT :rows)
-    WHERE sequence <= :sequence OR ended_at < :moment)
+    SELECT sequence FROM (SELECT sequence, recorded_s FROM ended ORDER BY sequence LIMIT :rows)
+    WHERE sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest)
 """
 DELETE_ENDED_WITH_CALLS = """
 DELETE FROM ended WHERE sequence IN (
     SELECT sequence FROM (
-        SELECT sequence, ended_at, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
-            SELECT sequence, ended_at, iif(state IS NULL, 1, 1 + operations) AS rows
+        SELECT sequence, recorded_s, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
+            SELECT sequence, recorded_s, iif(state IS NULL, 1, 1 + operations) AS rows
             FROM ended ORDER BY sequence LIMIT :rows))
-    WHERE before < :rows AND (sequence <= :sequence OR ended_at < :moment))
+    WHERE before < :rows AND (sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest))
 """
 """Counts a call as it does a job, as it is deleted with its job; one job is deleted in any case."""
 DELETE_SUBMISSIONS = """
 DELETE FROM submission WHERE sequence IN (
     SELECT sequence FROM (SELECT * FROM submission ORDER BY sequence LIMIT :rows)
-    WHERE (sequence <= :sequence OR submitted_at < :moment) AND NOT EXISTS (
+    WHERE (sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest) AND NOT EXISTS (
         SELECT 1 FROM waiting WHERE number BETWEEN first AND first + count - 1))
 """
 PRUNE_S = 1.0
@@ -33,12 +38,38 @@ PRUNED_AT_LEAST = 1_000
 """Rows that a commit may delete, besides two for each row that was added."""
 
 
+SAVE_S = 600.0
+"""Time between notes of how long a master has run that writes nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """The bounds of a journal: the number of ended jobs, and their age."""
+    """The bounds of a journal: the number of ended jobs, and their age, while a master runs."""
 
     jobs_max: int = sys.maxsize
     age_max_s: float = inf
+
+
+class Ages:
+    """The time by which rows age: seconds for which masters have run with the file.
+
+    Args:
+        now: the moment from which this master runs, on the core's clock.
+    """
+
+    def __init__(self, db: sqlite3.Connection, now: float) -> None:
+        self._db = db
+        self._began_at = self._saved_at = now
+        self._before_s: float = db.execute("SELECT ran_s FROM master").fetchone()[0]
+
+    def ran_s(self, now: float) -> float:
+        return self._before_s + now - self._began_at
+
+    def save(self, now: float, wrote: bool) -> None:
+        """Note how long masters have run, with other writes or from time to time."""
+        if wrote or now - self._saved_at >= SAVE_S:
+            self._db.execute("UPDATE master SET ran_s = ?", (self.ran_s(now),))
+            self._saved_at = now
 
 
 class Pruning:
@@ -47,46 +78,49 @@ class Pruning:
     All methods are called by `Journal`, in its transactions, and raise what SQLite raises.
     """
 
-    def __init__(self, db: sqlite3.Connection, retention: Retention) -> None:
+    def __init__(self, db: sqlite3.Connection, retention: Retention, ages: Ages) -> None:
         self._db = db
         self._retention = retention
+        self._ages = ages
         self._added = 0
-        self._pruned_s = float("-inf")
+        self._pruned_at = float("-inf")
 
-    def oldest(self, wall_s: float) -> float:
-        """The moment before which rows are too old."""
-        return wall_s - self._retention.age_max_s
+    def oldest(self, now: float) -> float:
+        """The time before which rows are too old, by that by which they age."""
+        return self._ages.ran_s(now) - self._retention.age_max_s
 
-    def prune(self, added: int, wall_s: float, last_job: int) -> None:
+    def prune(self, added: int, now: float, last_job: int) -> None:
         """Delete some of the old rows, if it is time to look for them.
 
         Args:
             added: rows that are added in this transaction.
-            wall_s: now, in seconds since 1970.
+            now: the moment, on the core's clock.
             last_job: the highest number of a job, to be kept when that job is deleted.
         """
         self._added += added
         # Not each time: a look costs as much as what it is added to.
-        if self._added < PRUNED_AT_LEAST and abs(wall_s - self._pruned_s) < PRUNE_S:
+        if self._added < PRUNED_AT_LEAST and now - self._pruned_at < PRUNE_S:
             return
+        self._ages.save(now, wrote=self._added > 0)
         rows = PRUNED_AT_LEAST + 2 * self._added
-        self._added, self._pruned_s = 0, wall_s
+        self._added, self._pruned_at = 0, now
         (calls,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM call)").fetchone()
-        for table, column, statement in (
-            ("ended", "ended_at", DELETE_ENDED_WITH_CALLS if calls else DELETE_ENDED),
-            ("submission", "submitted_at", DELETE_SUBMISSIONS),
+        oldest = self.oldest(now)
+        for table, statement in (
+            ("ended", DELETE_ENDED_WITH_CALLS if calls else DELETE_ENDED),
+            ("submission", DELETE_SUBMISSIONS),
         ):
             first = self._db.execute(
-                f"SELECT sequence, {column} FROM {table} ORDER BY sequence LIMIT 1"
+                f"SELECT sequence, coalesce(recorded_s, 0) FROM {table} ORDER BY sequence LIMIT 1"
             ).fetchone()
             if first is None:
                 continue
             (last,) = self._db.execute(f"SELECT max(sequence) FROM {table}").fetchone()
-            sequence, moment = last - self._retention.jobs_max, self.oldest(wall_s)
-            if first[0] <= sequence or first[1] < moment:
-                self._db.execute(statement, {"rows": rows, "sequence": sequence, "moment": moment})
+            sequence = last - self._retention.jobs_max
+            if first[0] <= sequence or first[1] < oldest:
+                self._db.execute(statement, {"rows": rows, "sequence": sequence, "oldest": oldest})
                 self._db.execute("UPDATE master SET last_job = ?", (last_job,))
 
     def rolled_back(self) -> None:
         """The transaction failed: prune in the next one."""
-        self._pruned_s = float("-inf")
+        self._pruned_at = float("-inf")

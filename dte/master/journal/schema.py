@@ -41,7 +41,7 @@ CREATE TABLE call (  -- of jobs waiting and ended: calls that were handed out, o
 CREATE TABLE notice (  -- webhooks of ended jobs that nobody has taken yet
     number INTEGER PRIMARY KEY,
     url TEXT NOT NULL,
-    since REAL NOT NULL
+    since REAL NOT NULL  -- by ran_s
 );
 CREATE TRIGGER ended_deleted AFTER DELETE ON ended BEGIN
     DELETE FROM plan WHERE number = OLD.number;
@@ -82,7 +82,7 @@ CREATE TABLE worker (  -- that do not announce themselves again
     name TEXT NOT NULL,
     slots INTEGER NOT NULL,
     batch_max INTEGER NOT NULL,
-    announced_at REAL NOT NULL,
+    announced_at REAL NOT NULL,  -- by ran_s
     said TEXT  -- the announcement as JSON; NULL before version 2
 );
 CREATE TABLE submission (
@@ -103,6 +103,12 @@ ALTER TABLE worker ADD COLUMN said TEXT;
 {CALLS_SCHEMA}""",
     2: f"""
 ALTER TABLE call ADD COLUMN dialect TEXT;  -- of its worker; NULL before version 3
+-- Rows age by the time for which masters have run, as the wall clock may be set.
+ALTER TABLE master ADD COLUMN ran_s REAL NOT NULL DEFAULT 0;
+ALTER TABLE ended ADD COLUMN recorded_s REAL;       -- by ran_s; NULL before version 3
+ALTER TABLE submission ADD COLUMN recorded_s REAL;  -- by ran_s; NULL before version 3
+UPDATE notice SET since = 0;
+UPDATE worker SET announced_at = 0;
 {generation.SCHEMA}""",
 }
 """Statements that bring a journal of an older version, by that version, to the next one."""

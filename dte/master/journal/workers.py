@@ -22,21 +22,25 @@ class WorkerTable:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def remember(self, announcement: Announcement, wall_s: float) -> None:
-        """Write the announcement of a worker, or delete it if the worker leaves."""
+    def remember(self, announcement: Announcement, ran_s: float) -> None:
+        """Write the announcement of a worker, or delete it if the worker leaves.
+
+        Args:
+            ran_s: now, by the time by which rows age.
+        """
         identity = announcement.identity
         if announcement.draining:
             self._db.execute("DELETE FROM worker WHERE address = ?", (identity,))
             return
         name, slots, batch_max = announcement.name, announcement.slots, announcement.batch_max
-        row = (identity, name, slots, batch_max, wall_s, write_announcement(announcement))
+        row = (identity, name, slots, batch_max, ran_s, write_announcement(announcement))
         self._db.execute("INSERT OR REPLACE INTO worker VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def load(self, oldest_s: float) -> list[Announcement]:
         """All announcements, the newest first. Announcements from before `oldest_s` are deleted."""
         self._db.execute("DELETE FROM worker WHERE announced_at < ?", (oldest_s,))
         rows = self._db.execute(
-            "SELECT address, name, slots, batch_max, said FROM worker ORDER BY announced_at DESC"
+            "SELECT address, name, slots, batch_max, said FROM worker ORDER BY rowid DESC"
         )
         known: dict[str, Announcement] = {}
         for address, name, slots, batch_max, said in rows:

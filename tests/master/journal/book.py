@@ -40,11 +40,12 @@ class Book:
     """
 
     def __init__(self, path: Path | str = ":memory:", **options: Any) -> None:
-        self.journal = Journal(str(path), OFFSET_S, **options)
+        self.journal = Journal(str(path), 1.0, **options)
         self.core = Scheduler(SchedulerLimits())
         self.jobs = self.core.jobs
+        self.jobs.wall_offset_s = OFFSET_S
         self.now = 1.0
-        self.loaded: Loaded = self.journal.load(1_000_000, 10**9, self.wall_s)
+        self.loaded: Loaded = self.journal.load(1_000_000, 10**9, self.now)
         self.jobs.restore(self.loaded.last, self.loaded.waiting, self.loaded.ended)
         last = 0
         while unfinished := self.journal.unfinished(last):
@@ -55,10 +56,6 @@ class Book:
                     work.calls.restore(found.records)
                 new = NewJob(found.text, work, found.plan)
                 self.core.resume(self.now, self.jobs.job(last), new)
-
-    @property
-    def wall_s(self) -> float:
-        return self.now + OFFSET_S
 
     def accept(self, *tasks: str, key: str = "", digest: str = "") -> list[Job]:
         """Accept formulas as one submission; nothing is written yet."""
@@ -107,7 +104,7 @@ class Book:
         """Write what is to be written, as one group; the repeats."""
         facts = self.jobs.facts()
         assert facts is not None
-        repeats = self.journal.write(facts, self.wall_s)
+        repeats = self.journal.write(facts, self.now)
         self.core.recorded(self.now, facts, repeats)
         return repeats
 

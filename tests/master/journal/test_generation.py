@@ -235,8 +235,8 @@ def test_a_failed_commit_leaves_the_mark_as_it_was(path: Path) -> None:
         assert facts is not None
         db.failing = True
         with pytest.raises(JournalFailed):
-            book.journal.write(facts, book.wall_s)
+            book.journal.write(facts, book.now)
         db.failing = False
-        book.core.recorded(book.now, facts, book.journal.write(facts, book.wall_s))
+        book.core.recorded(book.now, facts, book.journal.write(facts, book.now))
         assert waiting(copy(path, "crashed.db")) == number
     book.close()

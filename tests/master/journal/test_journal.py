@@ -71,7 +71,7 @@ def test_a_job_that_waits_is_there_after_a_restart(open_book: OpenBook) -> None:
         (1, "1+2*3", 2),
         (2, "4-5", 1),
     ]
-    assert all(job.submitted_at == pytest.approx(7.25, abs=1e-6) for job in loaded.waiting)
+    assert all(job.submitted_at == OFFSET_S + 7.25 for job in loaded.waiting)
     assert loaded.last == 2
     assert not loaded.ended
 
@@ -80,7 +80,7 @@ def test_a_job_that_ended_is_there_with_all_that_is_known_of_it(open_book: OpenB
     book = open_book()
     job = only(book.accept("1+2*3"))
     book.write()
-    job.started_at = 2.5
+    job.started_at = OFFSET_S + 2.5
     book.core.arithmetic._finish(3.0, [(job, job.graph.take(1))], [6])  # type: ignore[union-attr]
     book.now = 4.75
     book.end(job, error="no")
@@ -92,19 +92,22 @@ def test_a_job_that_ended_is_there_with_all_that_is_known_of_it(open_book: OpenB
     assert (found.answer, found.error) == (None, "no")
     assert (found.operations, found.operations_done) == (2, 1)
     times = [found.submitted_at, found.started_at, found.ended_at]
-    assert times == pytest.approx([1.0, 2.5, 4.75], abs=1e-6)
+    assert times == [OFFSET_S + 1.0, OFFSET_S + 2.5, OFFSET_S + 4.75]
 
 
-def test_times_are_those_of_the_wall_and_read_by_the_clock_of_the_reader(tmp_path: Path) -> None:
-    path = tmp_path / "dte.db"
-    book = Book(path)
+def test_a_clock_that_is_set_changes_no_time_that_was_noted_before(open_book: OpenBook) -> None:
+    book = open_book()
+    job = only(book.accept("1+2*3"))
+    book.write()
+    book.jobs.wall_offset_s -= 3600
+    book.now = 61.0
+    book.end(job, 7)
     book.ended(2)
-    book.close()
-    later = Journal(str(path), OFFSET_S - 1000)
-    job = only(later.load(10, 10**6, OFFSET_S).ended)
-    assert job.submitted_at == pytest.approx(1001, abs=1e-6)
-    assert job.started_at is None
-    later.close()
+    loaded = open_book().loaded
+    first, second = loaded.ended
+    assert first.submitted_at == OFFSET_S + 1.0
+    assert first.ended_at == first.submitted_at, "no job takes less than no time"
+    assert second.submitted_at == OFFSET_S + 61.0 - 3600
 
 
 @pytest.mark.parametrize(
@@ -267,7 +270,7 @@ def test_numbers_of_jobs_go_on_also_after_all_are_deleted(open_book: OpenBook) -
     book = open_book(retention=Retention(age_max_s=DAY_S))
     book.ended(1, 2, 3)
     book.now += 2 * DAY_S
-    book.journal.write(Facts([], []), book.wall_s)
+    book.journal.write(Facts([], []), book.now)
     book = open_book()
     assert (book.loaded.last, book.loaded.ended) == (3, [])
     assert only(book.accept("1+1")).number == 4
@@ -347,9 +350,9 @@ def test_workers_that_do_not_announce_themselves_again_are_remembered_for_some_t
     book = open_book(retention=Retention(age_max_s=DAY_S))
     old = Announcement("old", "10.0.0.1:6000")
     moved = Announcement("new", "10.0.0.2:6000", slots=3, batch_max=5)
-    book.journal.remember(old, book.wall_s - 2 * DAY_S)
-    book.journal.remember(Announcement("before", "10.0.0.2:6000"), book.wall_s - 2 * DAY_S)
-    book.journal.remember(moved, book.wall_s)
+    book.journal.remember(old, book.now - 2 * DAY_S)
+    book.journal.remember(Announcement("before", "10.0.0.2:6000"), book.now - 2 * DAY_S)
+    book.journal.remember(moved, book.now)
     assert open_book(retention=Retention(age_max_s=DAY_S)).loaded.workers == [moved]
 
 
@@ -373,10 +376,10 @@ def test_no_statement_needs_a_new_sqlite(book: Book) -> None:
     book.write()
     book.journal.unfinished(0)
     book.journal.plans([4])
-    book.journal.deliveries()
+    book.journal.deliveries(1.0)
     book.journal.delivered(4)
     book.now += DAY_S * 10
-    book.journal.write(Facts([], []), book.wall_s)
+    book.journal.write(Facts([], []), book.now)
     book.journal.submission("k")
     book.journal.load(10, 10**6, 0.0)
     book.journal._db.set_trace_callback(None)
@@ -394,7 +397,7 @@ def test_a_group_that_does_not_fit_is_not_written_at_all_and_the_next_may_be(boo
     facts = book.jobs.facts()
     assert facts is not None
     with pytest.raises(JournalFailed, match="SQLITE_FULL") as failed:
-        book.journal.write(facts, book.wall_s)
+        book.journal.write(facts, book.now)
     assert failed.value.full
     loaded = book.journal.load(10, 10**6, 0.0)
     assert [job.number for job in loaded.waiting] == [1]
@@ -402,7 +405,7 @@ def test_a_group_that_does_not_fit_is_not_written_at_all_and_the_next_may_be(boo
     assert loaded.last == 1
     assert book.journal.submission("second") is None
     limit_pages(book.journal, more=1_000)
-    book.journal.write(facts, book.wall_s)
+    book.journal.write(facts, book.now)
     assert [job.number for job in book.journal.load(10, 10**6, 0.0).waiting] == [2, 3]
 
 
@@ -427,10 +430,10 @@ def test_a_bug_does_not_leave_a_transaction_open(
     facts = book.jobs.facts()
     assert facts is not None
     with pytest.raises(ZeroDivisionError):
-        book.journal.write(facts, book.wall_s)
+        book.journal.write(facts, book.now)
     monkeypatch.undo()
     assert book.journal.submission("k") is None
-    assert not book.journal.write(facts, book.wall_s)
+    assert not book.journal.write(facts, book.now)
 
 
 def test_what_cannot_be_read_is_a_failure_too() -> None:
@@ -441,7 +444,7 @@ def test_what_cannot_be_read_is_a_failure_too() -> None:
         lambda: journal.unfinished(0),
         lambda: journal.submission("k"),
         lambda: journal.plans([1]),
-        journal.deliveries,
+        lambda: journal.deliveries(1.0),
     ):
         with pytest.raises(JournalFailed, match="closed"):
             read()

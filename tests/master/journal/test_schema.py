@@ -407,7 +407,7 @@ def test_a_journal_becomes_one_of_this_version_in_one_piece_or_not_at_all(
 def test_old_jobs_of_the_first_version_are_deleted_like_others(path: Path) -> None:
     make_version_1(path)
     book = Book(path, retention=Retention(jobs_max=1))
-    book.journal.write(Facts([], []), book.wall_s)
+    book.journal.write(Facts([], []), book.now)
     assert list(book.journal.ended([1, 2])) == [1]
     book.close()
 

@@ -22,7 +22,7 @@ def path(tmp_path: Path) -> Path:
     jobs = [Job(number, text, 1.0, 1, Graph()) for number, text in ((1, "1+2"), (2, "3+4"))]
     journal = Journal(str(path))
     submission = Submission(jobs, [job.task for job in jobs])
-    journal.write(Facts([submission], [End(jobs[1], 2.0, answer=7)]), wall_s=2.0)
+    journal.write(Facts([submission], [End(jobs[1], 2.0, answer=7)]), 2.0)
     journal.close()
     return path
 

@@ -43,7 +43,6 @@ WORKER = Announcement(
     handlers={"double": HandlerPolicy(), "fail": HandlerPolicy()},
     handler_slots=2,
 )
-WALL_S = 1.7e9
 ROUNDS_MAX = 1_000
 POISON = 666
 POISONED = 'it said "\0" and \N{GRINNING FACE}'
@@ -119,8 +118,8 @@ class Life:
 
     def __init__(self, folder: Path) -> None:
         self._told = folder / TOLD
-        self.journal = Journal(str(folder / JOURNAL), WALL_S)
-        loaded = self.journal.load(1_000, 10**9, WALL_S)
+        self.journal = Journal(str(folder / JOURNAL))
+        loaded = self.journal.load(1_000, 10**9, 0.0)
         self._core = Scheduler(SchedulerLimits(), self.journal.boot)
         jobs = self._core.jobs
         jobs.restore(loaded.last, loaded.waiting, loaded.ended)
@@ -191,7 +190,7 @@ class Life:
             stand = self._stand.after(facts)
             self._tell("attempt", waiting=sorted(stand.waiting), ended=sorted(stand.ended))
             try:
-                repeats = self.journal.write(facts, WALL_S + now)
+                repeats = self.journal.write(facts, now)
             except JournalFailed:
                 self.failures += 1
                 self._core.unrecorded(now, facts)
@@ -247,7 +246,7 @@ class Life:
 
 def built(plan: str) -> Work:
     """The work of a plan."""
-    building = build(read_plan(plan), NO_PLAN_LIMITS, WALL_S)
+    building = build(read_plan(plan), NO_PLAN_LIMITS)
     while True:
         try:
             next(building)

@@ -189,9 +189,9 @@ class PollerHandler(JobHandler):
         pollers: P = self.settings[dialect]
         return pollers
 
-    def local_time(self, moment: float | None) -> str | None:
-        """A moment as local time in ISO 8601, without its zone."""
-        wall_time = self.master.clock.wall_time(moment)
+    def local_time(self, wall_s: float | None) -> str | None:
+        """Seconds since 1970 as local time in ISO 8601, without its zone."""
+        wall_time = self.master.clock.wall_time(wall_s)
         if wall_time is None:
             return None
         return wall_time.astimezone().replace(tzinfo=None).isoformat()

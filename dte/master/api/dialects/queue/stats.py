@@ -50,7 +50,7 @@ class StatsHandler(QueueHandler):
         status, metadata = worker.info.get("status"), worker.info.get("metadata")
         return WorkerShown(
             worker.announcement.name,
-            self.local_time(worker.last_seen_at) or "",
+            self.local_time(self.master.clock.wall_s(worker.last_seen_at)) or "",
             status if isinstance(status, str) else ALIVE,
             metadata if isinstance(metadata, str) else None,
         )

@@ -177,7 +177,8 @@ class SubmitResult(QueueHandler):
         return succeeded(fields, bytes_max)
 
     def _saved(self, job: Job, status: str, saved: bool) -> ResultReply:
-        now = self.local_time(self.master.clock.now()) or ""
+        clock = self.master.clock
+        now = self.local_time(clock.wall_s(clock.now())) or ""
         if saved:
             data = ResultSaved(job.number, status, True, now)
             return ResultReply("success", "Result saved successfully", data)
@@ -204,7 +205,8 @@ class Heartbeats(QueueHandler):
         metadata = encode(body.metadata).decode() if body.metadata else None
         info = {"status": body.status, "metadata": metadata}
         worker = self.pollers.beat(worker_id, info)
-        beat = Beat(worker_id, body.status, self.local_time(worker.last_seen_at) or "")
+        seen_at = self.local_time(self.master.clock.wall_s(worker.last_seen_at))
+        beat = Beat(worker_id, body.status, seen_at or "")
         self.reply(BeatReply("success", "Heartbeat received", beat))
 
 

@@ -194,7 +194,7 @@ class Viewer:
             worker.announcement.name,
             list(worker.announcement.handlers) or None,
             tasks,
-            self._time(worker.last_seen_at),
+            self._time(self._master.clock.wall_s(worker.last_seen_at)),
             resources if isinstance(resources, ShownResources) else ShownResources(),
             "offline" if worker.gone else status,
         )
@@ -278,8 +278,8 @@ class Viewer:
             shown["completed"] = shown["completed_at"] = self._time(ended_at)
         return shown
 
-    def _time(self, moment: float | None) -> datetime:
-        return self._master.clock.wall_time(moment) or ZERO_TIME
+    def _time(self, wall_s: float | None) -> datetime:
+        return self._master.clock.wall_time(wall_s) or ZERO_TIME
 
 
 def _sent_here(about: Mapping[str, Any]) -> bytes | None:

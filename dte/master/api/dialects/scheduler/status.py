@@ -45,7 +45,7 @@ class Status(SchedulerHandler):
         for worker in ours:
             details[worker.announcement.name] = WorkerShown(
                 "INACTIVE" if worker.gone else "ACTIVE",
-                round(worker.last_seen_at + self.master.clock.offset_s, 6),
+                round(self.master.clock.wall_s(worker.last_seen_at), 6),
             )
         active = sum(not worker.gone for worker in workers)
         self.reply(StatusReply(sum(counted.values()), shown, active, details))
