@@ -38,7 +38,6 @@ class Machines:
     workers: Sequence[WorkerHost]
     clients: int
     lease_s: float
-    wild_clock: bool
     workers_forgotten: bool
 
 
@@ -82,6 +81,7 @@ class Accidents:
         machines.network.weather.heal()
         machines.disk.fault = machines.disk.kill_in = None
         machines.disk.slow_s = 0.003
+        machines.world.step_the_clock_to_the_last()
         machines.master.heal()
         for worker in machines.workers:
             worker.heal(machines.workers_forgotten)
@@ -119,10 +119,10 @@ def _kill_while_it_writes(machines: Machines) -> None:
 
 def _step_the_clock(machines: Machines) -> None:
     random = machines.world.random
-    most_s = 30 * DAY_S if machines.wild_clock else random.choice((1.0, 3600.0, DAY_S))
-    step_s = random.uniform(-most_s, most_s)
-    machines.world.note("the clock", f"steps by {step_s:.0f} s")
-    machines.world.wall_offset_s += step_s
+    most_s = random.choice((1.0, 3600.0, DAY_S, 400 * DAY_S))
+    machines.world.step_the_clock(random.uniform(-most_s, most_s))
+    if random.random() < 0.5:  # Somebody puts it right.
+        machines.world.after(2 * random.random(), machines.world.put_the_clock_right)
 
 
 ACCIDENTS: dict[str, Callable[[Machines], None]] = {

@@ -20,6 +20,7 @@ from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler, Tick
 from dte.core.why import Reason
 from dte.core.workers.worker import Worker
+from dte.master.clock import LOOK_S
 from dte.master.plans import read_plan
 
 WAITS_FOR = frozenset(
@@ -28,6 +29,8 @@ WAITS_FOR = frozenset(
         *("retry", "journal", "restart", "stop", "result"),
     }
 )
+CLOCKS_DIFFER_S = 0.002
+OVERDUE_S = LOOK_S + 0.1
 ROWS = "SELECT name, state, attempts, failures, lost, value, error FROM call WHERE job = ?"
 
 
@@ -53,6 +56,8 @@ class CallWatch:
         self.plans = plans
         self.executions = executions
         self._core: Scheduler | None = None
+        self._began_at = 0.0
+        self._due_since: dict[tuple[int, str], float] = {}
         self._leases: set[int] = set()
         self._ends: dict[tuple[int, str], tuple[str, bytes | None]] = {}
         self._retries: set[int] = set()
@@ -62,7 +67,8 @@ class CallWatch:
 
     def begin(self, core: Scheduler) -> None:
         """A master has started."""
-        self._core = core
+        self._core, self._began_at = core, self._world.now
+        self._due_since.clear()
         calls, attempts = core.calls, core.calls._attempts
 
         def watched_hand_over(now: float, worker: Worker, call: Call) -> None:
@@ -87,7 +93,8 @@ class CallWatch:
     # After every step
 
     def step(self, core: Scheduler) -> None:
-        """Check that no call has two leases, and none waits beside a free slot."""
+        """Check that no call has two leases, and none waits too long or beside a free slot."""
+        self._nothing_is_overdue(core)
         calls = core.calls
         leased = [lease.call for lease in calls.leases]
         if len(set(map(id, leased))) != len(leased):
@@ -102,6 +109,21 @@ class CallWatch:
                     raise Violation(
                         f"{waiting} wait, and {worker.announcement.name} has a free slot"
                     )
+
+    def _nothing_is_overdue(self, core: Scheduler) -> None:
+        """Check that a call whose time has come by the clock on the wall goes on soon."""
+        wall_s, now, before = self._world.wall_s, self._world.now, self._due_since
+        self._due_since = {}
+        for job in core.jobs.newest(len(core.jobs._ring)):
+            for call in job.each_call() if job.graph is not None else ():
+                not_before = call.terms.not_before
+                if call.state is not CallState.PAUSED or not_before is None:
+                    continue
+                if call.resumes_at is None and not_before <= wall_s:
+                    key = job.number, call.name
+                    since = self._due_since[key] = before.get(key, now)
+                    if now > since + OVERDUE_S:
+                        raise Violation(f"{call.name} of job {job.number} is not begun in time")
 
     # When calls are handed over
 
@@ -127,6 +149,8 @@ class CallWatch:
                 f"{what}: attempt {record.attempts}, {record.failures} failures, {record.lost} lost"
             )
         self._operands_are_known(what, call)
+        if record.attempts == 1:
+            self._time_has_come(what, call)
         self.executions.handed_over(what, number, call.args, record.attempts)
         if not call.pure and self._profile.journaled:
             rows = self._disk.rows(
@@ -135,6 +159,19 @@ class CallWatch:
             )
             if not rows:
                 raise Violation(f"{what}, is not recorded")
+
+    def _time_has_come(self, what: str, call: Call) -> None:
+        """Check that a call is not begun too early."""
+        _, node = self.plans.by_tag[tag_of(call.args)]
+        if self._world.wall_s < node.not_before - CLOCKS_DIFFER_S:
+            raise Violation(f"{what}, begins {node.not_before - self._world.wall_s:.3f} s early")
+        # While no master runs, a delay can only go by the clock on the wall.
+        made_at = self.plans.made[self.plans.by_tag[node.tag][0].name].made_at
+        known = made_at >= self._began_at and call.job not in self._retries
+        if known and self._world.now < node.not_before_s - CLOCKS_DIFFER_S:
+            raise Violation(f"{what}, begins {node.not_before_s - self._world.now:.3f} s early")
+        if node.not_before and "the clock steps" in self._profile.accidents:
+            self._world.seen["a call begins by a clock that steps"] += 1
 
     def _operands_are_known(self, what: str, call: Call) -> None:
         assert self._core is not None
@@ -250,7 +287,7 @@ class CallWatch:
             "slot": not able or call.state is not CallState.READY,
             "result": lease is None,
             "stop": lease is None or not lease.stop,
-            "delay": call.record.resumes_at is None,
+            "delay": call.state is not CallState.PAUSED,
             "retry": call.record.resumes_at is None,
         }
         if wrong.get(reason.waits_for, False):

@@ -198,6 +198,9 @@ class Watch:
             raise Violation(f"job {number} is {job.state}, and has an outcome already")
         if not same:
             raise Violation(f"job {number} was {before}, and is {job}")
+        times = [at for at in (job.submitted_at, job.started_at, job.ended_at) if at is not None]
+        if times != sorted(times):
+            raise Violation(f"job {number} takes less than no time: {times}")
         self._must_not_go_back(number, job)
 
     def _must_not_go_back(self, number: int, job: JobReply) -> None:

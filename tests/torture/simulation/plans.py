@@ -8,13 +8,15 @@ anybody can tell whether a result is right, and whether arguments have the resul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Any
 from zlib import crc32
 
 import msgspec
+from torture.simulation.world import World
 
 from dte.core.jobs.job import kept_task
 from dte.wire.codec import encode
@@ -42,6 +44,8 @@ class NodeSpec:
     Attributes:
         args: with ``{"ref": name}`` for results.
         retries: None for the handler's; likewise `timeout_s`.
+        not_before: when it may begin, by the clock on the wall; 0 for any time.
+        not_before_s: when it may begin, in the time of the world.
     """
 
     name: str
@@ -54,6 +58,8 @@ class NodeSpec:
     timeout_s: float | None = None
     lost_max: int = 3
     whatever: bool = False
+    not_before: float = 0.0
+    not_before_s: float = 0.0
 
     @property
     def pure(self) -> bool:
@@ -79,6 +85,7 @@ class PlanSpec:
         answer: the node whose result is the answer; None for all that nobody refers to.
         formula: its text, and what it comes to if no call fails; "" of a graph.
         after: the jobs that it waits for.
+        made_at: when it was made, in the time of the world.
     """
 
     name: str
@@ -89,6 +96,7 @@ class PlanSpec:
     value: int | float | None = None
     after: Sequence[int] = ()
     whatever: bool = False
+    made_at: float = 0.0
 
     @property
     def leaves(self) -> list[str]:
@@ -131,21 +139,23 @@ class PlanMaker:
     """Makes jobs with calls.
 
     Args:
-        random: decides about their shape.
+        world: decides about their shape.
         waits: whether some wait for other jobs.
-        delays: whether some calls are delayed.
 
     Attributes:
         by_tag: every call made so far, with its job.
         made: every job by its name, and formulas by their texts.
     """
 
-    random: Random
+    world: World
     waits: bool
-    delays: bool
     by_tag: dict[int, tuple[PlanSpec, NodeSpec]] = field(default_factory=dict)
     made: dict[str, PlanSpec] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def random(self) -> Random:
+        return self.world.random
 
     def some(self, known: Sequence[int]) -> PlanSpec:
         """A job.
@@ -161,6 +171,7 @@ class PlanMaker:
             plan = self._lone(number)
         else:
             plan = self._graph(number, known)
+        plan = replace(plan, made_at=self.world.now)
         self.made[plan.name] = plan
         if plan.formula:
             self.made[plan.formula] = self.made[kept_task(plan.formula)] = plan
@@ -170,10 +181,9 @@ class PlanMaker:
     def _lone(self, number: int) -> PlanSpec:
         """One call."""
         node, body = self._node(number * TAGS_OF_A_PLAN, "call", {})
-        body = {key: body[key] for key in ("handler", "args", "timeout", "retries") if key in body}
-        node = NodeSpec(
-            "call", node.tag, node.handler, node.args, (), (), node.retries, node.timeout_s
-        )
+        del_keys = {"priority", "when", "lost_max"}
+        body = {key: value for key, value in body.items() if key not in del_keys}
+        node = replace(node, lost_max=3, whatever=False)
         body["priority"] = self._priority()
         return PlanSpec(f"plan {number}", body, {"call": node})
 
@@ -230,13 +240,22 @@ class PlanMaker:
             body["when"] = "done"
         if random.random() < 0.3:
             body["priority"] = self._priority()
-        if self.delays and random.random() < 0.15:
-            body["delay"] = random.choice((0.05, 0.5, 2.0))
+        not_before = not_before_s = 0.0
+        if random.random() < 0.15:
+            body["delay"] = delay_s = random.choice((0.05, 0.5, 2.0))
+            not_before_s = self.world.now + delay_s
+        elif random.random() < 0.15:
+            now = datetime.fromtimestamp(self.world.wall_s, UTC)
+            moment = now + timedelta(seconds=random.choice((-1.0, 0.05, 0.5, 2.0, 5.0)))
+            body["not_before"], not_before = moment.isoformat(), moment.timestamp()
         lost_max = 3
         if random.random() < 0.1:
             lost_max = body["lost_max"] = random.choice((1, 2, 6))
         return (
-            NodeSpec(name, tag, handler, args, refs, after, retries, timeout_s, lost_max, whatever),
+            NodeSpec(
+                *(name, tag, handler, args, refs, after, retries, timeout_s),
+                *(lost_max, whatever, not_before, not_before_s),
+            ),
             body,
         )
 

@@ -65,7 +65,7 @@ class Profile:
 
     Attributes:
         journaled: whether the master has a journal; else nothing happens to its process.
-        forgets: the journal keeps few jobs and keys, and the clock steps by weeks.
+        forgets: the journal keeps few jobs and keys.
         gentle: there are formulas that harm workers, and so little else happens to workers that no
             other formula can be blamed.
         lasts_s: how long things happen.
@@ -104,14 +104,9 @@ class Profile:
         self._add_calls(Random(f"calls {seed}"))
 
     @property
-    def delays(self) -> bool:
-        """Whether calls may be delayed: until a moment that a step of the clock moves."""
-        return "the clock steps" not in self.accidents
-
-    @property
     def workers_forgotten(self) -> bool:
         """Whether the master may forget a worker that announces itself once: when it could not
-        write it down, or knows as many others as it may, or takes it for one of weeks ago."""
+        write it down, or knows as many others as it may."""
         disk_fails = any("the disk" in name for name in self.accidents)
         return self.forgets or disk_fails or self.settings.workers_max < len(self.workers)
 

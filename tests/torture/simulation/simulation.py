@@ -77,7 +77,7 @@ class Simulation:
         self._network = Network(world, profile.weather)
         self._disk = Disk(world)
         self._ledger = Ledger(profile.forgets)
-        plans = PlanMaker(world.random, not profile.forgets, profile.delays)
+        plans = PlanMaker(world, not profile.forgets)
         executions = Executions(world, plans)
         calls = CallWatch(world, self._disk, profile, plans, executions)
         self._watch = Watch(world, self._disk, self._ledger, profile, calls)
@@ -135,7 +135,6 @@ class Simulation:
             self._workers,
             len(self._clients),
             profile.lease_s,
-            wild_clock=profile.forgets,
             workers_forgotten=profile.workers_forgotten,
         )
         Accidents(machines, profile.accidents, each=3).plan(profile.lasts_s)

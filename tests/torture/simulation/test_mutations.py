@@ -13,6 +13,7 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.quarantine import Quarantine
 from dte.core.arithmetic.scheduler import ArithmeticScheduler
 from dte.core.calls.attempts import Attempts, Outcome
+from dte.core.calls.jobs import CallJobs
 from dte.core.calls.ready import _Lane
 from dte.core.calls.scheduler import CallScheduler
 from dte.core.graph.call import Call, CallRecord, CallState
@@ -24,9 +25,12 @@ from dte.core.jobs.table import JobTable, NewJob
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import AvailabilityQueue
 from dte.core.workers.worker import Worker
+from dte.master import clock as clocks
+from dte.master.clock import Clock
 from dte.master.journal import journal
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
+from dte.master.journal.retention import Ages
 
 SEEDS_MAX = 600
 """Within so many seeds each is found; most are within the first few."""
@@ -306,6 +310,39 @@ def hands_calls_out_whatever_their_priority(patch: Patch) -> None:
     patch.setattr(_Lane, "add", levelling)
 
 
+def looks_at_the_clock_only_at_its_start(patch: Patch) -> None:
+    patch.setattr(Clock, "look", lambda clock: clock.offset_s)
+
+
+def lets_rows_age_by_the_clock_on_the_wall(patch: Patch) -> None:
+    patch.setattr(Ages, "ran_s", lambda ages, now: clocks.time.time())
+
+
+def lets_delays_end_by_the_clock_on_the_wall(patch: Patch) -> None:
+    begin = CallJobs.begin_call
+
+    def dated(calls: CallJobs, now: float, job: Job, call: Call) -> None:
+        until = call.terms.delayed_until
+        if until is not None:
+            wall_s = until + calls._table.wall_offset_s
+            call.terms = replace(call.terms, delayed_until=None, not_before=wall_s)
+        begin(calls, now, job, call)
+
+    patch.setattr(CallJobs, "begin_call", dated)
+
+
+def hands_over_what_a_set_clock_makes_early(patch: Patch) -> None:
+    match = CallScheduler.match
+
+    def hasty(calls: CallScheduler, now: float) -> Any:
+        calls.jobs.hold_back = lambda now, call: False  # type: ignore[method-assign]
+        made = match(calls, now)
+        del calls.jobs.hold_back
+        return made
+
+    patch.setattr(CallScheduler, "match", hasty)
+
+
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -331,6 +368,10 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     lets_jobs_succeed_while_their_cancel_is_recorded,
     forgets_ends_of_calls_on_restart,
     hands_calls_out_whatever_their_priority,
+    looks_at_the_clock_only_at_its_start,
+    lets_rows_age_by_the_clock_on_the_wall,
+    lets_delays_end_by_the_clock_on_the_wall,
+    hands_over_what_a_set_clock_makes_early,
 ]
 
 

@@ -14,6 +14,7 @@ TESTS = Path(__file__).parents[2]
 SEEDS = 1_000
 SOME_SEEDS = (1, 2, 3, 5, 8, 13)
 HAPPENS = (
+    "a call begins by a clock that steps",
     "a call fails",
     "a call is lost",
     "a cancel comes while a call is reported",

@@ -85,7 +85,8 @@ class World:
         self.tracing = tracing
         self.history: list[str] = []
         self.seen: Counter[str] = Counter()
-        self.wall_offset_s = WALL_AT_FIRST_S
+        self.wall_offset_s = self._wall_offset_last_s = WALL_AT_FIRST_S
+        self._clock_stands = False
         self.after_step: Callable[[], None] = lambda: None
         self._events: list[tuple[float, int, Handle]] = []
         self._ready: deque[Handle] = deque()
@@ -97,6 +98,21 @@ class World:
     def wall_s(self) -> float:
         """What the clock on the wall shows, in seconds since 1970."""
         return self.now + self.wall_offset_s
+
+    def step_the_clock(self, step_s: float) -> None:
+        """Set the clock on the wall."""
+        self.note("the clock", f"steps by {step_s:.0f} s")
+        self.wall_offset_s += step_s
+        self._wall_offset_last_s = max(self._wall_offset_last_s, self.wall_offset_s)
+
+    def put_the_clock_right(self) -> None:
+        if not self._clock_stands:
+            self.step_the_clock(WALL_AT_FIRST_S - self.wall_offset_s)
+
+    def step_the_clock_to_the_last(self) -> None:
+        """Set the clock to the last time that it ever showed, so that nobody waits for that."""
+        self.step_the_clock(self._wall_offset_last_s - self.wall_offset_s)
+        self._clock_stands = True
 
     def note(self, who: str, what: str) -> None:
         """Write a line of the history; ask `tracing` before making one up."""
