@@ -13,6 +13,7 @@ from random import Random
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST, free_ports
 from harness.until import until
+from torture.chaos.clock import WallClock
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
 
@@ -32,18 +33,20 @@ class Cluster:
         seed: of what the links do.
 
     Attributes:
+        clock: the wall clock of master and workers.
         clients: the link for clients.
         links: all, with those between master and workers.
     """
 
     def __init__(self, folder: Path, workers: int, seed: int) -> None:
         self.journal = folder / JOURNAL
+        self.clock = WallClock(folder)
         self._port, *ports = free_ports(2 + 3 * workers)
 
         def link(name: str, target_port: int) -> Link:
             return Link(name, ports.pop(), target_port, Random(f"{seed} {name}"))
 
-        self.master = Node("master", self._master_arguments(), folder)
+        self.master = Node("master", self._master_arguments(), folder, **self.clock.settings)
         self.clients = link("clients to master", self._port)
         self.workers: list[Node] = []
         self.links = [self.clients]
@@ -55,7 +58,7 @@ class Cluster:
             arguments = ["worker", "--name", name, "--host", HOST, "--port", str(port)]
             arguments += ["--announce-port", str(working.port), "--heartbeat-s", str(HEARTBEAT_S)]
             arguments += ["--master", f"http://{HOST}:{announcing.port}", "--leave-with-stdin"]
-            worker = Node(name, arguments, folder)
+            worker = Node(name, arguments, folder, **self.clock.settings)
             self.workers.append(worker)
             self.links += [announcing, working]
             self._towards[self.master].append(announcing)
@@ -126,7 +129,8 @@ class Cluster:
                 link.target_gone()
 
     def heal(self) -> None:
-        """End every fault, and start or continue every node."""
+        """End every fault, put the clock right, and start or continue every node."""
+        self.clock.set(0.0)
         for link in self.links:
             link.heal()
         for node in self.nodes:

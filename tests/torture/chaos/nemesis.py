@@ -33,6 +33,10 @@ START_S = 3.0
 STOPS_EVERY_S = (2.0, 7.0)
 STOP_S: Lengths = ((1, 0.1, 1.0), (1, LEASE_S + 0.2, 2 * LEASE_S))
 """How long a node is stopped; some for longer than a lease."""
+DAY_S = 86_400.0
+CLOCK_EVERY_S = (1.0, 6.0)
+CLOCK_S: Lengths = ((2, -3600.0, 3600.0), (1, -400 * DAY_S, 400 * DAY_S))
+"""How far the clock is set ahead, or back."""
 CALM_S = (0.5, 6.0)
 FAULT_S = (0.2, 3.0)
 
@@ -46,6 +50,7 @@ class Step:
         length_s: for how long.
         node: which one, 0 for the master.
         fault: which one, if it is about a link.
+        clock_s: how far the clock is set ahead, if it is about that.
         whole: the node's child processes get its signal too.
     """
 
@@ -54,6 +59,7 @@ class Step:
     node: int = 0
     fault: Fault = Fault.NONE
     whole: bool = False
+    clock_s: float = 0.0
 
 
 def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> list[Step]:
@@ -95,6 +101,17 @@ def plan_stops(seconds: float, workers: int, randoms: Random) -> list[Step]:
     return steps
 
 
+def plan_clock(seconds: float, randoms: Random) -> list[Step]:
+    """A plan of settings of the clock, each with the time until it is put right."""
+    steps: list[Step] = []
+    at_s = randoms.uniform(*CLOCK_EVERY_S)
+    while at_s < seconds:
+        length_s = min(seconds - at_s, randoms.uniform(*FAULT_S))
+        steps.append(Step(at_s, length_s, clock_s=_length(CLOCK_S, randoms)))
+        at_s += length_s + randoms.uniform(*CLOCK_EVERY_S)
+    return steps
+
+
 def plan_faults(seconds: float, randoms: Random) -> list[Step]:
     """A plan of the faults of a link, each with its length."""
     steps: list[Step] = []
@@ -128,6 +145,7 @@ class Nemesis:
         stops: how often each was stopped.
         problems: what did not end as it should, as sentences.
         faults: how often each fault was switched on, by name.
+        clock_settings: how often the clock was set wrong.
     """
 
     def __init__(
@@ -144,6 +162,7 @@ class Nemesis:
         self._kills = plan_kills(kills, seconds, workers, randoms("kills"))
         self._ends = plan_ends(seconds, workers, randoms("ends"))
         self._stops = plan_stops(seconds, workers, randoms("stops"))
+        self._clock = plan_clock(seconds, randoms("clock"))
         self._faults = {
             link: plan_faults(seconds, randoms(f"faults {link.name}")) for link in cluster.links
         }
@@ -152,6 +171,7 @@ class Nemesis:
         self.ends: Counter[str] = Counter()
         self.stops: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.clock_settings = 0
 
     async def rage(self) -> None:
         """Carry out the plan. What is broken at its end stays so."""
@@ -163,6 +183,8 @@ class Nemesis:
                 group.create_task(_at(began_at + step.at_s, self._end(step)))
             for step in self._stops:
                 group.create_task(_at(began_at + step.at_s, self._stop(step)))
+            for step in self._clock:
+                group.create_task(_at(began_at + step.at_s, self._set_clock(step)))
             for link, steps in self._faults.items():
                 for step in steps:
                     group.create_task(_at(began_at + step.at_s, self._disturb(link, step)))
@@ -212,6 +234,14 @@ class Nemesis:
         if node.lives and node.pid == pid:
             node.go_on()
             self._tell(f"{node.name} ({pid}) goes on")
+
+    async def _set_clock(self, step: Step) -> None:
+        self._tell(f"the clock is set {step.clock_s:.0f} s ahead, for {step.length_s:.2f} s")
+        self._cluster.clock.set(step.clock_s)
+        self.clock_settings += 1
+        await asyncio.sleep(step.length_s)
+        self._cluster.clock.set(0.0)
+        self._tell("the clock is right")
 
     async def _disturb(self, link: Link, step: Step) -> None:
         self._tell(f"{link.name}: {step.fault.value}, for {step.length_s:.2f} s")

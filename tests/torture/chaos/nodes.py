@@ -29,14 +29,16 @@ class Node(Process):
         name: of its log, and for sentences.
         arguments: those of `dte`.
         folder: takes its log, and is its current folder.
+        settings: environment variables.
 
     Attributes:
         fell: sentences about the lives that nobody ended.
         stopped: whether it is stopped by `stop`.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path) -> None:
-        super().__init__([*DTE, *arguments], folder / f"{name}.log", stdin=subprocess.PIPE)
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path, **settings: str) -> None:
+        log = folder / f"{name}.log"
+        super().__init__([*DTE, *arguments], log, stdin=subprocess.PIPE, **settings)
         self.name = name
         self.fell: list[str] = []
         self.stopped = False

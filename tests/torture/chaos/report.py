@@ -25,6 +25,7 @@ class Report:
         ends: how often each was ended with SIGTERM.
         stops: how often each was stopped with SIGSTOP.
         faults: how often each fault was switched on.
+        clock_settings: how often the clock was set wrong.
         connections_hurt: how many connections a fault met.
         counts: of formulas and jobs.
         rest_s: how long it took from the end of all harm to the end of all jobs.
@@ -40,6 +41,7 @@ class Report:
     ends: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    clock_settings: int = 0
     connections_hurt: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     rest_s: float = 0.0
@@ -61,6 +63,7 @@ class Report:
             "ends": dict(self.ends),
             "stops": dict(self.stops),
             "faults": dict(self.faults),
+            "clock_settings": self.clock_settings,
             "connections_hurt": self.connections_hurt,
             "counts": self.counts,
             "anomalies": {kind.value: list(found) for kind, found in self.anomalies.items()},
@@ -77,6 +80,7 @@ class Report:
             ("ends by SIGTERM", f"{self.ends.total():,}", _parts(self.ends)),
             ("stops by SIGSTOP", f"{self.stops.total():,}", _parts(self.stops)),
             ("network faults", f"{self.faults.total():,}", _parts(self.faults)),
+            ("settings of the clock", f"{self.clock_settings:,}", "by up to 400 days"),
             ("connections hurt", f"{self.connections_hurt:,}", ""),
             ("results too late", f"{sum(self.stale_results.values()):,}", "and ignored"),
             ("formulas submitted", f"{counts['submitted']:,}", ""),

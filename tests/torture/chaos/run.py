@@ -135,7 +135,7 @@ class Run:
         report, nemesis = self._report, self._nemesis
         report.took_s = took_s
         report.kills, report.ends, report.stops = nemesis.kills, nemesis.ends, nemesis.stops
-        report.faults = nemesis.faults
+        report.faults, report.clock_settings = nemesis.faults, nemesis.clock_settings
         report.problems += nemesis.problems
         report.counts = self._ledger.counts() | report.counts
         if not report.counts["answered"]:

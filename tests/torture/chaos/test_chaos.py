@@ -9,7 +9,7 @@ from random import Random
 
 from harness.machine import state_of
 from harness.processes import run_module, until
-from torture.chaos.nemesis import Step, plan_faults, plan_kills, plan_stops
+from torture.chaos.nemesis import Step, plan_clock, plan_faults, plan_kills, plan_stops
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Fault
 
@@ -23,6 +23,7 @@ def test_ten_kills_lose_double_and_change_nothing() -> None:
     report = json.loads(ran.stdout)
     assert sum(report["kills"].values()) == 10
     assert report["counts"]["answered"] > 100
+    assert report["clock_settings"] > 0
 
 
 def test_a_plan_kills_as_often_as_wanted_and_the_master_most_often() -> None:
@@ -41,6 +42,7 @@ def test_a_plan_is_the_same_for_the_same_seed() -> None:
             *plan_kills(10, 20.0, 3, randoms),
             *plan_stops(20.0, 3, randoms),
             *plan_faults(20.0, randoms),
+            *plan_clock(20.0, randoms),
         ]
 
     assert plan(1) == plan(1)
@@ -51,6 +53,8 @@ def test_stops_and_faults_are_over_when_the_time_is() -> None:
     stops, faults = plan_stops(60.0, 3, Random(1)), plan_faults(600.0, Random(1))
     assert max(step.at_s + step.length_s for step in stops) <= 60.0
     assert max(step.at_s + step.length_s for step in faults) <= 600.0
+    clock = plan_clock(60.0, Random(1))
+    assert max(step.at_s + step.length_s for step in clock) <= 60.0
     assert {step.fault for step in faults} == set(Fault) - {Fault.NONE}
 
 
