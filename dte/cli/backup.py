@@ -14,7 +14,8 @@ from typing import IO
 import click
 
 from dte.cli.options import json_option, master_option, option
-from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, leave, printable
+from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, leave
+from dte.cli.text import printable
 from dte.client.backup import Backup
 from dte.client.exact import encode
 

@@ -28,12 +28,11 @@ from dte.cli.output import (
     explained,
     leave,
     print_job,
-    printable,
-    short,
     shown,
     wait_visibly,
 )
-from dte.cli.watching import explain_calls, how_far
+from dte.cli.text import printable, short
+from dte.cli.watching import Explainer, how_far
 from dte.client.blocking import Client
 from dte.client.exact import Decoder, encode
 from dte.client.job import Job
@@ -226,7 +225,7 @@ def _submit(
             print_job(job, as_json, f"job {job.id}")
             return
         try:
-            found = wait_visibly(client, job, timeout_s, explain_calls, how_far)
+            found = wait_visibly(client, job, timeout_s, Explainer(), how_far)
         except KeyboardInterrupt:
             leave(
                 EXIT_INTERRUPTED,

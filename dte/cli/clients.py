@@ -24,12 +24,12 @@ from dte.cli.output import (
     leave,
     print_job,
     print_table,
-    short,
     shown,
     standing,
     wait_visibly,
 )
-from dte.cli.watching import explain_calls, how_far
+from dte.cli.text import short
+from dte.cli.watching import Explainer, how_far
 from dte.client.exact import encode
 from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
@@ -81,7 +81,7 @@ def submit_command(
     if key is not None and len(formulas) != 1:
         raise click.UsageError(f"--key needs exactly one formula, not {len(formulas)}")
     if not no_wait:
-        answer(master_url, formulas, timeout_s, as_json, key=key)
+        answer(master_url, formulas, timeout_s, as_json, Explainer(), key=key)
         return
     with explained(master_url), connected(master_url, timeout_s) as client:
         for formula in formulas:
@@ -110,7 +110,7 @@ def job_command(
     """Show the status of a job."""
     with explained(master_url), connected(master_url, timeout_s) as client:
         if wait:
-            job = wait_visibly(client, Job(number, False), timeout_s, explain_calls, how_far)
+            job = wait_visibly(client, Job(number, False), timeout_s, Explainer(), how_far)
         else:
             job = client.job(number)
         print_job(job, as_json, f"job {job.id}: {standing(job)}")

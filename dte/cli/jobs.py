@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
 
 from dte.cli.options import json_option, master_option, option
-from dte.cli.output import connected, explained, print_job, print_table, printable, short, shown
+from dte.cli.output import (
+    UNWATCHED_S,
+    connected,
+    explained,
+    print_job,
+    print_table,
+    repeated,
+    shown,
+)
+from dte.cli.text import printable, short
+from dte.cli.watching import Explainer
+from dte.client.blocking import Client
 from dte.client.events import Event
 from dte.client.exact import encode
+from dte.client.job import Job
 from dte.client.replies import NodeInfo
 
 number_argument = click.argument("number", type=click.IntRange(1), metavar="ID")
@@ -120,11 +132,17 @@ def events_command(number: int | None, after: int | None, master_url: str, as_js
     with (
         explained(master_url),
         connected(master_url) as client,
+        nullcontext() if number is None else _explained(client, number),
         closing(client.events(number, after=after)) as events,
     ):
         for event in events:
             click.echo(encode(event) if as_json else line_of(event))
             sys.stdout.flush()
+
+
+def _explained(client: Client, number: int) -> AbstractContextManager[None]:
+    """Print meanwhile why a job waits."""
+    return repeated(Explainer(), client, Job(number, False), UNWATCHED_S)
 
 
 def line_of(event: Event) -> str:

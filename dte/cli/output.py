@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from dte.cli.text import printable, short
 from dte.client.blocking import Client
 from dte.client.errors import Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
@@ -35,6 +37,11 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 UNWATCHED_S = 2.0
 """The time after which a command shows progress."""
 PROGRESS_S = 0.5
+EXPLAIN_EVERY_S = 10.0
+"""The time after which a command looks again why a job waits."""
+
+Explain = Callable[[Client, Job], object]
+HowFar = Callable[[Client, Job], tuple[float, str]]
 
 
 def check_formulas(formulas: tuple[str, ...]) -> None:
@@ -58,6 +65,7 @@ def answer(
     formulas: tuple[str, ...],
     timeout_s: float | None,
     as_json: bool,
+    explain: Explain,
     master_stays: bool = True,
     key: str | None = None,
 ) -> None:
@@ -72,7 +80,7 @@ def answer(
                 code = EXIT_USAGE
                 click.echo(syntax_error(error), err=True)
         for formula, job in submitted:
-            found = wait_visibly(client, job, timeout_s)
+            found = wait_visibly(client, job, timeout_s, explain)
             if not found.succeeded:
                 code = code or EXIT_JOB_FAILED
             print_job(found, as_json, f"{formula} = {standing(found)}", err=not found.succeeded)
@@ -87,20 +95,39 @@ def explain_workers(client: Client, job: Job) -> None:
         click.echo(f"no worker is connected; to start one: {hint}", err=True)
 
 
-HowFar = Callable[[Client, Job], tuple[float, str]]
+@contextmanager
+def repeated(
+    explain: Explain, client: Client, job: Job, first_s: float = EXPLAIN_EVERY_S
+) -> Iterator[None]:
+    """Explain meanwhile every ten seconds why a job waits, and for the first time when given."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        pause_s = first_s
+        while not over.wait(pause_s):
+            pause_s = EXPLAIN_EVERY_S
+            with suppress(DteError):
+                explain(client, job)
+
+    threading.Thread(target=repeat, daemon=True, name="dte-explain").start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def wait_visibly(
     client: Client,
     job: Job,
     timeout_s: float | None,
-    explain: Callable[[Client, Job], None] = explain_workers,
+    explain: Explain = explain_workers,
     how_far: HowFar = lambda client, job: (0.0, ""),
 ) -> Job:
     """Wait for a job; after two seconds show its progress if stderr is a terminal.
 
     Args:
-        explain: prints after two seconds why the job waits, if there is a reason.
+        explain: prints why the job waits, if there is a reason to print; called after two seconds
+            and every ten from then on.
         how_far: returns the progress of running calls, in operations, and a text about them.
     """
     given_s = float("inf") if timeout_s is None else timeout_s
@@ -111,15 +138,18 @@ def wait_visibly(
     # The explanation may have taken long, if the master restarted meanwhile.
     left_s = end - time.monotonic()
     if left_s > 0 and not sys.stderr.isatty():
-        with suppress(WaitTimeout):
+        with suppress(WaitTimeout), repeated(explain, client, job):
             return client.wait(job, None if timeout_s is None else left_s)
     elif left_s > 0:
-        with click.progressbar(
-            length=100 * (job.operations or 1),
-            label=f"job {job.id}",
-            file=sys.stderr,
-            item_show_func=lambda text: text,
-        ) as bar:
+        with (
+            repeated(explain, client, job),
+            click.progressbar(
+                length=100 * (job.operations or 1),
+                label=f"job {job.id}",
+                file=sys.stderr,
+                item_show_func=lambda text: text,
+            ) as bar,
+        ):
             while left_s > 0:
                 found = client.job(job)
                 with suppress(WaitTimeout):
@@ -175,16 +205,6 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty:
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for row in (header, *rows):
         click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
-
-
-def printable(text: str) -> str:
-    """Replace characters that could break a line or control the terminal."""
-    return "".join(char if char.isprintable() else " " for char in text)
-
-
-def short(text: str, length: int = 40) -> str:
-    text = printable(text)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 @contextmanager

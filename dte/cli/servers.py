@@ -29,6 +29,7 @@ from dte.cli.options import (
     webhook_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
+from dte.cli.watching import Explainer
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
@@ -94,7 +95,9 @@ def run_command(
         try:
             with LocalCluster(workers, port, Settings(**values), handlers) as cluster:
                 if formulas:
-                    answer(cluster.master_url, formulas, timeout_s, as_json, master_stays=False)
+                    explain = Explainer("dte run --handlers MODULE")
+                    url = cluster.master_url
+                    answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
                 else:
                     _say_how_to_use(cluster.master_url, workers)
                     cluster.wait()

@@ -2,27 +2,65 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
-from dte.cli.output import printable
+from dte.cli.text import printable
 from dte.client.blocking import Client
 from dte.client.job import Job
+from dte.client.replies import Reason, Why
 
 WATCHED_MAX = 100
 """A job with more operations shows only its own progress, not that of its calls."""
 
 
+class Explainer:
+    """Prints why a job waits, and prints it again only when the reason is another.
+
+    Args:
+        start_worker: the command that starts a worker, without its handlers.
+    """
+
+    def __init__(self, start_worker: str = "") -> None:
+        self._start_worker = start_worker
+        self._before: tuple[object, ...] | None = None
+
+    def __call__(self, client: Client, job: Job) -> None:
+        why = client.why(job)
+        reason = _in_the_way(why)
+        # Texts contain times, so they differ each time.
+        what = None if reason is None else (reason.node, reason.waits_for, tuple(reason.names))
+        if reason is not None and what != self._before:
+            self._print(client, job, reason)
+        self._before = what
+
+    def _print(self, client: Client, job: Job, reason: Reason) -> None:
+        if self._before is not None and sys.stderr.isatty():
+            click.echo(err=True)  # The progress bar stands in this line.
+        about = f"{reason.node}: " if reason.node else ""
+        needs = " --handlers MODULE" if reason.node else ""
+        start = self._start_worker or f"dte worker{needs} --master {client.master_url}"
+        if reason.waits_for == "worker" and not reason.node:
+            problem = reason.text.rpartition("; ")[2]  # Counts of operations help nobody here.
+            click.echo(printable(f"{problem}; to start one: {start}"), err=True)
+            return
+        click.echo(printable(f"job {job.id} waits: {about}{reason.text}"), err=True)
+        if reason.waits_for == "worker":
+            click.echo(f"to start one: {start}", err=True)
+
+
 def explain_calls(client: Client, job: Job) -> None:
     """Print why the first call waits, if none of the job is running."""
-    why = client.why(job)
-    if why.reasons and not any(reason.waits_for in ("result", "stop") for reason in why.reasons):
-        # A call that waits for another says less than the reason of that other call.
-        first = next((r for r in why.reasons if r.waits_for != "operands"), why.reasons[0])
-        about = f"{first.node}: " if first.node else ""
-        click.echo(printable(f"job {job.id} waits: {about}{first.text}"), err=True)
-        if first.waits_for == "worker":
-            hint = f"dte worker --handlers MODULE --master {client.master_url}"
-            click.echo(f"to start one: {hint}", err=True)
+    Explainer()(client, job)
+
+
+def _in_the_way(why: Why) -> Reason | None:
+    """Return the reason to print; None if a part of the job runs."""
+    if not why.reasons or any(each.waits_for in ("result", "stop") for each in why.reasons):
+        return None
+    # A call that waits for another says less than the reason of that other call.
+    return next((each for each in why.reasons if each.waits_for != "operands"), why.reasons[0])
 
 
 def how_far(client: Client, job: Job) -> tuple[float, str]:

@@ -17,6 +17,7 @@ from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
 from dte.core.errors import StorageFull, Unavailable
 from dte.wire.codec import Decoder, Malformed
+from dte.wire.current_call import call_header
 
 LINE_BYTES_MAX = 1_000_000
 NO_CONTENT = 204
@@ -126,6 +127,8 @@ class Subscription:
     def attempt(self) -> Attempt:
         """Return the next attempt. A healthy master is never silent for its timeout."""
         headers = {"Accept": "text/event-stream"}
+        if self._job is not None:
+            headers |= call_header()
         if self._reader.last_id is not None:
             headers["Last-Event-ID"] = str(self._reader.last_id)
         self._asked_at = time.monotonic()

@@ -13,6 +13,7 @@ from typing import TypeVar
 from dte.client.errors import Unreachable
 from dte.client.exchange import Attempt, Attempts, Exchange, NoReply, Request, Response, error_of
 from dte.core.errors import DteError, StorageFull, Unavailable, WaitTooLong
+from dte.wire.current_call import call_header
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ def _attempt(request: Request, hold_s: float, pause_s: float) -> Attempt:
         request.method,
         f"{request.path}{sign}wait={wait_s!r}" if wait_s else request.path,
         request.body,
-        request.headers,
+        {**request.headers, **call_header()} if wait_s else request.headers,
         min(SILENCE_S, max(SILENCE_MIN_S, left_s)) + wait_s,
         pause_s,
     )

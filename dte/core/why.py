@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
+from dte.core.calls.held import AWAY, Held, HeldCalls, takes_calls
+from dte.core.calls.lease import CallLease
 from dte.core.calls.routing import can_run
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
@@ -17,7 +20,9 @@ POSITIONS_MAX = 100
 NAMED_MAX = 10
 FAILING_MAX = 3
 """Workers that cannot run calls are named with their reasons up to here."""
-AWAY = ("gone", "draining", "pausing")
+
+Similar = Callable[[str, Collection[str]], str]
+"""Returns the name that is most like a name; "" if none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +32,11 @@ class Reason:
     Attributes:
         node: a call's name; "" for the job, or for all of its arithmetic.
         state: the call's, or the job's.
-        waits_for: ``operands``, ``jobs``, ``worker`` (none that could run it is there), ``slot``
+        waits_for: ``operands``, ``jobs`` (a call that runs may wait for jobs through a client, and
+            they for a slot that it holds), ``worker`` (none that could run it is there), ``slot``
             (all that could are busy), ``delay``, ``retry``, ``journal``, ``restart``, ``stop`` (a
-            worker must stop it) or ``result`` (a worker runs it).
+            worker must stop it), ``silence`` (its worker is not heard of) or ``result`` (a worker
+            runs it).
         text: the reason for people.
         names: the first of the operands, or of the workers, that it waits for.
         position: the number of calls of its handler that are ahead of it, if it waits for a slot.
@@ -45,8 +52,18 @@ class Reason:
     until: float | None = None
 
 
-def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
-    """The reasons why a job has not ended: one for each unfinished call; none if it has ended."""
+def reasons(
+    core: Scheduler,
+    now: float,
+    job: Job,
+    held: Held | None = None,
+    similar: Similar = lambda name, names: "",
+) -> Iterator[Reason]:
+    """The reasons why a job has not ended: one for each unfinished call; none if it has ended.
+
+    Args:
+        similar: finds the name that was meant by the name of an unknown handler.
+    """
     if job.is_terminal:
         return
     state = job.shown_state.value
@@ -58,71 +75,168 @@ def reasons(core: Scheduler, now: float, job: Job) -> Iterator[Reason]:
         return
     awaited = [str(other.number) for other in job.awaited if not other.is_terminal]
     if awaited:
-        text = f"it begins after {_listed('job', awaited)}"
+        text = f"starts after {_listed('job', awaited)}"
         yield Reason("", state, "jobs", text, tuple(awaited[:NAMED_MAX]))
     expected = sorted(job.expects)
     if expected:
-        text = f"it begins after {_listed('task', expected)}, not submitted yet"
+        text = f"starts after {_listed('task', expected)}, not submitted yet"
         yield Reason("", state, "jobs", text, tuple(expected[:NAMED_MAX]))
     if job.graph.remaining:
         yield _arithmetic(core, job, job.graph.remaining, len(job.graph.ready))
     if job.calls is None:
         return
-    positions = POSITIONS_MAX
+    waits = HeldCalls(held or {}, core.calls.leases, core.jobs, core.workers())
+    explained = _Calls(core, now, job, waits, similar)
     for call in job.each_call():
-        if call.is_terminal:
-            continue
-        positions -= call.state is CallState.READY
-        yield _call(core, now, job.calls, call, job.blocked, positions >= 0)
+        if not call.is_terminal:
+            yield explained.reason(call, job.blocked)
 
 
 def _arithmetic(core: Scheduler, job: Job, left: int, ready: int) -> Reason:
     state = job.state.value
     present = [worker for worker in core.workers() if worker.announcement.arithmetic]
     able = [worker for worker in present if worker.state not in AWAY]
-    text = f"{left} arithmetic operations are left, {ready} of them ready"
+    text = f"{_counted(left, 'arithmetic operation')} {_are(left)} left, {ready} of them ready"
+    if not ready and any(not call.is_terminal for call in job.each_call()):
+        return Reason("", state, "operands", f"{text}; they wait for calls")
     if not able:
-        text = f"{text}; no worker does arithmetic{_away(present)}"
-        return Reason("", state, "worker", text, _names(present))
+        no_worker = "no worker does arithmetic" if core.workers() else "no worker is connected"
+        return Reason("", state, "worker", f"{text}; {no_worker}{_away(present)}", _names(present))
     if not ready:
         return Reason("", state, "result", f"{text}; the others wait for results")
-    return Reason("", state, "slot", f"{text}; {len(able)} workers do arithmetic", _names(able))
+    workers = f"{_counted(len(able), 'worker')} for arithmetic {_are(len(able))} connected"
+    return Reason("", state, "slot", f"{text}; {workers}", _names(able))
 
 
-def _call(
-    core: Scheduler,
-    now: float,
-    calls: CallGraph,
-    call: Call,
-    awaits_jobs: bool,
-    with_position: bool,
-) -> Reason:
-    node, state, record = call.name, call.shown_state.value, call.record
-    if call.state is CallState.WAITING:
-        if awaits_jobs and not call.missing:
-            return Reason(node, state, "jobs", "it begins with its job")
-        missing = _missing(calls, call)
-        text = f"it begins after {_listed('node', missing)}"
-        return Reason(node, state, "operands", text, tuple(missing[:NAMED_MAX]))
-    if call.state is CallState.PAUSED:
-        return _paused(core, now, call)
-    if call.state is CallState.READY:
-        return _ready(core, call, with_position)
-    if call.state is CallState.ENDING:
-        return Reason(node, state, "journal", "its end is being recorded")
-    lease = core.calls.leases.get(record.lease)
-    if lease is not None and not lease.sent:
-        return Reason(node, state, "journal", "its hand-over is being recorded")
-    if call.state is CallState.CANCELLING:
-        return Reason(node, state, "stop", f"worker {record.worker} must stop it", (record.worker,))
-    since = ""
-    if record.started_at is not None:
-        since = f" for {max(0.0, now + core.jobs.wall_offset_s - record.started_at):.1f} s"
-    text = f"worker {record.worker} has been running it{since}, attempt {record.attempts}"
-    if call.progress is not None:
-        fraction, report = call.progress
-        text += f"; {fraction:.0%} done" + (f": {report}" if report else "")
-    return Reason(node, state, "result", text, (record.worker,))
+class _Calls:
+    """Explains the calls of a job, one after the other."""
+
+    def __init__(
+        self, core: Scheduler, now: float, job: Job, waits: HeldCalls, similar: Similar
+    ) -> None:
+        assert job.calls is not None
+        self._core = core
+        self._now = now
+        self._job = job
+        self._calls: CallGraph = job.calls
+        self._waits = waits
+        self._similar = similar
+        self._positions = POSITIONS_MAX
+        self._wall_offset_s = core.jobs.wall_offset_s
+
+    def reason(self, call: Call, awaits_jobs: bool) -> Reason:
+        node, state, record = call.name, call.shown_state.value, call.record
+        if call.state is CallState.WAITING:
+            if awaits_jobs and not call.missing:
+                return Reason(node, state, "jobs", "starts with its job")
+            missing = _missing(self._calls, call)
+            text = f"starts after {_listed('node', missing)}"
+            return Reason(node, state, "operands", text, tuple(missing[:NAMED_MAX]))
+        if call.state is CallState.PAUSED:
+            return self._paused(call)
+        if call.state is CallState.READY:
+            return self._ready(call)
+        if call.state is CallState.ENDING:
+            return Reason(node, state, "journal", "its end is being recorded")
+        lease = self._core.calls.leases.get(record.lease)
+        if lease is not None and not lease.sent:
+            return Reason(node, state, "journal", "its hand-over is being recorded")
+        if call.state is CallState.CANCELLING:
+            text = f"worker {record.worker} must stop it"
+            return Reason(node, state, "stop", text, (record.worker,))
+        return self._running(call, lease)
+
+    def _running(self, call: Call, lease: CallLease | None) -> Reason:
+        node, state, record, now = call.name, call.shown_state.value, call.record, self._now
+        since = ""
+        if record.started_at is not None:
+            since = f" for {max(0.0, now + self._wall_offset_s - record.started_at):.1f} s"
+        text = f"running on worker {record.worker}{since} (attempt {record.attempts})"
+        if call.progress is not None:
+            fraction, report = call.progress
+            text += f"; {fraction:.0%} done" + (f": {report}" if report else "")
+        if lease is None:
+            return Reason(node, state, "result", text, (record.worker,))
+        silent_s = now - (lease.deadline - lease.lease_s)
+        if lease.worker is not None:
+            silent_s = min(silent_s, now - lease.worker.last_seen_at)
+        if silent_s > lease.lease_s / 2:
+            text += f"; worker {record.worker} has not been heard of for {silent_s:.0f} s"
+            return Reason(node, state, "silence", text, (record.worker,))
+        awaited = self._waits.of(lease)
+        if not awaited:
+            return Reason(node, state, "result", text, (record.worker,))
+        steps = self._waits.path(lease, call.job)
+        if steps is None:
+            text += f"; it waits for {_listed('job', [str(each) for each in awaited])}"
+            return Reason(node, state, "result", text, (record.worker,))
+        text += f"; it {', which '.join(steps)}"
+        return Reason(node, state, "jobs", text, tuple(map(str, awaited[:NAMED_MAX])))
+
+    def _paused(self, call: Call) -> Reason:
+        record, state = call.record, call.state.value
+        resumes_at, offset_s = call.resumes_at, self._wall_offset_s
+        until = call.terms.not_before if resumes_at is None else resumes_at + offset_s
+        assert until is not None
+        left_s = max(0.0, until - self._now - offset_s)
+        if record.failures or record.lost:
+            text = f"retrying in {left_s:.1f} s; attempt {record.attempts} failed"
+            if record.error:
+                text += f": {record.error}"
+            return Reason(call.name, state, "retry", text, until=until)
+        if not call.requeued:
+            text = f"starts in {left_s:.1f} s"
+            return Reason(call.name, state, "delay", text, until=until)
+        # It was returned, perhaps often: its pause is not what it waits for.
+        found = self._ready(call)
+        text = f"{found.text}; next try in {left_s:.1f} s"
+        if record.error:
+            text += f"; worker {record.worker} returned it: {record.error}"
+        waits_for = "worker" if found.waits_for == "worker" else "delay"
+        return Reason(call.name, state, waits_for, text, found.names, until=until)
+
+    def _ready(self, call: Call) -> Reason:
+        node, state, handler, core = call.name, call.state.value, call.handler, self._core
+        present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
+        failing = [worker for worker in present if worker.state == "failing"]
+        able = [worker for worker in present if takes_calls(worker)]
+        if not able:
+            text = f"no connected worker has the handler {handler!r}"
+            if failing:
+                text = _failing(failing) + _away([w for w in present if w not in failing])
+            elif present:
+                shown = [self._away(worker) for worker in present[:NAMED_MAX]]
+                text = f"no worker with the handler {handler!r} takes calls: {', '.join(shown)}"
+            elif not core.workers():
+                text = f"no worker is connected, so none has the handler {handler!r}"
+            elif meant := self._similar(handler, self._known()):
+                text += f"; did you mean {meant!r}?"
+            return Reason(node, state, "worker", text, _names(failing or present))
+        position = None
+        if call.state is CallState.READY:
+            self._positions -= 1
+            if self._positions >= 0:
+                position = core.calls.jobs.ready.position(call)
+        text = f"waiting for a free slot on {_listed('worker', list(_all_names(able)))}"
+        if position:
+            text += f"; {_counted(position, 'call')} {_are(position)} ahead"
+        text += self._waits.blame(call, able)
+        if failing:
+            text += f"; {_failing(failing)}"
+        return Reason(node, state, "slot", text, _names(able), position)
+
+    def _away(self, worker: Worker) -> str:
+        name, silent_s = worker.announcement.name, self._now - worker.last_seen_at
+        if worker.state == "draining":
+            return f"{name} is leaving"
+        if worker.state == "gone" or worker.silent_since > worker.last_seen_at:
+            return f"{name} has not been heard of for {silent_s:.0f} s"
+        reason = f": {worker.last_failure}" if worker.last_failure else ""
+        return f"{name} is {worker.state}{reason}"
+
+    def _known(self) -> Collection[str]:
+        """The handlers that workers have."""
+        return {name for worker in self._core.workers() for name in worker.announcement.handlers}
 
 
 def _missing(calls: CallGraph, call: Call) -> list[str]:
@@ -133,41 +247,6 @@ def _missing(calls: CallGraph, call: Call) -> list[str]:
         if name not in call.operands if other is None else not other.is_terminal:
             found.append(name)
     return found
-
-
-def _paused(core: Scheduler, now: float, call: Call) -> Reason:
-    record, state, offset_s = call.record, call.state.value, core.jobs.wall_offset_s
-    until = call.terms.not_before if call.resumes_at is None else call.resumes_at + offset_s
-    assert until is not None
-    left_s = max(0.0, until - now - offset_s)
-    if not record.failures + record.lost:
-        text = f"it begins in {left_s:.1f} s"
-        if call.requeued and record.error:
-            text += f"; worker {record.worker} returned it: {record.error}"
-        return Reason(call.name, state, "delay", text, until=until)
-    text = f"retry in {left_s:.1f} s, after attempt {record.attempts} failed"
-    if record.error:
-        text += f": {record.error}"
-    return Reason(call.name, state, "retry", text, until=until)
-
-
-def _ready(core: Scheduler, call: Call, with_position: bool) -> Reason:
-    node, state, handler = call.name, call.state.value, call.handler
-    present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
-    failing = [worker for worker in present if worker.state == "failing"]
-    able = [worker for worker in present if worker.state not in ("failing", *AWAY)]
-    if not able:
-        away = _away([worker for worker in present if worker not in failing])
-        text = f"no worker has the handler {handler!r}" if not failing else _failing(failing)
-        return Reason(node, state, "worker", text + away, _names(failing or present))
-    position = core.calls.jobs.ready.position(call) if with_position else None
-    names = [worker.announcement.name for worker in able]
-    text = f"no free slot at {_listed('worker', names)}"
-    if position is not None:
-        text += f"; calls ahead of it: {position}"
-    if failing:
-        text += f"; {_failing(failing)}"
-    return Reason(node, state, "slot", text, _names(able), position)
 
 
 def _failing(workers: list[Worker]) -> str:
@@ -181,12 +260,24 @@ def _failing(workers: list[Worker]) -> str:
     return "; ".join(texts) + (f"; {more} more workers cannot either" if more else "")
 
 
-def _names(workers: list[Worker]) -> tuple[str, ...]:
-    return tuple(worker.announcement.name for worker in workers[:NAMED_MAX])
+def _all_names(workers: Collection[Worker]) -> Iterator[str]:
+    return (worker.announcement.name for worker in workers)
 
 
-def _away(workers: list[Worker]) -> str:
+def _names(workers: Collection[Worker]) -> tuple[str, ...]:
+    return tuple(islice(_all_names(workers), NAMED_MAX))
+
+
+def _away(workers: Collection[Worker]) -> str:
     return f" ({len(workers)} gone, draining or pausing)" if workers else ""
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _listed(kind: str, names: list[str]) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from dte.core.jobs.job import Job
 
+NOTED_MAX = 1_000
+"""Jobs that are noted of the wait of one call."""
 ENDED_AT_A_TIME = 16
 """Waits that end in an iteration of the loop."""
 
@@ -19,18 +22,57 @@ class Waiters:
         self._by_job: dict[int, list[Wait]] = {}
         self._over: deque[Wait] = deque()
         self._ended = 0
+        self._of_calls: dict[int, Counter[int]] = {}
 
     def __len__(self) -> int:
         """The number of jobs with waits."""
         return len(self._by_job)
 
+    @property
+    def of_calls(self) -> Mapping[int, Collection[int]]:
+        """The jobs for which calls wait, by the lease of the call."""
+        return self._of_calls
+
+    @contextmanager
+    def noted(self, lease: int, numbers: Sequence[int]) -> Iterator[None]:
+        """Note meanwhile that the call of a lease waits for jobs; 0 for no call."""
+        if not lease:
+            yield
+            return
+        numbers = numbers[:NOTED_MAX]
+        waits = self._of_calls.setdefault(lease, Counter())
+        waits.update(numbers)
+        try:
+            yield
+        finally:
+            waits.subtract(numbers)
+            for number in numbers:
+                if not waits[number]:
+                    del waits[number]
+            if not waits and self._of_calls.get(lease) is waits:
+                del self._of_calls[lease]
+
     async def wait(
-        self, jobs: Iterable[Job], wait_s: float, gone: asyncio.Future[None] | None = None
+        self,
+        jobs: Iterable[Job],
+        wait_s: float,
+        gone: asyncio.Future[None] | None = None,
+        lease: int = 0,
     ) -> None:
-        """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds."""
+        """Return when all jobs have ended, or `gone` is done, or after `wait_s` seconds.
+
+        Args:
+            lease: the lease of the call that waits; 0 for none.
+        """
         numbers = [job.number for job in jobs if not job.is_terminal]
         if not numbers or wait_s <= 0:
             return
+        with self.noted(lease, numbers):
+            await self._wait(numbers, wait_s, gone)
+
+    async def _wait(
+        self, numbers: Sequence[int], wait_s: float, gone: asyncio.Future[None] | None
+    ) -> None:
         wait = Wait(len(numbers))
         for number in numbers:
             self._by_job.setdefault(number, []).append(wait)

@@ -168,6 +168,38 @@ def test_a_call_that_no_worker_can_do_says_so_after_two_seconds(
     assert "dte worker --handlers MODULE --master http://127.0.0.1" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("submit", "fibonaci(5)+1"),
+        ("call", "fibonaci", "5"),
+        ("graph", "-"),
+        ("job", "1", "--wait"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_waits_says_that_no_worker_has_a_handler(
+    ask: Dte, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(output, "UNWATCHED_S", 0.01)
+    if command[0] == "job":
+        job = ask("submit", "fibonaci(5)+1", "--no-wait").stdout.split()[1].rstrip(":")
+        command = ("job", job, "--wait")
+    result = ask(*command, "--timeout", "0.3", stdin='{"handler": "fibonaci", "args": [5]}')
+    assert result.exit_code == 4
+    reason = "no connected worker has the handler 'fibonaci'; did you mean 'fibonacci'?"
+    assert f": {reason}\nto start one: dte worker --handlers MODULE --master" in result.stderr
+
+
+def test_events_of_a_job_that_waits_are_followed_by_the_reason(
+    processes: Processes, idle_master: MasterThread, idle_client: package.Client
+) -> None:
+    job = idle_client.submit("foo(1)")
+    watching = processes.start("events", str(job.id), DTE_MASTER=idle_master.url)
+    until(lambda: "has the handler 'foo'" in watching.output, "it says why nothing happens")
+    watching.kill()
+
+
 # dte graph
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dte.cli.watching import explain_calls, how_far
+from dte.cli.watching import Explainer, explain_calls, how_far
 from dte.client.job import Job
 from dte.client.replies import NodeInfo, Progress, Reason, Why
 
@@ -44,3 +44,37 @@ def test_progress_counts_what_handlers_say() -> None:
     assert how_far(asked(nodes=nodes), Job(1, False, operations=4)) == (1.4, "c 40% half way")
     assert how_far(asked(nodes=nodes[:2]), Job(1, False, operations=2)) == (0, "b")
     assert how_far(asked(), Job(1, False, operations=1_000)) == (0, "")
+
+
+def test_a_reason_is_printed_again_only_when_it_is_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    explain = Explainer()
+    for text, worker in [("busy for 2 s", "a"), ("busy for 12 s", "a"), ("busy for 1 s", "b")]:
+        why = Why(1, "waiting", [Reason("call", "ready", "slot", text, [worker])])
+        explain(asked(why=why), Job(1, False))
+    expected = "job 1 waits: call: busy for 2 s\njob 1 waits: call: busy for 1 s\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("waits_for", ["jobs", "silence"])
+def test_a_running_call_that_waits_for_more_than_its_result_is_explained(
+    capsys: pytest.CaptureFixture[str], waits_for: str
+) -> None:
+    why = Why(1, "running", [Reason("call", "running", waits_for, "running, but")])
+    explain_calls(asked(why=why), Job(1, False))
+    assert capsys.readouterr().err == "job 1 waits: call: running, but\n"
+
+
+def test_a_missing_worker_is_named_with_the_command_that_starts_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reasons = [
+        Reason("", "waiting", "operands", "1 arithmetic operation is left"),
+        Reason("foo@1", "ready", "worker", "no connected worker has the handler 'foo'"),
+    ]
+    Explainer("dte run --handlers MODULE")(asked(why=Why(1, "waiting", reasons)), Job(1, False))
+    assert capsys.readouterr().err == (
+        "job 1 waits: foo@1: no connected worker has the handler 'foo'\n"
+        "to start one: dte run --handlers MODULE\n"
+    )

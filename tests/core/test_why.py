@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,8 @@ from dte.core.why import NAMED_MAX, POSITIONS_MAX, Reason, reasons
 A, B = Ref("a"), Ref("b")
 
 
-def why(core: Core, job: Job, now: float = 0.0) -> dict[str, Reason]:
-    found = list(reasons(core, now, job))
+def why(core: Core, job: Job, now: float = 0.0, **more: Any) -> dict[str, Reason]:
+    found = list(reasons(core, now, job, **more))
     named = {reason.node: reason for reason in found}
     assert len(named) == len(found) or job.calls is not None
     return named
@@ -35,10 +37,8 @@ def test_a_call_waits_for_its_operands() -> None:
     job = core.graph(a=call("f"), b=call("f"), c=call("f", A, B, after=["a"]), d=call("f", A))
     core.hand_out()
     found = why(core, job)
-    assert found["c"] == Reason(
-        "c", "waiting", "operands", "it begins after nodes a, b", ("a", "b")
-    )
-    assert found["d"].text == "it begins after node a"
+    assert found["c"] == Reason("c", "waiting", "operands", "starts after nodes a, b", ("a", "b"))
+    assert found["d"].text == "starts after node a"
     core.succeed(0.0, core.out[0])
     core.settle(0.0)
     assert why(core, job)["c"].names == ("b",)
@@ -47,7 +47,7 @@ def test_a_call_waits_for_its_operands() -> None:
 def test_a_call_without_operands_waits_for_a_slot_as_soon_as_its_job_is_recorded() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f"))
-    assert why(core, job)["a"].text == "no free slot at worker c; calls ahead of it: 0"
+    assert why(core, job)["a"].text == "waiting for a free slot on worker c"
 
 
 def test_of_many_operands_some_are_named() -> None:
@@ -65,10 +65,12 @@ def test_a_call_waits_for_a_worker_that_has_its_handler() -> None:
     core = Core(WORKER)
     job = core.graph(a=call("f"))
     core.settle(0.0)
-    assert why(core, job)["a"] == Reason("a", "ready", "worker", "no worker has the handler 'f'")
+    assert why(core, job)["a"] == Reason(
+        "a", "ready", "worker", "no connected worker has the handler 'f'"
+    )
     core.announce(0.0, replace(CALLER, draining=True))
     reason = why(core, job)["a"]
-    assert reason.text.endswith(" (1 gone, draining or pausing)")
+    assert reason.text == "no worker with the handler 'f' takes calls: c is leaving"
     assert reason.names == ("c",)
 
 
@@ -85,7 +87,7 @@ def test_a_call_waits_for_workers_that_can_start_processes_again() -> None:
         core.announce(0.0, replace(failing, name="e", address=f"x:{port}"))
     assert "; 2 more workers cannot either" in why(core, job)["a"].text
     core.announce(0.0, replace(CALLER, name="f", address="x:9", handler_slots=0))
-    assert why(core, job)["a"].text.startswith("no free slot at worker f; calls ahead of it: 0; ")
+    assert why(core, job)["a"].text.startswith("waiting for a free slot on worker f; worker ")
 
 
 def test_a_call_that_a_worker_returned_says_why() -> None:
@@ -109,7 +111,7 @@ def test_a_call_waits_for_a_slot() -> None:
         "c",
         "ready",
         "slot",
-        "no free slot at worker c; calls ahead of it: 1",
+        "waiting for a free slot on worker c; 1 call is ahead",
         ("c",),
         1,
     )
@@ -124,7 +126,7 @@ def test_positions_of_only_some_are_looked_up() -> None:
     ]
     assert positions == [*range(POSITIONS_MAX), None, None]
     text = next(r.text for r in why(core, job).values() if r.waits_for == "slot")
-    assert text.startswith("no free slot at workers c, d")
+    assert text.startswith("waiting for a free slot on workers c, d")
 
 
 def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
@@ -132,10 +134,10 @@ def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
     job = core.graph(a=call("f", not_before=9.0), b=call("f", retries=1))
     core.fail_at(0.0, core.hand_out()["b"], "no disk")
     found = why(core, job, 1.0)
-    assert found["a"] == Reason("a", "paused", "delay", "it begins in 8.0 s", until=9.0)
+    assert found["a"] == Reason("a", "paused", "delay", "starts in 8.0 s", until=9.0)
     assert found["b"].waits_for == "retry"
     assert found["b"].until is not None
-    assert found["b"].text.endswith(" s, after attempt 1 failed: no disk")
+    assert found["b"].text.endswith(" s; attempt 1 failed: no disk")
 
 
 def test_a_call_waits_for_its_result() -> None:
@@ -143,7 +145,7 @@ def test_a_call_waits_for_its_result() -> None:
     job = core.graph(a=call("f"))
     lease = core.hand_out()["a"]
     assert why(core, job, 2.0)["a"] == Reason(
-        "a", "running", "result", "worker c has been running it for 2.0 s, attempt 1", ("c",)
+        "a", "running", "result", "running on worker c for 2.0 s (attempt 1)", ("c",)
     )
     core.calls.extend(2.0, [lease.number], {lease.number: (0.5, "half")})
     assert why(core, job, 2.0)["a"].text.endswith("; 50% done: half")
@@ -177,8 +179,8 @@ def test_a_job_waits_for_others() -> None:
     job = core.plan(Plan({"a": call("f"), "b": call("f", A)}, after=[1]))
     core.settle(0.0)
     found = why(core, job)
-    assert found[""] == Reason("", "waiting", "jobs", "it begins after job 1", ("1",))
-    assert found["a"].text == "it begins with its job"
+    assert found[""] == Reason("", "waiting", "jobs", "starts after job 1", ("1",))
+    assert found["a"].text == "starts with its job"
     assert found["b"].names == ("a",)
 
 
@@ -218,3 +220,62 @@ def test_a_formula_s_call_waits_for_arithmetic() -> None:
     job = core.formula("f(1+2)")
     core.settle(0.0)
     assert why(core, job)["f@1"].names == ("#0",)
+
+
+def test_arithmetic_that_needs_calls_waits_for_them_and_not_for_results() -> None:
+    core = Core(WORKER)
+    job = core.formula("unknown(1)+2")
+    core.settle(0.0)
+    found = why(core, job)
+    assert found[""].waits_for == "operands"
+    assert found["unknown@1"].waits_for == "worker"
+
+
+def test_the_handler_that_was_probably_meant_is_named() -> None:
+    def similar(name: str, names: Collection[str]) -> str:
+        assert name == "ff"
+        assert {"f", "g", "h", "p"} == set(names)
+        return "f"
+
+    core = Core(CALLER)
+    job = core.graph(a=call("ff"))
+    core.settle(0.0)
+    text = why(core, job, similar=similar)["a"].text
+    assert text == "no connected worker has the handler 'ff'; did you mean 'f'?"
+
+
+def test_without_workers_that_is_the_reason() -> None:
+    core = Core()
+    job = core.graph(a=call("f"))
+    (formula,) = core.add("1+2")
+    core.settle(0.0)
+    assert why(core, job)["a"].text == "no worker is connected, so none has the handler 'f'"
+    assert why(core, formula)[""].text.endswith("; no worker is connected")
+
+
+def test_a_running_call_says_that_its_worker_is_not_heard_of() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    lease = core.hand_out()["a"]
+    core.calls.extend(3.0, [lease.number], {})
+    assert why(core, job, 7.0)["a"].waits_for == "result"
+    reason = why(core, job, 11.0)["a"]
+    assert reason.waits_for == "silence"
+    assert reason.text == (
+        "running on worker c for 11.0 s (attempt 1); worker c has not been heard of for 8 s"
+    )
+
+
+def test_a_call_that_workers_keep_returning_does_not_wait_for_its_pause() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    for moment in (0.0, 1.0):
+        lease = core.hand_out(moment)["a"]
+        core.end_call(moment, lease, Outcome(None, None, "no process starts"))
+    core.announce(1.0, replace(CALLER, draining=True))
+    reason = why(core, job, 1.0)["a"]
+    assert (reason.state, reason.waits_for) == ("paused", "worker")
+    text = "no worker with the handler 'f' takes calls: c is leaving; next try in "
+    assert reason.text.startswith(text)
+    assert reason.text.endswith(" s; worker c returned it: no process starts")
+    assert reason.until is not None

@@ -46,7 +46,7 @@ async def test_a_task_runs_once_a_task_has_completed_that_came_later(rig: Rig) -
     await submit(rig, "last", "first", "second")
     assert await running(rig) == []
     why = (await rig.get("/job/1/why")).json["reasons"]
-    assert why[0]["text"] == "it begins after tasks first, second, not submitted yet"
+    assert why[0]["text"] == "starts after tasks first, second, not submitted yet"
     await submit(rig, "second", "first")
     assert await running(rig) == []
     await submit(rig, "first")

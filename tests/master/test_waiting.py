@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import pytest
 
 from dte.core.jobs.job import Job, JobState
-from dte.master.waiting import Waiters
+from dte.master.waiting import NOTED_MAX, Waiters
 
 
 def jobs_of(*states: JobState) -> list[Job]:
@@ -144,3 +144,30 @@ async def test_a_request_that_comes_as_all_are_let_go_is_left_alone(waiters: Wai
     end(waiters, *jobs)
     await late
     assert not len(waiters)
+
+
+async def test_the_jobs_for_which_a_call_waits_are_known_as_long_as_it_waits(
+    waiters: Waiters,
+) -> None:
+    first, second = open_jobs(2)
+    waits = [
+        asyncio.create_task(waiters.wait(jobs, 60, lease=9)) for jobs in ([first], [first, second])
+    ]
+    await asyncio.sleep(0)
+    assert {lease: set(jobs) for lease, jobs in waiters.of_calls.items()} == {9: {1, 2}}
+    waits[1].cancel()
+    await asyncio.wait(waits[1:])
+    assert {lease: set(jobs) for lease, jobs in waiters.of_calls.items()} == {9: {1}}
+    end(waiters, first)
+    await waits[0]
+    assert not waiters.of_calls
+
+
+async def test_the_wait_of_one_call_for_many_jobs_is_noted_up_to_a_bound(waiters: Waiters) -> None:
+    jobs = open_jobs(NOTED_MAX + 10)
+    waiting = asyncio.create_task(waiters.wait(jobs, 60, lease=9))
+    await asyncio.sleep(0)
+    assert len(waiters.of_calls[9]) == NOTED_MAX
+    waiters.give_up()
+    await waiting
+    assert not waiters.of_calls

@@ -104,11 +104,12 @@ class JobEvents(EventsHandler):
                 listener.leave()
                 self.reply_nothing()
                 return
-            await self.stream(listener, last=finished)
-            return
-        first = listener.take() if listener.lost else b""
-        first += self.master.events.block(listener.number, _state_event(job))
-        await self.stream(listener, first, last=finished)
+            first = b""
+        else:
+            first = listener.take() if listener.lost else b""
+            first += self.master.events.block(listener.number, _state_event(job))
+        with self.master.waiters.noted(self.call_lease(), [job.number]):
+            await self.stream(listener, first, last=finished)
 
 
 def _state_event(job: Job) -> Event:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
 from dte.master.webhooks import check_notify
 from dte.wire.codec import encode
+from dte.wire.current_call import CALL_HEADER
 from dte.wire.messages.keys import KEY, KEY_CHARS_MAX, KEY_PATTERN
 
 IDEMPOTENCY_KEY = Annotated[
@@ -92,10 +93,15 @@ class JobHandler(JsonHandler):
                 return job
         raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
 
+    async def until_ended(self, jobs: Iterable[Job], wait_s: float) -> None:
+        """Return when the jobs have ended, the client has hung up, or the wait is over."""
+        lease = self.call_lease() if wait_s else 0
+        await self.master.waiters.wait(jobs, wait_s, self.gone, lease)
+
     async def reply_accepted(self, accepted: Job | Sequence[Job], wait_s: float) -> None:
         """Answer a submission of one job or of many; with a wait, when they end or it is over."""
         jobs = [accepted] if isinstance(accepted, Job) else accepted
-        await self.master.waiters.wait(jobs, wait_s, self.gone)
+        await self.until_ended(jobs, wait_s)
         numbers = [job.number for job in jobs]
         if isinstance(accepted, Job) and wait_s:
             self.reply(self.job_reply(accepted))
@@ -106,6 +112,11 @@ class JobHandler(JsonHandler):
             await self.reply_list(map(self.job_reply, jobs), before, b"}")
         else:
             self.reply(AllAccepted(numbers))
+
+    def call_lease(self) -> int:
+        """The lease of the call that sends this request; 0 if it is sent by no call."""
+        text = self.request.headers.get(CALL_HEADER, "")
+        return int(text) if NUMBER.fullmatch(text) else 0
 
     def check_notify(self, url: str) -> None:
         """Check that a job's end can be posted to its URL, if it has one.

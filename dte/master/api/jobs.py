@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
+from difflib import get_close_matches
 from itertools import islice
 from typing import Annotated, Any
 
@@ -109,7 +110,7 @@ class OneJob(JobHandler):
     async def get(self, number: str) -> None:
         wait_s = self.wait_s()
         job = await self.find(number)
-        await self.master.waiters.wait([job], wait_s, self.gone)
+        await self.until_ended([job], wait_s)
         self.reply(self.job_reply(job))
 
 
@@ -191,7 +192,7 @@ class Jobs(JobHandler):
                 return
             del jobs  # Many of the ended ones may come from the journal.
         self.count_waited_jobs(len(waiting))
-        await self.master.waiters.wait(waiting, wait_s, self.gone)
+        await self.until_ended(waiting, wait_s)
         async with self.room_for_list(count):
             known = {job.number: job for job in waiting}
             numbers = self._numbers(ids)
@@ -249,7 +250,9 @@ class Why(JobHandler):
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
-        found = reasons(self.master.core, self.master.clock.now(), job)
+        master = self.master
+        held = master.waiters.of_calls
+        found = reasons(master.core, master.clock.now(), job, held, _similar)
         shown = [self._reply(reason) for reason in islice(found, REASONS_MAX)]
         self.reply(WhyReply(job.number, job.shown_state.value, shown, sum(1 for _ in found)))
 
@@ -263,6 +266,11 @@ class Why(JobHandler):
             reason.position,
             self.master.clock.wall_time(reason.until),
         )
+
+
+def _similar(name: str, names: Collection[str]) -> str:
+    """Return the name that is most like a name, if one is."""
+    return next(iter(get_close_matches(name, names, 1)), "")
 
 
 class Nodes(JobHandler):

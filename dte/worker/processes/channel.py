@@ -46,6 +46,8 @@ class Begin(msgspec.Struct, array_like=True, tag=0):
     lease: int
     handler: str
     args: bytes
+    job_id: int = 0
+    node: str = ""
 
 
 class Stop(msgspec.Struct, array_like=True, tag=1):

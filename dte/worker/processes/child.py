@@ -25,6 +25,7 @@ from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, nests_deeper
+from dte.wire.current_call import CurrentCall, set_current_call
 from dte.worker.processes.channel import (
     ERROR_CHARS_MAX,
     Begin,
@@ -188,12 +189,14 @@ def run(order: Begin) -> Outcome:
 
 def _run(order: Begin) -> Outcome:
     send_by(partial(_progress, order.lease))
+    set_current_call(CurrentCall(order.lease, order.job_id, order.node))
     try:
         result = _call(order, _child.state.context())
     except BaseException as error:
         return _failure(order.lease, error)
     finally:
         send_by(None)
+        set_current_call(None)
     return _child.outcomes.of_result(order.lease, result)
 
 
@@ -217,6 +220,7 @@ def _call(order: Begin, context: Context) -> Any:
 async def run_async(order: Begin) -> Outcome:
     """Call an async handler."""
     send_by(partial(_progress, order.lease), here=True)
+    set_current_call(CurrentCall(order.lease, order.job_id, order.node), here=True)
     try:
         result = await _bound(order)()
     except BaseException as error:
