@@ -32,10 +32,11 @@ from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, expl
 from dte.cli.watching import Explainer
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.http.listening import CannotListen
+from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 PORT = click.IntRange(0, 65_535)
 HEARTBEAT_S = 5.0
+HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
 
 
 @click.command("run", context_settings=FORMULAS)
@@ -135,8 +136,8 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 @option(
     "--host",
     envvar="DTE_MASTER_HOST",
-    default="0.0.0.0",
-    help="Address to listen on.",
+    default=EVERY_ADDRESS,
+    help=HOST_HELP,
 )
 @option(
     "--port",
@@ -171,7 +172,7 @@ def master_command(log_level: str, **values: Any) -> None:
 
 @click.command("worker", short_help="Run a worker.")
 @master_option
-@option("--host", envvar="DTE_WORKER_HOST", default="0.0.0.0", help="Address to listen on.")
+@option("--host", envvar="DTE_WORKER_HOST", default=EVERY_ADDRESS, help=HOST_HELP)
 @option(
     "--port",
     envvar="DTE_WORKER_PORT",

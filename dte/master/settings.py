@@ -14,6 +14,7 @@ from dte.core.limits import SchedulerLimits
 from dte.master.journal.retention import Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
+from dte.wire.http.listening import EVERY_ADDRESS
 
 CORE, FORMULA = SchedulerLimits(), FormulaLimits()
 
@@ -29,7 +30,7 @@ class Settings:
     Bounds of the core have the default, and most of them the name, that they have there.
     """
 
-    host: str = "0.0.0.0"
+    host: str = EVERY_ADDRESS
     port: int = 5000
     journal: str = "none"
     journal_sync: Sync = Sync.FULL

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dte.handlers import registry
 from dte.wire.http.client import REPLY_BYTES_MAX
-from dte.wire.http.listening import listen
+from dte.wire.http.listening import EVERY_ADDRESS, listen
 from dte.wire.http.server import HttpServer
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import Claim
@@ -43,7 +43,7 @@ class WorkerSettings:
 
     Attributes:
         master_url: the URL of the master, ``http://host:port``.
-        host: the address to listen on.
+        host: the address to listen on; ``*`` for every address, of IPv4 and IPv6.
         port: the port to listen on; 0 for a free one.
         name: the worker's name; empty for one from host name and process id.
         slots: the number of calls of handlers at once; 0 for the number of CPUs.

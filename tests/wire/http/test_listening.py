@@ -6,11 +6,24 @@ import os
 import socket
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from harness.http import HOST
 
 from dte.wire.http.listening import CannotListen, listen
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+HAS_IPV6 = has_ipv6()
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +60,73 @@ def test_an_address_of_another_machine_is_what_is_wrong() -> None:
     with pytest.raises(CannotListen, match=r"cannot listen on 192\.0\.2\.1:0: ") as caught:
         listen("192.0.2.1", 0)
     assert not caught.value.port_is_wrong
+
+
+def closed(sockets: list[socket.socket]) -> ExitStack:
+    """A context at whose end listening sockets are closed."""
+    stack = ExitStack()
+    for listening in sockets:
+        stack.enter_context(listening)
+    return stack
+
+
+@pytest.mark.parametrize("host", ["*", ""])
+@pytest.mark.parametrize("address", [HOST, "::1"])
+def test_every_address_is_listened_on_of_both_families(host: str, address: str) -> None:
+    if address == "::1" and not HAS_IPV6:
+        pytest.skip("this machine has no IPv6")
+    sockets, port = listen(host, 0)
+    with closed(sockets):
+        assert {listening.getsockname()[1] for listening in sockets} == {port}
+        socket.create_connection((address, port)).close()
+
+
+def test_an_explicit_address_is_one_of_ipv4_alone() -> None:
+    sockets, port = listen("0.0.0.0", 0)
+    with closed(sockets):
+        assert [listening.family for listening in sockets] == [socket.AF_INET]
+        with socket.socket(socket.AF_INET6) as other:
+            assert other.connect_ex(("::1", port)) != 0
+
+
+@pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_ipv6_may_be_switched_off(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    create = socket.create_server
+
+    def without_ipv6(address: Any, *, family: int, backlog: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(number, os.strerror(number))
+        return create(address, family=family, backlog=backlog)
+
+    monkeypatch.setattr(socket, "create_server", without_ipv6)
+    sockets, port = listen("*", 0)
+    with closed(sockets):
+        assert [listening.getsockname() for listening in sockets] == [("0.0.0.0", port)]
+
+
+def test_a_port_that_is_taken_on_either_family_is_what_is_wrong() -> None:
+    for family, host in [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]:
+        if family == socket.AF_INET6 and not HAS_IPV6:
+            continue
+        with socket.create_server((host, 0), family=family) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(CannotListen) as caught:
+                listen("*", port)
+        reason = os.strerror(errno.EADDRINUSE)
+        assert str(caught.value) == f"cannot listen on *:{port}: {reason}"
+        assert caught.value.port_is_wrong
+
+
+def test_a_free_port_is_free_on_both_families(monkeypatch: pytest.MonkeyPatch) -> None:
+    create, taken = socket.create_server, [errno.EADDRINUSE, errno.EADDRINUSE]
+
+    def taken_twice(address: Any, *, family: int, backlog: int) -> socket.socket:
+        if family == socket.AF_INET6 and taken:
+            number = taken.pop()
+            raise OSError(number, os.strerror(number))
+        return create(address, family=family, backlog=backlog)
+
+    monkeypatch.setattr(socket, "create_server", taken_twice)
+    sockets, _ = listen("*", 0)
+    with closed(sockets):
+        assert not taken
