@@ -90,7 +90,8 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     Attributes:
         worker_name: the worker's name; it need not be unique.
         address: host and port; they are unique.
-        state: ``free``, ``busy``, ``pausing``, ``failing``, ``draining`` or ``gone``.
+        state: ``free``, ``busy``, ``pausing``, ``failing``, ``unreachable``, ``draining``
+            or ``gone``.
         slots: the number of requests for arithmetic that it takes at once.
         leases: the number of such requests under way.
         batch: the largest number of operations in one request.

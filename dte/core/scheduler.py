@@ -113,6 +113,10 @@ class Scheduler:
         self.calls.policies.learn(announcement.handlers)
         return worker
 
+    def reached(self, worker: Worker, problem: str | None) -> None:
+        """Note that connections to a worker are accepted, or the reason why they are not."""
+        self._workers.reached(worker, problem)
+
     def leave(self, now: float, worker: Worker) -> None:
         """A worker reports that it has ended."""
         self._lose_worker(now, worker, "it left")

@@ -18,8 +18,9 @@ from dte.core.workers.worker import Worker
 POSITIONS_MAX = 100
 """Calls whose position in the queue is looked up: each look-up costs what is ahead of the call."""
 NAMED_MAX = 10
-FAILING_MAX = 3
-"""Workers that cannot run calls are named with their reasons up to here."""
+TROUBLED = ("failing", "unreachable")
+TROUBLED_MAX = 3
+"""Workers that cannot be called, or cannot run calls, are named with their reasons up to here."""
 
 Similar = Callable[[str, Collection[str]], str]
 """Returns the name that is most like a name; "" if none is."""
@@ -101,7 +102,9 @@ def _arithmetic(core: Scheduler, job: Job, left: int, ready: int) -> Reason:
         return Reason("", state, "operands", f"{text}; they wait for calls")
     if not able:
         no_worker = "no worker does arithmetic" if core.workers() else "no worker is connected"
-        return Reason("", state, "worker", f"{text}; {no_worker}{_away(present)}", _names(present))
+        trouble = _troubled([worker for worker in present if worker.state == "unreachable"])
+        text = f"{text}; {no_worker}{_away(present)}{trouble}"
+        return Reason("", state, "worker", text, _names(present))
     if not ready:
         return Reason("", state, "result", f"{text}; the others wait for results")
     workers = f"{_counted(len(able), 'worker')} for arithmetic {_are(len(able))} connected"
@@ -198,12 +201,13 @@ class _Calls:
     def _ready(self, call: Call) -> Reason:
         node, state, handler, core = call.name, call.state.value, call.handler, self._core
         present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
-        failing = [worker for worker in present if worker.state == "failing"]
+        troubled = [worker for worker in present if worker.state in TROUBLED]
         able = [worker for worker in present if takes_calls(worker)]
         if not able:
             text = f"no connected worker has the handler {handler!r}"
-            if failing:
-                text = _failing(failing) + _away([w for w in present if w not in failing])
+            if troubled:
+                away = _away([worker for worker in present if worker not in troubled])
+                text = _troubled(troubled).removeprefix("; ") + away
             elif present:
                 shown = [self._away(worker) for worker in present[:NAMED_MAX]]
                 text = f"no worker with the handler {handler!r} takes calls: {', '.join(shown)}"
@@ -211,7 +215,7 @@ class _Calls:
                 text = f"no worker is connected, so none has the handler {handler!r}"
             elif meant := self._similar(handler, self._known()):
                 text += f"; did you mean {meant!r}?"
-            return Reason(node, state, "worker", text, _names(failing or present))
+            return Reason(node, state, "worker", text, _names(troubled or present))
         position = None
         if call.state is CallState.READY:
             self._positions -= 1
@@ -221,8 +225,7 @@ class _Calls:
         if position:
             text += f"; {_counted(position, 'call')} {_are(position)} ahead"
         text += self._waits.blame(call, able)
-        if failing:
-            text += f"; {_failing(failing)}"
+        text += _troubled(troubled)
         return Reason(node, state, "slot", text, _names(able), position)
 
     def _away(self, worker: Worker) -> str:
@@ -249,15 +252,19 @@ def _missing(calls: CallGraph, call: Call) -> list[str]:
     return found
 
 
-def _failing(workers: list[Worker]) -> str:
-    """The reasons of the first workers that cannot run calls."""
-    texts = [
-        f"worker {worker.announcement.name} cannot start processes for handlers: "
-        f"{worker.announcement.failing}"
-        for worker in workers[:FAILING_MAX]
-    ]
-    more = len(workers) - len(texts)
-    return "; ".join(texts) + (f"; {more} more workers cannot either" if more else "")
+def _troubled(workers: list[Worker]) -> str:
+    """The reasons of the first workers that cannot be called, or cannot run calls."""
+    text = "".join(f"; {_trouble(worker)}" for worker in workers[:TROUBLED_MAX])
+    more = len(workers) - TROUBLED_MAX
+    return text + (f"; {more} more workers are in trouble" if more > 0 else "")
+
+
+def _trouble(worker: Worker) -> str:
+    announcement = worker.announcement
+    name, address = announcement.name, announcement.address
+    if worker.unreachable is not None:
+        return f"calls to worker {name} at {address} fail: {worker.unreachable}"
+    return f"worker {name} cannot start processes for handlers: {announcement.failing}"
 
 
 def _all_names(workers: Collection[Worker]) -> Iterator[str]:

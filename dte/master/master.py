@@ -24,6 +24,7 @@ from dte.master.clock import LOOK_S, Clock
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
+from dte.master.dispatch.reach import Reach
 from dte.master.events import EventLog
 from dte.master.expected import ExpectedTasks
 from dte.master.jobs import Jobs
@@ -78,8 +79,9 @@ class Master:
             settings, core, recorder, self.archive, self.awaited, self.waiters, self.slices, clock
         )
         self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
-        self.workers = Workers(core, recorder, self.awaited, clock, self.wake)
         self._pool = ConnectionPool()
+        reach = Reach(self._pool)
+        self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
         self._call_dispatcher = CallDispatcher(
             core, self._pool, clock.now, self.wake, settings.value_bytes_max

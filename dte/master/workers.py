@@ -16,11 +16,15 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 from dte.master.clock import Clock
+from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
 from dte.wire.messages.batches import BatchResult
 
 log = logging.getLogger("dte.master")
+
+CHECK_AFTER_S = 0.5
+"""Time from the first announcement of a worker, which may listen only then, to its check."""
 
 
 @dataclass(eq=False)
@@ -32,34 +36,47 @@ class Workers:
     awaited: AwaitedFacts
     clock: Clock
     wake: Callable[[], None]
+    reach: Reach
 
     def __post_init__(self) -> None:
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
         self._to_store: dict[str, Announcement] = {}
         self._storing: asyncio.Task[None] | None = None
+        self._checks: dict[Worker, asyncio.Task[None]] = {}
 
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
         if self._storing is not None:
             self._storing.cancel()
+        for check in self._checks.values():
+            check.cancel()
         self.complete(self._claims)
 
     # Announcing
 
-    async def announce(self, announcement: Announcement) -> None:
+    async def announce(self, announcement: Announcement) -> str | None:
         """Note that a worker is available or leaving.
 
         A worker that announces itself only once is stored in the journal too.
 
+        Returns:
+            The reason why calls to the worker fail, if that is known.
+
         Raises:
             Busy: too many workers are known.
         """
+        if self._is_contested(announcement):
+            other = await self.reach.other_at(announcement)
+            if other is not None:
+                return f"another worker, {other}, answers at {announcement.address}"
         now = self.clock.now()
         self._log_failing(announcement)
         worker = self.core.announce(now, announcement)
         self.wake()
-        if worker.joined_at == now:
+        if worker.joined_at == now or worker.unreachable is not None or worker.failures:
+            self._check_reach(worker)
+        if worker.joined_at == now and worker.unreachable is None:
             address = announcement.address or "somewhere"
             log.info("worker %s joined from %s", announcement.name, address)
         elif announcement.draining:
@@ -70,6 +87,39 @@ class Workers:
         if once and self._stored.get(announcement.identity) != announcement:
             self._to_store[announcement.identity] = announcement
             await self._store()
+        problem = worker.unreachable or (worker.last_failure if worker.failures else None)
+        return f"calls to {announcement.address} fail: {problem}" if problem else None
+
+    def _is_contested(self, announcement: Announcement) -> bool:
+        """True if a worker announces itself whose address another one has announced since."""
+        known = self.core.worker(announcement.identity)
+        if known is None or known.gone or known.announcement.draining or announcement.draining:
+            return False
+        return bool(announcement.incarnation) and announcement.incarnation == known.superseded
+
+    def _check_reach(self, worker: Worker) -> None:
+        """Find out whether a worker can be called that announces itself again and again."""
+        announcement = worker.announcement
+        is_pushed = announcement.delivery is Delivery.PUSH and bool(announcement.incarnation)
+        if not is_pushed or announcement.draining or worker in self._checks:
+            return
+
+        async def check() -> None:
+            if worker.unreachable is None:
+                await asyncio.sleep(CHECK_AFTER_S)
+            if worker.lease_count:
+                return  # These show whether it can be called.
+            problem = await self.reach.problem(announcement)
+            if worker.announcement.incarnation != announcement.incarnation:
+                return
+            if problem is not None and problem != worker.unreachable:
+                name, address = announcement.name, announcement.address
+                log.warning("calls to worker %s at %s fail: %s", name, address, problem)
+            self.core.reached(worker, problem)
+            self.wake()
+
+        task = self._checks[worker] = asyncio.get_running_loop().create_task(check())
+        task.add_done_callback(lambda _: self._checks.pop(worker))
 
     def _log_failing(self, announcement: Announcement) -> None:
         """Log that a worker has begun or ceased to be failing."""

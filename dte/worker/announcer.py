@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from dte.wire.codec import encode
+import msgspec
+
+from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Announce
 from dte.worker.master_client import MasterAway, MasterClient, Refused
 
@@ -16,9 +18,25 @@ log = logging.getLogger("dte.worker")
 
 RETRY_FIRST_S = 0.1
 TIMEOUT_S = 2.0
+UNREACHABLE_CHARS_MAX = 500
 MOMENTS = 20
 """The number of moments in an interval at which announcements are made, common to all workers. A
 master that wakes up for several announcements spends less time on each."""
+
+
+UNREACHABLE = (
+    "%s; if another port leads here, give --announce-port; if the worker listens on another "
+    "address, give --host; if nothing leads here, give --pull"
+)
+
+
+class _Registered(msgspec.Struct):
+    """The part of the reply to an announcement that says why calls to the worker fail."""
+
+    unreachable: str | None = None
+
+
+_registered: Decoder[_Registered] = Decoder(_Registered)
 
 
 class Announcer:
@@ -47,6 +65,7 @@ class Announcer:
         self._hurry = asyncio.Event()
         self._leaving = False
         self._reached: bool | None = None
+        self._unreachable: str | None = None
         self._task = asyncio.create_task(self._run())
 
     def hurry(self) -> None:
@@ -82,7 +101,8 @@ class Announcer:
         """Announce once; return True if the master has received it."""
         reached, problem = True, ""
         try:
-            await self._master.post("/worker", encode(self._announce), TIMEOUT_S)
+            reply = await self._master.post("/worker", encode(self._announce), TIMEOUT_S)
+            self._note_unreachable(reply)
         except (MasterAway, Refused) as error:
             reached, problem = False, str(error)
         if reached and self._on_announced is not None:
@@ -94,6 +114,20 @@ class Announcer:
             else:
                 log.warning("cannot announce to %s: %s; trying again", self._master_url, problem)
         return reached
+
+    def _note_unreachable(self, reply: bytes) -> None:
+        """Log that calls to this worker fail, or arrive again, if the master says so anew."""
+        try:
+            unreachable = _registered.decode(reply).unreachable
+        except Malformed:
+            return  # Other masters reply what they like.
+        if self._leaving or unreachable == self._unreachable:
+            return
+        self._unreachable = unreachable
+        if unreachable is None:
+            log.info("the calls of the master reach this worker again")
+        else:
+            log.warning(UNREACHABLE, unreachable[:UNREACHABLE_CHARS_MAX])
 
 
 def common_pause_s(interval_s: float, wall_s: float) -> float:

@@ -30,13 +30,15 @@ class ComputeServer:
     Args:
         name: the worker's name.
         calls: runs calls of handlers; without it the worker takes none.
+        incarnation: the text that it announces, for this start of the worker.
 
     Attributes:
         draining: set it to refuse new work.
     """
 
-    def __init__(self, name: str, calls: RunningCalls | None = None) -> None:
+    def __init__(self, name: str, calls: RunningCalls | None = None, incarnation: str = "") -> None:
         self._name = name
+        self._incarnation = incarnation
         self._calls = calls
         self.draining = False
         self.operations_done = 0
@@ -118,6 +120,7 @@ class ComputeServer:
         return {
             "status": "draining" if self.draining else "ok",
             "worker_name": self._name,
+            **({"incarnation": self._incarnation} if self._incarnation else {}),
             "operations_done": self.operations_done,
             "calls": [{field: getattr(call, field) for field in shown} for call in running],
         }

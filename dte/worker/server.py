@@ -60,7 +60,7 @@ class WorkerSettings:
     """
 
     master_url: str = "http://localhost:5000"
-    host: str = "0.0.0.0"
+    host: str = EVERY_ADDRESS
     port: int = 6000
     name: str = ""
     slots: int = 0
@@ -122,7 +122,7 @@ class WorkerServer(_Worker):
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
-        self._compute = ComputeServer(self.name, self._calls)
+        self._compute = ComputeServer(self.name, self._calls, self._incarnation)
         self._http = HttpServer(self._compute, REPLY_BYTES_MAX)
         self._announcer: Announcer | None = None
         self.port = 0

@@ -85,7 +85,7 @@ def test_a_call_waits_for_workers_that_can_start_processes_again() -> None:
     assert why(core, job)["a"].text == f"{text} (1 gone, draining or pausing)"
     for port in range(2, 6):
         core.announce(0.0, replace(failing, name="e", address=f"x:{port}"))
-    assert "; 2 more workers cannot either" in why(core, job)["a"].text
+    assert "; 2 more workers are in trouble" in why(core, job)["a"].text
     core.announce(0.0, replace(CALLER, name="f", address="x:9", handler_slots=0))
     assert why(core, job)["a"].text.startswith("waiting for a free slot on worker f; worker ")
 

@@ -86,6 +86,38 @@ async def test_it_says_what_it_can_call(
     assert said["handler_slots"] == 4
 
 
+async def test_it_warns_once_for_each_reason_why_it_cannot_be_called(
+    announcer: type[Announcer],
+    serve_plainly: ServePlainly,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "dte.worker")
+    refused = "calls to 127.0.0.1:6000 fail: Connection refused"
+    taken = "another worker, w2, answers at 127.0.0.1:6000"
+    reasons = [None, refused, refused, taken, None, None]
+    replies: list[dict[str, str | None]] = [
+        {"status": "Worker registered"} | ({"unreachable": reason} if reason else {})
+        for reason in reasons
+    ]
+
+    async def reply(request: Message, line: Line) -> None:
+        await line.reply(200, replies[len(master.requests) - 1])
+
+    master = await serve_plainly(reply)
+    worker = announcer(url(master), Announce("w"), NEVER_S)
+    for count in range(1, len(replies) + 1):
+        await until(lambda count=count: len(master.requests) == count, f"announcement {count}")
+        worker.hurry()
+        if count == len(replies):
+            master.conduct = welcome
+    await until(lambda: len(caplog.records) >= 4, "the last change is logged")
+    announced, first, second, last = caplog.records
+    assert announced.levelname == last.levelname == "INFO"
+    assert first.getMessage().startswith(f"{refused}; if another port leads here, give --announce-")
+    assert second.getMessage().startswith(taken)
+    assert last.getMessage() == "the calls of the master reach this worker again"
+
+
 async def test_it_tells_each_time_that_the_master_has_heard_it(
     announcer: type[Announcer], serve_plainly: ServePlainly, pauses: list[float]
 ) -> None:

@@ -20,7 +20,7 @@ from dte.core.workers.worker import Worker
 JOBS_MAX = 100
 CALLS_MAX = 1_000
 """Bounds of a search for jobs that wait for each other, and for the calls of each."""
-AWAY = ("gone", "draining", "pausing")
+AWAY = ("gone", "draining", "pausing", "unreachable")
 
 Held = Mapping[int, Collection[int]]
 """The jobs for which calls wait through a client, by the lease of the call."""

@@ -129,6 +129,8 @@ class AvailabilityQueue:
         if reborn or worker.gone or not announcement.incarnation:
             # Without an incarnation any announcement may be that of a new start.
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
+        if reborn:
+            worker.unreachable, worker.superseded = None, old.incarnation
         self.offer(worker)
         return worker, reborn
 
@@ -216,6 +218,15 @@ class AvailabilityQueue:
             return
         worker.resumes_at = now + backoff_s(self._random, worker.failures)
         self._pauses.add(worker.resumes_at, worker)
+
+    def reached(self, worker: Worker, problem: str | None) -> None:
+        """Note that connections to a worker are accepted, or the reason why they are not."""
+        if problem is not None:
+            worker.last_failure = problem
+        elif worker.last_failure == worker.unreachable:
+            worker.last_failure = None
+        worker.unreachable = problem
+        self.offer(worker)
 
     def resume(self, now: float) -> None:
         """Put the workers whose pause is over back in line."""

@@ -111,6 +111,9 @@ class Worker:
             them may have ended it.
         vanished_at: when it last fell silent, or its connection broke, with operations.
         probed_at: when it was last probed.
+        unreachable: the reason why it cannot be called, although it announces itself; it gets no
+            work meanwhile.
+        superseded: its incarnation before this one.
         silent_since: when it last lost a call by silence.
         call_leases: the numbers of the call leases that it has.
         long_calls: how many of these are of handlers that are not known to be quick.
@@ -133,6 +136,8 @@ class Worker:
     suspects: dict[tuple[int, int], None] = field(default_factory=dict)
     vanished_at: float = float("-inf")
     probed_at: float = float("-inf")
+    unreachable: str | None = None
+    superseded: str = ""
     silent_since: float = float("-inf")
     call_leases: set[int] = field(default_factory=set)
     long_calls: int = 0
@@ -142,11 +147,13 @@ class Worker:
 
     @property
     def state(self) -> str:
-        """``gone``, ``draining``, ``failing``, ``pausing``, ``busy`` or ``free``."""
+        """``gone``, ``draining``, ``unreachable``, ``failing``, ``pausing``, ``busy``, ``free``."""
         if self.gone:
             return "gone"
         if self.announcement.draining:
             return "draining"
+        if self.unreachable is not None:
+            return "unreachable"
         if self.announcement.failing is not None:
             return "failing"
         if self.resumes_at is not None:
@@ -172,6 +179,7 @@ class Worker:
             self.gone
             or announcement.draining
             or self.resumes_at is not None
+            or self.unreachable is not None
             or not announcement.arithmetic
         ):
             return 0
@@ -192,6 +200,7 @@ class Worker:
             or announcement.draining
             or announcement.failing is not None
             or self.resumes_at is not None
+            or self.unreachable is not None
         ):
             return 0
         if self.silent_since > self.last_seen_at:  # Its mailbox would keep the call unread.

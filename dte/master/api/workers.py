@@ -63,9 +63,14 @@ class RawReports(msgspec.Struct):
 
 
 class Registered(msgspec.Struct):
-    """The reply to an announcement."""
+    """The reply to an announcement.
+
+    Attributes:
+        unreachable: the reason why calls to the worker fail, if they do.
+    """
 
     status: str
+    unreachable: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
@@ -99,7 +104,7 @@ class Workers(JsonHandler):
         check_range("batch_max", announce.batch_max, 1, BATCH_MAX)
         check_range("handler_slots", announce.handler_slots, 0, SLOTS_MAX)
         handlers = policies(announce.handlers)
-        await self.master.workers.announce(
+        unreachable = await self.master.workers.announce(
             Announcement(
                 announce.worker_name,
                 f"{self.request.remote_ip}:{announce.port}",
@@ -113,7 +118,7 @@ class Workers(JsonHandler):
                 failing=one_line(announce.failing),
             )
         )
-        self.reply(Registered("Worker registered"))
+        self.reply(Registered("Worker registered", unreachable or msgspec.UNSET))
 
     @documented("List the known workers", replies={200: list[WorkerListed]})
     def get(self) -> None:

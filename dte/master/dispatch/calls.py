@@ -31,6 +31,8 @@ _refusal: Decoder[Refusal] = Decoder(Refusal)
 
 BODY_BYTES = 16_000_000
 """Calls with more bytes of arguments go in several requests: workers have bounds too."""
+NOT_TAKEN = (404, 405, 501, 503)
+"""Statuses of workers that are leaving, and of other programs, which run no calls."""
 ALIVE_S = 3.0
 """Time between extensions of a lease while its worker keeps the request open."""
 
@@ -117,7 +119,7 @@ class CallDispatcher:
         else:
             if status == 202:
                 return
-            failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
+            failure = Failure.NOT_SENT if status in NOT_TAKEN else Failure.MALFORMED
             reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
         for lease in leases:
             self._fail(lease, reason, failure)

@@ -21,9 +21,18 @@ class ConnectionPool:
             ConnectionFailed: no whole reply came. Idle connections to the worker are closed, as
                 they lead to the process that failed.
         """
+        return await self._request("POST", address, path, body)
+
+    async def get(self, address: str, path: str) -> tuple[int, bytes]:
+        """Send a request without a body, like `post`."""
+        return await self._request("GET", address, path, b"")
+
+    async def _request(
+        self, method: str, address: str, path: str, body: bytes
+    ) -> tuple[int, bytes]:
         connection = self._take(address)
         try:
-            reply = await connection.request("POST", path, body)
+            reply = await connection.request(method, path, body)
         except ConnectionFailed as error:
             self._put_back(address, connection, error)
             raise
@@ -46,12 +55,21 @@ class ConnectionPool:
         for address in list(self._idle):
             self._close_idle(address)
 
+    async def reach(self, address: str) -> None:
+        """Find out whether a worker accepts connections.
+
+        Raises:
+            ConnectionFailed: it does not.
+        """
+        connection = _connection(address)
+        await connection.open()
+        connection.close()
+
     def _take(self, address: str) -> KeptAliveConnection:
         """An idle connection to a worker, or a new one."""
         idle = self._idle.get(address)
         if not idle:
-            host, _, port = address.rpartition(":")
-            connection = KeptAliveConnection(host, int(port))
+            connection = _connection(address)
             connection.on_close = partial(self._forget, address, connection)
             return connection
         connection = idle.pop()
@@ -78,6 +96,11 @@ class ConnectionPool:
     def _close_idle(self, address: str) -> None:
         for connection in self._idle.pop(address, []):
             connection.close()
+
+
+def _connection(address: str) -> KeptAliveConnection:
+    host, _, port = address.rpartition(":")
+    return KeptAliveConnection(host, int(port))
 
 
 def failure_of(error: ConnectionFailed) -> Failure:

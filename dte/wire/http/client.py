@@ -146,17 +146,29 @@ class KeptAliveConnection:
 
     # Opening
 
-    async def _open(self, first: bytes) -> None:
+    async def open(self) -> None:
+        """Connect before there is a request.
+
+        Raises:
+            ConnectionFailed: the connection was not accepted.
+        """
         try:
             connected = await self._connected()
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
-            self._opening = None
-            self._finish(ConnectionFailed(_reason(error), refused=refused, sent=False))
-            return
-        self._opening = None
+            raise ConnectionFailed(_reason(error), refused=refused, sent=False) from None
         self._reader = _reply_reader()
         self._stream = Stream(connected, self._received, self._lost)
+
+    async def _open(self, first: bytes) -> None:
+        try:
+            await self.open()
+        except ConnectionFailed as failure:
+            self._opening = None
+            self._finish(failure)
+            return
+        self._opening = None
+        assert self._stream is not None
         self._stream.send(first)
 
     async def _connected(self) -> socket.socket:

@@ -72,10 +72,11 @@ async def test_the_list_shows_the_state_of_workers(rig: Rig, hire: Hire) -> None
 
 
 async def test_a_failing_worker_is_listed_with_its_reason(
-    rig: Rig, caplog: pytest.LogCaptureFixture
+    rig: Rig, hire: Hire, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "dte.master")
-    body = {"worker_name": "w", "incarnation": "a", "handlers": ["echo"]}
+    worker = await hire(rig, fakes.good)
+    body = {"worker_name": "w", "port": worker.port, "incarnation": "a", "handlers": ["echo"]}
     for failing, shown in [("no GPU\n left\x1b", "no GPU left?"), ("x" * 900, "x" * 500)]:
         assert (await rig.post("/worker", body | {"failing": failing})).status == 200
         (listed,) = (await rig.get("/worker")).json

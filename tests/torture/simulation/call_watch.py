@@ -279,7 +279,7 @@ class CallWatch:
             worker
             for worker in core.workers()
             if call.handler in worker.announcement.handlers
-            and worker.state not in ("gone", "draining", "pausing", "failing")
+            and worker.state not in ("gone", "draining", "pausing", "unreachable", "failing")
         ]
         lease = core.calls.leases.get(call.record.lease)
         wrong = {

@@ -67,6 +67,19 @@ class Secrets:
         return self._world.random.getrandbits(bits)
 
 
+class Reach:
+    """Stands in for the check of connections: that all are accepted, as far as is known."""
+
+    def __init__(self, pool: object) -> None:
+        pass
+
+    async def problem(self, announcement: object) -> None:
+        return None
+
+    async def other_at(self, announcement: object) -> None:
+        return None
+
+
 @contextmanager
 def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -> Iterator[None]:
     """Have dte meet the simulated world where it would meet the real one.
@@ -78,6 +91,7 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
     places: list[tuple[Any, str, Any]] = [
         (master, "time", clocks),
         (master, "secrets", Secrets(world)),
+        (master, "Reach", Reach),
         (recorder, "time", clocks),
         (clock, "time", clocks),
         (compute, "time", clocks),

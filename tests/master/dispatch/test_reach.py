@@ -1,0 +1,122 @@
+"""Workers that announce themselves and cannot be called: the reply says why."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from errno import ECONNREFUSED
+from typing import Any
+
+import pytest
+from harness.http import HOST, Line, Message
+from harness.until import until
+
+from dte.master import workers
+from master import fakes
+from master.rig import Hire, Rig
+
+REFUSED = os.strerror(ECONNREFUSED)
+
+
+@pytest.fixture(autouse=True)
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "CHECK_AFTER_S", 0.0)
+
+
+async def announce(rig: Rig, port: int, **said: Any) -> Any:
+    body = {"worker_name": "w", "port": port, "incarnation": "a", "handlers": ["echo"]} | said
+    reply = await rig.post("/worker", body)
+    assert reply.status == 200
+    return reply.json
+
+
+async def test_a_worker_that_refuses_connections_learns_it_and_gets_no_work_until_it_listens(
+    rig: Rig, hire: Hire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dte.master")
+    with socket.socket() as silent:  # Bound, so that nobody else listens there meanwhile.
+        silent.bind((HOST, 0))
+        port = silent.getsockname()[1]
+        assert await announce(rig, port) == {"status": "Worker registered"}
+        await until(lambda: rig.worker(port).unreachable, "the refusal is noted")
+        problem = f"calls to {HOST}:{port} fail: {REFUSED}"
+        for _ in range(3):
+            assert await announce(rig, port) == {
+                "status": "Worker registered",
+                "unreachable": problem,
+            }
+        (listed,) = (await rig.get("/worker")).json
+        assert (listed["state"], listed["last_failure"]) == ("unreachable", REFUSED)
+        call = await rig.accept(handler="echo", args=[1])
+        formula = await rig.submit("1+2")
+        why = f"calls to worker w at {HOST}:{port} fail: {REFUSED}"
+        assert (await rig.why(call))["call"]["text"] == why
+        assert (await rig.why(formula))[""]["text"].endswith(f"; {why}")
+        assert [each.levelname for each in caplog.records if REFUSED in each.message] == ["WARNING"]
+        await hire(rig, fakes.good)
+        assert (await rig.job(formula, wait_s=20))["answer"] == 3
+
+
+async def test_a_worker_that_listens_again_is_called_again(rig: Rig, hire: Hire) -> None:
+    worker = await hire(rig, fakes.good, incarnation="a")
+    port = worker.port
+    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await worker.stop()
+    rig.worker(port).unreachable = "no connection in time"
+    await announce(rig, port)
+    await until(lambda: rig.worker(port).unreachable == REFUSED, "another reason")
+    await worker.start(port=port)
+    await announce(rig, port)
+    await until(lambda: rig.worker(port).unreachable is None, "it is reached")
+    assert await announce(rig, port) == {"status": "Worker registered"}
+    assert (await rig.compute("1+2"))["answer"] == 3
+
+
+async def test_a_worker_that_announces_itself_once_may_listen_later(rig: Rig, hire: Hire) -> None:
+    with socket.socket() as silent:
+        silent.bind((HOST, 0))
+        port = silent.getsockname()[1]
+        await announce(rig, port, incarnation="")
+        assert not rig.master.workers._checks
+        assert await announce(rig, port, incarnation="") == {"status": "Worker registered"}
+
+
+async def test_a_call_that_another_program_refuses_costs_no_attempt(rig: Rig, hire: Hire) -> None:
+    page = await hire(
+        rig, fakes.replying(404, []), incarnation="a", batch_max=64, handlers=["echo"]
+    )
+    number = await rig.accept(handler="echo", args=[1])
+    await until(lambda: rig.worker(page).failures, "a failure")
+    said = {"incarnation": "a", "batch_max": 64}
+    reply = await announce(rig, page.port, **said)
+    assert "status 404 instead of 202" in reply["unreachable"]
+    assert (await rig.nodes(number))["call"]["attempts"] in (0, 1)
+    assert rig.worker(page).last_failure
+
+
+async def test_of_two_workers_at_one_address_the_one_that_does_not_answer_learns_it(
+    rig: Rig, hire: Hire
+) -> None:
+    async def second(request: Message, line: Line) -> None:
+        if request.path == "/health":
+            await line.reply(200, {"worker_name": "second", "incarnation": "b"})
+        else:
+            await fakes.good(request, line)
+
+    worker = await hire(rig, second, worker_name="first", incarnation="a")
+    own = {"worker_name": "second", "incarnation": "b"}
+    assert await announce(rig, worker.port, **own) == {"status": "Worker registered"}
+    other = {"worker_name": "first", "incarnation": "a"}
+    reply = await announce(rig, worker.port, **other)
+    assert reply["unreachable"] == f"another worker, second, answers at {HOST}:{worker.port}"
+    assert rig.worker(worker).announcement.name == "second", "it keeps its calls"
+    assert await announce(rig, worker.port, **own) == {"status": "Worker registered"}
+
+
+async def test_a_worker_of_another_kind_takes_its_address_back(rig: Rig, hire: Hire) -> None:
+    """Nobody can know which of the two answers, so the last announcement counts."""
+    worker = await hire(rig, fakes.replying(404, []), worker_name="first", incarnation="a")
+    await announce(rig, worker.port, worker_name="second", incarnation="b")
+    await announce(rig, worker.port, worker_name="first", incarnation="a")
+    assert rig.worker(worker).announcement.name == "first"
