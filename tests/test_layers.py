@@ -71,7 +71,7 @@ EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 API = "dte.master.api"
 QUEUE_TASKS = f"{API}.dialects.queue.tasks"
 NO_DIALECTS = (
-    *("base", "job_handler", "openapi", "routes", "submission"),
+    *("base", "bodies", "job_handler", "openapi", "routes", "strict", "submission"),
     *("polling", "tasks"),
 )
 """What dialects share, and the table of all."""

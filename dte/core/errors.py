@@ -7,6 +7,7 @@
     ├── NotFound              404
     ├── Conflict              409  a key or a name is in use for something else
     ├── TooLarge              413  a bound on one request or one formula
+    ├── Unsupported           415  the body is compressed, or not in UTF-8
     └── TryAgain
         ├── Busy              429  a bound on unfinished work
         └── Unavailable       503  the master cannot accept work now
@@ -100,6 +101,11 @@ class Conflict(DteError):
 class TooLarge(DteError):
     status = 413
     code = "too_large"
+
+
+class Unsupported(DteError):
+    status = 415
+    code = "unsupported"
 
 
 class TryAgain(DteError):

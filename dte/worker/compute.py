@@ -1,4 +1,4 @@
-"""The routes of a worker: ``POST /compute``, ``POST /stop`` and ``GET /health``."""
+"""The routes of a worker: ``POST /compute``, ``POST /stop``, ``GET /health`` and ``GET /``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ from dte.worker.decoding import CallDecoder
 LEASE_END = 2**63
 """The upper bound of lease numbers; a master could not read a report with a higher one."""
 
+METHODS = {
+    "/": "GET, HEAD, OPTIONS",
+    "/health": "GET, HEAD, OPTIONS",
+    "/compute": "POST, OPTIONS",
+    "/stop": "POST, OPTIONS",
+}
+"""The methods of each route."""
+PATH_CHARS_SHOWN = 200
+
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
 _call = CallDecoder(Call, 1, lambda call: [call])
@@ -31,30 +40,45 @@ class ComputeServer:
         name: the worker's name.
         calls: runs calls of handlers; without it the worker takes none.
         incarnation: the text that it announces, for this start of the worker.
+        master_url: the URL of its master, for those who take the worker for it.
 
     Attributes:
         draining: set it to refuse new work.
     """
 
-    def __init__(self, name: str, calls: RunningCalls | None = None, incarnation: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        calls: RunningCalls | None = None,
+        incarnation: str = "",
+        master_url: str = "",
+    ) -> None:
         self._name = name
         self._incarnation = incarnation
+        self._master_url = master_url
         self._calls = calls
         self.draining = False
         self.operations_done = 0
 
     def __call__(self, request: Request) -> tuple[int, bytes]:
         status, reply = self._answer(request)
-        return status, encode(reply)
+        is_result = request.path == "/compute" and status in (200, 202, 500)
+        return status, encode(reply) + (b"" if is_result else b"\n")  # The rest is for terminals.
 
     def _answer(self, request: Request) -> tuple[int, Any]:
+        this = f"this is worker {self._name} of the master {self._master_url}"
+        if request.path not in METHODS:
+            error = f"no such route: {request.path[:PATH_CHARS_SHOWN]}; {this}"
+            return 404, {"error": error}
+        if request.method not in METHODS[request.path]:
+            method = METHODS[request.path].partition(",")[0]
+            error = f"{request.method} is not allowed on {request.path}; use {method}"
+            return 405, {"error": error}
         if request.path == "/health":
             return 200, self._health()
-        if request.path not in ("/compute", "/stop"):
-            return 404, {"error": f"no such route: {request.path}"}
-        if request.method != "POST":
-            reason = f"{request.method} is not allowed on {request.path}; use POST"
-            return 405, {"error": reason}
+        if request.path == "/":
+            about = {"service": "worker", "worker_name": self._name, "master": self._master_url}
+            return 200, about | {"about": f"{this}; submit jobs to the master"}
         try:
             if request.path == "/stop":
                 leases = _stop.decode(request.body).leases

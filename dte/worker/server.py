@@ -19,7 +19,7 @@ from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import Claim
 from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
-from dte.worker.compute import ComputeServer
+from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.processes.executor import Executor
 from dte.worker.puller import Puller
 from dte.worker.reporter import RETRY_S, TTL_S, Reporter
@@ -122,8 +122,10 @@ class WorkerServer(_Worker):
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
-        self._compute = ComputeServer(self.name, self._calls, self._incarnation)
-        self._http = HttpServer(self._compute, REPLY_BYTES_MAX)
+        self._compute = ComputeServer(
+            self.name, self._calls, self._incarnation, settings.master_url
+        )
+        self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS)
         self._announcer: Announcer | None = None
         self.port = 0
 

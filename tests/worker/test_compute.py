@@ -15,7 +15,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT
 from dte.wire.http.client import REPLY_BYTES_MAX
 from dte.wire.http.server import HttpServer
 from dte.wire.messages.calls import Call
-from dte.worker.compute import ComputeServer
+from dte.worker.compute import METHODS, ComputeServer
 
 NINES = "9" * INTEGER_DIGITS_MAX
 LONGEST = INTEGER_LIMIT - 1
@@ -54,11 +54,11 @@ class Worker:
 @pytest.fixture
 def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
     calls = Calls()
-    compute = ComputeServer("worker-1", calls)  # type: ignore[arg-type]
+    compute = ComputeServer("worker-1", calls, "http://master:5000")  # type: ignore[arg-type]
     sockets = bind_sockets(0, HOST)
 
     async def start() -> None:
-        server = HttpServer(compute, REPLY_BYTES_MAX)
+        server = HttpServer(compute, REPLY_BYTES_MAX, METHODS)
         server.add_sockets(sockets)
         cleanup.callback(server.stop)
 
@@ -409,14 +409,30 @@ async def test_a_draining_worker_refuses_without_an_error(worker: Worker) -> Non
     assert (await worker.client.get("/health")).json["status"] == "draining"
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "BREW"])
 async def test_only_posts_are_computed(method: str, worker: Worker) -> None:
     reply = await worker.client.ask(method, "/compute", {"operation": "sum", "op1": 1, "op2": 2})
-    assert reply.status == 405
-    assert "POST" in reply.json["error"]
+    assert (reply.status, reply.headers["allow"]) == (405, "POST, OPTIONS")
+    assert method == "HEAD" or "use POST" in reply.json["error"]
 
 
-@pytest.mark.parametrize("path", ["/", "/compute/", "/Compute", "/computed", "/é", "*"])
+async def test_the_methods_of_a_route_are_named(worker: Worker) -> None:
+    for path, methods in METHODS.items():
+        reply = await worker.client.ask("OPTIONS", path)
+        assert (reply.status, reply.headers["allow"], reply.body) == (204, methods, b"")
+
+
+async def test_a_worker_says_what_it_is_to_whoever_takes_it_for_a_master(worker: Worker) -> None:
+    this = "this is worker worker-1 of the master http://master:5000"
+    reply = await worker.client.get("/")
+    assert (reply.json["service"], reply.json["worker_name"]) == ("worker", "worker-1")
+    assert this in reply.json["about"]
+    assert reply.body.endswith(b"}\n")
+    reply = await worker.client.post("/submit", {"task": "1"})
+    assert reply.json["error"] == f"no such route: /submit; {this}"
+
+
+@pytest.mark.parametrize("path", ["/compute/", "/Compute", "/computed", "/é", "*"])
 async def test_there_is_nothing_elsewhere(path: str, worker: Worker) -> None:
     reply = await worker.client.post(path, {"operation": "sum", "op1": 1, "op2": 2})
     assert reply.status == 404

@@ -1,43 +1,37 @@
-"""The base of all routes: bounded bodies and replies, JSON, errors, and `wait` in the query."""
+"""The base of all routes: bounded replies, JSON, errors, and `wait` in the query."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import sys
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager, nullcontext
-from functools import partial
-from hashlib import blake2b
+from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from http import HTTPStatus
 from math import isfinite
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from tornado.web import HTTPError, RequestHandler, stream_request_body
+from tornado.escape import utf8
+from tornado.web import HTTPError, RequestHandler
 
 from dte.core.errors import (
     DteError,
     FormulaError,
-    InvalidRequest,
     NotFound,
-    TooLarge,
     TryAgain,
+    Unsupported,
     WaitTooLong,
 )
-from dte.master.api.openapi import ErrorReply, documentation
-from dte.master.api.strict import check_names, check_no_body, check_query
+from dte.master.api.bodies import BodyHandler
+from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import Budget
-from dte.master.http.server import URGENT
 from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
-from dte.wire.codec import BOM, Decoder, Malformed, encode
-from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
+from dte.wire.codec import encode
 
 log = logging.getLogger("dte.master")
-
-T = TypeVar("T")
 
 LIST_LONG = 100
 """Few replies with longer lists are made at once."""
@@ -49,181 +43,41 @@ REPLY_SLICE_S = 0.005
 """A slice ends after this time, however little is encoded by then."""
 REPLY_PART_BYTES = 1_000_000
 """A long reply is sent in parts of about this size; each is freed as soon as it is sent."""
-BODY_SLICE_BYTES = 1_000_000
-"""A larger body is joined in one slice and decoded in the next."""
-REFUSED_BYTES_MAX = 500_000_000
-"""The connection is closed when more of a refused body than this arrives."""
 ERROR_CHARS_MAX = 2_000
 """Longer error texts are cut; some quote what the client sent."""
 
 
-@stream_request_body
-class JsonHandler(RequestHandler):
+class JsonHandler(BodyHandler):
     """Base of every route. When a subclass raises a `DteError`, the client gets it as JSON."""
 
-    BODY_BYTES_MAX = sys.maxsize
-    """Bound on the bodies of the route, besides the setting."""
-    NAMES_DEPTH = sys.maxsize
-    """An object of the body within more lists and objects may have a name twice, which readers of
-    JSON reduce to once; 0 if any may."""
-    IS_STRICT = True
-    """Refuse query parameters that the method does not know, and a body if it takes none."""
     ERRORS_AS: Any = ErrorReply
     """The type that `error_body` gives, or a `Content` like `TEXT`."""
 
     def initialize(self, master: Master, bodies: Budget) -> None:
-        self.master = master
-        self._bodies = bodies
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._refused_size = 0
-        self._refusal: DteError | None = None
+        super().initialize(master, bodies)
         stream: BoundedStream = self.request.connection.stream  # type: ignore[union-attr]
         self._replies = stream.replies
         self._reply_size = 0
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the client has hung up."""
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
         self.set_header("Content-Type", "application/json")
 
-    def body_bytes_max(self) -> int:
-        """The bound on the bodies of the route, with the setting."""
-        return min(self.BODY_BYTES_MAX, self.master.settings.body_bytes_max)
+    def head(self, *parameters: str) -> Any:
+        """Answer like GET, without the body."""
+        return self.get(*parameters)
+
+    def options(self, *parameters: str) -> None:
+        """Name the methods of the route; other origins are granted nothing."""
+        self.set_header("Allow", ", ".join(self._allowed()))
+        self.reply_nothing()
 
     def compute_etag(self) -> None:
         """Send no tag: hashing every reply costs more than a client can save."""
 
-    def prepare(self) -> None:
-        length = self.request.headers.get("Content-Length", "")
-        # Tornado itself refuses a length with more digits than `int` takes.
-        if length.isdecimal() and int(length[:20]) > self.body_bytes_max():
-            self._refusal = self._too_large()
-            if self.request.headers.get("Expect", "").lower() == "100-continue":
-                raise self._refusal  # The client asks before it sends.
-        if self.IS_STRICT:
-            self._prepare_strictly()
-
-    def _prepare_strictly(self) -> None:
-        """Refuse an unknown query now, and a body that the method ignores when it has arrived."""
-        method, headers = str(self.request.method), self.request.headers
-        operation = documentation(getattr(self, method.lower(), None))
-        if operation is None:
-            return
-        request = f"{method} {_cut(self.request.path)}"
-        if self.request.query:
-            try:
-                check_query(request, tuple(operation.query), self.request.query_arguments)
-            except InvalidRequest as error:
-                self._refusal = error
-                setattr(self, method.lower(), self._refuse)
-                return
-        has_body = headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in headers
-        if has_body and operation.body is None:
-            call = getattr(self, method.lower())
-            setattr(self, method.lower(), partial(self._without_body, request, call))
-
-    def _refuse(self, *parameters: str) -> None:
-        assert self._refusal is not None
-        raise self._refusal
-
-    def _without_body(self, request: str, call: Callable[..., Any], *parameters: str) -> Any:
-        check_no_body(request, self._joined())
-        return call(*parameters)
-
-    def data_received(self, chunk: bytes) -> None:
-        if self._refusal is not None:
-            # Read on: a client that is still sending would not see the reply.
-            self._refused_size += len(chunk)
-            if self._refused_size > REFUSED_BYTES_MAX:
-                self.request.connection.close()  # type: ignore[union-attr]
-            return
-        try:
-            self._size += len(chunk)
-            self._bodies.add(len(chunk))
-            if self.request.path not in URGENT:
-                self._bodies.ensure_room(begun=True)
-            if self._size > self.body_bytes_max():
-                raise self._too_large()
-        except DteError as error:
-            self._refusal = error
-            self.release_body()
-        else:
-            self._chunks.append(chunk)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"the body has more than {self.body_bytes_max()} bytes (body_bytes_max)")
-
-    def decode_argument(self, value: bytes, name: str | None = None) -> str:
-        try:
-            return value.decode()
-        except UnicodeDecodeError:
-            raise InvalidRequest(f"{name or 'the path'} is not UTF-8: {value!r}") from None
-
-    def release_body(self) -> None:
-        """Drop the body, and count its bytes no longer."""
-        self._bodies.remove(self._size)
-        self._size = 0
-        self._chunks.clear()
-
     def on_finish(self) -> None:
-        self.release_body()
+        super().on_finish()
         self._release_reply()
-
-    def on_connection_close(self) -> None:
-        super().on_connection_close()
-        self.release_body()
-        if not self.gone.done():
-            self.gone.set_result(None)
-
-    def body_count(self, byte: bytes) -> int:
-        """Count a byte in the request's body."""
-        return sum(chunk.count(byte) for chunk in self._chunks)
-
-    def body_digest(self) -> str:
-        """A hash of the request's body."""
-        digest = blake2b(digest_size=16)
-        for chunk in self._chunks:
-            digest.update(chunk)
-        return digest.hexdigest()
-
-    def body(self, decoder: Decoder[T]) -> T:
-        """Decode the request's body.
-
-        Raises:
-            InvalidRequest: it is not JSON, or does not fit the decoder's type.
-            TooLarge: it has more bytes than the bound.
-            Busy: too many bodies are being received.
-        """
-        raw = self._joined()
-        value = _decoded(raw, decoder)
-        if self.NAMES_DEPTH:
-            check_names(find_duplicate(raw, self.NAMES_DEPTH))
-        return value
-
-    async def body_in_slices(self, decoder: Decoder[T]) -> T:
-        """Decode the request's body; a large one in slices, and few of these at a time."""
-        if self._size <= PIECE_BYTES:
-            return self.body(decoder)
-        async with self._bodies.long_ones if self._size > BODY_SLICE_BYTES else nullcontext():
-            return await self.master.slices.run(self._body_slices(decoder))
-
-    def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
-        raw = self._joined()
-        yield
-        value = _decoded(raw, decoder)
-        yield
-        if self.NAMES_DEPTH:
-            check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
-        return value
-
-    def _joined(self) -> bytes:
-        if self._refusal is not None:
-            raise self._refusal
-        raw = b"".join(self._chunks)
-        self._chunks.clear()
-        return raw.removeprefix(BOM)
 
     def wait_s(self) -> float:
         """The query's ``wait=SECONDS`` as `checked_wait_s`; 0 if there is none."""
@@ -283,7 +137,7 @@ class JsonHandler(RequestHandler):
         Raises:
             Busy: there is no room for a long reply to a GET.
         """
-        whole = encode(value)
+        whole = encode(value) + b"\n"
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
             self._replies.ensure_room()
         self._send([whole])
@@ -333,7 +187,7 @@ class JsonHandler(RequestHandler):
                     break  # Nobody reads the rest.
         if texts or not parts:
             parts.append(start + b",".join(texts))
-        parts.append(b"]" + after)
+        parts.append(b"]" + after + b"\n")
         return parts
 
     def _count_reply(self, count: int) -> None:
@@ -356,7 +210,7 @@ class JsonHandler(RequestHandler):
         # `finish` would copy all parts into one.
         self.set_header("Content-Length", size)
         self.flush()
-        for part in parts:
+        for part in parts if self.request.method != "HEAD" else ():
             self.request.connection.write(part)  # type: ignore[union-attr]
         self.finish()
 
@@ -365,10 +219,13 @@ class JsonHandler(RequestHandler):
         error = raised if isinstance(raised, DteError) else None
         if isinstance(error, TryAgain):
             self.set_header("Retry-After", str(error.retry_after_s))
+        if isinstance(error, Unsupported):
+            self.set_header("Accept-Encoding", "identity")
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.set_header("Allow", ", ".join(self._methods()))
+            self.set_header("Allow", ", ".join(self._allowed()))
         text = HTTPStatus(status_code).phrase if error is None else str(error)
-        self.finish(self.error_body(_cut(text), error, status_code))
+        body = utf8(self.error_body(_cut(text), error, status_code))
+        self.finish(body if body.endswith(b"\n") else body + b"\n")
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         """The body of a reply with an error, in the form of the dialect.
@@ -380,8 +237,8 @@ class JsonHandler(RequestHandler):
         reply: dict[str, Any] = {"error": text, "code": error.code if error else "http"}
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
             path, method = _cut(self.request.path), _cut(str(self.request.method))
-            allowed = ", ".join(self._methods())
-            reply = {"error": f"{path} does not take {method} but {allowed}", "code": "method"}
+            error_text = f"{method} is not allowed on {path}; use {' or '.join(self._methods())}"
+            reply = {"error": error_text, "code": "method"}
         if isinstance(error, FormulaError):
             reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
             if error.index is not None:
@@ -391,11 +248,19 @@ class JsonHandler(RequestHandler):
         return encode(reply)
 
     def _methods(self) -> list[str]:
+        """The methods that the route is made for."""
+        others = ("HEAD", "OPTIONS")
         return [
             method
             for method in self.SUPPORTED_METHODS
-            if getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
+            if method not in others
+            and getattr(type(self), method.lower()) is not getattr(RequestHandler, method.lower())
         ]
+
+    def _allowed(self) -> list[str]:
+        """All methods of the route."""
+        methods = self._methods()
+        return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
@@ -409,15 +274,6 @@ class JsonHandler(RequestHandler):
             log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))  # type: ignore[arg-type]
 
 
-def _decoded(raw: bytes, decoder: Decoder[T]) -> T:
-    try:
-        return decoder.decode(raw)
-    except Malformed as error:
-        if not raw.strip():
-            raise InvalidRequest("the body is empty; a JSON object is expected") from None
-        raise InvalidRequest(str(error)) from None
-
-
 def _cut(text: str) -> str:
     return text if len(text) <= ERROR_CHARS_MAX else text[:ERROR_CHARS_MAX] + "…"
 
@@ -425,7 +281,22 @@ def _cut(text: str) -> str:
 class UnknownPath(JsonHandler):
     """The handler of every path without a route."""
 
-    def get(self) -> None:
-        raise NotFound(f"there is nothing at {self.request.path}")
+    def get(self, *parameters: str) -> None:
+        path = self.request.path
+        tidy = "/" + "/".join(filter(None, path.lower().split("/")))
+        close = [tidy] if any(re.fullmatch(known, tidy) for known in self._known()) else []
+        close += get_close_matches(path, self._known(), 1)
+        advice = f"did you mean {close[0]}?" if close else "all routes are at /docs"
+        raise NotFound(f"no such route: {path}; {advice}")
 
-    head = post = delete = patch = put = options = get
+    head = post = delete = patch = put = get
+
+    def options(self, *parameters: str) -> None:
+        if self.request.path != "*":  # The asterisk stands for the server as a whole.
+            self.get()
+        super().options()
+
+    def _known(self) -> Sequence[str]:
+        """The paths of all routes, as regular expressions."""
+        known: Sequence[str] = self.settings["patterns"]
+        return known

@@ -55,6 +55,9 @@ class EventsHandler(JobHandler):
         self.set_header("X-Accel-Buffering", "no")  # Or nginx collects events for a while.
         self.gone.add_done_callback(lambda gone: listener.leave())
         try:
+            if self.request.method == "HEAD":
+                await self.flush()  # A stream has no length.
+                return
             self.write(b"retry: %d\nid: %d\n\n%s" % (RETRY_MS, listener.number, first))
             await self.flush()
             while not listener.over and (listener.has_more or not last):

@@ -19,11 +19,13 @@ from msgspec import Meta
 from tornado.web import RequestHandler
 
 from dte import __version__
-from dte.core.errors import Busy, InvalidRequest, StorageFull, TooLarge, Unavailable
+from dte.core.errors import Busy, InvalidRequest, StorageFull, TooLarge, Unavailable, Unsupported
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 ATTRIBUTE = "documented"
+FOLLOWING = ("head", "options")
+"""Methods that follow from the others."""
 PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<type>:int)?\}")
 PATH_NUMBER = {"type": "integer", "minimum": 0}
 PATH_TEXT = {"type": "string", "minLength": 1}
@@ -45,7 +47,8 @@ SECTIONS = {
 DESCRIPTION = """\
 One master serves the same jobs in several dialects. An error is JSON with `error` for people and \
 `code` for programs, unless its dialect has another form. After a reply with 429, 503 or 507, wait \
-the number of seconds in `Retry-After` and try again.\
+the number of seconds in `Retry-After` and try again. Each route that answers GET also answers \
+HEAD, and each answers OPTIONS with its methods.\
 """
 
 
@@ -118,10 +121,10 @@ class Route(NamedTuple):
         return getattr(self.handler, "ERRORS_AS", ErrorReply)
 
     def methods(self) -> Iterator[tuple[str, Any]]:
-        """The methods that the handler has, as ``("get", function)``."""
+        """The methods that the handler has, but for HEAD and OPTIONS, as ``("get", function)``."""
         for method in map(str.lower, RequestHandler.SUPPORTED_METHODS):
             function = getattr(self.handler, method)
-            if function is not getattr(RequestHandler, method):
+            if method not in FOLLOWING and function is not getattr(RequestHandler, method):
                 yield method, function
 
 
@@ -138,8 +141,8 @@ class documented:  # noqa: N801 - it is used as a decorator.
             `Content`, None for no body, or a tuple of these with a media type each. Errors in a
             dialect's own form are replies, too.
         body: the type of the request's JSON, or a `Content`.
-        errors: statuses that are answered in the form of the handler's errors. 429 is always added,
-            400 where there are parameters or a body, and 413 where there is a body.
+        errors: statuses that are answered in the form of the handler's errors. 400 and 429 are
+            always added, and 413 and 415 where there is a body.
         path: types of the path's parameters, where the table of routes does not say enough.
         query: types of the query's parameters, all of them optional.
         headers: types of the request's headers, all of them optional.
@@ -162,13 +165,11 @@ class documented:  # noqa: N801 - it is used as a decorator.
         setattr(method, ATTRIBUTE, self)
         return method
 
-    def all_errors(self, has_parameters: bool) -> set[int]:
-        """The named errors, and those that follow from the parameters and the body."""
-        implied = {Busy.status}
-        if has_parameters or self.query or self.headers or self.body is not None:
-            implied.add(InvalidRequest.status)
+    def all_errors(self) -> set[int]:
+        """The named errors, and those that any request or a body may get."""
+        implied = {Busy.status, InvalidRequest.status}
         if self.body is not None:
-            implied.add(TooLarge.status)
+            implied |= {TooLarge.status, Unsupported.status}
         return implied | set(self.errors)
 
 
@@ -300,7 +301,7 @@ def _parameter(name: str, place: str, schema: dict[str, Any], required: bool) ->
 
 def _responses(route: Route, operation: documented, schemas: _Schemas) -> dict[str, Any]:
     bodies: dict[int, Any] = dict(operation.replies)
-    for status in operation.all_errors(has_parameters=bool(PARAMETER.search(route.path))):
+    for status in operation.all_errors():
         bodies.setdefault(status, route.errors_as)
     # At the bound of connections, the dialect of a request is not known yet.
     if bodies[Busy.status] is not ErrorReply:

@@ -65,6 +65,7 @@ ROUTES = (
             ("/status", scheduler_status.Status),
         )
     ),
+    Route("/", docs.Index, "operations"),
     Route("/health", health.Health, "operations"),
     Route("/backup", backup.Backup, "operations"),
     Route("/openapi.json", docs.Document, "operations"),
@@ -94,4 +95,5 @@ def application(master: Master) -> Application:
         default_handler_args=shared,
         log_function=lambda handler: None,
         openapi=docs.encoded(ROUTES),
+        patterns=[route.pattern for route in ROUTES],
     )

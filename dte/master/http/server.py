@@ -33,6 +33,7 @@ from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, error_reply, last_reply
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor
+from dte.wire.http.reader import origin_form
 
 log = logging.getLogger("dte.master")
 
@@ -223,6 +224,7 @@ class _Gate(HTTPMessageDelegate):
         self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders
     ) -> Awaitable[None] | None:
         assert isinstance(start_line, RequestStartLine)
+        start_line = start_line._replace(path=origin_form(start_line.path))
         self.method = start_line.method
         try:
             admitted = self.server.admit(self.stream, start_line.path.partition("?")[0])

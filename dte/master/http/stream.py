@@ -31,7 +31,7 @@ def error_reply(
     error: str, code: str, retry_after_s: int | None = None
 ) -> tuple[dict[str, str], bytes]:
     """The headers and the body of a reply that refuses a request."""
-    body = encode({"error": error, "code": code})
+    body = encode({"error": error, "code": code}) + b"\n"
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     if retry_after_s is not None:
         headers["Retry-After"] = str(retry_after_s)

@@ -15,8 +15,25 @@ CHUNK_LINE_BYTES_MAX = 4_096
 """The longest line before a chunk."""
 
 _head_end = re.compile(rb"\r?\n\r?\n")
+_absolute = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_escaped = re.compile("%(2[dDeE]|3[0-9]|4[1-9a-fA-F]|5[0-9aAfF]|6[1-9a-fA-F]|7[0-9aAeE])")
+"""Letters, digits and ``-._~``, which mean the same without the escape."""
 _chunk_size = re.compile(rb"[0-9a-fA-F]{1,15}")
 _VERSIONS = ("HTTP/1.1", "HTTP/1.0")
+
+
+def origin_form(target: str) -> str:
+    """Return the target of a request as a path with its query.
+
+    A client of a proxy writes a whole URL, and any client may escape letters that need no escape.
+    """
+    if target[:4].lower() == "http" and (match := _absolute.match(target)) is not None:
+        target = target[match.end() :]
+        target = target if target[:1] == "/" else f"/{target}"
+    if "%" in target:
+        path, mark, query = target.partition("?")
+        return _escaped.sub(lambda match: chr(int(match[1], 16)), path) + mark + query
+    return target
 
 
 class NotHttp(ValueError):
@@ -70,6 +87,16 @@ class MessageReader:
     def is_idle(self) -> bool:
         """True between messages: no bytes have arrived that `read` has not returned."""
         return self._message is None and not self._ahead
+
+    @property
+    def expects_continue(self) -> bool:
+        """True if a request has begun whose sender may wait for a reply before it sends a body."""
+        message = self._message
+        return (
+            message is not None
+            and message.headers.get("expect", "").lower() == "100-continue"
+            and message.start_line[2] == "HTTP/1.1"
+        )
 
     def read(self, data: bytes = b"") -> Message | None:
         """Return the next message if it is complete. Further bytes are kept for the next one.

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
 from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
-from dte.wire.http.reader import Message, MessageReader, NotHttp
+from dte.wire.http.reader import Message, MessageReader, NotHttp, origin_form
 from dte.wire.http.stream import Stream
 
 log = logging.getLogger("dte.wire")
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+ALLOWED = b"HTTP/1.1 204 No Content\r\nAllow: %s\r\n\r\n"
 
 
 class Request(NamedTuple):
@@ -39,13 +42,17 @@ class HttpServer:
     Args:
         answer: answers a request.
         body_bytes_max: the longest body; a longer one ends its connection.
+        methods: the methods of each path, as the header Allow lists them.
 
     Attributes:
         closed_by_peer: called when the peer has closed a connection.
     """
 
-    def __init__(self, answer: Answer, body_bytes_max: int) -> None:
+    def __init__(
+        self, answer: Answer, body_bytes_max: int, methods: Mapping[str, str] | None = None
+    ) -> None:
         self.answer = answer
+        self.methods = methods or {}
         self.body_bytes_max = body_bytes_max
         self.closed_by_peer: Callable[[], None] = lambda: None
         self._acceptor = Acceptor(self._take, self._cannot_accept)
@@ -79,6 +86,7 @@ class _Connection:
         self._reader = MessageReader(replies=False, body_bytes_max=server.body_bytes_max)
         self._stream = Stream(connection, self._received, self._lost)
         self._closing = False
+        self._continued = False
 
     def finish(self) -> None:
         self._closing = True
@@ -89,8 +97,12 @@ class _Connection:
         try:
             request = self._reader.read(data)
             while request is not None and not self._closing:
+                self._continued = False
                 self._serve(request)
                 request = self._reader.read()
+            if not self._continued and self._reader.expects_continue:
+                self._continued = True
+                self._stream.send(CONTINUE)
         except NotHttp as error:
             log.info("malformed HTTP request: %s", error)
             body = encode({"error": f"malformed HTTP request: {error}"})
@@ -104,16 +116,31 @@ class _Connection:
 
     def _serve(self, message: Message) -> None:
         method, target, _ = message.start_line
-        request = Request(method, target.partition("?")[0], message.body)
-        try:
-            status, body = self._server.answer(request)
-        except Exception:
-            log.exception("%s %s", request.method, request.path)
-            status, body = 500, b"{}"
-        head = _head(status, len(body), message.closes)
+        request = Request(method, origin_form(target).partition("?")[0], message.body)
+        allowed = self._server.methods.get(request.path, "OPTIONS")
+        encoding = message.headers.get("content-encoding", "identity")
+        if method == "OPTIONS" and request.path in self._server.methods:
+            head, body = ALLOWED % allowed.encode(), b""
+        else:
+            status, body = self._answer(request) if encoding == "identity" else _encoded(encoding)
+            allow = f"\r\nAllow: {allowed}" if status == HTTPStatus.METHOD_NOT_ALLOWED else ""
+            head = _head(status, len(body), message.closes, allow)
         self._stream.send(head + body if method != "HEAD" else head)
         if message.closes:
             self.finish()
+
+    def _answer(self, request: Request) -> tuple[int, bytes]:
+        try:
+            return self._server.answer(request)
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            return 500, b"{}"
+
+
+def _encoded(encoding: str) -> tuple[int, bytes]:
+    """Answer a request whose body is compressed."""
+    error = f"the body has the Content-Encoding {encoding[:50]!r}; send it uncompressed"
+    return 415, encode({"error": error})
 
 
 @lru_cache
@@ -125,5 +152,5 @@ def _start(status: int, closes: bool) -> str:
     )
 
 
-def _head(status: int, body_bytes: int, closes: bool) -> bytes:
-    return f"{_start(status, closes)}{body_bytes}\r\n\r\n".encode()
+def _head(status: int, body_bytes: int, closes: bool, more: str = "") -> bytes:
+    return f"{_start(status, closes)}{body_bytes}{more}\r\n\r\n".encode()

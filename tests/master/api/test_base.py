@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import re
@@ -15,6 +16,7 @@ from harness.http import HOST, Dial, Message, head, request_bytes
 from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
+from dte.master.api.openapi import Route
 from dte.master.api.routes import ROUTES
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
@@ -31,6 +33,7 @@ METHODS = {
     "/claim": "POST",
     "/result": "POST",
     "/extend": "POST",
+    "/": "GET",
     "/health": "GET",
     "/openapi.json": "GET",
     "/docs": "GET",
@@ -41,6 +44,7 @@ METHODS = {
 
 OWN = [f"dte.master.api.{name}" for name in ("docs", "formula", "health", "jobs", "workers")]
 
+GROUP = re.compile(r"\{[^{}]*\}")
 BODY = {"task": "1+2"}
 SIZE = len(json.dumps(BODY))
 
@@ -242,13 +246,153 @@ async def test_a_route_takes_its_methods_and_names_them_to_others(
     path: str, method: str, rig: Rig
 ) -> None:
     reply = await rig.ask(method, path, b"")
-    if method in METHODS[path].split(", "):
-        assert reply.status in (200, 400, 404)
+    methods = METHODS[path].split(", ")
+    allowed = [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
+    if method in ("OPTIONS", *allowed):
+        assert reply.status == 204 if method == "OPTIONS" else reply.status in (200, 400, 404)
+    else:
+        assert reply.status == 405
+        if method != "HEAD":
+            use = f"{method} is not allowed on {path}; use {' or '.join(methods)}"
+            check_refusal(reply, 405, use)
+    if method == "OPTIONS" or reply.status == 405:
+        assert sorted(reply.headers["allow"].split(", ")) == sorted(allowed)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+async def test_head_gives_the_headers_of_get_and_no_body(route: Route, rig: Rig) -> None:
+    await rig.submit("7")
+    path = GROUP.sub("1", route.path.replace("{file}", "page.css"))
+    if "get" not in dict(route.methods()):
+        assert (await rig.ask("HEAD", path)).status == 405
         return
-    assert reply.status == 405
-    assert sorted(reply.headers["allow"].split(", ")) == METHODS[path].split(", ")
-    if method != "HEAD":
-        check_refusal(reply, 405, path, method)
+    head = await rig.ask("HEAD", path)
+    assert head.body == b""
+    if path.endswith("events"):
+        assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
+        return
+    got = await rig.ask("GET", path)
+    for reply in (got, head):
+        reply.headers.pop("date", None)
+    if path == "/health":  # Its numbers change.
+        head.headers["content-length"] = str(len(got.body))
+    assert (head.status, head.headers) == (got.status, got.headers)
+    assert head.headers.get("content-length", "0") == str(len(got.body))
+
+
+async def test_head_of_a_long_list_has_its_length_and_leaves_the_connection_usable(
+    rig: Rig, dial: Dial
+) -> None:
+    await rig.post("/submit", {"tasks": [str(10**3000 + n) for n in range(500)]})
+    line = await dial(rig.port)
+    got = await line.ask("GET", "/jobs?ids=1-500")
+    head = await line.ask("HEAD", "/jobs?ids=1-500")
+    assert head.headers["content-length"] == str(len(got.body)) > str(1_000_000)
+    assert (await line.ask("GET", "/health")).status == 200
+
+
+async def test_options_grant_nothing_to_other_origins(rig: Rig) -> None:
+    reply = await rig.ask(
+        "OPTIONS", "/jobs", Origin="http://a", Access_Control_Request_Method="POST"
+    )
+    assert (reply.status, reply.body) == (204, b"")
+    assert not any(name.startswith("access-control") for name in reply.headers)
+    assert (await rig.ask("OPTIONS", "*")).status == 204
+
+
+# Forms of targets
+
+
+@pytest.mark.parametrize(
+    "target", ["/health", "http://127.0.0.1:1/health", "HTTP://a/health", "/%68ealt%68"]
+)
+async def test_a_target_is_read_in_every_form(target: str, rig: Rig) -> None:
+    assert (await rig.get(target)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/jobs/", "did you mean /jobs?"),
+        ("//jobs", "did you mean /jobs?"),
+        ("/Job/1/", "did you mean /job/1?"),
+        ("/sumbit", "did you mean /submit?"),
+        ("/metrics/of/all", "all routes are at /docs"),
+    ],
+)
+async def test_a_path_without_a_route_leads_on(path: str, advice: str, rig: Rig) -> None:
+    check_refusal(await rig.get(path), 404, f"no such route: {path}; {advice}")
+
+
+# Encodings of bodies
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "gzip, identity", "GZIP"])
+@pytest.mark.parametrize("path", ["/submit", "/jobs", "/tasks", "/submit-task", "/add_task"])
+async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding(
+    path: str, encoding: str, rig: Rig
+) -> None:
+    reply = await rig.post(path, gzip.compress(b'{"task": "1"}'), Content_Encoding=encoding)
+    assert (reply.status, reply.headers["accept-encoding"]) == (415, "identity")
+    assert encoding.lower() in reply.body.decode()
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", '"UTF-16"', "latin1", "x"])
+async def test_a_body_in_another_charset_is_refused_with_its_name(charset: str, rig: Rig) -> None:
+    media = f"application/json; charset={charset}"
+    reply = await rig.post("/submit", {"task": "1"}, Content_Type=media)
+    check_refusal(reply, 415, charset.strip('"'), "UTF-8")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content_Encoding": "identity"},
+        {"Content_Type": "application/json; charset=utf-8"},
+        {"Content_Type": 'application/json;charset="UTF8"'},
+        {"Content_Type": "text/plain; charset=us-ascii"},
+    ],
+)
+async def test_a_plain_body_in_utf8_may_say_so(headers: dict[str, str], rig: Rig) -> None:
+    assert (await rig.post("/submit", {"task": "7"}, **headers)).json["finished"]
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (gzip.compress(b'{"task": "1"}', mtime=0), "gzip"),
+        ('{"task": "1"}'.encode("utf-16"), "UTF-16"),
+        ('{"task": "1"}'.encode("utf-16-le"), "UTF-16"),
+    ],
+)
+async def test_a_body_that_hides_its_encoding_is_refused_with_a_guess(
+    body: bytes, name: str, rig: Rig
+) -> None:
+    check_refusal(await rig.post("/submit", body), 400, "seems to be", name)
+
+
+# The end of replies
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/health"),
+        ("GET", "/jobs"),
+        ("GET", "/worker"),
+        ("GET", "/openapi.json"),
+        ("GET", "/"),
+        ("POST", "/submit"),
+        ("GET", "/nothing"),
+        ("PUT", "/health"),
+        ("GET", "/tasks/1"),
+        ("GET", "/stats"),
+    ],
+)
+async def test_a_reply_ends_with_a_newline(method: str, path: str, rig: Rig) -> None:
+    reply = await rig.ask(method, path, {"task": "1"} if method == "POST" else None)
+    assert reply.body.endswith(b"\n")
+    assert not reply.body.endswith(b"\n\n")
 
 
 @pytest.mark.parametrize("path", METHODS)
@@ -258,10 +402,22 @@ async def test_a_method_that_http_does_not_have(path: str, rig: Rig) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize(
-    "path", ["/", "/submit/", "/Submit", "/job", "/job/", "/job/1/2", "/jobs/1", "/é", "//", "/%ff"]
+    "path",
+    [
+        "/index.html",
+        "/submit/",
+        "/Submit",
+        "/job",
+        "/job/",
+        "/job/1/2",
+        "/jobs/1",
+        "/é",
+        "//",
+        "/%ff",
+    ],
 )
 async def test_other_paths_are_not_found(path: str, method: str, rig: Rig) -> None:
-    check_refusal(await rig.ask(method, path, b"{}"), 404, "there is nothing at", path)
+    check_refusal(await rig.ask(method, path, b"{}"), 404, "no such route", path)
 
 
 async def test_head_of_nothing(rig: Rig) -> None:

@@ -6,7 +6,9 @@ import re
 from urllib.parse import urljoin
 
 import pytest
+from harness.http import HOST
 
+from dte import __version__
 from dte.master.api.docs import MEDIA, POLICY, asset
 from dte.master.api.openapi import document
 from dte.master.api.routes import ROUTES
@@ -14,17 +16,18 @@ from dte.wire.codec import encode
 from master.rig import Rig
 
 FILES = ("page.html", *MEDIA)
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 
 async def test_the_document_is_served(rig: Rig) -> None:
     reply = await rig.get("/openapi.json")
     assert reply.status == 200
     assert reply.headers["content-type"] == "application/json"
-    assert reply.body == encode(document(ROUTES))
+    assert reply.body == encode(document(ROUTES)) + b"\n"
 
 
 async def test_the_page_is_served_under_a_strict_policy(rig: Rig) -> None:
-    reply = await rig.get("/docs")
+    reply = await rig.ask("GET", "/docs", Accept=BROWSER)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert reply.body == asset("page.html")
@@ -37,9 +40,54 @@ async def test_the_page_is_served_under_a_strict_policy(rig: Rig) -> None:
     assert set(policy.values()) == {"'self'", "'none'"}
 
 
+@pytest.mark.parametrize("accept", ["*/*", "application/json", None])
+@pytest.mark.parametrize("page", ["/docs", "/scheduler/docs"])
+async def test_a_terminal_gets_a_list_of_all_routes(
+    page: str, accept: str | None, rig: Rig
+) -> None:
+    reply = await rig.ask("GET", page, **({"Accept": accept} if accept else {}))
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert reply.headers["vary"] == "Accept"
+    text = reply.body.decode()
+    for path, methods in document(ROUTES)["paths"].items():
+        for method, operation in methods.items():
+            line = (
+                rf"(?m)^ +{method.upper()} +{re.escape(path)} +{re.escape(operation['summary'])}$"
+            )
+            assert re.search(line, text)
+    assert f"http://{HOST}/openapi.json" in text
+    assert text.endswith("\n")
+
+
+async def test_a_terminal_is_told_what_answers_and_where_to_go_on(rig: Rig) -> None:
+    host = f"{HOST}:{rig.port}"
+    reply = await rig.ask("GET", "/", Host=host)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    text = reply.body.decode()
+    assert f"dte {__version__}, a master" in text
+    paths = re.findall(rf"http://{re.escape(host)}(/\S*)", text)
+    assert {"/jobs", "/submit", "/job/1", "/worker", "/health", "/docs"} <= set(paths)
+    for path in paths:
+        assert (await rig.ask("OPTIONS", path)).status == 204
+    assert f"dte worker --master http://{host}\n" in text
+
+
+async def test_a_browser_is_led_from_the_root_to_the_page(rig: Rig) -> None:
+    reply = await rig.ask("GET", "/", Accept=BROWSER)
+    assert (reply.status, urljoin("/", reply.headers["location"])) == (302, "/docs")
+    assert reply.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize("host", ["<script>", "a b", "a/../b", ""])
+async def test_a_host_that_is_none_is_not_repeated(host: str, rig: Rig) -> None:
+    reply = await rig.ask("GET", "/", Host=host)
+    assert b"http://localhost:5000/docs" in reply.body or reply.status == 400
+    assert host == "" or host.encode() not in reply.body
+
+
 @pytest.mark.parametrize("page", ["/docs", "/scheduler/docs"])
 async def test_the_links_of_the_page_lead_somewhere(page: str, rig: Rig) -> None:
-    reply = await rig.get(page)
+    reply = await rig.ask("GET", page, Accept=BROWSER)
     assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert reply.headers["content-security-policy"] == POLICY
     links = set(re.findall(r'(?:src|href)="([^"]*)"', reply.body.decode())) - {"data:,"}

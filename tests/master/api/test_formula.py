@@ -27,7 +27,7 @@ async def nothing_is_stored(rig: Rig) -> bool:
 async def test_submitting_gives_an_id_and_nothing_else(rig: Rig) -> None:
     reply = await rig.post("/submit", {"task": "1+(2*3)/4-5"})
     assert reply.status == 200
-    assert reply.body == b'{"job_id":1,"finished":false}'
+    assert reply.body == b'{"job_id":1,"finished":false}\n'
 
 
 async def test_ids_count_from_1(rig: Rig) -> None:
@@ -36,7 +36,7 @@ async def test_ids_count_from_1(rig: Rig) -> None:
 
 async def test_a_formula_without_operations_is_finished_at_once(rig: Rig) -> None:
     reply = await rig.post("/submit", {"task": "(-42)"})
-    assert reply.body == b'{"job_id":1,"finished":true}'
+    assert reply.body == b'{"job_id":1,"finished":true}\n'
     assert (await rig.job(1))["answer"] == -42
 
 
@@ -153,7 +153,7 @@ async def test_many_formulas_get_ids_in_their_order(rig: Rig) -> None:
     await rig.submit("1")
     reply = await rig.post("/submit", {"tasks": ["1+2", "3", "1+2"]})
     assert reply.status == 200
-    assert reply.body == b'{"job_ids":[2,3,4]}'
+    assert reply.body == b'{"job_ids":[2,3,4]}\n'
     assert [job["task"] for job in (await rig.get("/jobs")).json] == ["1+2", "3", "1+2", "1"]
 
 

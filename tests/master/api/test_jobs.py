@@ -137,7 +137,7 @@ async def test_jobs_that_ended_long_ago_are_forgotten(start_master: StartMaster)
 
 
 async def test_jobs_are_a_bare_list_with_the_newest_first(rig: Rig, hire: Hire) -> None:
-    assert (await rig.get("/jobs")).body == b"[]"
+    assert (await rig.get("/jobs")).body == b"[]\n"
     await hire(rig, fakes.good)
     for task in ("1+2", "3/0", "42"):
         await rig.compute(task)
@@ -261,7 +261,7 @@ async def test_too_many_jobs_in_a_reply(ids: str, start_master: StartMaster) -> 
 
 async def test_one_call_is_accepted_and_its_result_is_the_answer(rig: Rig, hire: Hire) -> None:
     reply = await rig.post("/jobs", {"handler": "echo", "args": ["hi"]})
-    assert (reply.status, reply.body) == (201, b'{"job_id":1,"finished":false}')
+    assert (reply.status, reply.body) == (201, b'{"job_id":1,"finished":false}\n')
     assert [listed["task"] for listed in (await rig.get("/jobs")).json] == ['echo("hi")']
     await hire_called(hire, rig, first_argument)
     job = await rig.job(1, wait_s=20)
@@ -527,7 +527,7 @@ async def test_only_unfinished_jobs_are_cancelled_and_only_failed_ones_retried(
 async def test_a_retry_names_the_job_that_it_repeats(rig: Rig) -> None:
     await rig.cancel(await rig.accept(handler="echo", priority=3))
     reply = await rig.post("/job/1/retry")
-    assert (reply.status, reply.body) == (201, b'{"job_id":2,"retry_of":1}')
+    assert (reply.status, reply.body) == (201, b'{"job_id":2,"retry_of":1}\n')
     assert (await rig.job(2))["priority"] == 3
 
 

@@ -28,7 +28,7 @@ from master.rig import Hire, Rig, StartMaster, check_bound
 async def test_a_worker_registers_with_its_name(rig: Rig) -> None:
     reply = await rig.post("/worker", {"worker_name": "worker-1700000000"})
     assert reply.status == 200
-    assert reply.body == b'{"status":"Worker registered"}'
+    assert reply.body == b'{"status":"Worker registered"}\n'
     (listed,) = (await rig.get("/worker")).json
     heard_at = datetime.fromisoformat(listed.pop("heard_at"))
     assert abs(datetime.now(UTC) - heard_at) < timedelta(seconds=5)
@@ -278,7 +278,7 @@ async def test_a_claim_is_answered_as_soon_as_there_is_work(rig: Rig) -> None:
 
 async def test_a_claim_whose_wait_is_over_gets_nothing(rig: Rig) -> None:
     reply = await rig.post("/claim", {"worker": "puller", "handlers": ["echo"], "wait": 0.01})
-    assert (reply.status, reply.body) == (200, b'{"calls":[],"batches":[]}')
+    assert (reply.status, reply.body) == (200, b'{"calls":[],"batches":[]}\n')
     number = await rig.accept(handler="echo")
     assert (await rig.job(number, wait_s=0.02))["state"] == "waiting", "nobody has it"
     assert not rig.master.workers._claims
@@ -494,7 +494,7 @@ async def test_a_result_twice_in_one_report_counts_once(rig: Rig) -> None:
 
 async def test_nothing_reported_is_nothing_accepted(rig: Rig) -> None:
     reply = await rig.post("/result", {"worker": "puller"})
-    assert (reply.status, reply.body) == (200, b'{"accepted":[],"stale":[]}')
+    assert (reply.status, reply.body) == (200, b'{"accepted":[],"stale":[]}\n')
 
 
 @pytest.mark.parametrize(

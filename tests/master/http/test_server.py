@@ -19,7 +19,7 @@ from harness.http import HOST, Dial, Line, Message, head, open_line, request_byt
 from harness.until import until
 from tornado.ioloop import IOLoop
 
-from dte.master.api import base
+from dte.master.api import base, bodies
 from dte.master.http import server as connections
 from dte.master.http.server import BoundedServer, connections_max
 from dte.master.settings import Settings
@@ -451,13 +451,13 @@ async def test_many_bodies_at_a_time_are_received_in_turns_and_whole(rig: Rig) -
 async def test_a_body_is_not_unpacked(rig: Rig) -> None:
     """A small one could become a very large one."""
     body = gzip.compress(json.dumps({"task": "1+2"}).encode())
-    assert (await rig.post("/submit", body, Content_Encoding="gzip")).status == 400
+    assert (await rig.post("/submit", body, Content_Encoding="gzip")).status == 415
 
 
 async def test_a_body_that_is_refused_is_not_read_for_ever(
     start_master: StartMaster, dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base, "REFUSED_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(bodies, "REFUSED_BYTES_MAX", 1_000_000)
     rig = await start_master(body_bytes_max=1_000)
     line = await dial(rig.port)
     await line.send(head("POST /submit HTTP/1.1", {"Host": HOST, "Transfer-Encoding": "chunked"}))

@@ -177,10 +177,12 @@ def _fault_for_master(request: Request, reply: Message) -> str | None:
 
 def _fault_for_worker(request: Request, reply: Message) -> str | None:
     status = reply.status
-    if status not in (200, 202, 400, 404, 405, 500):
+    if status not in (200, 202, 204, 400, 404, 405, 415, 500):
         return "is not expected"
     if request.method == "HEAD" or (not request.clean and not reply.body):
         return None
+    if status == 204 and request.method == "OPTIONS":
+        return "with a body" if reply.body else None
     if status == 400 and not reply.body and FORM.search(request.raw):
         return None
     value = _value(reply)

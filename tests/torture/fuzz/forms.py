@@ -87,7 +87,11 @@ def errors(route: Route) -> list[Content]:
 def _expected(method: str, path: str, status: int) -> Iterator[Content]:
     route = next((route for pattern, route in PATTERNS if pattern.fullmatch(path)), None)
     if route is None:
-        yield from UNKNOWN_PATH if status >= 400 else ()
+        is_server = path == "*" and method == "OPTIONS"
+        yield from UNKNOWN_PATH if status >= 400 else (NOTHING,) if is_server else ()
+        return
+    if method == "OPTIONS" and status == 204:
+        yield NOTHING
         return
     methods = {name.upper(): function for name, function in route.methods()}
     said = documentation(methods.get(method))

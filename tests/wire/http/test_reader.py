@@ -10,6 +10,7 @@ from dte.wire.http.reader import (
     Message,
     MessageReader,
     NotHttp,
+    origin_form,
 )
 
 BODY_BYTES_MAX = 100
@@ -176,3 +177,23 @@ def test_what_is_no_request_is_refused(raw: bytes) -> None:
 def test_what_is_no_reply_is_refused(raw: bytes) -> None:
     with pytest.raises(NotHttp):
         replies().read(raw)
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/a", "/a"),
+        ("*", "*"),
+        ("http://host/a?b=http://c", "/a?b=http://c"),
+        ("HTTPS://host:1/a", "/a"),
+        ("http://host", "/"),
+        ("http://host?a=1", "/?a=1"),
+        ("/http://host/a", "/http://host/a"),
+        ("/%6aob/%31?a=%31", "/job/1?a=%31"),
+        ("/a%2Fb%20%25", "/a%2Fb%20%25"),
+        ("/%2e%2E/%7Ea%5f%2d", "/../~a_-"),
+        ("/%zz%", "/%zz%"),
+    ],
+)
+def test_a_target_becomes_a_path_with_its_query(target: str, path: str) -> None:
+    assert origin_form(target) == path

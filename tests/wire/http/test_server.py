@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import pytest
-from harness.http import HOST, Dial, Line, PlainClient, request_bytes
+from harness.http import HOST, Dial, Line, PlainClient, head, request_bytes
 from harness.until import until
 from tornado.netutil import bind_sockets
 
@@ -29,7 +29,7 @@ class Served:
         self.requests: list[Request] = []
         self.left = 0
         self.error: Exception | None = None
-        self.server = HttpServer(self._answer, BODY_BYTES_MAX)
+        self.server = HttpServer(self._answer, BODY_BYTES_MAX, {"/teapot": "POST, OPTIONS"})
         self.server.closed_by_peer = self._leave
         sockets = bind_sockets(0, HOST)
         self.server.add_sockets(sockets)
@@ -171,3 +171,52 @@ async def test_stopping_closes_all_when_what_was_said_is_sent(start: Start, dial
     assert not served.left
     with pytest.raises(ConnectionRefusedError):
         await served.client.get("/")
+
+
+# What clients may expect of any server
+
+
+@pytest.mark.parametrize("expect", ["100-continue", "100-Continue"])
+async def test_a_client_that_asks_before_it_sends_a_body_is_told_to_go_on(
+    expect: str, start: Start, dial: Dial
+) -> None:
+    line = await dial(start().port)
+    for _ in range(2):
+        fields = {"Host": HOST, "Content-Length": 3, "Expect": expect}
+        await line.send(head("POST /teapot HTTP/1.1", fields))
+        interim = await line.read("HEAD")
+        assert interim is not None
+        assert interim.start == ["HTTP/1.1", "100", "Continue"]
+        await line.send(b"[")
+        await line.send(b"1]")
+        reply = await line.read()
+        assert reply is not None
+        assert (reply.status, reply.body) == (418, b"[1]")
+
+
+async def test_a_body_that_comes_unasked_gets_one_reply(start: Start, dial: Dial) -> None:
+    line = await dial(start().port)
+    reply = await line.ask("POST", "/teapot", b"[1]", Expect="100-continue")
+    assert (reply.status, reply.body) == (418, b"[1]")
+
+
+async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding(start: Start) -> None:
+    served = start()
+    reply = await served.client.post("/teapot", b"\x1f\x8b", Content_Encoding="gzip")
+    assert reply.status == 415
+    assert "gzip" in reply.json["error"]
+    assert served.requests == []
+
+
+async def test_options_give_the_methods_of_a_path(start: Start) -> None:
+    served = start()
+    reply = await served.client.ask("OPTIONS", "/teapot")
+    assert (reply.status, reply.headers) == (204, {"allow": "POST, OPTIONS"})
+    assert served.requests == []
+
+
+@pytest.mark.parametrize("target", ["/teapot", "http://a:1/teapot?x=1", "/%74eapot"])
+async def test_a_target_is_read_in_every_form(target: str, start: Start) -> None:
+    served = start()
+    assert (await served.client.post(target, b"1")).status == 418
+    assert [request.path for request in served.requests] == ["/teapot"]

@@ -299,3 +299,11 @@ async def test_a_long_input_is_cut_in_the_error(scheduler: Scheduler) -> None:
     (fault,) = reply.json["detail"]
     assert fault["input"].startswith('{"x":"yyy')
     assert len(reply.body) < 2_000
+
+
+async def test_head_takes_no_task(rig: Rig) -> None:
+    await rig.post("/register_worker/w")
+    added = await rig.post("/add_task", {"func_name": "process_data", "args": [1, 2]})
+    assert added.status in (200, 201), added.body
+    assert (await rig.ask("HEAD", "/get_task/w")).status == 204
+    assert (await rig.get("/get_task/w")).json["func"] == "process_data"

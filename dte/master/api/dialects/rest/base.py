@@ -81,7 +81,7 @@ class RestHandler(JsonHandler):
 class UnknownPath(RestHandler):
     """The handler of the paths below ``/tasks`` and ``/workers`` without a route."""
 
-    def get(self) -> None:
+    def get(self, *parameters: str) -> None:
         raise NotFound("404 page not found")
 
     head = post = delete = patch = put = options = get

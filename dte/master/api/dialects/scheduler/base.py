@@ -86,7 +86,7 @@ class SchedulerHandler(PollerHandler):
 class UnknownPath(SchedulerHandler):
     """The handler of the paths below ``/scheduler`` without a route."""
 
-    def get(self) -> None:
+    def get(self, *parameters: str) -> None:
         raise NotFound("Not Found")
 
     head = post = delete = patch = put = options = get

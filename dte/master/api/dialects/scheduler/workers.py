@@ -82,6 +82,10 @@ class GetTask(SchedulerHandler):
         else:
             self.reply_nothing()
 
+    def head(self, *worker_id: str) -> None:
+        """Answer like GET without a task: a task that nobody reads would be lost for a while."""
+        self.reply_nothing()
+
     def _given(self, lease: CallLease) -> TaskGiven:
         call = lease.call
         job = self.master.core.jobs.job(call.job)

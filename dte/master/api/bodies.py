@@ -1,0 +1,211 @@
+"""Receives requests: bounded bodies, decoded as JSON, and nothing in a request that is ignored."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
+from functools import partial
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from tornado.web import RequestHandler, stream_request_body
+
+from dte.core.errors import DteError, InvalidRequest, TooLarge
+from dte.master.api.openapi import documentation, documented
+from dte.master.api.strict import (
+    check_encoding,
+    check_names,
+    check_no_body,
+    check_query,
+    guessed_encoding,
+)
+from dte.master.http.meters import Budget
+from dte.master.http.server import URGENT
+from dte.master.master import Master
+from dte.wire.codec import BOM, Decoder, Malformed
+from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
+
+T = TypeVar("T")
+
+BODY_SLICE_BYTES = 1_000_000
+"""A larger body is joined in one slice and decoded in the next."""
+REFUSED_BYTES_MAX = 500_000_000
+"""The connection is closed when more of a refused body than this arrives."""
+PATH_CHARS_SHOWN = 200
+
+
+@stream_request_body
+class BodyHandler(RequestHandler):
+    """Base of `JsonHandler`: everything about a request until its method is called."""
+
+    BODY_BYTES_MAX = sys.maxsize
+    """Bound on the bodies of the route, besides the setting."""
+    NAMES_DEPTH = sys.maxsize
+    """An object of the body within more lists and objects may have a name twice, which readers of
+    JSON reduce to once; 0 if any may."""
+    IS_STRICT = True
+    """Refuse query parameters that the method does not know, a body if it takes none, and a body
+    that claims another charset than UTF-8."""
+
+    def initialize(self, master: Master, bodies: Budget) -> None:
+        self.master = master
+        self._bodies = bodies
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._refused_size = 0
+        self._refusal: DteError | None = None
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the client has hung up."""
+
+    def body_bytes_max(self) -> int:
+        """The bound on the bodies of the route, with the setting."""
+        return min(self.BODY_BYTES_MAX, self.master.settings.body_bytes_max)
+
+    def prepare(self) -> None:
+        headers = self.request.headers
+        length = headers.get("Content-Length", "")
+        has_body = length not in ("", "0") or "Transfer-Encoding" in headers
+        # Tornado itself refuses a length with more digits than `int` takes.
+        if length.isdecimal() and int(length[:20]) > self.body_bytes_max():
+            self._refusal = self._too_large()
+        method = "get" if self.request.method == "HEAD" else str(self.request.method).lower()
+        operation = documentation(getattr(self, method, None))
+        if operation is not None and (has_body or self.request.query):
+            self._check_request(operation, has_body, getattr(self, method))
+        if self._refusal is not None and headers.get("Expect", "").lower() == "100-continue":
+            raise self._refusal  # The client asks before it sends.
+
+    def _check_request(
+        self, operation: documented, has_body: bool, call: Callable[..., Any]
+    ) -> None:
+        """Refuse what the method would ignore, when the whole request has arrived."""
+        request = f"{self.request.method} {self.request.path[:PATH_CHARS_SHOWN]}"
+        try:
+            if has_body:
+                check_encoding(self.request.headers, self.IS_STRICT)
+            if self.IS_STRICT:
+                check_query(request, tuple(operation.query), self.request.query_arguments)
+        except DteError as error:
+            self._refusal = error
+            self._replace_method(self._refuse)
+        else:
+            if self.IS_STRICT and has_body and operation.body is None:
+                self._replace_method(partial(self._without_body, request, call))
+
+    def _replace_method(self, by: Callable[..., Any]) -> None:
+        """Have another function called when the whole request has arrived."""
+        setattr(self, str(self.request.method).lower(), by)
+
+    def _refuse(self, *parameters: str) -> None:
+        assert self._refusal is not None
+        raise self._refusal
+
+    def _without_body(self, request: str, call: Callable[..., Any], *parameters: str) -> Any:
+        check_no_body(request, self._joined())
+        return call(*parameters)
+
+    def data_received(self, chunk: bytes) -> None:
+        if self._refusal is not None:
+            # Read on: a client that is still sending would not see the reply.
+            self._refused_size += len(chunk)
+            if self._refused_size > REFUSED_BYTES_MAX:
+                self.request.connection.close()  # type: ignore[union-attr]
+            return
+        try:
+            self._size += len(chunk)
+            self._bodies.add(len(chunk))
+            if self.request.path not in URGENT:
+                self._bodies.ensure_room(begun=True)
+            if self._size > self.body_bytes_max():
+                raise self._too_large()
+        except DteError as error:
+            self._refusal = error
+            self.release_body()
+        else:
+            self._chunks.append(chunk)
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body has more than {self.body_bytes_max()} bytes (body_bytes_max)")
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InvalidRequest(f"{name or 'the path'} is not UTF-8: {value!r}") from None
+
+    def release_body(self) -> None:
+        """Drop the body, and count its bytes no longer."""
+        self._bodies.remove(self._size)
+        self._size = 0
+        self._chunks.clear()
+
+    def on_finish(self) -> None:
+        self.release_body()
+        vars(self).pop(str(self.request.method).lower(), None)  # It would refer to this object.
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        self.release_body()
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    def body_count(self, byte: bytes) -> int:
+        """Count a byte in the request's body."""
+        return sum(chunk.count(byte) for chunk in self._chunks)
+
+    def body_digest(self) -> str:
+        """A hash of the request's body."""
+        digest = blake2b(digest_size=16)
+        for chunk in self._chunks:
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def body(self, decoder: Decoder[T]) -> T:
+        """Decode the request's body.
+
+        Raises:
+            InvalidRequest: it is not JSON, or does not fit the decoder's type.
+            TooLarge: it has more bytes than the bound.
+            Busy: too many bodies are being received.
+        """
+        raw = self._joined()
+        value = _decoded(raw, decoder)
+        if self.NAMES_DEPTH:
+            check_names(find_duplicate(raw, self.NAMES_DEPTH))
+        return value
+
+    async def body_in_slices(self, decoder: Decoder[T]) -> T:
+        """Decode the request's body; a large one in slices, and few of these at a time."""
+        if self._size <= PIECE_BYTES:
+            return self.body(decoder)
+        async with self._bodies.long_ones if self._size > BODY_SLICE_BYTES else nullcontext():
+            return await self.master.slices.run(self._body_slices(decoder))
+
+    def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
+        raw = self._joined()
+        yield
+        value = _decoded(raw, decoder)
+        yield
+        if self.NAMES_DEPTH:
+            check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
+        return value
+
+    def _joined(self) -> bytes:
+        if self._refusal is not None:
+            raise self._refusal
+        raw = b"".join(self._chunks)
+        self._chunks.clear()
+        return raw.removeprefix(BOM)
+
+
+def _decoded(raw: bytes, decoder: Decoder[T]) -> T:
+    try:
+        return decoder.decode(raw)
+    except Malformed as error:
+        if not raw.strip():
+            raise InvalidRequest("the body is empty; a JSON object is expected") from None
+        if (guess := guessed_encoding(raw)) is not None:
+            raise InvalidRequest(guess) from None
+        raise InvalidRequest(str(error)) from None
