@@ -54,7 +54,7 @@ class Worker:
 @pytest.fixture
 def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
     calls = Calls()
-    compute = ComputeServer("worker-1", calls, "http://master:5000")  # type: ignore[arg-type]
+    compute = ComputeServer("worker-1", calls, "", "http://master:5000")  # type: ignore[arg-type]
     sockets = bind_sockets(0, HOST)
 
     async def start() -> None:
