@@ -136,7 +136,7 @@ def read_named(
     multiple=True,
     metavar="NAME=JSON",
     callback=read_named,
-    help="A named argument, instead of positional ones. Repeat the option for several arguments.",
+    help="A named argument, also beside positional ones. Repeat the option for several arguments.",
 )
 @master_option
 @call_options
@@ -165,8 +165,6 @@ def call_command(
     for text in args:
         if text.startswith("--") and text[2:3].isalpha():
             raise click.UsageError(f"no such option: {printable(text)}")
-    if args and named:
-        raise click.UsageError("give either positional arguments or --arg, not both")
     values = [read_value(text) for text in args]
 
     def submit(client: Client) -> Job:

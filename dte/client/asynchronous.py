@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
-from dte.client.graphs import CallOptions, Graph, When, check_options, plan_body
+from dte.client.graphs import AnyHandler, CallOptions, Graph, When, check_options, plan_body
 from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
@@ -48,20 +48,21 @@ class AsyncClient:
 
     async def map(
         self,
-        formulas: Iterable[str],
+        formulas: Iterable[str] | AnyHandler,
+        *arguments: Any,
         timeout_s: float | None = None,
-        *,
         return_exceptions: bool = False,
     ) -> list[Any]:
-        """Submit many formulas, wait for their values and return them in order."""
-        jobs = await self._run(requests.map_formulas(formulas, timeout_s))
-        return requests.results(jobs, return_exceptions)
+        """Compute many formulas, or call a handler many times, and return the values in order."""
+        return await AsyncCalls(self, {"timeout_s": timeout_s}).map(
+            formulas, *arguments, return_exceptions=return_exceptions
+        )
 
-    async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+    async def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Any:
         """Call a handler on a worker, wait for its result and return it."""
         return await AsyncCalls(self, {}).call(handler, *args, **named)
 
-    async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+    async def submit_call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Job:
         """Submit a call of a handler, and return its job without waiting for the result."""
         return await AsyncCalls(self, {}).submit_call(handler, *args, **named)
 
@@ -102,9 +103,8 @@ class AsyncClient:
         return await self._run(requests.submit_plan(body, key))
 
     async def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
-        """Submit a body of ``POST /jobs``, as a dict or as JSON."""
-        body = plan if isinstance(plan, bytes) else plan_body(plan)
-        return await self._run(requests.submit_plan(body, key))
+        """Submit a body of ``POST /jobs`` that makes one job, as a dict or as JSON."""
+        return await self._run(requests.submit_plan(plan_body(plan), key))
 
     async def cancel(self, job: Job | int) -> Job:
         """Cancel a job: its waiting calls never start, its running calls are stopped."""
@@ -248,11 +248,21 @@ class AsyncCalls:
         self._client = client
         self._options = options
 
-    async def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+    async def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Any:
         """Call a handler with these options, see `AsyncClient.call`."""
         job = await self._client._run(requests.call(handler, args, named, self._options))
         return job.result()
 
-    async def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+    async def submit_call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Job:
         """Submit a call with these options, see `AsyncClient.submit_call`."""
         return await self._client._run(requests.submit_call(handler, args, named, self._options))
+
+    async def map(
+        self,
+        formulas: Iterable[str] | AnyHandler,
+        *arguments: Any,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Call a handler many times with these options, see `dte.Client.map`."""
+        exchange = requests.map_each(formulas, arguments, self._options)
+        return requests.results(await self._client._run(exchange), return_exceptions)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
-from dte.client.graphs import CallOptions, Graph, When, check_options, plan_body
+from dte.client.graphs import AnyHandler, CallOptions, Graph, When, check_options, plan_body
 from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
@@ -83,24 +83,33 @@ class Client:
 
     def map(
         self,
-        formulas: Iterable[str],
+        formulas: Iterable[str] | AnyHandler,
+        *arguments: Any,
         timeout_s: float | None = None,
-        *,
         return_exceptions: bool = False,
     ) -> list[Any]:
-        """Submit many formulas, wait for their values and return them in order.
+        """Compute many formulas, or call a handler many times, and return the values in order.
+
+        ``client.map(["1+2", "3*4"])`` computes formulas; ``client.map("thumb", photos)`` calls the
+        handler for each photo, and ``client.map("thumb", photos, sizes)`` for each pair. Nothing is
+        submitted before all calls are known to be valid JSON.
 
         Args:
+            formulas: the formulas, or the name of a handler.
+            arguments: lists with the arguments of the handler, all of one length.
             return_exceptions: return a `JobFailed` in place of a missing value instead of raising.
 
         Raises:
             FormulaError: a formula has a syntax error; `index` is its position.
-            JobFailed: a formula has no value.
+            JobFailed: a formula or a call has no value.
+            TypeError, ValueError: an argument cannot be converted to JSON, or the lists differ in
+                length.
         """
-        jobs = self._run(requests.map_formulas(formulas, timeout_s))
-        return requests.results(jobs, return_exceptions)
+        return Calls(self, {"timeout_s": timeout_s}).map(
+            formulas, *arguments, return_exceptions=return_exceptions
+        )
 
-    def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+    def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Any:
         """Call a handler on a worker, wait for its result and return it.
 
         All arguments are the handler's own, by position or by name. Options of the call are set by
@@ -113,7 +122,7 @@ class Client:
         """
         return Calls(self, {}).call(handler, *args, **named)
 
-    def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+    def submit_call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Job:
         """Submit a call of a handler, and return its job without waiting for the result."""
         return Calls(self, {}).submit_call(handler, *args, **named)
 
@@ -172,9 +181,8 @@ class Client:
         return self._run(requests.submit_plan(body, key))
 
     def submit_plan(self, plan: Mapping[str, Any] | bytes, *, key: str | None = None) -> Job:
-        """Submit a body of ``POST /jobs``, as a dict or as JSON."""
-        body = plan if isinstance(plan, bytes) else plan_body(plan)
-        return self._run(requests.submit_plan(body, key))
+        """Submit a body of ``POST /jobs`` that makes one job, as a dict or as JSON."""
+        return self._run(requests.submit_plan(plan_body(plan), key))
 
     def cancel(self, job: Job | int) -> Job:
         """Cancel a job: its waiting calls never start, its running calls are stopped.
@@ -338,10 +346,20 @@ class Calls:
         self._client = client
         self._options = options
 
-    def call(self, handler: str, /, *args: Any, **named: Any) -> Any:
+    def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Any:
         """Call a handler with these options, see `Client.call`."""
         return self._client._run(requests.call(handler, args, named, self._options)).result()
 
-    def submit_call(self, handler: str, /, *args: Any, **named: Any) -> Job:
+    def submit_call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Job:
         """Submit a call with these options, see `Client.submit_call`."""
         return self._client._run(requests.submit_call(handler, args, named, self._options))
+
+    def map(
+        self,
+        formulas: Iterable[str] | AnyHandler,
+        *arguments: Any,
+        return_exceptions: bool = False,
+    ) -> list[Any]:
+        """Call a handler many times with these options, see `Client.map`."""
+        jobs = self._client._run(requests.map_each(formulas, arguments, self._options))
+        return requests.results(jobs, return_exceptions)

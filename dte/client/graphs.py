@@ -6,15 +6,22 @@ separately, by `with_options`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypedDict
+
+import msgspec
 
 from dte.client.exact import encode
 from dte.client.job import Job
 from dte.client.values import Node, check_value, plain
+from dte.wire.codec import Decoder, Malformed
+from dte.wire.messages.handlers import NAMES
 
 When = Literal["success", "done"]
+AnyHandler = str | Callable[..., Any]
+"""A handler: its name, or its function."""
 
 
 class CallOptions(TypedDict, total=False):
@@ -55,12 +62,40 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def call_body(
-    handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
+    handler: AnyHandler,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+    options: CallOptions,
 ) -> bytes:
     """Build the JSON of a job that is one call."""
     terms = _terms(options)
     job = _of_job(options.get("after", ()), options.get("when"), options.get("notify", ""))
-    return encode({"handler": handler, "args": _arguments(args, named, None)} | terms | job)
+    arguments = _arguments(args, named, None)
+    return encode({"handler": handler_name(handler)} | arguments | terms | job)
+
+
+def handler_name(handler: AnyHandler) -> str:
+    """The name of a handler, given as such or as a function with one.
+
+    Raises:
+        TypeError: the function is not a handler, or has several names.
+    """
+    if isinstance(handler, str):
+        return handler
+    if not callable(handler):
+        raise TypeError(f"the handler must be a name, not {type(handler).__name__}")
+    name = getattr(handler, "__name__", "") or type(handler).__name__
+    names: tuple[str, ...] = getattr(handler, NAMES, ())
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise TypeError(
+            f"the function {name} is several handlers: {', '.join(names)}; give one of these names"
+        )
+    raise TypeError(
+        f'the function {name} is not a handler; decorate it with @dte.handler("{name}") in a '
+        f'module that workers load, and call it by that name: call("{name}", …)'
+    )
 
 
 class Graph:
@@ -74,7 +109,7 @@ class Graph:
         print(client.run(graph, answer=copy))
 
     A node as an argument, at any depth of lists and dicts, stands for its result; the call waits
-    for it. Arguments are either all positional or all named.
+    for it. Arguments may be given by position, by name, or both.
     """
 
     def __init__(self) -> None:
@@ -83,7 +118,7 @@ class Graph:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def call(self, handler: str, /, *args: Any, **named: Any) -> Node:
+    def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Node:
         """Add a call of a handler.
 
         Raises:
@@ -155,10 +190,37 @@ class Graph:
         return encode({"graph": self._nodes} | job)
 
 
-def plan_body(plan: Mapping[str, Any]) -> bytes:
-    """Build the JSON of a plan, see `Client.submit_plan`."""
+class _Several(msgspec.Struct):
+    """A plan, as far as it says whether it makes several jobs."""
+
+    jobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_several: Decoder[_Several] = Decoder(_Several, lenient=False)
+
+
+def plan_body(plan: Mapping[str, Any] | bytes) -> bytes:
+    """Build the JSON of a plan, see `Client.submit_plan`.
+
+    Raises:
+        ValueError: the plan makes several jobs.
+    """
+    if isinstance(plan, bytes):
+        with suppress(Malformed):  # The master says what is wrong.
+            makes_several = isinstance(_several.decode(plan).jobs, msgspec.Raw)
+            _check_one(makes_several)
+        return plan
+    _check_one("jobs" in plan)
     check_value(plan)
     return encode(plan)
+
+
+def _check_one(makes_several: bool) -> None:
+    if makes_several:
+        raise ValueError(
+            'submit_plan makes one job, and this plan has "jobs"; submit them one by one, or use '
+            "map"
+        )
 
 
 class NodeOptions:
@@ -169,12 +231,13 @@ class NodeOptions:
         self._name = name
         self._terms = terms
 
-    def call(self, handler: str, /, *args: Any, **named: Any) -> Node:
+    def call(self, handler: AnyHandler, /, *args: Any, **named: Any) -> Node:
         """Add a call with these options, see `Graph.call`."""
         nodes, name = self._graph._nodes, self._name
+        handler = handler_name(handler)
         if name in nodes:
             raise ValueError(f"the graph already has a node {name!r}")
-        value = {"handler": handler, "args": _arguments(args, named, self._graph), **self._terms}
+        value = {"handler": handler, **_arguments(args, named, self._graph), **self._terms}
         count = len(nodes) + 1
         name = name or (handler if handler not in nodes else f"{handler}-{count}")
         while name in nodes:
@@ -209,11 +272,11 @@ def _of_job(after: Iterable[Job | int], when: When | None, notify: str) -> dict[
     return fields
 
 
-def _arguments(args: tuple[Any, ...], named: Mapping[str, Any], graph: Graph | None) -> Any:
+def _arguments(
+    args: tuple[Any, ...], named: Mapping[str, Any], graph: Graph | None
+) -> dict[str, Any]:
+    """The fields of a call with its arguments."""
     name_of = graph.name_of if graph is not None else None
     if args and named:
-        raise TypeError(
-            f"arguments by position ({len(args)}) and by name ({', '.join(named)}); give all by "
-            "position or all by name"
-        )
-    return plain(dict(named), name_of) if named else plain(list(args), name_of)
+        return {"args": plain(list(args), name_of), "kwargs": plain(dict(named), name_of)}
+    return {"args": plain(dict(named) if named else list(args), name_of)}

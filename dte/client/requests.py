@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from dte.client.errors import MasterFault
 from dte.client.exact import Decoder
 from dte.client.exchange import Deadline, Exchange, Request, read
-from dte.client.graphs import CallOptions, call_body
+from dte.client.graphs import AnyHandler, CallOptions, call_body, handler_name
 from dte.client.job import Job, JobFailed, JobSummary
 from dte.client.keys import key_header
 from dte.client.replies import BatchAccepted, NodeInfo, Retried, Why, WorkerInfo
@@ -53,7 +54,10 @@ def submit_plan(body: bytes, key: str | None) -> Exchange[Job]:
 
 
 def submit_call(
-    handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
+    handler: AnyHandler,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+    options: CallOptions,
 ) -> Exchange[Job]:
     """Submit a call of a handler."""
     body = call_body(handler, args, named, options)
@@ -80,7 +84,10 @@ def run_plan(body: bytes, timeout_s: float | None, key: str | None) -> Exchange[
 
 
 def call(
-    handler: str, args: tuple[Any, ...], named: Mapping[str, Any], options: CallOptions
+    handler: AnyHandler,
+    args: tuple[Any, ...],
+    named: Mapping[str, Any],
+    options: CallOptions,
 ) -> Exchange[Job]:
     """Submit a call of a handler and wait for the end of its job."""
     body = call_body(handler, args, named, options)
@@ -98,61 +105,136 @@ def run_body(path: str, body: bytes, key: str | None, deadline: Deadline) -> Exc
     return (yield from _wait(submitted.id, deadline))
 
 
+def map_each(
+    what: Iterable[str] | AnyHandler,
+    arguments: Sequence[Any],
+    options: CallOptions,
+) -> Exchange[list[Job]]:
+    """Submit formulas, or calls of a handler, and wait for the end of all.
+
+    Args:
+        what: the formulas, or the handler.
+        arguments: lists with the arguments of each call, all of one length; for formulas nothing,
+            or the time to wait.
+    """
+    if isinstance(what, str) or callable(what):
+        return map_calls(what, arguments, options)
+    if options.keys() - {"timeout_s"}:
+        raise TypeError("formulas have no options; map a handler with these")
+    timeouts_s = [*arguments] or [options.get("timeout_s")]
+    if len(timeouts_s) > 1 or not isinstance(timeouts_s[0], int | float | None):
+        raise TypeError("formulas take no arguments; map(handler, arguments) calls a handler")
+    return map_formulas(what, timeouts_s[0])
+
+
 def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Exchange[list[Job]]:
     """Submit formulas in batches and wait for the end of all; return the jobs in order."""
     if isinstance(formulas, str):
         raise TypeError("a list of formulas is expected, not one formula")
-    formulas = list(formulas)
-    deadline = Deadline(timeout_s)
-    ended: list[Job] = []
-    count_max = BATCH_FORMULAS
-    while len(ended) < len(formulas):
-        part = _batch(formulas, len(ended), count_max)
-        try:
-            ended += yield from _map_batch(part, deadline)
-        except FormulaError as error:
-            index = len(ended) + (error.index or 0)
-            raise FormulaError(error.reason, error.column, error.caret, index) from None
-        except TooLarge as error:
-            if len(part) == 1:
-                text = str(error).removeprefix("formula 0: ")
-                raise TooLarge(f"formula {len(ended)}: {text}") from None
-            # The master accepted none of them. Halving also isolates a formula that is too large.
-            count_max = len(part) // 2
-    return ended
+    batches = _Batches[str]("/submit", _formulas_body, "formula")
+    return (yield from batches.run(list(formulas), Deadline(timeout_s)))
 
 
-def _batch(formulas: Sequence[str], start: int, count_max: int) -> list[str]:
-    """Return the next formulas within the bounds of a batch, at least one."""
-    part, chars = [formulas[start]], len(formulas[start])
-    for formula in formulas[start + 1 : start + count_max]:
-        chars += len(formula)
+def map_calls(
+    handler: AnyHandler, arguments: Sequence[Any], options: CallOptions
+) -> Exchange[list[Job]]:
+    """Submit calls of a handler in batches and wait for the end of all; return the jobs in order.
+
+    Nothing is submitted before all calls are known to be JSON.
+    """
+    name = handler_name(handler)
+    if not arguments:
+        raise TypeError(
+            f"a list of formulas is expected, not one formula; map({name!r}, arguments) calls a "
+            "handler"
+        )
+    for each in arguments:
+        if isinstance(each, str | bytes | Mapping) or not isinstance(each, Iterable):
+            raise TypeError(f"map takes lists of arguments, not {each!r:.50}")
+    if options.get("key") is not None:
+        raise TypeError("a key is that of one job, and map makes one for each call")
+    columns = [list(each) for each in arguments]
+    if len(lengths := {len(column) for column in columns}) > 1:
+        raise ValueError(f"the lists of arguments differ in length: {sorted(lengths)}")
+    bodies = [call_body(name, args, {}, options) for args in zip(*columns, strict=True)]
+    batches = _Batches[bytes]("/jobs", _calls_body, "call")
+    return (yield from batches.run(bodies, Deadline(options.get("timeout_s"))))
+
+
+def _formulas_body(formulas: Sequence[str]) -> bytes:
+    return encode({"tasks": formulas})
+
+
+def _calls_body(calls: Sequence[bytes]) -> bytes:
+    return b'{"jobs":[%s]}' % b",".join(calls)
+
+
+Item = TypeVar("Item", str, bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches(Generic[Item]):
+    """Submits items in batches, and waits for the ends of their jobs.
+
+    Attributes:
+        body: builds the body of a request for some items.
+        item: the word for an item in errors.
+    """
+
+    path: str
+    body: Callable[[Sequence[Item]], bytes]
+    item: str
+
+    def run(self, items: Sequence[Item], deadline: Deadline) -> Exchange[list[Job]]:
+        """Submit all items; return the jobs in order."""
+        ended: list[Job] = []
+        count_max = BATCH_FORMULAS
+        while len(ended) < len(items):
+            part = _batch(items, len(ended), count_max)
+            try:
+                ended += yield from self._run_batch(part, deadline)
+            except FormulaError as error:
+                index = len(ended) + (error.index or 0)
+                raise FormulaError(error.reason, error.column, error.caret, index) from None
+            except TooLarge as error:
+                if len(part) == 1:
+                    text = str(error).removeprefix("formula 0: ")
+                    raise TooLarge(f"{self.item} {len(ended)}: {text}") from None
+                # The master accepted none of them. Halving also isolates one that is too large.
+                count_max = len(part) // 2
+        return ended
+
+    def _run_batch(self, part: Sequence[Item], deadline: Deadline) -> Exchange[list[Job]]:
+        headers = key_header(None)  # A key for each batch: a halved batch is another submission.
+        body = self.body(part)
+        request = Request("POST", self.path, body, headers, hold_s=WAIT_S, deadline=deadline)
+        asked_at = time.monotonic()
+        accepted = read(_accepted, (yield request))
+        found = accepted.jobs
+        while len(found) < len(part) or not all(job.finished for job in found):
+            if len(accepted.job_ids) != len(part):
+                raise MasterFault(f"{len(accepted.job_ids)} ids for {len(part)} {self.item}s")
+            if found and not deadline.left_s():
+                raise deadline.missed(accepted.job_ids)
+            # The ids of a batch are consecutive.
+            path = f"/jobs?ids={accepted.job_ids[0]}-{accepted.job_ids[-1]}"
+            pause_s = _pause_s(asked_at)
+            asked_at = time.monotonic() + pause_s
+            found = read(_jobs, (yield _question(path, deadline, accepted.job_ids, pause_s)))
+            if len(found) != len(part):
+                raise MasterFault(f"{len(found)} jobs for {len(part)} ids")
+        return found
+
+
+def _batch(items: Sequence[Item], start: int, count_max: int) -> list[Item]:
+    """Return the next items within the bounds of a batch, at least one."""
+    part, chars = [items[start]], len(items[start])
+    for item in items[start + 1 : start + count_max]:
+        chars += len(item)
         if chars > BATCH_CHARS:
             break
-        part.append(formula)
+        part.append(item)
     return part
-
-
-def _map_batch(part: Sequence[str], deadline: Deadline) -> Exchange[list[Job]]:
-    body = encode({"tasks": part})
-    headers = key_header(None)  # A key for each batch: a halved batch is another submission.
-    request = Request("POST", "/submit", body, headers, hold_s=WAIT_S, deadline=deadline)
-    asked_at = time.monotonic()
-    accepted = read(_accepted, (yield request))
-    found = accepted.jobs
-    while len(found) < len(part) or not all(job.finished for job in found):
-        if len(accepted.job_ids) != len(part):
-            raise MasterFault(f"{len(accepted.job_ids)} ids for {len(part)} formulas")
-        if found and not deadline.left_s():
-            raise deadline.missed(accepted.job_ids)
-        # The ids of a batch are consecutive.
-        path = f"/jobs?ids={accepted.job_ids[0]}-{accepted.job_ids[-1]}"
-        pause_s = _pause_s(asked_at)
-        asked_at = time.monotonic() + pause_s
-        found = read(_jobs, (yield _question(path, deadline, accepted.job_ids, pause_s)))
-        if len(found) != len(part):
-            raise MasterFault(f"{len(found)} jobs for {len(part)} ids")
-    return found
 
 
 def results(jobs: list[Job], return_exceptions: bool) -> list[Any]:

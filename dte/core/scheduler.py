@@ -110,7 +110,7 @@ class Scheduler:
         # Without an incarnation it may have started anew or not: it will be probed.
         if announcement.draining:
             self.arithmetic.quarantine.release(worker)
-        self.calls.policies.learn(announcement.handlers)
+        self.calls.policies.learn(announcement.handlers, announcement.replaced)
         return worker
 
     def reached(self, worker: Worker, problem: str | None) -> None:

@@ -8,7 +8,6 @@ from itertools import islice
 
 from dte.core.calls.held import AWAY, Held, HeldCalls, takes_calls
 from dte.core.calls.lease import CallLease
-from dte.core.calls.routing import can_run
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.job import Job, JobState
@@ -86,7 +85,8 @@ def reasons(
         yield _arithmetic(core, job, job.graph.remaining, len(job.graph.ready))
     if job.calls is None:
         return
-    waits = HeldCalls(held or {}, core.calls.leases, core.jobs, core.workers())
+    calls = core.calls
+    waits = HeldCalls(held or {}, calls.leases, core.jobs, core.workers(), calls.routing)
     explained = _Calls(core, now, job, waits, similar)
     for call in job.each_call():
         if not call.is_terminal:
@@ -200,6 +200,7 @@ class _Calls:
 
     def _ready(self, call: Call) -> Reason:
         node, state, handler, core = call.name, call.state.value, call.handler, self._core
+        can_run = core.calls.routing.can_run
         present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
         troubled = [worker for worker in present if worker.state in TROUBLED]
         able = [worker for worker in present if takes_calls(worker)]
@@ -215,6 +216,8 @@ class _Calls:
                 text = f"no worker is connected, so none has the handler {handler!r}"
             elif meant := self._similar(handler, self._known()):
                 text += f"; did you mean {meant!r}?"
+            if handler in core.calls.policies.replaced and not call.origin:
+                text += "; the built-in one does not count, because a worker has announced its own"
             return Reason(node, state, "worker", text, _names(troubled or present))
         position = None
         if call.state is CallState.READY:

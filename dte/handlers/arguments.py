@@ -57,42 +57,58 @@ class Signature:
         parameters_text = str(signature.replace(return_annotation=signature.empty))
         self._text = f"signature: {handler}{parameters_text}".replace("typing.", "")
 
-    def bind(self, args: Any) -> tuple[list[Any], dict[str, Any]]:
+    def bind(
+        self, args: Any, kwargs: dict[str, Any] | None = None
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Convert arguments of a call to positional and named arguments of the function.
 
         Args:
             args: a list of arguments, a dict of named ones, or None for no arguments.
+            kwargs: named arguments beside a list.
 
         Raises:
-            BadArguments: an argument is missing, unknown, or of another type.
+            BadArguments: an argument is missing, unknown, given twice, or of another type.
         """
         if args is None:
             args = []
-        if isinstance(args, dict):
-            return [], self._bind_named(args)
-        if isinstance(args, (list, tuple)):
-            return self._bind_positional(args), {}
-        raise BadArguments(
-            f"{self._handler}: arguments must be a list (positional) or an object (named), not "
-            f"{_shown(args)}"
-        )
+        if isinstance(args, dict) and not kwargs:
+            args, kwargs = [], args
+        if not isinstance(args, (list, tuple)) or not isinstance(kwargs or {}, dict):
+            raise BadArguments(
+                f"{self._handler}: arguments must be a list (positional) or an object (named), not "
+                f"{_shown(args)}"
+            )
+        named = kwargs or {}
+        self._check(args, named)
+        names = [*self._positional, *[str(self._more)] * (len(args) - len(self._positional))]
+        positional = [
+            self._convert(name, name, value) for name, value in zip(names, args, strict=False)
+        ]
+        return positional, self._bind_named(named)
 
-    def _bind_positional(self, args: list[Any] | tuple[Any, ...]) -> list[Any]:
+    def _check(self, args: list[Any] | tuple[Any, ...], named: dict[Any, Any]) -> None:
+        """Check that each argument is given once."""
         if len(args) > len(self._positional) and self._more is None:
             most = len(self._positional)
             takes = f"{most} argument" if most == 1 else f"{most} arguments"
+            by = " by position" if named else ""
             given = f"{len(args)} was given" if len(args) == 1 else f"{len(args)} were given"
-            raise BadArguments(f"{self._handler} takes {takes}, {given}; {self._text}")
+            raise BadArguments(f"{self._handler} takes {takes}{by}, {given}{by}; {self._text}")
+        taken = self._positional[: len(args)]
+        for name in taken:
+            if name in named and name in self._named:
+                raise BadArguments(
+                    f"{self._handler}: argument {name!r} is given twice, by position and by name; "
+                    f"{self._text}"
+                )
         for each in self._needed:
-            if each.name not in self._positional[: len(args)]:
-                self._miss(each.name)
-        names = [*self._positional, *[str(self._more)] * (len(args) - len(self._positional))]
-        return [self._convert(name, name, value) for name, value in zip(names, args, strict=False)]
+            by_name = each.name in named and each.kind is not Parameter.POSITIONAL_ONLY
+            if each.name not in taken and not by_name:
+                raise BadArguments(
+                    f"{self._handler}: argument {each.name!r} is missing; {self._text}"
+                )
 
     def _bind_named(self, args: dict[Any, Any]) -> dict[str, Any]:
-        for each in self._needed:
-            if each.name not in args or each.kind is Parameter.POSITIONAL_ONLY:
-                self._miss(each.name)
         converted = {}
         for name, value in args.items():
             declared = name if name in self._named else self._more_named
@@ -111,9 +127,6 @@ class Signature:
             raise BadArguments(
                 f"{self._handler}: argument {name!r} is {_shown(value)}: {error}; {self._text}"
             ) from None
-
-    def _miss(self, name: str) -> None:
-        raise BadArguments(f"{self._handler}: argument {name!r} is missing; {self._text}")
 
 
 def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:

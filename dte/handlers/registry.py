@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from inspect import iscoroutinefunction
-from types import ModuleType
+from inspect import iscoroutinefunction, unwrap
+from types import CodeType, FrameType, ModuleType
 from typing import Any, TypeVar
 
 from dte.core.graph.handlers import HANDLER, NAME_CHARS_MAX
 from dte.handlers.arguments import Signature
 from dte.handlers.modules import CannotLoad, explained, found_in_folder, hidden, load_module, place
-from dte.wire.messages.handlers import HandlerInfo
+from dte.wire.messages.handlers import BUILT_IN, NAMES, HandlerInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,13 +27,18 @@ RETRIES_MAX = 1000
 
 @dataclass(eq=False)
 class Handler:
-    """A function that jobs call by name, with the options of `handler`."""
+    """A function that jobs call by name, with the options of `handler`.
+
+    Attributes:
+        execution: the code that registered it; each import and each reload executes another one.
+    """
 
     name: str
     function: Callable[..., Any]
     timeout: float | None = None
     retries: int = 0
     pure: bool = False
+    execution: CodeType | None = None
 
     def __post_init__(self) -> None:
         if len(self.name) > NAME_CHARS_MAX or not HANDLER.fullmatch(self.name):
@@ -53,8 +58,23 @@ class Handler:
     @property
     def place(self) -> str:
         """The file and the line of the function, if it is written in Python."""
-        code = getattr(self.function, "__code__", None)
+        code = getattr(unwrap(self.function), "__code__", None)
         return "" if code is None else place(code.co_filename, code.co_firstlineno)
+
+    @property
+    def is_built_in(self) -> bool:
+        return bool(getattr(self.function, "__module__", "") == BUILTIN)
+
+    def replaces(self, old: Handler) -> bool:
+        """True if it may take the place of another handler of its name: a reload of it, or itself.
+
+        A module that is executed again has other code. So two functions of one name in one
+        execution are told apart from one function that is defined again.
+        """
+        if old.function is self.function:
+            return True
+        same_execution = self.execution is not None and old.execution is self.execution
+        return old.home == self.home and not (same_execution and old.place != self.place)
 
     @cached_property
     def is_async(self) -> bool:
@@ -85,6 +105,9 @@ def _check_retries(name: str, retries: object) -> None:
 
 
 _handlers: dict[str, Handler] = {}
+"""The users' handlers."""
+_built_in: dict[str, Handler] = {}
+"""The built-in ones. A user's handler of the same name takes precedence."""
 
 
 def handler(
@@ -109,26 +132,57 @@ def handler(
         raise TypeError('dte.handler needs a name: @dte.handler("name")')
 
     def register(function: F) -> F:
-        new = Handler(name, function, timeout, retries, pure)
-        old = _handlers.get(name)
-        if old is not None and old.home != new.home:
-            raise ValueError(f"two functions claim the handler {name!r}: {old.home}, {new.home}")
-        _handlers[name] = new
+        new = Handler(name, function, timeout, retries, pure, _execution_of(function))
+        known = _built_in if new.is_built_in else _handlers
+        old = known.get(name)
+        if old is not None and not new.replaces(old):
+            raise ValueError(
+                f"two functions claim the handler {name!r}: {_named(old)} and {_named(new)}"
+            )
+        known[name] = new
+        with suppress(AttributeError, TypeError):  # Some callables take no attributes.
+            names = {**dict.fromkeys(getattr(function, NAMES, ())), name: None}
+            setattr(function, NAMES, tuple(names))
         return function
 
     return register
 
 
+def _execution_of(function: Any) -> CodeType | None:
+    """The code of the function's module, or of a function in it, that registers it now."""
+    module = getattr(unwrap(function), "__globals__", None)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_globals is not module:
+        frame = frame.f_back
+    return None if frame is None else frame.f_code
+
+
+def _named(each: Handler) -> str:
+    return f"{each.home} ({each.place})" if each.place else each.home
+
+
 def find(name: str) -> Handler | None:
-    """Return the handler with this name if it is loaded."""
-    return _handlers.get(name)
+    """Return the handler with this name if it is loaded.
+
+    The name of a built-in one may have the prefix ``builtin:``, if a user's one replaces it.
+    """
+    if name.startswith(BUILT_IN):
+        return _built_in.get(name.removeprefix(BUILT_IN))
+    return _handlers.get(name) or _built_in.get(name)
 
 
 def infos() -> dict[str, HandlerInfo]:
     """Return the worker's description of its handlers."""
-    return {
-        name: HandlerInfo(each.timeout, each.retries, each.pure) for name, each in _handlers.items()
-    }
+    return {name: _info(each) for name, each in (_built_in | _handlers).items()}
+
+
+def replaced() -> dict[str, HandlerInfo]:
+    """Return the description of the built-in handlers that users' ones replace."""
+    return {name: _info(each) for name, each in _built_in.items() if name in _handlers}
+
+
+def _info(each: Handler) -> HandlerInfo:
+    return HandlerInfo(each.timeout, each.retries, each.pure)
 
 
 def load(modules: Iterable[str] = (), *, folder_stays: bool = False) -> None:
@@ -151,7 +205,7 @@ def load(modules: Iterable[str] = (), *, folder_stays: bool = False) -> None:
     with found_in_folder(folder_stays) if names else nullcontext():
         for name in names:
             _load(name)
-        for each in _handlers.values():
+        for each in (*_built_in.values(), *_handlers.values()):
             with explained(each.home, each.place):
                 Signature(each.name, each.function)
 
@@ -174,5 +228,4 @@ def _has_handlers(module: ModuleType) -> bool:
     # Of other objects not even the class is asked for: some raise at that.
     modules = [value for value in vars(module).values() if issubclass(type(value), ModuleType)]
     names = {each.__name__ for each in (module, *modules)}
-    ours = [each for each in _handlers.values() if not each.home.startswith(BUILTIN)]
-    return any(each.home.startswith(f"{name}.") for each in ours for name in names)
+    return any(each.home.startswith(f"{name}.") for each in _handlers.values() for name in names)

@@ -189,6 +189,9 @@ class Jobs:
     ) -> Generator[None, None, NewJob]:
         now, pure = self.clock.now(), self.core.calls.policies.pure
         check_priority(plan.priority)
+        policies = self.core.calls.policies
+        if plan.about:  # A task of a dialect means the built-in handler.
+            pure = policies.pure - policies.replaced.keys()
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
         if work.calls is not None:

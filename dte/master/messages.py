@@ -19,12 +19,21 @@ from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
 from dte.wire.messages.calls import Call, Report
-from dte.wire.messages.handlers import Handlers
+from dte.wire.messages.handlers import BUILT_IN, Handlers
 
 HANDLERS_MAX = 1_000
 RETRIES_MAX = 1_000
 
+
+class _Mix(msgspec.Struct):
+    """The arguments of a call that has some by position and some by name."""
+
+    args: msgspec.Raw
+    kwargs: msgspec.Raw
+
+
 _any: Decoder[Any] = Decoder(Any)
+_mix: Decoder[_Mix] = Decoder(_Mix, lenient=False)
 _batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 
 
@@ -38,16 +47,27 @@ def batch_of(lease: BatchLease) -> Batch:
 
 def call_of(lease: CallLease) -> Call:
     """The message that hands a call to a worker, with results in place of references."""
-    call = lease.call
+    call, worker = lease.call, lease.worker
     args = call.args
     if call.operands:
         args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
-    if not isinstance(args, msgspec.Raw):
-        args = msgspec.Raw(encode(args))
-    name, handler, attempts = call.name, call.handler, call.record.attempts
-    return Call(
-        lease.number, call.job, name, handler, args, lease.timeout_s, attempts, lease.lease_s
+    handler = call.handler
+    if call.origin and worker is not None and handler in worker.announcement.replaced:
+        handler = f"{BUILT_IN}{handler}"
+    message = Call(
+        lease.number,
+        call.job,
+        call.name,
+        handler,
+        args if isinstance(args, msgspec.Raw) else msgspec.Raw(encode(args)),
+        lease.timeout_s,
+        call.record.attempts,
+        lease.lease_s,
     )
+    if call.mixed:
+        mix = _mix.decode(bytes(message.args))
+        message.args, message.kwargs = mix.args, mix.kwargs
+    return message
 
 
 def arguments(call: core.Call) -> Any:
@@ -83,6 +103,11 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
         check_range(f"handlers: retries of {name}", info.retries, 0, RETRIES_MAX)
         known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
     return known
+
+
+def replaced(handlers: Handlers, own: Mapping[str, HandlerPolicy]) -> Mapping[str, HandlerPolicy]:
+    """The policies of the built-in handlers that a worker's own ones replace."""
+    return {name: policy for name, policy in policies(handlers).items() if name in own}
 
 
 def outcome_of_report(report: Report, bytes_max: int) -> Outcome:

@@ -40,6 +40,8 @@ NO_TERMS = (None,) * 5
 READ_MARKS = re.compile(rb'"ref"|"literal"|\\u')
 """The marks of arguments with references or literals; others are passed on unchanged."""
 ARGS_EXPECTED = "args must be a list (positional) or an object (named)"
+EMPTY = re.compile(rb"\s*(?:\[\s*\]|\{\s*\})\s*")
+"""The JSON of an empty list or object."""
 MERGED_BYTES_MAX = 10_000
 """Longer arguments of pure handlers are not compared with those of other calls."""
 
@@ -51,6 +53,7 @@ class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         handler: the name of the handler.
         args: a list of arguments, or an object of named ones. ``{"ref": "a"}`` anywhere in it
             stands for the result of node a. ``{"literal": …}`` passes its value through unchanged.
+        kwargs: an object of named arguments beside a list of positional ones.
         after: further nodes that must end before.
         priority: higher is sooner; by default the job's.
         timeout: seconds after which a call is stopped; by default the handler's.
@@ -72,6 +75,7 @@ class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     not_before: datetime | None = None
     when: When = "success"
     lost_max: int | None = None
+    kwargs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -137,7 +141,12 @@ def describe(plan: Plan) -> str:
     handlers = list(dict.fromkeys(node.handler for node in plan.graph.values()))
     if len(plan.graph) == 1:
         (node,) = plan.graph.values()
-        return f"{node.handler}({_shown_args(bytes(node.args))})"
+        raw, is_mixed = arguments_of(node)
+        shown = _shown_args(raw)
+        if is_mixed:
+            assert isinstance(node.kwargs, msgspec.Raw)
+            shown = f"{_shown_args(bytes(node.args))}, {_shown_args(bytes(node.kwargs))}"
+        return f"{node.handler}({shown})"
     shown = ", ".join(handlers[:5]) + (", …" if len(handlers) > 5 else "")
     return f"{len(plan.graph)} calls: {shown}"
 
@@ -191,24 +200,48 @@ def build(
     builder = CallGraphBuilder(pure, plan.about.get("dialect", ""))
     size = 0
     for count, (name, node) in enumerate(plan.graph.items()):
-        raw = bytes(node.args)
+        raw, is_mixed = arguments_of(node)
         node_size = len(raw)
         if node_size > limits.value_bytes_max:
             excess = f"{node_size} bytes > {limits.value_bytes_max} (value_bytes_max)"
             raise TooLarge(f"node {name[:50]!r}: args too large: {excess}")
         refs: dict[str, None] = {}
         try:
+            if is_mixed:
+                _check_mix(node)
             args = _read_args(raw, refs, is_pure=node.handler in pure)
             terms = _terms(node, accepted_at)
         except InvalidRequest as error:
             raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
-        builder.add(name, node.handler, args, refs, node.after, terms, node_size)
+        builder.add(name, node.handler, args, refs, node.after, terms, node_size, is_mixed)
         size += node_size
         if count % NODES_IN_SLICE == NODES_IN_SLICE - 1 or size > limits.value_bytes_max:
             size = 0
             yield
     yield from builder.finish(plan.answer)
     return Work(Graph(), calls=builder.graph)
+
+
+def arguments_of(node: Node) -> tuple[bytes, bool]:
+    """The JSON of a node's arguments, and True if it is an object of positional and named ones."""
+    args = bytes(node.args)
+    if isinstance(node.kwargs, msgspec.UnsetType):
+        return args, False
+    kwargs = bytes(node.kwargs)
+    if EMPTY.fullmatch(kwargs):
+        return args, False
+    if EMPTY.fullmatch(args):
+        return kwargs, not kwargs.lstrip().startswith(b"{")
+    return b'{"args":%s,"kwargs":%s}' % (args, kwargs), True
+
+
+def _check_mix(node: Node) -> None:
+    """Check that a node's positional arguments are a list and its named ones are an object."""
+    assert isinstance(node.kwargs, msgspec.Raw)
+    if bytes(node.args).lstrip()[:1] != b"[":
+        raise InvalidRequest("args must be a list (positional) beside kwargs")
+    if bytes(node.kwargs).lstrip()[:1] != b"{":
+        raise InvalidRequest("kwargs must be an object (named arguments)")
 
 
 def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:

@@ -14,7 +14,7 @@ from dte.wire.messages.calls import Call
 T = TypeVar("T")
 
 _token = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
-_key = re.compile(rb'"args"\s*:\s*\Z')
+_key = re.compile(rb'"(?:kw)?args"\s*:\s*\Z')
 KEY_BYTES_MAX = 100
 
 
@@ -46,6 +46,8 @@ class CallDecoder(Generic[T]):
         decoded = self._decoder.decode(rest)
         for call in self._calls(decoded):
             call.args = msgspec.Raw(cut.get(bytes(call.args), bytes(call.args)))
+            if isinstance(call.kwargs, msgspec.Raw):
+                call.kwargs = msgspec.Raw(cut.get(bytes(call.kwargs), bytes(call.kwargs)))
         return decoded
 
 

@@ -143,6 +143,8 @@ class WorkerServer(_Worker):
             incarnation=self._incarnation,
             handlers=registry.infos(),
             handler_slots=self._slots,
+            replaced=registry.replaced(),
+            kwargs=True,
         )
         settings = self._settings
         self._announcer = announcer = Announcer(
@@ -177,7 +179,8 @@ class PullingWorker(_Worker):
     def start(self) -> None:
         """Start claiming work."""
         self._begin()
-        claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX)
+        claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX, kwargs=True)
+        claim.replaced = registry.replaced()
         claim.incarnation = self._incarnation
         url, pause_max_s = self._settings.master_url, self._settings.heartbeat_s
         self._puller = puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)

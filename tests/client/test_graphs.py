@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import dte
-from dte.client.graphs import call_body
+from dte.client.graphs import call_body, plan_body
 from dte.client.job import Job
 
 
@@ -126,9 +126,53 @@ def test_a_dict_that_cannot_be_told_from_a_literal_has_no_nodes() -> None:
         graph.call("echo", {"literal": graph.call("echo", 1)})
 
 
-def test_arguments_are_given_all_in_the_same_way() -> None:
-    with pytest.raises(TypeError, match=r"by position \(1\) and by name \(width\); give all"):
-        sent_call("cat.png", width=200)
+def test_arguments_by_position_and_by_name_go_beside_each_other() -> None:
+    body = json.loads(call_body("resize", ("cat.png",), {"width": 200, "ref": "a"}, {}))
+    assert body == {"handler": "resize", "args": ["cat.png"], "kwargs": {"width": 200, "ref": "a"}}
+    graph = dte.Graph()
+    first = graph.call("echo", 1)
+    graph.call("merge", [first], title=first)
+    nodes = json.loads(graph.body())["graph"]
+    assert nodes["merge"] == {
+        "handler": "merge",
+        "args": [[{"ref": "echo"}]],
+        "kwargs": {"title": {"ref": "echo"}},
+    }
+
+
+def test_a_function_stands_for_the_handler_that_it_is() -> None:
+    @dte.handler("pictures.resize")
+    def resize(path: str) -> str:
+        return path
+
+    assert json.loads(call_body(resize, ("a",), {}, {}))["handler"] == "pictures.resize"
+    graph = dte.Graph()
+    assert graph.call(resize, "a").name == "pictures.resize"
+    dte.handler("pictures.scale")(resize)
+    with pytest.raises(TypeError, match=r"several handlers: pictures\.resize, pict"):
+        call_body(resize, ("a",), {}, {})
+
+
+@pytest.mark.parametrize(
+    ("handler", "error"),
+    [
+        (
+            json.loads,
+            r'the function loads is not a handler; decorate it with @dte.handler\("loads"',
+        ),
+        (None, "the handler must be a name, not NoneType"),
+        (b"echo", "the handler must be a name, not bytes"),
+    ],
+)
+def test_what_is_no_handler_says_what_to_do(handler: Any, error: str) -> None:
+    with pytest.raises(TypeError, match=error):
+        call_body(handler, (), {}, {})
+
+
+@pytest.mark.parametrize("plan", [{"jobs": []}, b'{"jobs": [{"handler": "echo"}]}'])
+def test_a_plan_of_several_jobs_is_refused(plan: Any) -> None:
+    with pytest.raises(ValueError, match="submit_plan makes one job"):
+        plan_body(plan)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"a": float("-inf")}]])

@@ -145,3 +145,48 @@ async def test_it_is_all_the_same_on_a_loop(master: MasterThread) -> None:
         other = await client.submit_graph(graph, answer)
         assert (await client.wait(other, 20)).result() == [[2, 3, 5]]
         assert await client.submit_plan({"handler": "echo", "args": [1]})
+
+
+def test_a_handler_is_mapped_over_lists(client: dte.Client) -> None:
+    assert client.map("echo", [1, {"ref": "a"}, "b"]) == [1, {"ref": "a"}, "b"]
+    assert client.map("process_data", range(3), (4, 5, 6), timeout_s=20) == [4, 6, 8]
+    assert client.map("echo", []) == []
+    values = client.map("fibonacci", [1, -1, 10], return_exceptions=True)
+    assert (values[0], values[2]) == (1, 55)
+    assert isinstance(values[1], dte.JobFailed)
+    with pytest.raises(dte.JobFailed):
+        client.map("fibonacci", [-1])
+    urgent = client.with_options(priority=7)
+    assert urgent.map("echo", [1]) == [1]
+    assert client.job(client.jobs()[0].id).priority == 7
+    assert client.map(["1+2", "3*4"], 20.0) == [3, 12]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("echo",), "a list of formulas is expected, not one formula"),
+        (("echo", "abc"), "map takes lists of arguments, not 'abc'"),
+        (("echo", 5), "map takes lists of arguments, not 5"),
+        (("echo", [1], [2, 3]), "differ in length"),
+        (("echo", [1, float("nan")]), "cannot be converted"),
+        (("echo", [1, object()]), ""),
+        ((["1+2"], ["a"]), "formulas take no arguments"),
+        ((len, [[]]), "not a handler"),
+    ],
+)
+def test_a_map_that_cannot_be_is_refused_before_anything_is_made(
+    client: dte.Client, arguments: tuple[object, ...], error: str
+) -> None:
+    before = client.jobs()[:1]
+    with pytest.raises((TypeError, ValueError), match=error):
+        client.map(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a key is that of one job"):
+        client.with_options(key="k").map("echo", [1])
+    assert client.jobs()[:1] == before
+
+
+async def test_the_asynchronous_client_maps_handlers_too(client: dte.Client) -> None:
+    async with dte.AsyncClient(client.master_url) as other:
+        assert await other.map("echo", [1, 2]) == [1, 2]
+        assert await other.with_options(priority=1).map("echo", [3]) == [3]

@@ -126,3 +126,36 @@ def test_an_annotation_that_makes_no_sense_is_an_error_at_the_start() -> None:
 
     with pytest.raises(TypeError, match=own("annotation of handler it: […]Nowhere")):
         Signature("it", unknown)
+
+
+def merge(parts: list[str], /, title: str, *rest: int, sep: str = ",", **more: int) -> str:
+    return sep.join([title, *parts])
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ([["a"]], {"title": "all"}),
+        ([["a"], "all"], {"sep": "-"}),
+        ([["a"], "all", 1, 2], {"more": 3, "parts": 4}),
+        ([["a"]], {"title": "all", "sep": "-"}),
+    ],
+)
+def test_arguments_by_position_and_by_name_can_be_mixed(args: Any, kwargs: Any) -> None:
+    assert Signature("merge", merge).bind(args, kwargs) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "error"),
+    [
+        ([["a"], "all"], {"title": "b"}, "merge: argument 'title' is given twice, by position and"),
+        ([], {"title": "b"}, "merge: argument 'parts' is missing"),
+        ([["a"]], {"sep": "-"}, "merge: argument 'title' is missing"),
+        ([["a"]], {"title": 1}, "merge: argument 'title' is 1: "),
+        ({"title": "a"}, {"sep": "-"}, "merge: arguments must be a list"),
+    ],
+)
+def test_a_mix_that_does_not_fit_is_explained(args: Any, kwargs: Any, error: str) -> None:
+    with pytest.raises(BadArguments) as raised:
+        Signature("merge", merge).bind(args, kwargs)
+    assert str(raised.value).startswith(error)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -45,15 +46,80 @@ def test_a_handler_is_found_and_known_to_be_async_if_it_is_written_so() -> None:
 
 
 def test_a_name_is_taken_once() -> None:
-    with pytest.raises(ValueError, match=r"two functions claim the handler 'echo': dte\."):
+    @handler("mine")
+    def mine() -> None: ...
 
-        @handler("echo")
+    with pytest.raises(ValueError, match=r"two functions claim the handler 'mine': .*mine.*other"):
+
+        @handler("mine")
         def other() -> None: ...
 
-    for _ in range(2):  # A module that is loaded again under another name.
+    for _ in range(2):  # One function that is defined again.
 
         @handler("same")
         def same() -> None: ...
+
+
+COPIED = """
+import dte
+
+@dte.handler("a")
+def x(): ...
+
+@dte.handler("a")
+def x(): ...
+"""
+
+
+def test_two_functions_of_one_name_in_a_module_are_named_with_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "copied", raising=False)
+    Path("copied.py").write_text(COPIED)
+    with pytest.raises(CannotLoad) as error:
+        registry.load(["copied"])
+    text = str(error.value)
+    assert "two functions claim the handler 'a': copied.x (" in text
+    assert text.count("copied.py") >= 2
+    assert "line 4" in text
+    assert "line 7" in text
+
+
+def test_a_module_that_is_reloaded_replaces_its_functions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "edited.py"
+    path.write_text(COPIED.replace('"a"', '"edited-1"', 1).replace('"a"', '"edited-2"'))
+    module = importlib.import_module("edited")
+    for lines in (1, 3):
+        source = "\n" * lines + path.read_text()
+        path.write_text(source)
+        importlib.invalidate_caches()
+        importlib.reload(module)
+    del sys.modules["edited"]
+    again = importlib.import_module("edited")
+    found = registry.find("edited-2")
+    assert found is not None
+    assert found.function is again.x
+
+
+def test_a_user_s_handler_takes_the_place_of_a_built_in_one() -> None:
+    built_in = registry.find("send_email")
+    assert registry.replaced() == {}
+
+    @handler("send_email", retries=3)
+    def mine(to: str) -> str:
+        return f"sent to {to}"
+
+    found = registry.find("send_email")
+    assert found is not None
+    assert found.function is mine
+    assert registry.find("builtin:send_email") is built_in
+    assert registry.infos()["send_email"].retries == 3
+    assert registry.replaced() == {"send_email": HandlerInfo()}
+    assert registry.find("builtin:mine") is None
 
 
 @pytest.mark.parametrize(
@@ -131,8 +197,8 @@ def test_installed_packages_are_found_by_their_entry_point(
         ("import sys; sys.exit(1)", "cannot load handlers from broken: SystemExit: 1"),
         ("def f(:", "cannot load handlers from broken: SyntaxError: "),
         (
-            "import dte\n@dte.handler('echo')\ndef f(): ...",
-            "two functions claim the handler 'echo': dte.handlers.builtin.echo, broken.f",
+            "import dte\n@dte.handler('a')\ndef f(): ...\n@dte.handler('a')\ndef g(): ...",
+            "two functions claim the handler 'a': broken.f (",
         ),
         ("import dte\n@dte.handler('a')\ndef f(x: 'Y'): ...", "annotation of handler a: […]Y"),
         (

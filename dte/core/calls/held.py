@@ -12,7 +12,7 @@ from itertools import islice
 
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
-from dte.core.calls.routing import can_run
+from dte.core.calls.routing import Routing
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.table import JobTable
 from dte.core.workers.worker import Worker
@@ -39,14 +39,21 @@ class HeldCalls:
         leases: the leases of all calls.
         table: all jobs.
         workers: all workers.
+        routing: which of these may run which calls.
     """
 
     def __init__(
-        self, held: Held, leases: CallLeases, table: JobTable, workers: Collection[Worker]
+        self,
+        held: Held,
+        leases: CallLeases,
+        table: JobTable,
+        workers: Collection[Worker],
+        routing: Routing,
     ) -> None:
         self._held = held
         self._table = table
         self._workers = workers
+        self._routing = routing
         self._by_job: dict[int, list[CallLease]] = {}
         for number in held:
             lease = leases.get(number)
@@ -116,7 +123,7 @@ class HeldCalls:
         return [
             worker
             for worker in self._workers
-            if can_run(worker.announcement, call) and takes_calls(worker)
+            if self._routing.can_run(worker.announcement, call) and takes_calls(worker)
         ]
 
     def _holders(self, able: Collection[Worker]) -> Iterator[CallLease]:

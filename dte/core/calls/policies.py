@@ -5,26 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dte.core.graph.call import Call
-from dte.core.graph.handlers import HandlerPolicy
+from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
 
-ANY_POLICY = HandlerPolicy()
-"""The policy of a handler of which workers give no more than the name."""
+NONE_REPLACED: Mapping[str, HandlerPolicy] = {}
 
 
 class Policies:
     """The policies by handler.
 
+    A built-in handler that a worker has replaced by its own has two policies: that of the own one,
+    for calls of dte's own clients, and its own, for tasks of dialects.
+
     Attributes:
         pure: the handlers that are pure.
+        replaced: the built-in handlers that a worker has replaced, with their policies.
     """
 
     def __init__(self) -> None:
         self._policies: dict[str, HandlerPolicy] = {}
         self.pure: frozenset[str] = frozenset()
+        self.replaced: dict[str, HandlerPolicy] = {}
 
-    def learn(self, handlers: Mapping[str, HandlerPolicy]) -> None:
-        """Take in an announcement; a bare name does not replace a known policy."""
+    def learn(
+        self,
+        handlers: Mapping[str, HandlerPolicy],
+        replaced: Mapping[str, HandlerPolicy] = NONE_REPLACED,
+    ) -> None:
+        """Take in an announcement; a bare name does not replace a known policy.
+
+        Args:
+            replaced: the built-in handlers that the worker's own ones replace.
+        """
         policies = self._policies
+        self.replaced.update(replaced)
+        if self.replaced:
+            own = {name: handlers[name] for name in replaced}
+            handlers = {each: handlers[each] for each in handlers if each not in self.replaced}
+            if any(policies.get(name) != policy for name, policy in own.items()):
+                policies.update(own)
+                self._note_pure()
         news = {
             name: policy
             for name, policy in handlers.items()
@@ -32,12 +51,20 @@ class Policies:
         }
         if news:
             policies.update(news)
-            self.pure = frozenset(name for name, policy in policies.items() if policy.pure)
+            self._note_pure()
+
+    def _note_pure(self) -> None:
+        self.pure = frozenset(name for name, policy in self._policies.items() if policy.pure)
+
+    def _of(self, call: Call) -> HandlerPolicy | None:
+        if call.origin and call.handler in self.replaced:
+            return self.replaced[call.handler]
+        return self._policies.get(call.handler)
 
     def timeout_s(self, call: Call) -> float | None:
         if call.terms.timeout_s is not None:
             return call.terms.timeout_s
-        return self._policies.get(call.handler, ANY_POLICY).timeout_s
+        return (self._of(call) or ANY_POLICY).timeout_s
 
     def is_spent(self, call: Call) -> bool:
         """True if a call is known to have used up its retries.
@@ -47,7 +74,7 @@ class Policies:
         """
         retries = call.terms.retries
         if retries is None:
-            policy = self._policies.get(call.handler, ANY_POLICY if call.record.dialect else None)
+            policy = self._of(call) or (ANY_POLICY if call.record.dialect else None)
             if policy is None:
                 return False
             retries = policy.retries

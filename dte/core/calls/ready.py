@@ -23,14 +23,15 @@ class Route(NamedTuple):
     """The ground on which a call may go to some of the workers with its handler only.
 
     Attributes:
-        origin, refused: those of the `Call`.
+        origin, refused, mixed: those of the `Call`.
     """
 
     origin: str
-    refused: bool
+    refused: bool = False
+    mixed: bool = False
 
 
-OPEN = Route("", False)
+OPEN = Route("")
 """The route of calls that any worker with their handler takes."""
 Choose = Callable[[Route, Collection[str]], Collection[str]]
 """Gives the handlers whose calls of a route a worker takes, among those whose calls wait."""
@@ -53,7 +54,7 @@ class ReadyCalls:
         self._tickets += 1
         call.ticket = self._tickets
         lanes = self._lanes
-        if call.origin or call.refused:
+        if call.origin or call.refused or call.mixed:
             lanes = self._routed.setdefault(route_of(call), {})
         lane = lanes.get(call.handler)
         if lane is None:
@@ -70,7 +71,8 @@ class ReadyCalls:
             self._remove_lane(call)
 
     def _lanes_of(self, call: Call) -> dict[str, _Lane]:
-        return self._routed[route_of(call)] if call.origin or call.refused else self._lanes
+        is_routed = call.origin or call.refused or call.mixed
+        return self._routed[route_of(call)] if is_routed else self._lanes
 
     def _remove_lane(self, call: Call) -> None:
         lanes = self._lanes_of(call)
@@ -202,7 +204,7 @@ class _Lane:
 
 
 def route_of(call: Call) -> Route:
-    return Route(call.origin, call.refused)
+    return Route(call.origin, call.refused, call.mixed)
 
 
 def _waits(call: Call, ticket: int) -> bool:

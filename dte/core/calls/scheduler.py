@@ -15,10 +15,10 @@ from dte.core.calls.claims import Claims
 from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
-from dte.core.calls.policies import ANY_POLICY, Policies
+from dte.core.calls.policies import Policies
 from dte.core.calls.prefetch import Prefetch
 from dte.core.calls.ready import Choose, Route
-from dte.core.calls.routing import able, can_run
+from dte.core.calls.routing import Routing
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.facts import End, Event, Step
 from dte.core.jobs.table import JobTable
@@ -41,6 +41,7 @@ class CallScheduler:
         leases: the calls that workers have.
         claims: the open claims.
         policies: those of handlers.
+        routing: which workers may run which calls.
         handing_over: new leases may be made.
         stale_results: results that came under leases that had ended.
     """
@@ -63,6 +64,7 @@ class CallScheduler:
         self.leases = CallLeases(workers)
         self.claims = Claims(self.leases, workers)
         self.policies = Policies()
+        self.routing = Routing(self.policies)
         self.jobs = CallJobs(limits, table, self.leases, self.policies)
         self._attempts = Attempts(limits, table, self.leases, self.policies, self.jobs, random)
         self.handing_over = True
@@ -202,7 +204,7 @@ class CallScheduler:
         if is_running and call.record.dialect and self._attempts.failed(call, outcome):
             call.refused = True
             present = (worker.announcement for worker in self._workers if worker.is_present)
-            call.refused = any(can_run(announcement, call) for announcement in present)
+            call.refused = any(self.routing.can_run(each, call) for each in present)
             if call.refused:
                 outcome = Outcome(None, None, outcome.error, begun=True)
         return self._attempts.settle(now, call, outcome)
@@ -270,7 +272,8 @@ class CallScheduler:
             if worker is None:
                 break
             choose = self._chooser(worker) if ready.is_routed else None
-            call = ready.take(self._prefetch.allowed(worker, ready.handlers()), choose)
+            allowed = self._prefetch.allowed(worker, ready.handlers())
+            call = ready.take(self.routing.own(worker.announcement, allowed), choose)
             if call is None:
                 passed.append(worker)
                 continue
@@ -287,9 +290,11 @@ class CallScheduler:
         """Gives the handlers whose calls of a route a worker may get now."""
 
         def choose(route: Route, waiting: Collection[str]) -> Collection[str]:
-            names = able(worker.announcement, route, waiting)
-            # The depths are of dte's own workers.
-            return names if worker.announcement.dialect else self._prefetch.allowed(worker, waiting)
+            names = self.routing.able(worker.announcement, route, waiting)
+            if worker.announcement.dialect:  # It takes no more than its slots.
+                return names
+            allowed = self._prefetch.allowed(worker, waiting)
+            return [name for name in allowed if name in names]
 
         return choose
 
@@ -301,7 +306,9 @@ class CallScheduler:
         record.error, call.progress = None, None
         record.started_at = now + self._table.wall_offset_s
         call.reported = False
-        call.pure = call.pure or announcement.handlers.get(call.handler, ANY_POLICY).pure
+        policy = announcement.policy(call.handler, call.origin)
+        # It may have been taken for the built-in one when it was accepted.
+        call.pure = policy.pure or (call.pure and call.handler not in self.policies.replaced)
         lease_s = announcement.lease_s or self._limits.lease_s
         lease = CallLease(
             self._next_lease(),

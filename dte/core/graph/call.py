@@ -160,6 +160,8 @@ class Call(Stateful[CallState]):
         progress: the last report of its handler: a fraction and a text.
         ticket: identifies the current queue entry; older entries are stale.
         origin: the dialect of the task that it is; "" for a call of dte's own clients.
+        mixed: it has arguments by position and by name: `args` is a dict of both, with the keys
+            ``args`` and ``kwargs``.
         refused: a worker of a dialect has failed it, so it goes to dte's own workers.
         recorded: its end is in the journal, or will be written with the job's end.
         reported: its last worker has reported its outcome.
@@ -189,6 +191,7 @@ class Call(Stateful[CallState]):
     progress: tuple[float, str] | None = None
     ticket: int = 0
     origin: str = ""
+    mixed: bool = False
     refused: bool = False
     recorded: bool = False
     reported: bool = False

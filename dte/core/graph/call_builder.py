@@ -36,12 +36,14 @@ class CallGraphBuilder:
         after: Iterable[str] = (),
         terms: CallTerms = DEFAULT_TERMS,
         size: int = 0,
+        mixed: bool = False,
     ) -> None:
         """Add a call.
 
         Args:
             args: a list or a dict, with a `Ref` for each of `refs`.
             size: about how many bytes the arguments take.
+            mixed: `args` is a dict of positional and named arguments, see `Call`.
 
         Raises:
             InvalidRequest: the name, or the handler's name, is not allowed.
@@ -63,6 +65,7 @@ class CallGraphBuilder:
             handler in self._pure,
             size=size,
             origin=self._origin,
+            mixed=mixed,
         )
         self.graph.size += size + 2 * len(name) + len(handler)
 
@@ -135,7 +138,7 @@ class CallGraphBuilder:
                 call.refs = tuple(dict.fromkeys(ref.name for ref in values.values()))
                 call.after = tuple(dict.fromkeys(aliases.get(name, name) for name in call.after))
             if call.pure:
-                key = (call.handler, repr(call.args), frozenset(call.after), call.terms)
+                key = (call.handler, call.mixed, repr(call.args), frozenset(call.after), call.terms)
                 same = known.setdefault(key, call)
                 if same is not call:
                     aliases[call.name] = same.name

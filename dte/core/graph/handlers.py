@@ -27,6 +27,10 @@ class HandlerPolicy:
     pure: bool = False
 
 
+ANY_POLICY = HandlerPolicy()
+"""The policy of a handler of which workers give no more than the name."""
+
+
 def check_handler(handler: str, prefix: str = "") -> None:
     """Check a handler's name.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dte.core.graph.handlers import HandlerPolicy
+from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
 
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
@@ -66,6 +66,8 @@ class Announcement:
         failing: the reason why it cannot run calls; None if it can.
         dialect: the dialect that it speaks; "" for dte's own.
         tasks: the further handlers whose tasks of its dialect it takes; None for all.
+        replaced: the built-in handlers that its own ones of the same names replace.
+        mixes: it takes calls with arguments by position and by name.
     """
 
     name: str
@@ -84,6 +86,14 @@ class Announcement:
     failing: str | None = None
     dialect: str = ""
     tasks: frozenset[str] | None = frozenset()
+    replaced: Mapping[str, HandlerPolicy] = field(default_factory=dict)
+    mixes: bool = False
+
+    def policy(self, handler: str, origin: str) -> HandlerPolicy:
+        """The policy of a handler for a task of a dialect, or for a call of dte's own clients."""
+        if origin and handler in self.replaced:
+            return self.replaced[handler]
+        return self.handlers.get(handler, ANY_POLICY)
 
     @property
     def identity(self) -> str:

@@ -17,10 +17,10 @@ ONE_KIND = (
     'give exactly one of graph, formula or handler, for example {"handler": "echo", "args": ["hi"]}'
 )
 JOBS_ALONE = '"jobs" cannot be combined with other fields; set them on each job'
-CALL_FIELDS = ("args", "timeout", "retries", "delay", "not_before")
+CALL_FIELDS = ("args", "kwargs", "timeout", "retries", "delay", "not_before")
 CALL_ALONE = (
-    "args, timeout, retries, delay and not_before apply to a single call; in a graph, set them on "
-    "its nodes"
+    "args, kwargs, timeout, retries, delay and not_before apply to a single call; in a graph, set "
+    "them on its nodes"
 )
 
 
@@ -40,6 +40,7 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     when: When = "success"
     priority: int = 0
     notify: str = ""
+    kwargs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
     def plan(self) -> Plan:
         """The job's plan.
@@ -84,6 +85,7 @@ class OneSubmission(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
             retries=self.retries,
             delay=self.delay,
             not_before=self.not_before,
+            kwargs=self.kwargs,
         )
         return {CALL: call}
 

@@ -12,7 +12,14 @@ from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range, one_line
-from dte.master.messages import batch_of, batch_result_of, call_of, outcome_of_report, policies
+from dte.master.messages import (
+    batch_of,
+    batch_result_of,
+    call_of,
+    outcome_of_report,
+    policies,
+    replaced,
+)
 from dte.wire.codec import Decoder
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import (
@@ -116,6 +123,8 @@ class Workers(JsonHandler):
                 (announce.handler_slots or announce.slots) if handlers else 0,
                 announce.arithmetic,
                 failing=one_line(announce.failing),
+                replaced=replaced(announce.replaced, handlers),
+                mixes=announce.kwargs,
             )
         )
         self.reply(Registered("Worker registered", unreachable or msgspec.UNSET))
@@ -172,6 +181,7 @@ class Claims(JsonHandler):
         check_range("slots", claim.slots, 0, SLOTS_MAX)
         check_range("batch_max", claim.batch_max, 0, BATCH_MAX)
         wait_s = self.checked_wait_s(claim.wait)
+        handlers = policies(claim.handlers)
         announcement = Announcement(
             claim.worker,
             "",
@@ -179,11 +189,13 @@ class Claims(JsonHandler):
             max(1, claim.batch_max),
             claim.incarnation,
             claim.draining,
-            policies(claim.handlers),
+            handlers,
             claim.slots,
             claim.batch_max > 0,
             Delivery.PULL,
             failing=one_line(claim.failing),
+            replaced=replaced(claim.replaced, handlers),
+            mixes=claim.kwargs,
         )
         if claim.draining:
             await self.master.workers.stop_claiming(announcement)

@@ -29,6 +29,9 @@ class Announce(msgspec.Struct, omit_defaults=True):
         handler_slots: the number of calls that it takes at once; 0 for the value of `slots`.
         arithmetic: the worker does the four operations.
         failing: the reason why it cannot start processes for handlers, and gets no calls.
+        replaced: the built-in handlers that its own ones of the same names replace. It runs them
+            under their names with the prefix ``builtin:``.
+        kwargs: it takes calls with arguments by position and by name.
     """
 
     worker_name: str
@@ -41,6 +44,8 @@ class Announce(msgspec.Struct, omit_defaults=True):
     handler_slots: int = 0
     arithmetic: bool = True
     failing: str | None = None
+    replaced: Handlers = {}
+    kwargs: bool = False
 
 
 class Single(msgspec.Struct):

@@ -24,6 +24,7 @@ class Call(msgspec.Struct):
         lease: the number of the lease; the report carries it too.
         node: the name of the call in its job.
         args: a list of positional arguments, or an object of named ones.
+        kwargs: named arguments beside positional ones, for workers that announce `kwargs`.
         timeout: seconds after which the worker stops the call; null for never.
         attempt: the number of this attempt, from 1.
         lease_s: the duration of the lease in seconds; an extension renews it.
@@ -37,6 +38,7 @@ class Call(msgspec.Struct):
     timeout: float | None
     attempt: int
     lease_s: float
+    kwargs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Calls(msgspec.Struct):
@@ -150,6 +152,7 @@ class Claim(msgspec.Struct, omit_defaults=True):
         incarnation: a text that differs for each start of the worker.
         draining: the worker leaves and claims nothing; it still reports the calls that it has.
         failing: the reason why it cannot start processes for handlers, and gets no calls.
+        replaced, kwargs: as in `Announce`.
     """
 
     worker: str
@@ -160,6 +163,8 @@ class Claim(msgspec.Struct, omit_defaults=True):
     incarnation: str = ""
     draining: bool = False
     failing: str | None = None
+    replaced: Handlers = {}
+    kwargs: bool = False
 
 
 class Claimed(msgspec.Struct):

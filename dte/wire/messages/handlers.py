@@ -21,3 +21,8 @@ class HandlerInfo(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True
 
 Handlers = dict[str, HandlerInfo] | list[str]
 """The handlers of a worker: descriptions by name, or the names alone."""
+
+BUILT_IN = "builtin:"
+"""Prefix of the name under which a worker runs a built-in handler that its own one replaces."""
+NAMES = "__dte_handlers__"
+"""The attribute of a function with the names of the handlers that it is."""

@@ -41,13 +41,17 @@ Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
 class Begin(msgspec.Struct, array_like=True, tag=0):
-    """Call a handler with the JSON of a list of arguments, or of an object of named ones."""
+    """Call a handler with the JSON of a list of arguments, or of an object of named ones.
+
+    `kwargs` is the JSON of named ones beside a list; it is empty if there are none.
+    """
 
     lease: int
     handler: str
     args: bytes
     job_id: int = 0
     node: str = ""
+    kwargs: bytes = b""
 
 
 class Stop(msgspec.Struct, array_like=True, tag=1):

@@ -242,7 +242,9 @@ def _bound(order: Begin) -> Callable[[], Any]:
     if found is None:
         raise _CannotBegin(f"this worker has no handler {order.handler!r}")
     try:
-        positional, named = found.signature.bind(_read(order.args))
+        positional, named = found.signature.bind(
+            _read(order.args), _read(order.kwargs) if order.kwargs else None
+        )
     except Malformed as error:
         raise _CannotBegin(f"the arguments cannot be read: {error}") from None
     except BadArguments as error:

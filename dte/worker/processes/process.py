@@ -15,6 +15,7 @@ from math import isfinite
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
+from msgspec import UnsetType
 from pebble import ProcessPool
 
 from dte.wire.messages.calls import Call, Progress, Report, State
@@ -174,7 +175,10 @@ class Process:
         if call.timeout is not None:
             verdict: Verdict = "timed_out", f"stopped after {call.timeout:g} s"
             assigned.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
-        self._send_soon(Begin(call.lease, call.handler, bytes(call.args), call.job_id, call.node))
+        kwargs = b"" if isinstance(call.kwargs, UnsetType) else bytes(call.kwargs)
+        self._send_soon(
+            Begin(call.lease, call.handler, bytes(call.args), call.job_id, call.node, kwargs)
+        )
         if self._watchdog is None and child.is_async(call.handler):
             self._still = 0
             self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
