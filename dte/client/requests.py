@@ -131,7 +131,7 @@ def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Exchange[l
     """Submit formulas in batches and wait for the end of all; return the jobs in order."""
     if isinstance(formulas, str):
         raise TypeError("a list of formulas is expected, not one formula")
-    batches = _Batches[str]("/submit", _formulas_body, "formula")
+    batches: _Batches[str] = _Batches("/submit", _formulas_body, "formula")
     return (yield from batches.run(list(formulas), Deadline(timeout_s)))
 
 
@@ -157,7 +157,7 @@ def map_calls(
     if len(lengths := {len(column) for column in columns}) > 1:
         raise ValueError(f"the lists of arguments differ in length: {sorted(lengths)}")
     bodies = [call_body(name, args, {}, options) for args in zip(*columns, strict=True)]
-    batches = _Batches[bytes]("/jobs", _calls_body, "call")
+    batches: _Batches[bytes] = _Batches("/jobs", _calls_body, "call")
     return (yield from batches.run(bodies, Deadline(options.get("timeout_s"))))
 
 

@@ -230,8 +230,8 @@ def arguments_of(node: Node) -> tuple[bytes, bool]:
     kwargs = bytes(node.kwargs)
     if EMPTY.fullmatch(kwargs):
         return args, False
-    if EMPTY.fullmatch(args):
-        return kwargs, not kwargs.lstrip().startswith(b"{")
+    if EMPTY.fullmatch(args) and kwargs.lstrip().startswith(b"{"):
+        return kwargs, False
     return b'{"args":%s,"kwargs":%s}' % (args, kwargs), True
 
 

@@ -125,7 +125,6 @@ def test_call_without_waiting_prints_the_job(ask_idle: Dte) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("echo", "1", "--arg", "value=2"), "not both"),
         (("echo", "--arg", "value"), "NAME=JSON"),
         (("echo", "--arg", "=1"), "NAME=JSON"),
         (("echo", "--arg", "a=1", "--arg", "a=2"), "given twice"),

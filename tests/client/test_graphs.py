@@ -158,7 +158,7 @@ def test_a_function_stands_for_the_handler_that_it_is() -> None:
     [
         (
             json.loads,
-            r'the function loads is not a handler; decorate it with @dte.handler\("loads"',
+            r'loads is not a handler; decorate it with @dte.handler\("loads"',
         ),
         (None, "the handler must be a name, not NoneType"),
         (b"echo", "the handler must be a name, not bytes"),

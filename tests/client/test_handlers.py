@@ -170,7 +170,7 @@ def test_a_handler_is_mapped_over_lists(client: dte.Client) -> None:
         (("echo", 5), "map takes lists of arguments, not 5"),
         (("echo", [1], [2, 3]), "differ in length"),
         (("echo", [1, float("nan")]), "cannot be converted"),
-        (("echo", [1, object()]), ""),
+        (("echo", [1, object()]), "object"),
         ((["1+2"], ["a"]), "formulas take no arguments"),
         ((len, [[]]), "not a handler"),
     ],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 from harness.cluster import Cluster
-from harness.processes import until
+from harness.processes import DTE, run
 
 import dte
 from end_to_end.conftest import StartCluster
@@ -52,14 +53,7 @@ def test_users_handlers_win_over_built_in_ones(start_cluster: StartCluster) -> N
             answer = http.finished(number)["answer"]
             assert answer in (3, "Email sent to me with subject 'hi'"), answer
     # Without its worker a call waits: the built-in one is another.
-    cluster.workers["mine"].stop()
-    until(
-        lambda: (
-            "mine"
-            not in {w["worker_name"] for w in http.get("/worker") if w["state"] in ("free", "busy")}
-        ),
-        "it has left",
-    )
+    cluster.workers["mine"].end()
     number = http.value("POST", "/jobs", {"handler": "send_email", "args": ["me"]})["job_id"]
     (reason,) = http.get(f"/job/{number}/why")["reasons"]
     assert reason["waits_for"] == "worker"
@@ -76,13 +70,12 @@ def test_arguments_are_mixed_in_calls_graphs_and_commands(start_cluster: StartCl
         first = graph.call("echo", "x")
         graph.call("merge", [first, "y"], "-", title=first)
         assert client.run(graph, timeout_s=20) == "x: x-y"
-        for args, named in ((([],), {}), ((["a"], ","), {"sep": "-", "title": "b"})):
-            try:
-                client.call("merge", *args, **named)
-            except dte.JobFailed as error:
-                assert ("is given twice" if named else "'title' is missing") in str(error)
-            else:
-                raise AssertionError("it does not fit")
+        with pytest.raises(dte.JobFailed, match="'title' is missing"):
+            client.call("merge", [])
+        with pytest.raises(dte.JobFailed, match="'sep' is given twice, by position and by name"):
+            client.call("merge", ["a"], ",", sep="-", title="b")
+    done = run(*DTE, "call", "merge", '["a"]', "--arg", "title=all", "--master", cluster.url)
+    assert (done.stdout, done.returncode) == ('"all: a"\n', 0)
     body = {"handler": "merge", "args": [["a"]], "kwargs": {"title": "all"}}
     number = cluster.client.value("POST", "/jobs", body)["job_id"]
     assert cluster.client.finished(number)["answer"] == "all: a"

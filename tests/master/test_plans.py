@@ -346,3 +346,59 @@ def test_a_plan_is_a_line_for_people(plan: Plan, line: str) -> None:
 
 def test_long_arguments_are_cut_in_that_line() -> None:
     assert describe(plan_of(call=["x" * 1_000])) == f'echo("{"x" * 99}…)'
+
+
+# Arguments by position and by name
+
+
+def test_named_arguments_stand_beside_positional_ones() -> None:
+    node = {"handler": "f", "args": [1, {"ref": "a"}], "kwargs": {"x": {"ref": "a"}, "y": 2}}
+    graph = built(plan_of(a=[0], b=node))
+    assert graph.calls["b"].mixed
+    assert graph.calls["b"].args == {"args": [1, Ref("a")], "kwargs": {"x": Ref("a"), "y": 2}}
+    assert graph.calls["b"].refs == ("a",)
+    kept = read_plan(plan_text(plan_of(b=node))).graph["b"].kwargs
+    assert bytes(kept) == encode(node["kwargs"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "args"),
+    [
+        ({"args": [1], "kwargs": {}}, [1]),
+        ({"args": [], "kwargs": {"x": 1}}, {"x": 1}),
+        ({"kwargs": {"x": 1}}, {"x": 1}),
+        ({"args": {"x": 1}, "kwargs": {}}, {"x": 1}),
+    ],
+)
+def test_arguments_of_one_kind_are_what_they_were(said: dict[str, Any], args: Any) -> None:
+    call = built(plan_of(a={"handler": "f"} | said)).calls["a"]
+    assert (call.mixed, arguments(call)) == (False, args)
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ({"args": {"x": 1}, "kwargs": {"y": 1}}, "node 'a': args must be a list"),
+        ({"args": [1], "kwargs": [1]}, "node 'a': kwargs must be an object"),
+        ({"kwargs": [1]}, "node 'a': kwargs must be an object"),
+        ({"args": [1], "kwargs": 5}, "node 'a': kwargs must be an object"),
+        ({"args": [1], "kwargs": None}, "node 'a': kwargs must be an object"),
+        ({"args": 5, "kwargs": {"x": 1}}, "node 'a': args must be a list"),
+    ],
+)
+def test_a_mix_that_is_none_is_refused(said: dict[str, Any], error: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        built(plan_of(a={"handler": "f"} | said))
+    assert str(refused.value).startswith(error)
+
+
+def test_equal_mixes_of_pure_handlers_are_one_call_and_no_other() -> None:
+    mix = {"handler": "f", "args": [1], "kwargs": {"x": 2}}
+    named = {"handler": "f", "args": {"args": [1], "kwargs": {"x": 2}}}
+    graph = built(plan_of(a=mix, b=mix, c=named), pure={"f"})
+    assert (list(graph.calls), graph.aliases) == (["a", "c"], {"b": "a"})
+
+
+def test_a_mix_is_described_with_both_kinds() -> None:
+    mix = {"handler": "f", "args": [1, "a"], "kwargs": {"x": 2}}
+    assert describe(plan_of(a=mix)) == 'f(1,"a", x=2)'
