@@ -17,7 +17,7 @@ BOUNDS = [field for field in fields(Settings) if field.metadata]
 def test_every_setting_but_the_address_the_journal_and_the_secret_is_a_bound() -> None:
     assert {field.name for field in fields(Settings)} - {field.name for field in BOUNDS} == {
         *("host", "port"),
-        *("journal", "journal_sync", "webhook_secret"),
+        *("journal", "journal_sync", "journal_without_wal", "webhook_secret"),
     }
 
 
