@@ -10,6 +10,7 @@ from dte.core.arithmetic.lease import BatchLease
 from dte.core.arithmetic.scheduler import ArithmeticScheduler
 from dte.core.calls.lease import CallLease
 from dte.core.calls.scheduler import CallScheduler
+from dte.core.calls.setbacks import Setback
 from dte.core.errors import Conflict
 from dte.core.jobs.facts import Event, Facts, Submission
 from dte.core.jobs.job import Job, JobState
@@ -34,6 +35,8 @@ class Tick:
         ended: jobs whose end has been recorded since the last tick.
         lost: leases of operations that have ended without results since the last tick.
         events: what happened since the last tick, for clients that watch.
+        gone: workers that have been silent for too long.
+        setbacks: attempts of calls since the last tick that have no result.
     """
 
     batches: list[BatchLease]
@@ -43,6 +46,8 @@ class Tick:
     ended: list[Job]
     lost: list[BatchLease]
     events: list[Event]
+    gone: list[Worker]
+    setbacks: list[Setback]
 
 
 class Scheduler:
@@ -244,7 +249,8 @@ class Scheduler:
         ended, events = self.jobs.take_ended(), self.jobs.take_events()
         if arithmetic.quarantine:
             arithmetic.quarantine.forget(ended)
-        return Tick(batches, sent, stops, claims, ended, lost, events)
+        setbacks = calls.take_setbacks()
+        return Tick(batches, sent, stops, claims, ended, lost, events, gone, setbacks)
 
     def next_tick(self) -> float | None:
         """When `tick` must be called even if nothing happens before; None for never."""

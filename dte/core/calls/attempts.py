@@ -10,6 +10,7 @@ from dte.core.calls.jobs import CallJobs
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.policies import Policies
+from dte.core.calls.setbacks import Setbacks
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, number_of
 from dte.core.jobs.facts import End, Step
@@ -43,7 +44,11 @@ class Outcome:
 
 
 class Attempts:
-    """Decides what follows from the attempts of calls."""
+    """Decides what follows from the attempts of calls.
+
+    Attributes:
+        setbacks: the attempts without a result.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Attempts:
         self._policies = policies
         self._call_jobs = call_jobs
         self._random = random
+        self.setbacks = Setbacks()
 
     def settle(self, now: float, call: Call, outcome: Outcome) -> Step | End | None:
         """Take in the outcome of an attempt.
@@ -76,6 +82,7 @@ class Attempts:
             value, error = outcome.value, _number_error(job, outcome.value)
             if error is not None:
                 state, value = CallState.FAILED, None
+                self._note(call, error, final=True)
             return self._call_jobs.end_call(now, job, call, state, value, error)
         if call.state is CallState.CANCELLING:
             return self._cancelled(now, job, call, error or "cancelled")
@@ -88,7 +95,9 @@ class Attempts:
             call.requeued += 1
             return self._again(now, job, call, now + self._backoff_s(call.requeued - 1))
         record.failures += 1
-        if outcome.retry and not self._policies.is_spent(call):
+        final = not outcome.retry or self._policies.is_spent(call)
+        self._note(call, error, final=final)
+        if not final:
             record.error = error
             limits = self._limits
             wait_s = backoff_s(
@@ -151,6 +160,7 @@ class Attempts:
         record.lost += 1
         record.error = error
         lost_max = call.terms.lost_max or self._limits.workers_lost_max
+        self._note(call, error, lost=True, final=record.lost >= lost_max)
         if record.lost >= lost_max:
             text = f"gave up: {record.lost} workers died while running it (workers_lost_max)"
             if record.lost == 1:
@@ -158,6 +168,13 @@ class Attempts:
             error = f"{text}; the last, {error}"
             return self._call_jobs.end_call(now, job, call, CallState.FAILED, None, error)
         return self._again(now, job, call, now + self._backoff_s(record.lost - 1))
+
+    def _note(
+        self, call: Call, error: str | None, *, lost: bool = False, final: bool = False
+    ) -> None:
+        job, retries = self._job_of(call), self._policies.retries(call)
+        error = error or "no reason given"
+        self.setbacks.add(job, call, retries, error, lost=lost, final=final)
 
     def _backoff_s(self, failures: int) -> float:
         """The pause before another attempt; none after the first failure."""

@@ -66,16 +66,18 @@ class Policies:
             return call.terms.timeout_s
         return (self._of(call) or ANY_POLICY).timeout_s
 
-    def is_spent(self, call: Call) -> bool:
-        """True if a call is known to have used up its retries.
+    def retries(self, call: Call) -> int | None:
+        """How often a call may be tried again after a failure; None if that is not known.
 
         After a restart a report may come before any worker has announced the handler. Workers of
         a dialect may never announce it.
         """
-        retries = call.terms.retries
-        if retries is None:
-            policy = self._of(call) or (ANY_POLICY if call.record.dialect else None)
-            if policy is None:
-                return False
-            retries = policy.retries
-        return call.record.failures > retries
+        if call.terms.retries is not None:
+            return call.terms.retries
+        policy = self._of(call) or (ANY_POLICY if call.record.dialect else None)
+        return None if policy is None else policy.retries
+
+    def is_spent(self, call: Call) -> bool:
+        """True if a call is known to have used up its retries."""
+        retries = self.retries(call)
+        return retries is not None and call.record.failures > retries

@@ -19,6 +19,7 @@ from dte.core.calls.policies import Policies
 from dte.core.calls.prefetch import Prefetch
 from dte.core.calls.ready import Choose, Route
 from dte.core.calls.routing import Routing
+from dte.core.calls.setbacks import Setback
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.facts import End, Event, Step
 from dte.core.jobs.table import JobTable
@@ -366,6 +367,10 @@ class CallScheduler:
         """The leases whose calls workers must stop, since the last call."""
         stops, self.jobs.stops = self.jobs.stops, []
         return stops
+
+    def take_setbacks(self) -> list[Setback]:
+        """The attempts without a result since the last call."""
+        return self._attempts.setbacks.take()
 
     def next_moment(self) -> float | None:
         """When a tick next has something to do."""
