@@ -39,6 +39,7 @@ class LocalCluster:
         port: the port of the master; 0 for a free one.
         settings: the settings of the master.
         handlers: modules with handlers for the workers.
+        log_format: that of the workers' logs.
 
     Raises:
         CannotListen: the port is not available.
@@ -51,9 +52,11 @@ class LocalCluster:
         port: int,
         settings: Settings | None = None,
         handlers: Sequence[str] = (),
+        log_format: str = "text",
     ) -> None:
         self._count = workers
         self._handlers = handlers
+        self._log_format = log_format
         self._settings = replace(settings or Settings(), host="127.0.0.1", port=port)
         self._workers: list[subprocess.Popen[bytes]] = []
         self._loop = asyncio.new_event_loop()
@@ -100,7 +103,7 @@ class LocalCluster:
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
         arguments += ["--name", f"worker-{number}", "--log-level", "warning", "--leave-with-stdin"]
-        arguments += ["--grace-s", "1"]
+        arguments += ["--grace-s", "1", "--log-format", self._log_format]
         for module in self._handlers:
             arguments += ["--handlers", module]
         # In a session of its own a worker does not get a Ctrl-C, so this process can end it in

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from dte.client.requests import check_url as parse_url
+from dte.logs import FORMATS as LOG_FORMATS
 from dte.master.journal.schema import Sync
 from dte.master.settings import Settings
 
@@ -132,12 +133,20 @@ class LogLevel(click.Choice):  # type: ignore[type-arg]
         return super().convert(self.ALIASES.get(str(value).lower(), value), param, ctx)
 
 
-log_option = option(
+log_level_option = option(
     "--log-level",
     type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     help="Lowest level of log messages on stderr.",
 )
+log_format_option = option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="text",
+    help="Format of log messages on stderr. json: an object in each line, with time, level, "
+    "logger, message, and further fields such as job, node and worker.",
+)
+log_option = options(log_level_option, log_format_option)
 
 
 def journal_options(default: str) -> Callable[[F], F]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import click
 
-from dte import __version__
+from dte import __version__, logs
 from dte.cli.options import (
     FORMULAS,
     Seconds,
@@ -22,6 +21,7 @@ from dte.cli.options import (
     handlers_option,
     journal_options,
     json_option,
+    log_format_option,
     log_option,
     master_option,
     option,
@@ -61,6 +61,7 @@ HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and 
 @journal_options("none")
 @webhook_option
 @bounds()
+@log_format_option
 def run_command(
     formulas: tuple[str, ...],
     workers: int,
@@ -68,6 +69,7 @@ def run_command(
     handlers: tuple[str, ...],
     as_json: bool,
     timeout_s: float | None,
+    log_format: str,
     **values: Any,
 ) -> None:
     """Run a master and workers on this machine.
@@ -84,7 +86,7 @@ def run_command(
     from dte.local import LocalCluster, WorkersFailed
 
     check_formulas(formulas)
-    _log("warning")
+    logs.configure("warning", log_format)
     if handlers:
         _check_handlers(handlers)
     port = port if port is not None else 0 if formulas else 5000
@@ -94,7 +96,7 @@ def run_command(
         signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     with explained(""):
         try:
-            with LocalCluster(workers, port, Settings(**values), handlers) as cluster:
+            with LocalCluster(workers, port, Settings(**values), handlers, log_format) as cluster:
                 if formulas:
                     explain = Explainer("dte run --handlers MODULE")
                     url = cluster.master_url
@@ -151,7 +153,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 @webhook_option
 @bounds()
 @log_option
-def master_command(log_level: str, **values: Any) -> None:
+def master_command(log_level: str, log_format: str, **values: Any) -> None:
     """Run a master, which accepts jobs and hands their operations to workers.
 
     Jobs are kept in a journal, so they survive a restart of the master. Most options set limits; a
@@ -164,7 +166,7 @@ def master_command(log_level: str, **values: Any) -> None:
     _check_system()
     from dte.master.server import serve
 
-    _log(log_level)
+    logs.configure(log_level, log_format)
     _allow_many_connections()
     settings = Settings(**values)
     _serve(partial(serve, settings))
@@ -267,7 +269,7 @@ def master_command(log_level: str, **values: Any) -> None:
 # For a parent process that may be killed before it can end its workers.
 @option("--leave-with-stdin", is_flag=True, hidden=True)
 @log_option
-def worker_command(leave_with_stdin: bool, log_level: str, **values: Any) -> None:
+def worker_command(leave_with_stdin: bool, log_level: str, log_format: str, **values: Any) -> None:
     """Run a worker, which computes operations and runs handlers for a master.
 
     The worker announces itself to the master. The master then sends it work, to --port at the
@@ -283,7 +285,7 @@ def worker_command(leave_with_stdin: bool, log_level: str, **values: Any) -> Non
     from dte.worker.server import WorkerSettings, serve
     from dte.worker.spool import SpoolUnusable
 
-    _log(log_level)
+    logs.configure(log_level, log_format)
     given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(**given)
     try:
@@ -301,14 +303,6 @@ def _check_system() -> None:
             "masters and workers run on Linux and macOS; on Windows, run them in WSL or in a "
             "container. Commands that ask a master, such as dte submit, work here",
         )
-
-
-def _log(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
 
 
 def _allow_many_connections() -> None:

@@ -9,7 +9,6 @@ has a job ended for those who ask.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from dte.master.dispatch.pool import ConnectionPool
 from dte.master.dispatch.reach import Reach
 from dte.master.events import EventLog
 from dte.master.expected import ExpectedTasks
+from dte.master.incidents import Incidents
 from dte.master.jobs import Jobs
 from dte.master.journal.awaited import AwaitedFacts
 from dte.master.journal.journal import Journal
@@ -38,8 +38,6 @@ from dte.master.slices import Slices
 from dte.master.waiting import Waiters
 from dte.master.webhooks import Webhooks
 from dte.master.workers import Workers
-
-log = logging.getLogger("dte.master")
 
 FIRST_BOOTS = 800_000
 """The boot number of a new journal is the clock's seconds modulo this. So leases of two journals
@@ -73,6 +71,7 @@ class Master:
         core.jobs.wall_offset_s = clock.offset_s
         self.slices = Slices()
         self.waiters = Waiters()
+        self.incidents = Incidents()
         self.awaited = AwaitedFacts(recorder, self.wake)
         self.archive = Archive(core.jobs, recorder, self.slices, clock)
         self.jobs = Jobs(
@@ -149,6 +148,7 @@ class Master:
         """Close the journal, when no request is left."""
         await self.webhooks.close()
         await self.recorder.close()
+        self.incidents.close()
 
     async def _encoded(self, number: int) -> bytes:
         (job,) = await self.archive.find([number])
@@ -186,15 +186,10 @@ class Master:
         tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)
-            worker = lease.worker
-            log.warning(
-                "worker %s at %s: %s; operations requeued: %d%s",
-                worker.announcement.name,
-                worker.announcement.address,
-                lease.lost_because,
-                lease.count,
-                "; the worker is gone until it announces itself" if worker.gone else "",
-            )
+        if tick.lost or tick.gone or tick.setbacks:
+            self.incidents.lost(tick.lost)
+            self.incidents.gone(tick.gone)
+            self.incidents.setbacks(tick.setbacks)
         for lease in tick.batches:
             self._dispatcher.send(lease)
         if tick.calls:
@@ -206,6 +201,7 @@ class Master:
             self.waiters.ended(job)
             if job.notify:
                 self.webhooks.add(job.number, job.notify, self.clock.now())
+        self.incidents.ended(tick.ended)
         self.events.add(tick.events)
         self.recorder.wake()
         self._set_timer()

@@ -15,6 +15,7 @@ from dte.core.graph.call import Call
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
+from dte.logs import LimitedLog, one_line
 from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
@@ -39,6 +40,7 @@ class Workers:
     reach: Reach
 
     def __post_init__(self) -> None:
+        self._limited = LimitedLog(log)
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
         self._to_store: dict[str, Announcement] = {}
@@ -51,6 +53,7 @@ class Workers:
             self._storing.cancel()
         for check in self._checks.values():
             check.cancel()
+        self._limited.close()
         self.complete(self._claims)
 
     # Announcing
@@ -72,15 +75,17 @@ class Workers:
                 return f"another worker, {other}, answers at {announcement.address}"
         now = self.clock.now()
         self._log_failing(announcement)
+        known = self.core.worker(announcement.identity)
+        was_draining = known is not None and known.announcement.draining
         worker = self.core.announce(now, announcement)
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
             self._check_reach(worker)
         if worker.joined_at == now and worker.unreachable is None:
             address = announcement.address or "somewhere"
-            log.info("worker %s joined from %s", announcement.name, address)
-        elif announcement.draining:
-            log.info("worker %s is leaving", announcement.name)
+            self._log_worker("joined", announcement, f" from {address}")
+        elif announcement.draining and not was_draining:
+            self._log_worker("is leaving", announcement)
         once = announcement.delivery is Delivery.MAILBOX or (
             announcement.delivery is Delivery.PUSH and not announcement.incarnation
         )
@@ -128,12 +133,16 @@ class Workers:
         if announcement.failing == failing:
             return
         if announcement.failing is None:
-            log.info("worker %s starts processes for handlers again", announcement.name)
+            self._log_worker("starts processes for handlers again", announcement)
         else:
-            log.warning(
-                "worker %s cannot start processes for handlers: %s",
-                *(announcement.name, announcement.failing),
-            )
+            name, reason = one_line(announcement.name), one_line(announcement.failing)
+            text = "worker %s cannot start processes for handlers: %s"
+            self._limited.add("workers that fail", logging.WARNING, text, name, reason, worker=name)
+
+    def _log_worker(self, what: str, announcement: Announcement, more: str = "") -> None:
+        name = one_line(announcement.name)
+        text = f"worker %s {what}%s"
+        self._limited.add("workers that came or went", logging.INFO, text, name, more, worker=name)
 
     async def _store(self) -> None:
         """Store announcements in the journal, or keep them for later if it cannot be written."""
@@ -154,6 +163,7 @@ class Workers:
 
     def leave(self, worker: Worker) -> None:
         """Note that a worker has ended."""
+        self._log_worker("has left", worker.announcement)
         self.core.leave(self.clock.now(), worker)
         self.wake()
 

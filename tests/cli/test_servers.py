@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 import pytest
@@ -23,6 +24,23 @@ def test_master_serves_until_it_is_told_to_end_and_exits_with_0(
     result = dte("master", *where, "--log-level", "error")
     assert (result.exit_code, result.stderr) == (0, "")
     assert not listens(port)
+
+
+def test_logs_are_objects_on_request_one_in_each_line(processes: Processes) -> None:
+    port = free_port()
+    master = processes.start_master(port, DTE_LOG_FORMAT="json")
+    worker = processes.start_worker(port, "w", "--log-format", "json")
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        until(client.workers, "the worker has joined")
+        job = client.submit("1/0")
+        client.wait(job, 20)
+    for process in (worker, master):
+        process.end()
+        entries = [json.loads(line) for line in process.output.splitlines()]
+        assert all({"time", "level", "logger", "message"} <= entry.keys() for entry in entries)
+    (failed,) = [entry for entry in entries if entry.get("job") == job.id]
+    assert (failed["level"], failed["logger"]) == ("WARNING", "dte.master")
+    assert any(entry.get("worker") == "w" for entry in entries)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)

@@ -21,6 +21,7 @@ from dte.core.errors import (
     FormulaError,
     NotFound,
     TryAgain,
+    Unavailable,
     Unsupported,
     WaitTooLong,
 )
@@ -224,6 +225,10 @@ class JsonHandler(BodyHandler):
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(self._allowed()))
         text = HTTPStatus(status_code).phrase if error is None else str(error)
+        # What a failing journal means for requests is logged once, by the recorder.
+        if self.master.recorder.failure is None or not isinstance(error, Unavailable):
+            method, path = str(self.request.method), self.request.path
+            self.master.incidents.refused(method, path, status_code, error, text)
         body = utf8(self.error_body(_cut(text), error, status_code))
         self.finish(body if body.endswith(b"\n") else body + b"\n")
 

@@ -17,6 +17,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.graph.call import CallState
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
+from dte.logs import LimitedLog, one_line
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.master.messages import call_of, outcome_of_result
 from dte.wire.codec import Decoder, Malformed, encode
@@ -54,6 +55,7 @@ class CallDispatcher:
     value_bytes_max: int
 
     def __post_init__(self) -> None:
+        self._limited = LimitedLog(log)
         self._open: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -86,6 +88,7 @@ class CallDispatcher:
 
     def close(self) -> None:
         """Abandon all requests."""
+        self._limited.close()
         for task in self._tasks:
             task.cancel()
 
@@ -121,6 +124,7 @@ class CallDispatcher:
                 return
             failure = Failure.NOT_SENT if status in NOT_TAKEN else Failure.MALFORMED
             reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
+        self._log_failure(leases[0].worker_name, reason)
         for lease in leases:
             self._fail(lease, reason, failure)
 
@@ -135,6 +139,7 @@ class CallDispatcher:
                 self.core.calls.extend(self.now(), [lease.number], {})
             status, reply = request.result()
         except ConnectionFailed as error:
+            self._log_failure(lease.worker_name, str(error))
             self._fail(lease, str(error), failure_of(error))
         except asyncio.CancelledError:
             request.cancel()
@@ -154,7 +159,9 @@ class CallDispatcher:
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
         except Malformed as error:
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
-            self._fail(lease, f"malformed reply, status {status}: {error}", failure)
+            reason = f"malformed reply, status {status}: {error}"
+            self._log_failure(lease.worker_name, reason)
+            self._fail(lease, reason, failure)
         else:
             self._report(lease, outcome)
 
@@ -163,9 +170,13 @@ class CallDispatcher:
         self.wake()
 
     def _fail(self, lease: CallLease, reason: str, failure: Failure) -> None:
-        log.warning("worker %s: %s", lease.worker_name, reason)
         self.core.fail_call(self.now(), lease, reason, failure)
         self.wake()
+
+    def _log_failure(self, worker: str, reason: str) -> None:
+        name, reason = one_line(worker), one_line(reason)
+        text = "worker %s did not take what it was sent: %s"
+        self._limited.add("failed hand-overs", logging.WARNING, text, name, reason, worker=name)
 
     async def _send_stops(self, address: str, numbers: list[int]) -> None:
         try:

@@ -9,10 +9,15 @@ from functools import lru_cache
 
 import msgspec
 
+from dte.logs import LimitedLog
 from dte.wire.messages.calls import Call, Report, State
 from dte.worker.processes.channel import Outcome
 
 log = logging.getLogger("dte.worker")
+limited = LimitedLog(log)
+
+FAILURES: dict[State, str] = {"failed": "failed", "timed_out": "timed out", "lost": "was lost"}
+"""The outcomes without a result that are failures, in the words of the log."""
 
 REASONS_MAX = 1000
 
@@ -20,16 +25,28 @@ REASONS_MAX = 1000
 def report_of(call: Call, outcome: Outcome) -> Report:
     if outcome.result is not None:
         return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
-    log.info(
-        "job %d, node %r: handler %r failed on attempt %d: %r%s",
-        *(call.job_id, call.node, call.handler, call.attempt, outcome.error),
-        indented(outcome.trace),
-    )
+    _log_failure(call, "failed", outcome.error or "", indented(outcome.trace))
     return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
 
 
 def report_without_result(call: Call, state: State, reason: str) -> Report:
+    if state in FAILURES:
+        _log_failure(call, FAILURES[state], reason)
     return Report(call.lease, error=reason, state=state, begun=state == "returned")
+
+
+def _log_failure(call: Call, how: str, error: str, trace: str = "") -> None:
+    limited.add(
+        "failed attempts",
+        logging.WARNING,
+        f"job %d, node %r: handler %r {how} on attempt %d: %r%s",
+        *(call.job_id, call.node, call.handler, call.attempt, error, trace),
+        job=call.job_id,
+        node=call.node,
+        handler=call.handler,
+        attempt=call.attempt,
+        error=error,
+    )
 
 
 @lru_cache(REASONS_MAX)
