@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -40,8 +39,8 @@ from dte.master.webhooks import Webhooks
 from dte.master.workers import Workers
 
 FIRST_BOOTS = 800_000
-"""The boot number of a new journal is the clock's seconds modulo this. So leases of two journals
-differ, and lease numbers stay exact in languages whose numbers are floats."""
+"""The boot number of a new journal is random, up to this. So leases of two journals differ,
+whatever the clock shows. Lease numbers stay exact in languages whose numbers are floats."""
 
 
 class Master:
@@ -64,7 +63,7 @@ class Master:
         self.clock = clock = Clock()
         self.started_at = clock.now()
         # A worker may report results from the time of another journal, so boots do not begin at 1.
-        first_boot = 1 + int(time.time()) % FIRST_BOOTS
+        first_boot = 1 + secrets.randbits(32) % FIRST_BOOTS
         self.recorder = recorder = open_recorder(settings, clock.now(), first_boot)
         seed = secrets.randbits(32)
         self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)

@@ -69,6 +69,19 @@ def test_a_time_in_the_past_is_a_moment_and_one_to_come_is_now(wall: Wall) -> No
     assert clock.moment_of(wall.now() + timedelta(days=1)) <= clock.now()
 
 
+async def test_masters_that_start_at_the_same_second_give_other_leases(
+    start_master: StartMaster,
+) -> None:
+    """As on a machine whose clock begins anew with it: a late result must not be taken for one."""
+    leases = set()
+    for _ in range(3):
+        rig = await start_master()
+        await rig.accept(handler="echo")
+        leases.add((await claim_one(rig))["lease"])
+        await rig.stop()
+    assert len(leases) == 3
+
+
 async def test_a_call_begins_when_the_clock_is_set_to_its_moment(rig: Rig, wall: Wall) -> None:
     """Nothing but the clock happens: the master looks at it by itself."""
     at = wall.now() + timedelta(hours=1)

@@ -89,7 +89,6 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
     """
     clocks = Clocks(world)
     places: list[tuple[Any, str, Any]] = [
-        (master, "time", clocks),
         (master, "secrets", Secrets(world)),
         (master, "Reach", Reach),
         (recorder, "time", clocks),
