@@ -26,7 +26,7 @@ from dte.master.plans import read_plan
 WAITS_FOR = frozenset(
     {
         *("operands", "jobs", "worker", "slot", "delay"),
-        *("retry", "journal", "restart", "stop", "result"),
+        *("retry", "journal", "restart", "stop", "result", "silence"),
     }
 )
 CLOCKS_DIFFER_S = 0.002
@@ -280,12 +280,14 @@ class CallWatch:
             for worker in core.workers()
             if call.handler in worker.announcement.handlers
             and worker.state not in ("gone", "draining", "pausing", "unreachable", "failing")
+            and worker.silent_since <= worker.last_seen_at
         ]
         lease = core.calls.leases.get(call.record.lease)
         wrong = {
-            "worker": bool(able) or call.state is not CallState.READY,
+            "worker": bool(able) or call.state not in (CallState.READY, CallState.PAUSED),
             "slot": not able or call.state is not CallState.READY,
             "result": lease is None,
+            "silence": lease is None,
             "stop": lease is None or not lease.stop,
             "delay": call.state is not CallState.PAUSED,
             "retry": call.record.resumes_at is None,

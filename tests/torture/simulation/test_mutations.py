@@ -331,18 +331,6 @@ def lets_delays_end_by_the_clock_on_the_wall(patch: Patch) -> None:
     patch.setattr(CallJobs, "begin_call", dated)
 
 
-def hands_over_what_a_set_clock_makes_early(patch: Patch) -> None:
-    match = CallScheduler.match
-
-    def hasty(calls: CallScheduler, now: float) -> Any:
-        calls.jobs.hold_back = lambda now, call: False  # type: ignore[method-assign]
-        made = match(calls, now)
-        del calls.jobs.hold_back
-        return made
-
-    patch.setattr(CallScheduler, "match", hasty)
-
-
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -371,7 +359,6 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     looks_at_the_clock_only_at_its_start,
     lets_rows_age_by_the_clock_on_the_wall,
     lets_delays_end_by_the_clock_on_the_wall,
-    hands_over_what_a_set_clock_makes_early,
 ]
 
 
