@@ -68,6 +68,7 @@ async def test_it_announces_what_it_is(start_worker: StartWorker, master: PlainS
         "worker_name": "w",
         "port": worker.port,
         "slots": 2,
+        "kwargs": True,
         "batch_max": 1024,
         "handler_slots": 3,
     }
