@@ -301,16 +301,16 @@ class WorkerHost:
         status = 0
         while status != 200:
             with suppress(NoReply):
-                status = await self.call(process, encode({"worker_name": self.said_name}))
+                status, _ = await self.call(process, encode({"worker_name": self.said_name}))
             await asyncio.sleep(ANNOUNCE_AGAIN_S)
 
-    async def call(self, process: WorkerProcess, body: bytes) -> int:
-        """Post an announcement to the master, and give the status of the reply.
+    async def call(self, process: WorkerProcess, body: bytes) -> tuple[int, bytes]:
+        """Post an announcement to the master; the status and the body of the reply.
 
         Raises:
             NoReply: none came.
         """
-        return (await self.post(process, "worker", body, twice=True))[0]
+        return await self.post(process, "worker", body, twice=True)
 
     async def post(
         self,
@@ -381,8 +381,8 @@ class MasterLine:
     def __init__(self, master_url: str) -> None:
         pass
 
-    async def post(self, path: str, body: bytes, timeout_s: float) -> None:
-        """Post an announcement.
+    async def post(self, path: str, body: bytes, timeout_s: float) -> bytes:
+        """Post an announcement; the body of the reply.
 
         Raises:
             MasterAway: no reply came.
@@ -391,11 +391,12 @@ class MasterLine:
         process = asyncio.get_running_loop()
         assert isinstance(process, WorkerProcess)
         try:
-            status = await process.host.call(process, body)
+            status, reply = await process.host.call(process, body)
         except NoReply as error:
             raise MasterAway(str(error)) from None
         if status != 200:
             raise Refused("it is refused", status)
+        return reply
 
     def close(self) -> None:
         pass
