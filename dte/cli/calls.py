@@ -12,7 +12,9 @@ import click
 from dte.cli.clients import check_key
 from dte.cli.options import (
     FORMULAS,
+    JobId,
     Seconds,
+    Whole,
     json_option,
     master_option,
     option,
@@ -58,7 +60,7 @@ submit_options = options(
 call_options = options(
     option(
         "--priority",
-        type=int,
+        type=Whole(),
         metavar="N",
         default=0,
         help="Jobs with a higher priority run first.",
@@ -71,7 +73,7 @@ call_options = options(
     ),
     option(
         "--retries",
-        type=click.IntRange(0),
+        type=Whole(0),
         metavar="N",
         help="Number of retries after a failure.  [default: set by the handler]",
     ),
@@ -84,7 +86,7 @@ call_options = options(
     ),
     submission_option(
         "--after",
-        type=click.IntRange(1),
+        type=JobId(),
         multiple=True,
         metavar="ID",
         help="Start after this job has succeeded. Repeat the option for several jobs.",

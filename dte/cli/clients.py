@@ -8,6 +8,7 @@ import click
 
 from dte.cli.options import (
     FORMULAS,
+    JobId,
     json_option,
     master_option,
     option,
@@ -99,7 +100,7 @@ def read_formulas() -> tuple[str, ...]:
 
 
 @click.command("job")
-@click.argument("number", type=click.IntRange(1), metavar="ID")
+@click.argument("number", type=JobId(), metavar="ID")
 @master_option
 @option("--wait", is_flag=True, help="Wait for the end of the job.")
 @timeout_option

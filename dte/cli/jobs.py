@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
 
-from dte.cli.options import json_option, master_option, option
+from dte.cli.options import JobId, Whole, json_option, master_option, option
 from dte.cli.output import (
     UNWATCHED_S,
     connected,
@@ -25,7 +25,7 @@ from dte.client.exact import encode
 from dte.client.job import Job
 from dte.client.replies import NodeInfo
 
-number_argument = click.argument("number", type=click.IntRange(1), metavar="ID")
+number_argument = click.argument("number", type=JobId(), metavar="ID")
 
 
 @click.command("nodes")
@@ -114,11 +114,11 @@ def retry_command(number: int, master_url: str, as_json: bool) -> None:
 
 
 @click.command("events", short_help="Print events as they happen.")
-@click.argument("number", type=click.IntRange(1), metavar="[ID]", required=False)
+@click.argument("number", type=JobId(), metavar="[ID]", required=False)
 @option(
     "--after",
     envvar="DTE_AFTER_EVENT",
-    type=click.IntRange(0),
+    type=Whole(0),
     metavar="N",
     help="Continue after the event with this number.",
 )

@@ -18,6 +18,28 @@ from dte.master.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Whole(click.IntRange):
+    """An integer within bounds."""
+
+    NOUN = "an integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not {self.NOUN}", param, ctx)
+        return check_bounds(self, number, param, ctx)
+
+
+class JobId(Whole):
+    """The id of a job."""
+
+    NOUN = "a job id, a number from 1"
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
 class Seconds(click.FloatRange):
     """A number of seconds. It excludes NaN, which passes every range check."""
 
@@ -26,10 +48,31 @@ class Seconds(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        number: float = super().convert(value, param, ctx)
+        try:
+            number = float(str(value))
+        except ValueError:
+            number = float("nan")
         if not isfinite(number):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return number
+        return check_bounds(self, number, param, ctx)
+
+
+N = TypeVar("N", int, float)
+
+
+def check_bounds(
+    bounds: click.IntRange | click.FloatRange,
+    number: N,
+    param: click.Parameter | None,
+    ctx: click.Context | None,
+) -> N:
+    """Return a number that is within its bounds; fail with these in words."""
+    least, most = bounds.min, bounds.max
+    if least is not None and most is not None and not least <= number <= most:
+        bounds.fail(f"must be from {least:,} to {most:,}, not {number:,}", param, ctx)
+    if least is not None and number < least:
+        bounds.fail(f"must be {least:,} or more, not {number:,}", param, ctx)
+    return number
 
 
 FORMULAS = {"ignore_unknown_options": True}
@@ -213,7 +256,7 @@ def bounds() -> Callable[[F], F]:
     for field in fields(Settings):
         if "help" not in field.metadata:
             continue
-        number = Seconds if isinstance(field.default, float) else click.IntRange
+        number = Seconds if isinstance(field.default, float) else Whole
         old_name = field.metadata.get("old_name")
         renamed = {"cls": RenamedOption, "old_name": old_name} if old_name else {}
         decorators.append(

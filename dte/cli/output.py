@@ -223,7 +223,11 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))
-    except (InvalidRequest, NotFound, Conflict) as error:
+    except NotFound as error:
+        context = click.get_current_context(silent=True)
+        number = context.params.get("number") if context is not None else None
+        leave(EXIT_USAGE, f"there is no job {number} at {master_url}" if number else str(error))
+    except (InvalidRequest, Conflict) as error:
         leave(EXIT_USAGE, str(error))
     except DteError as error:
         leave(EXIT_MASTER, str(error))

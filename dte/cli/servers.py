@@ -17,6 +17,7 @@ from dte import __version__, logs
 from dte.cli.options import (
     FORMULAS,
     Seconds,
+    Whole,
     bounds,
     handlers_option,
     journal_options,
@@ -34,7 +35,7 @@ from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
-PORT = click.IntRange(0, 65_535)
+PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
 HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
 
@@ -43,7 +44,7 @@ HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and 
 @click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
 @option(
     "--workers",
-    type=click.IntRange(1, 256),
+    type=Whole(1, 256),
     metavar="N",
     default=2,
     help="Number of worker processes.",
@@ -186,7 +187,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option(
     "--announce-port",
     envvar="DTE_WORKER_ANNOUNCE_PORT",
-    type=click.IntRange(1, 65_535),
+    type=Whole(1, 65_535),
     metavar="PORT",
     help="Port at which the master reaches the worker, if ports are mapped.  [default: --port]",
 )
@@ -199,7 +200,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option(
     "--slots",
     envvar="DTE_WORKER_SLOTS",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     metavar="N",
     help="Number of handler calls that run at once. Each call has a process of its own; async def "
     "handlers share one. Arithmetic needs no slot.  [default: number of CPUs]",
@@ -207,7 +208,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option(
     "--memory-mb",
     envvar="DTE_WORKER_MEMORY_MB",
-    type=click.IntRange(64),
+    type=Whole(64),
     metavar="N",
     help="Memory of each process with handlers, in megabytes. A call that needs more fails alone.  "
     "[default: no limit]",
@@ -215,7 +216,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option(
     "--calls-per-process",
     envvar="DTE_WORKER_CALLS_PER_PROCESS",
-    type=click.IntRange(1),
+    type=Whole(1),
     metavar="N",
     help="Number of calls after which a process with handlers is replaced by a new one.  "
     "[default: no limit]",

@@ -93,6 +93,6 @@ class Decoder(codec.Decoder[T]):
     def _decode_slowly(self, raw: bytes) -> T:
         try:
             value = json.loads(raw, parse_int=integer, parse_float=_finite, parse_constant=_finite)
-            return msgspec.convert(value, self._shape, str_keys=True)  # type: ignore[no-any-return]
+            return msgspec.convert(value, self.shape, str_keys=True)  # type: ignore[no-any-return]
         except (ValueError, RecursionError) as error:
             raise codec.Malformed(str(error)) from None

@@ -15,6 +15,7 @@ from dte.client.errors import MasterFault, WaitTimeout
 from dte.client.replies import ErrorReply
 from dte.core import errors
 from dte.wire.codec import Decoder, Malformed
+from dte.wire.misfits import explained
 
 T = TypeVar("T")
 
@@ -122,7 +123,8 @@ def read(decoder: Decoder[T], response: Response) -> T:
     try:
         return decoder.decode(response.body)
     except Malformed as error:
-        raise MasterFault(f"not a reply of a dte master: {error}") from None
+        text = explained(response.body, decoder.shape) or error
+        raise MasterFault(f"not a reply of a dte master: {text}") from None
 
 
 def error_of(response: Response) -> errors.DteError:

@@ -7,6 +7,8 @@ from dte.core.graph.handlers import NAME_CHARS_MAX
 
 TEXT_CHARS_MAX = 500
 
+NUMBER_CHARS_SHOWN = 30
+
 
 def check_name(field: str, text: str) -> None:
     """Raise `InvalidRequest` for a name that is too long or cannot be printed; it may be empty."""
@@ -27,4 +29,12 @@ def one_line(text: str | None) -> str | None:
 def check_range(field: str, value: int, least: int, most: int) -> None:
     """Raise `InvalidRequest` if a number is out of its bounds."""
     if not least <= value <= most:
-        raise InvalidRequest(f"{field} is {value}; {least} to {most} is expected")
+        raise InvalidRequest(
+            f"{field} must be from {least:,} to {most:,}, not {shown_number(value)}"
+        )
+
+
+def shown_number(value: float) -> str:
+    """A number for an error: a long one is cut."""
+    text = f"{value:g}" if isinstance(value, float) else f"{value:,}"
+    return text if len(text) <= NUMBER_CHARS_SHOWN else f"{text[:NUMBER_CHARS_SHOWN]}…"

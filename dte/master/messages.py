@@ -98,8 +98,8 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
     known = {}
     for name, info in handlers.items():
         if info.timeout is not None and not (isfinite(info.timeout) and info.timeout > 0):
-            stated = f"timeout of {name} is {info.timeout}"
-            raise InvalidRequest(f"handlers: {stated}; a positive number is expected")
+            expected = f"the timeout of {name} must be more than 0"
+            raise InvalidRequest(f"handlers: {expected}, not {info.timeout}")
         check_range(f"handlers: retries of {name}", info.retries, 0, RETRIES_MAX)
         known[name] = HandlerPolicy(info.timeout, info.retries, info.pure)
     return known

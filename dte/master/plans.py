@@ -24,9 +24,10 @@ from dte.core.graph.call_builder import CallGraphBuilder
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import NewJob
-from dte.master.checks import check_range
+from dte.master.checks import check_range, shown_number
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.faults import syntax_fault
 
 NODES_IN_SLICE = 200
 DEPTH_MAX = 100
@@ -167,8 +168,8 @@ def begin_delays(plan: Plan, now: datetime) -> None:
     for name, node in plan.graph.items():
         if node.delay:
             if not 0 <= node.delay <= SECONDS_MAX:
-                expected = f"0 to {SECONDS_MAX:g} seconds are expected"
-                raise InvalidRequest(f"node {name!r}: delay is {node.delay:g}; {expected}")
+                expected = f"delay must be from 0 to {SECONDS_MAX:,.0f} seconds"
+                raise InvalidRequest(f"node {name!r}: {expected}, not {shown_number(node.delay)}")
             plan.accepted_at = now
 
 
@@ -259,7 +260,8 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
             args = _with_refs(_any.decode(raw), refs, 0)
         except Malformed as error:
             if has_marks:
-                raise InvalidRequest(f"args cannot be read: {error}") from None
+                text = syntax_fault(raw) or error
+                raise InvalidRequest(f"args cannot be read: {text}") from None
         else:
             if not isinstance(args, list | dict):
                 raise InvalidRequest(ARGS_EXPECTED)
@@ -300,8 +302,8 @@ def _terms(node: Node, accepted_at: float) -> CallTerms:
         ("lost_max", node.lost_max, 1, RETRIES_MAX),
     ):
         if value is not None and not least <= value <= most:
-            shown = f"{value:g}" if isinstance(value, float) else value  # Integers may be long.
-            raise InvalidRequest(f"{field} is {shown}; {least:g} to {most:g} is expected")
+            expected = f"{field} must be from {least:,} to {most:,.0f}"
+            raise InvalidRequest(f"{expected}, not {shown_number(value)}")
     moment = node.not_before
     if moment is not None:
         _check_moment(moment)

@@ -48,10 +48,13 @@ class Decoder(Generic[T]):
 
     Args:
         lenient: retry with a slower reader if the fast one refuses the bytes.
+
+    Attributes:
+        shape: the type.
     """
 
     def __init__(self, shape: Any, *, lenient: bool = True) -> None:
-        self._shape = shape
+        self.shape = shape
         self._lenient = lenient
         self._decoder = msgspec.json.Decoder(shape)
 
@@ -84,7 +87,7 @@ class Decoder(Generic[T]):
         try:
             value = json.loads(raw, parse_float=_finite, parse_constant=_not_finite)
             encode(value)  # The json module accepts half a surrogate pair, which cannot be encoded.
-            return msgspec.convert(value, self._shape, str_keys=True)  # type: ignore[no-any-return]
+            return msgspec.convert(value, self.shape, str_keys=True)  # type: ignore[no-any-return]
         except Unrepresentable:
             raise
         except (msgspec.ValidationError, RecursionError) as error:

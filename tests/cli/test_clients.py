@@ -268,7 +268,10 @@ def test_job_that_failed_exits_with_1(ask: Dte) -> None:
 
 
 def test_job_that_is_unknown_exits_with_2(ask_idle: Dte) -> None:
-    expect(ask_idle("job", "47"), 2, "", "dte: Job not found\n")
+    for command in ("job", "nodes", "why", "cancel", "retry"):
+        result = ask_idle(command, "47")
+        assert result.exit_code == 2
+        assert result.stderr.startswith("dte: there is no job 47 at http://127.0.0.1:")
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "one", "1.5", ""])

@@ -129,3 +129,24 @@ def test_a_url_is_given_on_as_it_is() -> None:
     assert options.check_url(context, parameter, url) == url
     with pytest.raises(click.BadParameter, match="http://HOST:PORT is expected"):
         options.check_url(context, parameter, "localhost")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["job", "abc"], "'abc' is not a job id"),
+        (["call", "echo", "--after", "job"], "'job' is not a job id"),
+        (["job", "0"], "must be 1 or more, not 0"),
+        (["call", "echo", "--timeout", "soon"], "'soon' is not a number of seconds"),
+        (["call", "echo", "--timeout", "nan"], "'nan' is not a number of seconds"),
+        (["call", "echo", "--delay", "-1"], "must be 0 or more, not -1.0"),
+        (["call", "echo", "--priority", "high"], "'high' is not an integer"),
+        (["call", "echo", "--retries", "1.5"], "'1.5' is not an integer"),
+        (["master", "--port", "99999"], "must be from 0 to 65,535, not 99,999"),
+        (["master", "--jobs-kept", "x"], "'x' is not an integer"),
+    ],
+)
+def test_a_wrong_number_is_refused_in_plain_words(arguments: list[str], words: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr

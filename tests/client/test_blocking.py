@@ -131,7 +131,7 @@ def test_an_unknown_job_is_not_found(client: dte.Client) -> None:
 
 
 def test_what_has_the_wrong_type_is_an_invalid_request(client: dte.Client) -> None:
-    with pytest.raises(dte.InvalidRequest, match="str"):
+    with pytest.raises(dte.InvalidRequest, match="task must be a text, not 12"):
         client.submit(12)  # type: ignore[arg-type]
 
 

@@ -96,7 +96,7 @@ def test_a_number_out_of_range_is_refused_with_its_bounds() -> None:
     check_range("slots", 1, 1, 5)
     check_range("slots", 5, 1, 5)
     for value in (0, 6):
-        with pytest.raises(InvalidRequest, match=f"slots is {value}; 1 to 5 is expected"):
+        with pytest.raises(InvalidRequest, match=f"slots must be from 1 to 5, not {value}"):
             check_range("slots", value, 1, 5)
 
 

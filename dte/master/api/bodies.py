@@ -26,6 +26,7 @@ from dte.master.http.server import URGENT
 from dte.master.master import Master
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
+from dte.wire.misfits import explained
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ class BodyHandler(RequestHandler):
             Busy: too many bodies are being received.
         """
         raw = self._joined()
-        value = _decoded(raw, decoder)
+        value = self._decoded(raw, decoder)
         if self.NAMES_DEPTH:
             check_names(find_duplicate(raw, self.NAMES_DEPTH))
         return value
@@ -186,11 +187,23 @@ class BodyHandler(RequestHandler):
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
         raw = self._joined()
         yield
-        value = _decoded(raw, decoder)
+        value = self._decoded(raw, decoder)
         yield
         if self.NAMES_DEPTH:
             check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
         return value
+
+    def _decoded(self, raw: bytes, decoder: Decoder[T]) -> T:
+        try:
+            return decoder.decode(raw)
+        except Malformed as error:
+            if not raw.strip():
+                text = "the body is empty; a JSON object is expected"
+            elif not self.IS_STRICT:
+                text = str(error)
+            else:
+                text = guessed_encoding(raw) or explained(raw, decoder.shape) or str(error)
+            raise InvalidRequest(text) from None
 
     def _joined(self) -> bytes:
         if self._refusal is not None:
@@ -198,14 +211,3 @@ class BodyHandler(RequestHandler):
         raw = b"".join(self._chunks)
         self._chunks.clear()
         return raw.removeprefix(BOM)
-
-
-def _decoded(raw: bytes, decoder: Decoder[T]) -> T:
-    try:
-        return decoder.decode(raw)
-    except Malformed as error:
-        if not raw.strip():
-            raise InvalidRequest("the body is empty; a JSON object is expected") from None
-        if (guess := guessed_encoding(raw)) is not None:
-            raise InvalidRequest(guess) from None
-        raise InvalidRequest(str(error)) from None

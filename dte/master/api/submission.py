@@ -9,6 +9,7 @@ import msgspec
 from dte.core.errors import InvalidRequest
 from dte.master.plans import NO_ARGS, Node, Plan, When
 from dte.wire.codec import Decoder, Malformed
+from dte.wire.misfits import explained
 
 CALL = "call"
 """The name of the only node of a job that is one call."""
@@ -161,4 +162,5 @@ class SubmissionDecoder(Decoder[JobSubmission]):
                 self._node.decode(bytes(node))
             except Malformed as error:
                 shown = name[:NODE_CHARS_SHOWN]
-                raise Malformed(f"{prefix}node {shown!r}: {error}") from None
+                text = explained(bytes(node), Node) or error
+                raise Malformed(f"{prefix}node {shown!r}: {text}") from None

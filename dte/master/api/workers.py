@@ -258,7 +258,7 @@ class Extends(JsonHandler):
         for number, reported in extend.progress.items():
             fraction = reported.fraction
             if not isfinite(fraction) or not 0 <= fraction <= 1:
-                raise InvalidRequest(f"progress of {number} is {fraction}; 0 to 1 is expected")
+                raise InvalidRequest(f"progress of {number} must be from 0 to 1, not {fraction}")
             progress[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
         extended, lost, stop = self.master.workers.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
