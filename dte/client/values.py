@@ -11,8 +11,12 @@ from typing import Any
 
 import msgspec
 
+from dte.wire.codec import encode
+
 NODE_TEXT = re.compile(r"Node\(graph=<dte\.client\.graphs\.Graph object at \w+>, name='(.*?)'\)")
 """The text of a node, as in ``f"{node}"``."""
+
+KINDS = "give texts, numbers, lists, dicts, dataclasses or msgspec.Structs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +80,14 @@ def _check_key(key: Any) -> None:
 
 
 def _check_scalar(value: Any) -> None:
+    if not isinstance(value, str | int | float | None):
+        try:
+            encode(value)
+        except TypeError:
+            kind = type(value).__name__
+            raise TypeError(
+                f"a value of type {kind} cannot be converted to JSON; {KINDS}"
+            ) from None
     if isinstance(value, float) and not isfinite(value):
         raise ValueError(f"{value} cannot be converted to JSON")
     if isinstance(value, str) and "Node(graph=" in value and (found := NODE_TEXT.search(value)):

@@ -110,3 +110,10 @@ def test_a_node_of_another_graph_is_named_as_such() -> None:
         ValueError, match=r"'echo' is not a node of this graph; it belongs to another"
     ):
         graph.call("echo", stranger)
+
+
+@pytest.mark.parametrize("value", [object(), 1j, [iter([])], {"a": Photo(print)}, {object()}])
+def test_what_has_no_json_is_refused_with_its_type_when_it_is_given(value: Any) -> None:
+    graph = dte.Graph()
+    with pytest.raises(TypeError, match=r"a value of type \w+ cannot be converted to JSON; give"):
+        graph.call("echo", value)
