@@ -28,6 +28,7 @@ from dte.cli.output import (
     EXIT_USAGE,
     connected,
     explained,
+    indented,
     leave,
     print_job,
     shown,
@@ -248,7 +249,7 @@ def explain_failure(job: Job, master_url: str) -> None:
     state = job.state.replace("_", " ") if job.state != "waiting" else "failed"
     reason = f": {job.error}" if job.error else ""
     click.echo(
-        f"dte: job {job.id} {state}{reason}\n"
+        f"dte: job {job.id} {state}{reason}{indented(job.trace)}\n"
         f"for details: dte nodes {job.id} --master {master_url}\n"
         f"to retry: dte retry {job.id} --master {master_url}",
         err=True,

@@ -12,6 +12,7 @@ from dte.cli.output import (
     UNWATCHED_S,
     connected,
     explained,
+    indented,
     print_job,
     print_table,
     repeated,
@@ -52,6 +53,9 @@ def nodes_command(number: int, master_url: str, as_json: bool) -> None:
     ]
     header = ("NODE", "HANDLER", "STATE", "ATTEMPTS", "WORKER", "RESULT")
     print_table(header, rows, f"job {number} has no calls; see dte job {number}")
+    for node in nodes:
+        if node.trace is not None:
+            click.echo(f"\n{printable(node.name)}:{indented(node.trace)}")
 
 
 def _outcome(node: NodeInfo) -> str:

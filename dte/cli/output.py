@@ -195,7 +195,13 @@ def print_job(job: Job, as_json: bool, text: str, err: bool = False) -> None:
     if as_json:
         click.echo(encode(job))
     else:
-        click.echo(text, err=err)
+        click.echo(f"{text}{indented(job.trace)}", err=err)
+
+
+def indented(trace: str | None) -> str:
+    """Return the lines of a stack trace, each after a line break and safe to print."""
+    lines = (trace or "").splitlines()
+    return "".join(f"\n    {printable(line)}".rstrip(" ") for line in lines)
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty: str) -> None:

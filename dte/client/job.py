@@ -29,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
         submitted_at, started_at, ended_at: times by the master's clock.
         priority: jobs with a higher priority run first.
         retry_of: the job whose failed part this job repeats, if the reply mentions it.
+        trace: the stack trace of the handler by which the job failed, if there is one.
     """
 
     id: int
@@ -43,6 +44,7 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
     ended_at: datetime | None = None
     priority: int = 0
     retry_of: int | None = None
+    trace: str | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -77,13 +79,21 @@ class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
 
 
 class JobFailed(DteError):
-    """A job ended without an answer. The text of the exception is the `error` of its `job`."""
+    """A job ended without an answer. The text of the exception is the `error` of its `job`.
+
+    Attributes:
+        trace: the stack trace of the handler that failed, which Python prints as a note; None if
+            there is none.
+    """
 
     code = "job_failed"
 
     def __init__(self, job: Job) -> None:
         super().__init__(job.error or "the job failed")
         self.job = job
+        self.trace = job.trace
+        if job.trace is not None:
+            self.add_note(job.trace)
 
 
 class JobCancelled(JobFailed):

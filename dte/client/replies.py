@@ -30,6 +30,7 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
         result: any JSON.
         started_at, ended_at: times by the master's clock.
         progress: the last progress that the handler reported.
+        trace: the stack trace of the last attempt, if its handler raised an exception.
     """
 
     name: str
@@ -43,6 +44,7 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     progress: Progress | None = None
+    trace: str | None = None
 
 
 class Reason(msgspec.Struct, frozen=True):

@@ -124,7 +124,7 @@ def outcome_of_report(report: Report, bytes_max: int) -> Outcome:
     state = CallState(report.state or "failed")
     if state is CallState.SUCCEEDED:
         raise InvalidRequest(f"lease {report.lease} succeeded without a result")
-    return Outcome(state, None, report.error or state.value, report.retry)
+    return Outcome(state, None, report.error or state.value, report.retry, trace=report.trace)
 
 
 def outcome_of_result(result: bytes, bytes_max: int) -> Outcome:

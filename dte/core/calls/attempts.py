@@ -19,7 +19,8 @@ from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
 ERROR_CHARS_MAX = 2_000
-"""A worker's reason for a failure is kept up to here."""
+TRACE_CHARS_MAX = 8_000
+"""A worker's reason for a failure, and its stack trace, are kept up to here."""
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class Outcome:
         retry: another attempt may succeed.
         begun: of a call that was returned: it had begun, and was stopped.
         lost: of a call that was returned: its process ended, perhaps because of it.
+        trace: the stack trace of the error.
     """
 
     state: CallState | None
@@ -41,6 +43,7 @@ class Outcome:
     retry: bool = True
     begun: bool = False
     lost: bool = False
+    trace: str | None = None
 
 
 class Attempts:
@@ -78,6 +81,7 @@ class Attempts:
         state, error = outcome.state, outcome.error
         if error is not None and len(error) > ERROR_CHARS_MAX:
             error = f"{error[:ERROR_CHARS_MAX]}…"
+        trace = outcome.trace[:TRACE_CHARS_MAX] if outcome.trace else None
         if state is CallState.SUCCEEDED:
             value, error = outcome.value, _number_error(job, outcome.value)
             if error is not None:
@@ -91,20 +95,20 @@ class Attempts:
         if state is None or state is CallState.CANCELLED:
             # An attempt that was begun may have had effects: it stays counted.
             record.attempts -= not outcome.begun
-            record.error = error
+            record.error, record.trace = error, None
             call.requeued += 1
             return self._again(now, job, call, now + self._backoff_s(call.requeued - 1))
         record.failures += 1
         final = not outcome.retry or self._policies.is_spent(call)
         self._note(call, error, final=final)
         if not final:
-            record.error = error
+            record.error, record.trace = error, trace
             limits = self._limits
             wait_s = backoff_s(
                 self._random, record.failures, limits.retry_pause_s, limits.retry_pause_max_s
             )
             return self._again(now, job, call, now + wait_s)
-        return self._call_jobs.end_call(now, job, call, state, None, error)
+        return self._call_jobs.end_call(now, job, call, state, None, error, trace)
 
     def failed(self, call: Call, outcome: Outcome) -> bool:
         """True if an attempt failed where another worker might succeed."""
@@ -116,8 +120,8 @@ class Attempts:
         """End a ready call that has failed too often for a policy which is known only now."""
         if not self._policies.is_spent(call):
             return False
-        job, error = self._job_of(call), call.record.error
-        self._call_jobs.end_call(now, job, call, CallState.FAILED, None, error)
+        job, record = self._job_of(call), call.record
+        self._call_jobs.end_call(now, job, call, CallState.FAILED, None, record.error, record.trace)
         return True
 
     def lose(self, now: float, lease: CallLease, reason: str) -> None:
@@ -158,7 +162,7 @@ class Attempts:
         """An attempt vanished with its worker, or with a process of it."""
         record = call.record
         record.lost += 1
-        record.error = error
+        record.error, record.trace = error, None
         lost_max = call.terms.lost_max or self._limits.workers_lost_max
         self._note(call, error, lost=True, final=record.lost >= lost_max)
         if record.lost >= lost_max:

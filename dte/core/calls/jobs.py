@@ -206,6 +206,7 @@ class CallJobs:
         state: CallState,
         value: bytes | None,
         error: str | None,
+        trace: str | None = None,
     ) -> Step | End | None:
         """End a call once that is recorded, or at once if it need not be.
 
@@ -213,7 +214,7 @@ class CallJobs:
             The fact to be recorded, if there is one.
         """
         calls = _calls_of(job)
-        call.conclude(now + self._table.wall_offset_s, state, value, error)
+        call.conclude(now + self._table.wall_offset_s, state, value, error, trace)
         call.progress = None
         last = calls.remaining == 1 and not calls.is_formula
         if call.pure or last:
@@ -241,7 +242,7 @@ class CallJobs:
         calls = _calls_of(job)
         call.finish()
         ready, skipped = calls.ended(call)
-        self._table.call_ended(job, 1 + len(skipped), len(call.record.value or b""))
+        self._table.call_ended(job, 1 + len(skipped), call.record.size)
         wall_s = now + self._table.wall_offset_s
         events = [call_event(wall_s, ended) for ended in (call, *skipped)]
         if not with_job:
@@ -269,8 +270,8 @@ class CallJobs:
         graph, calls = job.graph, _calls_of(job)
         assert graph is not None
         if call.state is not CallState.SUCCEEDED:
-            error = f"{call.name}: {call.record.error}"
-            return self._end(now, job, error=error, state=_job_state(call.state))
+            error, trace = f"{call.name}: {call.record.error}", call.record.trace
+            return self._end(now, job, error=error, trace=trace, state=_job_state(call.state))
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
@@ -297,8 +298,8 @@ class CallJobs:
             return self._end(now, job, answer=calls.result())
         # The name of a job's only call means nothing to anybody.
         node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error = f"{node}{bad.record.error}"
-        return self._end(now, job, error=error, state=_job_state(bad.state))
+        error, trace = f"{node}{bad.record.error}", calls.cause(bad).record.trace
+        return self._end(now, job, error=error, trace=trace, state=_job_state(bad.state))
 
     def _end(
         self,
@@ -307,9 +308,10 @@ class CallJobs:
         *,
         answer: bytes | None = None,
         error: str | None = None,
+        trace: str | None = None,
         state: JobState = JobState.SUCCEEDED,
     ) -> End:
-        end = self._table.end(now, job, answer=answer, error=error, state=state)
+        end = self._table.end(now, job, answer=answer, error=error, trace=trace, state=state)
         self.end_calls(now, job)
         return end
 

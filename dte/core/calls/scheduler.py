@@ -304,7 +304,7 @@ class CallScheduler:
         call.enter(CallState.RUNNING)
         record.attempts += 1
         record.worker, record.dialect = announcement.name, announcement.dialect
-        record.error, call.progress = None, None
+        record.error, record.trace, call.progress = None, None, None
         record.started_at = now + self._table.wall_offset_s
         call.reported = False
         policy = announcement.policy(call.handler, call.origin)

@@ -111,6 +111,7 @@ class CallRecord:
         resumes_at: the end of the pause before another attempt.
         value: its result, as JSON.
         error: the reason why it has none, or of its last failure.
+        trace: the stack trace of that failure.
     """
 
     name: str
@@ -127,6 +128,12 @@ class CallRecord:
     resumes_at: float | None = None
     value: bytes | None = None
     error: str | None = None
+    trace: str | None = None
+
+    @property
+    def size(self) -> int:
+        """The bytes of its result, or of its stack trace."""
+        return len(self.value or b"") + len(self.trace or "")
 
     def is_of(self, dialect: str) -> bool:
         """True if its last worker may be one of a dialect."""
@@ -224,12 +231,14 @@ class Call(Stateful[CallState]):
         state: CallState,
         value: bytes | None = None,
         error: str | None = None,
+        trace: str | None = None,
     ) -> None:
         """Note how the call ends, in its record; its state follows once that is recorded."""
         record = self.record
         if at is not None and record.started_at is not None and at < record.started_at:
             at = record.started_at  # The clock was set back meanwhile.
         record.state, record.value, record.error, record.ended_at = state, value, error, at
+        record.trace = trace
 
     def finish(self) -> None:
         """Enter the end that is in the record."""

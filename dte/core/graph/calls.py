@@ -74,7 +74,7 @@ class CallGraph:
                 call.record = record.copy()
                 call.enter(record.state)
                 call.recorded, call.missing = True, 0
-                self.size += len(record.value or b"")
+                self.size += record.size
                 ended.append(call)
         for call in ended:
             self.ended(call)
@@ -148,6 +148,16 @@ class CallGraph:
         bad = (call for call in self.calls.values() if call.state is not CallState.SUCCEEDED)
         # Rather the cause than a call that was skipped for it.
         return min(bad, key=lambda call: not call.record.attempts, default=None)
+
+    def cause(self, call: Call) -> Call:
+        """The call whose failure had a call skipped, however far away; or that call itself."""
+        while not call.record.attempts:
+            operands = map(self.get, (*call.refs, *call.after))
+            failed = next((each for each in operands if each and each.state in FAILURES), None)
+            if failed is None:
+                break
+            call = failed
+        return call
 
     def result(self) -> bytes:
         """The job's answer when all calls have succeeded, as JSON."""

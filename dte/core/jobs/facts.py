@@ -27,6 +27,7 @@ class End:
         answer: the formula's value, or the JSON of another answer; None if there is none.
         error: the reason why there is none.
         events: further events that become visible with it.
+        trace: the stack trace of the failure.
     """
 
     job: Job
@@ -35,6 +36,7 @@ class End:
     error: str | None = None
     state: JobState = JobState.SUCCEEDED
     events: Sequence[Event] = ()
+    trace: str | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -63,6 +63,7 @@ class Job(Stateful[JobState]):
             until a job from before a restart has been read again.
         in_rotation: the ready-set has the job in its rotation.
         answer: the formula's value, or the JSON of another answer.
+        trace: the stack trace of the handler that failed it.
         priority: higher is sooner.
         calls: the part of its operations that are calls.
         plan: its whole text where it is more than a formula.
@@ -101,6 +102,7 @@ class Job(Stateful[JobState]):
     cancelled: bool = False
     size: int = 0
     notify: str = ""
+    trace: str | None = None
 
     def each_call(self) -> Iterable[Call]:
         return self.calls.calls.values() if self.calls is not None else ()

@@ -210,6 +210,7 @@ class JobTable:
         """A job's end is recorded: the job has ended for everybody."""
         job = end.job
         job.ended_at, job.answer, job.error = end.at, end.answer, end.error
+        job.trace = end.trace
         job.enter(end.state)
         self.waiting -= 1
         self.bytes_waiting -= job.size
@@ -281,6 +282,7 @@ class JobTable:
         *,
         answer: Number | bytes | None = None,
         error: str | None = None,
+        trace: str | None = None,
         state: JobState = JobState.SUCCEEDED,
     ) -> End:
         """End a job: a fact to be recorded. Its calls are for `CallJobs.end_calls`.
@@ -289,12 +291,12 @@ class JobTable:
         """
         self._stop(job)
         if job.cancel_accepted:
-            answer, error, state = None, "cancelled", JobState.CANCELLED
+            answer, error, trace, state = None, "cancelled", None, JobState.CANCELLED
         elif error is not None and state is JobState.SUCCEEDED:
             state = JobState.FAILED
         # The clock may have been set back meanwhile: no job takes less than no time.
         at = max(now + self.wall_offset_s, job.started_at or job.submitted_at)
-        end = End(job, at, answer, error, state)
+        end = End(job, at, answer, error, state, trace=trace)
         self._outbox.ends.append(end)
         return end
 

@@ -36,7 +36,7 @@ class JobReply(msgspec.Struct):
     """A job.
 
     Its state is waiting, running, cancelling, succeeded, failed, timed_out or cancelled; the last
-    four are final.
+    four are final. `trace` is the stack trace of the handler by which it failed.
     """
 
     job_id: int
@@ -50,6 +50,7 @@ class JobReply(msgspec.Struct):
     started_at: datetime | None
     ended_at: datetime | None
     priority: int
+    trace: str | None
 
 
 class Accepted(msgspec.Struct):
@@ -161,4 +162,5 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
         wall_time(job.started_at),
         wall_time(job.ended_at),
         job.priority,
+        job.trace,
     )

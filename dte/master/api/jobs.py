@@ -54,7 +54,7 @@ class ProgressReply(msgspec.Struct):
 
 
 class NodeReply(msgspec.Struct):
-    """A call of a job."""
+    """A call of a job; `error` and `trace` are those of its last attempt."""
 
     node: str
     handler: str
@@ -67,6 +67,7 @@ class NodeReply(msgspec.Struct):
     started_at: datetime | None
     ended_at: datetime | None
     progress: ProgressReply | None
+    trace: str | None
 
 
 class ReasonReply(msgspec.Struct):
@@ -300,4 +301,5 @@ class Nodes(JobHandler):
             wall_time(record.started_at),
             wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
+            record.trace,
         )

@@ -20,7 +20,9 @@ from dte.core.jobs.job import Job
 from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
 
 RECORD = tuple(each.name for each in fields(CallRecord))
-CALLS = Insertion("call", ("job", *RECORD), foreign=("worker", "value", "error"), replaces=True)
+CALLS = Insertion(
+    "call", ("job", *RECORD), foreign=("worker", "value", "error", "trace"), replaces=True
+)
 PLANS = Insertion("plan", ("number", "text"), foreign=("text",), replaces=True)
 DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
 RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
@@ -86,6 +88,7 @@ class CallTables:
             record.resumes_at,
             json_field(record.value),
             None if record.error is None else writable(record.error),
+            None if record.trace is None else writable(record.trace),
         )
 
     # Reading

@@ -13,7 +13,6 @@ from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Submission
 from dte.core.jobs.job import Job, JobState
 from dte.master.journal.rows import (
-    NUL,
     Insertion,
     as_json,
     extracted,
@@ -33,7 +32,7 @@ ARITHMETIC_END = (
     *("number", "started_at", "ended_at"),
     *("operations", "operations_done", "answer", "error"),
 )
-END = (*ARITHMETIC_END, "state", "answer_json")
+END = (*ARITHMETIC_END, "state", "answer_json", "trace")
 ENDED = (*END, "submitted_at", "task")
 
 
@@ -57,7 +56,7 @@ DELETE_WAITING = """
 DELETE FROM waiting WHERE number IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
 """
 SELECT_ENDED = f"SELECT {', '.join(ENDED)} FROM ended"
-REPLACE_END = "UPDATE ended SET error = ?, answer_json = ? WHERE number = ?"
+REPLACE_END = "UPDATE ended SET error = ?, answer_json = ?, trace = ? WHERE number = ?"
 UNFINISHED = """
 SELECT waiting.number, coalesce(formula, task), plan.text,
        EXISTS (SELECT 1 FROM call WHERE job = waiting.number)
@@ -102,10 +101,11 @@ class JobTables:
             self._db.execute(MOVE_ARITHMETIC if arithmetic else MOVE_ENDED, (ran_s, text))
             self._db.execute(DELETE_WAITING, (text,))
         for end in ends:
-            if end.error is not None and NUL in end.error:
-                self._db.execute(REPLACE_END, (writable(end.error), None, end.job.number))
-            elif not arithmetic and goes_alone(answer := _json_of(end)):
-                self._db.execute(REPLACE_END, (None, answer, end.job.number))
+            if end.error is None and arithmetic:
+                continue
+            fields = (_writable(end.error), _json_of(end), _writable(end.trace))
+            if any(map(goes_alone, fields)):
+                self._db.execute(REPLACE_END, (*fields, end.job.number))
 
     def _arithmetic_row(self, end: End) -> tuple[Any, ...]:
         job, answer = end.job, end.answer
@@ -116,7 +116,7 @@ class JobTables:
             job.operations,
             job.operations_done,
             None if answer is None or isinstance(answer, bytes) else repr(answer),
-            None if end.error is None else writable(end.error),
+            _writable(end.error),
         )
 
     def _row(self, end: End) -> tuple[Any, ...]:
@@ -124,7 +124,8 @@ class JobTables:
         if not is_more(end):
             return row
         json = _json_of(end)
-        return (*row, end.state.value, None if goes_alone(json) else json)
+        answer = None if goes_alone(json) else json
+        return (*row, end.state.value, answer, _writable(end.trace))
 
     # Reading
 
@@ -147,7 +148,7 @@ class JobTables:
         for row in self._db.execute(query, (count,)):
             fields = dict(zip(ENDED, row, strict=True))
             size -= len(fields["task"]) + len(fields["answer"] or "") // 2
-            size -= len(fields["answer_json"] or "")
+            size -= len(fields["answer_json"] or "") + len(fields["trace"] or "")
             if size < 0:
                 break
             ended.append(self._ended_job(fields))
@@ -196,6 +197,10 @@ def is_more(end: End) -> bool:
 
 def _json_of(end: End) -> str | bytes | None:
     return json_field(end.answer) if isinstance(end.answer, bytes) else None
+
+
+def _writable(text: str | None) -> str | None:
+    return None if text is None else writable(text)
 
 
 def _number(text: str) -> Number:

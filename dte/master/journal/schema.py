@@ -103,6 +103,8 @@ ALTER TABLE worker ADD COLUMN said TEXT;
 {CALLS_SCHEMA}""",
     2: f"""
 ALTER TABLE call ADD COLUMN dialect TEXT;  -- of its worker; NULL before version 3
+ALTER TABLE call ADD COLUMN trace TEXT;    -- the stack trace of its error
+ALTER TABLE ended ADD COLUMN trace TEXT;
 -- Rows age by the time for which masters have run, as the wall clock may be set.
 ALTER TABLE master ADD COLUMN ran_s REAL NOT NULL DEFAULT 0;
 ALTER TABLE ended ADD COLUMN recorded_s REAL;       -- by ran_s; NULL before version 3

@@ -80,6 +80,7 @@ class Report(msgspec.Struct, omit_defaults=True):
             and any of several calls may have ended it.
         retry: a retry may help; false after bad arguments, for example.
         begun: a `returned` call had begun and was stopped.
+        trace: the stack trace of the error, from the first frame of the handler on.
     """
 
     lease: int
@@ -88,6 +89,7 @@ class Report(msgspec.Struct, omit_defaults=True):
     state: State | None = None
     retry: bool = True
     begun: bool = False
+    trace: str | None = None
 
 
 class Reports(msgspec.Struct, omit_defaults=True):

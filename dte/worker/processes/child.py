@@ -203,7 +203,7 @@ def _run(order: Begin) -> Outcome:
 def _call(order: Begin, context: Context) -> Any:
     """Call a handler in a context."""
     try:
-        result = context.run(lambda: _bound(order)())
+        result = context.run(_invoke, order)
         if issubclass(type(result), Coroutine):  # A plain function may return one too.
             result = _child.runner.run(_alone(result), context=context)
         if os.getpid() != _child.pid:
@@ -215,6 +215,10 @@ def _call(order: Begin, context: Context) -> Any:
     finally:
         stop_alarm()
     return result
+
+
+def _invoke(order: Begin) -> Any:
+    return _bound(order)()
 
 
 async def run_async(order: Begin) -> Outcome:
@@ -270,7 +274,7 @@ async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
         await asyncio.gather(*left, return_exceptions=True)
 
 
-_OWN = frozenset(each.__code__ for each in (_run, _call, run_async, _bound, _alone))
+_OWN = frozenset(each.__code__ for each in (_call, _invoke, run_async, _bound, _alone))
 """The functions through which handlers are called."""
 
 

@@ -26,7 +26,13 @@ def report_of(call: Call, outcome: Outcome) -> Report:
     if outcome.result is not None:
         return Report(call.lease, msgspec.Raw(outcome.result), state="succeeded")
     _log_failure(call, "failed", outcome.error or "", indented(outcome.trace))
-    return Report(call.lease, error=outcome.error, state="failed", retry=outcome.retry)
+    return Report(
+        call.lease,
+        error=outcome.error,
+        state="failed",
+        retry=outcome.retry,
+        trace=outcome.trace or None,
+    )
 
 
 def report_without_result(call: Call, state: State, reason: str) -> Report:

@@ -8,7 +8,7 @@ import pytest
 
 from core.checked import CALLER, HANDLERS, LIMITS, Core
 from core.plans import call
-from dte.core.calls.attempts import Outcome
+from dte.core.calls.attempts import TRACE_CHARS_MAX, Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
@@ -251,3 +251,40 @@ def test_a_failure_under_a_lease_that_has_ended_changes_nothing() -> None:
     core.calls.fail(0.0, lease.number, "reset", Failure.NOT_SENT)
     assert core.workers()[0].failures == 0
     assert job.state is JobState.SUCCEEDED
+
+
+# Stack traces
+
+
+def fail_with_trace(core: Core, now: float, lease: CallLease, trace: str | None) -> None:
+    core.end_call(now, lease, Outcome(CallState.FAILED, None, "no", trace=trace))
+
+
+def test_the_trace_of_the_last_attempt_is_kept_with_its_error() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f", retries=1))
+    now, lease = next_attempt(core, 0.0)
+    fail_with_trace(core, now, lease, "the first")
+    assert only_call(job).record.trace == "the first"
+    now, lease = next_attempt(core, now)
+    assert (only_call(job).record.error, only_call(job).record.trace) == (None, None)
+    fail_with_trace(core, now, lease, "x" * 10_000)
+    assert job.trace == only_call(job).record.trace == "x" * TRACE_CHARS_MAX
+
+
+def test_a_job_has_the_trace_of_the_call_that_failed_it() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"), b=call("f", after=["a"]), c=call("f", after=["b"]))
+    fail_with_trace(core, 0.0, core.hand_out()["a"], "of a")
+    assert job.state is JobState.FAILED
+    assert job.trace == "of a"
+
+
+def test_an_attempt_without_a_trace_leaves_none() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f", retries=1))
+    now, lease = next_attempt(core, 0.0)
+    fail_with_trace(core, now, lease, "the first")
+    now, lease = next_attempt(core, now)
+    core.fail_at(now, lease)
+    assert job.trace is None

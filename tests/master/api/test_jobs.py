@@ -44,6 +44,7 @@ async def test_a_job_has_its_progress_and_its_times(rig: Rig, hire: Hire) -> Non
         "started_at": None,
         "ended_at": None,
         "priority": 0,
+        "trace": None,
     }
     worker = await hire(rig, hold_divisions)
     await until(lambda: len(worker.requests) == 2, "the second operation is out")
@@ -634,6 +635,7 @@ async def test_nodes_show_the_state_of_each_call(rig: Rig, hire: Hire) -> None:
         "started_at": None,
         "ended_at": None,
         "progress": None,
+        "trace": None,
     }
     assert (nodes["a"]["state"], nodes["a"]["attempts"], nodes["a"]["worker"]) == (
         "running",

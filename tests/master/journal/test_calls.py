@@ -122,6 +122,19 @@ def test_a_plan_is_known_as_long_as_its_job_is(open_book: OpenBook) -> None:
     assert journal.plans([1])[1][0] == '["a"]'
 
 
+@pytest.mark.parametrize("trace", ["in f\n", "a\0b", "ä\U0001f600" * 10_000, "\ud800"])
+def test_a_job_has_its_trace_after_a_restart(open_book: OpenBook, trace: str) -> None:
+    book = open_book()
+    job = book.accept_plan("a")
+    book.write()
+    book.jobs.end(book.now, job, error="a\0b", trace=trace)
+    book.core.calls.jobs.end_calls(book.now, job)
+    book.write()
+    (ended,) = open_book().journal.load(10, 10**6, 0.0).ended
+    assert (ended.error, ended.trace) == ("a\0b", trace.replace("\ud800", "?"))
+    assert ended.state is JobState.FAILED
+
+
 # Calls
 
 
@@ -140,6 +153,7 @@ RECORDS = st.builds(
     resumes_at=st.none() | st.just(1e6),
     value=st.none() | st.binary() | st.text().map(lambda text: text.encode(errors="replace")),
     error=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    trace=st.none() | st.text(st.characters(exclude_categories=["Cs"])),
 )
 
 

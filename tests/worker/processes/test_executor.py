@@ -67,6 +67,9 @@ async def test_what_a_handler_raises_is_reported_with_its_type(rig: StartRig) ->
     assert (report.state, report.error, report.retry) == ("failed", "ValueError: no luck", True)
     assert await one.error("fail_by_half_a_pair") == "ValueError: ?"
     assert await one.error("leave") == "SystemExit: enough"
+    frames = [line for line in str(report.trace).splitlines() if line.startswith("  File")]
+    assert len(frames) == 1, "none of dte's own"
+    assert frames[0].endswith(", in fail")
 
 
 async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig) -> None:
