@@ -18,7 +18,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 
 FROM python:3.12-slim
 COPY --from=build /opt/dte /opt/dte
-ENV PATH=/opt/dte/bin:$PATH PYTHONUNBUFFERED=1 DTE_WORKER_PORT=6000
+ENV PATH=/opt/dte/bin:$PATH DTE_WORKER_PORT=6000
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
 EXPOSE 6000

@@ -102,8 +102,8 @@ class LocalCluster:
 
     def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
         arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
-        arguments += ["--name", f"worker-{number}", "--log-level", "warning", "--leave-with-stdin"]
-        arguments += ["--grace-s", "1", "--log-format", self._log_format]
+        arguments += ["--name", f"worker-{number}", "--own-log-level", "warning"]
+        arguments += ["--leave-with-stdin", "--grace-s", "1", "--log-format", self._log_format]
         for module in self._handlers:
             arguments += ["--handlers", module]
         # In a session of its own a worker does not get a Ctrl-C, so this process can end it in

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from typing import Any
 
@@ -119,7 +119,8 @@ def _check_handlers(modules: tuple[str, ...]) -> None:
     from dte.handlers.registry import load
 
     try:
-        load(modules)
+        with redirect_stdout(sys.stderr):  # Stdout is for answers.
+            load(modules)
     except CannotLoad as error:
         leave(EXIT_USAGE, str(error))
 
@@ -269,8 +270,12 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 )
 # For a parent process that may be killed before it can end its workers.
 @option("--leave-with-stdin", is_flag=True, hidden=True)
+# For `dte run`, which shows what handlers log and less of what its workers log.
+@click.option("--own-log-level", hidden=True)
 @log_option
-def worker_command(leave_with_stdin: bool, log_level: str, log_format: str, **values: Any) -> None:
+def worker_command(
+    leave_with_stdin: bool, own_log_level: str | None, log_format: str, **values: Any
+) -> None:
     """Run a worker, which computes operations and runs handlers for a master.
 
     The worker announces itself to the master. The master then sends it work, to --port at the
@@ -286,7 +291,7 @@ def worker_command(leave_with_stdin: bool, log_level: str, log_format: str, **va
     from dte.worker.server import WorkerSettings, serve
     from dte.worker.spool import SpoolUnusable
 
-    logs.configure(log_level, log_format)
+    logs.configure(own_log_level or values["log_level"], log_format)
     given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(**given)
     try:

@@ -31,6 +31,11 @@ def current_call() -> CurrentCall | None:
     return _current_here.get() or _current
 
 
+def call_of_task() -> CurrentCall | None:
+    """Return the async call in which this code runs."""
+    return _current_here.get()
+
+
 def set_current_call(call: CurrentCall | None, *, here: bool = False) -> None:
     """Set the call in which all threads run, or this task and its own tasks."""
     global _current

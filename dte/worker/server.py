@@ -6,7 +6,8 @@ import asyncio
 import logging
 import os
 import secrets
-from contextlib import suppress
+import sys
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
 from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.processes.executor import Executor
+from dte.worker.processes.output import log_without_waiting
 from dte.worker.puller import Puller
 from dte.worker.reporter import RETRY_S, TTL_S, Reporter
 from dte.worker.spool import Spool
@@ -51,6 +53,7 @@ class WorkerSettings:
         heartbeat_s: the interval of announcements, in seconds.
         handlers: modules with handlers, besides the built-in ones.
         memory_mb: the memory of each process with handlers, in megabytes; None for no limit.
+        log_level: the level from which on log records of handlers are printed.
         calls_per_process: the calls after which such a process is replaced; None for no limit.
         pull: claim work instead of listening.
         grace_s: the time that calls have to end when the worker ends, in seconds.
@@ -69,6 +72,7 @@ class WorkerSettings:
     handlers: tuple[str, ...] = ()
     memory_mb: int | None = None
     calls_per_process: int | None = None
+    log_level: str = "info"
     pull: bool = False
     grace_s: float = 5.0
     spool: str = ""
@@ -80,7 +84,8 @@ class _Worker:
     """The common part of workers that listen and workers that claim."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        registry.load(settings.handlers)
+        with redirect_stdout(sys.stderr):
+            registry.load(settings.handlers)
         self._settings = settings
         self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
         self._slots = settings.slots or cpus()
@@ -99,6 +104,7 @@ class _Worker:
                 settings.handlers,
                 settings.memory_mb,
                 calls_per_process=settings.calls_per_process,
+                log_level=settings.log_level,
             ),
         )
 
@@ -206,15 +212,16 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
         CannotLoad: a module with handlers cannot be imported.
         SpoolUnusable: the folder of the spool is not writable.
     """
-    worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
-    worker.start()
-    await stop.wait()
-    worker.leave()
-    try:
-        await worker.drain()
-    except asyncio.CancelledError:
-        await worker.hurry()
-        raise
+    async with log_without_waiting():
+        worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
+        worker.start()
+        await stop.wait()
+        worker.leave()
+        try:
+            await worker.drain()
+        except asyncio.CancelledError:
+            await worker.hurry()
+            raise
 
 
 def cpus() -> int:

@@ -52,7 +52,11 @@ def environment(**settings: str) -> dict[str, str]:
 
     A master has no journal then, unless it is given one.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("DTE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DTE_") and name != "PYTHONUNBUFFERED"
+    }
     return kept | {"PYTHONUTF8": "1", "DTE_JOURNAL": "none"} | settings
 
 

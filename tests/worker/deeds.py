@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -116,6 +118,43 @@ def handle_signals(path: str) -> list[int]:
     while signal.SIGTERM not in got:
         time.sleep(0.005)
     return got
+
+
+@handler("print_in_all_ways")
+def print_in_all_ways() -> None:
+    print("printed", "with spaces")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("deeds").info("logged %d", 7)
+    logging.getLogger("deeds").debug("not shown")
+    os.write(1, b"\xffwritten\x1b\n")
+    sys.stdout.buffer.write(b"bytes\n")
+    subprocess.run(["/bin/sh", "-c", "echo from a program; echo from its stderr >&2"], check=True)
+    ctypes.CDLL(None).puts(b"from C")
+    print("unfinished", end="")
+
+
+@handler("print_beside_others")
+async def print_beside_others(name: str) -> None:
+    for number in range(3):
+        print(name, end=" ")
+        await asyncio.sleep(0.01)
+        print(number)
+        await asyncio.to_thread(print, f"{name} in a thread")
+    print(name, "unfinished", end="")
+
+
+@handler("print_much")
+def print_much(lines: int, bytes_per_line: int = 10) -> int:
+    for _ in range(lines):
+        print("x" * bytes_per_line)
+    return lines
+
+
+@handler("print_rubbish")
+def print_rubbish() -> str:
+    for _ in range(50):
+        sys.stdout.buffer.write(os.urandom(100_000))
+    return "printed"
 
 
 @handler("fail")

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -43,7 +44,8 @@ def show() -> dict[str, Any]:
         "precision": decimal.getcontext().prec,
         "streams": [repr(type(each)) for each in (sys.stdin, sys.stdout, sys.stderr)],
         "open": [not each.closed for each in (sys.stdin, sys.stdout, sys.stderr)],
-        "files": [os.fstat(number).st_ino for number in (1, 2)],
+        # Each process has pipes of its own, so their numbers differ.
+        "files": [stat.S_IFMT(os.fstat(number).st_mode) for number in (1, 2)],
         "timers": [signal.getitimer(each) for each in range(3)],
         "signals": [repr(signal.getsignal(n)) for n in (signal.SIGUSR1, signal.SIGALRM)],
         "path": sys.path,

@@ -26,6 +26,7 @@ from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, nests_deeper
 from dte.wire.current_call import CurrentCall, set_current_call
+from dte.worker.processes import prints
 from dte.worker.processes.channel import (
     ERROR_CHARS_MAX,
     Begin,
@@ -107,7 +108,9 @@ def prepare(
     modules: list[str],
     memory_mb: int | None,
     result_bytes_max: int,
+    log_level: str,
     channel: Connection,
+    output: Connection,
     shared: MutableSequence[int],
 ) -> None:
     """Prepare this process for calls.
@@ -116,10 +119,14 @@ def prepare(
         modules: modules with handlers, besides the built-in ones.
         memory_mb: the address space that this process may take from now on, in megabytes.
         result_bytes_max: the longest result, in bytes of JSON.
+        log_level: the level from which on log records are printed.
         channel: the connection to the worker, which notices the end of this process by its end.
+        output: the pipe for what handlers print.
         shared: memory that is shared with the worker, see `dte.worker.processes.tasks`.
     """
     leave_to_worker(shared)
+    prints.redirect(os.dup(output.fileno()))
+    output.close()
     restore()
     # A process group of its own, so that processes that a handler starts can be ended with it.
     os.setpgid(0, 0)
@@ -128,7 +135,7 @@ def prepare(
         Path("/proc/self/oom_score_adj").write_text(str(OOM_SCORE))
     sys.set_int_max_str_digits(0)
     try:
-        _load(modules, memory_mb, result_bytes_max, channel, shared)
+        _load(modules, memory_mb, result_bytes_max, log_level, channel, shared)
     except BaseException as error:
         with suppress(OSError, MemoryError):
             os.write(channel.fileno(), packet([not_ready(error)]))
@@ -139,11 +146,13 @@ def _load(
     modules: list[str],
     memory_mb: int | None,
     result_bytes_max: int,
+    log_level: str,
     channel: Connection,
     shared: MutableSequence[int],
 ) -> None:
     global _child
     registry.load(modules, folder_stays=True)
+    prints.log(log_level)
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     memory_end = None
     if memory_mb is not None:
@@ -183,6 +192,7 @@ def is_async(name: str) -> bool:
 def run(order: Begin) -> Outcome:
     """Call a handler, and set the state of this process back."""
     outcome = _run(order)
+    prints.call_ends()
     outcome.worn = outcome.worn or _child.state.renew()
     return outcome
 
@@ -229,6 +239,8 @@ async def run_async(order: Begin) -> Outcome:
         result = await _bound(order)()
     except BaseException as error:
         return _failure(order.lease, error)
+    finally:
+        prints.call_ends(order.lease)
     return _child.outcomes.of_result(order.lease, result)
 
 

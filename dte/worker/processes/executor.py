@@ -54,6 +54,7 @@ class Executor:
         on_progress: called with the lease and the progress of a call.
         result_bytes_max: the longest result, in bytes of JSON.
         calls_per_process: the number of calls after which a process is replaced; None for no limit.
+        log_level: the level from which on log records of handlers are printed.
 
     Attributes:
         failing: the reason why no call can run: processes cannot start, and none is left.
@@ -73,10 +74,11 @@ class Executor:
         *,
         result_bytes_max: int = RESULT_BYTES_MAX,
         calls_per_process: int | None = None,
+        log_level: str = "info",
     ) -> None:
         registry.load(modules)
         self._settings = ProcessSettings(
-            list(modules), memory_mb, result_bytes_max, calls_per_process
+            list(modules), memory_mb, result_bytes_max, calls_per_process, log_level
         )
         self._on_done = on_done
         self.on_progress = on_progress

@@ -32,6 +32,7 @@ from dte.worker.processes.channel import (
     packet,
 )
 from dte.worker.processes.launch import CONTEXT, start
+from dte.worker.processes.output import Output
 from dte.worker.processes.reports import (
     description_of_end,
     note_worn,
@@ -69,6 +70,7 @@ class ProcessSettings:
     memory_mb: int | None
     result_bytes_max: int
     calls_max: int | None = None
+    log_level: str = "info"
 
 
 class Owner(Protocol):
@@ -146,10 +148,12 @@ class Process:
         self._receiver: Receiver[Outcome | ProgressUpdate | Broken | NotReady] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
         )
-        given = (settings.modules, settings.memory_mb, settings.result_bytes_max, theirs)
-        self._pool = ProcessPool(
-            1, initializer=child.prepare, initargs=(*given, self._shared), context=CONTEXT
-        )
+        output, printed = CONTEXT.Pipe(duplex=False)
+        self._output = Output(os.dup(output.fileno()), self.calls)
+        output.close()
+        bounds = (settings.memory_mb, settings.result_bytes_max, settings.log_level)
+        given = (settings.modules, *bounds, theirs, printed, self._shared)
+        self._pool = ProcessPool(1, initializer=child.prepare, initargs=given, context=CONTEXT)
         # The thread that ends the process starts first: later there may be no room for it.
         self._must_end = threading.Event()
         self._has_started = False
@@ -159,10 +163,12 @@ class Process:
         except BaseException:
             self._must_end.set()
             self._channel.close()
+            self._output.close()
             raise
         finally:
             # This also keeps the pool from replacing the process when it ends.
             theirs.close()
+            printed.close()
         self._has_started = True
         os.set_blocking(self._channel.fileno(), False)
         self._loop.add_reader(self._channel.fileno(), self._receive)
@@ -331,6 +337,7 @@ class Process:
         self._begin_to_end()
 
     def _on_outcome(self, outcome: Outcome) -> None:
+        self._output.call_ends()
         assigned = self.calls.get(outcome.lease)
         if assigned is None or self._end_verdict is not None:
             return
@@ -396,6 +403,7 @@ class Process:
         self._loop.remove_reader(self._channel.fileno())
         self._loop.remove_writer(self._channel.fileno())
         self._channel.close()
+        self._output.close()
         code = None if self._process is None else self._process.exitcode
         how = self._fault or description_of_end(code)
         problem = None

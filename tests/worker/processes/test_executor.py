@@ -332,7 +332,7 @@ def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("how", "problem"),
     [
-        ("raise", "RuntimeError: not in children (deeds.py, line 22)"),
+        ("raise", "RuntimeError: not in children (deeds.py, line 24)"),
         ("signal", "the process was killed by signal 9 (SIGKILL), perhaps because memory ran out"),
         ("exit", "the process ended with exit code 7"),
     ],
