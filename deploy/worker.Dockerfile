@@ -17,10 +17,14 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/dte install --no-deps dist/*.whl
 
 FROM python:3.12-slim
-COPY --from=build /opt/dte /opt/dte
-ENV PATH=/opt/dte/bin:$PATH DTE_WORKER_PORT=6000
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
+# An image with handlers of your own is made from this one: see examples/own-handlers. The user owns
+# the environment, so that pip can install there what the handlers need.
+COPY --from=build --chown=10001:10001 /opt/dte /opt/dte
+ENV PATH=/opt/dte/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 DTE_WORKER_PORT=6000
+RUN python -m ensurepip --default-pip
+WORKDIR /handlers
 EXPOSE 6000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD python -c "\
 from http.client import HTTPConnection; \

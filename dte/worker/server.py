@@ -21,6 +21,8 @@ from dte.wire.messages.calls import Claim
 from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
 from dte.worker.compute import METHODS, ComputeServer
+from dte.worker.cpus import cpus
+from dte.worker.orphans import reaped
 from dte.worker.processes.executor import Executor
 from dte.worker.processes.output import log_without_waiting
 from dte.worker.puller import Puller
@@ -32,7 +34,6 @@ log = logging.getLogger("dte.worker")
 BATCH_MAX = 1024
 REQUESTS_MAX = 2
 """Requests for arithmetic at once: one travels while the other is computed."""
-SLOTS_MAX = 64
 DRAIN_S = 0.2
 """The time that a draining worker still answers requests that the master has already sent."""
 HURRY_S = 4.0
@@ -213,21 +214,17 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
         SpoolUnusable: the folder of the spool is not writable.
     """
     async with log_without_waiting():
-        worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
-        worker.start()
-        await stop.wait()
-        worker.leave()
-        try:
-            await worker.drain()
-        except asyncio.CancelledError:
-            await worker.hurry()
-            raise
+        with reaped():
+            await _serve(settings, stop)
 
 
-def cpus() -> int:
-    """Return the number of CPUs that this process may use."""
+async def _serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
+    worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
+    worker.start()
+    await stop.wait()
+    worker.leave()
     try:
-        found = len(os.sched_getaffinity(0))
-    except AttributeError:  # Not every system has it.
-        found = os.cpu_count() or 1
-    return max(1, min(found, SLOTS_MAX))
+        await worker.drain()
+    except asyncio.CancelledError:
+        await worker.hurry()
+        raise
