@@ -34,6 +34,7 @@ from dte.cli.watching import Explainer, how_far
 from dte.client.exact import encode
 from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
+from dte.client.replies import WorkerInfo
 
 UNSPELLED_BITS = 100_000
 """Lists do not show the digits of longer integers."""
@@ -145,6 +146,14 @@ def _outcome(job: JobSummary) -> str:
     return shown(job.answer)
 
 
+def _busy(worker: WorkerInfo) -> str:
+    """Return how many slots are taken: of calls, or of requests if the worker has no handlers."""
+    if not worker.handler_slots:
+        return f"{worker.leases}/{worker.slots}"
+    # Quick calls wait at a worker for their slot.
+    return f"{min(worker.calls, worker.handler_slots)}/{worker.handler_slots}"
+
+
 @click.command("workers")
 @master_option
 @json_option
@@ -160,7 +169,7 @@ def workers_command(master_url: str, as_json: bool) -> None:
             short(worker.worker_name),
             worker.address,
             worker.state,
-            f"{worker.leases + worker.calls}/{worker.slots + worker.handler_slots}",
+            _busy(worker),
             str(worker.operations_done + worker.calls_done),
             short(worker.failing or worker.last_failure or ""),
         )

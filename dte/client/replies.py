@@ -23,7 +23,7 @@ class NodeInfo(msgspec.Struct, frozen=True, rename={"name": "node"}):
     Attributes:
         name: the name of the call in the job.
         state: ``waiting``, ``paused``, ``ready``, ``running``, ``cancelling``, ``succeeded``,
-            ``failed``, ``timed_out`` or ``cancelled``.
+            ``failed``, ``timed_out``, ``cancelled``, or ``skipped`` if what it waited for failed.
         attempts: the number of attempts so far.
         failures: the number of failed attempts.
         worker: the name of the worker of the last attempt.

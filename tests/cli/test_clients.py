@@ -327,13 +327,19 @@ def test_workers_are_a_table(ask: Dte) -> None:
     assert all(row.split()[2] in ("free", "busy") for row in rows)
 
 
-def test_the_table_of_workers_counts_calls_of_handlers_too(dte: Dte, impostor: Impostors) -> None:
+def test_the_table_of_workers_shows_how_many_slots_for_calls_are_busy(
+    dte: Dte, impostor: Impostors
+) -> None:
     arithmetic = (
         '"worker_name": "w", "address": "127.0.0.1:1", "state": "busy", "slots": 2, "leases": 1, '
         '"batch": 64, "operations_done": 10, "failures": 0, "last_failure": null, "heard_at": null'
     )
     calls = ', "handlers": ["echo"], "handler_slots": 4, "calls": 3, "calls_done": 7'
-    for more, busy, done in ((calls, "4/6", "17"), ("", "1/2", "10")):
+    for more, busy, done in (
+        (calls, "3/4", "17"),
+        (calls.replace("3", "200"), "4/4", "17"),
+        ("", "1/2", "10"),
+    ):
         master = impostor(reply(f"[{{{arithmetic}{more}}}]"))
         result = dte("workers", "--master", master.url)
         assert (result.exit_code, result.stderr) == (0, "")

@@ -183,7 +183,7 @@ async def test_a_failure_spreads_to_all_that_wait_for_it_and_names_its_cause(
     assert await ended(rig, number) == ("failed", None, "node 'a': a broke")
     nodes = await rig.nodes(number)
     for name in ("b", "c"):
-        assert (nodes[name]["state"], nodes[name]["attempts"]) == ("failed", 0)
+        assert (nodes[name]["state"], nodes[name]["attempts"]) == ("skipped", 0)
         assert nodes[name]["error"] == "skipped because 'a' failed: a broke"
     assert (nodes["other"]["state"], nodes["other"]["result"]) == ("succeeded", 5)
     assert runs.count == {"a": 1, "other": 1}

@@ -125,7 +125,7 @@ class CallJobs:
         skipped = [call for call in calls.calls.values() if call.state is CallState.WAITING]
         wall_s = now + self._table.wall_offset_s
         for call in skipped:
-            call.end(wall_s, CallState.FAILED, error)
+            call.end(wall_s, CallState.SKIPPED, error)
         count, calls.remaining = calls.remaining, 0
         self._table.call_ended(job, count, 0)
         self._end(now, job, error=error).events = [call_event(wall_s, call) for call in skipped]

@@ -4,7 +4,7 @@ waiting ──▶ ready ──▶ running ──▶ ending ──▶ succeeded, 
    │         ▲ │         │ │        ▲
    ├─▶ paused┘ │         │ └─▶ cancelling ──▶ cancelled
    │      ▲────┼─────────┘ (it is tried again)
-   └───────────┴──▶ failed, cancelled (an operand failed, its job was cancelled)
+   └───────────┴──▶ skipped, cancelled (an operand failed, its job was cancelled)
 
 A call waits for its operands. It pauses until its first moment, and again if the clock is set back
 to before that, or until its next attempt. It is ending until its end is recorded, and nobody sees
@@ -26,7 +26,7 @@ from dte.core.states import Stateful
 
 
 class CallState(Enum):
-    """The states of a call; the last four are terminal."""
+    """The states of a call; the last five are terminal."""
 
     WAITING = "waiting"
     PAUSED = "paused"
@@ -38,25 +38,24 @@ class CallState(Enum):
     FAILED = "failed"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    SKIPPED = "skipped"
 
     __hash__ = object.__hash__  # Members are unique; the hash of `Enum` takes five times as long.
 
 
-TERMINAL = frozenset(
-    (CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
-)
+ENDS = frozenset((CallState.SUCCEEDED, CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED))
+TERMINAL = ENDS | {CallState.SKIPPED}
 NEXT_CALL_STATES: dict[CallState, frozenset[CallState]] = {
     CallState.WAITING: TERMINAL
     | {CallState.PAUSED, CallState.READY, CallState.RUNNING, CallState.ENDING},
-    CallState.PAUSED: TERMINAL | {CallState.READY, CallState.RUNNING, CallState.ENDING},
-    # It pauses again if the clock is set back to before its first moment.
-    CallState.READY: TERMINAL | {CallState.RUNNING, CallState.PAUSED, CallState.ENDING},
-    CallState.RUNNING: TERMINAL
+    CallState.PAUSED: ENDS | {CallState.READY, CallState.RUNNING, CallState.ENDING},
+    CallState.READY: ENDS | {CallState.RUNNING, CallState.PAUSED, CallState.ENDING},
+    CallState.RUNNING: ENDS
     # After a restart it may wait again, for results that were not recorded.
     | {CallState.WAITING, CallState.READY, CallState.PAUSED}
     | {CallState.CANCELLING, CallState.ENDING},
-    CallState.CANCELLING: TERMINAL | {CallState.ENDING},
-    CallState.ENDING: TERMINAL,
+    CallState.CANCELLING: ENDS | {CallState.ENDING},
+    CallState.ENDING: ENDS,
     **dict.fromkeys(TERMINAL, frozenset()),
 }
 

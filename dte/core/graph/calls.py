@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from dte.core.graph.call import NULL, Call, CallRecord, CallState
 
-FAILURES = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED)
+FAILURES = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED, CallState.SKIPPED)
 SKIPPED = "skipped because "
 """The error of a call whose operand failed begins so."""
 
@@ -108,7 +108,7 @@ class CallGraph:
                         ready.append(reader)
                 elif waits:  # A worker may have it from before a restart.
                     cancelled = cause.state is CallState.CANCELLED
-                    state = CallState.CANCELLED if cancelled else CallState.FAILED
+                    state = CallState.CANCELLED if cancelled else CallState.SKIPPED
                     reader.end(cause.record.ended_at, state, _because(cause))
                     skipped.append(reader)
                     ended.append(reader)

@@ -202,7 +202,7 @@ def test_a_failure_without_retries_ends_the_job_and_names_the_call() -> None:
     core.succeed(0.0, handed["c"])
     core.settle(0.0)
     assert (job.state, job.error) == (JobState.FAILED, "node 'a': no disk")
-    assert state(job, "b") is CallState.FAILED
+    assert state(job, "b") is CallState.SKIPPED
     assert core.disk.records[1]["b"].error == "skipped because 'a' failed: no disk"
 
 

@@ -4,12 +4,11 @@ import pytest
 
 from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState, Ref, filled
 
-WAITING, PAUSED, READY, RUNNING, CANCELLING, ENDING, SUCCEEDED, FAILED, TIMED_OUT, CANCELLED = (
-    CallState
-)
+WAITING, PAUSED, READY, RUNNING, CANCELLING, ENDING = [*CallState][:6]
+SUCCEEDED, FAILED, TIMED_OUT, CANCELLED, SKIPPED = [*CallState][6:]
 TO_AN_END = [SUCCEEDED, FAILED, TIMED_OUT, CANCELLED]
 WAYS = {
-    WAITING: [PAUSED, READY, RUNNING, ENDING, *TO_AN_END],
+    WAITING: [PAUSED, READY, RUNNING, ENDING, *TO_AN_END, SKIPPED],
     PAUSED: [READY, RUNNING, ENDING, *TO_AN_END],
     READY: [RUNNING, PAUSED, ENDING, *TO_AN_END],
     RUNNING: [WAITING, READY, PAUSED, CANCELLING, ENDING, *TO_AN_END],
@@ -19,6 +18,7 @@ WAYS = {
     FAILED: [],
     TIMED_OUT: [],
     CANCELLED: [],
+    SKIPPED: [],
 }
 
 
@@ -68,7 +68,7 @@ def test_a_copy_of_a_record_stays_as_it_is() -> None:
 @pytest.mark.parametrize("state", CallState)
 def test_an_end_is_not_shown_before_it_is_recorded(state) -> None:
     shown = make_call(state, attempts=1).shown_state
-    assert shown is (RUNNING if state in (ENDING, *TO_AN_END) else state)
+    assert shown is (RUNNING if state in (ENDING, *TERMINAL) else state)
     if state in TERMINAL:
         assert make_call(state, attempts=0).shown_state is WAITING
         assert make_call(state, attempts=1, recorded=True).shown_state is state

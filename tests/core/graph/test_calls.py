@@ -160,7 +160,7 @@ def test_a_failure_spreads_at_once_with_its_first_cause() -> None:
     assert end(graph, "a", state=CallState.FAILED, error="no disk") == ([], ["b", "d", "c"])
     for name in "bcd":
         spread = graph.calls[name]
-        assert spread.state is CallState.FAILED
+        assert spread.state is CallState.SKIPPED
         assert spread.record.error == "skipped because 'a' failed: no disk"
         assert spread.record.ended_at == 1.0
     assert graph.remaining == 1
@@ -170,8 +170,8 @@ def test_a_failure_spreads_at_once_with_its_first_cause() -> None:
 @pytest.mark.parametrize(
     ("state", "follows", "reason"),
     [
-        (CallState.FAILED, CallState.FAILED, "skipped because 'a' failed"),
-        (CallState.TIMED_OUT, CallState.FAILED, "skipped because 'a' timed out"),
+        (CallState.FAILED, CallState.SKIPPED, "skipped because 'a' failed"),
+        (CallState.TIMED_OUT, CallState.SKIPPED, "skipped because 'a' timed out"),
         (CallState.CANCELLED, CallState.CANCELLED, "skipped because 'a' was cancelled"),
     ],
 )
