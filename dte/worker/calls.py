@@ -168,7 +168,7 @@ class RunningCalls:
         running = self._running.pop(report.lease, None)
         if running is None:
             return
-        self._progress.pop(report.lease, None)
+        report.progress = self._progress.pop(report.lease, None)
         if not self._running:
             self._idle.set()
         if running.stopped != "lost":

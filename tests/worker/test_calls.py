@@ -70,6 +70,17 @@ def answers(**changes: Any) -> Callable[[Any], tuple[int, Any]]:
     return answer
 
 
+async def test_the_last_progress_goes_with_the_result(
+    fake_master: FakeMaster, start_calls: StartCalls
+) -> None:
+    rig = start_calls()
+    rig.calls.take([call(1)])
+    rig.executor.progress(1, Progress(1.0, "done"))
+    rig.executor.succeed(1)
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[1]["progress"] == {"fraction": 1.0, "text": "done"}
+
+
 async def test_a_call_is_begun_and_its_result_is_reported(
     fake_master: FakeMaster, start_calls: StartCalls
 ) -> None:

@@ -35,6 +35,8 @@ LIVENESS_S = 1.0
 """Workers are checked for silence this often."""
 FORGET_S = 600.0
 """A worker that is gone stays listed this long; one that never did anything is kept this long."""
+LEFT_S = 5.0
+"""A worker that said that it leaves stays listed this long after its last sign of life."""
 FAILURES_MAX = 12
 """Failures in a row after which a worker is gone: about half a minute of pauses."""
 PROBE_GONE_S = 30.0
@@ -254,7 +256,7 @@ class AvailabilityQueue:
             dead_after_s = worker.announcement.dead_after_s or self._limits.dead_after_s
             if worker.claim is not None and not worker.gone:
                 worker.last_seen_at = now  # Its request is open, so it is there.
-            elif worker.gone and silent_s > FORGET_S and not worker.lease_count:
+            elif self._is_over(worker, silent_s):
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
@@ -264,6 +266,14 @@ class AvailabilityQueue:
                 worker.probed_at = now
                 silent.append(worker)
         return gone, silent
+
+    def _is_over(self, worker: Worker, silent_s: float) -> bool:
+        """True if a worker that has nothing any more left properly, or has been gone for long."""
+        if worker.lease_count:
+            return False
+        if worker.gone:
+            return silent_s > FORGET_S
+        return worker.announcement.draining and silent_s > LEFT_S
 
     def _may_be_gone(self, worker: Worker) -> bool:
         """True if silence means something; of a worker that only replies, not before a probe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
 
@@ -27,6 +28,7 @@ from dte.wire.messages.calls import (
     Claimed,
     Extend,
     ExtendReply,
+    Progress,
     Report,
     Reports,
     ReportsReply,
@@ -230,6 +232,9 @@ class Results(JsonHandler):
             (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
         ]
         batches = [batch_result_of(raw) for raw in reports.batches]
+        progress = {each.lease: each.progress for each in reports.results if each.progress}
+        if progress:
+            self.master.workers.extend(reports.worker, progress, _checked(progress))
         accepted, stale = await self.master.workers.report(reports.worker, outcomes, batches)
         self.reply(ReportsReply(accepted, stale))
 
@@ -254,11 +259,17 @@ class Extends(JsonHandler):
         count = len(extend.leases)
         if count > LEASES_MAX:
             raise TooLarge(f"too many leases in a request: {count} > {LEASES_MAX}")
-        progress = {}
-        for number, reported in extend.progress.items():
-            fraction = reported.fraction
-            if not isfinite(fraction) or not 0 <= fraction <= 1:
-                raise InvalidRequest(f"progress of {number} must be from 0 to 1, not {fraction}")
-            progress[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
+        progress = _checked(extend.progress)
         extended, lost, stop = self.master.workers.extend(extend.worker, extend.leases, progress)
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
+
+
+def _checked(progress: Mapping[int, Progress]) -> dict[int, tuple[float, str]]:
+    """Progress by lease, with its text cut; raise `InvalidRequest` if a fraction is none."""
+    checked = {}
+    for number, reported in progress.items():
+        fraction = reported.fraction
+        if not isfinite(fraction) or not 0 <= fraction <= 1:
+            raise InvalidRequest(f"progress of {number} must be from 0 to 1, not {fraction}")
+        checked[number] = (fraction, reported.text[:PROGRESS_CHARS_MAX])
+    return checked

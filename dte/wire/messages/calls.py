@@ -68,6 +68,13 @@ class Stopped(msgspec.Struct):
 State = Literal["succeeded", "failed", "timed_out", "cancelled", "returned", "lost"]
 
 
+class Progress(msgspec.Struct):
+    """The progress of a call: a fraction from 0 to 1, and a text for people."""
+
+    fraction: float
+    text: str = ""
+
+
 class Report(msgspec.Struct, omit_defaults=True):
     """The outcome of one call.
 
@@ -81,6 +88,7 @@ class Report(msgspec.Struct, omit_defaults=True):
         retry: a retry may help; false after bad arguments, for example.
         begun: a `returned` call had begun and was stopped.
         trace: the stack trace of the error, from the first frame of the handler on.
+        progress: the last progress, if the worker has not sent it with an extension.
     """
 
     lease: int
@@ -90,6 +98,7 @@ class Report(msgspec.Struct, omit_defaults=True):
     retry: bool = True
     begun: bool = False
     trace: str | None = None
+    progress: Progress | None = None
 
 
 class Reports(msgspec.Struct, omit_defaults=True):
@@ -110,13 +119,6 @@ class ReportsReply(msgspec.Struct):
 
     accepted: list[int]
     stale: list[int]
-
-
-class Progress(msgspec.Struct):
-    """The progress of a call: a fraction from 0 to 1, and a text for people."""
-
-    fraction: float
-    text: str = ""
 
 
 class Extend(msgspec.Struct, omit_defaults=True):

@@ -14,6 +14,7 @@ from dte.core.workers.availability import (
     BATCH_TARGET_S,
     FAILURES_MAX,
     FORGET_S,
+    LEFT_S,
     LIVENESS_S,
     PROBE_GONE_S,
     AvailabilityQueue,
@@ -320,6 +321,27 @@ def test_success_ends_a_row_of_failures() -> None:
     fail(queue, worker, FAILURES_MAX - 1)
     queue.succeeded(0.0, worker, 1, 0.001)
     assert (worker.failures, worker.last_failure) == (0, None)
+
+
+def test_a_worker_that_left_properly_is_forgotten_without_a_failure() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.announce(1.0, replace(SAID, draining=True))
+    assert queue.check_liveness(1.0 + LEFT_S) == ([], [])
+    assert [*queue] == [worker]
+    gone, _ = queue.check_liveness(2.1 + LEFT_S)
+    assert gone == [*queue] == []
+    assert worker.last_failure is None
+
+
+def test_a_worker_that_died_while_it_left_is_gone_with_what_it_had() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.announce(1.0, replace(SAID, draining=True))
+    worker.call_leases.add(7)
+    assert queue.check_liveness(2.1 + LEFT_S) == ([], [])
+    gone, _ = queue.check_liveness(1000.0)
+    assert gone == [worker]
 
 
 def test_a_draining_worker_gets_nothing_more() -> None:

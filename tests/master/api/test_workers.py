@@ -706,3 +706,20 @@ async def test_a_wrong_extension_is_refused(body: Any, words: str, rig: Rig) -> 
 async def test_leases_in_a_request_are_bounded(rig: Rig, path: str, body: Any) -> None:
     reply = await rig.post(path, {"worker": "w"} | body)
     assert (reply.status, reply.json["code"]) == (413, "too_large")
+
+
+async def test_progress_that_comes_with_a_result_is_shown(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float | None]] = []
+    monkeypatch.setattr(
+        rig.master.events, "add", lambda events: seen.extend((e.state, e.fraction) for e in events)
+    )
+    await rig.accept(handler="echo", args=[1])
+    result = {"lease": (await claim_one(rig))["lease"], "result": 1}
+    for fraction, status in ((2.0, 400), (1.0, 200)):
+        last = {"fraction": fraction, "text": "done"}
+        body = {"worker": "puller", "results": [result | {"progress": last}]}
+        assert (await rig.post("/result", body)).status == status
+    await until(lambda: ("succeeded", None) in seen, "the end")
+    assert ("progress", 1.0) in seen
