@@ -45,6 +45,8 @@ COMPLETE = "UPDATE generation SET incomplete = 0"
 CHECKPOINT = "PRAGMA wal_checkpoint"
 LOG_HEADER = struct.Struct(">IIII8sII")
 FRAME_HEADER = struct.Struct(">II8sII")
+SALT_AT = 8
+"""The place of the salt in the header of a frame."""
 
 
 class Stage(Enum):
@@ -65,6 +67,7 @@ class Checkpoints:
             self._log = open(_log_of(path), "rb", buffering=0)  # noqa: SIM115
         self._stage = self._next = Stage.COMPLETE
         self._mark = self._next_mark = NONE
+        self._salt, self._bound = b"", 0
 
     def begin(self) -> None:
         """Move what an earlier process left in the log, and have the main file say incomplete."""
@@ -75,6 +78,7 @@ class Checkpoints:
         self._mark = self._next_mark = marks[-SIZE:]
         if not is_moved:
             self._stage = Stage.INCOMPLETE if incomplete else Stage.COMPLETE
+            self._look()
             return
         for _ in range(2):
             self._next = self._write(due=True)
@@ -87,6 +91,8 @@ class Checkpoints:
 
     def committed(self) -> None:
         """The transaction is in the log; move the log if it is time."""
+        if self._stage is Stage.MOVED:  # A generation has begun, with this commit or before.
+            self._look()
         self._stage, self._mark = self._next, self._next_mark
         if self._stage is Stage.INCOMPLETE:
             with suppress(sqlite3.Error):  # The next commit tries again.
@@ -120,17 +126,18 @@ class Checkpoints:
         busy, pages, moved = self._db.execute(CHECKPOINT).fetchone()
         return not busy and pages == moved
 
+    def _look(self) -> None:
+        """Note where the log is long in its present generation, and by which salt that shows."""
+        header = os.pread(self._log.fileno(), LOG_HEADER.size, 0) if self._log is not None else b""
+        if len(header) == LOG_HEADER.size:
+            _, _, page_bytes, _, self._salt, _, _ = LOG_HEADER.unpack(header)
+            self._bound = LOG_HEADER.size + LOG_PAGES * (FRAME_HEADER.size + page_bytes) + SALT_AT
+
     def _is_long(self) -> bool:
         """True if the log has a frame of the present generation at the place of the bound."""
         if self._log is None:
             return False
-        header = os.pread(self._log.fileno(), LOG_HEADER.size, 0)
-        if len(header) < LOG_HEADER.size:
-            return False
-        _, _, page_bytes, _, salt, _, _ = LOG_HEADER.unpack(header)
-        place = LOG_HEADER.size + LOG_PAGES * (FRAME_HEADER.size + page_bytes)
-        frame = os.pread(self._log.fileno(), FRAME_HEADER.size, place)
-        return len(frame) == FRAME_HEADER.size and FRAME_HEADER.unpack(frame)[2] == salt
+        return os.pread(self._log.fileno(), SIZE, self._bound) == self._salt
 
 
 def make_complete(db: sqlite3.Connection) -> None:
