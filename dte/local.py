@@ -4,42 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+from dte.local_workers import LocalWorkers, WorkerOptions
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
-from dte.wire.http.listening import CannotListen
+from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
-PROGRAM = str(Path(__file__).with_name("__main__.py"))
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
-LEAVE_S = 4.0
-"""The time in which a worker ends once its stdin is closed; one that does not gets SIGTERM."""
+HERE = {EVERY_ADDRESS: "127.0.0.1", "": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that stand for all of this machine, and the one at which it calls itself."""
 
 T = TypeVar("T")
 
 
 class WorkersFailed(RuntimeError):
-    """A worker process ended unexpectedly. The text names it."""
+    """A worker did not start. The text names it."""
 
 
 class LocalCluster:
     """A master and workers on this machine, from the start of a ``with`` block to its end.
 
+    A worker that ends meanwhile is started again.
+
     Args:
         workers: the number of worker processes.
         port: the port of the master; 0 for a free one.
         settings: the settings of the master.
-        handlers: modules with handlers for the workers.
-        log_format: that of the workers' logs.
+        options: the options of the workers.
+        host: the address on which the master listens.
 
     Raises:
         CannotListen: the port is not available.
@@ -51,14 +48,13 @@ class LocalCluster:
         workers: int,
         port: int,
         settings: Settings | None = None,
-        handlers: Sequence[str] = (),
-        log_format: str = "text",
+        options: WorkerOptions | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._count = workers
-        self._handlers = handlers
-        self._log_format = log_format
-        self._settings = replace(settings or Settings(), host="127.0.0.1", port=port)
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._options = options or WorkerOptions()
+        self._settings = replace(settings or Settings(), host=host, port=port)
+        self._workers: LocalWorkers | None = None
         self._loop = asyncio.new_event_loop()
         run = self._loop.run_forever
         self._thread = threading.Thread(target=run, name="dte-master", daemon=True)
@@ -69,10 +65,15 @@ class LocalCluster:
         self._thread.start()
         try:
             self._server = self._call(self._start_master())
-            self.master_url = f"http://127.0.0.1:{self._server.port}"
-            for number in range(1, self._count + 1):
-                self._workers.append(self._start_worker(number))
+            host = HERE.get(self._settings.host, self._settings.host)
+            shown = f"[{host}]" if ":" in host else host
+            self.master_url = f"http://{shown}:{self._server.port}"
+            # Connections to any address of the loopback network come from this one.
+            theirs = "127.0.0.1" if host.startswith("127.") else host
+            self._workers = LocalWorkers(self.master_url, theirs, self._options, self._announced)
+            self._workers.start(self._count)
             self._wait_for_workers()
+            self._workers.watch()
         except BaseException:
             self._stop()
             raise
@@ -82,11 +83,11 @@ class LocalCluster:
         self._stop()
 
     def wait(self) -> None:
-        """Wait for SIGTERM, and watch the workers meanwhile."""
+        """Wait for SIGTERM."""
         ended = threading.Event()
         signal.signal(signal.SIGTERM, lambda number, frame: ended.set())
         while not ended.wait(0.5):
-            self._check_workers()
+            pass
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
@@ -100,35 +101,27 @@ class LocalCluster:
             raise
         return server
 
-    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
-        arguments = ["--master", self.master_url, "--host", "127.0.0.1", "--port", "0"]
-        arguments += ["--name", f"worker-{number}", "--own-log-level", "warning"]
-        arguments += ["--leave-with-stdin", "--grace-s", "1", "--log-format", self._log_format]
-        for module in self._handlers:
-            arguments += ["--handlers", module]
-        # In a session of its own a worker does not get a Ctrl-C, so this process can end it in
-        # order. If this process is killed, the worker's stdin ends, and the worker with it.
-        # With -P, Python does not look into the current folder for its own modules.
-        return subprocess.Popen(
-            [sys.executable, "-P", PROGRAM, "worker", *arguments],
-            stdin=subprocess.PIPE,
-            start_new_session=True,
-        )
+    def _announced(self) -> set[str]:
+        """Return the names of the workers that the master knows."""
+
+        async def names() -> set[str]:
+            assert self._server is not None
+            return {each.announcement.name for each in self._server.master.core.workers()}
+
+        return self._call(names())
 
     def _wait_for_workers(self) -> None:
+        assert self._workers is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        assert self._server is not None
-        while len(self._server.master.core.workers()) < self._count:
-            self._check_workers()
+        while not self._workers.names <= self._announced():
+            ended = self._workers.ended()
+            if ended is not None:
+                name, code = ended
+                raise WorkersFailed(f"{name} ended with exit code {code}")
             if time.monotonic() > deadline:
                 limit = f"{START_TIMEOUT_S:g} s"
                 raise WorkersFailed(f"not all workers announced themselves within {limit}")
             time.sleep(0.01)
-
-    def _check_workers(self) -> None:
-        for number, process in enumerate(self._workers, 1):
-            if process.poll() is not None:
-                raise WorkersFailed(f"worker-{number} ended with exit code {process.returncode}")
 
     def _stop(self) -> None:
         # A second signal would leave workers behind, and they end in a moment anyway.
@@ -136,28 +129,14 @@ class LocalCluster:
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if in_main_thread else ()
         before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
         try:
-            self._end_processes()
+            self._end()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _end_processes(self) -> None:
-        # Not by SIGTERM: a worker that got one with the whole service would take it for a second.
-        for process in self._workers:
-            if process.stdin is not None:
-                process.stdin.close()
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        soon = time.monotonic() + min(LEAVE_S, STOP_TIMEOUT_S)
-        for process in self._workers:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, soon - time.monotonic()))
-                continue
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-                continue
-            process.kill()
-            process.wait()
+    def _end(self) -> None:
+        if self._workers is not None:
+            self._workers.end()
         if self._server is not None:
             self._call(self._server.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)

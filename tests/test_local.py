@@ -16,8 +16,9 @@ from harness.machine import alive, children, free_port, kill, taken_port
 from harness.processes import until
 
 import dte
-from dte import local
+from dte import local, local_workers
 from dte.local import LocalCluster, WorkersFailed
+from dte.local_workers import WorkerOptions
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
@@ -45,7 +46,7 @@ def worker_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Impostor:
         program, pid = tmp_path / "program", tmp_path / "pid"
         program.write_text(f"#!/bin/sh\necho $$ > {pid}\n{script}\n")
         program.chmod(0o700)
-        monkeypatch.setattr(local, "sys", SimpleNamespace(executable=str(program)))
+        monkeypatch.setattr(local_workers, "sys", SimpleNamespace(executable=str(program)))
         return pid
 
     return install
@@ -79,11 +80,12 @@ def test_a_port_in_use_is_an_os_error_and_starts_nothing() -> None:
 
 
 def test_a_port_in_use_leaves_the_journal_to_others(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also while jobs of the last time are being read."""
     path = str(tmp_path / "journal.db")
     settings = Settings(journal=path)
+    monkeypatch.setattr(local_workers, "RESTART_FIRST_S", 60.0)
     with LocalCluster(1, 0, settings) as cluster, dte.Client(cluster.master_url) as client:
         kill(children(os.getpid())[0])
         client.map(["7"] * 10)
@@ -120,13 +122,14 @@ def test_a_worker_that_ends_at_once_is_named_with_its_exit_code(worker_program: 
     assert not master_threads()
 
 
-def test_workers_are_told_which_handlers_they_have(
-    worker_program: Impostor, tmp_path: Path
-) -> None:
+def test_workers_are_given_their_options(worker_program: Impostor, tmp_path: Path) -> None:
     worker_program(f'echo "$@" >> {tmp_path}/arguments\nexit 7')
-    with pytest.raises(WorkersFailed), LocalCluster(1, 0, handlers=("a.b", "c")):
+    options = WorkerOptions(("a.b", "c"), slots=3, log_level="error")
+    with pytest.raises(WorkersFailed), LocalCluster(1, 0, options=options):
         pass
-    assert "--handlers a.b --handlers c" in (tmp_path / "arguments").read_text()
+    given = (tmp_path / "arguments").read_text()
+    for words in ("--handlers a.b --handlers c", "--slots 3", "--log-level error"):
+        assert words in given
 
 
 def test_a_worker_that_never_announces_itself_is_not_waited_for_without_end(
@@ -144,7 +147,7 @@ def test_a_worker_that_does_not_heed_sigterm_is_killed(
 ) -> None:
     pid = worker_program("trap '' TERM\nwhile :; do sleep 0.05; done")
     monkeypatch.setattr(local, "START_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(local, "STOP_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(local_workers, "STOP_TIMEOUT_S", 0.1)
     with pytest.raises(WorkersFailed), LocalCluster(1, 0):
         pass
     assert not alive(int(pid.read_text()))
@@ -198,13 +201,3 @@ def test_wait_returns_on_sigterm() -> None:
         sender.start()
         cluster.wait()
         sender.join()
-
-
-@pytest.mark.usefixtures("sigterm")
-def test_wait_says_which_worker_ended() -> None:
-    before = set(children(os.getpid()))
-    with LocalCluster(1, 0) as cluster:
-        (worker,) = set(children(os.getpid())) - before
-        kill(worker)
-        with pytest.raises(WorkersFailed, match="worker-1 ended with exit code -9"):
-            cluster.wait()

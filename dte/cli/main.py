@@ -14,7 +14,8 @@ from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
 from dte.cli.output import EXIT_USAGE, explained, leave
-from dte.cli.servers import HEARTBEAT_S, master_command, run_command, worker_command
+from dte.cli.run import run_command
+from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
 from dte.cli.streams import open_missing
 
 

@@ -176,30 +176,48 @@ class LogLevel(click.Choice):  # type: ignore[type-arg]
         return super().convert(self.ALIASES.get(str(value).lower(), value), param, ctx)
 
 
-log_level_option = option(
-    "--log-level",
-    type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
-    default="info",
-    help="Lowest level of log messages on stderr.",
-)
-log_format_option = option(
-    "--log-format",
-    type=click.Choice(LOG_FORMATS),
-    default="text",
-    help="Format of log messages on stderr. json: an object in each line, with time, level, "
-    "logger, message, and further fields such as job, node and worker.",
-)
-log_option = options(log_level_option, log_format_option)
+def log_options(default: str) -> Callable[[F], F]:
+    """Options for log messages, with a default for their level."""
+    return options(
+        option(
+            "--log-level",
+            type=LogLevel(["debug", "info", "warning", "error"], case_sensitive=False),
+            default=default,
+            help="Lowest level of log messages on stderr.",
+        ),
+        option(
+            "--log-format",
+            type=click.Choice(LOG_FORMATS),
+            default="text",
+            help="Format of log messages on stderr. json: an object in each line, with time, "
+            "level, logger, message, and further fields such as job, node and worker.",
+        ),
+    )
 
 
-def journal_options(default: str) -> Callable[[F], F]:
-    """Options for the file and the durability of the journal."""
+slots_option = option(
+    "--slots",
+    envvar="DTE_WORKER_SLOTS",
+    type=Whole(1, 64),
+    metavar="N",
+    help="Number of handler calls that a worker runs at once. Each call has a process of its own; "
+    "async def handlers share one. Arithmetic needs no slot.  [default: number of CPUs]",
+)
+
+
+def journal_options(default: str | None, shown: str = "") -> Callable[[F], F]:
+    """Options for the file and the durability of the journal.
+
+    Args:
+        shown: describes the default if that depends on other options.
+    """
     return options(
         option(
             "--journal",
             metavar="FILE",
             default=default,
-            help="File that keeps jobs across restarts; none: keep them in memory only.",
+            help="File that keeps jobs across restarts; none: keep them in memory only."
+            + (f"  [default: {shown}]" if shown else ""),
         ),
         option(
             "--journal-sync",

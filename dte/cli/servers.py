@@ -1,4 +1,4 @@
-"""The commands `dte run`, `dte master` and `dte worker`."""
+"""The commands `dte master` and `dte worker`."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import redirect_stdout, suppress
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import click
 
-from dte import __version__, logs
+from dte import logs
 from dte.cli.options import (
-    FORMULAS,
     Seconds,
     Whole,
     bounds,
     handlers_option,
     journal_options,
-    json_option,
-    log_format_option,
-    log_option,
+    log_options,
     master_option,
     option,
-    timeout_option,
+    slots_option,
     webhook_option,
 )
-from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
-from dte.cli.watching import Explainer
+from dte.cli.output import EXIT_MASTER, EXIT_USAGE, leave
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
@@ -38,102 +34,6 @@ from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
 HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
-
-
-@click.command("run", context_settings=FORMULAS)
-@click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
-@option(
-    "--workers",
-    type=Whole(1, 256),
-    metavar="N",
-    default=2,
-    help="Number of worker processes.",
-)
-@option(
-    "--port",
-    envvar="DTE_RUN_PORT",
-    type=PORT,
-    metavar="PORT",
-    help="Port of the master; 0 selects a free one.  [default: 5000; with formulas: a free one]",
-)
-@handlers_option
-@json_option
-@timeout_option
-@journal_options("none")
-@webhook_option
-@bounds()
-@log_format_option
-def run_command(
-    formulas: tuple[str, ...],
-    workers: int,
-    port: int | None,
-    handlers: tuple[str, ...],
-    as_json: bool,
-    timeout_s: float | None,
-    log_format: str,
-    **values: Any,
-) -> None:
-    """Run a master and workers on this machine.
-
-    With formulas, the command prints each with its answer and exits. Without, it serves until
-    Ctrl-C.
-
-    \b
-    dte run '1+(2*3)/4-5'
-    dte run --workers 4
-    dte run --handlers my.module
-    """
-    _check_system()
-    from dte.local import LocalCluster, WorkersFailed
-
-    check_formulas(formulas)
-    logs.configure("warning", log_format)
-    if handlers:
-        _check_handlers(handlers)
-    port = port if port is not None else 0 if formulas else 5000
-    # An exit by exception ends the workers. SIGTERM is the regular end of a server, so it exits 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it.
-        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
-    with explained(""):
-        try:
-            with LocalCluster(workers, port, Settings(**values), handlers, log_format) as cluster:
-                if formulas:
-                    explain = Explainer("dte run --handlers MODULE")
-                    url = cluster.master_url
-                    answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
-                else:
-                    _say_how_to_use(cluster.master_url, workers)
-                    cluster.wait()
-        except WorkersFailed as error:
-            leave(EXIT_MASTER, str(error))
-        except CannotListen as error:
-            leave(EXIT_MASTER, f"{error}; {_another(error)}")
-        except JournalRefused as error:
-            leave(EXIT_MASTER, str(error))
-
-
-def _check_handlers(modules: tuple[str, ...]) -> None:
-    """Exit with one message if handlers cannot be loaded, instead of one from each worker."""
-    from dte.handlers.modules import CannotLoad
-    from dte.handlers.registry import load
-
-    try:
-        with redirect_stdout(sys.stderr):  # Stdout is for answers.
-            load(modules)
-    except CannotLoad as error:
-        leave(EXIT_USAGE, str(error))
-
-
-def _say_how_to_use(master_url: str, workers: int) -> None:
-    count = "1 worker" if workers == 1 else f"{workers} workers"
-    click.echo(
-        f"dte {__version__}: a master at {master_url} and {count}. Press Ctrl-C to stop them.\n\n"
-        f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'
-        f"  curl {master_url}/job/1\n"
-        f"  dte submit '1+(2*3)/4-5' --master {master_url}\n"
-    )
-    sys.stdout.flush()
 
 
 @click.command("master", short_help="Run a master.")
@@ -154,7 +54,7 @@ def _say_how_to_use(master_url: str, workers: int) -> None:
 @journal_options("dte.db")
 @webhook_option
 @bounds()
-@log_option
+@log_options("info")
 def master_command(log_level: str, log_format: str, **values: Any) -> None:
     """Run a master, which accepts jobs and hands their operations to workers.
 
@@ -165,7 +65,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     dte master --port 5000
     curl localhost:5000/submit -d '{"task": "1+(2*3)/4-5"}'
     """
-    _check_system()
+    check_system()
     from dte.master.server import serve
 
     logs.configure(log_level, log_format)
@@ -198,14 +98,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     help="Name of the worker.  [default: host name and process id]",
 )
 @handlers_option
-@option(
-    "--slots",
-    envvar="DTE_WORKER_SLOTS",
-    type=Whole(1, 64),
-    metavar="N",
-    help="Number of handler calls that run at once. Each call has a process of its own; async def "
-    "handlers share one. Arithmetic needs no slot.  [default: number of CPUs]",
-)
+@slots_option
 @option(
     "--memory-mb",
     envvar="DTE_WORKER_MEMORY_MB",
@@ -272,7 +165,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option("--leave-with-stdin", is_flag=True, hidden=True)
 # For `dte run`, which shows what handlers log and less of what its workers log.
 @click.option("--own-log-level", hidden=True)
-@log_option
+@log_options("info")
 def worker_command(
     leave_with_stdin: bool, own_log_level: str | None, log_format: str, **values: Any
 ) -> None:
@@ -286,7 +179,7 @@ def worker_command(
     dte worker --handlers my.module --slots 4
     dte worker --pull
     """
-    _check_system()
+    check_system()
     from dte.handlers.modules import CannotLoad
     from dte.worker.server import WorkerSettings, serve
     from dte.worker.spool import SpoolUnusable
@@ -302,7 +195,8 @@ def worker_command(
         leave(EXIT_USAGE, f"{error}; give another --spool")
 
 
-def _check_system() -> None:
+def check_system() -> None:
+    """Exit with an error where a master or a worker cannot run."""
     if sys.platform == "win32":
         leave(
             EXIT_USAGE,
@@ -357,7 +251,7 @@ def _serve(
     try:
         asyncio.run(serve_until_signal())
     except CannotListen as error:
-        leave(EXIT_MASTER, f"{error}; {_another(error)}")
+        leave(EXIT_MASTER, f"{error}; {another(error)}")
     except JournalRefused as error:
         leave(EXIT_MASTER, str(error))
 
@@ -367,5 +261,6 @@ def _read_stdin(stop: asyncio.Event) -> None:
         stop.set()
 
 
-def _another(error: CannotListen) -> str:
+def another(error: CannotListen) -> str:
+    """Return the advice for an address or a port that cannot be used."""
     return "give another --port" if error.port_is_wrong else "give another --host"

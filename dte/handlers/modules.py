@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -174,3 +174,19 @@ def _hint(error: BaseException) -> str:
 def _home(name: str) -> str:
     module = sys.modules.get(name)
     return getattr(module, "__file__", None) or f"Python's own module {name}"
+
+
+def files_of(names: Iterable[str]) -> list[str]:
+    """Return the files of loaded modules, and those of the user's modules that they import."""
+    tops = {name.partition(".")[0] for name in names}
+    found = set()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or file.startswith(PACKAGE):
+            continue
+        if name.partition(".")[0] in tops or _strangeness((file, 0)) == 0:
+            found.add(file)
+    for name in tops:
+        for folder in getattr(sys.modules.get(name), "__path__", ()):
+            found.update(map(str, Path(folder).rglob("*.py")))
+    return sorted(found)

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.request import urlopen
@@ -18,7 +18,7 @@ from harness.machine import alive, children, free_port, kill, listens
 from harness.processes import Process, Processes, until
 
 import dte as package
-from dte import local
+from dte import local, local_workers
 
 from .conftest import Dte, DteProcess, Signalled, check_refused
 
@@ -81,7 +81,8 @@ def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
 
 
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
-    check_refused(dte("run", "--port", str(taken_port)), 3, "; give another --port")
+    refused = dte("run", "--port", str(taken_port), "--journal", "none")
+    check_refused(refused, 3, "; give another --port")
 
 
 def test_run_says_which_port_is_in_use(dte_process: DteProcess, taken_port: int) -> None:
@@ -97,7 +98,7 @@ def test_run_with_formulas_does_not_need_the_port_of_a_master_that_serves(
 
 
 def test_run_says_that_a_worker_did_not_start(dte: Dte, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "sys", SimpleNamespace(executable=shutil.which("false")))
+    monkeypatch.setattr(local_workers, "sys", SimpleNamespace(executable=shutil.which("false")))
     result = dte("run", "1+2")
     assert (result.exit_code, result.stderr) == (3, "dte: worker-1 ended with exit code 1\n")
 
@@ -113,7 +114,7 @@ def test_run_serves_until_sigterm_and_exits_with_0(dte: Dte, signalled: Signalle
 
     port = free_port()
     signalled(serves, signal.SIGTERM)
-    result = dte("run", "--port", str(port), "--workers", "1")
+    result = dte("run", "--port", str(port), "--workers", "1", "--journal", "none")
     assert (result.exit_code, result.stderr) == (0, "")
     assert f"a master at http://127.0.0.1:{port} and 1 worker." in result.stdout
     assert not listens(port)
@@ -213,10 +214,207 @@ def test_run_outlives_its_terminal_if_it_was_told_to(processes: Processes) -> No
     assert process.exit_code() == 0
 
 
-def test_run_ends_when_a_worker_has_died_and_says_which(running: tuple[Process, int]) -> None:
-    process, _ = running
-    first, second = sorted(children(process.pid))
-    kill(first)
-    assert process.exit_code() == 3
-    assert "dte: worker-1 ended with exit code -9" in process.output
-    assert not alive(second)
+# A small production
+
+
+SERVE = ("run", "--workers", "1", "--journal", "none")
+SLOW = """
+import dte, os, time
+from pathlib import Path
+
+VERSION = 1
+
+@dte.handler("version")
+def version() -> int:
+    return VERSION
+
+@dte.handler("slow")
+def slow(file: str) -> int:
+    Path(file).touch()
+    while Path(file).exists():
+        time.sleep(0.05)
+    return VERSION
+
+@dte.handler("fail")
+def fail() -> None:
+    raise KeyError("no such photo")
+
+@dte.handler("slots")
+def slots() -> str:
+    print("printed by a handler", flush=True)
+    return os.getcwd()
+"""
+
+
+@pytest.fixture
+def own(processes: Processes) -> Callable[..., tuple[Process, package.Client]]:
+    """Starts a `dte run` with handlers of its own, and gives a client of it."""
+    (processes.folder / "own.py").write_text(SLOW)
+
+    def start(*options: str) -> tuple[Process, package.Client]:
+        port = free_port()
+        process = processes.start(*SERVE, "--port", str(port), "--handlers", "own", *options)
+        until(lambda: "Ctrl-C" in process.output, "it serves")
+        return process, package.Client(f"http://127.0.0.1:{port}")
+
+    return start
+
+
+def test_run_starts_a_worker_that_was_killed_again_and_says_so(
+    own: Callable[..., tuple[Process, package.Client]],
+) -> None:
+    process, client = own()
+    said = "WARNING dte.run: worker-1 was killed by signal 9 (SIGKILL)"
+    with client:
+        for times in (1, 2):
+            (worker,) = children(process.pid)
+            kill(worker)
+            until(lambda times=times: process.output.count(said) == times, "it says so")
+            assert client.call("version") == 1
+    assert "it is started again in 0.5 s" in process.output
+    assert "it is started again in 1 s" in process.output
+    assert process.end(signal.SIGINT) == 130
+
+
+def test_run_prints_which_handler_failed_in_which_job(
+    own: Callable[..., tuple[Process, package.Client]],
+) -> None:
+    process, client = own()
+    with client, pytest.raises(package.JobFailed):
+        client.call("fail")
+    until(lambda: "WARNING dte.master: job 1" in process.output, "it says so")
+    (line,) = (line for line in process.output.splitlines() if "dte.master: job 1" in line)
+    assert "handler fail failed" in line
+    assert "KeyError: 'no such photo'" in line
+    assert process.end() == 0
+
+
+def test_run_keeps_jobs_in_its_folder_unless_told_otherwise(processes: Processes) -> None:
+    journal = processes.folder / "dte.db"
+    port = free_port()
+    command = ("run", "--workers", "1", "--port", str(port))
+    for ids in ([1], [1, 2]):
+        process = processes.start(*command, DTE_JOURNAL="")
+        until(lambda process=process: "Ctrl-C" in process.output, "it serves")
+        assert "Jobs are kept in dte.db" in process.output
+        with package.Client(f"http://127.0.0.1:{port}") as client:
+            assert client.compute("1+2") == 3
+            assert sorted(job.id for job in client.jobs()) == ids
+        assert process.end(signal.SIGINT) == 130
+    assert journal.exists()
+    process = processes.start(*command, "--journal", "none")
+    until(lambda: "Jobs are not kept" in process.output, "it serves")
+    assert process.end() == 0
+
+
+def test_a_second_run_in_a_folder_is_told_of_the_first(
+    processes: Processes, dte_process: DteProcess
+) -> None:
+    first = processes.start("run", "--port", str(free_port()), DTE_JOURNAL="")
+    until(lambda: "Ctrl-C" in first.output, "it serves")
+    second = dte_process("run", "--port", str(free_port()), DTE_JOURNAL="")
+    check_refused(second, 3, "dte.db is in use", "--journal none", lines=1)
+    # With formulas there is no journal, also if a variable is meant for the first one.
+    done = dte_process("run", "--workers", "1", "1+2", DTE_JOURNAL="dte.db")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1+2 = 3\n", "")
+
+
+def test_run_with_formulas_keeps_a_journal_only_if_the_command_says_so(
+    dte_process: DteProcess, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        dte_process("run", "--workers", "1", "1+2", DTE_JOURNAL="")
+    assert not list(tmp_path.glob("dte.db*"))
+    dte_process("run", "--workers", "1", "1+2", "--journal", "mine.db")
+    assert (tmp_path / "mine.db").exists()
+
+
+def test_run_gives_its_workers_slots_and_its_host(dte: Dte, processes: Processes) -> None:
+    port = free_port()
+    process = processes.start(*SERVE, "--port", str(port), "--slots", "3", "--host", "127.0.0.2")
+    until(lambda: f"http://127.0.0.2:{port}" in process.output, "it serves")
+    with package.Client(f"http://127.0.0.2:{port}") as client:
+        (worker,) = client.workers()
+        assert worker.handler_slots == 3
+        assert client.compute("1+2") == 3
+    assert process.end() == 0
+
+
+@pytest.mark.parametrize("host", ["*", "0.0.0.0"])
+def test_run_on_all_addresses_calls_itself_at_one(processes: Processes, host: str) -> None:
+    process = processes.start(*SERVE, "--port", str(free_port()), "--host", host)
+    until(lambda: "a master at http://127.0.0.1:" in process.output, "it serves")
+    assert process.end() == 0
+
+
+def test_the_log_level_of_run_is_that_of_its_master_and_workers(processes: Processes) -> None:
+    process = processes.start(*SERVE, "--port", str(free_port()), "--log-level", "info")
+    until(lambda: "Ctrl-C" in process.output, "it serves")
+    for words in ("INFO dte.master: master listens on", "INFO dte.worker: worker worker-1"):
+        until(lambda words=words: words in process.output, words)
+    assert process.end() == 0
+
+
+def test_what_handlers_print_is_not_mixed_with_answers(
+    dte_process: DteProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.py").write_text(
+        "import os, sys, dte\n"
+        "print('printed by the module', flush=True)\n"
+        "os.system('echo printed by a program')\n"
+        "@dte.handler('loud')\n"
+        "def loud() -> int:\n"
+        "    print('printed by a handler', flush=True)\n"
+        "    os.system('echo printed by a program of a handler')\n"
+        "    return 7\n"
+    )
+    done = dte_process("run", "--json", "--workers", "1", "--handlers", "loud", "loud()")
+    assert json.loads(done.stdout)["answer"] == 7
+    for words in ("by the module", "by a program\n", "by a handler", "by a program of a handler"):
+        assert words in done.stderr
+
+
+# Changed modules
+
+
+def test_run_replaces_its_workers_when_a_module_changes_and_lets_calls_end(
+    own: Callable[..., tuple[Process, package.Client]], processes: Processes
+) -> None:
+    process, client = own("--reload", "--slots", "1")
+    flag = processes.folder / "flag"
+    module = processes.folder / "own.py"
+    with client:
+        assert client.call("version") == 1
+        running = client.submit_call("slow", str(flag))
+        until(flag.exists, "the call runs")
+        module.write_text(SLOW.replace("VERSION = 1", "VERSION = 2"))
+        until(lambda: client.call("version") == 2, "the new module is used", 60)
+        assert not client.job(running).finished
+        flag.unlink()
+        assert client.wait(running, 60).answer == 1
+        # What cannot be loaded leaves the workers as they are.
+        module.write_text("def version(:")
+        until(lambda: "goes on with the handlers as they were" in process.output, "it says so", 60)
+        assert "own.py, line 1" in process.output
+        assert client.call("version") == 2
+        module.write_text(SLOW.replace("VERSION = 1", "VERSION = 3"))
+        until(lambda: client.call("version") == 3, "the new module is used", 60)
+        until(lambda: len(children(process.pid)) == 1, "the old workers have ended", 60)
+    assert process.end(signal.SIGINT) == 130
+
+
+def test_ctrl_c_of_run_with_reload_does_not_wait_for_calls(
+    own: Callable[..., tuple[Process, package.Client]], processes: Processes
+) -> None:
+    process, client = own("--reload")
+    flag = processes.folder / "flag"
+    with client:
+        client.submit_call("slow", str(flag))
+        until(flag.exists, "the call runs")
+    workers = children(process.pid)
+    assert process.end(signal.SIGINT) == 130
+    assert not any(map(alive, workers))
+
+
+def test_reload_without_handlers_is_refused(dte: Dte) -> None:
+    check_refused(dte("run", "--reload"), 2, "--reload needs --handlers")

@@ -19,7 +19,7 @@ from harness.processes import Process, Processes, environment, until
 from harness.skips import missing
 
 from dte.cli.main import main
-from dte.cli.servers import run_command
+from dte.cli.run import run_command
 
 from .commands import Command, Output, of_console, of_python, of_shell
 from .markdown import ROOT, Block, blocks
@@ -171,7 +171,7 @@ class Session:
             "DTE_WORKER_HOST": "127.0.0.1",
             "DTE_WORKER_PORT": self._port("6000"),
         }
-        if kind == "master":
+        if kind != "worker":
             settings["DTE_JOURNAL"] = "dte.db"
         wanted = {"worker": self._workers() + 1, "run": 2, "master": 0}[kind]
         process = self._processes.start(*words[1:], program=(self._program(words[0]),), **settings)

@@ -1,0 +1,177 @@
+"""The command `dte run`."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import signal
+import sys
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from dte import __version__, logs
+from dte.cli.options import (
+    FORMULAS,
+    Whole,
+    bounds,
+    handlers_option,
+    journal_options,
+    json_option,
+    log_options,
+    option,
+    slots_option,
+    timeout_option,
+    webhook_option,
+)
+from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
+from dte.cli.servers import HOST_HELP, PORT, another, check_system
+from dte.cli.streams import stdout_to_stderr
+from dte.cli.watching import Explainer
+from dte.master.journal.schema import JournalRefused
+from dte.master.settings import Settings
+from dte.wire.http.listening import CannotListen
+
+JOURNAL = "dte.db"
+
+
+@click.command("run", context_settings=FORMULAS)
+@click.argument("formulas", nargs=-1, metavar="[FORMULA]...")
+@option(
+    "--workers",
+    type=Whole(1, 256),
+    metavar="N",
+    default=2,
+    help="Number of worker processes.",
+)
+@slots_option
+@option(
+    "--host",
+    envvar="DTE_RUN_HOST",
+    default="127.0.0.1",
+    help=HOST_HELP,
+)
+@option(
+    "--port",
+    envvar="DTE_RUN_PORT",
+    type=PORT,
+    metavar="PORT",
+    help="Port of the master; 0 selects a free one.  [default: 5000; with formulas: a free one]",
+)
+@handlers_option
+@option(
+    "--reload",
+    envvar="DTE_RUN_RELOAD",
+    is_flag=True,
+    help="Replace the workers when a file of their handlers changes. Running calls end first.",
+)
+@json_option
+@timeout_option
+@journal_options(None, "dte.db; with formulas: none")
+@webhook_option
+@bounds()
+@log_options("warning")
+def run_command(
+    formulas: tuple[str, ...],
+    workers: int,
+    slots: int | None,
+    host: str,
+    port: int | None,
+    handlers: tuple[str, ...],
+    reload: bool,
+    as_json: bool,
+    timeout_s: float | None,
+    log_level: str,
+    log_format: str,
+    journal: str | None,
+    **values: Any,
+) -> None:
+    """Run a master and workers on this machine.
+
+    With formulas, the command prints each with its answer and exits. Without, it serves until
+    Ctrl-C, and keeps jobs in the file dte.db. A worker that ends is started again.
+
+    \b
+    dte run '1+(2*3)/4-5'
+    dte run --workers 4
+    dte run --handlers my.module --reload
+    """
+    check_system()
+    from dte.local import LocalCluster, WorkersFailed
+    from dte.local_workers import WorkerOptions
+
+    ctx = click.get_current_context()
+    check_formulas(formulas)
+    logs.configure(log_level, log_format)
+    is_default = ctx.get_parameter_source("log_level") is ParameterSource.DEFAULT
+    if formulas and is_default:
+        logging.getLogger("dte.master").setLevel(logging.ERROR)  # What fails is printed anyway.
+    if handlers:
+        _check_handlers(handlers, reload)
+    elif reload:
+        raise click.UsageError("--reload needs --handlers, whose files it watches")
+    port = port if port is not None else 0 if formulas else 5000
+    settings = Settings(**values, journal=_journal(ctx, journal, bool(formulas)))
+    of_handlers = "info" if is_default else log_level
+    options = WorkerOptions(handlers, slots, log_level, of_handlers, log_format, reload)
+    # An exit by exception ends the workers. SIGTERM is the regular end of a server, so it exits 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it.
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    with explained(""):
+        try:
+            with LocalCluster(workers, port, settings, options, host) as cluster:
+                if formulas:
+                    explain = Explainer("dte run --handlers MODULE")
+                    url = cluster.master_url
+                    answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
+                else:
+                    _say_how_to_use(cluster.master_url, workers, settings.journal)
+                    cluster.wait()
+        except WorkersFailed as error:
+            leave(EXIT_MASTER, str(error))
+        except CannotListen as error:
+            leave(EXIT_MASTER, f"{error}; {another(error)}")
+        except JournalRefused as error:
+            leave(EXIT_MASTER, f"{error}. To run without a journal: --journal none")
+
+
+def _journal(ctx: click.Context, given: str | None, for_formulas: bool) -> str:
+    """Return the file of the journal.
+
+    With formulas, only the command line can ask for one: the variable may be meant for a master
+    that serves in the same folder.
+    """
+    if for_formulas and ctx.get_parameter_source("journal") is not ParameterSource.COMMANDLINE:
+        return "none"
+    return given or JOURNAL
+
+
+def _check_handlers(modules: tuple[str, ...], reload: bool) -> None:
+    """Exit with one message if handlers cannot be loaded, instead of one from each worker."""
+    from dte.handlers.modules import CannotLoad
+    from dte.handlers.registry import load
+
+    if reload:
+        sys.dont_write_bytecode = True  # A file may be changed twice in a second.
+    try:
+        with stdout_to_stderr():
+            load(modules)
+    except CannotLoad as error:
+        leave(EXIT_USAGE, str(error))
+
+
+def _say_how_to_use(master_url: str, workers: int, journal: str) -> None:
+    count = "1 worker" if workers == 1 else f"{workers} workers"
+    jobs = "are not kept" if journal == "none" else f"are kept in {journal}"
+    program = "dte" if shutil.which("dte") else shlex.quote(sys.argv[0])
+    click.echo(
+        f"dte {__version__}: a master at {master_url} and {count}. Jobs {jobs}. Press Ctrl-C to "
+        "stop.\n\n"
+        f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'
+        f"  curl {master_url}/job/1\n"
+        f"  {program} submit '1+(2*3)/4-5' --master {master_url}\n"
+    )
+    sys.stdout.flush()
