@@ -128,7 +128,7 @@ def test_workers_are_given_their_options(worker_program: Impostor, tmp_path: Pat
     with pytest.raises(WorkersFailed), LocalCluster(1, 0, options=options):
         pass
     given = (tmp_path / "arguments").read_text()
-    for words in ("--handlers a.b --handlers c", "--slots 3", "--log-level error"):
+    for words in ("--handlers a.b --handlers c", "--slots 3", "--own-log-level error"):
         assert words in given
 
 

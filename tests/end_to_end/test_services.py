@@ -175,7 +175,7 @@ def test_dte_run_ends_in_order_when_all_of_its_processes_get_a_signal(
         signal_all(run.pid, number)
         codes = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGHUP: 129}
         assert run.exit_code(30) == codes[number]
-        assert not any(map(alive, members))
+        until(lambda: not any(map(alive, members)), "its processes have ended")
         assert "Traceback" not in run.output
         if number == signal.SIGTERM:
             finish(tmp_path, "a")
