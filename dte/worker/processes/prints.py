@@ -54,6 +54,8 @@ class _Lines(io.RawIOBase):
 
     def end(self, lease: int) -> None:
         """Write the unfinished line of a call."""
+        if lease not in self._partial:  # It is so after nearly every call.
+            return
         with self._lock:
             rest = self._partial.pop(lease, b"")
         if rest:
