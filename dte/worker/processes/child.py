@@ -38,10 +38,10 @@ from dte.worker.processes.channel import (
     packet,
     packets,
 )
+from dte.worker.processes.environment import restore
 from dte.worker.processes.outcomes import Outcomes
 from dte.worker.processes.signals import leave_to_worker
-from dte.worker.processes.start import restore
-from dte.worker.processes.starting import not_ready
+from dte.worker.processes.start_failures import not_ready
 from dte.worker.processes.state import (
     MEMORY_SHARE_MAX,
     ProcessState,

@@ -28,7 +28,7 @@ from dte.worker.processes.channel import NotReady
 from dte.worker.processes.child import is_async
 from dte.worker.processes.process import Process, ProcessSettings
 from dte.worker.processes.reports import indented
-from dte.worker.processes.starting import describe
+from dte.worker.processes.start_failures import describe
 
 log = logging.getLogger("dte.worker")
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from pebble import ProcessPool
 
 from dte.worker.processes import child, signals
-from dte.worker.processes.start import without_folder
+from dte.worker.processes.environment import without_folder
 
 CONTEXT = multiprocessing.get_context("spawn")
 

@@ -6,7 +6,7 @@ import pytest
 
 from dte.handlers.registry import CannotLoad
 from dte.worker.processes.channel import TRACE_CHARS_MAX
-from dte.worker.processes.starting import CHARS_MAX, describe, not_ready
+from dte.worker.processes.start_failures import CHARS_MAX, describe, not_ready
 
 
 def raised(source: str, path: Path) -> BaseException:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dte.worker.processes.start import restore, without_folder
+from dte.worker.processes.environment import restore, without_folder
 
 
 def seen() -> dict[str, str | None]:
