@@ -115,9 +115,13 @@ def job_command(
             job = wait_visibly(client, Job(number, False), timeout_s, Explainer(), how_far)
         else:
             job = client.job(number)
-        print_job(job, as_json, f"job {job.id}: {standing(job)}")
+        print_job(job, as_json, f"job {job.id}{_of(job)}: {standing(job)}")
         if job.finished and not job.succeeded:
             sys.exit(EXIT_JOB_FAILED)
+
+
+def _of(job: Job) -> str:
+    return f" (retry of job {job.retry_of})" if job.retry_of is not None else ""
 
 
 @click.command("jobs")

@@ -28,7 +28,7 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
         operations_done: the number of operations that are done.
         submitted_at, started_at, ended_at: times by the master's clock.
         priority: jobs with a higher priority run first.
-        retry_of: the job whose failed part this job repeats, if the reply mentions it.
+        retry_of: the job whose failed part this job repeats, if it is a retry.
         trace: the stack trace of the handler by which the job failed, if there is one.
     """
 
@@ -68,7 +68,7 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
 
 
 class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
-    """A job in the list of recent jobs: its id, its work, and its answer or error."""
+    """A job in the list of recent jobs: its id, its work, its answer or error, what it retries."""
 
     id: int
     task: str
@@ -76,6 +76,7 @@ class JobSummary(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
     answer: Any = None
     error: str | None = None
     state: str = "waiting"
+    retry_of: int | None = None
 
 
 class JobFailed(DteError):

@@ -345,4 +345,14 @@ def new_job(plan: Plan, task: str, text: str, work: Work, awaited: Sequence[Job]
         raise InvalidRequest("after: a formula without calls cannot wait for other jobs")
     run_on_failure = plan.when == "done"
     expects = plan.expects if work.calls is not None else ()
-    return NewJob(task, work, text, plan.priority, plan.notify, awaited, run_on_failure, expects)
+    return NewJob(
+        task,
+        work,
+        text,
+        plan.priority,
+        plan.notify,
+        awaited,
+        run_on_failure,
+        expects,
+        plan.retry_of,
+    )

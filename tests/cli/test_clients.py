@@ -267,6 +267,16 @@ def test_job_that_failed_exits_with_1(ask: Dte) -> None:
     assert (json.loads(result.stdout), result.exit_code) == (reply, 1)
 
 
+def test_job_that_is_a_retry_prints_of_which_job(ask_idle: Dte) -> None:
+    ask_idle("submit", "--no-wait", "1+2")
+    ask_idle("cancel", "1")
+    ask_idle("retry", "1")
+    expect(ask_idle("job", "2"), 0, "job 2 (retry of job 1): waiting, 0 of 1 operations done\n")
+    assert json.loads(ask_idle("job", "2", "--json").stdout)["retry_of"] == 1
+    listed = json.loads(ask_idle("jobs", "--json").stdout)
+    assert [job["retry_of"] for job in listed] == [1, None]
+
+
 def test_job_that_is_unknown_exits_with_2(ask_idle: Dte) -> None:
     for command in ("job", "nodes", "why", "cancel", "retry"):
         result = ask_idle(command, "47")

@@ -105,6 +105,7 @@ def test_every_job_key_and_worker_is_as_it_was(
         cluster = open_journal(processes, commit, worker_port, receiver.server_port)
         found = json.dumps(read(cluster.client)).replace(f"{HOST}:{worker_port}", WORKER)
         assert differences(wanted["replies"], json.loads(found)) == []
+        assert cluster.client.get("/job/21")["retry_of"] == 17
         for keyed in wanted["keyed"]:
             path, key = keyed["path"], keyed["key"]
             again = cluster.client.value("POST", path, keyed["body"], Idempotency_Key=key)

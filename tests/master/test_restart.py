@@ -409,6 +409,29 @@ async def test_keys_are_known_after_a_restart(rig: Rig, again: Again) -> None:
     assert (await rig.post("/jobs", {"formula": "1"}, Idempotency_Key="mine")).status == 409
 
 
+async def test_a_retry_keeps_the_job_that_it_repeats(rig: Rig, again: Again) -> None:
+    first = await rig.accept(graph=CHAIN)
+    await rig.cancel(first)
+    waiting = (await rig.post(f"/job/{first}/retry")).json["job_id"]
+    last = (await rig.post(f"/job/{first}/retry")).json["job_id"]
+    await rig.cancel(last)
+    retries = {first: None, waiting: first, last: first}
+
+    async def shown(rig: Rig) -> list[dict[int, int | None]]:
+        listed = (await rig.get("/jobs")).json
+        by_id = (await rig.get(f"/jobs?ids={first}-{last}")).json
+        jobs = [await rig.job(number) for number in retries]
+        return [
+            {job["job_id"]: job["retry_of"] for job in found} for found in (listed, by_id, jobs)
+        ]
+
+    assert await shown(rig) == [retries] * 3
+    rig = await again()
+    assert await shown(rig) == [retries] * 3
+    await all_go_on(rig)
+    assert await shown(rig) == [retries] * 3
+
+
 async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again) -> None:
     for _ in range(10):
         await asyncio.gather(*(rig.accept(graph=CHAIN) for _ in range(20)))

@@ -74,6 +74,7 @@ class Job(Stateful[JobState]):
         cancel_accepted: a cancel is recorded or being recorded, so it can only end as cancelled.
         cancelled: the cancel is recorded.
         notify: a URL to be told of its end; "" for none.
+        retry_of: the number of the job whose failed part it repeats.
         size: about how many bytes it takes besides its arithmetic.
     """
 
@@ -103,6 +104,7 @@ class Job(Stateful[JobState]):
     size: int = 0
     notify: str = ""
     trace: str | None = None
+    retry_of: int | None = None
 
     def each_call(self) -> Iterable[Call]:
         return self.calls.calls.values() if self.calls is not None else ()

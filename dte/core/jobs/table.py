@@ -41,6 +41,7 @@ class NewJob(NamedTuple):
         awaited: jobs that must end before any of its calls begins.
         run_on_failure: it begins even if one of these failed.
         expects: names of jobs that must end before, too, and that are not there yet.
+        retry_of: the number of the job whose failed part it repeats.
     """
 
     task: str
@@ -51,6 +52,7 @@ class NewJob(NamedTuple):
     awaited: Sequence[Job] = ()
     run_on_failure: bool = False
     expects: Collection[str] = ()
+    retry_of: int | None = None
 
 
 class JobTable:
@@ -388,7 +390,7 @@ def _fill(job: Job, new: NewJob) -> int:
     if new.plan is not None:
         job.plan, job.priority, job.notify = new.plan, new.priority, new.notify
         job.awaited, job.run_on_failure = new.awaited, new.run_on_failure
-        job.expects = set(new.expects)
+        job.expects, job.retry_of = set(new.expects), new.retry_of or job.retry_of
         job.size += len(new.plan)
     if calls is not None:
         job.calls = calls

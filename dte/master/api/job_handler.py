@@ -36,7 +36,8 @@ class JobReply(msgspec.Struct):
     """A job.
 
     Its state is waiting, running, cancelling, succeeded, failed, timed_out or cancelled; the last
-    four are final. `trace` is the stack trace of the handler by which it failed.
+    four are final. `trace` is the stack trace of the handler by which it failed. `retry_of` is the
+    job whose failed part it repeats.
     """
 
     job_id: int
@@ -51,6 +52,7 @@ class JobReply(msgspec.Struct):
     ended_at: datetime | None
     priority: int
     trace: str | None
+    retry_of: int | None
 
 
 class Accepted(msgspec.Struct):
@@ -163,4 +165,5 @@ def job_reply(job: Job, wall_time: Callable[[float | None], datetime | None]) ->
         wall_time(job.ended_at),
         job.priority,
         job.trace,
+        job.retry_of,
     )

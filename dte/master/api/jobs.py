@@ -44,6 +44,7 @@ class JobListed(msgspec.Struct):
     answer: Any
     error: str | None
     state: str
+    retry_of: int | None
 
 
 class ProgressReply(msgspec.Struct):
@@ -180,7 +181,9 @@ class Jobs(JobHandler):
 
     def _listed(self, job: Job) -> JobListed:
         answer, state = shown_answer(job.answer), job.shown_state.value
-        return JobListed(job.number, job.task, job.is_terminal, answer, job.error, state)
+        return JobListed(
+            job.number, job.task, job.is_terminal, answer, job.error, state, job.retry_of
+        )
 
     async def _get_by_ids(self, ids: str, wait_s: float) -> None:
         # Ten thousand numbers take half a megabyte, so none are kept while this request waits.

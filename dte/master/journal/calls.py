@@ -1,8 +1,8 @@
-"""The journal's tables of plans, of calls and of webhooks.
+"""The journal's tables of plans, of retries, of calls and of webhooks.
 
-A job that is more than a formula has a row in `plan`. Each of its calls has a row in `call` since
-its first hand-over, or since the job's end. A trigger deletes these rows with the job's row in
-`ended`.
+A job that is more than a formula has a row in `plan`, and one in `retry` if it repeats the failed
+part of another. Each of its calls has a row in `call` since its first hand-over, or since the job's
+end. Triggers delete these rows with the job's row in `ended`.
 
 All methods are called by `Journal`, in its transactions, and raise what SQLite raises.
 """
@@ -24,6 +24,7 @@ CALLS = Insertion(
     "call", ("job", *RECORD), foreign=("worker", "value", "error", "trace"), replaces=True
 )
 PLANS = Insertion("plan", ("number", "text"), foreign=("text",), replaces=True)
+RETRIES = Insertion("retry", ("number", "retry_of"), foreign=(), replaces=True)
 DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
 RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
 NOTICES = (
@@ -54,6 +55,10 @@ class CallTables:
     ) -> None:
         """Write facts about jobs that are more than arithmetic, with the records of their calls."""
         PLANS.insert(self._db, ((job.number, writable(plan)) for job, plan in plans))
+        RETRIES.insert(
+            self._db,
+            ((job.number, job.retry_of) for job, _ in plans if job.retry_of is not None),
+        )
         # The last of several records of a call counts.
         records = {
             (number, record.name): self._row(number, record)

@@ -55,7 +55,9 @@ MOVE_ARITHMETIC = _moving(ARITHMETIC_END)
 DELETE_WAITING = """
 DELETE FROM waiting WHERE number IN (SELECT json_extract(value, '$[0]') FROM json_each(?))
 """
-SELECT_ENDED = f"SELECT {', '.join(ENDED)} FROM ended"
+RETRY_OF = "(SELECT retry_of FROM retry WHERE retry.number = {}.number) AS retry_of"
+SELECT_ENDED = f"SELECT {', '.join(ENDED)}, {RETRY_OF.format('ended')} FROM ended"
+FOUND = (*ENDED, "retry_of")
 REPLACE_END = "UPDATE ended SET error = ?, answer_json = ?, trace = ? WHERE number = ?"
 UNFINISHED = """
 SELECT waiting.number, coalesce(formula, task), plan.text,
@@ -132,13 +134,13 @@ class JobTables:
     def waiting(self) -> list[Job]:
         """The unfinished jobs, without their graphs."""
         rows = self._db.execute(
-            "SELECT number, task, submitted_at, operations, cancelled_at FROM waiting "
-            "ORDER BY number"
+            "SELECT number, task, submitted_at, operations, cancelled_at, "
+            f"{RETRY_OF.format('waiting')} FROM waiting ORDER BY number"
         )
         jobs = []
-        for number, task, submitted_at, operations, cancelled_at in rows:
+        for number, task, submitted_at, operations, cancelled_at, retry_of in rows:
             jobs.append(Job(number, task, submitted_at, operations, None, JobState.WAITING))
-            jobs[-1].cancelled = cancelled_at is not None
+            jobs[-1].cancelled, jobs[-1].retry_of = cancelled_at is not None, retry_of
         return jobs
 
     def last_ended(self, count: int, size: int) -> list[Job]:
@@ -146,7 +148,7 @@ class JobTables:
         query = f"{SELECT_ENDED} ORDER BY sequence DESC LIMIT ?"
         ended: list[Job] = []
         for row in self._db.execute(query, (count,)):
-            fields = dict(zip(ENDED, row, strict=True))
+            fields = dict(zip(FOUND, row, strict=True))
             size -= len(fields["task"]) + len(fields["answer"] or "") // 2
             size -= len(fields["answer_json"] or "") + len(fields["trace"] or "")
             if size < 0:
@@ -158,7 +160,7 @@ class JobTables:
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
         query = f"{SELECT_ENDED} WHERE number IN (SELECT value FROM json_each(?))"
         rows = self._db.execute(query, (encode(numbers).decode(),))
-        jobs = (self._ended_job(dict(zip(ENDED, row, strict=True))) for row in rows)
+        jobs = (self._ended_job(dict(zip(FOUND, row, strict=True))) for row in rows)
         return {job.number: job for job in jobs}
 
     def _ended_job(self, fields: dict[str, Any]) -> Job:

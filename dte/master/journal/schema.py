@@ -109,6 +109,17 @@ ALTER TABLE ended ADD COLUMN trace TEXT;
 ALTER TABLE master ADD COLUMN ran_s REAL NOT NULL DEFAULT 0;
 ALTER TABLE ended ADD COLUMN recorded_s REAL;       -- by ran_s; NULL before version 3
 ALTER TABLE submission ADD COLUMN recorded_s REAL;  -- by ran_s; NULL before version 3
+CREATE TABLE retry (  -- of jobs that repeat the failed part of another
+    number INTEGER PRIMARY KEY,
+    retry_of INTEGER NOT NULL
+);
+INSERT INTO retry
+SELECT number, json_extract(text, '$.retry_of') FROM plan
+WHERE CASE WHEN instr(text, '"retry_of":') AND json_valid(text)
+           THEN json_type(text, '$.retry_of') = 'integer' END;
+CREATE TRIGGER retry_deleted AFTER DELETE ON ended BEGIN
+    DELETE FROM retry WHERE number = OLD.number;
+END;
 UPDATE notice SET since = 0;
 UPDATE worker SET announced_at = 0;
 {generation.SCHEMA}""",

@@ -45,6 +45,7 @@ async def test_a_job_has_its_progress_and_its_times(rig: Rig, hire: Hire) -> Non
         "ended_at": None,
         "priority": 0,
         "trace": None,
+        "retry_of": None,
     }
     worker = await hire(rig, hold_divisions)
     await until(lambda: len(worker.requests) == 2, "the second operation is out")

@@ -135,6 +135,23 @@ def test_a_job_has_its_trace_after_a_restart(open_book: OpenBook, trace: str) ->
     assert ended.state is JobState.FAILED
 
 
+def test_a_retry_is_known_as_long_as_its_job_is(open_book: OpenBook) -> None:
+    book = open_book()
+    book.accept_plan("a", retry_of=7)
+    book.write()
+    book = open_book(retention=Retention(jobs_max=1))
+    assert [job.retry_of for job in book.loaded.waiting] == [7]
+    book.end(book.jobs.job(1), b"1")
+    book.write()
+    assert book.journal.ended([1])[1].retry_of == 7
+    assert book.count("retry") == 1
+    book.ended(2, 3)
+    book = open_book(retention=Retention(jobs_max=1))
+    book.journal.write(Facts([], []), book.now)
+    assert book.journal.ended([1]) == {}
+    assert book.count("retry") == 0
+
+
 # Calls
 
 

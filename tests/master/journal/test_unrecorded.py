@@ -145,6 +145,7 @@ async def test_an_end_is_not_seen_before_it_is_recorded(rig: Rig, disk: Disk, hi
         "answer": None,
         "error": None,
         "state": "running",
+        "retry_of": None,
     }
     assert (await is_well(rig))["jobs_waiting"] == 1
     assert not waiting.done()
