@@ -16,7 +16,7 @@ from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_co
 from dte.cli.output import EXIT_USAGE, explained, leave
 from dte.cli.run import run_command
 from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
-from dte.cli.streams import open_missing
+from dte.cli.streams import discard_unwritten, open_missing
 
 
 class Commands(click.Group):
@@ -51,8 +51,11 @@ def entry() -> None:
     """Run the command line with settings from `.env` in the current folder."""
     open_missing()
     load_settings()
-    with explained(""):
-        main()
+    try:
+        with explained(""):
+            main()
+    finally:
+        discard_unwritten()
 
 
 def load_settings() -> None:

@@ -70,6 +70,8 @@ def check_bounds(
     least, most = bounds.min, bounds.max
     if least is not None and most is not None and not least <= number <= most:
         bounds.fail(f"must be from {least:,} to {most:,}, not {number:,}", param, ctx)
+    if bounds.min_open and least is not None and number <= least:
+        bounds.fail(f"must be more than {least:,}, not {number:,}", param, ctx)
     if least is not None and number < least:
         bounds.fail(f"must be {least:,} or more, not {number:,}", param, ctx)
     return number

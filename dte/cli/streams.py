@@ -25,6 +25,17 @@ def open_missing() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
+def discard_unwritten() -> None:
+    """Discard what cannot be written, as to a full disk: Python would complain of it at its end."""
+    for number, stream in ((STDOUT, sys.stdout), (STDERR, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, number)
+            os.close(null)
+
+
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send to stderr what is printed meanwhile, by this process and by programs that it starts."""

@@ -89,7 +89,7 @@ def test_what_has_succeeded_is_neither_cancelled_nor_retried(
 
 @pytest.mark.parametrize("command", ["nodes", "why", "cancel", "retry", "events"])
 def test_a_job_that_is_not_there_exits_with_2(ask: Dte, command: str) -> None:
-    check_refused(ask(command, "999999"), 2, "not found")
+    check_refused(ask(command, "999999"), 2, "there is no job 999999 at ")
 
 
 def test_events_of_a_job_end_with_it(ask: Dte, client: package.Client) -> None:

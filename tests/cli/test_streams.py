@@ -26,7 +26,7 @@ DELETED = "mkdir gone && cd gone && rmdir ../gone && "
         ("{dte} run --workers=1 1+2 <&- >&- 2>&-", 0, ""),
         ("{dte} jobs | true", 0, ""),
         ("{dte} submit 1+2 3+4 | head -n 1", 0, "1+2 = 3\n"),
-        ("{dte} jobs > /dev/full", 3, ""),
+        ("{dte} workers > /dev/full", 3, ""),
         ("{dte} submit 1+2 > /dev/full", 3, ""),
         ("{dte} --help > /dev/full", 3, ""),
         ("{dte} submit 1/0 2> /dev/full", 1, ""),
@@ -50,7 +50,8 @@ def test_a_command_ends_in_order(
 
 
 def test_a_full_disk_is_named(master: MasterThread) -> None:
-    done = programs.run("/bin/sh", "-c", f"{DTE} jobs > /dev/full", DTE_MASTER=master.url)
+    command = f"{DTE} submit 1+2 > /dev/full"
+    done = programs.run("/bin/sh", "-c", command, DTE_MASTER=master.url)
     assert done.stderr.startswith("dte: cannot write: ")
     assert len(done.stderr.splitlines()) == 1
 

@@ -545,7 +545,9 @@ def test_asking_does_not_disturb_leases() -> None:
 
 def test_a_draining_seed_worker_is_not_asked() -> None:
     core = Core(replace(SEED_WORKER, draining=True))
-    assert ask(core, 0.0, 100.0) == []
+    assert ask(core, 0.0, 5.0) == []
+    core.tick(6.0)
+    assert (core.workers(), core.next_tick()) == ([], None), "it has left, and is forgotten"
 
 
 # All together

@@ -132,7 +132,7 @@ def _of_job(plan: PlanSpec, rows: Mapping[str, CallRow], ended: Ended) -> str | 
         return None
     if plan.answer is not None:
         row = rows[plan.answer]
-        state, answer = row.state, row.result
+        state, answer = "failed" if row.state == "skipped" else row.state, row.result
     else:
         leaves = plan.leaves
         states = [row.state for row in rows.values()]

@@ -403,5 +403,5 @@ class MasterLine:
 
 
 def _brief(reply: bytes) -> str:
-    text = reply.decode()
+    text = reply.decode().rstrip("\n")
     return text if len(text) <= 80 else f"{text[:60]}…{text[-10:]}"
