@@ -310,9 +310,9 @@ def test_jobs_are_json_if_asked_for(ask_idle: Dte) -> None:
     ask_idle("submit", "--no-wait", "1+2", "42")
     newest, oldest = json.loads(ask_idle("jobs", "--json").stdout)
     ended = {"finished": True, "answer": 42, "error": None, "state": "succeeded"}
-    assert newest == {"job_id": 2, "task": "42"} | ended
+    assert newest == {"job_id": 2, "task": "42", "retry_of": None} | ended
     waits = {"finished": False, "answer": None, "error": None, "state": "waiting"}
-    assert oldest == {"job_id": 1, "task": "1+2"} | waits
+    assert oldest == {"job_id": 1, "task": "1+2", "retry_of": None} | waits
 
 
 def test_no_jobs_are_no_error_and_the_next_step_is_named(ask_idle: Dte) -> None:

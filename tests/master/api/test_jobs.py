@@ -151,6 +151,7 @@ async def test_jobs_are_a_bare_list_with_the_newest_first(rig: Rig, hire: Hire) 
             "answer": 42,
             "error": None,
             "state": "succeeded",
+            "retry_of": None,
         },
         {
             "job_id": 2,
@@ -159,6 +160,7 @@ async def test_jobs_are_a_bare_list_with_the_newest_first(rig: Rig, hire: Hire) 
             "answer": None,
             "error": "division by zero: 3 / 0",
             "state": "failed",
+            "retry_of": None,
         },
         {
             "job_id": 1,
@@ -167,6 +169,7 @@ async def test_jobs_are_a_bare_list_with_the_newest_first(rig: Rig, hire: Hire) 
             "answer": 3,
             "error": None,
             "state": "succeeded",
+            "retry_of": None,
         },
     ]
 
