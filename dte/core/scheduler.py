@@ -36,6 +36,7 @@ class Tick:
         lost: leases of operations that have ended without results since the last tick.
         events: what happened since the last tick, for clients that watch.
         gone: workers that have been silent for too long.
+        overdue: workers whose announcement is late: they may have ended.
         setbacks: attempts of calls since the last tick that have no result.
     """
 
@@ -47,6 +48,7 @@ class Tick:
     lost: list[BatchLease]
     events: list[Event]
     gone: list[Worker]
+    overdue: list[Worker]
     setbacks: list[Setback]
 
 
@@ -118,9 +120,17 @@ class Scheduler:
         self.calls.policies.learn(announcement.handlers, announcement.replaced)
         return worker
 
-    def reached(self, worker: Worker, problem: str | None) -> None:
-        """Note that connections to a worker are accepted, or the reason why they are not."""
+    def reached(
+        self, now: float, worker: Worker, problem: str | None, refused: bool = False
+    ) -> None:
+        """Note that a worker can be reached, or the reason why it cannot.
+
+        Args:
+            refused: its address refuses connections, so its process has ended.
+        """
         self._workers.reached(worker, problem)
+        if refused:
+            self.arithmetic.convict(now, worker)
 
     def leave(self, now: float, worker: Worker) -> None:
         """A worker reports that it has ended."""
@@ -250,7 +260,8 @@ class Scheduler:
         if arithmetic.quarantine:
             arithmetic.quarantine.forget(ended)
         setbacks = calls.take_setbacks()
-        return Tick(batches, sent, stops, claims, ended, lost, events, gone, setbacks)
+        overdue = self._workers.take_overdue()
+        return Tick(batches, sent, stops, claims, ended, lost, events, gone, overdue, setbacks)
 
     def next_tick(self) -> float | None:
         """When `tick` must be called even if nothing happens before; None for never."""

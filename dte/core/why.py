@@ -160,6 +160,9 @@ class _Calls:
             text += f"; {fraction:.0%} done" + (f": {report}" if report else "")
         if lease is None:
             return Reason(node, state, "result", text, (record.worker,))
+        if lease.worker is not None and lease.worker.unreachable is not None:
+            text += f"; {_trouble(lease.worker)}"
+            return Reason(node, state, "silence", text, (record.worker,))
         silent_s = now - (lease.deadline - lease.lease_s)
         if lease.worker is not None:
             silent_s = min(silent_s, now - lease.worker.last_seen_at)
@@ -265,6 +268,8 @@ def _troubled(workers: list[Worker]) -> str:
 def _trouble(worker: Worker) -> str:
     announcement = worker.announcement
     name, address = announcement.name, announcement.address
+    if worker.unreachable is not None and not address:
+        return f"worker {name} {worker.unreachable}"
     if worker.unreachable is not None:
         return f"calls to worker {name} at {address} fail: {worker.unreachable}"
     return f"worker {name} cannot start processes for handlers: {announcement.failing}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
 from dte.core.arithmetic.lease import BatchLease
@@ -25,7 +25,11 @@ from dte.wire.messages.batches import BatchResult
 log = logging.getLogger("dte.master")
 
 CHECK_AFTER_S = 0.5
-"""Time from the first announcement of a worker, which may listen only then, to its check."""
+"""Time before a worker is checked: it may listen only after its first announcement, and may be
+about to leave or to begin anew when its connections close."""
+HUNG_UP_S = 1.0
+"""Time in which a worker whose claim broke off claims again, unless its process has ended."""
+HUNG_UP = "closed its connection, and has not been heard of since"
 
 
 @dataclass(eq=False)
@@ -80,7 +84,7 @@ class Workers:
         worker = self.core.announce(now, announcement)
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
-            self._check_reach(worker)
+            self.check_reach(worker)
         if worker.joined_at == now and worker.unreachable is None:
             address = announcement.address or "somewhere"
             self._log_worker("joined", announcement, f" from {address}")
@@ -102,7 +106,13 @@ class Workers:
             return False
         return bool(announcement.incarnation) and announcement.incarnation == known.superseded
 
-    def _check_reach(self, worker: Worker) -> None:
+    def broken(self, address: str) -> None:
+        """A connection to a worker broke: its process may have ended, or it was idle for long."""
+        worker = self.core.worker(address)
+        if worker is not None and not worker.gone:
+            self.check_reach(worker)
+
+    def check_reach(self, worker: Worker) -> None:
         """Find out whether a worker can be called that announces itself again and again."""
         announcement = worker.announcement
         is_pushed = announcement.delivery is Delivery.PUSH and bool(announcement.incarnation)
@@ -112,19 +122,21 @@ class Workers:
         async def check() -> None:
             if worker.unreachable is None:
                 await asyncio.sleep(CHECK_AFTER_S)
-            if worker.lease_count:
-                return  # These show whether it can be called.
-            problem = await self.reach.problem(announcement)
-            if worker.announcement.incarnation != announcement.incarnation:
+            failure = await self.reach.problem(announcement)
+            now = worker.announcement
+            if now.incarnation != announcement.incarnation or now.draining:
                 return
+            problem = str(failure) if failure is not None else None
             if problem is not None and problem != worker.unreachable:
-                name, address = announcement.name, announcement.address
-                log.warning("calls to worker %s at %s fail: %s", name, address, problem)
-            self.core.reached(worker, problem)
+                name, address = one_line(announcement.name), announcement.address
+                text = "calls to worker %s at %s fail: %s"
+                values = (name, address, one_line(problem))
+                self._limited.add("workers that fail", logging.WARNING, text, *values, worker=name)
+            refused = failure is not None and failure.refused
+            self.core.reached(self.clock.now(), worker, problem, refused)
             self.wake()
 
-        task = self._checks[worker] = asyncio.get_running_loop().create_task(check())
-        task.add_done_callback(lambda _: self._checks.pop(worker))
+        self._start_check(worker, check())
 
     def _log_failing(self, announcement: Announcement) -> None:
         """Log that a worker has begun or ceased to be failing."""
@@ -209,11 +221,33 @@ class Workers:
                 await _first_of(answered, gone, wait_s)
             if gone.done():
                 self.cancel_claim(claim)
+                self._hung_up(claim.worker)
             return self.core.claimed(claim)
         finally:
             if not answered.done():
                 self.cancel_claim(claim)
             del self._claims[claim]
+
+    def _hung_up(self, worker: Worker) -> None:
+        """A worker hung up while it waited for work: unless it claims again, it has ended."""
+        if not worker.announcement.incarnation or worker in self._checks:
+            return
+        hung_up_at = self.clock.now()
+
+        async def check() -> None:
+            await asyncio.sleep(HUNG_UP_S)
+            known = self.core.worker(worker.announcement.identity) is worker
+            heard = worker.claim is not None or worker.last_seen_at > hung_up_at
+            if known and not heard and not worker.announcement.draining:
+                self._log_worker(HUNG_UP, worker.announcement)
+                self.core.reached(self.clock.now(), worker, HUNG_UP)
+                self.wake()
+
+        self._start_check(worker, check())
+
+    def _start_check(self, worker: Worker, check: Coroutine[None, None, None]) -> None:
+        task = self._checks[worker] = asyncio.get_running_loop().create_task(check)
+        task.add_done_callback(lambda _: self._checks.pop(worker))
 
     def complete(self, claims: Iterable[Claim]) -> None:
         """Answer claims that have got work."""

@@ -10,8 +10,9 @@ start: the leases of the old one end.
         └── announced anew ── gone ◀┘
 
 After a failure a worker gets a single operation first. A worker with an incarnation announces
-itself again and again, and is gone after some seconds without an announcement or a reply. A worker
-without one, like the seed's, announces itself once: it is probed when it is silent, and gone if it
+itself again and again. When an announcement is late, the worker may have ended, and its address is
+tried. It is gone after some seconds without an announcement or a reply. A worker without an
+incarnation, like the seed's, announces itself once: it is probed when it is silent, and gone if it
 does not reply. It is probed now and then even when gone, as it would not come back by itself.
 
 There are two lines, for arithmetic and for calls, which do not take each other's slots. A worker
@@ -101,6 +102,7 @@ class AvailabilityQueue:
         self._pauses: Timers[Worker] = Timers(lambda worker, moment: worker.resumes_at == moment)
         self._check_at = float("-inf")
         self._forgotten: list[Worker] = []
+        self._overdue: list[Worker] = []
         self._present = 0
         self.batches = Line(attrgetter("free_slots"))
         self.calls = Line(attrgetter("free_call_slots"))
@@ -133,6 +135,7 @@ class AvailabilityQueue:
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
         if reborn:
             worker.unreachable, worker.superseded = None, old.incarnation
+        self._heard(worker)
         self.offer(worker)
         return worker, reborn
 
@@ -206,7 +209,13 @@ class AvailabilityQueue:
         worker.last_seen_at = now
         if worker.gone:
             worker.gone, worker.joined_at = False, now
+        self._heard(worker)
         self.offer(worker)
+
+    def _heard(self, worker: Worker) -> None:
+        """A worker that asks for work is there; one that is called must be reached for that."""
+        if worker.unreachable is not None and worker.announcement.delivery is not Delivery.PUSH:
+            self.reached(worker, None)
 
     def failed(self, now: float, worker: Worker, reason: str) -> None:
         """Note a failed hand-over: the worker pauses, or is gone after too many."""
@@ -222,7 +231,7 @@ class AvailabilityQueue:
         self._pauses.add(worker.resumes_at, worker)
 
     def reached(self, worker: Worker, problem: str | None) -> None:
-        """Note that connections to a worker are accepted, or the reason why they are not."""
+        """Note that a worker can be reached, or the reason why it cannot."""
         if problem is not None:
             worker.last_failure = problem
         elif worker.last_failure == worker.unreachable:
@@ -265,6 +274,9 @@ class AvailabilityQueue:
             elif self._needs_probe(now, worker):
                 worker.probed_at = now
                 silent.append(worker)
+            elif self._is_overdue(now, worker):
+                worker.probed_at = now
+                self._overdue.append(worker)
         return gone, silent
 
     def _is_over(self, worker: Worker, silent_s: float) -> bool:
@@ -301,6 +313,25 @@ class AvailabilityQueue:
         if worker.gone:
             return now - max(worker.probed_at, worker.last_seen_at) > PROBE_GONE_S
         return now - worker.last_seen_at > self._limits.heartbeat_s
+
+    def _is_overdue(self, now: float, worker: Worker) -> bool:
+        """True if a worker that announces itself again and again is late with that."""
+        announcement = worker.announcement
+        if (
+            not announcement.incarnation
+            or announcement.delivery is not Delivery.PUSH
+            or announcement.draining
+            or worker.gone
+            or worker.unreachable is not None
+        ):
+            return False
+        heard_at = max(worker.probed_at, worker.last_seen_at)
+        return now - heard_at > self._limits.heartbeat_s + LIVENESS_S
+
+    def take_overdue(self) -> list[Worker]:
+        """The workers since the last call whose announcement is late."""
+        overdue, self._overdue = self._overdue, []
+        return overdue
 
     def next_moment(self) -> float | None:
         """When `resume` or `check_liveness` next have something to do."""

@@ -121,8 +121,8 @@ class Worker:
             them may have ended it.
         vanished_at: when it last fell silent, or its connection broke, with operations.
         probed_at: when it was last probed.
-        unreachable: the reason why it cannot be called, although it announces itself; it gets no
-            work meanwhile.
+        unreachable: the reason why it cannot be called, or seems to have ended; it gets no work
+            meanwhile.
         superseded: its incarnation before this one.
         silent_since: when it last lost a call by silence.
         call_leases: the numbers of the call leases that it has.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from dte.core.workers.worker import Failure
@@ -9,9 +10,14 @@ from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply,
 
 
 class ConnectionPool:
-    """Idle connections by address. A connection carries one request at a time."""
+    """Idle connections by address. A connection carries one request at a time.
+
+    Attributes:
+        on_broken: called with the address when a worker closes a connection or takes no request.
+    """
 
     def __init__(self) -> None:
+        self.on_broken: Callable[[str], None] | None = None
         self._idle: dict[str, list[KeptAliveConnection]] = {}
 
     async def post(self, address: str, path: str, body: bytes) -> tuple[int, bytes]:
@@ -52,6 +58,7 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close idle connections."""
+        self.on_broken = None
         for address in list(self._idle):
             self._close_idle(address)
 
@@ -82,6 +89,7 @@ class ConnectionPool:
     ) -> None:
         if isinstance(reply, ConnectionFailed):
             self._close_idle(address)
+            self._broken(address)
         elif connection.is_open:  # Some workers close it after each reply.
             self._idle.setdefault(address, []).append(connection)
 
@@ -92,6 +100,11 @@ class ConnectionPool:
             idle.remove(connection)
         if not idle:
             self._idle.pop(address, None)
+        self._broken(address)
+
+    def _broken(self, address: str) -> None:
+        if self.on_broken is not None:
+            self.on_broken(address)
 
     def _close_idle(self, address: str) -> None:
         for connection in self._idle.pop(address, []):

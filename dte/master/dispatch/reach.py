@@ -31,12 +31,12 @@ class Reach:
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
 
-    async def problem(self, announcement: Announcement) -> str | None:
+    async def problem(self, announcement: Announcement) -> ConnectionFailed | None:
         """Return the reason why a worker accepts no connection; None if it does."""
         try:
             await self._pool.reach(announcement.address)
         except ConnectionFailed as error:
-            return str(error)
+            return error
         return None
 
     async def other_at(self, announcement: Announcement) -> str | None:

@@ -120,3 +120,30 @@ async def test_a_worker_of_another_kind_takes_its_address_back(rig: Rig, hire: H
     await announce(rig, worker.port, worker_name="second", incarnation="b")
     await announce(rig, worker.port, worker_name="first", incarnation="a")
     assert rig.worker(worker).announcement.name == "first"
+
+
+async def test_a_worker_whose_connections_break_is_unreachable_at_once(
+    rig: Rig, hire: Hire
+) -> None:
+    worker = await hire(rig, fakes.good, incarnation="a")
+    assert (await rig.compute("1+2"))["answer"] == 3
+    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await worker.stop()
+    await until(lambda: rig.worker(worker.port).state == "unreachable", "it is noticed")
+    await worker.start(port=worker.port)
+    await announce(rig, worker.port)
+    await until(lambda: rig.worker(worker.port).state == "free", "it is back")
+    assert (await rig.compute("3+4"))["answer"] == 7
+
+
+async def test_a_worker_that_closes_idle_connections_stays_free(rig: Rig, hire: Hire) -> None:
+    worker = await hire(rig, fakes.good, incarnation="a")
+    assert (await rig.compute("1+2"))["answer"] == 3
+    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    connections = len(worker.lines)
+    for line in worker.lines:
+        line.close()
+    await until(lambda: len(worker.lines) > connections, "it is checked again")
+    await until(lambda: not rig.master.workers._checks, "that is over")
+    assert rig.worker(worker.port).state == "free"
+    assert (await rig.compute("3+4"))["answer"] == 7

@@ -1,0 +1,70 @@
+"""Workers that are killed: the list and `why` show it long before they count as gone."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+from harness.cluster import Cluster
+from harness.processes import until
+
+from end_to_end.conftest import StartCluster
+
+SOON_S = 8.0
+"""Far less than the silence after which a worker is gone, on a machine with much to do."""
+SILENCE = {"DTE_DEAD_AFTER_S": "60", "DTE_LEASE_S": "60"}
+TRUE = ("unreachable", "gone")
+
+
+def state(cluster: Cluster, name: str) -> str:
+    return str(cluster.client.workers()[name]["state"])
+
+
+def why(cluster: Cluster, job: int) -> str:
+    (reason,) = cluster.client.get(f"/job/{job}/why")["reasons"]
+    return str(reason["text"])
+
+
+def kill(cluster: Cluster, name: str) -> float:
+    cluster.workers[name].end(signal.SIGKILL)
+    return time.monotonic()
+
+
+def check_shown(cluster: Cluster, name: str, killed_at: float) -> None:
+    until(lambda: state(cluster, name) in TRUE, "its state is true")
+    assert time.monotonic() - killed_at < SOON_S
+
+
+@pytest.mark.parametrize("options", [(), ("--pull",)], ids=["called", "pulls"])
+def test_an_idle_worker_that_was_killed_is_not_free(
+    start_cluster: StartCluster, options: tuple[str, ...]
+) -> None:
+    cluster = start_cluster(1, options=options, **SILENCE)
+    assert cluster.client.compute("1+2") == 3
+    until(lambda: state(cluster, "worker-1") == "free", "it is idle")
+    check_shown(cluster, "worker-1", kill(cluster, "worker-1"))
+    job = cluster.client.value("POST", "/jobs", {"handler": "echo", "args": [1]})["job_id"]
+    assert "worker-1" in why(cluster, job)
+    cluster.workers["worker-1"].start()
+    assert cluster.client.finished(job)["answer"] == 1
+    assert state(cluster, "worker-1") in ("free", "busy")
+
+
+def test_a_worker_that_was_killed_before_it_got_any_work_is_not_free(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(1, DTE_HEARTBEAT_S="1", **SILENCE)
+    check_shown(cluster, "worker-1", kill(cluster, "worker-1"))
+
+
+def test_a_worker_that_was_killed_with_a_call_is_not_busy_and_why_says_so(
+    start_cluster: StartCluster,
+) -> None:
+    cluster = start_cluster(1, options=("--slots", "1"), **SILENCE)
+    job = cluster.client.value("POST", "/jobs", {"handler": "sleep", "args": [50]})["job_id"]
+    until(lambda: state(cluster, "worker-1") == "busy", "it runs the call")
+    until(lambda: "running on" in why(cluster, job), "it runs the call")
+    check_shown(cluster, "worker-1", kill(cluster, "worker-1"))
+    assert "calls to worker worker-1 at" in why(cluster, job)
+    assert "running on worker worker-1" in why(cluster, job)
