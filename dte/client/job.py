@@ -25,7 +25,8 @@ class Job(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
         state: ``waiting``, ``running``, ``cancelling``, ``succeeded``, ``failed``, ``timed_out`` or
             ``cancelled``.
         operations: the number of its operations.
-        operations_done: the number of operations that are done.
+        operations_done: the number of operations that have a result. One that failed or was skipped
+            has none.
         submitted_at, started_at, ended_at: times by the master's clock.
         priority: jobs with a higher priority run first.
         retry_of: the job whose failed part this job repeats, if it is a retry.

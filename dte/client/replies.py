@@ -97,12 +97,12 @@ class WorkerInfo(msgspec.Struct, frozen=True):
         slots: the number of requests for arithmetic that it takes at once.
         leases: the number of such requests under way.
         batch: the largest number of operations in one request.
-        operations_done: the number of operations since the master first saw it.
+        operations_done: the number of operations with a result since the master first saw it.
         failures: the number of failures in a row.
         heard_at: the time of its last announcement or answer.
         handler_slots: the number of calls that it takes at once.
         calls: the number of calls that it has now.
-        calls_done: the number of calls since the master first saw it.
+        calls_done: the number of calls with a result since the master first saw it.
         failing: the reason why it cannot start processes for handlers, if it is ``failing``.
     """
 

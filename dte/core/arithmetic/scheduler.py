@@ -168,16 +168,21 @@ class ArithmeticScheduler:
         self._workers.offer(worker)
         if errors:
             self._end_failed(now, lease, errors)
-        self._finish(now, lease.parts, results)
+        worker.operations_done += self._finish(now, lease.parts, results)
         return True
 
     def _finish(
         self, now: float, parts: Iterable[tuple[Job, array[int]]], results: Sequence[Number]
-    ) -> None:
-        """Take in the results of operations; those of jobs that have ended are dropped."""
+    ) -> int:
+        """Take in the results of operations; those of jobs that have ended are dropped.
+
+        Returns:
+            The number of results that count.
+        """
         if self.quarantine:
             self.quarantine.done(parts)
         table = self._table
+        done_before = table.operations_done
         start = 0
         for job, nodes in parts:
             given = results[start : start + len(nodes)]
@@ -204,6 +209,7 @@ class ArithmeticScheduler:
             table.answer(now, job, answer)
             if job.calls is not None:
                 self._end_calls(now, job)
+        return table.operations_done - done_before
 
     def _end_failed(self, now: float, lease: BatchLease, errors: Mapping[int, str]) -> None:
         """End the jobs of operations that failed, each by its first error."""

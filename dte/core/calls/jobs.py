@@ -127,7 +127,7 @@ class CallJobs:
         for call in skipped:
             call.end(wall_s, CallState.SKIPPED, error)
         count, calls.remaining = calls.remaining, 0
-        self._table.call_ended(job, count, 0)
+        self._table.calls_ended(job, count)
         self._end(now, job, error=error).events = [call_event(wall_s, call) for call in skipped]
 
     # A call begins
@@ -239,10 +239,10 @@ class CallJobs:
         Args:
             with_job: it ends the job and is recorded with that; nobody sees its end before.
         """
-        calls = _calls_of(job)
         call.finish()
-        ready, skipped = calls.ended(call)
-        self._table.call_ended(job, 1 + len(skipped), call.record.size)
+        ready, skipped = _calls_of(job).ended(call)
+        done = int(call.state is CallState.SUCCEEDED)
+        self._table.calls_ended(job, 1 + len(skipped), done, call.record.size)
         wall_s = now + self._table.wall_offset_s
         events = [call_event(wall_s, ended) for ended in (call, *skipped)]
         if not with_job:
@@ -424,7 +424,7 @@ class CallJobs:
         wall_s = now + self._table.wall_offset_s
         call.end(wall_s, CallState.CANCELLED, call.record.error or "cancelled")
         _, skipped = _calls_of(job).ended(call)
-        self._table.call_ended(job, 1 + len(skipped), 0)
+        self._table.calls_ended(job, 1 + len(skipped))
         return [call_event(wall_s, ended) for ended in (call, *skipped)]
 
     def _end_cancelled(self, now: float, job: Job) -> End | None:

@@ -164,9 +164,11 @@ class CallScheduler:
         if lease.worker is not None:
             lease.worker.last_seen_at = now
             lease.worker.failures, lease.worker.last_failure = 0, None
-            lease.worker.calls_done += 1
         self._prefetch.took(now, lease.call.handler, lease.leased_at)
-        return self._settle(now, lease, outcome)
+        fact = self._settle(now, lease, outcome)
+        if lease.worker is not None and lease.call.record.state is CallState.SUCCEEDED:
+            lease.worker.calls_done += 1
+        return fact
 
     def report_unleased(
         self, now: float, call: Call | None, worker: str, outcome: Outcome, dialect: str = ""

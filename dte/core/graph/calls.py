@@ -23,6 +23,7 @@ class CallGraph:
         calls: by name, in the order in which they were added.
         aliases: names of calls that equal others, with the names of these.
         remaining: how many calls have not ended.
+        succeeded: how many calls have ended with a result.
         answer: the call that gives the job's result; None if all sinks do.
         sinks: names of calls without readers.
         arithmetic: the calls that wait for operations of the job's arithmetic, with the names of
@@ -35,6 +36,7 @@ class CallGraph:
         self.calls: dict[str, Call] = {}
         self.aliases: dict[str, str] = {}
         self.remaining = 0
+        self.succeeded = 0
         self.answer: Call | None = None
         self.sinks: list[str] = []
         self.arithmetic: dict[int, list[tuple[Call, str]]] | None = None
@@ -94,6 +96,7 @@ class CallGraph:
         ready: list[Call] = []
         skipped: list[Call] = []
         ended = [call]
+        self.succeeded += call.state is CallState.SUCCEEDED
         for cause in ended:  # Grows meanwhile.
             self.remaining -= 1
             for reader in cause.readers:
@@ -176,6 +179,8 @@ class CallGraph:
     def check(self) -> None:
         """Assert every invariant of an unfinished job's calls; for tests."""
         assert self.remaining == sum(not call.is_terminal for call in self.calls.values())
+        states = [call.state for call in self.calls.values()]
+        assert self.succeeded == states.count(CallState.SUCCEEDED)
         for call in self.calls.values():
             waiting_for = [
                 name

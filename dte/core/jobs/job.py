@@ -111,11 +111,20 @@ class Job(Stateful[JobState]):
 
     @property
     def progress(self) -> int:
-        """The number of operations that are done."""
+        """The number of operations that have a result: one that failed or was skipped has none."""
         if self.graph is None:
             return self.operations_done
-        calls = self.calls.remaining if self.calls is not None else 0
+        if self.calls is None:
+            return self.operations - self.graph.remaining
+        calls = len(self.calls.calls) - self.calls.succeeded
         return self.operations - self.graph.remaining - calls
+
+    @property
+    def left(self) -> int:
+        """The number of operations that have not ended."""
+        if self.graph is None:
+            return self.operations - self.operations_done
+        return self.graph.remaining + (self.calls.remaining if self.calls is not None else 0)
 
     @property
     def label(self) -> str:

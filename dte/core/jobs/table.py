@@ -61,8 +61,8 @@ class JobTable:
     Attributes:
         ready: the ready operations of all jobs.
         waiting: jobs that have not ended, or whose end is not recorded.
-        operations_waiting: operations of these that are not done.
-        operations_done: operations that have been done in all.
+        operations_waiting: operations of these that have not ended.
+        operations_done: operations that have got a result, in all.
         bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
         wall_offset_s: turns a moment of the core's clock into one of the wall clock, as that stands
             now. Times that people see are stamped with it, and not changed when it changes.
@@ -203,7 +203,7 @@ class JobTable:
         for job in submission.jobs:
             self._ring.remove(job)
             self.waiting -= 1
-            self.operations_waiting -= job.operations - job.progress
+            self.operations_waiting -= job.left
             self.bytes_waiting -= job.size
             job.calls = None
             self._let_go(job)
@@ -322,9 +322,9 @@ class JobTable:
             job.enter(JobState.RUNNING)
             self.events.append(Event(wall_s, job.number, "", "running"))
 
-    def call_ended(self, job: Job, count: int, size: int) -> None:
-        """Count calls of a job that have ended, and the bytes of their results."""
-        self.operations_done += count
+    def calls_ended(self, job: Job, count: int, succeeded: int = 0, size: int = 0) -> None:
+        """Count calls of a job that have ended, those with a result, and the bytes of these."""
+        self.operations_done += succeeded
         self.operations_waiting -= count
         self.bytes_waiting += size
         job.size += size
@@ -332,8 +332,8 @@ class JobTable:
     def _stop(self, job: Job) -> None:
         assert job.graph is not None, "a job ends once"
         self.ready.drop(job)
+        self.operations_waiting -= job.left
         job.operations_done = job.progress
-        self.operations_waiting -= job.operations - job.operations_done
         job.enter(JobState.ENDING)
         self._let_go(job)
 
@@ -361,7 +361,7 @@ class JobTable:
         open_jobs = [job for job in jobs if not job.is_terminal]
         assert self.waiting == len(open_jobs)
         assert self.operations_waiting == sum(
-            job.operations - job.progress for job in open_jobs if job.state is not JobState.ENDING
+            job.left for job in open_jobs if job.state is not JobState.ENDING
         )
         ending = {end.job.number for end in self._outbox.ends}
         assert len(ending) == len(self._outbox.ends), "a job ends twice"

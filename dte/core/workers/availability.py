@@ -195,7 +195,6 @@ class AvailabilityQueue:
         if worker.gone:
             worker.joined_at = now
         worker.failures, worker.last_failure, worker.gone = 0, None, False
-        worker.operations_done += operations
         target_s = min(BATCH_TARGET_S + self._present * BATCH_MORE_S, BATCH_LONGEST_S)
         if took_s > 2 * target_s:
             worker.batch = max(1, worker.batch // 2)

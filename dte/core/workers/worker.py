@@ -128,6 +128,8 @@ class Worker:
         call_leases: the numbers of the call leases that it has.
         long_calls: how many of these are of handlers that are not known to be quick.
         claim: its open claim; None if it has none.
+        operations_done: how many results of operations it gave that count.
+        calls_done: how many calls ended with a result that it gave.
         info: further details that it gave, for display.
     """
 

@@ -73,6 +73,48 @@ async def test_a_failed_job_has_an_error(rig: Rig, hire: Hire) -> None:
     assert (job["operations"], job["operations_done"]) == (2, 1)
 
 
+async def test_only_operations_with_a_result_are_done_in_jobs_health_and_workers(
+    rig: Rig, hire: Hire
+) -> None:
+    def conduct(call: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "broke"} if call["args"] == ["bad"] else {"result": 1}
+
+    await hire(rig, fakes.good, batch_max=64)
+    await hire_called(hire, rig, conduct)
+
+    def echo(argument: Any, **more: Any) -> dict[str, Any]:
+        return {"handler": "echo", "args": [argument]} | more
+
+    bad, good = echo("bad", retries=0), echo(1)
+    jobs = {
+        await rig.submit("1/0"): 0,
+        await rig.submit("1/(3-3)"): 1,
+        await rig.submit("echo(7)+2/0"): None,
+        await rig.accept(handler="echo", args=["bad"], retries=1): 0,
+        await rig.accept(graph={"a": good, "b": bad, "c": echo({"ref": "b"})}): 1,
+        await rig.accept(graph={"a": good, "b": echo({"ref": "a"})}): 2,
+        await rig.accept(graph={"a": good, "b": echo({"ref": "a"}, delay=900)}): 1,
+        await rig.accept(handler="unknown"): 0,
+    }
+    *ending, late, unknown = jobs
+    found = {number: await rig.job(number, wait_s=20) for number in ending}
+    await until(lambda: rig.master.core.jobs.job(late).progress, "its first call has ended")
+    for number in (late, unknown):
+        await rig.cancel(number)
+        found[number] = await rig.job(number, wait_s=20)
+    assert all(job["finished"] for job in found.values())
+    done = {number: job["operations_done"] for number, job in found.items()}
+    assert [done[each] for each in jobs if jobs[each] is not None] == [
+        count for count in jobs.values() if count is not None
+    ]
+    health = (await rig.get("/health")).json
+    assert (health["operations_done"], health["operations_waiting"]) == (sum(done.values()), 0)
+    workers = (await rig.get("/worker")).json
+    assert sum(each["operations_done"] + each["calls_done"] for each in workers) == sum(
+        done.values()
+    )
+
+
 @pytest.mark.parametrize(
     "number",
     [
