@@ -102,6 +102,9 @@ class Master:
     def _restore(self) -> None:
         loaded = self.recorder.load(self.settings.jobs_kept, self.settings.jobs_kept_bytes)
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
+        if loaded.waiting:
+            self.core.calls.policies.restore(loaded.replaced)
+        self.workers.restore(loaded.replaced)
         for announcement in loaded.workers:
             with suppress(Busy):
                 self.core.announce(self.clock.now(), announcement)
@@ -118,7 +121,11 @@ class Master:
                 self.clock,
                 self.wake,
             )
-            self._restart = asyncio.get_running_loop().create_task(restart.run())
+            self._restart = asyncio.get_running_loop().create_task(self._resume(restart))
+
+    async def _resume(self, restart: Restart) -> None:
+        await restart.run()
+        self.workers.forget_replaced(restart.handlers)
 
     async def end(self, grace_s: float) -> None:
         """Accept nothing more, wait up to `grace_s` seconds for batches of workers, and stop.

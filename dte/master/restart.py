@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -34,7 +34,11 @@ READ_AGAIN_S = 1.0
 
 @dataclass
 class Restart:
-    """Resumes the journal's unfinished jobs, in slices, while the master serves already."""
+    """Resumes the journal's unfinished jobs, in slices, while the master serves already.
+
+    Attributes:
+        handlers: the handlers of calls of dte's own clients that go on.
+    """
 
     core: Scheduler
     recorder: AnyRecorder
@@ -43,6 +47,7 @@ class Restart:
     slices: Slices
     clock: Clock
     wake: Callable[[], None]
+    handlers: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         """Resume all jobs."""
@@ -101,4 +106,7 @@ class Restart:
         job = self.core.jobs.job(unfinished.number)
         self.core.resume(self.clock.now(), job, new)
         self.expected.add(job)
+        self.handlers.update(
+            call.handler for call in job.each_call() if not (call.origin or call.is_terminal)
+        )
         self.wake()

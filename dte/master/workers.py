@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
 from dte.core.arithmetic.lease import BatchLease
@@ -12,6 +12,7 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import Unavailable
 from dte.core.graph.call import Call
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
@@ -48,13 +49,17 @@ class Workers:
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
         self._to_store: dict[str, Announcement] = {}
+        self._replaced: dict[str, HandlerPolicy] = {}
         self._storing: asyncio.Task[None] | None = None
+        self._replaced_stored = True
+        self._storing_replaced: asyncio.Task[None] | None = None
         self._checks: dict[Worker, asyncio.Task[None]] = {}
 
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
-        if self._storing is not None:
-            self._storing.cancel()
+        for storing in (self._storing, self._storing_replaced):
+            if storing is not None:
+                storing.cancel()
         for check in self._checks.values():
             check.cancel()
         self._limited.close()
@@ -82,6 +87,7 @@ class Workers:
         known = self.core.worker(announcement.identity)
         was_draining = known is not None and known.announcement.draining
         worker = self.core.announce(now, announcement)
+        self._note_replaced()
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
             self.check_reach(worker)
@@ -156,6 +162,35 @@ class Workers:
         text = f"worker %s {what}%s"
         self._limited.add("workers that came or went", logging.INFO, text, name, more, worker=name)
 
+    def restore(self, replaced: Mapping[str, HandlerPolicy]) -> None:
+        """Take over what the journal knows of built-in handlers that workers have replaced."""
+        self._replaced = dict(replaced)
+
+    def forget_replaced(self, needed: Collection[str]) -> None:
+        """All jobs from before a restart are known: forget replaced handlers that none needs."""
+        self.core.calls.policies.forget(needed)
+        self._note_replaced()
+        self.wake()
+
+    def _note_replaced(self) -> None:
+        """Store which built-in handlers are replaced, if that has changed."""
+        if self._replaced == self.core.calls.policies.replaced:
+            return
+        self._replaced = dict(self.core.calls.policies.replaced)
+        self._start_storing_replaced()
+
+    def _start_storing_replaced(self) -> None:
+        storing = self._store_replaced()
+        self._storing_replaced = asyncio.get_running_loop().create_task(storing)
+
+    async def _store_replaced(self) -> None:
+        self._replaced_stored = True
+        try:
+            await self.recorder.remember_replaced(self._replaced)
+        except Unavailable as error:
+            log.warning("replaced handlers cannot be stored yet: %s", error)
+            self._replaced_stored = False
+
     async def _store(self) -> None:
         """Store announcements in the journal, or keep them for later if it cannot be written."""
         while self._to_store:
@@ -172,6 +207,8 @@ class Workers:
         """Store the announcements that could not be stored before: the journal works again."""
         if self._to_store:
             self._storing = asyncio.get_running_loop().create_task(self._store())
+        if not self._replaced_stored:
+            self._start_storing_replaced()
 
     def leave(self, worker: Worker) -> None:
         """Note that a worker has ended."""
@@ -209,6 +246,7 @@ class Workers:
         self._answer_claim_of(announcement)
         self._log_failing(announcement)
         claim = self.core.claim(self.clock.now(), announcement, slots)
+        self._note_replaced()
         if info is not None:
             claim.worker.info = info
         answered = self._claims[claim] = asyncio.get_running_loop().create_future()

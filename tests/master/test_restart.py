@@ -432,6 +432,48 @@ async def test_a_retry_keeps_the_job_that_it_repeats(rig: Rig, again: Again) -> 
     assert await shown(rig) == [retries] * 3
 
 
+OWN = {"handlers": ["echo", "other"], "replaced": {"echo": {"retries": 2}}}
+
+
+async def known_as_replaced(rig: Rig) -> None:
+    """Return when the journal knows what the workers have replaced."""
+    storing = rig.master.workers._storing_replaced
+    assert storing is not None
+    await until(storing.done, "it is stored")
+
+
+@pytest.mark.parametrize("job", [echo(1), {"formula": "echo(1)"}], ids=["call", "formula"])
+async def test_a_call_of_a_user_s_handler_waits_for_it_after_a_restart_too(
+    rig: Rig, again: Again, job: dict[str, Any]
+) -> None:
+    assert await claim(rig, "own", wait=0, **OWN) == []
+    number = await rig.accept(**job)
+    await known_as_replaced(rig)
+    rig = await again()
+    await all_go_on(rig)
+    assert await claim(rig, "built-in", handlers=["echo"], wait=0) == []
+    (reason,) = [each for each in (await rig.why(number)).values() if "echo" in each["text"]]
+    assert "a worker has announced its own" in reason["text"]
+    (call,) = await claim(rig, "own", **OWN)
+    await report(rig, call["lease"], result=1)
+    assert (await ended(rig, number))[0] == "succeeded"
+
+
+async def test_a_replaced_handler_that_no_call_waits_for_is_forgotten_by_a_restart(
+    rig: Rig, again: Again
+) -> None:
+    assert await claim(rig, "own", wait=0, **OWN) == []
+    await rig.accept(handler="another")
+    await known_as_replaced(rig)
+    rig = await again()
+    await all_go_on(rig)
+    await rig.accept(**echo(1))
+    (call,) = await claim(rig, "built-in", handlers=["echo"])
+    assert call["handler"] == "echo"
+    await known_as_replaced(rig)
+    assert rig.master.core.calls.policies.replaced == rig.master.workers._replaced == {}
+
+
 async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again) -> None:
     for _ in range(10):
         await asyncio.gather(*(rig.accept(graph=CHAIN) for _ in range(20)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dte.core.graph.call import Call
 from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
@@ -25,6 +25,7 @@ class Policies:
         self._policies: dict[str, HandlerPolicy] = {}
         self.pure: frozenset[str] = frozenset()
         self.replaced: dict[str, HandlerPolicy] = {}
+        self._unconfirmed: set[str] = set()
 
     def learn(
         self,
@@ -38,6 +39,7 @@ class Policies:
         """
         policies = self._policies
         self.replaced.update(replaced)
+        self._unconfirmed.difference_update(replaced)
         if self.replaced:
             own = {name: handlers[name] for name in replaced}
             handlers = {each: handlers[each] for each in handlers if each not in self.replaced}
@@ -52,6 +54,22 @@ class Policies:
         if news:
             policies.update(news)
             self._note_pure()
+
+    def restore(self, replaced: Mapping[str, HandlerPolicy]) -> None:
+        """Take over what had been replaced before a restart: calls may wait for that."""
+        self.replaced.update(replaced)
+        self._unconfirmed.update(replaced)
+
+    def forget(self, needed: Collection[str]) -> None:
+        """Drop what had been replaced before a restart, if no worker has announced it since.
+
+        Args:
+            needed: the handlers for which calls from before the restart wait.
+        """
+        for name in self._unconfirmed.difference(needed):
+            self._policies.setdefault(name, self.replaced.pop(name))
+        self._unconfirmed.intersection_update(needed)
+        self._note_pure()
 
     def _note_pure(self) -> None:
         self.pure = frozenset(name for name, policy in self._policies.items() if policy.pure)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from dte.core.graph.call import CallRecord
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
@@ -56,6 +57,8 @@ class Loaded:
         waiting: the unfinished jobs, without graphs.
         ended: the jobs that ended last, in the order of their ends.
         workers: workers that do not announce themselves again.
+        deliveries: as `Journal.deliveries`.
+        replaced: the policies of built-in handlers that workers had replaced.
     """
 
     last: int
@@ -63,6 +66,7 @@ class Loaded:
     ended: list[Job]
     workers: list[Announcement]
     deliveries: list[tuple[int, str, float]]
+    replaced: dict[str, HandlerPolicy]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +189,11 @@ class Journal:
         with self._writing():
             self._workers.remember(announcement, self._ages.ran_s(now))
 
+    def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
+        """Write which built-in handlers workers have replaced, with the policies of these."""
+        with self._writing():
+            self._workers.remember_replaced(policies)
+
     def delivered(self, number: int) -> None:
         """Forget the webhook of a job that was taken or given up."""
         with self._writing():
@@ -262,9 +271,10 @@ class Journal:
             workers = self._workers.load(self._pruning.oldest(now))
             ended = self._jobs.last_ended(jobs_kept, bytes_kept)
             waiting, deliveries = self._jobs.waiting(), self._deliveries(now)
+            replaced = self._workers.replaced()
         except sqlite3.Error as error:
             raise refusal(self.path, error) from None
-        return Loaded(self._last_job, waiting, ended, workers, deliveries)
+        return Loaded(self._last_job, waiting, ended, workers, deliveries, replaced)
 
     def unfinished(self, after: int) -> list[Unfinished]:
         """Some of the unfinished jobs from before this start, in the order of their numbers.

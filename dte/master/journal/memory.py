@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import BinaryIO
 
 from dte.core.errors import Conflict, Unavailable
 from dte.core.graph.call import CallRecord
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
@@ -31,7 +32,7 @@ class MemoryRecorder:
         self._keys = KeyMemory(keys_max)
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
-        return Loaded(0, [], [], [], [])
+        return Loaded(0, [], [], [], [], {})
 
     def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
         self._jobs, self._recorded = jobs, recorded
@@ -64,6 +65,9 @@ class MemoryRecorder:
         return []
 
     async def remember(self, announcement: Announcement) -> None:
+        pass
+
+    async def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
         pass
 
     async def delivered(self, number: int) -> None:

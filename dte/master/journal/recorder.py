@@ -18,6 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from dte.core.errors import Conflict, StorageFull, Unavailable
 from dte.core.graph.call import CallRecord
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
@@ -130,6 +131,9 @@ class Recorder:
 
     async def remember(self, announcement: Announcement) -> None:
         await self.run(self._journal.remember, announcement, time.monotonic())
+
+    async def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
+        await self.run(self._journal.remember_replaced, policies)
 
     async def delivered(self, number: int) -> None:
         await self.run(self._journal.delivered, number)

@@ -120,6 +120,10 @@ WHERE CASE WHEN instr(text, '"retry_of":') AND json_valid(text)
 CREATE TRIGGER retry_deleted AFTER DELETE ON ended BEGIN
     DELETE FROM retry WHERE number = OLD.number;
 END;
+CREATE TABLE replaced (  -- built-in handlers that workers have replaced by their own
+    handler TEXT PRIMARY KEY,
+    policy TEXT NOT NULL  -- of the built-in one, as JSON
+);
 UPDATE notice SET since = 0;
 UPDATE worker SET announced_at = 0;
 {generation.SCHEMA}""",

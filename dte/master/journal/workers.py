@@ -1,12 +1,14 @@
-"""The journal's table of workers, for workers that do not announce themselves again."""
+"""The journal's tables of workers that do not announce themselves again, and of replacements."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import fields
 
 import msgspec
 
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.workers.worker import Announcement, Delivery
 from dte.wire.codec import encode
 
@@ -17,7 +19,7 @@ MAILBOX = {"dialect": "rest", "tasks": None}
 
 
 class WorkerTable:
-    """The table of workers in an open journal. Methods raise what SQLite raises."""
+    """The tables of workers in an open journal. Methods raise what SQLite raises."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -49,6 +51,18 @@ class WorkerTable:
             )
             known.setdefault(read.identity, read)  # An earlier release had another identity for it.
         return list(known.values())
+
+    def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
+        """Write the policies of the built-in handlers that are replaced, instead of all others."""
+        self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM replaced")
+        rows = [(name, encode(policy).decode()) for name, policy in policies.items()]
+        self._db.executemany("INSERT INTO replaced VALUES (?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def replaced(self) -> dict[str, HandlerPolicy]:
+        rows = self._db.execute("SELECT handler, policy FROM replaced")
+        return {name: msgspec.json.decode(text, type=HandlerPolicy) for name, text in rows}
 
 
 def write_announcement(announcement: Announcement) -> str:
