@@ -190,10 +190,12 @@ def is_async(name: str) -> bool:
 
 
 def run(order: Begin) -> Outcome:
-    """Call a handler, and set the state of this process back."""
+    """Call a handler, and set the state of this process back, which built-in ones do not change."""
     outcome = _run(order)
-    prints.call_ends()
-    outcome.worn = outcome.worn or _child.state.renew()
+    found = registry.find(order.handler)
+    if found is None or not found.is_built_in:
+        prints.call_ends()
+        outcome.worn = outcome.worn or _child.state.renew()
     return outcome
 
 
