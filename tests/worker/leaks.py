@@ -7,6 +7,7 @@ import contextvars
 import decimal
 import gc
 import locale
+import logging
 import os
 import resource
 import signal
@@ -29,6 +30,10 @@ variable = contextvars.ContextVar("variable", default=0)
 os.environ["LEAKS_KEPT"] = "kept"
 kept: list[Any] = []
 pool = ThreadPoolExecutor(2)
+LIMITS = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE),
+    *(resource.RLIMIT_NPROC, resource.RLIMIT_STACK),
+)
 
 
 def show() -> dict[str, Any]:
@@ -47,7 +52,15 @@ def show() -> dict[str, Any]:
         # Each process has pipes of its own, so their numbers differ.
         "files": [stat.S_IFMT(os.fstat(number).st_mode) for number in (1, 2)],
         "timers": [signal.getitimer(each) for each in range(3)],
-        "signals": [repr(signal.getsignal(n)) for n in (signal.SIGUSR1, signal.SIGALRM)],
+        "signals": [
+            repr(signal.getsignal(n)) for n in (signal.SIGUSR1, signal.SIGALRM, signal.SIGXFSZ)
+        ],
+        "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+        "blocking": os.get_blocking(1),
+        "log": (logging.root.level, logging.root.disabled, logging.root.manager.disable),
+        "log handlers": [repr(type(each)) for each in logging.root.handlers],
+        "hooks": [repr(each) for each in (sys.excepthook, sys.unraisablehook, sys.displayhook)],
+        "switch": (sys.getswitchinterval(), gc.get_threshold()),
         "path": sys.path,
         "filters": len(warnings.filters),
         "locale": locale.setlocale(locale.LC_ALL),
@@ -56,7 +69,8 @@ def show() -> dict[str, Any]:
         "digits": sys.get_int_max_str_digits(),
         "collects": gc.isenabled(),
         "traced": sys.gettrace() is not None or sys.getprofile() is not None,
-        "limits": [resource.getrlimit(n) for n in (resource.RLIMIT_AS, resource.RLIMIT_CPU)],
+        "limits": [resource.getrlimit(n) for n in LIMITS],
+        "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "threads": sorted(each.name for each in threading.enumerate() if not each.daemon),
         "programs": _programs(),
@@ -112,8 +126,31 @@ def lock_the_limits() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (10_000, 10_000))
 
 
-def lower_a_limit() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (10_000, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+def lower_limits() -> None:
+    for each in LIMITS[1:]:
+        soft, hard = resource.getrlimit(each)
+        room = 64 if each == resource.RLIMIT_NOFILE else 1_000_000
+        resource.setrlimit(each, (room if soft < 0 else min(soft, room), hard))
+
+
+def configure_logging() -> None:
+    logging.basicConfig(level=logging.CRITICAL, filename=os.devnull, force=True)
+    logging.disable(logging.CRITICAL)
+
+
+def replace_hooks() -> None:
+    sys.excepthook = sys.unraisablehook = sys.displayhook = print  # type: ignore[assignment]
+
+
+def use_one_cpu() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+
+
+def keep_most_files() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError):
+        kept.extend(os.dup(0) for _ in range(soft * 3 // 4))
 
 
 def loose_task() -> None:
@@ -150,7 +187,15 @@ RESTORED: dict[str, Callable[[], object]] = {
     "collection": gc.disable,
     "trace": lambda: sys.settrace(lambda *_: None),
     "profile": lambda: sys.setprofile(lambda *_: None),
-    "limit": lower_a_limit,
+    "limits": lower_limits,
+    "signal mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM]),
+    "rare signal": lambda: signal.signal(signal.SIGXFSZ, signal.SIG_DFL),
+    "blocking": lambda: os.set_blocking(1, False),
+    "log": configure_logging,
+    "log handlers": lambda: logging.root.handlers.clear(),
+    "hooks": replace_hooks,
+    "switch": lambda: (sys.setswitchinterval(1), gc.set_threshold(1)),
+    "CPUs": use_one_cpu,
 }
 """Changes that are set back."""
 REPLACED: dict[str, Callable[[], object]] = {
@@ -158,6 +203,8 @@ REPLACED: dict[str, Callable[[], object]] = {
     "no stream": lambda: delattr(sys, "stdout"),
     "closed file": lambda: os.close(1),
     "redirected file": redirect,
+    "closed stdin": lambda: os.close(0),
+    "kept files": keep_most_files,
     "thread": start_thread,
     "program": lambda: subprocess.Popen(["sleep", "1000"]),
     "fork": fork_and_return,

@@ -17,6 +17,7 @@ import concurrent.futures.thread as pools
 import decimal
 import gc
 import locale
+import logging
 import operator
 import os
 import resource
@@ -30,6 +31,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
+from math import inf
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -37,15 +39,22 @@ from dte.worker.processes.traces import text_of
 
 MEMORY_SHARE_MAX = 0.75
 """A process that still has more than this share of its memory after a call is replaced."""
-SIGNALS = (
-    *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
-    *(signal.SIGPIPE, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD, signal.SIGCONT),
-    *(signal.SIGTSTP, signal.SIGTTOU, signal.SIGWINCH, signal.SIGVTALRM, signal.SIGPROF),
-)
+FILES_SHARE_MAX = 0.5
+"""A process that has more than this share of its files open after a call is replaced."""
+SIGNALS = [
+    number
+    for number in sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+    if number < 32  # Without those of real time, which nobody uses.
+]
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_CPU)
+LIMITS = (
+    *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE),
+    *(resource.RLIMIT_NPROC, resource.RLIMIT_STACK),
+)
 THREADS_END_S = 0.05
 STREAMS = ("stdin", "stdout", "stderr")
+HOOKS = ("excepthook", "unraisablehook", "displayhook")
+LOGGING = ("level", "disabled", "propagate", "manager.disable")
 
 
 class _Part(NamedTuple):
@@ -77,6 +86,7 @@ def _parts(folder: int | None) -> list[_Part]:
             False,
         ),
         _Part("changed a signal handler", _signal_handlers, _set_signal_handlers, False),
+        _Part("blocked a signal", _blocked_signals, _block_signals, False),
         _Part("changed the environment", _environment, _set_environment),
         _Part("changed the time zone", partial(attrgetter("tzname"), time), _set_time_zone),
         _Part(
@@ -89,6 +99,18 @@ def _parts(folder: int | None) -> list[_Part]:
         _Part("replaced a standard stream", partial(attrgetter(*STREAMS), sys), _set_streams),
         _Part("closed a standard stream", lambda: [each.closed for each in streams], None),
         _Part("closed or replaced file 1 or 2", _standard_files, None, False),
+        _Part(
+            "made a standard stream non-blocking",
+            _output_blocks,
+            partial(os.set_blocking, 1),
+            False,
+        ),
+        _Part("configured logging", partial(attrgetter(*LOGGING), logging.root), _set_logging),
+        _Part(
+            "changed the log's handlers",
+            partial(attrgetter("handlers"), logging.root),
+            _set_log_handlers,
+        ),
         _Part("changed sys.path", partial(attrgetter("path"), sys), _set_path),
         _Part("changed warnings", partial(attrgetter("filters"), warnings), _set_filters),
         _Part(
@@ -109,6 +131,9 @@ def _parts(folder: int | None) -> list[_Part]:
             sys.set_int_max_str_digits,
         ),
         _Part("turned garbage collection off", gc.isenabled, lambda _: gc.enable()),
+        _Part("changed garbage collection", gc.get_threshold, lambda old: gc.set_threshold(*old)),
+        _Part("changed the switch interval", sys.getswitchinterval, sys.setswitchinterval),
+        _Part("replaced a hook of Python", partial(attrgetter(*HOOKS), sys), _set_hooks),
         _Part("left a trace function", sys.gettrace, sys.settrace),
         _Part("left a profiler", sys.getprofile, sys.setprofile),
         _Part("changed a resource limit", _limits, _set_limits, False),
@@ -118,9 +143,18 @@ def _parts(folder: int | None) -> list[_Part]:
             partial(os.setpriority, os.PRIO_PROCESS, 0),
             False,
         ),
-        _Part("changed the user", os.geteuid, None, False),
+        *_affinity(),
+        _Part("changed the user", lambda: (os.geteuid(), os.getegid()), None, False),
         _Part("left a program running", _has_children, None, False),
     ]
+
+
+def _affinity() -> list[_Part]:
+    """Return the part for the CPUs of this process, which only some systems can set."""
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    read, restore = partial(os.sched_getaffinity, 0), partial(os.sched_setaffinity, 0)
+    return [_Part("changed the CPUs", read, restore, False)]
 
 
 def stop_alarm() -> None:
@@ -146,6 +180,7 @@ class ProcessState:
         self._loop = loop
         self._memory_end = memory_end
         self.tasks_made = 0
+        self._files_end = FILES_SHARE_MAX * _files_max()
         self._decimal = decimal.getcontext().copy()
         self._threads = threading.active_count()
         self._parts = _parts(self._folder)
@@ -221,6 +256,8 @@ class ProcessState:
             self.tasks_made = 0
             if len(asyncio.all_tasks(self._loop)) > tasks:
                 return "a call left a task running"
+        if _lowest_free_file() > self._files_end:
+            return "it has too many open files"
         if self._memory_end is not None and address_space_bytes() > self._memory_end:
             return "its memory is nearly used up"
         return ""
@@ -262,6 +299,14 @@ def _set_signal_handlers(before: Sequence[Any]) -> None:
             signal.signal(number, handler)
 
 
+def _blocked_signals() -> Collection[int]:
+    return _signal.pthread_sigmask(signal.SIG_BLOCK, ())  # type: ignore[no-any-return]
+
+
+def _block_signals(before: Collection[int]) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _environment() -> dict[bytes, bytes]:
     # Reading it through its methods takes a hundred times as long.
     return os.environ._data  # type: ignore[attr-defined,no-any-return]
@@ -288,6 +333,38 @@ def _working_directory() -> str | None:
 
 def _set_streams(before: Sequence[Any]) -> None:
     sys.stdin, sys.stdout, sys.stderr = before
+
+
+def _set_hooks(before: Sequence[Any]) -> None:
+    sys.excepthook, sys.unraisablehook, sys.displayhook = before
+
+
+def _set_logging(before: Sequence[Any]) -> None:
+    level, logging.root.disabled, logging.root.propagate, logging.root.manager.disable = before
+    logging.root.setLevel(level)  # This also makes loggers forget what they have found.
+
+
+def _set_log_handlers(before: Sequence[logging.Handler]) -> None:
+    logging.root.handlers[:] = before
+
+
+def _lowest_free_file() -> int:
+    """Return the lowest number that a file can get; all below it are open."""
+    number = os.dup(0)
+    os.close(number)
+    return number
+
+
+def _files_max() -> float:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return inf if soft == resource.RLIM_INFINITY else soft
+
+
+def _output_blocks() -> bool | None:
+    try:
+        return os.get_blocking(1)
+    except OSError:
+        return None
 
 
 def _standard_files() -> list[tuple[int, int] | None]:
