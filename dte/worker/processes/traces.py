@@ -7,6 +7,7 @@ its methods is called where everything is caught.
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 from dte.worker.processes.channel import ERROR_CHARS_MAX, TRACE_CHARS_MAX
 
+OWN_FOLDER = os.path.dirname(__file__)
 NAME_CHARS_MAX = 200
 LINE_CHARS_MAX = 400
 FIRST_FRAMES = 5
@@ -149,6 +151,8 @@ def _frames(last: TracebackType | None, own: Collection[CodeType]) -> Iterator[s
             first.clear()
             rest.clear()
             continue
+        if os.path.dirname(frame.f_code.co_filename) == OWN_FOLDER:
+            continue  # It passes a step on to a task that a handler started.
         count += 1
         (first if count <= FIRST_FRAMES else rest).append((frame, number))
     if not count:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Callable
 
 from dte.worker.processes.channel import TRACE_CHARS_MAX
+from dte.worker.processes.tasks import SHARED_NUMBERS, _Noted
 from dte.worker.processes.traces import trace_of
 
 
@@ -57,6 +60,30 @@ def test_the_cause_comes_first() -> None:
 
 def test_an_exception_without_frames_has_no_trace() -> None:
     assert trace_of(ValueError("no luck"), []) == ""
+
+
+def test_tasks_of_a_handler_show_no_frame_of_their_process() -> None:
+    async def inner() -> None:
+        fail()
+
+    async def waits() -> None:
+        await asyncio.gather(inner())
+
+    def run() -> None:
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_task_factory(
+                lambda loop, coroutine, **more: asyncio.Task(
+                    _Noted(coroutine, 1, [0] * SHARED_NUMBERS),  # type: ignore[arg-type]
+                    loop=loop,
+                    **more,
+                )
+            )
+            runner.run(waits())
+
+    text = trace(run)
+    assert "in inner" in text
+    assert "in fail" in text
+    assert os.path.join("worker", "processes", "tasks.py") not in text
 
 
 def test_the_middle_of_a_deep_stack_is_left_out() -> None:
