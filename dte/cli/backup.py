@@ -66,9 +66,18 @@ def _target(file: Path, force: bool) -> Path:
         leave(EXIT_USAGE, f"{file} is no regular file")
     if target.exists() and not force:
         leave(EXIT_USAGE, f"{file} exists; to replace it: --force")
+    _check_log(target)
     if not target.parent.is_dir():
         leave(EXIT_USAGE, f"there is no folder {file.parent}")
     return target
+
+
+def _check_log(target: Path) -> None:
+    """Exit if the file has a write-ahead log: a master uses it, or the log would damage the copy."""
+    log = Path(f"{target}-wal")
+    if log.exists():
+        text = f"{log} exists, so {target} is a journal that a master uses or has not closed"
+        leave(EXIT_USAGE, f"{text}; give another FILE")
 
 
 def _write(target: Path, backup: Backup, force: bool) -> None:
@@ -84,6 +93,7 @@ def _write(target: Path, backup: Backup, force: bool) -> None:
             os.fsync(file.fileno())
         if target.exists() and not force:
             leave(EXIT_USAGE, f"{target} exists now; to replace it: --force")
+        _check_log(target)
         os.replace(part, target)
         part = ""
     except OSError as error:

@@ -167,3 +167,25 @@ def test_a_journal_that_was_cut_from_its_log_is_refused_and_a_copy_is_not(
             assert [each.id for each in client.jobs()] == [job.id]
             assert client.submit("3+4").id == job.id + 1
         restored.end()
+
+
+@pytest.mark.parametrize("name", ["dte.db", "link.db"])
+def test_a_journal_that_a_master_uses_is_not_replaced_even_by_force(
+    dte: Dte, keeper: MasterThread, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "link.db").symlink_to("dte.db")
+    before = (tmp_path / "dte.db").stat().st_ino
+    refused = dte("backup", str(tmp_path / name), "--force", "--master", keeper.url)
+    check_refused(refused, 2, "dte.db-wal exists", "a master uses", "another FILE")
+    assert (tmp_path / "dte.db").stat().st_ino == before
+    with package.Client(keeper.url) as client:
+        assert client.submit("1+2").id == 2
+
+
+def test_a_copy_is_not_put_beside_the_log_of_another_journal(
+    dte: Dte, keeper: MasterThread, folder: Path
+) -> None:
+    (folder / "copy.db-wal").write_bytes(b"of another")
+    refused = dte("backup", str(folder / "copy.db"), "--master", keeper.url)
+    check_refused(refused, 2, "copy.db-wal exists", "another FILE")
+    assert os.listdir(folder) == ["copy.db-wal"]
