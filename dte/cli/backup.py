@@ -73,7 +73,7 @@ def _target(file: Path, force: bool) -> Path:
 
 
 def _check_log(target: Path) -> None:
-    """Exit if the file has a write-ahead log: a master uses it, or the log would damage the copy."""
+    """Exit if a log is beside the file: a master uses both, or it would damage the copy."""
     log = Path(f"{target}-wal")
     if log.exists():
         text = f"{log} exists, so {target} is a journal that a master uses or has not closed"

@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from dte.core.graph.numbers import SYMBOLS
-from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.codec import BOM, Decoder, Malformed, encode
+from dte.wire.http.encodings import guessed_encoding
 from dte.wire.http.server import Request
 from dte.wire.messages.batches import Batch, BatchResult, Single
 from dte.wire.messages.calls import Call, Calls, Stop, Stopped
+from dte.wire.misfits import explained
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
 from dte.worker.calls import RunningCalls
 from dte.worker.decoding import CallDecoder
@@ -79,14 +81,18 @@ class ComputeServer:
         if request.path == "/":
             about = {"service": "worker", "worker_name": self._name, "master": self._master_url}
             return 200, about | {"about": f"{this}; submit jobs to the master"}
+        body = request.body.removeprefix(BOM)
         try:
             if request.path == "/stop":
-                leases = _stop.decode(request.body).leases
+                leases = _stop.decode(body).leases
                 return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
             if self.draining:
                 # An "error" would be taken for that of the operation.
                 return 503, {"status": "draining"}
-            return self._compute(request.body)
+            return self._compute(body)
+        except Malformed as error:
+            shape = Stop if request.path == "/stop" else _shape_of(body)
+            return 400, {"error": "Invalid request", "reason": _reason(body, shape) or str(error)}
         except ValueError as error:
             return 400, {"error": "Invalid request", "reason": str(error)}
         except KeyError:
@@ -148,3 +154,19 @@ class ComputeServer:
             "operations_done": self.operations_done,
             "calls": [{field: getattr(call, field) for field in shown} for call in running],
         }
+
+
+def _shape_of(body: bytes) -> Any:
+    """The type that a body for ``POST /compute`` is decoded to."""
+    if b'"calls"' in body:
+        return Calls
+    if b'"handler"' in body:
+        return Call
+    return Batch if b'"lease"' in body else Single
+
+
+def _reason(body: bytes, shape: Any) -> str | None:
+    """Say why a body was refused; None if that is not found."""
+    if not body.strip():
+        return "the body is empty; a JSON object is expected"
+    return guessed_encoding(body) or explained(body, shape)

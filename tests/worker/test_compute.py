@@ -347,7 +347,7 @@ async def test_calls_are_taken_all_or_none(worker: Worker, body: Any) -> None:
 
 async def test_the_reason_is_that_of_the_call_that_is_wrong(worker: Worker) -> None:
     reply = await worker.client.post("/compute", {"calls": [one(1), one(2, handler=None)]})
-    assert "$.calls[1].handler" in reply.json["reason"]
+    assert "calls[1].handler" in reply.json["reason"]
 
 
 async def test_stop_says_which_calls_are_known(worker: Worker) -> None:
@@ -455,3 +455,30 @@ async def test_many_requests_on_one_connection(worker: Worker, dial: Dial) -> No
         body = {"operation": "mul", "op1": number, "op2": 2}
         reply = await line.ask("POST", "/compute", body)
         assert reply.json["result"] == 2 * number
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/compute", b"", "the body is empty; a JSON object is expected"),
+        ("/compute", b'{"a":', "the JSON ends too soon (line 1, column 6)"),
+        ("/compute", b'{"operation": "+"}', "the field 'op1' is missing"),
+        ("/compute", b'{"handler": "echo"}', "the field 'lease' is missing"),
+        ("/compute", b'{"lease": "x"}', 'lease must be an integer, not "x"'),
+        ("/compute", b'{"a": "\xe4"}', "not UTF-8: byte 0xe4 at position 7"),
+        ("/compute", "{}".encode("utf-16"), "the body seems to be UTF-16; send it "),
+        ("/stop", b"[]", "the JSON must be an object, not a list"),
+        ("/stop", b'{"leases": 7}', "leases must be a list, not 7"),
+    ],
+)
+async def test_a_body_that_cannot_be_read_is_refused_with_what_is_wrong_in_it(
+    worker: Worker, path: str, body: bytes, reason: str
+) -> None:
+    reply = await worker.client.post(path, body)
+    assert (reply.status, reply.json["error"]) == (400, "Invalid request")
+    assert reply.json["reason"].startswith(reason)
+
+
+async def test_the_mark_before_utf_8_text_is_no_part_of_a_body(worker: Worker) -> None:
+    body = b'\xef\xbb\xbf{"operation": "sum", "op1": 1, "op2": 2}'
+    assert (await worker.client.post("/compute", body)).json["result"] == 3

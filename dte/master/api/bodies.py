@@ -19,13 +19,13 @@ from dte.master.api.strict import (
     check_names,
     check_no_body,
     check_query,
-    guessed_encoding,
 )
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.master import Master
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
+from dte.wire.http.encodings import guessed_encoding
 from dte.wire.misfits import explained
 
 T = TypeVar("T")

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 
 from dte.core.errors import InvalidRequest, Unsupported
 from dte.wire.duplicates import Duplicate
+from dte.wire.http.encodings import encoding_fault
 
 NAME_CHARS_SHOWN = 50
-CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
-UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
-STARTS = {
-    b"\x1f\x8b": "compressed with gzip",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-"""The first bytes of bodies that are no UTF-8."""
 NO_BODY = (b"", b"{}", b"null")
 """Bodies that mean nothing; some clients send one with each POST."""
 
@@ -54,24 +45,10 @@ def check_encoding(headers: Mapping[str, str], is_strict: bool) -> None:
     Raises:
         Unsupported: the error names the encoding.
     """
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        shown = repr(encoding[:NAME_CHARS_SHOWN])
-        raise Unsupported(f"the body has the Content-Encoding {shown}; send it uncompressed")
-    match = CHARSET.search(headers.get("Content-Type", "")) if is_strict else None
-    if match is not None and match[1].lower() not in UTF_8:
-        shown = repr(match[1][:NAME_CHARS_SHOWN])
-        raise Unsupported(f"the body has the charset {shown}; send it in UTF-8")
-
-
-def guessed_encoding(raw: bytes) -> str | None:
-    """Guess what bytes that are no JSON are instead; None if that cannot be guessed."""
-    for start, name in STARTS.items():
-        if raw.startswith(start):
-            return f"the body seems to be {name}; send it uncompressed, in UTF-8"
-    if b"\0" in raw[:4].strip(b"\0"):
-        return "the body seems to be UTF-16 or UTF-32; send it in UTF-8"
-    return None
+    content_type = headers.get("Content-Type", "") if is_strict else ""
+    fault = encoding_fault(headers.get("Content-Encoding", ""), content_type)
+    if fault is not None:
+        raise Unsupported(fault)
 
 
 def check_no_body(request: str, body: bytes) -> None:

@@ -37,7 +37,15 @@ def origin_form(target: str) -> str:
 
 
 class NotHttp(ValueError):
-    """The bytes are not an HTTP message, or the message exceeds a bound. The text says which."""
+    """The bytes are not an HTTP message, or the message exceeds a bound. The text says which.
+
+    Attributes:
+        status: the status of a reply that says so.
+    """
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 @dataclass(slots=True)
@@ -124,7 +132,7 @@ class MessageReader:
                 data = data.lstrip(b"\r\n")
             end = _head_end.search(data)
             if (len(data) if end is None else end.end()) > HEAD_BYTES_MAX:
-                raise NotHttp(f"the headers have more than {HEAD_BYTES_MAX} bytes")
+                raise NotHttp(f"the headers have more than {HEAD_BYTES_MAX} bytes", 431)
             if end is None:
                 return data
             message = _parse_head(data[: end.start()])
@@ -185,7 +193,7 @@ class MessageReader:
 
     def _ensure_short(self, body_bytes: int) -> None:
         if body_bytes > self._body_bytes_max:
-            raise NotHttp(f"the body has more than {self._body_bytes_max} bytes")
+            raise NotHttp(f"the body has more than {self._body_bytes_max} bytes", 413)
 
 
 class _Chunks:
@@ -242,7 +250,7 @@ class _Chunks:
         self._size = int(size, 16)
         self._bytes += self._size
         if self._bytes > self._bytes_max:
-            raise NotHttp(f"the body has more than {self._bytes_max} bytes")
+            raise NotHttp(f"the body has more than {self._bytes_max} bytes", 413)
 
 
 def _parse_head(head: bytes) -> Message:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
+from dte.wire.http.encodings import encoding_fault
 from dte.wire.http.reader import Message, MessageReader, NotHttp, origin_form
 from dte.wire.http.stream import Stream
 
@@ -105,8 +106,9 @@ class _Connection:
                 self._stream.send(CONTINUE)
         except NotHttp as error:
             log.info("malformed HTTP request: %s", error)
-            body = encode({"error": f"malformed HTTP request: {error}"})
-            self._stream.send(_head(400, len(body), closes=True) + body)
+            what = "malformed HTTP request: " if error.status == HTTPStatus.BAD_REQUEST else ""
+            body = _error(f"{what}{error}")
+            self._stream.send(_head(error.status, len(body), closes=True) + body)
             self.finish()
         if self._stream.unsent:
             self._stream.receive(False)  # Until the peer has taken the answers.
@@ -118,11 +120,11 @@ class _Connection:
         method, target, _ = message.start_line
         request = Request(method, origin_form(target).partition("?")[0], message.body)
         allowed = self._server.methods.get(request.path, "OPTIONS")
-        encoding = message.headers.get("content-encoding", "identity")
+        fault = _encoding_fault(message.headers)
         if method == "OPTIONS" and request.path in self._server.methods:
             head, body = ALLOWED % allowed.encode(), b""
         else:
-            status, body = self._answer(request) if encoding == "identity" else _encoded(encoding)
+            status, body = self._answer(request) if fault is None else (415, _error(fault))
             allow = f"\r\nAllow: {allowed}" if status == HTTPStatus.METHOD_NOT_ALLOWED else ""
             head = _head(status, len(body), message.closes, allow)
         self._stream.send(head + body if method != "HEAD" else head)
@@ -137,10 +139,16 @@ class _Connection:
             return 500, b"{}"
 
 
-def _encoded(encoding: str) -> tuple[int, bytes]:
-    """Answer a request whose body is compressed."""
-    error = f"the body has the Content-Encoding {encoding[:50]!r}; send it uncompressed"
-    return 415, encode({"error": error})
+def _encoding_fault(headers: Mapping[str, str]) -> str | None:
+    """Name the encoding of a body that cannot be read; None for all others."""
+    encoding, content_type = headers.get("content-encoding", ""), headers.get("content-type", "")
+    if not encoding and ";" not in content_type:
+        return None
+    return encoding_fault(encoding, content_type)
+
+
+def _error(text: str) -> bytes:
+    return encode({"error": text}) + b"\n"
 
 
 @lru_cache

@@ -98,15 +98,23 @@ async def test_who_wants_no_more_is_hung_up_on(start: Start, dial: Dial) -> None
 
 
 @pytest.mark.parametrize(
-    "raw", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n", request_bytes("POST", "/", Content_Length=2_000_000)]
+    ("raw", "status"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", 400),
+        (request_bytes("POST", "/", Content_Length=2_000_000), 413),
+        (request_bytes("GET", "/", X="x" * 70_000), 431),
+    ],
 )
-async def test_what_is_no_request_is_refused(raw: bytes, start: Start, dial: Dial) -> None:
+async def test_what_is_no_request_is_refused(
+    raw: bytes, status: int, start: Start, dial: Dial
+) -> None:
     served = start()
     line: Line = await dial(served.port)
     await line.send(raw)
     reply = await line.read()
     assert reply is not None
-    assert (reply.status, reply.headers["connection"]) == (400, "close")
+    assert (reply.status, reply.headers["connection"]) == (status, "close")
+    assert reply.body.endswith(b"}\n")
     assert await line.read() is None
     assert not served.requests
 
@@ -220,3 +228,30 @@ async def test_a_target_is_read_in_every_form(target: str, start: Start) -> None
     served = start()
     assert (await served.client.post(target, b"1")).status == 418
     assert [request.path for request in served.requests] == ["/teapot"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({"Content-Encoding": "GZIP"}, "'gzip'"),
+        ({"Content-Type": "application/json; charset=utf-16"}, "'utf-16'"),
+        ({"Content-Type": 'application/json;charset="latin-1"'}, "'latin-1'"),
+    ],
+)
+async def test_a_body_in_another_encoding_is_refused_by_its_name(
+    start: Start, dial: Dial, headers: dict[str, str], named: str
+) -> None:
+    line: Line = await dial(start().port)
+    reply = await line.ask("POST", "/", b"{}", **headers)
+    assert reply.status == 415
+    assert named in reply.json["error"]
+    assert reply.body.endswith(b"}\n")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Content-Encoding": ""}, {"Content-Type": 'application/json; charset="UTF-8"'}],
+)
+async def test_a_body_in_utf_8_is_taken(start: Start, dial: Dial, headers: dict[str, str]) -> None:
+    line: Line = await dial(start().port)
+    assert (await line.ask("POST", "/", b"{}", **headers)).status == 200
