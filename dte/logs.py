@@ -66,6 +66,12 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry)
 
 
+def writes_json() -> bool:
+    """True if the log of this process is JSON, so that all other lines on stderr have to be."""
+    handlers = logging.getLogger().handlers
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)
+
+
 class LimitedLog:
     """Logs the first records of each kind, and the number of those that were left out.
 

@@ -8,6 +8,7 @@ reader of the worker's own stderr, and leaves out lines when there are too many.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -18,13 +19,17 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Protocol
 
+from dte import logs
 from dte.wire.messages.calls import Call
 
 OnLine = Callable[[Call | None, str], None]
 """Takes a line, with the call that printed it if it is known."""
 
+LOGGER = "dte.handlers"
+"""The logger that lines of handlers have in JSON."""
 READ_BYTES = 65_536
 READS_MAX = 16
 """Reads of one pipe in an iteration of the loop."""
@@ -139,11 +144,20 @@ def shown(line: bytes) -> str:
 
 
 def print_line(call: Call | None, text: str) -> None:
-    """Print a line on stderr, with the time and the call."""
+    """Print a line on stderr, with the time and the call, in the format of the log."""
+    _stderr.write(_formatted(text, call))
+
+
+def _formatted(text: str, call: Call | None = None) -> bytes:
     now = time.time()
+    if logs.writes_json():
+        at = datetime.fromtimestamp(now, UTC).isoformat()
+        entry = {"time": at, "level": "INFO", "logger": LOGGER, "message": text}
+        of_call = {} if call is None else {"job": call.job_id, "node": call.node}
+        return f"{json.dumps(entry | of_call)}\n".encode()
     at = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now * 1000) % 1000:03}"
     about = "handlers" if call is None else f"job {call.job_id}, node {call.node}"
-    _stderr.write(f"{at} {about}: {text}\n".encode(errors="replace"))
+    return f"{at} {about}: {text}\n".encode(errors="replace")
 
 
 class _Writer:
@@ -164,7 +178,8 @@ class _Writer:
             return
         if self._left_out:
             count, self._left_out = self._left_out, 0
-            self._append(b"lines left out, because nobody read stderr: %d\n" % count)
+            text = f"lines left out, because nobody read stderr: {count}"
+            self._append(_formatted(text) if logs.writes_json() else f"{text}\n".encode())
         self._append(line)
         if not self._is_scheduled:
             self._flush()

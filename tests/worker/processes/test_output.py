@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 
+import msgspec
 import pytest
 from harness.until import until
 
+from dte import logs
 from dte.wire.messages.calls import Call
 from dte.worker.processes import output
 from dte.worker.processes.output import LINE_CHARS_MAX, LINES_PER_S, _Writer, shown
@@ -122,3 +127,35 @@ async def test_a_writer_never_waits_for_a_reader_and_counts_what_it_leaves_out()
     writer.write(b"nobody reads this\n")
     await asyncio.sleep(0)
     os.close(fileno)
+
+
+@pytest.fixture
+def json_log() -> Iterator[None]:
+    """The log of this process is JSON meanwhile."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logs.JsonFormatter())
+    logging.getLogger().addHandler(handler)
+    yield
+    logging.getLogger().removeHandler(handler)
+
+
+@pytest.mark.usefixtures("json_log")
+async def test_lines_of_handlers_are_json_where_the_log_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    writer = _Writer(writing)
+    monkeypatch.setattr(output, "_stderr", writer)
+    call = Call(1, 7, "a\nb", "hello", msgspec.Raw(b"[]"), None, 1, 10.0)
+    output.print_line(call, 'says "hi"')
+    output.print_line(None, "of nobody")
+    writer._left_out = 3
+    output.print_line(None, "the last")
+    os.close(writing)
+    with open(reading) as file:
+        lines = [json.loads(line) for line in file]
+    assert [(line["message"], line.get("job"), line.get("node")) for line in lines] == [
+        ('says "hi"', 7, "a\nb"),
+        ("of nobody", None, None),
+        ("lines left out, because nobody read stderr: 3", None, None),
+        ("the last", None, None),
+    ]
+    assert {(line["level"], line["logger"]) for line in lines} == {("INFO", "dte.handlers")}
