@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import IO
 
 import click
 from dotenv import load_dotenv
+from dotenv.parser import parse_stream
 
 from dte import __version__
 from dte.cli import other_names
@@ -64,10 +67,25 @@ def load_settings() -> None:
         file = Path.cwd() / ".env"
     except FileNotFoundError:
         return
+    logging.getLogger("dotenv").setLevel(logging.ERROR)  # It names the line, but not the file.
     try:
         load_dotenv(file)
-    except (OSError, ValueError) as error:
-        leave(EXIT_USAGE, f"cannot read {file}: {error}")
+        if file.is_file():
+            with file.open(encoding="utf-8") as stream:
+                _show_broken(file, stream)
+    except UnicodeDecodeError as error:
+        place = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
+        leave(EXIT_USAGE, f"cannot read {file}: it is not UTF-8, {place}")
+    except OSError as error:
+        leave(EXIT_USAGE, f"cannot read {file}: {error.strerror}")
+
+
+def _show_broken(file: Path, stream: IO[str]) -> None:
+    """Print where `.env` has settings of dte that cannot be read; other programs use it too."""
+    for binding in parse_stream(stream):
+        if binding.error and "DTE_" in binding.original.string:
+            text = f"dte: line {binding.original.line} of {file} is ignored; write NAME=VALUE"
+            click.echo(text, err=True)
 
 
 for command in (

@@ -163,3 +163,13 @@ def test_a_dotenv_that_is_no_text_is_an_error_that_names_the_file(
     assert result.returncode == 2
     assert ".env" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_broken_line_in_dotenv_is_named_if_it_has_a_setting_of_dte(
+    dte_process: DteProcess, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("of another program\nDTE_JSON yes\n")
+    result = dte_process("--version")
+    assert result.returncode == 0
+    file = tmp_path / ".env"
+    assert result.stderr == f"dte: line 2 of {file} is ignored; write NAME=VALUE\n"
