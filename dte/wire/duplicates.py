@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+TWICE = "is given twice"
 PIECE_BYTES = 200_000
 """Longer JSON is checked in pieces, each in a slice of its own."""
 NAMES_MAX = 100_000
@@ -40,7 +41,7 @@ class Duplicate(NamedTuple):
     def __str__(self) -> str:
         name = json.dumps(self.name[:NAME_CHARS_SHOWN], ensure_ascii=False)
         place = f" in {_shown(self.path)}" if self.path else ""
-        return f"{name} is given twice{place}"
+        return f"{name} {TWICE}{place}"
 
 
 def find_duplicate(raw: bytes, depth: int = sys.maxsize) -> Duplicate | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import NoReturn
 
 SHOWN_CHARS = 20
 
@@ -17,7 +18,9 @@ def syntax_fault(raw: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
     try:
-        json.loads(text, parse_int=str, parse_float=str)
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
+    except _Constant as error:
+        return f"the JSON has {error}, and JSON has no such number"
     except json.JSONDecodeError as error:
         return _unexpected(text, error.pos)
     except RecursionError:
@@ -25,6 +28,14 @@ def syntax_fault(raw: bytes) -> str | None:
     except ValueError:
         return "the JSON cannot be read"
     return None
+
+
+class _Constant(ValueError):
+    """A number that only Python's own json reads and writes."""
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Constant(name)
 
 
 def _unexpected(text: str, position: int) -> str:

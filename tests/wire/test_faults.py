@@ -26,6 +26,8 @@ from dte.wire.faults import syntax_fault
             "the JSON has a text with a line break or another control character (line 1, column 4)",
         ),
         (b'["\xc3\xbc\xff"]', "not UTF-8: byte 0xff at position 4"),
+        (b'{"a": [NaN]}', "the JSON has NaN, and JSON has no such number"),
+        (b"-Infinity", "the JSON has -Infinity, and JSON has no such number"),
         (b"[" * 100_000, "the JSON nests too deep"),
         (b"[" + b"x" * 10_000, f"the JSON has an unexpected {'x' * 20} (line 1, column 2)"),
     ],

@@ -22,6 +22,7 @@ from dte.master.messages import (
     replaced,
 )
 from dte.wire.codec import Decoder
+from dte.wire.duplicates import TWICE
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import (
     Claim,
@@ -101,9 +102,9 @@ class Workers(JsonHandler):
         try:
             announce = self.body(_announce)
         except InvalidRequest as error:
-            raise InvalidRequest(
-                "Worker name required" if "worker_name" in str(error) else str(error)
-            ) from None
+            if "worker_name" not in str(error) or TWICE in str(error):
+                raise
+            raise InvalidRequest("Worker name required") from None
         if not announce.worker_name:
             raise InvalidRequest("Worker name required")
         check_name("worker_name", announce.worker_name)

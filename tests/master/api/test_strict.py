@@ -186,3 +186,18 @@ async def test_the_mark_that_editors_write_before_utf8_is_no_part_of_a_body(rig:
     for path, body in (("/submit", {"task": "7"}), ("/jobs", {"formula": "7"})):
         reply = await rig.post(path, b"\xef\xbb\xbf" + json.dumps(body).encode())
         assert reply.json["finished"], reply.body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "fault"),
+    [
+        ("/submit-task", b'{"a":', "the JSON ends too soon (line 1, column 6)"),
+        ("/jobs", b'{"handler": "echo", "args": [NaN]}', "the JSON has NaN, and JSON has no such"),
+    ],
+)
+async def test_broken_json_is_named_in_our_own_words(
+    path: str, body: bytes, fault: str, rig: Rig
+) -> None:
+    reply = await rig.post(path, body)
+    assert reply.status == 400
+    assert reply.json["error"].startswith(fault)

@@ -116,6 +116,11 @@ async def test_a_worker_that_claims_may_be_failing_too(rig: Rig) -> None:
 async def test_a_worker_without_a_name_is_refused(body: dict[str, Any], rig: Rig) -> None:
     reply = await rig.post("/worker", body)
     assert (reply.status, reply.json["error"]) == (400, "Worker name required")
+
+
+async def test_a_worker_with_two_names_is_told_so(rig: Rig) -> None:
+    reply = await rig.post("/worker", b'{"worker_name": "a", "worker_name": "b", "port": 7000}')
+    assert (reply.status, reply.json["error"]) == (400, '"worker_name" is given twice')
     assert (await rig.get("/worker")).json == []
 
 
