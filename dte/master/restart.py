@@ -61,7 +61,7 @@ class Restart:
                     self._resume(job, await self._build(job, job.plan))
             count += len(unfinished)
             last = unfinished[-1].number
-        log.info("%d jobs resumed after %.1f s", count, self.clock.now() - started_at)
+        log.info("jobs resumed: %d, after %.1f s", count, self.clock.now() - started_at)
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         """Read from the journal, again and again until it can be read."""

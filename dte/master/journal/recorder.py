@@ -73,8 +73,8 @@ class Recorder:
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
         loaded = self._journal.load(jobs_kept, bytes_kept, time.monotonic())
         waiting, ended = len(loaded.waiting), len(loaded.ended)
-        what = f"resuming {waiting} jobs, {ended} finished jobs loaded"
-        log.info("journal %s, start %d: %s", self._journal.path, self.boot, what)
+        text = "journal %s: unfinished jobs to resume: %d, finished jobs loaded: %d"
+        log.info(text, self._journal.path, waiting, ended)
         return loaded
 
     def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
