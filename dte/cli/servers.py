@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -248,6 +249,7 @@ def _serve(
                 raise
             os._exit(128 + received[-1])
 
+    gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     try:
         asyncio.run(serve_until_signal())
     except CannotListen as error:
