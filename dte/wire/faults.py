@@ -20,7 +20,7 @@ def syntax_fault(raw: bytes) -> str | None:
     try:
         json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
     except _Constant as error:
-        return f"the JSON has {error}, and JSON has no such number"
+        return f"{error} is not a finite number"
     except json.JSONDecodeError as error:
         return _unexpected(text, error.pos)
     except RecursionError:

@@ -192,7 +192,7 @@ async def test_the_mark_that_editors_write_before_utf8_is_no_part_of_a_body(rig:
     ("path", "body", "fault"),
     [
         ("/submit-task", b'{"a":', "the JSON ends too soon (line 1, column 6)"),
-        ("/jobs", b'{"handler": "echo", "args": [NaN]}', "the JSON has NaN, and JSON has no such"),
+        ("/jobs", b'{"handler": "echo", "args": [NaN]}', "NaN is not a finite number"),
     ],
 )
 async def test_broken_json_is_named_in_our_own_words(
