@@ -23,12 +23,12 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import (
-    EXIT_INTERRUPTED,
     EXIT_JOB_FAILED,
     EXIT_USAGE,
     connected,
     explained,
     indented,
+    interruptible,
     leave,
     print_job,
     shown,
@@ -225,15 +225,8 @@ def _submit(
         if no_wait:
             print_job(job, as_json, f"job {job.id}")
             return
-        try:
+        with interruptible(job, master_url):
             found = wait_visibly(client, job, timeout_s, Explainer(), how_far)
-        except KeyboardInterrupt:
-            leave(
-                EXIT_INTERRUPTED,
-                f"job {job.id} continues\n"
-                f"to wait for it: dte job {job.id} --wait --master {master_url}\n"
-                f"to cancel it: dte cancel {job.id} --master {master_url}",
-            )
         if as_json:
             click.echo(encode(found))
         elif found.succeeded:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, NoReturn
 
 import click
@@ -80,12 +80,27 @@ def answer(
                 code = EXIT_USAGE
                 click.echo(syntax_error(error), err=True)
         for formula, job in submitted:
-            found = wait_visibly(client, job, timeout_s, explain)
+            with interruptible(job, master_url) if master_stays else nullcontext():
+                found = wait_visibly(client, job, timeout_s, explain)
             if not found.succeeded:
                 code = code or EXIT_JOB_FAILED
             print_job(found, as_json, f"{formula} = {standing(found)}", err=not found.succeeded)
     if code:
         sys.exit(code)
+
+
+@contextmanager
+def interruptible(job: Job, master_url: str) -> Iterator[None]:
+    """Wait for a job; after Ctrl-C say that it continues, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        leave(
+            EXIT_INTERRUPTED,
+            f"job {job.id} continues\n"
+            f"to wait for it: dte job {job.id} --wait --master {master_url}\n"
+            f"to cancel it: dte cancel {job.id} --master {master_url}",
+        )
 
 
 def explain_workers(client: Client, job: Job) -> None:

@@ -473,12 +473,12 @@ def test_ctrl_c_while_waiting_exits_with_130_and_the_job_goes_on(
     processes: Processes, idle_master: MasterThread, idle_client: package.Client
 ) -> None:
     waiting = processes.start("submit", "1+2", DTE_MASTER=idle_master.url)
-    until(idle_client.jobs, "the formula is submitted")
+    until(lambda: "no worker is connected" in waiting.output, "the command waits")
     assert waiting.end(signal.SIGINT) == 130
     assert not idle_client.job(1).finished
     idle_master.add_worker()
     assert idle_client.wait(1, 20).result() == 3
-    assert waiting.output == ""
+    assert "dte: job 1 continues\nto wait for it: dte job 1 --wait " in waiting.output
 
 
 def test_ctrl_c_while_formulas_are_read_exits_with_130(

@@ -280,3 +280,16 @@ def test_what_looks_like_an_option_is_no_formula(
         return
     with pytest.raises(output.click.UsageError, match=f"no such option: {wrong}"):
         output.check_formulas(formulas)
+
+
+def test_a_wait_that_is_interrupted_says_that_its_job_continues(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as left, output.interruptible(Job(7, False), "http://m:1"):
+        raise KeyboardInterrupt
+    assert left.value.code == 130
+    assert capsys.readouterr().err.splitlines() == [
+        "dte: job 7 continues",
+        "to wait for it: dte job 7 --wait --master http://m:1",
+        "to cancel it: dte cancel 7 --master http://m:1",
+    ]
