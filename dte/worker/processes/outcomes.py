@@ -15,7 +15,7 @@ import msgspec
 
 from dte.wire.codec import encode
 from dte.worker.processes.channel import ERROR_CHARS_MAX, Outcome
-from dte.worker.processes.traces import chain_of, cut, real, text_of, trace_of
+from dte.worker.processes.traces import chain_of, cut, line_of, real, trace_of
 
 OUT_OF_MEMORY = "it ran out of memory"
 EXHAUSTED_CHAIN_MAX = 100
@@ -54,7 +54,7 @@ class Outcomes:
         except BaseException as error:
             if issubclass(type(error), MemoryError):
                 return self.of_error(lease, error)
-            text = text_of(error).removeprefix("TypeError: ").removeprefix("ValueError: ")
+            text = line_of(error).removeprefix("TypeError: ").removeprefix("ValueError: ")
             reason = f"the result cannot be converted to JSON: {text}"
             own = {*self.own, Outcomes.of_result.__code__, encode.__code__}
             return self.of_refusal(lease, reason, trace_of(error, own), exhausted_by(error))
@@ -67,7 +67,7 @@ class Outcomes:
         """Describe an exception that a handler raised."""
         try:
             out_of_memory = issubclass(type(error), MemoryError)
-            text = self._out_of_memory() if out_of_memory else text_of(error)
+            text = self._out_of_memory() if out_of_memory else line_of(error)
             trace = trace_of(error, self.own)
             return Outcome(lease, error=text, trace=trace, worn=exhausted_by(error))
         except MemoryError:

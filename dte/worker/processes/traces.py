@@ -60,6 +60,11 @@ def text_of(error: BaseException) -> str:
     return cut(f"{kind}: {text}" if text else kind, ERROR_CHARS_MAX)
 
 
+def line_of(error: BaseException) -> str:
+    """Return the type and the text of an exception on one line."""
+    return " ".join(text_of(error).split("\n"))
+
+
 def _str(error: BaseException) -> str:
     """Return the text of an exception; of a text or bytes in it only as much as is shown."""
     made_by = type(error).__str__

@@ -120,6 +120,12 @@ def test_each_trace_is_short_and_can_be_encoded(name: str) -> None:
     outcome.trace.encode()
 
 
+def test_an_error_is_one_line_and_its_trace_has_all() -> None:
+    outcome = outcomes.of_error(1, caught(lambda: ValueError("first\nsecond")))
+    assert outcome.error == "ValueError: first second"
+    assert "first\nsecond" in outcome.trace
+
+
 def test_an_exception_that_cannot_be_read_is_named() -> None:
     outcome = outcomes.of_error(1, caught(lambda: ERRORS["lying"]("SystemExit")))
     assert outcome.error == "Lying (its text cannot be read: str() raised SystemExit)"
