@@ -62,7 +62,7 @@ def text_of(error: BaseException) -> str:
 
 def line_of(error: BaseException) -> str:
     """Return the type and the text of an exception on one line."""
-    return " ".join(text_of(error).split("\n"))
+    return " ".join(text_of(error).splitlines())
 
 
 def _str(error: BaseException) -> str:
