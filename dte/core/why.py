@@ -217,10 +217,10 @@ class _Calls:
                 text = f"no worker with the handler {handler!r} takes calls: {', '.join(shown)}"
             elif not core.workers():
                 text = f"no worker is connected, so none has the handler {handler!r}"
-            elif handler in core.calls.policies.replaced and not call.origin:
-                text += "; the built-in one does not count, because a worker has announced its own"
-            elif meant := self._similar(handler, self._known()):
+            elif handler not in self._known() and (meant := self._similar(handler, self._known())):
                 text += f"; did you mean {meant!r}?"
+            if handler in core.calls.policies.replaced and not call.origin:
+                text += "; the built-in one does not count, because a worker has announced its own"
             return Reason(node, state, "worker", text, _names(troubled or present))
         position = None
         if call.state is CallState.READY:
