@@ -33,9 +33,9 @@ from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Ages
 
 SEEDS_MAX = 600
+"""Within so many seeds each is found; most are within the first few."""
 FIRST_SEEDS = {"forgets_cancelling_on_restart": 500}
 """Where the search begins for what few worlds meet."""
-"""Within so many seeds each is found; most are within the first few."""
 
 Patch = pytest.MonkeyPatch
 
