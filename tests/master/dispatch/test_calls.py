@@ -140,7 +140,7 @@ async def test_results_stand_in_the_arguments_where_references_were(rig: Rig, hi
 async def test_a_worker_that_does_not_say_202_has_lost_the_call(
     conduct: Conduct, rig: Rig, hire: Hire
 ) -> None:
-    number = await rig.accept(handler="echo", args=[1])
+    number = await rig.accept(graph={"call": {"handler": "echo", "args": [1], "lost_max": 1000}})
     bad = await hire(rig, conduct, batch_max=64, handlers=["echo"], arithmetic=False)
     await until(lambda: rig.worker(bad).last_failure, "it has failed")
     assert "instead of 202" in (rig.worker(bad).last_failure or "")
