@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.checked import CALLER, WORKER, Core
+from core.checked import CALLER, PULLER, WORKER, Core
 from core.plans import Plan, call
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Ref
@@ -279,3 +279,47 @@ def test_a_call_that_workers_keep_returning_does_not_wait_for_its_pause() -> Non
     assert reason.text.startswith(text)
     assert reason.text.endswith(" s; worker c returned it: no process starts")
     assert reason.until is not None
+
+
+def test_a_running_call_names_a_worker_that_cannot_be_called() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    lease = core.hand_out()["a"]
+    assert lease.worker is not None
+    core.reached(0.0, lease.worker, "Connection refused")
+    reason = why(core, job, 1.0)["a"]
+    assert reason.waits_for == "silence"
+    assert reason.text.endswith("; calls to worker c at 10.0.1.1:6000 fail: Connection refused")
+    core.reached(0.0, lease.worker, None)
+    assert why(core, job, 1.0)["a"].waits_for == "result"
+
+
+def test_a_running_call_whose_lease_is_not_known_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    core.hand_out()
+    monkeypatch.setattr(core.calls.leases, "get", lambda number: None)
+    assert why(core, job, 1.0)["a"].waits_for == "result"
+
+
+def test_workers_that_take_no_calls_are_named_with_the_reason() -> None:
+    core = Core(CALLER)
+    worker = core.worker(CALLER.identity)
+    assert worker is not None
+    job = core.graph(a=call("f"))
+    worker.silent_since = 1.0
+    text = "no worker with the handler 'f' takes calls: c "
+    assert why(core, job, 8.0)["a"].text == f"{text}has not been heard of for 8 s"
+    worker.silent_since, worker.resumes_at, worker.last_failure = -1.0, 9.0, "reset"
+    assert why(core, job, 8.0)["a"].text == f"{text}is pausing: reset"
+
+
+def test_a_worker_that_claims_is_unreachable_until_it_claims_again() -> None:
+    core = Core(PULLER)
+    worker = core.worker(PULLER.identity)
+    assert worker is not None
+    job = core.graph(a=call("f"))
+    core.reached(0.0, worker, "has hung up")
+    assert why(core, job)["a"].text == "worker puller has hung up"
+    core.calls.seen(1.0, worker)
+    assert worker.unreachable is None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from core.checked import CALLER, Core
 from core.plans import Plan, call
+from dte.core.calls.held import HeldCalls
 from dte.core.calls.lease import CallLease
 from dte.core.jobs.job import Job
 from dte.core.why import Reason, reasons
@@ -131,3 +132,9 @@ def test_waits_under_leases_that_have_ended_say_nothing() -> None:
     held = {lease.number: [child.number], 12345: [child.number]}
     assert why(core, child, held).text == "waiting for a free slot on worker c"
     assert why(core, second, held).waits_for == "result"
+
+
+def test_a_job_that_has_ended_waits_for_nothing() -> None:
+    core = Core(ONE)
+    waits = HeldCalls({}, core.calls.leases, core.jobs, core.workers(), core.calls.routing)
+    assert list(waits._next(99)) == []

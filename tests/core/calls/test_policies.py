@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from core.checked import CALLER
 from dte.core.calls.policies import Policies
 from dte.core.graph.call import Call, CallTerms
 from dte.core.graph.handlers import HandlerPolicy
@@ -39,3 +42,14 @@ def test_a_call_of_an_unknown_handler_is_not_spent() -> None:
     assert policies.is_spent(failed(1, retries=0))
     policies.learn({"f": HandlerPolicy()})
     assert policies.is_spent(failed(1))
+
+
+def test_a_task_of_a_dialect_has_the_policy_of_the_built_in_handler() -> None:
+    own, built_in = HandlerPolicy(timeout_s=1.0), HandlerPolicy(timeout_s=9.0)
+    policies = Policies()
+    policies.learn({"f": own}, {"f": built_in})
+    assert policies.timeout_s(Call("a", "f", [])) == 1.0
+    assert policies.timeout_s(Call("a", "f", [], origin="queue")) == 9.0
+    announcement = replace(CALLER, handlers={"f": own}, replaced={"f": built_in})
+    assert announcement.policy("f", "") == own
+    assert announcement.policy("f", "queue") == built_in
