@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from harness.cluster import Cluster
@@ -15,6 +16,16 @@ SOON_S = 8.0
 """Far less than the silence after which a worker is gone, on a machine with much to do."""
 SILENCE = {"DTE_DEAD_AFTER_S": "60", "DTE_LEASE_S": "60"}
 TRUE = ("unreachable", "gone")
+HANDLERS = """
+import time
+from pathlib import Path
+import dte
+
+@dte.handler("long")
+def long():
+    Path("begun").touch()
+    time.sleep(50)
+"""
 
 
 def state(cluster: Cluster, name: str) -> str:
@@ -59,12 +70,14 @@ def test_a_worker_that_was_killed_before_it_got_any_work_is_not_free(
 
 
 def test_a_worker_that_was_killed_with_a_call_is_not_busy_and_why_says_so(
-    start_cluster: StartCluster,
+    start_cluster: StartCluster, tmp_path: Path
 ) -> None:
-    cluster = start_cluster(1, options=("--slots", "1"), **SILENCE)
-    job = cluster.client.value("POST", "/jobs", {"handler": "sleep", "args": [50]})["job_id"]
-    until(lambda: state(cluster, "worker-1") == "busy", "it runs the call")
-    until(lambda: "running on" in why(cluster, job), "it runs the call")
+    (tmp_path / "mine.py").write_text(HANDLERS)
+    cluster = start_cluster(1, options=("--handlers", "mine", "--slots", "1"), **SILENCE)
+    job = cluster.client.value("POST", "/jobs", {"handler": "long"})["job_id"]
+    # A call that is busy for the master alone, because no worker has got it, would be given back.
+    until((tmp_path / "begun").exists, "it runs the call")
+    assert state(cluster, "worker-1") == "busy"
     check_shown(cluster, "worker-1", kill(cluster, "worker-1"))
     assert "calls to worker worker-1 at" in why(cluster, job)
     assert "running on worker worker-1" in why(cluster, job)
