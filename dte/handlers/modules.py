@@ -66,23 +66,40 @@ def load_module(name: str) -> ModuleType:
 
 def _check_name(name: str) -> None:
     """Refuse what cannot be a module of handlers: files, paths, and Python's own modules."""
-    parts = name.removesuffix(".py").replace("\\", "/").removeprefix("./").split("/")
-    module = ".".join(parts)
+    module, is_here = _module_of(name)
+    top, dot, _ = module.partition(".")
     if module != name and _is_name(module):
-        raise CannotLoad(f"cannot load handlers from {name}: give the module's name: {module}")
-    if len(parts) > 1 and _is_name(parts[-1]):
-        raise CannotLoad(
-            f"cannot load handlers from {name}: give the module's name, {parts[-1]}; its folder "
-            "must be in PYTHONPATH, or be the current folder"
-        )
+        advice = f"give the module's name{':' if is_here else ','} {module}"
+        if not is_here:
+            whose = f"the folder of {top}" if dot else "its folder"
+            advice += f"; {whose} must be in PYTHONPATH, or be the current folder"
+        raise CannotLoad(f"cannot load handlers from {name}: {advice}")
     if not _is_name(name):
         raise CannotLoad(f"cannot load handlers from {name!r}: that is not the name of a module")
-    top = name.partition(".")[0]
     if top in sys.stdlib_module_names:
         raise CannotLoad(
             f"cannot load handlers from {name}: {top} is a module of Python's standard library"
             f"{hidden(top)}"
         )
+
+
+def _module_of(given: str) -> tuple[str, bool]:
+    """Return the module that a name or a path means; False if it is not in the current folder.
+
+    A package is meant by its folder, and by its file ``__init__.py``.
+    """
+    path, is_here = given.replace("\\", "/").removesuffix(".py"), True
+    if "/" in path:
+        here = current_folder()
+        path = os.path.relpath(path) if here is not None else os.path.normpath(path)
+        path = path.removesuffix("/__init__")
+        if path.startswith(("/", "../")):
+            is_here = False
+            folder, path = os.path.split(path)
+            while os.path.exists(os.path.join(folder, "__init__.py")):
+                folder, package = os.path.split(folder)
+                path = f"{package}/{path}"
+    return path.replace("/", ".").removesuffix(".__init__"), is_here
 
 
 def _is_name(name: str) -> bool:

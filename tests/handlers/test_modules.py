@@ -100,6 +100,14 @@ def test_a_current_folder_that_was_deleted_is_not_an_error(here: Path) -> None:
         ("app/etl", "app.etl"),
         ("app\\etl.py", "app.etl"),
         ("./etl", "etl"),
+        ("etl/", "etl"),
+        ("app.etl.py", "app.etl"),
+        ("app//etl/", "app.etl"),
+        ("./app.etl", "app.etl"),
+        ("etl/__init__.py", "etl"),
+        ("etl.__init__", "etl"),
+        ("./app/etl/__init__", "app.etl"),
+        ("app\\etl\\__init__.py", "app.etl"),
     ],
 )
 def test_for_a_file_the_name_of_its_module_is_given(
@@ -108,12 +116,37 @@ def test_for_a_file_the_name_of_its_module_is_given(
     assert refused(given) == f"cannot load handlers from {given}: give the module's name: {name}"
 
 
+def test_for_a_path_that_leads_to_the_current_folder_the_name_is_that_from_here(
+    refused: Refused, here: Path
+) -> None:
+    for given in (
+        f"{here}/app/etl.py",
+        f"../{here.name}/app/etl.py",
+        f"{here}/app/etl/__init__.py",
+    ):
+        assert refused(given).endswith(": give the module's name: app.etl")
+
+
+def test_for_a_file_of_a_package_elsewhere_the_name_begins_with_the_package(
+    refused: Refused, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "app").mkdir()
+    (here / "app" / "__init__.py").touch()
+    (here / "else").mkdir()
+    monkeypatch.chdir(here / "else")
+    text = "give the module's name, app.etl; the folder of app must be in PYTHONPATH"
+    assert text in refused(f"{here}/app/etl.py")
+    assert "give the module's name, app; its folder must be" in refused("../app/__init__.py")
+
+
 @pytest.mark.parametrize("given", ["/srv/app/etl.py", "../etl.py", "/srv/my-app/etl"])
 def test_for_a_file_elsewhere_the_error_names_the_way_too(refused: Refused, given: str) -> None:
     assert "give the module's name, etl; its folder must be in PYTHONPATH" in refused(given)
 
 
-@pytest.mark.parametrize("given", ["my-etl", ".etl", "etl.", "1", "", "a..b", "-x", "./", "*"])
+@pytest.mark.parametrize(
+    "given", ["my-etl", ".etl", "etl.", "1", "", "a..b", "-x", "./", "..", "/", "*"]
+)
 def test_what_is_not_the_name_of_a_module_is_refused(refused: Refused, given: str) -> None:
     assert f"from {given!r}: that is not the name of a module" in refused(given)
 
