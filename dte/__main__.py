@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
+REQUIRED = ("click", "dotenv", "msgspec", "pebble", "tornado")
+"""Modules of other projects that dte imports; each is a package."""
+
 
 def entry() -> None:
     """Run the command line."""
@@ -19,13 +22,13 @@ def entry() -> None:
 
         entry()
     except Exception as error:
-        found = _instead_of_pythons()
+        found = _hiding(error)
         if found is None:
             raise
-        name, file = found
+        file, name = found
         sys.stderr.write(
-            f"dte: {type(error).__name__}: {error}\n{file} has the name of Python's own module "
-            f"{name}, and PYTHONPATH has its folder: rename the file, or change PYTHONPATH\n"
+            f"dte: {type(error).__name__}: {error}\n{file} has the name of {name}, and PYTHONPATH "
+            "has its folder: rename the file, or change PYTHONPATH\n"
         )
         sys.exit(2)
 
@@ -46,9 +49,9 @@ def _put_folders_last() -> None:
     first, rest = sys.path[:count], sys.path[count:]
     mine = [path for path in first if not path or os.path.realpath(path) in (here, program)]
     last = [path for path in mine if path in wanted]
+    sys.path[:] = [path for path in first if path not in mine] + rest + last
     # If it is not installed, but run in the folder that holds it, that is needed.
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    sys.path[:] = [path for path in first if path not in mine] + rest + last
     if home not in sys.path:
         sys.path.append(home)
 
@@ -57,13 +60,23 @@ def _python_path() -> list[str]:
     return [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
 
 
-def _instead_of_pythons() -> tuple[str, str] | None:
-    """Return a module of a folder of PYTHONPATH that has the name of one of Python's own."""
-    folders = tuple(os.path.join(os.path.abspath(path), "") for path in _python_path())
-    for name, module in sorted(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if name in sys.stdlib_module_names and file.startswith(folders):
-            return name, file
+def _hiding(error: Exception) -> tuple[str, str] | None:
+    """Return a file of PYTHONPATH that hides a module which dte needs, and the name of that."""
+    folders = [os.path.abspath(path) for path in _python_path()]
+    modules = [getattr(module, "__file__", None) for module in sys.modules.values()]
+    files = {file for file in modules if file}
+    trace = error.__traceback__  # A module that cannot be imported is not among them.
+    while trace is not None:
+        files.add(trace.tb_frame.f_code.co_filename)
+        trace = trace.tb_next
+    for file in sorted(files):
+        for folder in folders:
+            path = file.removeprefix(os.path.join(folder, ""))
+            name = path.partition(os.sep)[0].removesuffix(".py")
+            if path != file and name in sys.stdlib_module_names:
+                return file, f"Python's own module {name}"
+            if path == f"{name}.py" and name in REQUIRED:
+                return file, f"the package {name}, which dte needs"
     return None
 
 

@@ -104,6 +104,22 @@ def test_a_folder_of_python_path_that_hides_pythons_modules_is_named(tmp_path: P
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("source", ["x = 1\n", 'raise RuntimeError("mine")\n'])
+@pytest.mark.parametrize("name", ["queue", "tornado", "msgspec", "click", "dotenv"])
+def test_a_file_of_python_path_that_hides_what_dte_needs_is_named(
+    tmp_path: Path, name: str, source: str
+) -> None:
+    lib, here = tmp_path / "lib", tmp_path / "here"
+    lib.mkdir()
+    here.mkdir()
+    (lib / f"{name}.py").write_text(source)
+    done = programs.run(COMMAND, "run", "1+1", folder=here, PYTHONPATH=str(lib))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{lib / name}.py has the name of" in done.stderr
+    assert "rename the file, or change PYTHONPATH" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_copy_that_is_not_installed_runs_in_the_folder_that_holds_it(tmp_path: Path) -> None:
     """The requirements are there, but dte is found in the current folder alone."""
     root = Path(programs.__file__).parents[2]
