@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable
 from inspect import Parameter
 from typing import Any, get_type_hints
 
 import msgspec
-from msgspec.inspect import CustomType, type_info
+from msgspec.inspect import CustomType, Type, type_info
 
-SHOWN_CHARS_MAX = 60
+from dte.handlers.fields import Fields
+from dte.wire.misfits import Misfit, first_misfit, shown, shown_path
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _JSON = (dict, list, str, int, float, bool, type(None))
@@ -35,10 +35,14 @@ class Signature:
         signature = inspect.signature(function, eval_str=True)
         parameters = list(signature.parameters.values())
         self._types = {each.name: types.get(each.name, Any) for each in parameters}
+        self._infos: dict[str, Type] = {}
+        self._fields: dict[str, Fields] = {}
         for name, kind in self._types.items():
             try:
                 msgspec.json.Decoder(kind)
-                unsupported = _unsupported(type_info(kind))
+                info = self._infos[name] = type_info(kind)
+                self._fields[name] = Fields(info)
+                unsupported = _unsupported(info)
             except TypeError as error:
                 raise TypeError(f"argument {name!r} of handler {handler}: {error}") from None
             if unsupported is not None:
@@ -76,7 +80,7 @@ class Signature:
         if not isinstance(args, (list, tuple)) or not isinstance(kwargs or {}, dict):
             raise BadArguments(
                 f"{self._handler}: arguments must be a list (positional) or an object (named), not "
-                f"{_shown(args)}"
+                f"{shown(args)}"
             )
         named = kwargs or {}
         self._check(args, named)
@@ -122,11 +126,31 @@ class Signature:
         if kind is Any:
             return value
         try:
-            return msgspec.convert(value, kind)
+            converted = msgspec.convert(value, kind, str_keys=True)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise BadArguments(
-                f"{self._handler}: argument {name!r} is {_shown(value)}: {error}; {self._text}"
-            ) from None
+            raise BadArguments(self._misfit(declared, name, value, error)) from None
+        unknown = self._fields[declared].unknown(value)
+        if unknown is not None:
+            raise BadArguments(self._sentence(name, unknown))
+        return converted
+
+    def _misfit(self, declared: str, name: str, value: Any, error: Exception) -> str:
+        """Say which part of an argument does not have its type."""
+        if error.__cause__ is not None:  # It comes from code of the type.
+            return self._sentence(name, Misfit((), str(error.__cause__)))
+        try:
+            found = first_misfit(value, self._infos[declared])
+        except RecursionError:
+            found = Misfit((), "it nests too deep")
+        return self._sentence(name, found or Misfit((), f"{shown(value)} does not fit"))
+
+    def _sentence(self, name: str, found: Misfit) -> str:
+        argument = f"argument {name!r}"
+        if found.path:
+            text = f"{argument}: {found.said_of(shown_path(found.path))}"
+        else:
+            text = found.said_of(argument)
+        return f"{self._handler}: {text}; {self._text}"
 
 
 def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
@@ -163,14 +187,3 @@ def _has_json(cls: Any) -> bool:
 
 def _name_of(kind: Any, parameters: list[Parameter]) -> str | None:
     return next((each.name for each in parameters if each.kind is kind), None)
-
-
-def _shown(value: Any) -> str:
-    """Return a value as JSON, shortened."""
-    if isinstance(value, int) and value.bit_length() > 4 * SHOWN_CHARS_MAX:
-        return "a long integer"
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError):
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= SHOWN_CHARS_MAX else f"{text[:SHOWN_CHARS_MAX]}…"

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
-import msgspec
 from msgspec import inspect
 
 from dte.wire.faults import syntax_fault
+from dte.wire.kinds import (
+    ITEMS,
+    choice,
+    expected,
+    fits,
+    is_object,
+    kinds_of_items,
+    meant_of,
+    tags_of,
+)
 
 READ_BYTES_MAX = 1_000_000
 """In longer JSON nothing is looked for: it would stop the loop for too long."""
+PARTS_MAX = 100_000
+"""Of a longer value only these parts are compared with their types."""
 SHOWN_CHARS = 40
-KINDS = {
-    inspect.NoneType: "null",
-    inspect.BoolType: "true or false",
-    inspect.IntType: "an integer",
-    inspect.FloatType: "a number",
-    inspect.StrType: "a text",
-    inspect.DateTimeType: "a time such as 2030-01-31T12:00:00Z",
-    inspect.ListType: "a list",
-    inspect.DictType: "an object",
-    inspect.StructType: "an object",
-}
-PYTHON_TYPES: dict[type[inspect.Type], tuple[type, ...]] = {
-    inspect.NoneType: (type(None),),
-    inspect.BoolType: (bool,),
-    inspect.IntType: (int,),
-    inspect.FloatType: (int, float),
-    inspect.StrType: (str,),
-}
+LONG_INTEGER_BITS = 200
+"""Of longer integers no digit is shown: to find millions of them takes long."""
+
+Path: TypeAlias = tuple[str | int, ...]
 
 
 class Misfit(NamedTuple):
@@ -45,8 +41,17 @@ class Misfit(NamedTuple):
         text: what is wrong with it, to be read after its path.
     """
 
-    path: tuple[str | int, ...]
+    path: Path
     text: str
+
+    @property
+    def has_subject(self) -> bool:
+        """True if the text is a sentence without the name of the part."""
+        return not self.text.startswith(("must ", "has "))
+
+    def said_of(self, name: str) -> str:
+        """Return a sentence about the part, which has this name."""
+        return f"{name}{': ' if self.has_subject else ' '}{self.text}"
 
 
 def explained(raw: bytes, shape: Any) -> str | None:
@@ -56,11 +61,21 @@ def explained(raw: bytes, shape: Any) -> str | None:
     if (fault := syntax_fault(raw)) is not None:
         return fault
     try:
-        value = json.loads(raw)
-        found = next(_misfits(value, _type_of(shape), ()), None)
+        found = first_misfit(json.loads(raw), _type_of(shape))
     except (ValueError, RecursionError):
         return None
     return None if found is None else _sentence(found)
+
+
+def first_misfit(value: Any, kind: inspect.Type) -> Misfit | None:
+    """Return the first part of a value that does not have its type; None if that is not found."""
+    return next(_misfits(value, kind, (), iter(range(PARTS_MAX))), None)
+
+
+def shown_path(path: Sequence[str | int]) -> str:
+    """Return a path as people write it: ``size.parts[0]``."""
+    names = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return names.removeprefix(".")
 
 
 @cache
@@ -75,82 +90,73 @@ def _sentence(found: Misfit) -> str:
         shown, path = f"job {path[1]} of the request: ", path[2:]
     if path[:1] == ("graph",) and len(path) > 1:
         shown, path = f"{shown}node {str(path[1])[:SHOWN_CHARS]!r}: ", path[2:]
-    names = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    names = names.removeprefix(".")
-    if not names:
-        return f"{shown}{found.text}"
-    is_said_of_it = found.text.startswith(("must ", "has "))
-    return f"{shown}{names}{' ' if is_said_of_it else ': '}{found.text}"
+    if path:
+        return f"{shown}{found.said_of(shown_path(path))}"
+    return f"{shown}{found.text}" if shown or found.has_subject else found.said_of("the JSON")
 
 
-def _misfits(value: Any, kind: inspect.Type, path: tuple[str | int, ...]) -> Iterator[Misfit]:
-    """Yield the parts of a value that do not have their types."""
-    if isinstance(kind, inspect.AnyType | inspect.RawType):
+def _misfits(value: Any, kind: inspect.Type, path: Path, left: Iterator[int]) -> Iterator[Misfit]:
+    """Yield the parts of a value that do not have their types, as long as `left` yields."""
+    if next(left, None) is None:
         return
     if isinstance(kind, inspect.UnionType):
-        of_each = [list(_misfits(value, each, path)) for each in kind.types]
-        if all(of_each):
-            # An object is compared with the one type that could be meant.
-            deeper = [found for found in of_each if len(found[0].path) > len(path)]
-            yield from deeper[0] if deeper else [_unlike(value, kind, path)]
-    elif isinstance(kind, inspect.StructType) and isinstance(value, dict):
-        yield from _misfits_of_fields(value, kind, path)
-    elif isinstance(kind, inspect.DictType) and isinstance(value, dict):
+        meant, tags = meant_of(value, kind), tags_of(kind)
+        if meant is None and tags is not None and isinstance(value, Mapping):
+            yield _wrong_tag(value, *tags, path)
+            return
+        kind = kind if meant is None else meant
+    if not fits(value, kind):
+        yield Misfit(path, f"must be {expected(kind)}, not {shown(value)}")
+    elif is_object(kind):
+        yield from _misfits_of_fields(value, kind, path, left)
+    elif isinstance(kind, inspect.DictType):
         for name, item in value.items():
-            if isinstance(kind.key_type, inspect.IntType) and not name.lstrip("-").isdecimal():
-                yield Misfit(path, f"has the key {_shown(name)}; keys are integers")
-            yield from _misfits(item, kind.value_type, (*path, name))
-    elif isinstance(kind, inspect.ListType) and isinstance(value, list):
+            if not fits(name, kind.key_type, is_key=True):
+                yield Misfit(path, f"has the key {shown(name)}; {_keys(kind.key_type)}")
+            yield from _misfits(item, kind.value_type, (*path, name), left)
+    elif isinstance(kind, ITEMS):
         for index, item in enumerate(value):
-            yield from _misfits(item, kind.item_type, (*path, index))
-    elif not _fits(value, kind):
-        yield _unlike(value, kind, path)
+            yield from _misfits(item, kind.item_type, (*path, index), left)
+    else:
+        kinds = kinds_of_items(kind) or ()
+        for index, (item, each) in enumerate(zip(value if kinds else (), kinds, strict=False)):
+            yield from _misfits(item, each, (*path, index), left)
+
+
+def _wrong_tag(value: Mapping[str, Any], name: str, known: Sequence[Any], path: Path) -> Misfit:
+    if name not in value:
+        return Misfit(path, f"the field {name!r} is missing; it is {choice(known)}")
+    return Misfit((*path, name), f"must be {choice(known)}, not {shown(value[name])}")
 
 
 def _misfits_of_fields(
-    value: dict[str, Any], kind: inspect.StructType, path: tuple[str | int, ...]
+    value: Mapping[str, Any], kind: Any, path: Path, left: Iterator[int]
 ) -> Iterator[Misfit]:
     fields = {field.encode_name: field for field in kind.fields}
-    for name in value:
-        if name not in fields and kind.forbid_unknown_fields:
+    tag = getattr(kind, "tag_field", None)
+    if tag is not None and tag in value and value[tag] != kind.tag:
+        yield Misfit((*path, tag), f"must be {shown(kind.tag)}, not {shown(value[tag])}")
+    for name in value if getattr(kind, "forbid_unknown_fields", False) else ():
+        if name not in fields and name != tag:
             close = get_close_matches(name, fields, 1)
             advice = f"; did you mean {close[0]!r}?" if close else ""
             yield Misfit(path, f"unknown field {name[:SHOWN_CHARS]!r}{advice}")
     for name, field in fields.items():
         if name in value:
-            yield from _misfits(value[name], field.type, (*path, name))
+            yield from _misfits(value[name], field.type, (*path, name), left)
         elif field.required:
             yield Misfit(path, f"the field {name!r} is missing")
 
 
-def _fits(value: Any, kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.LiteralType):
-        return value in kind.values
-    if isinstance(kind, inspect.DateTimeType):
-        try:
-            msgspec.convert(value, datetime)
-        except (msgspec.ValidationError, TypeError):
-            return False
-        return True
-    types = PYTHON_TYPES.get(type(kind), ())
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
+def _keys(kind: inspect.Type) -> str:
+    is_integer = isinstance(kind, inspect.IntType)
+    return "keys are integers" if is_integer else f"a key must be {expected(kind)}"
 
 
-def _unlike(value: Any, kind: inspect.Type, path: tuple[str | int, ...]) -> Misfit:
-    text = f"must be {_expected(kind)}, not {_shown(value)}"
-    return Misfit(path, text if path else f"the JSON {text}")
-
-
-def _expected(kind: inspect.Type) -> str:
-    if isinstance(kind, inspect.UnionType):
-        names = [_expected(each) for each in kind.types if not isinstance(each, inspect.NoneType)]
-        return " or ".join(dict.fromkeys(names))
-    if isinstance(kind, inspect.LiteralType):
-        return " or ".join(map(json.dumps, kind.values))
-    return KINDS.get(type(kind), "of another type")
-
-
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as JSON, cut to some characters; of an object or a list only the kind."""
+    if isinstance(value, int) and value.bit_length() > LONG_INTEGER_BITS:
+        return "a long integer"
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False)

@@ -77,7 +77,7 @@ async def test_a_call_that_makes_no_sense_is_not_to_be_tried_again(rig: StartRig
     for report in (await one.call("fibonacci", n="x"), await one.call("nothing")):
         assert report.state == "failed"
         assert not report.retry
-    assert "fibonacci: argument 'n' is" in str(one.reports[1].error)
+    assert "fibonacci: argument 'n' must be an integer, not \"x\"" in str(one.reports[1].error)
     assert one.reports[2].error == "this worker has no handler 'nothing'"
 
 
