@@ -31,8 +31,8 @@ GRACE_S = 1.0
 """The time that running calls have to end when this program ends."""
 LEAVE_S = 4.0
 """The time in which a worker ends once its stdin is closed; one that does not gets SIGTERM."""
-SIGNALS_APART_S = 0.2
-"""Two signals at once would be one."""
+HURRY_S = 1.2
+"""The same where calls have no time: a signal that came before it is by then another one."""
 REPLACED_GRACE_S = 86_400.0
 STDERR = 2
 
@@ -124,14 +124,12 @@ class LocalWorkers:
         if self._thread.is_alive():
             self._thread.join()
         left = [*self._current.values(), *self._replacements.values(), *self._leaving]
-        # Not by SIGTERM: a worker that got one with the whole service would take it for a second.
+        # First not by SIGTERM, which hurries a worker that got one with the whole service.
         for worker in left:
             if worker.process.stdin is not None:
                 worker.process.stdin.close()
-        _wait(left, GRACE_S if self._options.reload else LEAVE_S)
-        for _ in range(2):  # With a second signal, a worker does not wait for its calls.
-            _terminate(left)
-            _wait(left, SIGNALS_APART_S)
+        _wait(left, HURRY_S if self._options.reload else LEAVE_S)
+        _terminate(left)  # After that, a worker does not wait for its calls.
         _wait(left, STOP_TIMEOUT_S)
         for worker in left:
             worker.process.kill()

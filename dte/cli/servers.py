@@ -28,6 +28,7 @@ from dte.cli.options import (
     webhook_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, leave
+from dte.cli.stopping import StopRequests
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
@@ -224,30 +225,37 @@ def _serve(
         loop = asyncio.get_running_loop()
         stop = asyncio.Event()
         serving = loop.create_task(serve(stop))
-        received: list[signal.Signals] = []
+        requests = StopRequests()
 
         def on_signal(number: signal.Signals) -> None:
             stop.set()
-            if received and number == signal.SIGHUP:
-                return  # A closed terminal and systemd send it in addition to another.
-            received.append(number)
-            if len(received) == 2:  # The user does not want to wait for the grace.
+            if not requests.add(number, loop.time()):
+                return
+            if requests.count == 2:  # The user does not want to wait for the grace.
+                exit_codes.append(128 + number)
                 serving.cancel()
-            elif len(received) > 2:
+            elif requests.count > 2:
                 os._exit(128 + number)
 
+        def on_stdin() -> None:
+            if not os.read(sys.stdin.fileno(), 1024):
+                loop.remove_reader(sys.stdin)
+                stop.set()
+                requests.add_end_of_stdin()
+
+        exit_codes: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup ignores SIGHUP, and a shell's & ignores Ctrl-C.
             loop.add_signal_handler(number, on_signal, number)
         if leave_with_stdin:
-            loop.add_reader(sys.stdin, _read_stdin, stop)
+            loop.add_reader(sys.stdin, on_stdin)
         try:
             await serving
         except asyncio.CancelledError:
-            if not received:
+            if not exit_codes:
                 raise
-            os._exit(128 + received[-1])
+            os._exit(exit_codes[0])
 
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     try:
@@ -256,11 +264,6 @@ def _serve(
         leave(EXIT_MASTER, f"{error}; {another(error)}")
     except JournalRefused as error:
         leave(EXIT_MASTER, str(error))
-
-
-def _read_stdin(stop: asyncio.Event) -> None:
-    if not os.read(sys.stdin.fileno(), 1024):
-        stop.set()
 
 
 def another(error: CannotListen) -> str:

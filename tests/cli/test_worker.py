@@ -69,7 +69,7 @@ def test_a_second_signal_ends_a_worker_at_once(
     master.send(signal.SIGSTOP)
     worker.send(signal.SIGTERM)
     until(lambda: connections(port), "it takes leave")
-    assert worker.end(second) == 128 + second
+    assert worker.hurry(second) == 128 + second
     assert "Traceback" not in worker.output
 
 

@@ -319,7 +319,7 @@ def test_a_second_signal_ends_the_master_at_once_and_loses_nothing(
     job = held_by_a_stopped_worker(cluster)
     cluster.master.send(signal.SIGTERM)
     until(lambda: says_that_it_ends(cluster), "the master ends")
-    assert cluster.master.end(second) == 128 + second
+    assert cluster.master.hurry(second) == 128 + second
     cluster.start_master()
     cluster.workers["worker-1"].send(signal.SIGCONT)
     assert cluster.client.finished(job)["answer"] == 42

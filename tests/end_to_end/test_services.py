@@ -140,6 +140,24 @@ def test_a_second_signal_returns_the_calls_of_a_worker(
     assert here.wait(job, 60).result() == "finished"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_supervisor_that_signals_twice_does_not_hurry_a_worker(
+    start_service: StartService, client: Connect, number: signal.Signals
+) -> None:
+    """It may signal the worker and its group, or a program in between passes the signal on."""
+    cluster = start_service()
+    here = client(cluster)
+    job = begin(here, cluster.folder, "plain", "a")
+    worker = cluster.workers["worker-1"]
+    for _ in range(2):
+        signal_all(worker.pid, number)
+    until(lambda: is_leaving(cluster), "the worker leaves")
+    finish(cluster.folder, "a")
+    assert here.wait(job, 60).result() == "finished"
+    assert [node.attempts for node in here.nodes(job)] == [1]
+    assert worker.exit_code() == 0
+
+
 def test_a_call_outlives_a_stop_of_its_master_and_worker_together(
     start_service: StartService, client: Connect, tmp_path: Path
 ) -> None:

@@ -189,6 +189,17 @@ class Process:
         self.send(number)
         return self.exit_code()
 
+    def hurry(self, number: signal.Signals) -> int:
+        """Send it a signal until it ends, and give its exit code; one too soon does nothing."""
+
+        def ended() -> bool:
+            self.send(number)
+            time.sleep(0.1)
+            return not self.running
+
+        until(ended, "it ends")
+        return self.exit_code()
+
     def kill(self) -> None:
         """End it and what it has started by force, in whatever state they are."""
         if self._popen is None:
