@@ -6,9 +6,19 @@ import json
 import re
 from typing import NoReturn
 
+HALF = "half of a surrogate pair, which stands for no character"
 SHOWN_CHARS = 20
+PLACES = {
+    "Expecting value": "where a value should be",
+    "Expecting property name": "where a name in double quotes should be",
+    "Expecting ':'": "where a colon should be",
+    "Expecting ','": "where a comma should be",
+    "Extra data": "after its end",
+}
+"""Of the beginnings of messages of Python's json, what they say of the text at their position."""
 
 _word = re.compile(r"\s*([\w.+-]+|\S)")
+_last_comma = re.compile(r",\s*(?=[]}])")
 
 
 def syntax_fault(raw: bytes) -> str | None:
@@ -18,11 +28,15 @@ def syntax_fault(raw: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
     try:
-        json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
+        value = json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
     except _Constant as error:
         return f"{error} is not a finite number"
     except json.JSONDecodeError as error:
-        return _unexpected(text, error.pos)
+        return _misplaced(text, error)
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        return f"the JSON has \\u{ord(half):04x}, {HALF}"
     except RecursionError:
         return "the JSON nests too deep"
     except ValueError:
@@ -38,19 +52,32 @@ def _no_constant(name: str) -> NoReturn:
     raise _Constant(name)
 
 
-def _unexpected(text: str, position: int) -> str:
+def _misplaced(text: str, error: json.JSONDecodeError) -> str:
+    position = error.pos
+    # Where a comma is the last in its object or list, versions of Python differ.
+    if (comma := _last_comma.match(text, position)) is not None:
+        position = comma.end()
     line = text.count("\n", 0, position) + 1
     column = position - (text.rfind("\n", 0, position) + 1) + 1
     place = f"(line {line}, column {column})"
     rest = text[position:]
     if not rest.strip():
         return f"the JSON ends too soon {place}"
+    shown = _word.match(rest)[0].strip()[:SHOWN_CHARS]  # type: ignore[index]
+    if shown in ("}", "]") and text[:position].rstrip().endswith(","):
+        return f"the JSON has a comma before {shown} {place}"
     if rest[0] == '"' and _is_open(rest):
         return f"the JSON has a text without its closing quote {place}"
-    if rest[0] < " ":
+    where = next((said for words, said in PLACES.items() if error.msg.startswith(words)), "")
+    if rest[0] < " " and not where:
         return f"the JSON has a text with a line break or another control character {place}"
-    shown = _word.match(rest)[0][:SHOWN_CHARS]  # type: ignore[index]
-    return f"the JSON has an unexpected {shown} {place}"
+    if rest[0] == "\\":
+        return f"the JSON has the unknown escape {rest[:2]} {place}"
+    shown = shown if shown.isprintable() else ascii(shown)
+    if not where:
+        return f"the JSON has an unexpected {shown} {place}"
+    advice = "; texts need double quotes" if "value" in where and shown.isidentifier() else ""
+    return f"the JSON has {shown} {where} {place}{advice}"
 
 
 def _is_open(text: str) -> bool:

@@ -68,7 +68,7 @@ def test_what_does_not_begin_like_json_is_a_text(text: str) -> None:
     [
         ('{"a":', "the JSON ends too soon (line 1, column 6)"),
         (" [1, 2", "the JSON ends too soon (line 1, column 7)"),
-        ("{'a': 1}", "the JSON has an unexpected ' (line 1, column 2)"),
+        ("{'a': 1}", "the JSON has ' where a name in double quotes should be (line 1, column 2)"),
         ('"abc', "the JSON has a text without its closing quote (line 1, column 1)"),
         ("[NaN]", "NaN is not a finite number"),
         ('{"a": 1, "a": 2}', '"a" is given twice'),

@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-from dte.wire.faults import syntax_fault
+from dte.wire.faults import HALF, syntax_fault
+
+A_NAME = "where a name in double quotes should be"
+A_VALUE = "where a value should be"
+QUOTES = "texts need double quotes"
 
 
 @pytest.mark.parametrize(
@@ -14,12 +18,23 @@ from dte.wire.faults import syntax_fault
     [
         (b'{"a":', "the JSON ends too soon (line 1, column 6)"),
         (b"", "the JSON ends too soon (line 1, column 1)"),
-        (b'{"a": 1,}', "the JSON has an unexpected } (line 1, column 9)"),
-        (b"[1 2]", "the JSON has an unexpected 2 (line 1, column 4)"),
-        (b"{'a': 1}", "the JSON has an unexpected ' (line 1, column 2)"),
-        (b'{"a":\n  xyz}', "the JSON has an unexpected xyz (line 2, column 3)"),
-        (b"{} {}", "the JSON has an unexpected { (line 1, column 4)"),
-        (b'{"\xc3\xa9" 1}', "the JSON has an unexpected 1 (line 1, column 6)"),
+        (b'{"a": 1,}', "the JSON has a comma before } (line 1, column 9)"),
+        (b"[1 2]", "the JSON has 2 where a comma should be (line 1, column 4)"),
+        (b"[1,\n]", "the JSON has a comma before ] (line 2, column 1)"),
+        (b"{'a': 1}", f"the JSON has ' {A_NAME} (line 1, column 2)"),
+        (b"{tea}", f"the JSON has tea {A_NAME} (line 1, column 2)"),
+        (b'{"a":\n  xyz}', f"the JSON has xyz {A_VALUE} (line 2, column 3); {QUOTES}"),
+        (b"[tea]", f"the JSON has tea {A_VALUE} (line 1, column 2); {QUOTES}"),
+        (b'{"a": }', f"the JSON has }} {A_VALUE} (line 1, column 7)"),
+        (b".5", f"the JSON has .5 {A_VALUE} (line 1, column 1)"),
+        (b"01", "the JSON has 1 after its end (line 1, column 2)"),
+        (b"\0", f"the JSON has '\\x00' {A_VALUE} (line 1, column 1)"),
+        (b'["a\\x"]', "the JSON has the unknown escape \\x (line 1, column 4)"),
+        (b'["\\u12g4"]', "the JSON has an unexpected u12g4 (line 1, column 4)"),
+        (b'["\\ud800"]', f"the JSON has \\ud800, {HALF}"),
+        (b'{"\\udc00": 1}', f"the JSON has \\udc00, {HALF}"),
+        (b"{} {}", "the JSON has { after its end (line 1, column 4)"),
+        (b'{"\xc3\xa9" 1}', "the JSON has 1 where a colon should be (line 1, column 6)"),
         (b'["ab\\"]', "the JSON has a text without its closing quote (line 1, column 2)"),
         (
             b'["a\nb"]',
@@ -29,7 +44,10 @@ from dte.wire.faults import syntax_fault
         (b'{"a": [NaN]}', "NaN is not a finite number"),
         (b"-Infinity", "-Infinity is not a finite number"),
         (b"[" * 100_000, "the JSON nests too deep"),
-        (b"[" + b"x" * 10_000, f"the JSON has an unexpected {'x' * 20} (line 1, column 2)"),
+        (
+            b"[" + b"x" * 10_000,
+            f"the JSON has {'x' * 20} {A_VALUE} (line 1, column 2); {QUOTES}",
+        ),
     ],
     ids=lambda value: value[:20] if isinstance(value, bytes) else "",
 )
@@ -37,7 +55,7 @@ def test_a_fault_is_named_with_its_place(raw: bytes, fault: str) -> None:
     assert syntax_fault(raw) == fault
 
 
-@pytest.mark.parametrize("value", [{}, [1, 2.5], "a", None, {"a": [True, "é\n"]}])
+@pytest.mark.parametrize("value", [{}, [1, 2.5], "a", None, {"a": [True, "é\n"]}, "\\ud800", "😀"])
 def test_json_has_no_fault(value: object) -> None:
     assert syntax_fault(json.dumps(value).encode()) is None
 
