@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from difflib import get_close_matches
 from inspect import Parameter
 from typing import Any, get_type_hints
 
@@ -91,7 +92,7 @@ class Signature:
         return positional, self._bind_named(named)
 
     def _check(self, args: list[Any] | tuple[Any, ...], named: dict[Any, Any]) -> None:
-        """Check that each argument is given once."""
+        """Check that each argument is known and given once, and that none is missing."""
         if len(args) > len(self._positional) and self._more is None:
             most = len(self._positional)
             takes = f"{most} argument" if most == 1 else f"{most} arguments"
@@ -105,6 +106,14 @@ class Signature:
                     f"{self._handler}: argument {name!r} is given twice, by position and by name; "
                     f"{self._text}"
                 )
+        for name in named:
+            # It comes before what is missing: often it is that, misspelled.
+            if (name not in self._named and self._more_named is None) or not isinstance(name, str):
+                close = get_close_matches(str(name), self._named, 1)
+                advice = f"; did you mean {close[0]!r}?" if close else ";"
+                raise BadArguments(
+                    f"{self._handler}: unknown argument {name!r}{advice} {self._text}"
+                )
         for each in self._needed:
             by_name = each.name in named and each.kind is not Parameter.POSITIONAL_ONLY
             if each.name not in taken and not by_name:
@@ -112,14 +121,9 @@ class Signature:
                     f"{self._handler}: argument {each.name!r} is missing; {self._text}"
                 )
 
-    def _bind_named(self, args: dict[Any, Any]) -> dict[str, Any]:
-        converted = {}
-        for name, value in args.items():
-            declared = name if name in self._named else self._more_named
-            if declared is None or not isinstance(name, str):
-                raise BadArguments(f"{self._handler}: unknown argument {name!r}; {self._text}")
-            converted[name] = self._convert(declared, name, value)
-        return converted
+    def _bind_named(self, args: dict[str, Any]) -> dict[str, Any]:
+        declared = {name: name if name in self._named else str(self._more_named) for name in args}
+        return {name: self._convert(declared[name], name, value) for name, value in args.items()}
 
     def _convert(self, declared: str, name: str, value: Any) -> Any:
         kind = self._types[declared]

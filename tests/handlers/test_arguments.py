@@ -95,8 +95,10 @@ SIZE = {"width": 1, "height": 2}
         (
             resize,
             {"name": "a", "size": SIZE, "mod": "x"},
-            "it: unknown argument 'mod'; signature: it(",
+            "it: unknown argument 'mod'; did you mean 'mode'? signature: it(",
         ),
+        (resize, {"nme": "a", "size": SIZE}, "it: unknown argument 'nme'; did you mean 'name'? "),
+        (resize, {"colour": "red"}, "it: unknown argument 'colour'; signature: it("),
         (resize, {"name": "a"}, "it: argument 'size' is missing"),
         (resize, ["x" * 100, 1], "it: argument 'size' must be an object, not 1; signature: it("),
         (
