@@ -15,6 +15,7 @@ import msgspec
 
 from dte.wire.codec import encode
 from dte.worker.processes.channel import ERROR_CHARS_MAX, Outcome
+from dte.worker.processes.misfits import reason
 from dte.worker.processes.traces import chain_of, cut, line_of, real, trace_of
 
 OUT_OF_MEMORY = "it ran out of memory"
@@ -54,10 +55,9 @@ class Outcomes:
         except BaseException as error:
             if issubclass(type(error), MemoryError):
                 return self.of_error(lease, error)
-            text = line_of(error).removeprefix("TypeError: ").removeprefix("ValueError: ")
-            reason = f"the result cannot be converted to JSON: {text}"
+            text = f"the result cannot be converted to JSON: {reason(result, error)}"
             own = {*self.own, Outcomes.of_result.__code__, encode.__code__}
-            return self.of_refusal(lease, reason, trace_of(error, own), exhausted_by(error))
+            return self.of_refusal(lease, text, trace_of(error, own), exhausted_by(error))
         if len(raw) > most:
             size = f"{len(raw)} bytes, the limit is {most}"
             return self.of_refusal(lease, f"the result is too large: {size}; return less")
@@ -73,10 +73,10 @@ class Outcomes:
         except MemoryError:
             return Outcome(lease, error=self._out_of_memory(), worn=OUT_OF_MEMORY)
 
-    def of_refusal(self, lease: int, reason: str, trace: str = "", worn: str = "") -> Outcome:
+    def of_refusal(self, lease: int, error: str, trace: str = "", worn: str = "") -> Outcome:
         """Describe a failure that a retry cannot mend."""
-        error = cut(reason, ERROR_CHARS_MAX)
-        return Outcome(lease, error=error, retry=False, trace=trace, worn=worn)
+        text = cut(error, ERROR_CHARS_MAX)
+        return Outcome(lease, error=text, retry=False, trace=trace, worn=worn)
 
     def _out_of_memory(self) -> str:
         limit = self.memory_mb
