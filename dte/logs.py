@@ -22,6 +22,8 @@ TRACE_CHARS_MAX = 20_000
 LINES_MAX = 10
 """Records of a kind in `WINDOW_S`; more are counted and left out."""
 WINDOW_S = 10.0
+LIMITED = ("tornado", "asyncio", "dte.wire", "dte.worker.spool")
+"""Loggers of libraries, layers and threads that cannot use `LimitedLog`."""
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """Attributes of every record; the others are its fields."""
 
@@ -33,6 +35,7 @@ def configure(level: str, log_format: str = "text") -> None:
         log_format: one of `FORMATS`.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(LimitedLoggers())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
 
@@ -72,6 +75,33 @@ def writes_json() -> bool:
     return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)
 
 
+class LimitedLoggers(logging.Filter):
+    """Passes the first records of a logger and level in `WINDOW_S`, and counts the others.
+
+    The number of others is logged with the first record after that time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._windows: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(LIMITED):
+            return True
+        kind = record.name, record.levelno
+        now = time.monotonic()
+        since, logged = self._windows.get(kind, (now, 0))
+        is_over = now - since > WINDOW_S
+        self._windows[kind] = (now, 1) if is_over else (since, logged + 1)
+        if is_over and logged > LINES_MAX:
+            left_out = logged - LINES_MAX
+            text = "%d more records of this kind were left out before"
+            logging.getLogger(record.name).log(
+                record.levelno, text, left_out, extra={"left_out": left_out}
+            )
+        return is_over or logged < LINES_MAX
+
+
 class LimitedLog:
     """Logs the first records of each kind, and the number of those that were left out.
 
@@ -82,11 +112,20 @@ class LimitedLog:
         self._log = log
         self._windows: dict[str, _Window] = {}
 
-    def add(self, kind: str, level: int, text: str, *args: object, **fields: object) -> None:
+    def add(
+        self,
+        kind: str,
+        level: int,
+        text: str,
+        *args: object,
+        exception: BaseException | None = None,
+        **fields: object,
+    ) -> None:
         """Log a record, unless there have been too many of its kind.
 
         Args:
             kind: a plural noun, as in "10 failed attempts".
+            exception: whose trace is logged too.
             fields: of the record, for programs.
         """
         if not self._log.isEnabledFor(level):
@@ -98,7 +137,7 @@ class LimitedLog:
             loop.call_later(WINDOW_S, self._end, kind)
         window.logged += 1
         if window.logged <= LINES_MAX:
-            self._log.log(level, text, *args, extra=fields)
+            self._log.log(level, text, *args, exc_info=exception, extra=fields)
 
     def _end(self, kind: str) -> None:
         window = self._windows.pop(kind, None)

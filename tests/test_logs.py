@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -12,7 +13,7 @@ import pytest
 from harness.until import until
 
 from dte import logs
-from dte.logs import JsonFormatter, LimitedLog, TextFormatter, one_line
+from dte.logs import JsonFormatter, LimitedLog, LimitedLoggers, TextFormatter, one_line
 
 NASTY = "x\n2030-01-01 00:00:00,000 ERROR dte.master: forged\r\x1b[31m\u2028\x85\0"
 
@@ -117,3 +118,38 @@ async def test_what_the_level_excludes_is_not_counted(caplog: pytest.LogCaptureF
         log.add("retries", logging.INFO, "again")
     log.close()
     assert not caplog.messages
+
+
+def test_of_many_records_of_a_library_the_first_are_logged_and_the_others_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client that sends malformed requests must not fill the operator's disk."""
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(LimitedLoggers())
+    library, own = logging.getLogger("tornado.general"), logging.getLogger("dte.test")
+    for log in (library, own):
+        monkeypatch.setattr(log, "handlers", [handler])
+    for number in range(logs.LINES_MAX + 7):
+        library.warning("malformed request %d", number)
+        own.warning("own")
+    lines = stream.getvalue().splitlines()
+    assert lines.count("own") == logs.LINES_MAX + 7
+    assert sum("malformed" in line for line in lines) == logs.LINES_MAX
+    now += logs.WINDOW_S + 1
+    library.warning("malformed request again")
+    library.warning("and again")
+    last = stream.getvalue().splitlines()[-3:]
+    assert last[0].startswith("7 more ")
+    assert last[1:] == ["malformed request again", "and again"]
+
+
+async def test_a_limited_record_has_the_trace_of_its_exception(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = ZeroDivisionError("no")
+    LimitedLog(logging.getLogger("dte.test")).add("faults", logging.ERROR, "GET /", exception=error)
+    assert caplog.records[0].exc_info is not None
+    assert caplog.records[0].exc_info[1] is error

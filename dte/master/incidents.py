@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.setbacks import Setback
@@ -126,6 +127,9 @@ class Incidents:
         )
 
     def _lost_calls(self, worker: str, error: str, calls: list[Setback]) -> None:
+        alone: dict[str, Any] = (
+            {"job": calls[0].job, "node": calls[0].node} if len(calls) == 1 else {}
+        )
         named = ", ".join(map(_named, calls[:NAMED_MAX]))
         more = f" and {len(calls) - NAMED_MAX} more" if len(calls) > NAMED_MAX else ""
         self._limited.add(
@@ -139,7 +143,7 @@ class Incidents:
             more,
             worker=worker,
             calls=len(calls),
-            **({"job": calls[0].job, "node": calls[0].node} if len(calls) == 1 else {}),
+            **alone,
         )
 
     # Requests
@@ -159,6 +163,17 @@ class Incidents:
             one_line(why, 300),
             status=status,
             code=error.code if error is not None else "http",
+        )
+
+    def fault(self, method: str, target: str, error: BaseException) -> None:
+        """Log a fault of the master, by which it could not serve a request."""
+        self._limited.add(
+            "requests failed by faults of the master",
+            logging.ERROR,
+            "%s %s",
+            one_line(method, 20),
+            one_line(target, 200),
+            exception=error,
         )
 
 

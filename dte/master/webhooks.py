@@ -35,9 +35,12 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from dte import __version__
 from dte.core.backoff import backoff_s
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
+from dte.logs import LimitedLog, one_line
 
 log = logging.getLogger("dte.master")
 
+GIVEN_UP = "webhooks given up"
+REASON_CHARS_MAX = 300
 URL_CHARS_MAX = 2_000
 AT_A_TIME = 20
 """Deliveries that are being posted at a time."""
@@ -160,6 +163,7 @@ class Webhooks:
         self._to_forget: deque[int] = deque()
         self._forgetting: asyncio.Task[None] | None = None
         self._closed = False
+        self._limited = LimitedLog(log)
 
     def __len__(self) -> int:
         """The number of unfinished deliveries."""
@@ -189,6 +193,7 @@ class Webhooks:
     async def close(self) -> None:
         """Stop; unfinished deliveries are posted again after the next start."""
         self._closed = True
+        self._limited.close()
         posting = list(self._posting)
         for task in posting:
             task.cancel()
@@ -294,7 +299,7 @@ class Webhooks:
         late = {each for each in host.waiting if self._is_late(each)}
         if late:
             host.waiting = deque(each for each in host.waiting if each not in late)
-            log.warning("gave up %d webhooks to %s: %s", len(late), host.name, reason)
+            self._log(GIVEN_UP, "gave up %s webhooks to %s: %s", str(len(late)), host.name, reason)
             for each in late:
                 self._finish(host, each)
         if host.resting:
@@ -302,7 +307,7 @@ class Webhooks:
         host.failures += 1
         host.resting = True
         if host.failures == 1:
-            log.warning("webhooks to %s are paused: %s", host.name, reason)
+            self._log("pauses of receivers", "webhooks to %s are paused: %s", host.name, reason)
         self._pause(host, None, host.failures)
 
     def _try_again(self, host: _Host, delivery: _Delivery) -> None:
@@ -314,8 +319,13 @@ class Webhooks:
 
     def _give_up(self, host: _Host, delivery: _Delivery, reason: str) -> None:
         # Without the whole URL, which may have secrets.
-        log.warning("gave up the webhook of job %d to %s: %s", delivery.number, host.name, reason)
+        text = "gave up the webhook of job %s to %s: %s"
+        self._log(GIVEN_UP, text, str(delivery.number), host.name, reason)
         self._finish(host, delivery)
+
+    def _log(self, kind: str, text: str, *values: str) -> None:
+        shown = (one_line(value, REASON_CHARS_MAX) for value in values)
+        self._limited.add(kind, logging.WARNING, text, *shown)
 
     def _finish(self, host: _Host, delivery: _Delivery) -> None:
         """A delivery was taken or given up: forget it."""

@@ -25,6 +25,8 @@ from dte.wire.messages.batches import BatchResult
 
 log = logging.getLogger("dte.master")
 
+UNSTORED = "announcements that cannot be stored"
+
 CHECK_AFTER_S = 0.5
 """Time before a worker is checked: it may listen only after its first announcement, and may be
 about to leave or to begin anew when its connections close."""
@@ -188,7 +190,8 @@ class Workers:
         try:
             await self.recorder.remember_replaced(self._replaced)
         except Unavailable as error:
-            log.warning("replaced handlers cannot be stored yet: %s", error)
+            text = "replaced handlers cannot be stored yet: %s"
+            self._limited.add(UNSTORED, logging.WARNING, text, error)
             self._replaced_stored = False
 
     async def _store(self) -> None:
@@ -199,7 +202,8 @@ class Workers:
                 await self.recorder.remember(announcement)
                 self._stored[identity] = announcement
             except Unavailable as error:
-                log.warning("worker %s cannot be stored yet: %s", announcement.name, error)
+                text, name = "worker %s cannot be stored yet: %s", one_line(announcement.name)
+                self._limited.add(UNSTORED, logging.WARNING, text, name, error)
                 self._to_store.setdefault(identity, announcement)
                 return
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from dte.logs import LimitedLog
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
 from dte.worker.master_client import MasterAway, MasterClient, Refused
@@ -70,6 +71,7 @@ class RunningCalls:
         self._extend_at = 0.0
         self._failing = False
         self._checks_waiting = False
+        self._limited = LimitedLog(log)
         self._task: asyncio.Task[None] | None = None
         self.on_ended: Callable[[], None] = lambda: None
         self.on_capacity: OnCapacity = lambda capacity, failing: None
@@ -139,6 +141,7 @@ class RunningCalls:
                 await self._idle.wait()
         if self._running:
             log.info("stopping and returning unfinished calls: %d", len(self._running))
+        self._limited.close()
         if self._executor is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_S):
@@ -242,6 +245,7 @@ class RunningCalls:
         for lease in reply.lost:
             self._unreported.pop(lease, None)
             if self._stop(lease, "lost"):
-                log.info("lease %d has ended; stopping its call", lease)
+                text = "lease %d has ended; stopping its call"
+                self._limited.add("calls whose lease has ended", logging.INFO, text, lease)
         self.stop(reply.stop)
         self._reporter.hurry()

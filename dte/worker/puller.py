@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from dte.logs import LimitedLog, one_line
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
 from dte.wire.messages.calls import Call, Claim
@@ -73,6 +74,7 @@ class Puller:
         self._free = asyncio.Event()
         self._leaving = asyncio.Event()
         self._status: Status = ""
+        self._limited = LimitedLog(log)
         self._renewals: set[asyncio.Task[None]] = set()
         calls.on_ended = self._free.set
         self._task = asyncio.create_task(self._run())
@@ -93,6 +95,7 @@ class Puller:
         """Stop claiming, and tell the master so; work that it hands out meanwhile is returned."""
         self._leaving.set()
         self._free.set()
+        self._limited.close()
         other = MasterClient(self._url)  # A claim may occupy the first.
         own = self._full_claim
         claim = Claim(own.worker, incarnation=own.incarnation, draining=True)
@@ -151,7 +154,9 @@ class Puller:
         try:
             results, errors = compute_all(batch.operations, batch.op1, batch.op2)
         except (KeyError, ValueError) as error:
-            log.error("malformed batch with lease %d: %r", batch.lease, error)
+            text = "malformed batch with lease %d: %s"
+            reason = one_line(repr(error), 300)
+            self._limited.add("malformed batches", logging.ERROR, text, batch.lease, reason)
             return
         self._reporter.report(BatchResult(batch.lease, results, errors))
 

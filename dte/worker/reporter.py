@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dte.logs import LimitedLog, one_line
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import BatchResult
 from dte.wire.messages.calls import Report, ReportsReply
@@ -73,6 +74,7 @@ class Reporter:
         self._all_sent.set()
         self._hurry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._limited = LimitedLog(log)
         self.on_settled: Callable[[int], None] = lambda lease: None
 
     def start(self) -> None:
@@ -103,7 +105,9 @@ class Reporter:
         self._spool_unsent()
         for finished in self._unsent.values():
             if not finished.is_spooled and isinstance(finished.result, Report):
-                log.warning("lost the result of lease %d", finished.result.lease)
+                text = "lost the result of lease %d"
+                self._limited.add("lost results", logging.WARNING, text, finished.result.lease)
+        self._limited.close()
 
     def _add(self, result: Report | BatchResult, worker: str, age_s: float = 0.0) -> _Finished:
         until = asyncio.get_running_loop().time() + self._ttl_s - age_s
@@ -122,7 +126,10 @@ class Reporter:
                 await self._send(self._next())
             except MasterAway as reason:
                 if pause_s == PAUSE_FIRST_S:
-                    log.warning("cannot report results: %s; trying again", reason)
+                    text = "cannot report results: %s; trying again"
+                    self._limited.add(
+                        "failed reports", logging.WARNING, text, one_line(str(reason))
+                    )
                 self._drop_old()
                 await asyncio.to_thread(self._spool_unsent)
                 with suppress(TimeoutError):
@@ -164,13 +171,15 @@ class Reporter:
             return
         with suppress(Malformed):
             for lease in _reply.decode(reply).stale:
-                log.info("the result of lease %d came too late", lease)
+                text = "the result of lease %d came too late"
+                self._limited.add("results that came too late", logging.INFO, text, lease)
         for finished in chosen:
             self._settle(finished)
 
     def _refused(self, finished: _Finished, reason: Refused) -> None:
         result, lease = finished.result, finished.result.lease
-        log.error("the master refused the result of lease %d: %s", lease, reason)
+        text = "the master refused the result of lease %d: %s"
+        self._limited.add("refused results", logging.ERROR, text, lease, one_line(str(reason)))
         self._settle(finished)
         if isinstance(result, Report) and isinstance(result.result, msgspec.Raw):
             error = f"the master refused the result: {reason}"
@@ -193,7 +202,8 @@ class Reporter:
         for finished in list(self._unsent.values()):
             if finished.until <= now:
                 lease = finished.result.lease
-                log.warning("dropping the result of lease %d after %g s", lease, self._ttl_s)
+                text = "dropping the result of lease %d after %g s"
+                self._limited.add("dropped results", logging.WARNING, text, lease, self._ttl_s)
                 self._settle(finished)
 
     def _spool_unsent(self) -> None:

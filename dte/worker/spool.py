@@ -14,7 +14,7 @@ import msgspec
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Report
 
-log = logging.getLogger("dte.worker")
+log = logging.getLogger("dte.worker.spool")
 
 SUFFIX = ".json"
 GRACE_S = 600.0

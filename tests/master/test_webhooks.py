@@ -18,6 +18,7 @@ from harness.http import Conduct, Line, Message, PlainServer, ServePlainly
 from harness.until import until
 
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
+from dte.logs import LINES_MAX
 from dte.master import webhooks as module
 from dte.master.settings import Settings
 from dte.master.webhooks import AT_A_TIME, AT_A_TIME_TO_A_HOST, Webhooks, check_notify, signature
@@ -194,6 +195,28 @@ async def test_after_a_day_it_is_given_up(
     assert len(record.webhooks) == 1
     assert "gave up" in caplog.text
     assert "/secret" not in caplog.text
+
+
+async def test_many_webhooks_that_are_given_up_are_few_lines_of_the_log(
+    make: Make, serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver, record = await serve_plainly(answering(410)), make()
+    count = 3 * LINES_MAX
+    for number in range(count):
+        record.add(number, url_of(receiver))
+    await record.all_forgotten(count)
+    assert caplog.text.count("gave up the webhook") == LINES_MAX
+    await record.webhooks.close()
+    assert f"{count - LINES_MAX} more webhooks given up" in caplog.text
+
+
+async def test_receivers_with_long_names_are_cut_in_the_log(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = make()
+    record.add(7, f"http://{'x' * 1_900}.invalid/")
+    await until(lambda: "are paused" in caplog.text, "it is paused")
+    assert len(caplog.messages[0]) < 700
 
 
 async def test_of_a_host_without_a_delivery_nothing_is_left(

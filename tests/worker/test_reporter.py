@@ -11,6 +11,7 @@ import pytest
 from harness.until import until
 from msgspec import Raw
 
+from dte.logs import LINES_MAX
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 from dte.wire.messages.batches import BatchResult
 from dte.wire.messages.calls import Report
@@ -292,6 +293,21 @@ async def test_results_are_dropped_when_their_time_is_over(
     await until(lambda: settled == [1], "it is dropped")
     assert not list(tmp_path.iterdir())
     assert "dropping" in caplog.text
+
+
+async def test_many_results_that_are_refused_or_dropped_are_few_lines_of_the_log(
+    fake_master: FakeMaster, start_reporter: StartReporter, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_master.replies["/result"] = (503, None)
+    reporter = start_reporter(retry_s=0.01, ttl_s=0.1)
+    settled: list[int] = []
+    reporter.on_settled = settled.append
+    for lease in range(3 * LINES_MAX):
+        reporter.report(succeeded(lease))
+    await until(lambda: len(settled) == 3 * LINES_MAX, "all are dropped")
+    assert caplog.text.count("dropping") == LINES_MAX
+    await reporter.close()
+    assert "more dropped results" in caplog.text
 
 
 # The end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import AsyncIterator, Generator, Iterable, Sequence
@@ -31,8 +30,6 @@ from dte.master.http.meters import Budget
 from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
 from dte.wire.codec import encode
-
-log = logging.getLogger("dte.master")
 
 LIST_LONG = 100
 """Few replies with longer lists are made at once."""
@@ -275,8 +272,9 @@ class JsonHandler(BodyHandler):
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Log the master's faults; a client sees its own in the reply."""
-        if not isinstance(value, (DteError, HTTPError)):
-            log.error("%s %s", self.request.method, self.request.uri, exc_info=(typ, value, tb))  # type: ignore[arg-type]
+        if value is not None and not isinstance(value, (DteError, HTTPError)):
+            method, uri = self.request.method or "", self.request.uri or ""
+            self.master.incidents.fault(method, uri, value)
 
 
 def _cut(text: str) -> str:

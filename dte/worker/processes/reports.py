@@ -58,7 +58,8 @@ def _log_failure(call: Call, how: str, error: str, trace: str = "") -> None:
 @lru_cache(REASONS_MAX)
 def note_worn(handler: str, reason: str) -> None:
     """Log why a process is replaced after a call, once for each handler and reason."""
-    log.info("a process that ran handler %r is replaced each time: %r", handler, reason)
+    text = "a process that ran handler %r is replaced each time: %r"
+    limited.add("reasons to replace processes", logging.INFO, text, handler, reason)
 
 
 def indented(trace: str) -> str:

@@ -16,6 +16,7 @@ from harness.http import HOST, Dial, Message, head, request_bytes
 from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
+from dte.logs import LINES_MAX
 from dte.master.api.openapi import Route
 from dte.master.api.routes import ROUTES
 from master import fakes
@@ -699,6 +700,12 @@ async def test_a_fault_of_the_master_is_a_500_and_in_the_log(
     assert record.message == "GET /jobs"
     assert record.exc_info is not None
     assert "secret" in str(record.exc_info[1])
+    caplog.clear()
+    for _ in range(2 * LINES_MAX):
+        await rig.get(f"/jobs?limit={'1' * 300}")
+        await rig.get("/jobs")
+    faults = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(faults) < LINES_MAX, "a client that asks again and again fills the log"
     caplog.clear()
 
 
