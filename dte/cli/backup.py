@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import signal
 import sys
-import tempfile
 import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -48,7 +52,7 @@ def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> N
             backup = Backup(master_url)
         finally:
             soon.cancel()
-        with closing(backup):
+        with closing(backup), _leaving_by_exit():
             _write(target, backup, force)
     if as_json:
         click.echo(encode({"file": str(target), "bytes": backup.size}))
@@ -80,14 +84,35 @@ def _check_log(target: Path) -> None:
         leave(EXIT_USAGE, f"{text}; give another FILE")
 
 
+@contextmanager
+def _leaving_by_exit() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP raise an exception, so that no part of a copy is left."""
+    signals = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
+    changed = [each for each in signals if each and signal.getsignal(each) == signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _ensure_room(target: Path, size: int) -> None:
+    """Exit if the copy does not fit: to fill the disk would harm others, perhaps the master."""
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        text = f"the copy has {_mb(size)} MB, and {_mb(free)} MB are free there"
+        leave(EXIT_USAGE, f"cannot write {target}: {text}")
+
+
 def _write(target: Path, backup: Backup, force: bool) -> None:
     """Write the copy beside its place, and put it there when it is complete."""
-    part = ""
+    # Named before it is there: a signal may come as soon as it is.
+    part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name[:100]}.", suffix=".part", delete=False
-        ) as file:
-            part = file.name
+        _ensure_room(target, backup.size)
+        with open(part, "xb", opener=partial(os.open, mode=0o600)) as file:
             _receive(backup, file)
             file.flush()
             os.fsync(file.fileno())
@@ -95,13 +120,11 @@ def _write(target: Path, backup: Backup, force: bool) -> None:
             leave(EXIT_USAGE, f"{target} exists now; to replace it: --force")
         _check_log(target)
         os.replace(part, target)
-        part = ""
     except OSError as error:
         leave(EXIT_USAGE, f"cannot write {target}: {error.strerror or error}")
     finally:
-        if part:
-            with suppress(OSError):
-                os.unlink(part)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def _receive(backup: Backup, file: IO[bytes]) -> None:

@@ -140,6 +140,19 @@ def test_a_disk_that_is_full_leaves_no_file(
     check_nothing_left(result, folder, 2, "cannot write", "No space left")
 
 
+def test_a_copy_that_does_not_fit_is_refused_before_the_disk_is_full(
+    dte: Dte, keeper: MasterThread, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may be that of the master's journal."""
+    usage = shutil.disk_usage
+    full = usage(folder)._replace(free=1_000)
+    monkeypatch.setattr(
+        command.shutil, "disk_usage", lambda path: full if path == folder else usage(path)
+    )
+    result = dte("backup", str(folder / "copy.db"), "--master", keeper.url)
+    check_nothing_left(result, folder, 2, "0.1 MB", "0.0 MB are free")
+
+
 def test_progress_is_shown_when_it_takes_long(
     dte: Dte, keeper: MasterThread, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
