@@ -12,6 +12,7 @@ goes on meanwhile.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -253,8 +254,14 @@ class Journal:
             if self._failures > failures:  # SQLite would begin again, perhaps for ever.
                 raise JournalFailed("it could not be written while it was copied", full=False)
 
-        with _reading():
+        try:
             return copy_journal(self._db, self.path, check)
+        except sqlite3.Error as error:
+            failed = failure(error)
+            raise JournalFailed(f"it could not be copied: {failed}", failed.full) from None
+        except OSError as error:
+            reason = f"it could not be copied: {error.strerror}"
+            raise JournalFailed(reason, error.errno == errno.ENOSPC) from None
 
     def load(self, jobs_kept: int, bytes_kept: int, now: float) -> Loaded:
         """Read what a master needs at its start.

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -147,6 +148,48 @@ async def test_a_master_that_ends_in_the_midst_of_a_copy_leaves_one_whole_file(
     assert os.listdir(path.parent) == ["dte.db"]
     again = await start_master(journal=str(path))
     assert [job["job_id"] for job in (await again.get("/jobs")).json] == [number]
+
+
+async def test_the_blocks_of_a_copy_are_freed_beside_the_loop(
+    start_master: StartMaster, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a gigabyte that takes half a second, in which nobody would be answered."""
+    rig = await start_master(journal=str(path))
+    journal = rig.master.recorder._journal  # type: ignore[union-attr]
+    copy, closed_in = journal.copy, []
+
+    class Watched(io.FileIO):
+        def close(self) -> None:
+            if not self.closed:
+                closed_in.append(threading.get_ident())
+            super().close()
+
+    def watched(between: Callable[[], None]) -> Watched:
+        with copy(between) as file:
+            return Watched(os.dup(file.fileno()))
+
+    monkeypatch.setattr(journal, "copy", watched)
+    assert (await rig.post("/backup")).status == 200
+    await until(lambda: closed_in, "the copy is closed")
+    assert closed_in != [threading.get_ident()]
+
+
+@pytest.mark.parametrize(
+    "error", [sqlite3.OperationalError("disk I/O error"), OSError(24, "Too many open files")]
+)
+async def test_a_copy_that_cannot_be_written_is_an_error_of_the_copy(
+    start_master: StartMaster, path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    rig = await start_master(journal=str(path))
+    monkeypatch.setattr(copying, "make_complete", fail)
+    reply = await rig.post("/backup")
+    assert reply.status == 503
+    assert "could not be copied" in reply.json["error"]
+    assert sorted(os.listdir(path.parent)) == ["dte.db", "dte.db-wal"]
+    await rig.submit("1+1")
 
 
 async def test_without_room_for_a_copy_the_reply_says_how_much_it_needs(
