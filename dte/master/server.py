@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 
@@ -66,6 +67,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     # 0.5 ms a small job beside the parsing of a large one took 90 ms, with this one 11 ms.
     sys.setswitchinterval(SWITCH_S)
     server = MasterServer(settings)
+    gc.freeze()  # The jobs of a long journal: a search through 100,000 takes 0.1 s.
     server.start()
     await stop.wait()
     log.info("the master ends; unfinished jobs go on after the next start")
