@@ -7,6 +7,8 @@ import platform
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,8 +63,8 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     settings = {"LOG_LEVEL": "warning", "JOURNAL": journal} | scenario.settings
     variables = {f"DTE_{name}": value for name, value in settings.items()}
     with (
-        tempfile.TemporaryDirectory() as folder,
-        running_cluster(Path(folder), scenario.workers, **variables) as cluster,
+        made_journal(scenario, journal) as folder,
+        running_cluster(folder, scenario.workers, **variables) as cluster,
     ):
         scenario.prepare(cluster.port)
         with watched(cluster.master, cluster.port) as seen:
@@ -89,7 +91,22 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
         },
         "errors": errors,
     }
-    return Found(figures, [f"in the master's log: {line}" for line in errors])
+    problems = [f"in the master's log: {line}" for line in errors]
+    most_ms, p99_ms = scenario.health_p99_ms, health.within_ms(0.99)
+    if most_ms is not None and (p99_ms > most_ms or health.others):
+        others = f", others: {health.others}" if health.others else ""
+        problems.append(f"p99 of /health: {p99_ms:.1f} ms > {most_ms} ms{others}")
+    return Found(figures, problems)
+
+
+@contextmanager
+def made_journal(scenario: Scenario, journal: str) -> Iterator[Path]:
+    """A folder for a master, with the journal that the scenario makes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if scenario.make_journal is not None:
+            scenario.make_journal(folder / journal)
+        yield folder
 
 
 def machine() -> str:

@@ -7,17 +7,22 @@ import json
 import os
 import random
 import resource
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from itertools import cycle, islice
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
-from harness.http import request_bytes
-from torture.overload.load import always, ask_on, connections, drip, states_of
+from harness.http import HOST, request_bytes
+from torture.overload.large_journal import make_large_journal
+from torture.overload.load import Asker, always, ask_on, connections, drip, states_of
 
 from dte import Client
 from dte.worker.server import WorkerServer, WorkerSettings
@@ -41,6 +46,8 @@ class Scenario:
         prepare: done before anything is measured.
         workers: how many there are.
         settings: of the master.
+        make_journal: makes the journal with which the master starts.
+        health_p99_ms: the scenario fails if the p99 of GET /health is higher.
     """
 
     name: str
@@ -48,6 +55,8 @@ class Scenario:
     prepare: Callable[[int], None] = lambda port: None
     workers: int = 2
     settings: dict[str, str] = field(default_factory=dict)
+    make_journal: Callable[[Path], None] | None = None
+    health_p99_ms: float | None = None
 
 
 async def nothing(port: int, seconds: float) -> Counter[str]:
@@ -234,6 +243,39 @@ async def too_many(port: int, seconds: float) -> Counter[str]:
         return states_of(opened)
 
 
+# Operators
+
+
+async def backup(port: int, seconds: float) -> Counter[str]:
+    """Backups one after another, at least one whole, while 4 clients submit and wait."""
+    request = request_bytes("POST", "/submit?wait=10", FORMULA)
+    counts: Counter[str] = Counter()
+    asking = [asyncio.create_task(Asker(port, cycle([request]), counts).run()) for _ in range(4)]
+    backups: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    try:
+        while not backups or time.monotonic() < end:
+            backups[f"backup {await asyncio.to_thread(_take_backup, port)}"] += 1
+        return counts + backups
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+def _take_backup(port: int) -> str:
+    """The size of a whole backup in MB, or why there is none."""
+    connection = HTTPConnection(HOST, port, timeout=600)
+    with closing(connection):
+        try:
+            connection.request("POST", "/backup")
+            reply = connection.getresponse()
+            size = sum(map(len, iter(lambda: reply.read(STEP), b"")))
+        except (OSError, HTTPException) as error:
+            return type(error).__name__
+    return f"of {size // MB} MB" if reply.status == HTTPStatus.OK else str(reply.status)
+
+
 SCENARIOS = [
     Scenario("nothing", nothing),
     Scenario("640 clients submit", singles),
@@ -257,6 +299,12 @@ SCENARIOS = [
         too_many,
         workers=0,
         settings={"CONNECTIONS_MAX": "1000"},
+    ),
+    Scenario(
+        "backup of a journal of 1.1 GB while 4 clients submit",
+        backup,
+        make_journal=make_large_journal,
+        health_p99_ms=20,
     ),
 ]
 
