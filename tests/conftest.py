@@ -70,7 +70,7 @@ def io_loop() -> Iterator[IOLoop]:
     yield loop
 
     async def all_tasks_end() -> None:
-        await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks", timeout_s=0.5)
+        await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks")
 
     try:
         loop.run_sync(all_tasks_end)
