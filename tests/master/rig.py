@@ -90,6 +90,16 @@ class Rig(PlainClient):
         )
         return known
 
+    def pass_over(self, passed_s: float) -> None:
+        """Let a time pass for what the master knows of workers: their signs of life, and leases."""
+        core = self.master.core
+        for worker in core.workers():
+            worker.last_seen_at -= passed_s
+        for lease in core.calls.leases:
+            lease.deadline -= passed_s
+            core.calls.leases.watch(lease)
+        self.master.wake()
+
     @property
     def idle(self) -> bool:
         """Whether nothing waits: no job, no operation, no lease, no request."""

@@ -23,7 +23,7 @@ from master import fakes
 from master.rig import Hire, Rig, StartMaster
 
 POISON = 666
-DEAD_AFTER_S = 0.5
+DEAD_AFTER_S = 5.0
 QUESTION = b'{"operation":"sum","op1":1,"op2":1}'
 
 FORMS = {

@@ -13,16 +13,17 @@ from dte.master.restart import Restart
 from master.api.dialects.pollers import Dialect, Queue, Scheduler
 from master.rig import StartMaster
 
+LEASE_S = 30.0
 Begin = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture(params=[Queue, Scheduler])
 def begin(request: pytest.FixtureRequest, start: StartMaster) -> Begin:
-    """Starts a master, and gives one of its dialects: ``await begin(lease_s=0.5, ...)``."""
+    """Starts a master, and gives one of its dialects: ``await begin(jobs_waiting_max=1, ...)``."""
 
-    async def begin(lease_s: float = 10.0, **bounds: Any) -> Any:
+    async def begin(**bounds: Any) -> Any:
         dialect = request.param
-        return dialect(await start(**{dialect.LEASE_S: lease_s} | bounds))
+        return dialect(await start(**{dialect.LEASE_S: LEASE_S} | bounds))
 
     return begin
 
@@ -42,9 +43,10 @@ async def test_tasks_run_in_the_order_in_which_they_came(begin: Begin) -> None:
 
 
 async def test_a_lease_that_runs_out_gives_the_task_to_another_worker(begin: Begin) -> None:
-    seed = await begin(lease_s=0.5)
+    seed = await begin()
     task_id = await seed.submit()
     assert await seed.poll("first")
+    seed.rig.pass_over(LEASE_S)
     assert (await seed.polled("second"))["task_id"] == task_id
     assert await seed.status(task_id) == seed.RUNNING
     (node,) = (await seed.rig.nodes(int(task_id))).values()
@@ -54,9 +56,10 @@ async def test_a_lease_that_runs_out_gives_the_task_to_another_worker(begin: Beg
 
 
 async def test_a_late_result_counts_as_long_as_no_other_worker_has_the_task(begin: Begin) -> None:
-    seed = await begin(lease_s=0.1)
+    seed = await begin()
     task_id = await seed.submit()
     assert await seed.poll("first")
+    seed.rig.pass_over(LEASE_S)
     await until(lambda: not seed.rig.master.core.calls.leases, "the lease's end")
     assert await seed.status(task_id) == seed.WAITING
     assert await seed.counts("first", task_id)
@@ -74,25 +77,25 @@ async def test_a_result_without_a_name_is_that_of_the_worker_that_polled(begin: 
 
 
 async def test_heartbeats_keep_the_task_of_a_worker_that_never_registered(begin: Begin) -> None:
-    seed = await begin(lease_s=0.5)
+    seed = await begin()
     task_id = await seed.submit()
     assert await seed.poll("w")
-    end = seed.rig.master.clock.now() + 0.8
-    while seed.rig.master.clock.now() < end:
+    for _ in range(4):
+        seed.rig.pass_over(LEASE_S / 3)
         await seed.beat("w")
         assert await seed.poll("other") is None
-        await seed.next_moment()
     (node,) = (await seed.rig.nodes(int(task_id))).values()
     assert node["attempts"] == 1
     assert await seed.counts("w", task_id)
 
 
 async def test_heartbeats_do_not_keep_a_task_that_its_worker_forgot(begin: Begin) -> None:
-    seed = await begin(lease_s=0.3)
+    seed = await begin()
     task_id = await seed.submit()
     assert await seed.poll("w")  # The reply is lost, for example.
     assert await seed.poll("w") is None
-    for _ in range(100):
+    for _ in range(20):
+        seed.rig.pass_over(LEASE_S / 10)
         await seed.beat("w")
         task = await seed.poll("w")
         if task is not None:

@@ -81,17 +81,6 @@ class SeedWorker:
         assert reply.status == 200, reply.body
         return dict(reply.json)
 
-    def pass_over(self, rig: Rig, passed_s: float) -> None:
-        """Let a time pass for what the master knows of it: its last sign, and its leases."""
-        core = rig.master.core
-        worker = core.worker(f"pull/rest:{self.name}")
-        assert worker is not None
-        worker.last_seen_at -= passed_s
-        for lease in core.calls.leases.of(worker):
-            lease.deadline -= passed_s
-            core.calls.leases.watch(lease)
-        rig.master.wake()
-
     async def look(self, count: int = 1) -> dict[str, Any]:
         """Its tasks, as soon as there are `count`."""
         async with asyncio.timeout(PATIENCE_S):
@@ -428,7 +417,7 @@ async def test_a_silent_worker_is_offline_and_its_task_goes_to_another(keeping: 
     await first.register()
     task_id = await client.submit("echo", b"x")
     await first.look()
-    first.pass_over(keeping, rest_workers.OFFLINE_S)
+    keeping.pass_over(rest_workers.OFFLINE_S)
     await second.register()
     assert list(await second.look()) == [task_id]
     assert await first.complete(task_id, b"late") == 403
@@ -446,7 +435,7 @@ async def test_a_late_result_that_nobody_else_works_on_is_welcome(keeping: Rig) 
     await worker.register()
     task_id = await client.submit("echo", b"x")
     await worker.look()
-    worker.pass_over(keeping, rest_workers.OFFLINE_S)
+    keeping.pass_over(rest_workers.OFFLINE_S)
     await client.when(task_id, "pending")
     assert await worker.complete(task_id, b"x") == 204
     assert await client.result(task_id) == b"x"
@@ -460,10 +449,10 @@ async def test_beating_keeps_a_task(rig: Rig) -> None:
     task_id = await client.submit("echo", b"x")
     await worker.look()
     for _ in range(3):
-        worker.pass_over(rig, rest_workers.OFFLINE_S / 3)
+        rig.pass_over(rest_workers.OFFLINE_S / 3)
         assert await worker.beat() == 204
         assert list(await worker.look()) == [task_id]
-    worker.pass_over(rig, rest_workers.OFFLINE_S / 3)
+    rig.pass_over(rest_workers.OFFLINE_S / 3)
     assert list(await worker.look()) == [task_id]
     assert rig.master.core.calls.stale_results == 0
 
