@@ -73,11 +73,20 @@ def memory_bytes(pid: int, which: str = "VmRSS") -> int:
 
     It is 0 when the process has ended.
     """
+    return int(_status(pid).get(which, "0").split()[0]) * 1024
+
+
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """True while a process has been sent a signal and has not received it."""
+    return bool(int(_status(pid).get("ShdPnd", "0"), 16) >> (number - 1) & 1)
+
+
+def _status(pid: int) -> dict[str, str]:
+    """What the kernel says of a process; nothing when it has ended."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return int(fields.get(which, "0").split()[0]) * 1024
-    return 0
+        return dict(line.split(":", 1) for line in lines)
+    return {}
 
 
 def cpu_s(pid: int) -> float:

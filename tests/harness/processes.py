@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from harness.machine import HOST, children, kill, listens
+from harness.machine import HOST, children, has_pending, kill, listens
 
 T = TypeVar("T")
 
@@ -172,8 +172,13 @@ class Process:
             return log.read().decode(errors="replace"), log.tell()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send it a signal, unless it has ended.
+
+        The kernel would make one of two signals if the process has not received the first.
+        """
         assert self._popen is not None
+        pid = self.pid
+        until(lambda: not has_pending(pid, number), f"it has received {number.name}")
         self._popen.send_signal(number)
 
     def exit_code(self, timeout_s: float = 20.0) -> int:

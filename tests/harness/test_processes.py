@@ -39,6 +39,27 @@ def test_a_process_can_be_stopped_and_continued(processes: Processes) -> None:
     until(lambda: state_of(process.pid) in "SR", "it goes on")
 
 
+COUNTS = """
+import asyncio, signal
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: print("got", flush=True))
+    print("up", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_each_of_several_signals_is_received(processes: Processes) -> None:
+    process = processes.start(program=(sys.executable, "-c", COUNTS))
+    until(lambda: process.output, "it has started")
+    for _ in range(20):
+        process.send(signal.SIGTERM)
+    until(lambda: process.output.count("got") == 20, "it has received each")
+
+
 def test_nothing_is_left_behind_whatever_its_state(processes: Processes) -> None:
     with Processes(processes.folder) as others:
         parent = others.start(program=("/bin/sh", "-c", "sleep 60 & sleep 60"))
