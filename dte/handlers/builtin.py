@@ -118,7 +118,8 @@ def process_data(x: Any, y: Any) -> Any:
 @handler("send_email")
 def send_email(recipient: str, subject: str, body: str) -> str:
     """Return a text that describes an email. Nothing is sent."""
-    return f"Email sent to {recipient} with subject '{subject}'"
+    about = f"to {recipient} with subject '{subject}'"
+    return f"Email sent {about} (a demonstration: nothing was sent)"
 
 
 @handler("calculate_pi", pure=True)
@@ -162,7 +163,10 @@ def _trial_division(limit: int) -> list[int]:
 
 
 def _limit_max() -> int:
-    return int(os.environ.get("PRIMES_MAX_LIMIT") or PRIMES_LIMIT_MAX)
+    text = os.environ.get("PRIMES_MAX_LIMIT") or str(PRIMES_LIMIT_MAX)
+    if not text.isdecimal():
+        raise ValueError(f"PRIMES_MAX_LIMIT must be a number from 0, not {text!r}")
+    return int(text)
 
 
 def _default_method() -> Method:

@@ -235,7 +235,10 @@ class Jobs:
         if known is None:
             return submission.jobs
         if known.digest != digest:
-            raise Conflict("Idempotency-Key was already used with a different body; use a new key")
+            raise Conflict(
+                f"Idempotency-Key was already used with a different body, for job {known.first}; "
+                "use a new key"
+            )
         try:
             return await self.archive.find(range(known.first, known.first + known.count))
         except NotFound:

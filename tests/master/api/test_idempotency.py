@@ -113,6 +113,7 @@ async def test_another_body_under_the_same_key_is_a_conflict_and_nothing_is_acce
     before = (await keeping.get("/health")).json["operations_waiting"]
     reply = await submit(keeping, other)
     assert (reply.status, reply.json["code"]) == (409, "conflict")
+    assert "for job 1; use a new key" in reply.json["error"]
     assert "Idempotency-Key" in reply.json["error"]
     assert await accepted(keeping) == 1
     assert (await keeping.get("/health")).json["operations_waiting"] == before
