@@ -118,8 +118,7 @@ def process_data(x: Any, y: Any) -> Any:
 @handler("send_email")
 def send_email(recipient: str, subject: str, body: str) -> str:
     """Return a text that describes an email. Nothing is sent."""
-    about = f"to {recipient} with subject '{subject}'"
-    return f"Email sent {about} (a demonstration: nothing was sent)"
+    return f"Email sent to {recipient} with subject '{subject}'"
 
 
 @handler("calculate_pi", pure=True)

@@ -120,12 +120,6 @@ def test_compute_has_a_limit_by_default(data: Any) -> None:
     assert handler.function(*positional, **named)["primes"] == primes(100_000)
 
 
-def test_the_result_of_send_email_says_that_nothing_was_sent() -> None:
-    text = builtin.send_email("me@here", "hi", "text")
-    assert text.startswith("Email sent to me@here with subject 'hi'")
-    assert "nothing was sent" in text
-
-
 def test_a_bound_of_primes_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRIMES_MAX_LIMIT", "many")
     with pytest.raises(ValueError, match="PRIMES_MAX_LIMIT must be a number from 0, not 'many'"):
