@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import IO
 import click
 
 from dte.cli.options import json_option, master_option, option
-from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, leave
+from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, hinted, leave
 from dte.cli.text import printable
 from dte.client.backup import Backup
 from dte.client.exact import encode
@@ -45,13 +44,8 @@ def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> N
     """
     target = _target(file, force)
     with explained(master_url):
-        soon = threading.Timer(UNWATCHED_S, _say_copying, (master_url,))
-        soon.daemon = True
-        soon.start()
-        try:
+        with hinted(f"the master at {master_url} copies its journal; then it sends the copy"):
             backup = Backup(master_url)
-        finally:
-            soon.cancel()
         with closing(backup), _leaving_by_exit():
             _write(target, backup, force)
     if as_json:
@@ -63,7 +57,10 @@ def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> N
 
 def _target(file: Path, force: bool) -> Path:
     """The file to write; exit if it cannot be written."""
-    target = Path(os.path.realpath(file))
+    try:
+        target = Path(os.path.realpath(file))
+    except FileNotFoundError:
+        leave(EXIT_USAGE, f"the current folder has been deleted; give {file} with its whole path")
     if target.is_dir():
         leave(EXIT_USAGE, f"{file} is a folder; FILE must be a file")
     if target.exists() and not target.is_file():
@@ -140,10 +137,6 @@ def _receive(backup: Backup, file: IO[bytes]) -> None:
             click.echo(f"\r{text}" if is_terminal else text, err=True, nl=not is_terminal)
     if is_terminal and shown:
         click.echo(err=True)
-
-
-def _say_copying(master_url: str) -> None:
-    click.echo(f"the master at {master_url} copies its journal; then it sends the copy", err=True)
 
 
 def _mb(size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from dte.cli.options import (
     JobId,
     Seconds,
     Whole,
+    at,
     json_option,
     master_option,
     option,
@@ -32,6 +34,7 @@ from dte.cli.output import (
     leave,
     print_job,
     shown,
+    status,
     wait_visibly,
 )
 from dte.cli.text import printable, short
@@ -44,6 +47,10 @@ from dte.wire.duplicates import find_duplicate
 from dte.wire.faults import syntax_fault
 
 TEXT_SHOWN = 100
+PRIORITY_MAX = 1_000_000
+"""The bound of every master."""
+MISFIT = re.compile(r"; signature: [\w.]+\(")
+"""Stands in the error of a call whose arguments do not fit its handler."""
 
 _json: Decoder[Any] = Decoder(Any)
 
@@ -61,7 +68,7 @@ submit_options = options(
 call_options = options(
     option(
         "--priority",
-        type=Whole(),
+        type=Whole(-PRIORITY_MAX, PRIORITY_MAX),
         metavar="N",
         default=0,
         help="Jobs with a higher priority run first.",
@@ -223,7 +230,7 @@ def _submit(
     with explained(master_url), connected(master_url, timeout_s) as client:
         job = submit(client)
         if no_wait:
-            print_job(job, as_json, f"job {job.id}")
+            print_job(status(client, job) if as_json else job, as_json, f"job {job.id}")
             return
         with interruptible(job, master_url):
             found = wait_visibly(client, job, timeout_s, Explainer(), how_far)
@@ -241,9 +248,8 @@ def explain_failure(job: Job, master_url: str) -> None:
     """Print the failure of a job, its reason, and the next steps."""
     state = job.state.replace("_", " ") if job.state != "waiting" else "failed"
     reason = f": {job.error}" if job.error else ""
-    click.echo(
-        f"dte: job {job.id} {state}{reason}{indented(job.trace)}\n"
-        f"for details: dte nodes {job.id} --master {master_url}\n"
-        f"to retry: dte retry {job.id} --master {master_url}",
-        err=True,
-    )
+    text = f"dte: job {job.id} {state}{reason}{indented(job.trace)}\n"
+    text += f"for details: dte nodes {job.id}{at(master_url)}"
+    if not MISFIT.search(job.error or ""):  # The same arguments would not fit again.
+        text += f"\nto retry: dte retry {job.id}{at(master_url)}"
+    click.echo(text, err=True)

@@ -9,6 +9,7 @@ import click
 from dte.cli.options import (
     FORMULAS,
     JobId,
+    at,
     json_option,
     master_option,
     option,
@@ -16,7 +17,6 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import (
-    EXIT_JOB_FAILED,
     EXIT_USAGE,
     answer,
     check_formulas,
@@ -24,9 +24,10 @@ from dte.cli.output import (
     explained,
     leave,
     print_job,
+    print_standing,
     print_table,
     shown,
-    standing,
+    status,
     wait_visibly,
 )
 from dte.cli.text import short
@@ -88,7 +89,7 @@ def submit_command(
     with explained(master_url), connected(master_url, timeout_s) as client:
         for formula in formulas:
             job = client.submit(formula, key=key)
-            print_job(job, as_json, f"job {job.id}: {formula}")
+            print_job(status(client, job) if as_json else job, as_json, f"job {job.id}: {formula}")
 
 
 def read_formulas() -> tuple[str, ...]:
@@ -115,13 +116,7 @@ def job_command(
             job = wait_visibly(client, Job(number, False), timeout_s, Explainer(), how_far)
         else:
             job = client.job(number)
-        print_job(job, as_json, f"job {job.id}{_of(job)}: {standing(job)}")
-        if job.finished and not job.succeeded:
-            sys.exit(EXIT_JOB_FAILED)
-
-
-def _of(job: Job) -> str:
-    return f" (retry of job {job.retry_of})" if job.retry_of is not None else ""
+        print_standing(job, as_json)
 
 
 @click.command("jobs")
@@ -180,5 +175,5 @@ def workers_command(master_url: str, as_json: bool) -> None:
         for worker in workers
     ]
     header = ("WORKER", "ADDRESS", "STATE", "BUSY", "OPERATIONS", "LAST FAILURE")
-    empty = f"no workers yet; to start one: dte worker --master {master_url}"
+    empty = f"no workers yet; to start one: dte worker{at(master_url)}"
     print_table(header, rows, empty)

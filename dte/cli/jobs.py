@@ -7,19 +7,23 @@ from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
 
-from dte.cli.options import JobId, Whole, json_option, master_option, option
+from dte.cli.options import JobId, Whole, at, json_option, master_option, option, timeout_option
 from dte.cli.output import (
     UNWATCHED_S,
     connected,
     explained,
     indented,
+    interruptible,
     print_job,
+    print_standing,
     print_table,
     repeated,
     shown,
+    status,
+    wait_visibly,
 )
 from dte.cli.text import printable, short
-from dte.cli.watching import Explainer
+from dte.cli.watching import Explainer, how_far
 from dte.client.blocking import Client
 from dte.client.events import Event
 from dte.client.exact import encode
@@ -108,12 +112,23 @@ def cancel_command(number: int, master_url: str, as_json: bool) -> None:
 @click.command("retry", short_help="Retry the failed part of a job.")
 @number_argument
 @master_option
+@option("--wait", is_flag=True, help="Wait for the end of the new job.")
+@timeout_option
 @json_option
-def retry_command(number: int, master_url: str, as_json: bool) -> None:
+def retry_command(
+    number: int, master_url: str, wait: bool, timeout_s: float | None, as_json: bool
+) -> None:
     """Retry the failed part of a job, as a new job that reuses the existing results."""
-    with explained(master_url), connected(master_url) as client:
+    with explained(master_url), connected(master_url, timeout_s) as client:
         job = client.retry(number)
-    later = f"dte job {job.id} --wait --master {master_url}"
+        if wait:
+            with interruptible(job, master_url):
+                found = wait_visibly(client, job, timeout_s, Explainer(), how_far)
+            print_standing(found, as_json)
+            return
+        if as_json:
+            job = status(client, job)
+    later = f"dte job {job.id} --wait{at(master_url)}"
     print_job(job, as_json, f"job {job.id} retries job {number}; to wait for it: {later}")
 
 
@@ -139,9 +154,13 @@ def events_command(number: int | None, after: int | None, master_url: str, as_js
         nullcontext() if number is None else _explained(client, number),
         closing(client.events(number, after=after)) as events,
     ):
+        is_silent = True
         for event in events:
+            is_silent = False
             click.echo(encode(event) if as_json else line_of(event))
             sys.stdout.flush()
+        if number is not None and is_silent:  # All of them came before --after.
+            click.echo(f"job {number} has ended: {client.job(number).state}", err=True)
 
 
 def _explained(client: Client, number: int) -> AbstractContextManager[None]:

@@ -17,6 +17,9 @@ from dte.master.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MASTER = "http://localhost:5000"
+MASTER_VARIABLE = "DTE_MASTER"
+
 
 class Whole(click.IntRange):
     """An integer within bounds."""
@@ -55,6 +58,16 @@ class Seconds(click.FloatRange):
         if not isfinite(number):
             self.fail(f"{value!r} is not a number of seconds", param, ctx)
         return check_bounds(self, number, param, ctx)
+
+
+class Switch(click.types.BoolParamType):
+    """The value of a flag, which a variable can have."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        try:
+            return super().convert(value, param, ctx)
+        except click.UsageError:
+            self.fail(f"{value!r} is neither on nor off; write 1 or 0", param, ctx)
 
 
 N = TypeVar("N", int, float)
@@ -117,6 +130,8 @@ def option(*names: str, **attributes: Any) -> Callable[[F], F]:
         "show_envvar": True,
         "show_default": True,
     }
+    if attributes.get("is_flag"):
+        usual["type"] = Switch()
     return click.option(*names, **(usual | attributes))
 
 
@@ -133,11 +148,17 @@ def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def at(master_url: str) -> str:
+    """Return the option for a master, in a command to print; nothing if that is the default."""
+    is_default = os.environ.get(MASTER_VARIABLE, MASTER) == master_url == MASTER
+    return "" if is_default else f" --master {master_url}"
+
+
 master_option = option(
     "--master",
     "master_url",
-    envvar="DTE_MASTER",
-    default="http://localhost:5000",
+    envvar=MASTER_VARIABLE,
+    default=MASTER,
     metavar="URL",
     callback=check_url,
     help="URL of the master.",

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
+from dte.cli.options import at
 from dte.cli.text import printable, short
 from dte.client.blocking import Client
 from dte.client.errors import Unreachable, WaitTimeout
@@ -36,6 +37,8 @@ FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 UNWATCHED_S = 2.0
 """The time after which a command shows progress."""
+SILENT_S = 2 * UNWATCHED_S
+"""The same for a master that has not answered: it may hold the first request while a job runs."""
 PROGRESS_S = 0.5
 EXPLAIN_EVERY_S = 10.0
 """The time after which a command looks again why a job waits."""
@@ -54,10 +57,35 @@ def check_formulas(formulas: tuple[str, ...]) -> None:
             raise click.UsageError(f"{printable(formula)!r} is not UTF-8 text") from None
 
 
-def connected(master_url: str, timeout_s: float | None = None) -> Client:
-    """Return a client that retries a master for no longer than the command waits."""
+@contextmanager
+def connected(master_url: str, timeout_s: float | None = None) -> Iterator[Client]:
+    """Give a client that retries a master for no longer than the command waits."""
     patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
-    return Client(master_url, patience_s=patience_s)
+    hint = f"no answer from {master_url} yet"
+    with (
+        Client(master_url, patience_s=patience_s) as client,
+        hinted(hint, lambda: not client.reached, SILENT_S),
+    ):
+        yield client
+
+
+@contextmanager
+def hinted(
+    text: str, holds: Callable[[], bool] = lambda: True, after_s: float = UNWATCHED_S
+) -> Iterator[None]:
+    """Print a text if the ``with`` block takes longer than that, and if it holds then."""
+
+    def hint() -> None:
+        if holds():
+            click.echo(text, err=True)
+
+    timer = threading.Timer(after_s, hint)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def answer(
@@ -98,15 +126,15 @@ def interruptible(job: Job, master_url: str) -> Iterator[None]:
         leave(
             EXIT_INTERRUPTED,
             f"job {job.id} continues\n"
-            f"to wait for it: dte job {job.id} --wait --master {master_url}\n"
-            f"to cancel it: dte cancel {job.id} --master {master_url}",
+            f"to wait for it: dte job {job.id} --wait{at(master_url)}\n"
+            f"to cancel it: dte cancel {job.id}{at(master_url)}",
         )
 
 
 def explain_workers(client: Client, job: Job) -> None:
     """Print a hint if no worker is connected."""
     if not any(worker.state in ("free", "busy", "failing") for worker in client.workers()):
-        hint = f"dte worker --master {client.master_url}"
+        hint = f"dte worker{at(client.master_url)}"
         click.echo(f"no worker is connected; to start one: {hint}", err=True)
 
 
@@ -213,6 +241,21 @@ def print_job(job: Job, as_json: bool, text: str, err: bool = False) -> None:
         click.echo(f"{text}{indented(job.trace)}", err=err)
 
 
+def print_standing(job: Job, as_json: bool) -> None:
+    """Print the status of a job; exit with a code if it has ended without an answer."""
+    of = f" (retry of job {job.retry_of})" if job.retry_of is not None else ""
+    print_job(job, as_json, f"job {job.id}{of}: {standing(job)}")
+    if job.finished and not job.succeeded:
+        sys.exit(EXIT_JOB_FAILED)
+
+
+def status(client: Client, job: Job) -> Job:
+    """Return the status of a job that was submitted just now, or what is known without it."""
+    with suppress(DteError):
+        return client.job(job)
+    return job
+
+
 def indented(trace: str | None) -> str:
     """Return the lines of a stack trace, each after a line break and safe to print."""
     lines = (trace or "").splitlines()
@@ -240,7 +283,7 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         hint = "Is a master running there? Start one with `dte run`, or pass --master URL"
         leave(EXIT_MASTER, f"{error}\n{hint}")
     except WaitTimeout as error:
-        later = f"; it continues\nto see it: dte job {error.jobs[0]} --master {master_url}"
+        later = f"; it continues\nto see it: dte job {error.jobs[0]}{at(master_url)}"
         leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
     except JobFailed as error:
         leave(EXIT_JOB_FAILED, str(error))

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from dte.cli.options import at
 from dte.cli.text import printable
 from dte.client.blocking import Client
 from dte.client.job import Job
@@ -40,7 +41,7 @@ class Explainer:
             click.echo(err=True)  # The progress bar stands in this line.
         about = f"{reason.node}: " if reason.node else ""
         needs = " --handlers MODULE" if reason.node else ""
-        start = self._start_worker or f"dte worker{needs} --master {client.master_url}"
+        start = self._start_worker or f"dte worker{needs}{at(client.master_url)}"
         if reason.waits_for == "worker" and not reason.node:
             problem = reason.text.rpartition("; ")[2]  # Counts of operations help nobody here.
             click.echo(printable(f"{problem}; to start one: {start}"), err=True)

@@ -49,6 +49,11 @@ class Client:
         self._contact = Contact(patience_s)
         self._idle: list[http.client.HTTPConnection] = []
 
+    @property
+    def reached(self) -> bool:
+        """True if the master has answered this client."""
+        return self._contact.answered
+
     def submit(self, formula: str, *, key: str | None = None) -> Job:
         """Submit a formula, and return its job without waiting for the answer.
 

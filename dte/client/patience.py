@@ -6,6 +6,7 @@ and the master recognises a submission by its key.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +17,8 @@ from dte.core.errors import DteError, StorageFull, Unavailable, WaitTooLong
 from dte.wire.current_call import call_header
 
 T = TypeVar("T")
+
+log = logging.getLogger("dte.client")
 
 PATIENCE_S = 30.0
 """The time to retry a master that has answered before; a restart with many jobs takes less."""
@@ -28,6 +31,9 @@ PAUSE_S = 0.1
 PAUSE_MAX_S = 3.0
 RETRY_AFTER_MAX_S = 10.0
 """The longest pause that the client grants a master that asks for one."""
+EXPLAINED_S = 2.0
+"""The time after which a caller learns that a request is retried."""
+EXPLAIN_EVERY_S = 10.0
 SILENCE_S = 60.0
 """The longest silence of a master, in addition to the time that it holds a request."""
 SILENCE_MIN_S = 5.0
@@ -41,16 +47,24 @@ class Contact:
     Attributes:
         patience_s: the time to retry the master once it has answered.
         answered: the master has answered before.
+        explained_at: the time when it was logged last that the master is retried.
     """
 
     patience_s: float = PATIENCE_S
     answered: bool = False
+    explained_at: float = float("-inf")
 
     def __post_init__(self) -> None:
         if not self.patience_s >= 0:
             raise ValueError(
                 f"patience_s is {self.patience_s}; a number of seconds from 0 is expected"
             )
+
+    def explain(self, failure: NoReply | Unavailable, now: float, left_s: float) -> None:
+        """Log that the master is retried, unless it was logged just now or it ends soon."""
+        if left_s > EXPLAINED_S and now >= self.explained_at + EXPLAIN_EVERY_S:
+            self.explained_at = now
+            log.warning("retrying for up to %.0f s: %s", left_s, failure)
 
 
 class Patience:
@@ -93,7 +107,10 @@ class Patience:
             return None
         pause_s = max(self._next_s, retry_after_s)
         self._next_s = min(2 * self._next_s, PAUSE_MAX_S)
-        return min(pause_s, end - now)  # The last attempt happens at the very end.
+        pause_s = min(pause_s, end - now)  # The last attempt happens at the very end.
+        if now + pause_s >= self._failed_at + EXPLAINED_S:
+            self._contact.explain(failure, now, end - now)
+        return pause_s
 
 
 def patiently(exchange: Exchange[T], contact: Contact) -> Attempts[T]:

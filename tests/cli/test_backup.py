@@ -101,6 +101,18 @@ def test_a_place_where_no_copy_can_be_is_refused_before_the_master_is_asked(
     assert os.listdir(folder) == ["pipe"]
 
 
+def test_in_a_deleted_folder_the_way_to_the_file_is_asked_for(dte: Dte, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    before = os.getcwd()
+    os.chdir(tmp_path / "gone")
+    try:
+        (tmp_path / "gone").rmdir()
+        result = dte("backup", "copy.db", "--master", "http://127.0.0.1:1")
+    finally:
+        os.chdir(before)
+    check_refused(result, 2, "the current folder has been deleted; give copy.db with", lines=1)
+
+
 def check_nothing_left(result: Result, folder: Path, code: int, *words: str) -> None:
     check_refused(result, code, *words)
     assert not os.listdir(folder)

@@ -13,8 +13,9 @@ from harness.master_thread import MasterThread
 from harness.processes import Processes, until
 
 import dte as package
-from dte.cli import output
+from dte.cli import calls, output
 from dte.cli.calls import read_value
+from dte.master import plans
 
 from .conftest import Dte, check_refused
 
@@ -95,13 +96,37 @@ def test_an_option_that_is_given_twice_is_refused(ask: Dte) -> None:
 
 
 def test_call_of_what_fails_exits_with_1_and_says_why_and_what_to_do(ask: Dte) -> None:
-    result = ask("call", "echo", "1", "2")
+    result = ask("call", "fibonacci", "-1")
     check_refused(result, 1)
-    first, second, third = result.stderr.splitlines()
-    assert first.startswith("dte: job ")
-    assert " failed: echo" in first
-    assert "dte nodes " in second
-    assert "dte retry " in third
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("dte: job ")
+    assert " failed: ValueError: n must be 0 or more" in lines[0]
+    assert "dte nodes " in lines[-2]
+    assert "dte retry " in lines[-1]
+
+
+@pytest.mark.parametrize("arguments", [("1", "2"), (), ("--arg", "x=1")], ids=str)
+def test_a_retry_is_not_advised_for_arguments_that_do_not_fit(
+    ask: Dte, arguments: tuple[str, ...]
+) -> None:
+    result = ask("call", "echo", *arguments)
+    check_refused(result, 1, " failed: echo", "dte nodes ", lines=2)
+    assert "dte retry" not in result.stderr
+
+
+def test_the_json_of_a_job_that_is_not_waited_for_is_its_status(ask_idle: Dte) -> None:
+    for command in (("call", "echo", "1"), ("submit", "1+2")):
+        told = json.loads(ask_idle(*command, "--no-wait", "--json").stdout)
+        assert (told["finished"], told["operations"]) == (False, 1)
+        assert told["submitted_at"] is not None
+
+
+def test_the_help_shows_the_bounds_of_a_priority(dte: Dte) -> None:
+    assert calls.PRIORITY_MAX == plans.PRIORITY_MAX
+    words = dte("call", "--help").stdout.partition("--priority")[2].partition("--call-timeout")[0]
+    assert "None" not in words
+    assert str(-calls.PRIORITY_MAX) in words
+    assert "must be from -1,000,000" in dte("call", "echo", "--priority", "1000001").stderr
 
 
 def test_call_says_that_it_took_too_long(ask: Dte) -> None:

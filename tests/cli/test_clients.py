@@ -513,3 +513,15 @@ def test_a_reader_that_goes_away_is_no_error_worth_a_word(master: MasterThread) 
             timeout=30,
         )
     assert result.stderr == b""
+
+
+def test_a_master_that_is_silent_is_waited_for_with_a_word(processes: Processes) -> None:
+    port = free_port()
+    master = processes.start_master(port)
+    master.send(signal.SIGSTOP)
+    url = f"http://127.0.0.1:{port}"
+    commands = [["jobs"], ["job", "1", "--wait"], ["submit", "1+2"], ["events"]]
+    waiting = [processes.start(*command, "--master", url) for command in commands]
+    for each in waiting:
+        until(lambda each=each: f"no answer from {url} yet" in each.output, "it says so")
+    master.send(signal.SIGCONT)

@@ -80,6 +80,30 @@ def test_cancel_and_retry_say_how_the_job_stands(ask_idle: Dte, idle_master: Mas
     assert told["job_id"] == 2
 
 
+def test_a_retry_can_be_waited_for(ask: Dte, client: package.Client) -> None:
+    number = ended(client, "fibonacci", -1)
+    waited = ask("retry", number, "--wait", "--timeout", "60")
+    assert waited.exit_code == 1
+    assert f"(retry of job {number}): error: ValueError" in waited.stdout
+    told = ask("retry", number, "--wait", "--json")
+    assert (told.exit_code, json.loads(told.stdout)["state"]) == (1, "failed")
+
+
+def test_the_wait_for_a_retry_ends_with_its_timeout(ask_idle: Dte) -> None:
+    ask_idle("submit", "1+2", "--no-wait")
+    assert ask_idle("cancel", "1").exit_code == 0
+    result = ask_idle("retry", "1", "--wait", "--timeout", "0.1")
+    check_refused(result, 4, "job 2 has not ended within 0.1 s")
+
+
+def test_the_json_of_a_retry_is_the_status_of_the_new_job(ask_idle: Dte) -> None:
+    ask_idle("submit", "1+2", "--no-wait")
+    assert ask_idle("cancel", "1").exit_code == 0
+    told = json.loads(ask_idle("retry", "1", "--json").stdout)
+    assert (told["job_id"], told["retry_of"], told["operations"]) == (2, 1, 1)
+    assert told["submitted_at"] is not None
+
+
 @pytest.mark.parametrize("command", ["cancel", "retry"])
 def test_what_has_succeeded_is_neither_cancelled_nor_retried(
     ask: Dte, client: package.Client, command: str
@@ -99,7 +123,8 @@ def test_events_of_a_job_end_with_it(ask: Dte, client: package.Client) -> None:
     assert told.stdout.splitlines()[-1].endswith(f" job {number} succeeded")
     *_, last = map(json.loads, ask("events", number, "--json").stdout.splitlines())
     assert (last["job_id"], last["state"]) == (int(number), "succeeded")
-    assert ask("events", number, "--after", str(last["id"])).stdout == ""
+    over = ask("events", number, "--after", str(last["id"]))
+    assert (over.stdout, over.stderr) == ("", f"job {number} has ended: succeeded\n")
 
 
 def test_events_of_all_jobs_are_printed_until_ctrl_c(

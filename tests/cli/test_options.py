@@ -151,3 +151,21 @@ def test_a_wrong_number_is_refused_in_plain_words(arguments: list[str], words: s
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.mark.parametrize("value", ["maybe", "2", "--wait"])
+def test_a_variable_of_a_flag_that_is_neither_on_nor_off_says_what_to_write(value: str) -> None:
+    result = CliRunner().invoke(main, ["jobs"], env={"DTE_JSON": value})
+    assert result.exit_code == 2
+    assert f"{value!r} is neither on nor off; write 1 or 0" in result.stderr
+    assert "DTE_JSON" in result.stderr
+
+
+def test_the_option_for_the_master_is_left_out_of_hints_where_it_is_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("DTE_MASTER", raising=False)
+    assert options.at("http://localhost:5000") == ""
+    assert options.at("http://here:5000") == " --master http://here:5000"
+    monkeypatch.setenv("DTE_MASTER", "http://there:5000")
+    assert options.at("http://localhost:5000") == " --master http://localhost:5000"

@@ -215,7 +215,7 @@ def test_a_long_text_is_cut_visibly() -> None:
             dte.WaitTimeout([7], 3),
             4,
             "dte: job 7 has not ended within 3 s; it continues\nto see it: "
-            "dte job 7 --master http://localhost:5000\n",
+            "dte job 7 --master http://here:7\n",
         ),
         (dte.JobFailed(Job(7, True, error="1 / 0")), 1, "dte: 1 / 0\n"),
         (dte.InvalidRequest("give task"), 2, "dte: give task\n"),
@@ -235,7 +235,7 @@ def test_a_long_text_is_cut_visibly() -> None:
 def test_an_error_leaves_with_its_code_and_a_message(
     error: BaseException, code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as left, output.explained("http://localhost:5000"):
+    with pytest.raises(SystemExit) as left, output.explained("http://here:7"):
         raise error
     assert left.value.code == code
     assert capsys.readouterr() == ("", message)

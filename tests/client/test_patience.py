@@ -429,3 +429,43 @@ def test_pauses_start_anew_after_a_connection_that_lasted() -> None:
     failing = Patience(known(), Deadline(None).at)
     assert [failing.pause_s(REFUSED, now, 0) for now in (0.0, 1.0, 2.0)] == [0.1, 0.2, 0.4]
     assert failing.pause_s(BROKEN, 40.0, 5.0) == 0.1
+
+
+# Waiting is explained
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.name == "dte.client"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [(REFUSED, "Connection refused"), (BROKEN, "reset"), (UNAVAILABLE, "it is ending")],
+)
+def test_a_retry_that_takes_long_is_logged_with_its_reason_and_its_end(
+    clock: Clock, caplog: pytest.LogCaptureFixture, failure: Response | NoReply, words: str
+) -> None:
+    link = Link(clock, *[failure] * 6, ENDED)
+    link.run(requests.compute("1+2", None), known())
+    (text,) = logged(caplog)
+    assert text.startswith("retrying for up to 2")
+    assert words in text
+
+
+def test_a_retry_that_goes_on_is_logged_now_and_then(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    contact = known()
+    for _ in range(2):
+        with pytest.raises(dte.Unreachable):
+            Link(clock, REFUSED).run(requests.jobs(), contact)
+    assert 4 <= len(logged(caplog)) <= 7
+
+
+def test_a_retry_that_is_soon_over_is_not_logged(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    Link(clock, REFUSED, REFUSED, REFUSED, ENDED).run(requests.compute("1+2", None), known())
+    with pytest.raises(dte.Unreachable):
+        Link(clock, REFUSED).run(requests.jobs(), Contact())
+    assert logged(caplog) == []
