@@ -42,7 +42,7 @@ TOOLS = ("curl", "jq")
 PORT = re.compile(r'(?:(?<=localhost:)|(?<="localhost", )|(?<=--port )|(?<="port": ))\d{4}\b')
 PYTHON_FILE = re.compile(r"# (\w+\.py)\b")
 SHELL_FILE = re.compile(r"# (\w+\.sh)\b")
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 
 
 class Session:
@@ -189,7 +189,7 @@ class Session:
 
     def _workers(self) -> int:
         """How many workers the master has; -1 while it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", int(self._port("5000")), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", int(self._port("5000")), timeout=60)
         try:
             connection.request("GET", "/worker")
             known: list[dict[str, Any]] = json.loads(connection.getresponse().read())

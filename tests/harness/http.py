@@ -157,7 +157,7 @@ async def open_line(port: int, host: str = HOST, source: str | None = None) -> L
 
 
 async def exchange(
-    port: int, method: str, path: str, body: Any = None, *, timeout_s: float = 5.0, **headers: Any
+    port: int, method: str, path: str, body: Any = None, *, timeout_s: float = 30.0, **headers: Any
 ) -> Message:
     """Ask a server of this machine once, on a connection of its own, for JSON.
 

@@ -29,7 +29,7 @@ FAULT = re.compile(
 """A line of a log that tells of a bug. Nothing that clients send stands at the start of a line."""
 
 
-def until(condition: Callable[[], T], what: str, timeout_s: float = 20.0) -> T:
+def until(condition: Callable[[], T], what: str, timeout_s: float = 60.0) -> T:
     """Poll a condition until it holds, and give its value; fail after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -64,7 +64,7 @@ def run(
     *command: str | bytes,
     folder: Path | None = None,
     stdin: str = "",
-    timeout_s: float = 30.0,
+    timeout_s: float = 120.0,
     **settings: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end.
@@ -181,7 +181,7 @@ class Process:
         until(lambda: not has_pending(pid, number), f"it has received {number.name}")
         self._popen.send_signal(number)
 
-    def exit_code(self, timeout_s: float = 20.0) -> int:
+    def exit_code(self, timeout_s: float = 60.0) -> int:
         """Wait until it ends, and give its exit code."""
         assert self._popen is not None
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 
 async def until(
-    condition: Callable[[], Any], what: str, timeout_s: float = 20.0, poll_s: float = 0.001
+    condition: Callable[[], Any], what: str, timeout_s: float = 60.0, poll_s: float = 0.001
 ) -> None:
     """Let the loop run until a condition holds; fail after `timeout_s` seconds.
 

@@ -179,7 +179,7 @@ async def test_a_worker_that_is_silent_is_not_waited_for_longer_than_the_grace(
     worker = await hire(rig, fakes.silent)
     await rig.submit("1+2")
     await until(lambda: worker.requests, "a hand-over")
-    await asyncio.wait_for(rig.stop(0.05), 5)
+    await asyncio.wait_for(rig.stop(0.05), 30)
     await until(lambda: worker.lines[0].closed, "the connection is closed")
 
 

@@ -270,7 +270,7 @@ async def test_a_literal_that_is_no_finite_float_is_the_job_s_failure(rig: Rig) 
         job = await rig.job(reply.json["job_id"])
         assert (job["state"], job["answer"]) == ("failed", None)
         assert job["error"] == "a number in the formula is too large for a float"
-    assert rig.idle
+    await until(lambda: rig.idle, "nothing is under way")
 
 
 async def test_too_many_jobs_wait(start_master: StartMaster, hire: Hire) -> None:

@@ -259,7 +259,7 @@ async def test_who_sends_a_byte_now_and_then_is_hung_up_on(
 ) -> None:
     line = await dial(impatient.port)
     await line.send(begun)
-    await asyncio.wait_for(drip(line, b"x"), 10)
+    await asyncio.wait_for(drip(line, b"x"), 30)
     await until(lambda: not server_of(impatient)._open, "nothing is left of it")
 
 
@@ -467,7 +467,7 @@ async def test_a_body_that_is_refused_is_not_read_for_ever(
             while True:
                 await line.send(b"ffff\r\n" + b" " * 0xFFFF + b"\r\n")
 
-    await asyncio.wait_for(send_for_ever(), 10)
+    await asyncio.wait_for(send_for_ever(), 30)
 
 
 # Many at a time, and what is no request

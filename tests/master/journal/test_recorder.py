@@ -391,7 +391,7 @@ async def test_old_jobs_are_deleted_also_when_nothing_is_written(
     desk = open_desk(retention=Retention(age_max_s=1.0))
     desk.submit("7")
     await desk.recorder.flush()
-    await until(lambda: not desk.journal.ended([1]), "it is deleted", timeout_s=5)
+    await until(lambda: not desk.journal.ended([1]), "it is deleted")
     assert desk.recorder.commits == 1
 
 

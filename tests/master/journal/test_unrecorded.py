@@ -89,7 +89,7 @@ def gate_is_open_in_the_end(rig: Rig, disk: Disk, cleanup: Any) -> None:
 
 async def is_well(rig: Rig) -> dict[str, Any]:
     """What /health says; at once."""
-    return dict((await asyncio.wait_for(rig.get("/health"), 1)).json)
+    return dict((await asyncio.wait_for(rig.get("/health"), 20)).json)
 
 
 def is_failing(rig: Rig) -> bool:
@@ -113,9 +113,9 @@ async def test_what_is_submitted_is_not_seen_before_it_is_recorded(
     disk.hold()
     submit = ask(rig, "/submit", body)
     await disk.is_held(1)
-    assert (await asyncio.wait_for(rig.get("/job/1"), 1)).status == 404
-    assert (await asyncio.wait_for(rig.get("/jobs?ids=1"), 1)).status == 404
-    assert (await asyncio.wait_for(rig.get("/jobs"), 1)).json == []
+    assert (await asyncio.wait_for(rig.get("/job/1"), 20)).status == 404
+    assert (await asyncio.wait_for(rig.get("/jobs?ids=1"), 20)).status == 404
+    assert (await asyncio.wait_for(rig.get("/jobs"), 20)).json == []
     await is_well(rig)
     assert not worker.requests
     assert not submit.done()
@@ -134,7 +134,7 @@ async def test_an_end_is_not_seen_before_it_is_recorded(rig: Rig, disk: Disk, hi
     disk.hold()
     may_reply.set()
     await disk.is_held(2)
-    job = await asyncio.wait_for(rig.job(number), 1)
+    job = await asyncio.wait_for(rig.job(number), 20)
     assert (job["finished"], job["state"], job["answer"]) == (False, "running", None)
     assert (job["ended_at"], job["error"]) == (None, None)
     (listed,) = (await rig.get("/jobs")).json
@@ -191,10 +191,10 @@ async def test_what_is_known_is_answered_while_a_commit_is_held(
     disk.hold()
     submit = ask(rig, "/submit", {"task": "3+4"})
     await disk.is_held(3)
-    assert await asyncio.wait_for(rig.job(1), 1) == job
-    assert len((await asyncio.wait_for(rig.get("/jobs"), 1)).json) == 1
-    assert len((await asyncio.wait_for(rig.get("/worker"), 1)).json) == 1
-    assert (await asyncio.wait_for(rig.get("/job/99"), 1)).status == 404
+    assert await asyncio.wait_for(rig.job(1), 20) == job
+    assert len((await asyncio.wait_for(rig.get("/jobs"), 20)).json) == 1
+    assert len((await asyncio.wait_for(rig.get("/worker"), 20)).json) == 1
+    assert (await asyncio.wait_for(rig.get("/job/99"), 20)).status == 404
     disk.go_on()
     await submit
 
@@ -203,7 +203,7 @@ async def test_a_worker_is_heard_while_a_commit_is_held(rig: Rig, disk: Disk, hi
     disk.hold()
     submit = ask(rig, "/submit", {"task": "1+2"})
     await disk.is_held(1)
-    await asyncio.wait_for(hire(rig, fakes.good, incarnation="a"), 1)
+    await asyncio.wait_for(hire(rig, fakes.good, incarnation="a"), 20)
     assert (await is_well(rig))["workers"] == 1
     disk.go_on()
     await submit
@@ -364,7 +364,7 @@ async def test_a_master_ends_although_its_journal_fails_and_the_job_goes_on_late
     disk.fail()
     may_reply.set()
     await until(lambda: is_failing(rig), "the end cannot be written")
-    await asyncio.wait_for(rig.stop(1), 10)
+    await asyncio.wait_for(rig.stop(1), 30)
     disk.recover()
     again = await start_master(journal=rig.master.settings.journal)
     assert not (await again.job(1))["finished"]
