@@ -83,7 +83,7 @@ class Workers:
         if self._is_contested(announcement):
             other = await self.reach.other_at(announcement)
             if other is not None:
-                return f"another worker, {other}, answers at {announcement.address}"
+                return f"{other} answers at {announcement.address}"
         now = self.clock.now()
         self._log_failing(announcement)
         known = self.core.worker(announcement.identity)
@@ -131,10 +131,13 @@ class Workers:
             if worker.unreachable is None:
                 await asyncio.sleep(CHECK_AFTER_S)
             failure = await self.reach.problem(announcement)
+            other = await self.reach.other_at(announcement) if failure is None else None
             now = worker.announcement
             if now.incarnation != announcement.incarnation or now.draining:
                 return
-            problem = str(failure) if failure is not None else None
+            problem = f"{other} answers there" if other is not None else None
+            if failure is not None:
+                problem = str(failure)
             if problem is not None and problem != worker.unreachable:
                 name, address = one_line(announcement.name), announcement.address
                 text = "calls to worker %s at %s fail: %s"

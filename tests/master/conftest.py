@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from harness.http import Conduct, PlainServer, ServePlainly
+from harness.http import Conduct, Line, Message, PlainServer, ServePlainly
 from tornado.ioloop import IOLoop
 
 from dte.master import server
@@ -61,7 +61,10 @@ def hire(serve_plainly: ServePlainly) -> Hire:
     """Starts a worker and announces it: ``await hire(rig, conduct, slots=2, ...)``."""
 
     async def start(rig: Rig, conduct: Conduct, **said: Any) -> PlainServer:
-        worker = await serve_plainly(conduct)
+        async def without_health(request: Message, line: Line) -> None:
+            await (line.reply(404, {}) if request.path == "/health" else conduct(request, line))
+
+        worker = await serve_plainly(without_health)
         await rig.announce(worker, **said)
         return worker
 

@@ -27,18 +27,9 @@ class ConnectionPool:
             ConnectionFailed: no whole reply came. Idle connections to the worker are closed, as
                 they lead to the process that failed.
         """
-        return await self._request("POST", address, path, body)
-
-    async def get(self, address: str, path: str) -> tuple[int, bytes]:
-        """Send a request without a body, like `post`."""
-        return await self._request("GET", address, path, b"")
-
-    async def _request(
-        self, method: str, address: str, path: str, body: bytes
-    ) -> tuple[int, bytes]:
         connection = self._take(address)
         try:
-            reply = await connection.request(method, path, body)
+            reply = await connection.request("POST", path, body)
         except ConnectionFailed as error:
             self._put_back(address, connection, error)
             raise
@@ -71,6 +62,15 @@ class ConnectionPool:
         connection = _connection(address)
         await connection.open()
         connection.close()
+
+    async def ask(self, address: str, path: str) -> tuple[int, bytes]:
+        """Send a GET on a connection of its own; that it breaks says nothing of the worker."""
+        connection = _connection(address)
+        try:
+            reply = await connection.request("GET", path, b"")
+        finally:
+            connection.close()
+        return reply.status, reply.body
 
     def _take(self, address: str) -> KeptAliveConnection:
         """An idle connection to a worker, or a new one."""

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 import msgspec
 
 from dte.core.workers.worker import Announcement
+from dte.logs import one_line
 from dte.master.dispatch.pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.http.client import ConnectionFailed
 
+MASTER = "dispatcher"
+"""The service that a master gives in its health."""
 TIMEOUT_S = 1.0
 """Less than a worker waits for the reply to its announcement."""
 
 
 class _Health(msgspec.Struct):
-    """The part of a worker's health that says who it is; other programs reply something else."""
+    """The part of a health that says who it is: a worker, or a master by its service."""
 
     worker_name: str = ""
     incarnation: str = ""
+    service: str = ""
 
 
 _health: Decoder[_Health] = Decoder(_Health)
@@ -40,17 +45,25 @@ class Reach:
         return None
 
     async def other_at(self, announcement: Announcement) -> str | None:
-        """Return the name of another worker that answers at the address of this one.
+        """Return a description of another than this worker that answers at its address.
 
         Returns:
-            None if this one answers, or if that cannot be known.
+            None if this worker answers, or if that cannot be known. Some workers have no health.
         """
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                _, body = await self._pool.get(announcement.address, "/health")
-            health = _health.decode(body)
-        except (ConnectionFailed, TimeoutError, Malformed):
+                status, body = await self._pool.ask(announcement.address, "/health")
+        except (ConnectionFailed, TimeoutError):
             return None
+        if status != HTTPStatus.OK:
+            return None
+        try:
+            health = _health.decode(body)
+        except Malformed:
+            return "another program"
+        if health.service == MASTER and not health.worker_name:
+            return "a master"
         own = announcement.name, announcement.incarnation
         found = health.worker_name, health.incarnation or announcement.incarnation
-        return health.worker_name if health.worker_name and found != own else None
+        is_other = health.worker_name and found != own
+        return f"another worker, {one_line(health.worker_name)}," if is_other else None

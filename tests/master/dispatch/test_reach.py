@@ -9,7 +9,7 @@ from errno import ECONNREFUSED
 from typing import Any
 
 import pytest
-from harness.http import HOST, Line, Message
+from harness.http import HOST, Conduct, Line, Message, ServePlainly
 from harness.until import until
 
 from dte.master import workers
@@ -96,7 +96,7 @@ async def test_a_call_that_another_program_refuses_costs_no_attempt(rig: Rig, hi
 
 
 async def test_of_two_workers_at_one_address_the_one_that_does_not_answer_learns_it(
-    rig: Rig, hire: Hire
+    rig: Rig, serve_plainly: ServePlainly
 ) -> None:
     async def second(request: Message, line: Line) -> None:
         if request.path == "/health":
@@ -104,7 +104,8 @@ async def test_of_two_workers_at_one_address_the_one_that_does_not_answer_learns
         else:
             await fakes.good(request, line)
 
-    worker = await hire(rig, second, worker_name="first", incarnation="a")
+    worker = await serve_plainly(second)
+    await announce(rig, worker.port, worker_name="first", incarnation="a")
     own = {"worker_name": "second", "incarnation": "b"}
     assert await announce(rig, worker.port, **own) == {"status": "Worker registered"}
     other = {"worker_name": "first", "incarnation": "a"}
@@ -112,6 +113,62 @@ async def test_of_two_workers_at_one_address_the_one_that_does_not_answer_learns
     assert reply["unreachable"] == f"another worker, second, answers at {HOST}:{worker.port}"
     assert rig.worker(worker).announcement.name == "second", "it keeps its calls"
     assert await announce(rig, worker.port, **own) == {"status": "Worker registered"}
+
+
+def healthy(health: Any) -> Conduct:
+    """Another than the announced worker, which has a health."""
+
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(200 if request.path == "/health" else 404, health)
+
+    return conduct
+
+
+@pytest.mark.parametrize(
+    ("health", "answers"),
+    [
+        ({"worker_name": "other", "incarnation": "b"}, "another worker, other, answers there"),
+        ({"status": "ok", "service": "dispatcher"}, "a master answers there"),
+        (["hello"], "another program answers there"),
+    ],
+)
+async def test_a_worker_learns_that_another_answers_at_its_address(
+    rig: Rig, serve_plainly: ServePlainly, health: Any, answers: str
+) -> None:
+    port = (await serve_plainly(healthy(health))).port
+    assert await announce(rig, port) == {"status": "Worker registered"}
+    await until(lambda: rig.worker(port).unreachable, "it is noticed")
+    reply = await announce(rig, port)
+    assert reply["unreachable"] == f"calls to {HOST}:{port} fail: {answers}"
+    number = await rig.accept(handler="echo", args=[1])
+    assert answers in (await rig.why(number))["call"]["text"]
+
+
+async def test_a_worker_that_announces_the_address_of_its_master_learns_it(rig: Rig) -> None:
+    await announce(rig, rig.port)
+    await until(lambda: rig.worker(rig.port).unreachable, "it is noticed")
+    assert "a master answers there" in (await announce(rig, rig.port))["unreachable"]
+
+
+@pytest.mark.parametrize(
+    ("status", "health"),
+    [(200, {"worker_name": "w", "incarnation": "a"}), (200, {"worker_name": "w"}), (404, {})],
+    ids=["itself", "without incarnation", "without health"],
+)
+async def test_a_worker_that_may_be_the_one_that_answers_is_called(
+    rig: Rig, serve_plainly: ServePlainly, status: int, health: Any
+) -> None:
+    async def conduct(request: Message, line: Line) -> None:
+        if request.path == "/health":
+            await line.reply(status, health)
+        else:
+            await fakes.good(request, line)
+
+    worker = await serve_plainly(conduct)
+    await announce(rig, worker.port)
+    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    assert (await rig.compute("1+2"))["answer"] == 3
+    assert await announce(rig, worker.port) == {"status": "Worker registered"}
 
 
 async def test_a_worker_of_another_kind_takes_its_address_back(rig: Rig, hire: Hire) -> None:
