@@ -60,7 +60,8 @@ class Reach:
         try:
             health = _health.decode(body)
         except Malformed:
-            return "another program"
+            # A worker that somebody wrote in another language may have a health of its own kind.
+            return "another program" if announcement.incarnation else None
         if health.service == MASTER and not health.worker_name:
             return "a master"
         own = announcement.name, announcement.incarnation

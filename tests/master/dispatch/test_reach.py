@@ -151,12 +151,17 @@ async def test_a_worker_that_announces_the_address_of_its_master_learns_it(rig: 
 
 
 @pytest.mark.parametrize(
-    ("status", "health"),
-    [(200, {"worker_name": "w", "incarnation": "a"}), (200, {"worker_name": "w"}), (404, {})],
-    ids=["itself", "without incarnation", "without health"],
+    ("status", "health", "incarnation"),
+    [
+        (200, {"worker_name": "w", "incarnation": "a"}, "a"),
+        (200, {"worker_name": "w"}, "a"),
+        (200, ["fine"], ""),
+        (404, {}, "a"),
+    ],
+    ids=["itself", "without incarnation", "with a health of another kind", "without health"],
 )
 async def test_a_worker_that_may_be_the_one_that_answers_is_called(
-    rig: Rig, serve_plainly: ServePlainly, status: int, health: Any
+    rig: Rig, serve_plainly: ServePlainly, status: int, health: Any, incarnation: str
 ) -> None:
     async def conduct(request: Message, line: Line) -> None:
         if request.path == "/health":
@@ -165,10 +170,12 @@ async def test_a_worker_that_may_be_the_one_that_answers_is_called(
             await fakes.good(request, line)
 
     worker = await serve_plainly(conduct)
-    await announce(rig, worker.port)
+    await announce(rig, worker.port, incarnation=incarnation)
     await until(lambda: not rig.master.workers._checks, "it has been checked")
     assert (await rig.compute("1+2"))["answer"] == 3
-    assert await announce(rig, worker.port) == {"status": "Worker registered"}
+    assert await announce(rig, worker.port, incarnation=incarnation) == {
+        "status": "Worker registered"
+    }
 
 
 async def test_a_worker_of_another_kind_takes_its_address_back(rig: Rig, hire: Hire) -> None:
