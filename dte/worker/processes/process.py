@@ -29,9 +29,9 @@ from dte.worker.processes.channel import (
     ProgressUpdate,
     Receiver,
     Stop,
-    packet,
 )
 from dte.worker.processes.launch import CONTEXT, start
+from dte.worker.processes.orders import Orders
 from dte.worker.processes.output import Output
 from dte.worker.processes.reports import (
     description_of_end,
@@ -129,8 +129,6 @@ class Process:
         self._loop = asyncio.get_running_loop()
         self._process: BaseProcess | None = None
         self.calls: dict[int, _Assigned] = {}
-        self._orders: list[Begin | Stop] = []
-        self._unsent = bytearray()
         self._is_ready = False
         self._not_ready: NotReady | None = None
         self._end_verdict: Verdict | None = None
@@ -144,6 +142,7 @@ class Process:
         self._watchdog: asyncio.TimerHandle | None = None
         self._shared = CONTEXT.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = CONTEXT.Pipe()
+        self._orders = Orders(self._channel.fileno())
         kind: Any = Outcome | ProgressUpdate | Broken | NotReady
         self._receiver: Receiver[Outcome | ProgressUpdate | Broken | NotReady] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
@@ -182,7 +181,7 @@ class Process:
             verdict: Verdict = "timed_out", f"stopped after {call.timeout:g} s"
             assigned.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
         kwargs = b"" if isinstance(call.kwargs, UnsetType) else bytes(call.kwargs)
-        self._send_soon(
+        self._orders.add(
             Begin(call.lease, call.handler, bytes(call.args), call.job_id, call.node, kwargs)
         )
         if self._watchdog is None and child.is_async(call.handler):
@@ -210,7 +209,7 @@ class Process:
             return
         if assigned.timer is not None:
             assigned.timer.cancel()
-        self._send_soon(Stop(lease))
+        self._orders.add(Stop(lease))
         assigned.timer = self._loop.call_later(STOP_S, self._end_unstoppable, assigned)
 
     def _end_unstoppable(self, assigned: _Assigned) -> None:
@@ -233,6 +232,7 @@ class Process:
         if self._is_ending:
             return
         self._is_ending = True
+        self._orders.stop()
         self._owner.on_ending(self)
         self._must_end.set()
 
@@ -263,35 +263,6 @@ class Process:
         if self._is_ready and self._process is not None and self._process.pid is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
-
-    # Sending
-
-    def _send_soon(self, order: Begin | Stop) -> None:
-        """Send an order, in one packet with others of this iteration of the loop."""
-        if not self._orders:
-            self._loop.call_soon(self._send_orders)
-        self._orders.append(order)
-
-    def _send_orders(self) -> None:
-        orders, self._orders = self._orders, []
-        if self._is_ending:
-            return
-        waits = bool(self._unsent)
-        self._unsent += packet(orders)
-        if not waits:
-            self._send_unsent()
-            if self._unsent:
-                self._loop.add_writer(self._channel.fileno(), self._send_unsent)
-
-    def _send_unsent(self) -> None:
-        try:
-            del self._unsent[: os.write(self._channel.fileno(), self._unsent)]
-        except BlockingIOError:
-            return
-        except OSError:  # The process has ended, which the channel reports in a moment.
-            self._unsent.clear()
-        if not self._unsent:
-            self._loop.remove_writer(self._channel.fileno())
 
     # Receiving
 
@@ -401,7 +372,7 @@ class Process:
         while not self._fault and self._receive():
             pass  # Messages that the process sent just before its end.
         self._loop.remove_reader(self._channel.fileno())
-        self._loop.remove_writer(self._channel.fileno())
+        self._orders.close()
         self._channel.close()
         self._output.close()
         code = None if self._process is None else self._process.exitcode
