@@ -36,7 +36,16 @@ class Rig:
             **more,
         )
         self.executor.on_capacity = lambda *change: self.capacities.append(change)
-        for step in ("start", "stop", "on_idle", "on_done", "on_ending", "on_ended", "_try_again"):
+        for step in (
+            "start",
+            "stop",
+            "on_idle",
+            "on_done",
+            "on_not_begun",
+            "on_ending",
+            "on_ended",
+            "_try_again",
+        ):
             setattr(self.executor, step, self._checked(getattr(self.executor, step)))
 
     def _checked(self, step: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,8 +2,8 @@
 
 A packet is a list of messages in MessagePack, preceded by its length in bytes, so that messages
 that are ready together travel together. The worker sends `Begin` and `Stop`. The child sends an
-empty list when it is ready, and then `Outcome`, `ProgressUpdate` and `Broken`; or `NotReady` before
-it ends.
+empty list when it is ready, and then `Outcome`, `Worn`, `ProgressUpdate` and `Broken`; or
+`NotReady` before it ends.
 
 A child runs code of handlers, which may write anything into the channel. So the worker bounds what
 it reads, and takes everything else for the child's end.
@@ -37,6 +37,7 @@ _encoder = msgspec.msgpack.Encoder()
 Error = Annotated[str, msgspec.Meta(max_length=ERROR_CHARS_MAX)]
 Trace = Annotated[str, msgspec.Meta(max_length=TRACE_CHARS_MAX)]
 ProgressText = Annotated[str, msgspec.Meta(max_length=PROGRESS_CHARS_MAX)]
+Leases = Annotated[list[int], msgspec.Meta(max_length=MESSAGES_MAX)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -96,6 +97,19 @@ class NotReady(msgspec.Struct, array_like=True, tag=5):
 
     reason: Error
     trace: Trace = ""
+
+
+class Worn(msgspec.Struct, array_like=True, tag=6):
+    """The child begins no more calls, because one that ended has changed its state.
+
+    It is looked at after the outcome is sent, so the worker may have sent the next order already.
+
+    Attributes:
+        running: the leases of the calls that have begun and not ended.
+    """
+
+    reason: Error
+    running: Leases = []
 
 
 def packet(messages: Sequence[object]) -> bytes:

@@ -35,6 +35,7 @@ from dte.worker.processes.channel import (
     ProgressUpdate,
     Receiver,
     Stop,
+    Worn,
     packet,
     packets,
 )
@@ -48,7 +49,7 @@ from dte.worker.processes.state import (
     address_space_bytes,
     stop_alarm,
 )
-from dte.worker.processes.tasks import Tasks, leave_copy
+from dte.worker.processes.tasks import RUNNING, Tasks, leave_copy
 from dte.worker.processes.traces import cut, text_of
 
 THREADS_MAX = 64
@@ -99,6 +100,11 @@ class _Child:
             data = [packet([self.outcomes.of_error(each.lease, error)]) for each in outcomes]
         for each in data:
             self.send(each)
+
+    def send_worn(self, reason: str, running: Sequence[int] = ()) -> None:
+        """Begin no more calls, and say so."""
+        self.state.is_worn = True
+        self.send(packet([Worn(cut(reason, ERROR_CHARS_MAX), list(running))]))
 
 
 _child: _Child
@@ -166,11 +172,13 @@ def serve() -> None:
     """Serve the worker's orders until the worker closes the channel."""
     fileno = _child.channel.fileno()
     receiver: Receiver[Begin | Stop] = Receiver(fileno, Begin | Stop)  # type: ignore[arg-type]
-    tasks = Tasks(receiver, fileno, _child.send_outcomes, _child.shared, run_async, _child.state)
+    tasks = Tasks(receiver, fileno, _child, _child.shared, run_async, _child.state)
     _child.runner.get_loop().set_task_factory(tasks.make_task)
     _child.send(packet([]))
     while (orders := receiver.receive()) is not None:
         begin = [order for order in orders if isinstance(order, Begin)]
+        if _child.state.is_worn:
+            continue
         if begin and is_async(begin[0].handler):
             try:
                 _child.runner.run(tasks.run(orders))
@@ -180,7 +188,7 @@ def serve() -> None:
                 raise
         else:
             for order in begin:
-                _child.send_outcomes([run(order)])
+                run(order)
 
 
 def is_async(name: str) -> bool:
@@ -189,14 +197,22 @@ def is_async(name: str) -> bool:
     return found is not None and found.is_async
 
 
-def run(order: Begin) -> Outcome:
-    """Call a handler, and set the state of this process back, which built-in ones do not change."""
+def run(order: Begin) -> None:
+    """Call a handler, send the outcome, and set the state of this process back.
+
+    The worker has work with the outcome meanwhile, and the next order waits. Built-in handlers
+    change nothing.
+    """
+    _child.shared[RUNNING] = order.lease
     outcome = _run(order)
     found = registry.find(order.handler)
-    if found is None or not found.is_built_in:
-        prints.call_ends()
-        outcome.worn = outcome.worn or _child.state.renew()
-    return outcome
+    if found is not None and found.is_built_in:
+        _child.send_outcomes([outcome])
+        return
+    prints.call_ends()
+    _child.send_outcomes([outcome])
+    if worn := outcome.worn or _child.state.renew():
+        _child.send_worn(worn)
 
 
 def _run(order: Begin) -> Outcome:

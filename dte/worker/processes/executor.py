@@ -121,9 +121,12 @@ class Executor:
         if self._closing or self.failing is not None:
             self._report(lease, "returned", LEAVING if self._closing else self._cannot_start())
             return
-        shares = is_async(call.handler) and call.handler not in self._isolated
-        (self._waiting_async if shares else self._waiting_plain)[lease] = call
+        self._waiting_of(call.handler)[lease] = call
         self._fill()
+
+    def _waiting_of(self, handler: str) -> dict[int, Call]:
+        shares = is_async(handler) and handler not in self._isolated
+        return self._waiting_async if shares else self._waiting_plain
 
     def stop(self, lease: int) -> bool:
         """Stop a call. It is reported as cancelled once nothing of it runs.
@@ -286,6 +289,18 @@ class Executor:
         self._on_done(report)
         if self._waiting_async or self._waiting_plain:
             self._fill()
+
+    def on_not_begun(self, call: Call) -> None:
+        """Run a call elsewhere, before those that came later."""
+        del self._running[call.lease]
+        if self.failing is not None:
+            self._report(call.lease, "returned", self._cannot_start())
+            return
+        waiting = self._waiting_of(call.handler)
+        later = waiting.copy()
+        waiting.clear()
+        waiting.update({call.lease: call} | later)
+        self._fill()
 
     def on_harm(self, process: Process, handlers: Collection[str], how: str) -> None:
         """Isolate the handlers of an async call that harms others.

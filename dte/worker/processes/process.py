@@ -29,6 +29,7 @@ from dte.worker.processes.channel import (
     ProgressUpdate,
     Receiver,
     Stop,
+    Worn,
 )
 from dte.worker.processes.launch import CONTEXT, start
 from dte.worker.processes.orders import Orders
@@ -54,6 +55,7 @@ RETIRED = "the handler's process is replaced"
 RUBBISH = "wrote something else than messages into its channel to the worker"
 HUNG_UP = "closed its channel to the worker"
 
+Message = Outcome | Worn | ProgressUpdate | Broken | NotReady
 Verdict = tuple[State, str]
 """The state and the reason that a report gives to a call without a result."""
 
@@ -81,6 +83,9 @@ class Owner(Protocol):
 
     def on_done(self, report: Report) -> None:
         """A call has ended."""
+
+    def on_not_begun(self, call: Call) -> None:
+        """A call has not begun, and needs another process."""
 
     def on_progress(self, lease: int, progress: Progress) -> None:
         """A call has made progress."""
@@ -132,6 +137,7 @@ class Process:
         self._is_ready = False
         self._not_ready: NotReady | None = None
         self._end_verdict: Verdict | None = None
+        self._handler_before = ""
         self._calls_left = settings.calls_max
         self._is_retired = False
         self._fault = ""
@@ -143,8 +149,8 @@ class Process:
         self._shared = CONTEXT.RawArray("q", SHARED_NUMBERS)
         self._channel, theirs = CONTEXT.Pipe()
         self._orders = Orders(self._channel.fileno())
-        kind: Any = Outcome | ProgressUpdate | Broken | NotReady
-        self._receiver: Receiver[Outcome | ProgressUpdate | Broken | NotReady] = Receiver(
+        kind: Any = Message
+        self._receiver: Receiver[Message] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
         )
         output, printed = CONTEXT.Pipe(duplex=False)
@@ -288,12 +294,13 @@ class Process:
         for lease, update in latest.items():
             if lease in self.calls and not self._is_ending and isfinite(update.fraction):
                 self._owner.on_progress(lease, Progress(update.fraction, update.text))
-        for each in messages:
-            if isinstance(each, Outcome) and each.worn:
-                self._on_worn(each)
+        if any(isinstance(each, Worn) for each in messages):
+            self._retire()  # Before outcomes make room for the next call.
         for each in messages:
             if isinstance(each, Outcome):
                 self._on_outcome(each)
+            elif isinstance(each, Worn):
+                self._on_worn(each)
             elif isinstance(each, Broken):
                 self._fault = each.how
         if self._receiver.is_broken:
@@ -312,10 +319,15 @@ class Process:
         assigned = self.calls.get(outcome.lease)
         if assigned is None or self._end_verdict is not None:
             return
+        self._handler_before = assigned.call.handler
         if assigned.verdict is None:
             self._finish(assigned, report_of(assigned.call, outcome))
         elif child.is_async(assigned.call.handler):
             self._finish(assigned, report_without_result(assigned.call, *assigned.verdict))
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait for the next call if none is left, or end if there is to be none."""
         if self.calls or self._is_ending:
             return
         if self._is_retired:
@@ -323,21 +335,36 @@ class Process:
         else:
             self._owner.on_idle(self)
 
-    def _on_worn(self, outcome: Outcome) -> None:
+    def _on_worn(self, worn: Worn) -> None:
         """Retire a process that is not as new for the next call."""
-        assigned = self.calls.get(outcome.lease)
-        if assigned is not None:
-            note_worn(assigned.call.handler, outcome.worn)
+        note_worn(self._handler_before, worn.reason)
         self._retire()
+        if self._end_verdict is not None:
+            return
+        for lease, assigned in list(self.calls.items()):
+            if lease not in worn.running:
+                self._give_back(assigned)
+        self._rest()
+
+    def _give_back(self, assigned: _Assigned) -> None:
+        """Have another process run a call that has not begun, unless it is to be stopped."""
+        if assigned.verdict is not None:
+            self._finish(assigned, report_without_result(assigned.call, *assigned.verdict))
+        else:
+            self._forget(assigned)
+            self._owner.on_not_begun(assigned.call)
 
     def _finish(self, assigned: _Assigned, report: Report) -> None:
+        self._forget(assigned)
+        self._owner.on_done(report)
+
+    def _forget(self, assigned: _Assigned) -> None:
         if assigned.timer is not None:
             assigned.timer.cancel()
         del self.calls[assigned.call.lease]
         if not self.calls and self._watchdog is not None:
             self._watchdog.cancel()
             self._watchdog = None
-        self._owner.on_done(report)
 
     def _check_loop(self) -> None:
         """End a process whose event loop has been blocked for too long."""
@@ -385,10 +412,18 @@ class Process:
             if self._end_verdict is None and any(map(_is_async, self.calls.values())):
                 self._owner.on_harm(self, self._suspects(culprit), "ended the process of others")
             for assigned in list(self.calls.values()):
+                if self._end_verdict is None and not self._has_begun(assigned):
+                    self._give_back(assigned)
+                    continue
                 verdict = self._verdict(assigned, culprit, how)
                 self._finish(assigned, report_without_result(assigned.call, *verdict))
         finally:
             self._owner.on_ended(self, problem)
+
+    def _has_begun(self, assigned: _Assigned) -> bool:
+        """Return False for a plain call before which the process was still busy with another."""
+        is_next = bool(self._handler_before) and not _is_async(assigned)
+        return not is_next or self._shared[RUNNING] == assigned.call.lease
 
     def _verdict(self, assigned: _Assigned, culprit: _Assigned | None, how: str) -> Verdict:
         """Return the outcome of a call whose process has ended."""

@@ -170,6 +170,10 @@ class ProcessState:
         loop: the event loop of calls.
         memory_end: the address space at which this process counts as full, in bytes; None for no
             limit.
+
+    Attributes:
+        is_worn: this process begins no more calls.
+        tasks_made: the number of tasks that were made on the event loop since the last look.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, memory_end: float | None) -> None:
@@ -179,6 +183,7 @@ class ProcessState:
             self._folder = None
         self._loop = loop
         self._memory_end = memory_end
+        self.is_worn = False
         self.tasks_made = 0
         self._files_end = FILES_SHARE_MAX * _files_max()
         self._decimal = decimal.getcontext().copy()

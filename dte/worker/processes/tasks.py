@@ -15,13 +15,16 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableSequence, Seq
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from dte.worker.processes.channel import Begin, Outcome, Receiver, Stop
 from dte.worker.processes.state import ProcessState
 
 RUNNING = 0
-"""The index in shared memory of the lease whose task is running; the value is 0 if none is."""
+"""The index in shared memory of the lease that runs: 0 if no task of an async call does.
+
+After a plain call it stays until the next one begins.
+"""
 BEAT = 1
 """The index in shared memory of the counter that grows as long as the event loop iterates."""
 STAGE = 2
@@ -114,6 +117,16 @@ class _Noted(Coroutine[Any, Any, Any]):
         return self._inner.__await__()
 
 
+class Sender(Protocol):
+    """Sends messages to the worker."""
+
+    def send_outcomes(self, outcomes: Sequence[Outcome]) -> None:
+        """Send the outcomes of calls that have ended."""
+
+    def send_worn(self, reason: str, running: Sequence[int]) -> None:
+        """Begin no more calls, and say which run."""
+
+
 _call: ContextVar[_Call | None] = ContextVar("dte_call", default=None)
 
 
@@ -131,14 +144,14 @@ class Tasks:
         self,
         receiver: Receiver[Begin | Stop],
         fileno: int,
-        send: Callable[[Sequence[Outcome]], None],
+        sender: Sender,
         shared: MutableSequence[int],
         run: Callable[[Begin], Awaitable[Outcome]],
         state: ProcessState,
     ) -> None:
         self._receiver = receiver
         self._fileno = fileno
-        self._send = send
+        self._sender = sender
         self._shared = shared
         self._run = run
         self._state = state
@@ -171,6 +184,8 @@ class Tasks:
     def _handle(self, orders: Sequence[Begin | Stop]) -> None:
         for order in orders:
             if isinstance(order, Begin):
+                if self._state.is_worn:
+                    continue  # The worker gives it to another process.
                 call = self._calls[order.lease] = _Call(order.lease)
                 context = self._state.context()
                 context.run(_call.set, call)
@@ -201,9 +216,11 @@ class Tasks:
         ended, self._ended = self._ended, []
         for outcome in ended:
             del self._calls[outcome.lease]
+        self._sender.send_outcomes(ended)
         worn = self._state.changed() if self._calls else self._state.renew(OWN_TASKS)
-        ended[-1].worn = ended[-1].worn or worn
-        self._send(ended)
+        worn = next((each.worn for each in ended if each.worn), worn)
+        if worn and not self._state.is_worn:
+            self._sender.send_worn(worn, [*self._calls])
         if not self._calls:
             # The next order may be a plain call, which is read outside of the loop.
             asyncio.get_running_loop().remove_reader(self._fileno)
