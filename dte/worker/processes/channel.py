@@ -17,7 +17,8 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 
-READ_BYTES = 262_144
+READ_BYTES = 65_536
+"""More at once take longer: buffers of 131,072 bytes are mapped and unmapped each time."""
 LENGTH_BYTES = 8
 MESSAGES_MAX = 1000
 PACKET_BYTES_EXTRA = 1_000_000
