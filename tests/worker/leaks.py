@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextvars
+import ctypes
 import decimal
+import faulthandler
 import gc
 import locale
 import logging
@@ -15,8 +18,10 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +34,10 @@ decimal.getcontext().prec = 30
 variable = contextvars.ContextVar("variable", default=0)
 os.environ["LEAKS_KEPT"] = "kept"
 kept: list[Any] = []
+known_logger = logging.getLogger("leaks.known")
+get_from_c = ctypes.CDLL(None).getenv
+get_from_c.restype = ctypes.c_char_p
+C_NAMES = (b"LEAKED", b"LEAKS_KEPT")
 pool = ThreadPoolExecutor(2)
 LIMITS = (
     *(resource.RLIMIT_AS, resource.RLIMIT_CPU, resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE),
@@ -43,12 +52,15 @@ def show() -> dict[str, Any]:
     return {
         "folder": os.getcwd(),
         "environment": dict(os.environ),
+        "environment of C": [str(get_from_c(each)) for each in C_NAMES],
         "zone": time.tzname,
         "umask": umask,
         "variable": variable.get(),
         "precision": decimal.getcontext().prec,
         "streams": [repr(type(each)) for each in (sys.stdin, sys.stdout, sys.stderr)],
         "open": [not each.closed for each in (sys.stdin, sys.stdout, sys.stderr)],
+        "input": stat.S_IFMT(os.fstat(0).st_mode),
+        "file of signals": signal.set_wakeup_fd(-1),
         # Each process has pipes of its own, so their numbers differ.
         "files": [stat.S_IFMT(os.fstat(number).st_mode) for number in (1, 2)],
         "timers": [signal.getitimer(each) for each in range(3)],
@@ -60,6 +72,16 @@ def show() -> dict[str, Any]:
         "log": (logging.root.level, logging.root.disabled, logging.root.manager.disable),
         "log handlers": [repr(type(each)) for each in logging.root.handlers],
         "hooks": [repr(each) for each in (sys.excepthook, sys.unraisablehook, sys.displayhook)],
+        "functions": builtins.print.__name__,
+        "faults": faulthandler.is_enabled(),
+        "memory": tracemalloc.is_tracing(),
+        "loggers": [_logged(each) for each in (known_logger, logging.getLogger("leaks.new"))],
+        "finders": [len(sys.meta_path), len(sys.path_hooks)],
+        "argv": sys.argv,
+        "policy": repr(type(asyncio.get_event_loop_policy())),
+        "temporary": tempfile.gettempdir(),
+        "warns": warnings.showwarning.__module__,
+        "groups": os.getgroups(),
         "switch": (sys.getswitchinterval(), gc.get_threshold()),
         "path": sys.path,
         "filters": len(warnings.filters),
@@ -69,12 +91,18 @@ def show() -> dict[str, Any]:
         "digits": sys.get_int_max_str_digits(),
         "collects": gc.isenabled(),
         "traced": sys.gettrace() is not None or sys.getprofile() is not None,
+        "threads traced": threading.gettrace() is not None or threading.getprofile() is not None,
+        "debug": (asyncio.get_event_loop_policy().get_event_loop().get_debug(), gc.get_debug()),
         "limits": [resource.getrlimit(n) for n in LIMITS],
         "CPUs": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
         "priority": os.getpriority(os.PRIO_PROCESS, 0),
         "threads": sorted(each.name for each in threading.enumerate() if not each.daemon),
         "programs": _programs(),
     }
+
+
+def _logged(logger: logging.Logger) -> tuple[int, bool, bool, int]:
+    return logger.level, logger.propagate, logger.disabled, len(logger.handlers)
 
 
 def _programs() -> int:
@@ -111,6 +139,55 @@ def change_environment() -> None:
     os.environ["LEAKED"] = "1"
     os.environ["LEAKS_KEPT"] = "changed"
     os.environ.pop("PATH", None)
+
+
+def change_environment_of_c() -> None:
+    os.putenv("LEAKED", "1")
+    os.unsetenv("LEAKS_KEPT")
+
+
+def change_loggers() -> None:
+    for each in (known_logger, logging.getLogger("leaks.new"), logging.getLogger("loose")):
+        each.setLevel(logging.CRITICAL)
+        each.addHandler(logging.NullHandler())
+        each.propagate = False
+
+
+class Finder:
+    """A finder of modules that finds none."""
+
+    def find_spec(self, *_: object) -> None:
+        return None
+
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    pass
+
+
+def replace_input() -> None:
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 0)
+
+
+def set_file_of_signals() -> None:
+    _, end = os.pipe()
+    os.set_blocking(end, False)
+    signal.set_wakeup_fd(end)
+
+
+def set_debug() -> None:
+    asyncio.get_event_loop_policy().get_event_loop().set_debug(True)
+    gc.set_debug(gc.DEBUG_UNCOLLECTABLE)
+
+
+def trace_threads() -> None:
+    threading.settrace(lambda *_: None)
+    threading.setprofile(lambda *_: None)
+
+
+def join_a_group() -> None:
+    with suppress(PermissionError):
+        os.setgroups([*os.getgroups(), 54321])
 
 
 def fork_and_return() -> None:
@@ -166,6 +243,10 @@ def start_thread() -> None:
     threading.Thread(target=time.sleep, args=(1000,)).start()
 
 
+def end_in_a_thread() -> None:
+    threading.Timer(0.02, os._exit, (3,)).start()
+
+
 RESTORED: dict[str, Callable[[], object]] = {
     "folder": lambda: os.chdir("/"),
     "environment": change_environment,
@@ -196,6 +277,24 @@ RESTORED: dict[str, Callable[[], object]] = {
     "hooks": replace_hooks,
     "switch": lambda: (sys.setswitchinterval(1), gc.set_threshold(1)),
     "CPUs": use_one_cpu,
+    "environment of C": change_environment_of_c,
+    "loggers": change_loggers,
+    "finder": lambda: sys.meta_path.insert(0, Finder()),
+    "lost finders": lambda: (sys.meta_path.clear(), sys.path_hooks.clear()),
+    "argv": lambda: sys.argv.append("LEAKED"),
+    "policy": lambda: asyncio.set_event_loop_policy(Policy()),
+    "input": replace_input,
+    "file of signals": set_file_of_signals,
+    "debug": set_debug,
+    "threads traced": trace_threads,
+    "temporary": lambda: setattr(tempfile, "tempdir", "/"),
+    "warnings in the log": lambda: logging.captureWarnings(True),
+    "shown warnings": lambda: setattr(warnings, "showwarning", print),
+    "functions": lambda: setattr(builtins, "print", repr),
+    "faults": lambda: faulthandler.enable(file=sys.__stderr__),
+    "fault later": lambda: faulthandler.dump_traceback_later(0.2, exit=True),
+    "memory": tracemalloc.start,
+    "virtual timer": lambda: signal.setitimer(signal.ITIMER_VIRTUAL, 0.01),
 }
 """Changes that are set back."""
 REPLACED: dict[str, Callable[[], object]] = {
@@ -206,13 +305,18 @@ REPLACED: dict[str, Callable[[], object]] = {
     "closed stdin": lambda: os.close(0),
     "kept files": keep_most_files,
     "thread": start_thread,
+    "thread that ends the process": end_in_a_thread,
     "program": lambda: subprocess.Popen(["sleep", "1000"]),
     "fork": fork_and_return,
     "fork that raises": fork_and_raise,
     "files": lambda: [kept.append(os.dup(0)) for _ in range(100_000)],
 }
 """Changes after which the process is replaced."""
-BY_RIGHTS = {"hard limit": lock_the_limits, "priority": lambda: os.nice(1)}
+BY_RIGHTS = {
+    "hard limit": lock_the_limits,
+    "priority": lambda: os.nice(1),
+    "groups": join_a_group,
+}
 """Changes that only some users may take back."""
 CHANGES = RESTORED | REPLACED | BY_RIGHTS
 
@@ -249,6 +353,20 @@ async def change_and_wait(name: str, end: str) -> int:
     while not os.path.exists(end):
         await asyncio.sleep(0.005)
     return os.getpid()
+
+
+@handler("import_late")
+def import_late(folder: str) -> int:
+    sys.path.insert(0, folder)
+    import late_import  # type: ignore[import-not-found]  # noqa: F401
+
+    return os.getpid()
+
+
+@handler("shown_late")
+def shown_late() -> list[int]:
+    finders = [each for each in sys.meta_path if type(each).__module__ == "late_import"]
+    return [os.getpid(), len(finders), logging.getLogger("late_import").level]
 
 
 @handler("leave_a_task")

@@ -47,8 +47,8 @@ from dte.worker.processes.state import (
     MEMORY_SHARE_MAX,
     ProcessState,
     address_space_bytes,
-    stop_alarm,
 )
+from dte.worker.processes.system_state import forget_resource, stop_alarm
 from dte.worker.processes.tasks import RUNNING, Tasks, leave_copy
 from dte.worker.processes.traces import cut, text_of
 
@@ -157,6 +157,7 @@ def _load(
     shared: MutableSequence[int],
 ) -> None:
     global _child
+    forget_resource()
     registry.load(modules, folder_stays=True)
     prints.log(log_level)
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
@@ -174,6 +175,7 @@ def serve() -> None:
     receiver: Receiver[Begin | Stop] = Receiver(fileno, Begin | Stop)  # type: ignore[arg-type]
     tasks = Tasks(receiver, fileno, _child, _child.shared, run_async, _child.state)
     _child.runner.get_loop().set_task_factory(tasks.make_task)
+    _child.state.remember()
     _child.send(packet([]))
     while (orders := receiver.receive()) is not None:
         begin = [order for order in orders if isinstance(order, Begin)]

@@ -44,6 +44,47 @@ async def test_after_other_changes_the_process_is_replaced(rig: StartRig, name: 
     assert await one.value("pid") == next_pid, "the new one is kept"
 
 
+@pytest.mark.parametrize("name", ["thread", "closed file", "thread that ends the process"])
+async def test_a_call_that_was_sent_before_the_process_was_seen_to_be_worn_runs_elsewhere(
+    rig: StartRig, name: str
+) -> None:
+    one = rig()
+    before, pid = await one.value("show"), await one.value("pid")
+    leases = [one.start("change", name), one.start("show"), one.start("pid")]
+    assert await one.value_of(leases[0]) == pid
+    assert await one.value_of(leases[1]) == before
+    assert await one.value_of(leases[2]) != pid
+
+
+async def test_async_calls_that_were_sent_meanwhile_run_elsewhere(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    three = rig(slots=3)
+    before = await three.value("show_async")
+    end = tmp_path / "end"
+    long = three.start("change_and_wait", "environment", str(end))
+    short = [three.start("pid_async") for _ in range(20)]
+    await three.value_of(short[0])
+    seen = [three.start("show_async") for _ in range(5)]
+    for lease in seen:
+        assert await three.value_of(lease) == before
+    end.touch()
+    for lease in (long, *short):
+        await three.value_of(lease)
+
+
+async def test_what_a_module_that_a_call_imports_sets_up_stays(
+    rig: StartRig, tmp_path: Path
+) -> None:
+    module = "import sys\nclass Finder:\n    def find_spec(self, *_): pass\n"
+    module += "import logging\nlogging.getLogger(__name__).setLevel(10)\n"
+    (tmp_path / "late_import.py").write_text(f"{module}sys.meta_path.append(Finder())\n")
+    one = rig()
+    pid = await one.value("import_late", str(tmp_path))
+    assert await one.value("shown_late") == [pid, 1, 10]
+    assert await one.value("change", "umask") == pid
+
+
 async def test_what_only_some_users_may_set_back_is_as_new_all_the_same(rig: StartRig) -> None:
     one = rig()
     before = await one.value("show")
