@@ -40,15 +40,13 @@ from dte.worker.processes.reports import (
     report_of,
     report_without_result,
 )
-from dte.worker.processes.tasks import BEAT, ENDING, LEAVING, RUNNING, SHARED_NUMBERS, STAGE
+from dte.worker.processes.tasks import ENDING, LEAVING, RUNNING, SHARED_NUMBERS, STAGE
+from dte.worker.processes.watchdog import Watchdog
 
 STOP_S = 3.0
 """The longest time between the cancellation of an async call and its end; then the process ends."""
 HUNG_UP_S = 1.0
 """The longest time between the end of the channel and the end of a process that ends by itself."""
-WATCH_S = 1.0
-STILL_MAX = 5
-"""An event loop whose counter stands still at this many checks in a row is blocked."""
 UNSTOPPABLE = "process terminated because another async call in it did not stop"
 BLOCKED = "process terminated because an async call in it blocked the event loop"
 RETIRED = "the handler's process is replaced"
@@ -143,10 +141,8 @@ class Process:
         self._fault = ""
         self._has_hung_up = False
         self._is_ending = False
-        self._still = 0
-        self._beat = 0
-        self._watchdog: asyncio.TimerHandle | None = None
         self._shared = CONTEXT.RawArray("q", SHARED_NUMBERS)
+        self._watchdog = Watchdog(self._shared, self._on_blocked)
         self._channel, theirs = CONTEXT.Pipe()
         self._orders = Orders(self._channel.fileno())
         kind: Any = Message
@@ -190,9 +186,8 @@ class Process:
         self._orders.add(
             Begin(call.lease, call.handler, bytes(call.args), call.job_id, call.node, kwargs)
         )
-        if self._watchdog is None and child.is_async(call.handler):
-            self._still = 0
-            self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
+        if child.is_async(call.handler):
+            self._watchdog.start()
         if self._calls_left is not None:
             self._calls_left -= 1
             if not self._calls_left:
@@ -362,18 +357,11 @@ class Process:
         if assigned.timer is not None:
             assigned.timer.cancel()
         del self.calls[assigned.call.lease]
-        if not self.calls and self._watchdog is not None:
-            self._watchdog.cancel()
-            self._watchdog = None
+        if not self.calls:
+            self._watchdog.stop()
 
-    def _check_loop(self) -> None:
+    def _on_blocked(self) -> None:
         """End a process whose event loop has been blocked for too long."""
-        iterates = self._shared[BEAT] != self._beat
-        self._still = 0 if iterates else self._still + 1
-        self._beat = self._shared[BEAT]
-        if self._still < STILL_MAX:
-            self._watchdog = self._loop.call_later(WATCH_S, self._check_loop)
-            return
         culprit = self._culprit()
         self._owner.on_harm(self, self._suspects(culprit), "blocks the event loop of others")
         if len(self.calls) > 1:
@@ -393,7 +381,8 @@ class Process:
     # The end
 
     def _on_ended(self) -> None:
-        for timer in (self._watchdog, *(each.timer for each in self.calls.values())):
+        self._watchdog.stop()
+        for timer in (each.timer for each in self.calls.values()):
             if timer is not None:
                 timer.cancel()
         while not self._fault and self._receive():

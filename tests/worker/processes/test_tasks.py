@@ -11,7 +11,7 @@ import pytest
 from harness.until import until
 
 from dte.wire.messages.calls import Progress
-from dte.worker.processes import process
+from dte.worker.processes import process, watchdog
 from worker.rig import Rig, StartRig, is_gone, noted
 
 
@@ -19,7 +19,7 @@ from worker.rig import Rig, StartRig, is_gone, noted
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Detect hanging calls sooner."""
     monkeypatch.setattr(process, "STOP_S", 0.2)
-    monkeypatch.setattr(process, "WATCH_S", 0.3)
+    monkeypatch.setattr(watchdog, "WATCH_S", 0.3)
 
 
 async def waiting(one: Rig, tmp_path: Path, name: str = "waiting") -> int:
