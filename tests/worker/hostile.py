@@ -109,6 +109,27 @@ def endless(_: str) -> Any:
     return value
 
 
+def deep_list(_: str) -> Any:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+def looped_structs(_: str) -> Any:
+    point = Point()
+    point.x = {"point": [point]}  # type: ignore[assignment]
+    return point
+
+
+def growing(_: str) -> Any:
+    """A value of few objects whose JSON is long."""
+    value: list[Any] = ["x" * 1000]
+    for _ in range(4):
+        value = [value] * 10
+    return value
+
+
 RESULTS: dict[str, Callable[[str], Any]] = {
     "liar": Liar,
     "unnamed": lambda _: Unnamed(),
@@ -126,6 +147,12 @@ RESULTS: dict[str, Callable[[str], Any]] = {
     "coroutine": lambda _: asyncio.sleep,
     "keys": lambda _: {(1, 2): 3, Text("x"): Liar},
     "exception": lambda name: RAISED[name]("returned"),
+    "same names": lambda _: {1: 2, "1": 3},
+    "generator": lambda _: (each for each in "abc"),
+    "deep": deep_list,
+    "infinite": lambda _: [1e400, -1e400],
+    "looped structs": looped_structs,
+    "growing": growing,
 }
 
 
@@ -204,6 +231,28 @@ def surrogate_error(_: str) -> BaseException:
     return ValueError("\udcff\ud800" * 1000)
 
 
+def looped_errors(name: str) -> BaseException:
+    errors: list[BaseException] = [RAISED[name]("x" * 10_000) for _ in range(3)]
+    for each, after in zip(errors, [*errors[1:], errors[0]], strict=True):
+        each.__cause__ = each.__context__ = after
+    return errors[0]
+
+
+def looped_groups(name: str) -> BaseException:
+    member = RAISED[name]("member")
+    group = BaseExceptionGroup("group", [member])
+    member.__cause__ = group
+    return group
+
+
+def growing_error(name: str) -> BaseException:
+    """An exception whose text is long although its objects are few."""
+    value: Any = name
+    for _ in range(5):
+        value = [value] * 8
+    return ValueError(value, {"value": value})
+
+
 ERRORS: dict[str, Callable[[str], BaseException]] = {
     "plain": lambda name: RAISED[name]("plain"),
     "lying": lying_error,
@@ -214,6 +263,9 @@ ERRORS: dict[str, Callable[[str], BaseException]] = {
     "grouped": grouped_errors,
     "deep": deep_error,
     "surrogates": surrogate_error,
+    "looped": looped_errors,
+    "looped groups": looped_groups,
+    "growing": growing_error,
     "text": lambda _: ValueError(Text("x" * 100)),
     "with a liar": lambda name: ValueError(Liar(name), Unnamed()),
     "exit with a liar": lambda name: SystemExit(Liar(name)),

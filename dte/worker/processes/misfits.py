@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from math import isfinite, isnan
 from typing import Any, NamedTuple
@@ -18,6 +18,8 @@ PARTS_MAX = 100_000
 LEVELS_MAX = 500
 """In deeper parts nothing is looked for: a list may contain itself."""
 LEVELS_SHOWN = 8
+DIGITS_MAX = 300_000
+"""Converting a longer integer to digits takes seconds: the time grows with the square of them."""
 ADVICE = "return JSON types, a dataclass or a msgspec.Struct"
 
 _lists = (list, tuple, set, frozenset)
@@ -34,9 +36,42 @@ def reason(result: Any, error: BaseException) -> str:
     try:
         if type(error) is RecursionError:
             return "it nests too deep, or contains itself"
+        if type(error) is ValueError and "integer string conversion" in str(error):
+            return f"it has an integer of more than {DIGITS_MAX} digits; return it as a text"
         return _found(result) or _unsupported(error) or _said(error)
     except BaseException:
         return _said(error)
+
+
+def repeated_name(result: Any) -> str:
+    """Name a key whose name in JSON another key of the same dict has too; "" for none.
+
+    Only keys that are no texts can have that, as 1 beside "1".
+    """
+    opened = [result]
+    looked_at = 0
+    while opened and looked_at < PARTS_MAX:
+        value = opened.pop()
+        if type(value) is dict:
+            if not {str}.issuperset(map(type, value)) and (found := _repeated_in(value)):
+                return found
+            inner: Iterable[Any] = value.values()
+        else:
+            inner = value if type(value) in (list, tuple) else ()
+        looked_at += 1 + len(inner)  # type: ignore[arg-type]
+        opened.extend(each for each in inner if type(each) in (dict, list, tuple))
+    return ""
+
+
+def _repeated_in(value: dict[Any, Any]) -> str:
+    kinds: dict[bytes, type] = {}
+    for key in value:
+        name = encode({key: 0}).removeprefix(b"{").removesuffix(b":0}")
+        if name in kinds:
+            both = f"one of type `{name_of(kinds[name])}` and one of type `{name_of(type(key))}`"
+            return f"two keys of a dict have the name {cut(name.decode(), NAME_CHARS_MAX)}, {both}"
+        kinds[name] = type(key)
+    return ""
 
 
 def _said(error: BaseException) -> str:

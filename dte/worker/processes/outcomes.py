@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
@@ -15,10 +16,11 @@ import msgspec
 
 from dte.wire.codec import encode
 from dte.worker.processes.channel import ERROR_CHARS_MAX, Outcome
-from dte.worker.processes.misfits import reason
+from dte.worker.processes.misfits import DIGITS_MAX, reason, repeated_name
 from dte.worker.processes.traces import chain_of, cut, line_of, real, trace_of
 
 OUT_OF_MEMORY = "it ran out of memory"
+CANNOT_CONVERT = "the result cannot be converted to JSON"
 EXHAUSTED_CHAIN_MAX = 100
 
 _json: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
@@ -46,17 +48,19 @@ class Outcomes:
             if issubclass(type(result), int) and int.bit_length(result) * log10(2) > most:
                 size = f"an integer of more than {most} digits, the limit is {most} bytes"
                 return self.of_refusal(lease, f"the result is too large: {size}; return less")
-            raw = encode(result)
+            raw = _encoded(result)
             _json.decode(raw)  # A `msgspec.Raw` in the result may be anything.
             if not raw.isascii():
                 raw.decode()
             if b"null" in raw and result is not None:  # Infinities and NaN become null as well.
                 json.dumps(msgspec.to_builtins(result), allow_nan=False)
+            if b'":' in raw and (repeated := repeated_name(result)):
+                return self.of_refusal(lease, f"{CANNOT_CONVERT}: {repeated}")
         except BaseException as error:
             if issubclass(type(error), MemoryError):
                 return self.of_error(lease, error)
-            text = f"the result cannot be converted to JSON: {reason(result, error)}"
-            own = {*self.own, Outcomes.of_result.__code__, encode.__code__}
+            text = f"{CANNOT_CONVERT}: {reason(result, error)}"
+            own = {*self.own, Outcomes.of_result.__code__, _encoded.__code__, encode.__code__}
             return self.of_refusal(lease, text, trace_of(error, own), exhausted_by(error))
         if len(raw) > most:
             size = f"{len(raw)} bytes, the limit is {most}"
@@ -81,6 +85,16 @@ class Outcomes:
     def _out_of_memory(self) -> str:
         limit = self.memory_mb
         return "MemoryError" if limit is None else f"out of memory: the limit is {limit} MB"
+
+
+def _encoded(result: Any) -> bytes:
+    """Encode a result, unless that would take minutes because of a long integer."""
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(DIGITS_MAX)
+    try:
+        return encode(result)
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 def exhausted_by(error: BaseException) -> str:

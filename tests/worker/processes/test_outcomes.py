@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import tracemalloc
 from collections.abc import Callable
@@ -24,6 +25,10 @@ RECIPES = (
     *itertools.product(["raise"], ERRORS),
 )
 outcomes = Outcomes(1_000_000, None)
+
+
+class Number(enum.IntEnum):
+    ONE = 1
 
 
 async def check(one: Rig, recipe: tuple[str, tuple[str, str], str]) -> None:
@@ -85,6 +90,47 @@ async def test_a_result_that_cannot_be_encoded_says_why(
         assert report.state == "failed"
         assert not report.retry
         assert str(report.error).startswith(f"the result cannot be converted to JSON: {error}")
+
+
+@pytest.mark.parametrize(
+    ("result", "name", "kinds"),
+    [
+        ({1: 2, "1": 3}, '"1"', ("int", "str")),
+        ({"1": 3, 1: 2}, '"1"', ("str", "int")),
+        ([{"a": ({1.5: 0, "1.5": 0},)}], '"1.5"', ("float", "str")),
+        ({float("nan"): 1, float("nan"): 2}, '"nan"', ("float", "float")),
+        ({Number.ONE: 1, "1": 2}, '"1"', ("Number", "str")),
+    ],
+)
+def test_a_name_that_would_stand_twice_in_a_result_is_named(
+    result: object, name: str, kinds: tuple[str, str]
+) -> None:
+    outcome = outcomes.of_result(1, result)
+    first, second = kinds
+    assert outcome.result is None
+    assert outcome.error == (
+        "the result cannot be converted to JSON: two keys of a dict have the name "
+        f"{name}, one of type `{first}` and one of type `{second}`"
+    )
+
+
+@pytest.mark.parametrize(
+    "result", [{1: 2, 2: 3}, {"1": 2}, [{"1": 2}, {1: 2}], '":', {1: {"1": 2}}]
+)
+def test_keys_that_are_no_texts_may_have_names_of_their_own(result: object) -> None:
+    assert outcomes.of_result(1, result).error is None
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, lambda n: [n], lambda n: {"a": {"b": n}}])
+def test_an_integer_that_takes_minutes_to_convert_fails_at_once(
+    wrap: Callable[[int], object],
+) -> None:
+    outcome = outcomes.of_result(1, wrap(10**900_000))
+    assert outcome.error == (
+        "the result cannot be converted to JSON: it has an integer of more than 300000 digits; "
+        "return it as a text"
+    )
+    assert outcomes.of_result(1, wrap(10**5000)).error is None
 
 
 def caught(make: Callable[[], BaseException]) -> BaseException:
