@@ -197,11 +197,8 @@ def _of_modules(loop: asyncio.AbstractEventLoop) -> list[Part]:
             socket.setdefaulttimeout,
         ),
         _folder_of_temporary_files(),
-        Part(
-            "changed the policy of event loops",
-            asyncio.get_event_loop_policy,
-            asyncio.set_event_loop_policy,
-        ),
+        # The functions for it are deprecated.
+        attributes("changed the policy of event loops", asyncio.events, "_event_loop_policy"),
         Part("changed the event loop", loop.get_task_factory, loop.set_task_factory),
         Part("changed the event loop", loop.get_exception_handler, loop.set_exception_handler),
         Part("changed the event loop", loop.get_debug, loop.set_debug),
