@@ -235,7 +235,9 @@ def _call(order: Begin, context: Context) -> Any:
     try:
         result = context.run(_invoke, order)
         if issubclass(type(result), Coroutine):  # A plain function may return one too.
-            result = _child.runner.run(_alone(result), context=context)
+            result, error = _child.runner.run(_alone(result), context=context)
+            if error is not None:
+                raise error
         if os.getpid() != _child.pid:
             leave_copy(None)
     except BaseException as error:
@@ -295,10 +297,16 @@ def _read(raw: bytes) -> Any:
     return _args.decode(raw)
 
 
-async def _alone(call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a call that is alone on the event loop, and cancel the tasks that it leaves behind."""
+async def _alone(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """Await a call that is alone on the event loop, and cancel the tasks that it leaves behind.
+
+    Returns:
+        its result and its exception. The event loop would run code of an exception that leaves it.
+    """
     try:
-        return await call
+        return await call, None
+    except BaseException as error:
+        return None, error
     finally:
         left = asyncio.all_tasks() - {asyncio.current_task()}
         for task in left:

@@ -52,6 +52,14 @@ async def test_each_hostile_result_and_exception_has_an_outcome(rig: StartRig) -
         await check(one, (handler, recipe, "SystemExit"))
 
 
+async def test_an_exception_that_lies_has_an_outcome_whatever_its_attributes_raise(
+    rig: StartRig,
+) -> None:
+    one = rig()
+    for handler, raised in itertools.product(HANDLERS, RAISED):
+        await check(one, (handler, ("raise", "lying"), raised))
+
+
 @settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
