@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 import time
@@ -24,6 +25,11 @@ T = TypeVar("T")
 
 class WorkersFailed(RuntimeError):
     """A worker did not start. The text names it."""
+
+
+def _has_news(record: logging.LogRecord) -> bool:
+    """False for records about a worker and no job: workers that are being ended are no news."""
+    return not hasattr(record, "worker") or hasattr(record, "job")
 
 
 class LocalCluster:
@@ -82,6 +88,16 @@ class LocalCluster:
     def __exit__(self, *error: object) -> None:
         self._stop()
 
+    @property
+    def next_job(self) -> int:
+        """The number of the job that is submitted next."""
+
+        async def number() -> int:
+            assert self._server is not None
+            return self._server.master.core.jobs.last + 1
+
+        return self._call(number())
+
     def wait(self) -> None:
         """Wait for SIGTERM."""
         ended = threading.Event()
@@ -135,6 +151,13 @@ class LocalCluster:
                 signal.signal(number, handler)
 
     def _end(self) -> None:
+        logging.getLogger("dte.master").addFilter(_has_news)
+        try:
+            self._end_all()
+        finally:
+            logging.getLogger("dte.master").removeFilter(_has_news)
+
+    def _end_all(self) -> None:
         if self._workers is not None:
             self._workers.end()
         if self._server is not None:

@@ -47,6 +47,8 @@ class WorkerOptions:
         log_level: the level from which on workers log what they do.
         handlers_log_level: the level from which on log records of handlers are printed.
         reload: the workers are replaced when a file of their modules changes.
+        memory_mb: the memory of each process with handlers, in megabytes; None for no limit.
+        calls_per_process: the calls after which such a process is replaced; None for no limit.
     """
 
     handlers: Sequence[str] = ()
@@ -55,6 +57,8 @@ class WorkerOptions:
     handlers_log_level: str = "info"
     log_format: str = "text"
     reload: bool = False
+    memory_mb: int | None = None
+    calls_per_process: int | None = None
 
 
 @dataclass(eq=False)
@@ -145,8 +149,13 @@ class LocalWorkers:
         arguments += ["--own-log-level", options.log_level]
         arguments += ["--log-level", options.handlers_log_level]
         arguments += ["--log-format", options.log_format, "--grace-s", f"{grace_s:g}"]
-        if options.slots is not None:
-            arguments += ["--slots", str(options.slots)]
+        for option, value in (
+            ("--slots", options.slots),
+            ("--memory-mb", options.memory_mb),
+            ("--calls-per-process", options.calls_per_process),
+        ):
+            if value is not None:
+                arguments += [option, str(value)]
         for module in options.handlers:
             arguments += ["--handlers", module]
         # A file that is changed twice in a second would not be compiled again.

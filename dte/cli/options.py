@@ -228,6 +228,26 @@ slots_option = option(
 )
 
 
+process_options = options(
+    option(
+        "--memory-mb",
+        envvar="DTE_WORKER_MEMORY_MB",
+        type=Whole(64),
+        metavar="N",
+        help="Memory of each process with handlers, in megabytes. A call that needs more fails "
+        "alone.  [default: no limit]",
+    ),
+    option(
+        "--calls-per-process",
+        envvar="DTE_WORKER_CALLS_PER_PROCESS",
+        type=Whole(1),
+        metavar="N",
+        help="Number of calls after which a process with handlers is replaced by a new one.  "
+        "[default: no limit]",
+    ),
+)
+
+
 def journal_options(default: str | None, shown: str = "") -> Callable[[F], F]:
     """Options for the file and the durability of the journal.
 

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -22,6 +22,7 @@ from dte.cli.options import (
     json_option,
     log_options,
     option,
+    process_options,
     slots_option,
     timeout_option,
     webhook_option,
@@ -33,6 +34,9 @@ from dte.cli.watching import Explainer
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
+
+if TYPE_CHECKING:
+    from dte.local import LocalCluster
 
 JOURNAL = "dte.db"
 
@@ -47,6 +51,7 @@ JOURNAL = "dte.db"
     help="Number of worker processes.",
 )
 @slots_option
+@process_options
 @option(
     "--host",
     envvar="DTE_RUN_HOST",
@@ -77,6 +82,8 @@ def run_command(
     formulas: tuple[str, ...],
     workers: int,
     slots: int | None,
+    memory_mb: int | None,
+    calls_per_process: int | None,
     host: str,
     port: int | None,
     handlers: tuple[str, ...],
@@ -115,11 +122,10 @@ def run_command(
     port = port if port is not None else 0 if formulas else 5000
     settings = Settings(**values, journal=_journal(ctx, journal, bool(formulas)))
     of_handlers = "info" if is_default else log_level
-    options = WorkerOptions(handlers, slots, log_level, of_handlers, log_format, reload)
-    # An exit by exception ends the workers. SIGTERM is the regular end of a server, so it exits 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it.
-        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    options = WorkerOptions(
+        handlers, slots, log_level, of_handlers, log_format, reload, memory_mb, calls_per_process
+    )
+    _exit_on_signals(formulas)
     with explained(""):
         try:
             with LocalCluster(workers, port, settings, options, host) as cluster:
@@ -128,14 +134,21 @@ def run_command(
                     url = cluster.master_url
                     answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
                 else:
-                    _say_how_to_use(cluster.master_url, workers, settings.journal)
+                    _say_how_to_use(cluster, workers, settings.journal)
                     cluster.wait()
         except WorkersFailed as error:
             leave(EXIT_MASTER, str(error))
         except CannotListen as error:
-            leave(EXIT_MASTER, f"{error}; {another(error)}")
+            leave(EXIT_MASTER, f"{error}; {another(error, for_master=not formulas)}")
         except JournalRefused as error:
             leave(EXIT_MASTER, f"{error}. To run without a journal: --journal none")
+
+
+def _exit_on_signals(formulas: tuple[str, ...]) -> None:
+    """Exit by exception, which ends the workers. SIGTERM is the regular end of a server."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM if formulas else 0))
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it.
+        signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
 
 
 def _journal(ctx: click.Context, given: str | None, for_formulas: bool) -> str:
@@ -163,7 +176,8 @@ def _check_handlers(modules: tuple[str, ...], reload: bool) -> None:
         leave(EXIT_USAGE, str(error))
 
 
-def _say_how_to_use(master_url: str, workers: int, journal: str) -> None:
+def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
+    master_url = cluster.master_url
     count = "1 worker" if workers == 1 else f"{workers} workers"
     jobs = "are not kept" if journal == "none" else f"are kept in {journal}"
     program = "dte" if shutil.which("dte") else shlex.quote(sys.argv[0])
@@ -171,7 +185,7 @@ def _say_how_to_use(master_url: str, workers: int, journal: str) -> None:
         f"dte {__version__}: a master at {master_url} and {count}. Jobs {jobs}. Press Ctrl-C to "
         "stop.\n\n"
         f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'
-        f"  curl {master_url}/job/1\n"
+        f"  curl {master_url}/job/{cluster.next_job}\n"
         f"  {program} submit '1+(2*3)/4-5' --master {master_url}\n"
     )
     sys.stdout.flush()

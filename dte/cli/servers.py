@@ -24,17 +24,20 @@ from dte.cli.options import (
     log_options,
     master_option,
     option,
+    process_options,
     slots_option,
     webhook_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, leave
 from dte.cli.stopping import StopRequests
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
+FOR_OTHERS = ", and clients and workers the same by --master or DTE_MASTER"
 HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
 
 
@@ -73,7 +76,16 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     logs.configure(log_level, log_format)
     _allow_many_connections()
     settings = Settings(**values)
-    _serve(partial(serve, settings))
+    _serve(partial(serve, settings), for_master=True)
+
+
+def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
+    """Refuse a name that every master refuses."""
+    if name and len(name) > NAME_CHARS_MAX:
+        raise click.BadParameter(f"must have at most {NAME_CHARS_MAX} characters, not {len(name)}")
+    if name and not name.isprintable():
+        raise click.BadParameter(f"{name!r} has characters that cannot be printed")
+    return name
 
 
 @click.command("worker", short_help="Run a worker.")
@@ -97,26 +109,12 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 @option(
     "--name",
     envvar="DTE_WORKER_NAME",
+    callback=check_name,
     help="Name of the worker.  [default: host name and process id]",
 )
 @handlers_option
 @slots_option
-@option(
-    "--memory-mb",
-    envvar="DTE_WORKER_MEMORY_MB",
-    type=Whole(64),
-    metavar="N",
-    help="Memory of each process with handlers, in megabytes. A call that needs more fails alone.  "
-    "[default: no limit]",
-)
-@option(
-    "--calls-per-process",
-    envvar="DTE_WORKER_CALLS_PER_PROCESS",
-    type=Whole(1),
-    metavar="N",
-    help="Number of calls after which a process with handlers is replaced by a new one.  "
-    "[default: no limit]",
-)
+@process_options
 @option(
     "--pull",
     envvar="DTE_WORKER_PULL",
@@ -217,7 +215,9 @@ def _allow_many_connections() -> None:
 
 
 def _serve(
-    serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]], leave_with_stdin: bool = False
+    serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    leave_with_stdin: bool = False,
+    for_master: bool = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, or until stdin ends."""
 
@@ -261,11 +261,13 @@ def _serve(
     try:
         asyncio.run(serve_until_signal())
     except CannotListen as error:
-        leave(EXIT_MASTER, f"{error}; {another(error)}")
+        leave(EXIT_MASTER, f"{error}; {another(error, for_master)}")
     except JournalRefused as error:
         leave(EXIT_MASTER, str(error))
 
 
-def another(error: CannotListen) -> str:
+def another(error: CannotListen, for_master: bool = False) -> str:
     """Return the advice for an address or a port that cannot be used."""
-    return "give another --port" if error.port_is_wrong else "give another --host"
+    if not error.port_is_wrong:
+        return "give another --host"
+    return f"give another --port{FOR_OTHERS if for_master else ''}"

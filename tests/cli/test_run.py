@@ -82,7 +82,9 @@ def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
 
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
     refused = dte("run", "--port", str(taken_port), "--journal", "none")
-    check_refused(refused, 3, "; give another --port")
+    check_refused(refused, 3, "; give another --port", "clients", "--master or DTE_MASTER")
+    refused = dte("run", "--port", str(taken_port), "1+2")
+    check_refused(refused, 3, "; give another --port\n")
 
 
 def test_run_says_which_port_is_in_use(dte_process: DteProcess, taken_port: int) -> None:
@@ -239,6 +241,15 @@ def slow(file: str) -> int:
 def fail() -> None:
     raise KeyError("no such photo")
 
+@dte.handler("process")
+def process() -> int:
+    return os.getpid()
+
+@dte.handler("memory")
+def memory() -> int:
+    import resource
+    return resource.getrlimit(resource.RLIMIT_AS)[0]
+
 @dte.handler("slots")
 def slots() -> str:
     print("printed by a handler", flush=True)
@@ -274,6 +285,43 @@ def test_run_starts_a_worker_that_was_killed_again_and_says_so(
     assert "it is started again in 0.5 s" in process.output
     assert "it is started again in 1 s" in process.output
     assert process.end(signal.SIGINT) == 130
+
+
+def test_run_passes_bounds_of_processes_on_to_its_workers(
+    own: Callable[..., tuple[Process, package.Client]],
+) -> None:
+    process, client = own("--calls-per-process", "1", "--slots", "1", "--memory-mb", "2000")
+    with client:
+        assert len({client.call("process") for _ in range(3)}) == 3
+        assert 2000 << 20 <= client.call("memory") < 4000 << 20
+    assert process.end() == 0
+
+
+def test_run_names_the_next_job_in_what_can_be_tried(processes: Processes) -> None:
+    port = free_port()
+    for number in (1, 2):
+        process = processes.start("run", "--workers=1", "--port", str(port), DTE_JOURNAL="")
+        until(lambda process=process: "Ctrl-C" in process.output, "it serves")
+        assert f"curl http://127.0.0.1:{port}/job/{number}\n" in process.output
+        with package.Client(f"http://127.0.0.1:{port}") as client:
+            assert client.submit("1+2").id == number
+        assert process.end() == 0
+
+
+def test_the_end_of_run_says_nothing_of_its_workers(
+    own: Callable[..., tuple[Process, package.Client]], tmp_path: Path
+) -> None:
+    """They are killed, as they do not end in time."""
+    process, client = own("--slots", "1")
+    with client:
+        client.submit_call("slow", str(tmp_path / "file"))
+        until((tmp_path / "file").exists, "it runs")
+    (worker,) = children(process.pid)
+    process.send(signal.SIGTERM)
+    kill(worker)
+    assert process.exit_code() == 0
+    assert "is gone" not in process.output
+    assert "fail:" not in process.output
 
 
 def test_run_prints_which_handler_failed_in_which_job(

@@ -103,6 +103,22 @@ def test_what_a_worker_does_can_be_set(
     assert getattr(served[0], name) == value
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a\nb", "'a\\nb' has characters that cannot be printed"),
+        ("\x1b[2J", "cannot be printed"),
+        ("n" * 201, "must have at most 200 characters, not 201"),
+    ],
+)
+def test_a_name_that_every_master_refuses_is_a_usage_error(
+    dte: Dte, served: list[WorkerSettings], name: str, words: str
+) -> None:
+    for result in (dte("worker", "--name", name), dte("worker", DTE_WORKER_NAME=name)):
+        check_refused(result, 2, "--name", words)
+    assert served == []
+
+
 def test_a_worker_that_is_told_nothing_has_the_defaults_of_its_settings(
     dte: Dte, served: list[WorkerSettings]
 ) -> None:

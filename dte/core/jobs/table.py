@@ -87,6 +87,11 @@ class JobTable:
 
     # Looking up
 
+    @property
+    def last(self) -> int:
+        """The number of the last job that was accepted."""
+        return self._last
+
     def job(self, number: int) -> Job:
         """The job of that number.
 
