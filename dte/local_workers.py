@@ -18,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dte.handlers.modules import files_of
+from dte.worker.orphans import gets_orphans, reap_orphans
 from dte.worker.processes.reports import description_of_end
 
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 WATCH_S = 0.2
+REAP_S = 1.0
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 30.0
 STEADY_S = 30.0
@@ -98,6 +100,8 @@ class LocalWorkers:
         self._restarts: dict[int, _Restart] = {}
         self._generation = 1
         self._files = _Files(options.handlers) if options.reload else None
+        self._gets_orphans = gets_orphans()
+        self._reap_at = 0.0
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="dte-workers", daemon=True)
 
@@ -127,7 +131,7 @@ class LocalWorkers:
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join()
-        left = [*self._current.values(), *self._replacements.values(), *self._leaving]
+        left = self._all()
         # First not by SIGTERM, which hurries a worker that got one with the whole service.
         for worker in left:
             if worker.process.stdin is not None:
@@ -138,6 +142,9 @@ class LocalWorkers:
         for worker in left:
             worker.process.kill()
             worker.process.wait()
+
+    def _all(self) -> list[_Worker]:
+        return [*self._current.values(), *self._replacements.values(), *self._leaving]
 
     def _start(self, number: int) -> _Worker:
         generation = f"-{self._generation}" if self._generation > 1 else ""
@@ -190,6 +197,9 @@ class LocalWorkers:
         if self._replacements:
             self._use_replacements()
         self._leaving = [each for each in self._leaving if each.process.poll() is None]
+        if self._gets_orphans and now >= self._reap_at:
+            self._reap_at = now + REAP_S
+            reap_orphans([worker.process.pid for worker in self._all()])
 
     def _restart_if_ended(self, number: int, worker: _Worker, now: float) -> None:
         code = worker.process.poll()

@@ -1,6 +1,6 @@
-"""Ends of processes that the system gives to the worker.
+"""Ends of processes that the system gives to the worker, or to `dte run`.
 
-A process whose parent has ended goes to process 1, which the worker is in a container, or to a
+A process whose parent has ended goes to process 1, which these are in a container, or to a
 subreaper. It stays a zombie until its new parent asks for its exit code.
 """
 
@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PAUSE_S = 0.1
 @contextmanager
 def reaped() -> Iterator[None]:
     """Reap such processes meanwhile, on the running loop, if this process gets any."""
-    if not _gets_orphans() or threading.current_thread() is not threading.main_thread():
+    if not gets_orphans() or threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
@@ -48,20 +48,24 @@ def reaped() -> Iterator[None]:
             timer.cancel()
 
 
-def reap_orphans() -> None:
+def reap_orphans(own: Collection[int] = ()) -> None:
     """Reap the processes that have ended and that this process did not start.
 
     Processes of handlers are in groups of their own, so that those which they left behind are told
     from what the worker has started: that is in its own group, or known to multiprocessing.
+
+    Args:
+        own: processes in other groups that this process has started.
     """
     started = {process.pid for process in multiprocessing.active_children()}
     for pid in _zombies():
-        if pid not in started:
+        if pid not in started and pid not in own:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
 
-def _gets_orphans() -> bool:
+def gets_orphans() -> bool:
+    """True if processes go to this one when their parents have ended."""
     if os.getpid() == 1:
         return True
     if sys.platform != "linux":

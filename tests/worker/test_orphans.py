@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from harness.cluster import running_cluster
-from harness.machine import state_of
-from harness.processes import run, until
+from harness.machine import children, free_port, kill, state_of
+from harness.processes import Processes, run, until
 
 import dte
 
@@ -58,22 +58,46 @@ def test_orphans_are_reaped_and_the_exit_codes_of_own_processes_stay(tmp_path: P
     assert (ran.stdout, ran.stderr) == ("3 4\n", "")
 
 
+HANDLERS = """
+import subprocess, dte
+
+@dte.handler("script")
+def script():
+    command = ["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]
+    return int(subprocess.run(command, capture_output=True).stdout)
+"""
+AS_SUBREAPER = (
+    sys.executable,
+    "-c",
+    f"{SUBREAPER}os.execv(sys.executable, [sys.executable, '-m', 'dte', *sys.argv[1:]])",
+)
+
+
 def test_a_worker_reaps_what_programs_of_its_handlers_leave_behind(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import subprocess, dte\n\n"
-        '@dte.handler("script")\n'
-        "def script():\n"
-        '    command = ["sh", "-c", "sleep 0.2 >/dev/null & echo $!"]\n'
-        "    return int(subprocess.run(command, capture_output=True).stdout)\n"
-    )
+    (tmp_path / "mine.py").write_text(HANDLERS)
     with running_cluster(tmp_path, workers=0) as cluster:
-        start = "os.execv(sys.executable, [sys.executable, '-m', 'dte', *sys.argv[1:]])"
         cluster.processes.start_worker(
-            cluster.port,
-            "w1",
-            *("--handlers", "mine"),
-            program=(sys.executable, "-c", SUBREAPER + start),
+            cluster.port, "w1", "--handlers", "mine", program=AS_SUBREAPER
         )
         with dte.Client(cluster.url) as client:
             left = [client.call("script") for _ in range(5)]
         until(lambda: not any(map(state_of, left)), "they have ended and are reaped")
+
+
+def test_run_reaps_what_programs_of_its_handlers_leave_behind_and_restarts_workers(
+    processes: Processes,
+) -> None:
+    """It starts the workers itself, so it must learn how these have ended."""
+    (processes.folder / "mine.py").write_text(HANDLERS)
+    port = free_port()
+    options = ("--workers", "1", "--handlers", "mine", "--port", str(port))
+    process = processes.start("run", *options, program=AS_SUBREAPER)
+    until(lambda: "Ctrl-C" in process.output, "it serves")
+    with dte.Client(f"http://127.0.0.1:{port}") as client:
+        left = [client.call("script") for _ in range(5)]
+        until(lambda: not any(map(state_of, left)), "they have ended and are reaped")
+        (worker,) = children(process.pid)
+        kill(worker)
+        until(lambda: "worker-1 was killed by signal 9" in process.output, "it says so")
+        assert isinstance(client.call("script"), int)
+    assert process.end() == 0
