@@ -17,10 +17,13 @@ from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 START_TIMEOUT_S = 30.0
+EXPLAIN_AFTER_S = 8.0
 HERE = {EVERY_ADDRESS: "127.0.0.1", "": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that stand for all of this machine, and the one at which it calls itself."""
 
 T = TypeVar("T")
+
+log = logging.getLogger("dte.run")
 
 
 class WorkersFailed(RuntimeError):
@@ -128,12 +131,17 @@ class LocalCluster:
 
     def _wait_for_workers(self) -> None:
         assert self._workers is not None
-        deadline = time.monotonic() + START_TIMEOUT_S
+        began_at = time.monotonic()
+        deadline, explain_at = began_at + START_TIMEOUT_S, began_at + EXPLAIN_AFTER_S
         while not self._workers.names <= self._announced():
             ended = self._workers.ended()
             if ended is not None:
                 name, code = ended
                 raise WorkersFailed(f"{name} ended with exit code {code}")
+            if time.monotonic() > explain_at:
+                explain_at = float("inf")
+                limit = f"{START_TIMEOUT_S:g} s"
+                log.warning("waiting up to %s for workers to load handlers and start", limit)
             if time.monotonic() > deadline:
                 limit = f"{START_TIMEOUT_S:g} s"
                 raise WorkersFailed(f"not all workers announced themselves within {limit}")

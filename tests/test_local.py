@@ -133,12 +133,14 @@ def test_workers_are_given_their_options(worker_program: Impostor, tmp_path: Pat
 
 
 def test_a_worker_that_never_announces_itself_is_not_waited_for_without_end(
-    worker_program: Impostor, monkeypatch: pytest.MonkeyPatch
+    worker_program: Impostor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pid = worker_program("exec sleep 60")
-    monkeypatch.setattr(local, "START_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(local, "START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(local, "EXPLAIN_AFTER_S", 0.1)
     with pytest.raises(WorkersFailed, match="announced themselves"), LocalCluster(1, 0):
         pass
+    assert caplog.text.count("waiting up to 0.5 s for workers to load handlers and start") == 1
     assert not alive(int(pid.read_text()))
 
 
