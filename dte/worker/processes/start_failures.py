@@ -7,6 +7,7 @@ import sysconfig
 import traceback
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import TracebackType
 
 import dte
 from dte.handlers.modules import CannotLoad
@@ -26,7 +27,9 @@ FOREIGN = tuple(
 
 def not_ready(error: BaseException) -> NotReady:
     """Return the message of a child that an exception keeps from starting."""
-    return NotReady(describe(error), trace_of(_cause(error)))
+    text, cause = describe(error), _cause(error)
+    BaseException.with_traceback(cause, _users_part(cause))
+    return NotReady(text, trace_of(cause))
 
 
 def describe(error: BaseException) -> str:
@@ -45,6 +48,16 @@ def _cause(error: BaseException) -> BaseException:
     while isinstance(error, (CannotLoad, BrokenProcessPool)) and error.__cause__ is not None:
         error = error.__cause__
     return error
+
+
+def _users_part(error: BaseException) -> TracebackType | None:
+    """Return the trace from the user's first frame on, without the imports that lead to it."""
+    trace = first = real(error, "__traceback__")
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(("<", *FOREIGN)):
+            return trace  # type: ignore[no-any-return]
+        trace = trace.tb_next
+    return None if isinstance(error, SyntaxError) else first
 
 
 def _place(error: BaseException) -> str | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dte.handlers.registry import CannotLoad
+from dte.handlers.registry import CannotLoad, load
 from dte.worker.processes.channel import TRACE_CHARS_MAX
 from dte.worker.processes.start_failures import CHARS_MAX, describe, not_ready
 
@@ -70,3 +70,20 @@ def test_hostile_exceptions_are_bounded(tmp_path: Path) -> None:
     long = not_ready(raised("raise OSError('\\ud800' + 'x' * 10**7)", tmp_path / "mine.py"))
     assert len(long.reason) < CHARS_MAX + 50
     assert long.reason.encode()
+
+
+def test_the_trace_begins_with_the_user_s_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module is imported through a dozen frames of dte and of Python."""
+    (tmp_path / "a_module_without_gpu.py").write_text(
+        "def begin():\n    raise RuntimeError('no GPU left')\n\nbegin()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CannotLoad) as caught:
+        load(["a_module_without_gpu"])
+    trace = not_ready(caught.value).trace
+    first, second = (line for line in trace.splitlines() if line.startswith("  File "))
+    assert first.endswith('a_module_without_gpu.py", line 4, in <module>')
+    assert second.endswith('a_module_without_gpu.py", line 2, in begin')
+    assert trace.rstrip().endswith("RuntimeError: no GPU left")
