@@ -17,7 +17,7 @@ from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 START_TIMEOUT_S = 30.0
-EXPLAIN_AFTER_S = 8.0
+EXPLAIN_AFTER_S = 5.0
 HERE = {EVERY_ADDRESS: "127.0.0.1", "": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 """Addresses that stand for all of this machine, and the one at which it calls itself."""
 
