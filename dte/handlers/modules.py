@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from traceback import walk_tb
-from types import ModuleType
+from types import ModuleType, TracebackType
 
 REASON_CHARS_MAX = 2000
 PACKAGE = str(Path(__file__).parents[1])
@@ -153,12 +153,23 @@ def _place(error: BaseException) -> str:
     """Return the deepest file and line that are the user's, or at least not Python's."""
     if isinstance(error, SyntaxError) and error.filename:
         return place(error.filename, error.lineno or 1)
+    found = last_line(error.__traceback__)
+    return place(*found) if found is not None else ""
+
+
+def last_line(traceback: TracebackType | None, mine: bool = False) -> tuple[str, int] | None:
+    """Return the deepest file and line of a traceback that are the user's.
+
+    Args:
+        mine: return None if none is; otherwise prefer installed packages to Python's own modules.
+    """
     calls = [
         (frame.f_code.co_filename, line)
-        for frame, line in walk_tb(error.__traceback__)
+        for frame, line in walk_tb(traceback)
         if not frame.f_code.co_filename.startswith(IMPORTERS)
     ]
-    return place(*min(reversed(calls), key=_strangeness)) if calls else ""
+    found = min(reversed(calls), key=_strangeness, default=None)
+    return None if mine and found is not None and _strangeness(found) else found
 
 
 def _strangeness(call: tuple[str, int]) -> int:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Collection, Sequence, Set
 
 from dte.handlers import registry
@@ -35,6 +36,7 @@ log = logging.getLogger("dte.worker")
 RESULT_BYTES_MAX = 16_000_000
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 10.0
+NUMBERS = re.compile(r"0x[0-9a-f]+|\d+")
 START_S = 30.0
 """A process that takes longer to start counts as one that cannot, until it is ready."""
 OnCapacity = Callable[[int, str | None], None]
@@ -193,8 +195,8 @@ class Executor:
 
     def _start_failed(self, problem: str, trace: str = "") -> None:
         """Return calls that no process can run, and plan the next start if none is under way."""
-        is_new, self._problem = problem != self._problem, problem
-        if is_new:
+        if self._problem is None or _kind(problem) != _kind(self._problem):
+            self._problem = problem
             log.warning("%s; trying again%s", self._cannot_start(), indented(trace))
         if self._restart is None and not self._starting:
             self._restart = self._loop.call_later(self._restart_s, self._try_again)
@@ -350,3 +352,8 @@ class Executor:
         assert self.failing is None or not self.waiting, (
             "calls wait for processes that cannot start"
         )
+
+
+def _kind(problem: str) -> str:
+    """Return a problem without its numbers, as of attempts and addresses, which always differ."""
+    return NUMBERS.sub("", problem)

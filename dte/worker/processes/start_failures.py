@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sysconfig
-import traceback
+import inspect
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from types import TracebackType
 
-import dte
-from dte.handlers.modules import CannotLoad
+from dte.handlers import registry
+from dte.handlers.modules import CannotLoad, explained, last_line, load_module
 from dte.worker.processes.channel import NotReady
 from dte.worker.processes.traces import cut, real, text_of, trace_of
 
 CHARS_MAX = 400
-FOREIGN = tuple(
-    os.path.join(folder, "")
-    for folder in (
-        str(Path(dte.__file__).parent),
-        *map(sysconfig.get_paths().__getitem__, ("stdlib", "platstdlib", "purelib", "platlib")),
-    )
-)
-"""The folders of code that is not the user's: of dte, of Python, and of installed packages."""
+_OWN = frozenset(each.__code__ for each in (registry.load, load_module, inspect.unwrap(explained)))
+"""The functions that import modules of handlers."""
 
 
 def not_ready(error: BaseException) -> NotReady:
     """Return the message of a child that an exception keeps from starting."""
-    text, cause = describe(error), _cause(error)
-    BaseException.with_traceback(cause, _users_part(cause))
-    return NotReady(text, trace_of(cause))
+    return NotReady(describe(error), trace_of(_cause(error), _OWN))
 
 
 def describe(error: BaseException) -> str:
@@ -50,20 +39,10 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
-def _users_part(error: BaseException) -> TracebackType | None:
-    """Return the trace from the user's first frame on, without the imports that lead to it."""
-    trace = first = real(error, "__traceback__")
-    while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(("<", *FOREIGN)):
-            return trace  # type: ignore[no-any-return]
-        trace = trace.tb_next
-    return None if isinstance(error, SyntaxError) else first
-
-
 def _place(error: BaseException) -> str | None:
     """Return the file and the line of the last frame in the user's code."""
-    for frame, number in reversed([*traceback.walk_tb(real(error, "__traceback__"))]):
-        file = frame.f_code.co_filename
-        if not file.startswith(("<", *FOREIGN)):
-            return f"{Path(file).name}, line {number}"
-    return None
+    found = last_line(real(error, "__traceback__"), mine=True)
+    if found is None:
+        return None
+    file, line = found
+    return f"{Path(file).name}, line {line}"

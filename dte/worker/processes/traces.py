@@ -7,6 +7,7 @@ its methods is called where everything is caught.
 
 from __future__ import annotations
 
+import importlib
 import os
 import traceback
 from collections import deque
@@ -16,7 +17,12 @@ from typing import Any
 
 from dte.worker.processes.channel import ERROR_CHARS_MAX, TRACE_CHARS_MAX
 
-OWN_FOLDER = os.path.dirname(__file__)
+PASSING_ON = (
+    os.path.join(os.path.dirname(__file__), ""),
+    "<frozen importlib",
+    os.path.join(os.path.dirname(importlib.__file__), ""),
+)
+"""The code that stands between functions of the user in a stack."""
 NAME_CHARS_MAX = 200
 LINE_CHARS_MAX = 400
 FIRST_FRAMES = 5
@@ -156,8 +162,8 @@ def _frames(last: TracebackType | None, own: Collection[CodeType]) -> Iterator[s
             first.clear()
             rest.clear()
             continue
-        if os.path.dirname(frame.f_code.co_filename) == OWN_FOLDER:
-            continue  # It passes a step on to a task that a handler started.
+        if frame.f_code.co_filename.startswith(PASSING_ON):
+            continue  # It passes a step on to a task that a handler started, or imports a module.
         count += 1
         (first if count <= FIRST_FRAMES else rest).append((frame, number))
     if not count:

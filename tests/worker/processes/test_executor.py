@@ -355,6 +355,18 @@ async def test_calls_are_returned_with_the_reason_when_no_process_can_start(
 
 
 @pytest.mark.usefixtures("quick_restarts")
+async def test_a_failure_to_start_is_logged_once_although_its_numbers_change(
+    rig: StartRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = rig()
+    for attempt in range(3):
+        one.executor._start_failed(f"OSError: attempt {attempt} at 0x7f{attempt} (mine.py, line 3)")
+    one.executor._start_failed("OSError: another (mine.py, line 3)")
+    found = [each for each in caplog.messages if "cannot start" in each]
+    assert [each.count("attempt 0") for each in found] == [1, 0]
+    assert len({failing for _, failing in one.capacities}) == 2
+
+
 async def test_failed_starts_never_breed_more_processes_than_slots(
     rig: StartRig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
