@@ -195,7 +195,7 @@ class Executor:
 
     def _start_failed(self, problem: str, trace: str = "") -> None:
         """Return calls that no process can run, and plan the next start if none is under way."""
-        if self._problem is None or _kind(problem) != _kind(self._problem):
+        if self._problem is None or not _is_known(problem, self._problem):
             self._problem = problem
             log.warning("%s; trying again%s", self._cannot_start(), indented(trace))
         if self._restart is None and not self._starting:
@@ -354,6 +354,10 @@ class Executor:
         )
 
 
-def _kind(problem: str) -> str:
-    """Return a problem without its numbers, as of attempts and addresses, which always differ."""
-    return NUMBERS.sub("", problem)
+def _is_known(problem: str, before: str) -> bool:
+    """Return True if a problem says no more than the one before.
+
+    Numbers, as of attempts and addresses, always differ. An exit code says less than an exception.
+    """
+    same = NUMBERS.sub("", problem) == NUMBERS.sub("", before)
+    return same or problem.startswith("the process ended with exit code")
