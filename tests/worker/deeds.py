@@ -301,3 +301,25 @@ async def exit_in_a_callback() -> None:
     """End the process, where nobody sees by which call."""
     asyncio.get_running_loop().call_soon(os._exit, 3)
     await asyncio.sleep(60)
+
+
+@handler("print_and_exit")
+def print_and_exit() -> None:
+    print("begun ...", end="", flush=True)
+    print(" kept", end="", flush=True)
+    os._exit(3)
+
+
+@handler("print_a_long_line")
+def print_a_long_line() -> None:
+    print("x" * 1_000_000)
+    print("next")
+    print()
+    print("last")
+
+
+@handler("print_too_much_and_wait")
+def print_too_much_and_wait(lines: int, end: str) -> None:
+    print("line\n" * lines)
+    while not os.path.exists(end):
+        time.sleep(0.01)

@@ -37,6 +37,8 @@ LINE_CHARS_MAX = 2_000
 LINE_BYTES_MAX = 4 * LINE_CHARS_MAX
 LINES_PER_S = 1_000
 """Lines of one process in a second; further ones are left out and counted."""
+NOTE_S = 1.0
+"""The longest time until a note about lines that were left out."""
 MARK = re.compile(rb"\x1e(\d{1,19})\x1f")
 """The start of a line of an async call: the number of its lease."""
 WAITING_BYTES_MAX = 1_000_000
@@ -70,6 +72,7 @@ class Output:
         self._second = 0
         self._lines = 0
         self._left_out = 0
+        self._note: asyncio.TimerHandle | None = None
         self._poll = select.poll()
         self._poll.register(fileno, select.POLLIN)
         os.set_blocking(fileno, False)
@@ -115,6 +118,8 @@ class Output:
             self._pass_on(line)
         self._lines += min(room, len(lines))
         self._left_out += max(0, len(lines) - room)
+        if self._left_out and self._note is None:
+            self._note = self._loop.call_later(NOTE_S, self._tell_left_out)
 
     def _pass_on(self, line: bytes) -> None:
         lease, mark = None, MARK.match(line)
@@ -130,6 +135,9 @@ class Output:
         return None if assigned is None else assigned.call
 
     def _tell_left_out(self) -> None:
+        if self._note is not None:
+            self._note.cancel()
+            self._note = None
         count, self._left_out = self._left_out, 0
         limit = f"more than {LINES_PER_S} in a second"
         self._on_line(self._find(None), f"… lines left out, because there were {limit}: {count}")

@@ -26,6 +26,8 @@ class _Lines(io.RawIOBase):
     def __init__(self, fileno: int) -> None:
         self._fileno = fileno
         self._partial: dict[int, bytes] = {}
+        self._cut: set[int] = set()
+        self._is_shared = False
         self._renew_lock()
         os.register_at_fork(after_in_child=self._renew_lock)
 
@@ -41,23 +43,40 @@ class _Lines(io.RawIOBase):
     def write(self, data: Any) -> int:
         data = bytes(data)
         lease = _lease()
+        length = len(data)
+        self._is_shared = self._is_shared or lease != 0
         with self._lock:
+            if lease in self._cut:  # Its line has been ended already.
+                self._cut.discard(lease)
+                data = data.removeprefix(b"\n")
             text = self._partial.pop(lease, b"") + data
             whole, newline, rest = text.rpartition(b"\n")
             if len(rest) > PARTIAL_BYTES_MAX:
                 whole, newline, rest = text, b"\n", b""
+                self._cut.add(lease)
             if rest:
                 self._partial[lease] = rest
         if newline:
             self._send(lease, whole + newline)
-        return len(data)
+        return length
+
+    def flush(self) -> None:
+        """Send the unfinished line of the only call, which the worker keeps until it is whole."""
+        if self._is_shared or 0 not in self._partial:
+            return
+        with self._lock:
+            rest = self._partial.pop(0, b"")
+        self._send(0, rest)
 
     def end(self, lease: int) -> None:
         """Write the unfinished line of a call."""
-        if lease not in self._partial:  # It is so after nearly every call.
+        if (
+            lease not in self._partial and lease not in self._cut
+        ):  # It is so after nearly every call.
             return
         with self._lock:
             rest = self._partial.pop(lease, b"")
+            self._cut.discard(lease)
         if rest:
             self._send(lease, rest + b"\n")
 

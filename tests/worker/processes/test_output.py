@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -48,6 +49,33 @@ async def test_all_that_a_call_prints_and_logs_is_passed_on_before_it_ends(
         "from C",
         "unfinished",
     ]
+
+
+async def test_flushed_text_without_a_line_s_end_outlives_the_process(
+    rig: StartRig, printed: list[tuple[int, str]]
+) -> None:
+    await rig().error("print_and_exit")
+    assert printed == [(1, "begun ... kept")]
+
+
+async def test_a_cut_line_is_followed_by_no_empty_one(
+    rig: StartRig, printed: list[tuple[int, str]]
+) -> None:
+    await rig().value("print_a_long_line")
+    first, *others = [text for _, text in printed]
+    assert len(first) == LINE_CHARS_MAX
+    assert others == ["next", "", "last"]
+
+
+async def test_lines_left_out_are_counted_while_the_call_prints_nothing_more(
+    rig: StartRig, printed: list[tuple[int, str]], tmp_path: Path
+) -> None:
+    one = rig()
+    lease = one.start("print_too_much_and_wait", 3 * LINES_PER_S, str(tmp_path / "end"))
+    await until(lambda: any("left out" in text for _, text in printed), "the note")
+    assert lease not in one.reports
+    (tmp_path / "end").touch()
+    await one.report(lease)
 
 
 async def test_lines_of_async_calls_are_told_apart(
