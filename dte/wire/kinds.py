@@ -85,6 +85,8 @@ def tags_of(kind: inspect.UnionType) -> tuple[str, list[Any]] | None:
 
 def fits(value: Any, kind: inspect.Type, *, is_key: bool = False) -> bool:
     """True if a value has a type, whatever the parts of an object or a list have."""
+    if isinstance(kind, inspect.Metadata):
+        return fits(value, kind.type, is_key=is_key)
     if isinstance(kind, inspect.AnyType | inspect.RawType | inspect.CustomType):
         return True
     if isinstance(kind, inspect.UnionType):
@@ -106,6 +108,8 @@ def fits(value: Any, kind: inspect.Type, *, is_key: bool = False) -> bool:
 
 def expected(kind: inspect.Type) -> str:
     """Say what a value of a type is: ``an integer from 1 to 10``."""
+    if isinstance(kind, inspect.Metadata):
+        return expected(kind.type)
     if isinstance(kind, inspect.UnionType):
         names = [expected(each) for each in kind.types if not isinstance(each, inspect.NoneType)]
         if "a number" in names:

@@ -64,7 +64,12 @@ def explained(raw: bytes, shape: Any) -> str | None:
         found = first_misfit(json.loads(raw), _type_of(shape))
     except (ValueError, RecursionError):
         return None
-    return None if found is None else _sentence(found)
+    return None if found is None else sentence_of(found)
+
+
+def misfit_of(value: Any, shape: Any) -> Misfit | None:
+    """Return the first part of a value that does not fit a type; None if that is not found."""
+    return first_misfit(value, _type_of(shape))
 
 
 def first_misfit(value: Any, kind: inspect.Type) -> Misfit | None:
@@ -83,7 +88,7 @@ def _type_of(shape: Any) -> inspect.Type:
     return inspect.type_info(shape)
 
 
-def _sentence(found: Misfit) -> str:
+def sentence_of(found: Misfit) -> str:
     """Say what is wrong and where: ``job 1 of the request: node 'a': after[0] must be a text``."""
     shown, path = "", found.path
     if path[:1] == ("jobs",) and len(path) > 1:
@@ -99,6 +104,8 @@ def _misfits(value: Any, kind: inspect.Type, path: Path, left: Iterator[int]) ->
     """Yield the parts of a value that do not have their types, as long as `left` yields."""
     if next(left, None) is None:
         return
+    if isinstance(kind, inspect.Metadata):
+        kind = kind.type
     if isinstance(kind, inspect.UnionType):
         meant, tags = meant_of(value, kind), tags_of(kind)
         if meant is None and tags is not None and isinstance(value, Mapping):

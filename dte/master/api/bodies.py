@@ -25,7 +25,6 @@ from dte.master.http.server import URGENT
 from dte.master.master import Master
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
-from dte.wire.faults import syntax_fault
 from dte.wire.http.encodings import guessed_encoding
 from dte.wire.misfits import explained
 
@@ -201,7 +200,7 @@ class BodyHandler(RequestHandler):
             if not raw.strip():
                 text = "the body is empty; a JSON object is expected"
             elif not self.IS_STRICT:
-                text = syntax_fault(raw) or str(error)
+                text = explained(raw, decoder.shape) or str(error)
             else:
                 text = guessed_encoding(raw) or explained(raw, decoder.shape) or str(error)
             raise InvalidRequest(text) from None

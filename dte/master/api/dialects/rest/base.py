@@ -17,6 +17,7 @@ from dte.master.api.base import JsonHandler
 from dte.master.api.dialects.rest.views import Viewer, part_of
 from dte.master.api.openapi import TEXT
 from dte.wire.codec import Decoder
+from dte.wire.misfits import misfit_of, sentence_of
 
 T = TypeVar("T")
 
@@ -46,11 +47,17 @@ class RestHandler(JsonHandler):
         Raises:
             InvalidRequest: it is not JSON, or does not fit the type.
         """
+        body: dict[str, Any] = {}
         try:
-            body = await self.body_in_slices(_object)
-            return msgspec.convert(with_known_keys(body, shape), shape)
-        except (InvalidRequest, msgspec.ValidationError) as error:
+            given = await self.body_in_slices(_object)
+            body = with_known_keys(given, shape)
+            return msgspec.convert(body, shape)
+        except InvalidRequest as error:
             raise InvalidRequest(f"Invalid request body: {error}") from None
+        except msgspec.ValidationError as error:
+            found = misfit_of(body, shape)
+            text = sentence_of(found) if found is not None else str(error)
+            raise InvalidRequest(f"Invalid request body: {text}") from None
 
     async def find_task(self, task_id: str) -> tuple[Job, Call | None]:
         """Find a task's job, and the call if the task is a part of a job.

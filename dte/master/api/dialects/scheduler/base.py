@@ -15,6 +15,7 @@ from dte.master.api.dialects.scheduler.validation import (
     Invalid,
     Unprocessable,
     fault_of,
+    misfit_in,
     with_numbers,
 )
 from dte.wire.codec import Decoder, encode
@@ -73,9 +74,13 @@ class SchedulerHandler(PollerHandler):
         body: Any = None
         try:
             body = await self.body_in_slices(_any)
-            return msgspec.convert(with_numbers(body) if isinstance(body, dict) else body, shape)
-        except (InvalidRequest, msgspec.ValidationError) as error:
+            if isinstance(body, dict):
+                body = with_numbers(body)
+            return msgspec.convert(body, shape)
+        except InvalidRequest as error:
             raise Unprocessable(fault_of(str(error), body)) from None
+        except msgspec.ValidationError as error:
+            raise Unprocessable(misfit_in(body, shape) or fault_of(str(error), body)) from None
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, Unprocessable):

@@ -11,6 +11,7 @@ import msgspec
 
 from dte.core.errors import InvalidRequest
 from dte.wire.codec import encode
+from dte.wire.misfits import misfit_of, shown_path
 
 AT = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
 """A decoder's error: the text and the path; an error of the whole body has no path."""
@@ -67,6 +68,14 @@ def fault_of(text: str, body: Any = None) -> Fault:
     if match["path"] is None:
         return fault_at(steps, text, "json_invalid", body)
     return fault_at(steps, match["text"], "type_error", body)
+
+
+def misfit_in(body: Any, shape: Any) -> Fault | None:
+    """The part of a body that does not fit a type; None if it is one that is missing."""
+    found = misfit_of(body, shape)
+    if found is None or not found.path or found.has_subject:
+        return None
+    return fault_at(list(found.path), found.said_of(shown_path(found.path)), "type_error", body)
 
 
 def fault_at(steps: list[str | int], text: str, kind: str, body: Any) -> Fault:
