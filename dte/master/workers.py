@@ -107,6 +107,38 @@ class Workers:
         problem = worker.unreachable or (worker.last_failure if worker.failures else None)
         return f"calls to {announcement.address} fail: {problem}" if problem else None
 
+    def namesake_of(self, worker: Worker) -> str | None:
+        """Return a warning if a worker at another address has the same name at the same time.
+
+        A worker that was restarted at another address has none: the first is silent since.
+        """
+        own = worker.announcement
+        if not own.is_called:
+            return None
+        for other in self.core.workers():
+            announcement = other.announcement
+            if (
+                announcement.name == own.name
+                and announcement.address != own.address
+                and announcement.is_called
+                and other.state not in ("gone", "draining", "unreachable")
+                and min(worker.last_seen_at, other.last_seen_at)
+                > max(worker.joined_at, other.joined_at)
+            ):
+                name, address = one_line(own.name), announcement.address
+                return f"another worker named {name} is at {address}; give one another --name"
+        return None
+
+    def warning_for(self, announcement: Announcement) -> str | None:
+        """Log and return the warning for a worker that has announced itself."""
+        worker = self.core.worker(announcement.identity)
+        warning = self.namesake_of(worker) if worker is not None else None
+        if warning is not None:
+            text = "worker %s at %s: %s"
+            values = (one_line(announcement.name), announcement.address, warning)
+            self._limited.add("workers of one name", logging.WARNING, text, *values)
+        return warning
+
     def _is_contested(self, announcement: Announcement) -> bool:
         """True if a worker announces itself whose address another one has announced since."""
         known = self.core.worker(announcement.identity)
@@ -123,8 +155,7 @@ class Workers:
     def check_reach(self, worker: Worker) -> None:
         """Find out whether a worker can be called that announces itself again and again."""
         announcement = worker.announcement
-        is_pushed = announcement.delivery is Delivery.PUSH and bool(announcement.incarnation)
-        if not is_pushed or announcement.draining or worker in self._checks:
+        if not announcement.is_called or announcement.draining or worker in self._checks:
             return
 
         async def check() -> None:

@@ -31,9 +31,10 @@ UNREACHABLE = (
 
 
 class _Registered(msgspec.Struct):
-    """The part of the reply to an announcement that says why calls to the worker fail."""
+    """The part of the reply to an announcement that says what is wrong."""
 
     unreachable: str | None = None
+    warning: str | None = None
 
 
 _registered: Decoder[_Registered] = Decoder(_Registered)
@@ -66,6 +67,7 @@ class Announcer:
         self._leaving = False
         self._reached: bool | None = None
         self._unreachable: str | None = None
+        self._warning: str | None = None
         self._task = asyncio.create_task(self._run())
 
     def hurry(self) -> None:
@@ -102,7 +104,7 @@ class Announcer:
         reached, problem = True, ""
         try:
             reply = await self._master.post("/worker", encode(self._announce), TIMEOUT_S)
-            self._note_unreachable(reply)
+            self._note_trouble(reply)
         except (MasterAway, Refused) as error:
             reached, problem = False, str(error)
         if reached and self._on_announced is not None:
@@ -115,12 +117,17 @@ class Announcer:
                 log.warning("cannot announce to %s: %s; trying again", self._master_url, problem)
         return reached
 
-    def _note_unreachable(self, reply: bytes) -> None:
-        """Log that calls to this worker fail, or arrive again, if the master says so anew."""
+    def _note_trouble(self, reply: bytes) -> None:
+        """Log what the master says anew: of calls that fail, and of another worker's name."""
         try:
-            unreachable = _registered.decode(reply).unreachable
+            registered = _registered.decode(reply)
         except Malformed:
             return  # Other masters reply what they like.
+        if registered.warning != self._warning and not self._leaving:
+            self._warning = registered.warning
+            if registered.warning is not None:
+                log.warning("%s", registered.warning[:UNREACHABLE_CHARS_MAX])
+        unreachable = registered.unreachable
         if self._leaving or unreachable == self._unreachable:
             return
         self._unreachable = unreachable

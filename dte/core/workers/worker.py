@@ -96,6 +96,11 @@ class Announcement:
         return self.handlers.get(handler, ANY_POLICY)
 
     @property
+    def is_called(self) -> bool:
+        """True if the master calls the worker, which announces itself again and again."""
+        return self.delivery is Delivery.PUSH and bool(self.incarnation)
+
+    @property
     def identity(self) -> str:
         """The key that the worker is known by; workers of different dialects may share a name."""
         if self.delivery is Delivery.PUSH:

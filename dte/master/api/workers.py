@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from math import isfinite
@@ -9,7 +10,7 @@ from math import isfinite
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.workers.worker import Announcement, Delivery
+from dte.core.workers.worker import Announcement, Delivery, Worker
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range, one_line
@@ -62,6 +63,7 @@ class WorkerListed(msgspec.Struct):
     last_failure: str | None
     heard_at: datetime | None
     failing: str | msgspec.UnsetType = msgspec.UNSET
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class RawReports(msgspec.Struct):
@@ -77,10 +79,12 @@ class Registered(msgspec.Struct):
 
     Attributes:
         unreachable: the reason why calls to the worker fail, if they do.
+        warning: that another worker has the same name, if one has.
     """
 
     status: str
     unreachable: str | msgspec.UnsetType = msgspec.UNSET
+    warning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
@@ -114,27 +118,31 @@ class Workers(JsonHandler):
         check_range("batch_max", announce.batch_max, 1, BATCH_MAX)
         check_range("handler_slots", announce.handler_slots, 0, SLOTS_MAX)
         handlers = policies(announce.handlers)
-        unreachable = await self.master.workers.announce(
-            Announcement(
-                announce.worker_name,
-                f"{self.request.remote_ip}:{announce.port}",
-                announce.slots,
-                announce.batch_max,
-                announce.incarnation,
-                announce.draining,
-                handlers,
-                (announce.handler_slots or announce.slots) if handlers else 0,
-                announce.arithmetic,
-                failing=one_line(announce.failing),
-                replaced=replaced(announce.replaced, handlers),
-                mixes=announce.kwargs,
-            )
+        announcement = Announcement(
+            announce.worker_name,
+            f"{self.request.remote_ip}:{announce.port}",
+            announce.slots,
+            announce.batch_max,
+            announce.incarnation,
+            announce.draining,
+            handlers,
+            (announce.handler_slots or announce.slots) if handlers else 0,
+            announce.arithmetic,
+            failing=one_line(announce.failing),
+            replaced=replaced(announce.replaced, handlers),
+            mixes=announce.kwargs,
         )
-        self.reply(Registered("Worker registered", unreachable or msgspec.UNSET))
+        workers = self.master.workers
+        unreachable = await workers.announce(announcement)
+        warning = workers.warning_for(announcement)
+        self.reply(
+            Registered("Worker registered", unreachable or msgspec.UNSET, warning or msgspec.UNSET)
+        )
 
     @documented("List the known workers", replies={200: list[WorkerListed]})
     def get(self) -> None:
         clock = self.master.clock
+        names = Counter(worker.announcement.name for worker in self.master.core.workers())
         self.reply(
             [
                 WorkerListed(
@@ -153,10 +161,14 @@ class Workers(JsonHandler):
                     worker.last_failure,
                     clock.wall_time(clock.wall_s(worker.last_seen_at)),
                     worker.announcement.failing or msgspec.UNSET,
+                    self._warning(worker) if names[worker.announcement.name] > 1 else msgspec.UNSET,
                 )
                 for worker in self.master.core.workers()
             ]
         )
+
+    def _warning(self, worker: Worker) -> str | msgspec.UnsetType:
+        return self.master.workers.namesake_of(worker) or msgspec.UNSET
 
 
 class Claims(JsonHandler):

@@ -211,3 +211,38 @@ async def test_a_worker_that_closes_idle_connections_stays_free(rig: Rig, hire: 
     await until(lambda: not rig.master.workers._checks, "that is over")
     assert rig.worker(worker.port).state == "free"
     assert (await rig.compute("3+4"))["answer"] == 7
+
+
+# Two of one name
+
+
+def warnings(listed: Any) -> list[str | None]:
+    return [worker.get("warning") for worker in listed]
+
+
+async def test_two_workers_of_one_name_are_warned_of_each_other(rig: Rig, hire: Hire) -> None:
+    first = await hire(rig, fakes.good, worker_name="w", incarnation="a")
+    second = await hire(rig, fakes.good, worker_name="w", incarnation="b")
+    for worker, incarnation in ((first, "a"), (second, "b")) * 2:
+        reply = await announce(rig, worker.port, incarnation=incarnation)
+    assert f"another worker named w is at {HOST}:{first.port}" in reply["warning"]
+    assert "unreachable" not in reply
+    assert all(warnings((await rig.get("/worker")).json))
+    assert (await rig.compute("1+2"))["answer"] == 3
+
+
+async def test_a_worker_that_was_restarted_at_another_address_is_not_warned(
+    rig: Rig, hire: Hire
+) -> None:
+    first = await hire(rig, fakes.good, worker_name="w", incarnation="a")
+    await announce(rig, first.port)
+    second = await hire(rig, fakes.good, worker_name="w", incarnation="b")
+    for _ in range(2):
+        assert "warning" not in await announce(rig, second.port, incarnation="b")
+    assert warnings((await rig.get("/worker")).json) == [None, None]
+
+
+async def test_the_seeds_workers_of_one_second_may_share_a_name(rig: Rig, hire: Hire) -> None:
+    for _ in range(2):
+        await hire(rig, fakes.good, worker_name="worker-1700000000")
+    assert warnings((await rig.get("/worker")).json) == [None, None]
