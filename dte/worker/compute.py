@@ -7,7 +7,7 @@ from typing import Any
 
 from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import BOM, Decoder, Malformed, encode
-from dte.wire.http.encodings import guessed_encoding
+from dte.wire.http.encodings import NO_BODY, guessed_encoding
 from dte.wire.http.server import Request
 from dte.wire.messages.batches import Batch, BatchResult, Single
 from dte.wire.messages.calls import Call, Calls, Stop, Stopped
@@ -27,6 +27,7 @@ METHODS = {
 }
 """The methods of each route."""
 PATH_CHARS_SHOWN = 200
+NAME_CHARS_SHOWN = 50
 
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
@@ -76,6 +77,8 @@ class ComputeServer:
             method = METHODS[request.path].partition(",")[0]
             error = f"{request.method} is not allowed on {request.path}; use {method}"
             return 405, {"error": error}
+        if (fault := _ignored(request)) is not None:
+            return 400, {"error": fault}
         if request.path == "/health":
             return 200, self._health()
         if request.path == "/":
@@ -154,6 +157,17 @@ class ComputeServer:
             "operations_done": self.operations_done,
             "calls": [{field: getattr(call, field) for field in shown} for call in running],
         }
+
+
+def _ignored(request: Request) -> str | None:
+    """Name what a request has that its route would ignore; None if there is nothing."""
+    shown = f"{request.method} {request.path}"
+    if request.query:
+        name = request.query.partition("&")[0].partition("=")[0]
+        return f"unknown query parameter {name[:NAME_CHARS_SHOWN]!r}; {shown} takes none"
+    if request.method != "POST" and request.body.strip() not in NO_BODY:
+        return f"{shown} takes no body"
+    return None
 
 
 def _shape_of(body: bytes) -> Any:

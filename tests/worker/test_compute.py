@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from harness.http import HOST, Dial, Message, PlainClient
+from harness.http import HOST, Dial, Message, PlainClient, head
 from tornado.ioloop import IOLoop
 from tornado.netutil import bind_sockets
 
@@ -439,8 +439,62 @@ async def test_there_is_nothing_elsewhere(path: str, worker: Worker) -> None:
     assert path in reply.json["error"]
 
 
-async def test_the_query_does_not_matter(worker: Worker) -> None:
-    assert (await worker.client.get("/health?verbose=1")).status == 200
+ROUTES = [
+    (method, path)
+    for path, methods in METHODS.items()
+    for method in ("GET", "HEAD", "POST")
+    if method in methods
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_a_query_parameter_is_refused_by_its_name(
+    method: str, path: str, worker: Worker
+) -> None:
+    reply = await worker.client.ask(method, f"{path}?verbose=1&x=2")
+    assert reply.status == 400
+    error = f"unknown query parameter 'verbose'; {method} {path} takes none"
+    assert method == "HEAD" or reply.json["error"] == error
+    assert method == "HEAD" or reply.body.endswith(b"}\n")
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+async def test_a_body_is_refused_where_none_is_read(path: str, worker: Worker) -> None:
+    reply = await worker.client.ask("GET", path, b'{"verbose": 1}')
+    assert (reply.status, reply.json["error"]) == (400, f"GET {path} takes no body")
+    assert (await worker.client.ask("GET", path, b" {} ")).status == 200
+
+
+@pytest.mark.parametrize("path", METHODS)
+async def test_each_route_names_its_methods_to_others(
+    path: str, worker: Worker, dial: Dial
+) -> None:
+    line = await dial(worker.client.port)
+    for method in {"GET", "POST", "PUT", "DELETE", "PATCH"} - {*METHODS[path].split(", ")}:
+        reply = await line.ask(method, path, b"{}")
+        assert (reply.status, reply.headers["allow"]) == (405, METHODS[path])
+        assert reply.json["error"].startswith(f"{method} is not allowed on {path}; use ")
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+async def test_each_route_refuses_a_compressed_body_and_lets_a_client_ask_before(
+    method: str, path: str, worker: Worker, dial: Dial
+) -> None:
+    line = await dial(worker.client.port)
+    reply = await line.ask(method, path, b"\x1f\x8b", Content_Encoding="gzip")
+    assert reply.status == 415
+    fields = {"Host": HOST, "Content-Length": 2, "Expect": "100-continue"}
+    await line.send(head(f"{method} {path} HTTP/1.1", fields))
+    assert (await line.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    await line.send(b"{}")
+    final = await line.read(method)
+    assert final is not None
+    assert final.status in (200, 400)
+
+
+async def test_options_of_the_server_as_a_whole(worker: Worker) -> None:
+    reply = await worker.client.ask("OPTIONS", "*")
+    assert (reply.status, reply.headers["allow"]) == (204, "GET, POST, HEAD, OPTIONS")
 
 
 @pytest.mark.parametrize("path", ["/health", "/compute", "/"])

@@ -7,11 +7,9 @@ from difflib import get_close_matches
 
 from dte.core.errors import InvalidRequest, Unsupported
 from dte.wire.duplicates import Duplicate
-from dte.wire.http.encodings import encoding_fault
+from dte.wire.http.encodings import NO_BODY, encoding_fault
 
 NAME_CHARS_SHOWN = 50
-NO_BODY = (b"", b"{}", b"null")
-"""Bodies that mean nothing; some clients send one with each POST."""
 
 
 def check_query(request: str, known: Sequence[str], given: Mapping[str, Sequence[bytes]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,7 +50,28 @@ def last_reply(status: int, error: str, code: str, retry_after_s: int | None = N
 
 NOT_HTTP = last_reply(400, "this is not HTTP/1.1", "http")
 NOT_HTTP_OF_TORNADO = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+FAULTS = {
+    "Missing Host": "the Host header is missing",
+    "Multiple host": "there are several Host headers; one is expected",
+    "Multiple unequal Content-Length": "there are several Content-Length headers that differ",
+    "Only integer Content-Length": "Content-Length is not a number",
+    "Message with both": "there are both Content-Length and Transfer-Encoding; one is expected",
+    "Unsupported Transfer-Encoding": "the only Transfer-Encoding is chunked",
+    "invalid chunk size": "a chunk begins with its size alone; extensions are not supported",
+    "improperly terminated chunked": "the last chunk ends the body; trailers are not supported",
+    "header line cannot start": "a header begins with a space; it has to be one line",
+    "no colon in header": "a header has no colon",
+}
+"""What is wrong with a request, by the beginnings of Tornado's messages."""
 LONG_HEAD = last_reply(431, "the path and the headers are too long", "too_large")
+
+
+def _not_http(error: BaseException | None) -> bytes:
+    """Make the reply to what Tornado refused with an error."""
+    fault = next((text for words, text in FAULTS.items() if str(error).startswith(words)), None)
+    return (
+        NOT_HTTP if fault is None else last_reply(400, f"malformed HTTP request: {fault}", "http")
+    )
 
 
 class Awaited(Enum):
@@ -128,7 +150,7 @@ class BoundedStream(IOStream):
 
     def write(self, data: bytes | memoryview) -> Future[None]:
         if data == NOT_HTTP_OF_TORNADO:
-            data = NOT_HTTP
+            data = _not_http(sys.exc_info()[1])
         if not self.closed():
             # New bytes wait behind unsent ones.
             self._sent_now = self.unsent > 0

@@ -6,6 +6,8 @@ import re
 
 SHOWN_CHARS = 50
 CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
+NO_BODY = (b"", b"{}", b"null")
+"""Bodies that mean nothing; some clients send one with each request."""
 UTF_8 = ("utf-8", "utf8", "us-ascii", "ascii")
 STARTS = {
     b"\x1f\x8b": "compressed with gzip",

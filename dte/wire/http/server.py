@@ -22,15 +22,18 @@ from dte.wire.http.stream import Stream
 log = logging.getLogger("dte.wire")
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+ASTERISK = "GET, POST, HEAD, OPTIONS"
+"""The methods of all paths together: the asterisk as a path stands for the server as a whole."""
 ALLOWED = b"HTTP/1.1 204 No Content\r\nAllow: %s\r\n\r\n"
 
 
 class Request(NamedTuple):
-    """A complete request; its path has no query."""
+    """A complete request. The query is what comes after the question mark."""
 
     method: str
     path: str
     body: bytes
+    query: str = ""
 
 
 Answer = Callable[[Request], tuple[int, bytes]]
@@ -53,7 +56,7 @@ class HttpServer:
         self, answer: Answer, body_bytes_max: int, methods: Mapping[str, str] | None = None
     ) -> None:
         self.answer = answer
-        self.methods = methods or {}
+        self.methods = {**methods, "*": ASTERISK} if methods else {}
         self.body_bytes_max = body_bytes_max
         self.closed_by_peer: Callable[[], None] = lambda: None
         self._acceptor = Acceptor(self._take, self._cannot_accept)
@@ -118,7 +121,8 @@ class _Connection:
 
     def _serve(self, message: Message) -> None:
         method, target, _ = message.start_line
-        request = Request(method, origin_form(target).partition("?")[0], message.body)
+        path, _, query = origin_form(target).partition("?")
+        request = Request(method, path, message.body, query)
         allowed = self._server.methods.get(request.path, "OPTIONS")
         fault = _encoding_fault(message.headers)
         if method == "OPTIONS" and request.path in self._server.methods:

@@ -527,6 +527,46 @@ async def test_what_is_no_request_is_refused_in_json(
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+IN_CHUNKS = b"POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", "the Host header is missing"),
+        (b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "there are several Host headers"),
+        (
+            b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+            "there are several Content-Length headers",
+        ),
+        (
+            b"POST /jobs HTTP/1.1\r\nHost: x\r\nContent-Length: two\r\n\r\n{}",
+            "Content-Length is not a number",
+        ),
+        (
+            IN_CHUNKS.replace(b"Host: x", b"Host: x\r\nContent-Length: 2"),
+            "there are both Content-Length and Transfer-Encoding",
+        ),
+        (IN_CHUNKS.replace(b"chunked", b"gzip"), "the only Transfer-Encoding is chunked"),
+        (IN_CHUNKS + b"2;a=b\r\n{}\r\n0\r\n\r\n", "a chunk begins with its size alone"),
+        (IN_CHUNKS + b"2\r\n{}\r\n0\r\nA: b\r\n\r\n", "the last chunk ends the body"),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\n y\r\n\r\n", ""),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nno colon\r\n\r\n", "a header has no colon"),
+    ],
+)
+async def test_a_malformed_request_is_refused_with_what_is_wrong(
+    raw: bytes, fault: str, rig: Rig, dial: Dial
+) -> None:
+    line = await dial(rig.port)
+    await line.send(raw)
+    reply = await line.read()
+    assert reply is not None
+    assert reply.status == 400
+    assert reply.json["code"] == "http"
+    assert reply.json["error"].startswith(f"malformed HTTP request: {fault}")
+    assert reply.body.endswith(b"}\n")
+
+
 async def test_requests_without_a_pause_between_them_are_answered_in_order(
     rig: Rig, dial: Dial
 ) -> None:

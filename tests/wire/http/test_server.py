@@ -65,7 +65,7 @@ async def test_a_request_is_answered(start: Start) -> None:
     assert (reply.status, reply.body) == (418, b"[1]")
     assert reply.start == ["HTTP/1.1", "418", "I'm a Teapot"]
     assert reply.headers == {"content-type": "application/json", "content-length": "3"}
-    assert served.requests == [("POST", "/teapot", b"[1]")]
+    assert served.requests == [("POST", "/teapot", b"[1]", "short=1")]
 
 
 async def test_requests_share_a_connection_and_may_come_together(start: Start, dial: Dial) -> None:
@@ -221,6 +221,11 @@ async def test_options_give_the_methods_of_a_path(start: Start) -> None:
     reply = await served.client.ask("OPTIONS", "/teapot")
     assert (reply.status, reply.headers) == (204, {"allow": "POST, OPTIONS"})
     assert served.requests == []
+
+
+async def test_options_of_the_server_as_a_whole_give_all_methods(start: Start) -> None:
+    reply = await start().client.ask("OPTIONS", "*")
+    assert (reply.status, reply.headers) == (204, {"allow": "GET, POST, HEAD, OPTIONS"})
 
 
 @pytest.mark.parametrize("target", ["/teapot", "http://a:1/teapot?x=1", "/%74eapot"])
