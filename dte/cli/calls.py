@@ -44,7 +44,7 @@ from dte.client.exact import Decoder, encode
 from dte.client.job import Job
 from dte.wire.codec import BOM, Malformed
 from dte.wire.duplicates import find_duplicate
-from dte.wire.faults import syntax_fault
+from dte.wire.faults import plain, syntax_fault
 
 TEXT_SHOWN = 100
 PRIORITY_MAX = 1_000_000
@@ -114,7 +114,7 @@ def read_value(text: str) -> Any:
     except Malformed as error:
         if text.lstrip()[:1] not in tuple('{["'):
             return text
-        fault = syntax_fault(raw) or str(error)
+        fault = syntax_fault(raw) or plain(error)
         hint = f"to send it as a text: {short(shlex.quote(shown(text)), TEXT_SHOWN)}"
         raise click.UsageError(f"argument {short(text)}: {fault}; {hint}") from None
     if (duplicate := find_duplicate(raw)) is not None:
@@ -210,7 +210,7 @@ def graph_command(file: BinaryIO, key: str | None, **output: Any) -> None:
     try:
         plan = _json.decode(body)
     except Malformed as error:
-        leave(EXIT_USAGE, f"{name} is not JSON: {syntax_fault(body) or error}")
+        leave(EXIT_USAGE, f"{name} is not JSON: {syntax_fault(body) or plain(error)}")
     if (duplicate := find_duplicate(body)) is not None:
         leave(EXIT_USAGE, f"{name}: {duplicate}")
     if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:

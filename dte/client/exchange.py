@@ -15,6 +15,7 @@ from dte.client.errors import MasterFault, WaitTimeout
 from dte.client.replies import ErrorReply
 from dte.core import errors
 from dte.wire.codec import Decoder, Malformed
+from dte.wire.faults import plain
 from dte.wire.misfits import explained
 
 T = TypeVar("T")
@@ -123,7 +124,7 @@ def read(decoder: Decoder[T], response: Response) -> T:
     try:
         return decoder.decode(response.body)
     except Malformed as error:
-        text = explained(response.body, decoder.shape) or error
+        text = explained(response.body, decoder.shape) or plain(error)
         raise MasterFault(f"not a reply of a dte master: {text}") from None
 
 

@@ -27,7 +27,7 @@ from dte.core.jobs.table import NewJob
 from dte.master.checks import check_range, shown_number
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.faults import syntax_fault
+from dte.wire.faults import plain, syntax_fault
 
 NODES_IN_SLICE = 200
 DEPTH_MAX = 100
@@ -260,7 +260,7 @@ def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
             args = _with_refs(_any.decode(raw), refs, 0)
         except Malformed as error:
             if has_marks:
-                text = syntax_fault(raw) or error
+                text = syntax_fault(raw) or plain(error)
                 raise InvalidRequest(f"args cannot be read: {text}") from None
         else:
             if not isinstance(args, list | dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import NoReturn
 
 HALF = "half of a surrogate pair, which stands for no character"
@@ -18,6 +19,9 @@ PLACES = {
 """Of the beginnings of messages of Python's json, what they say of the text at their position."""
 
 _word = re.compile(r"\s*([\w.+-]+|\S)")
+_byte = re.compile(r"\(byte (\d+)\)")
+_path = re.compile(r" - at `(?:key` in `)?\$(.*?)`")
+_field = re.compile(r"^Object (?:missing required|contains unknown) field `(.*?)`")
 _last_comma = re.compile(r",\s*(?=[]}])")
 
 
@@ -28,7 +32,7 @@ def syntax_fault(raw: bytes) -> str | None:
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start}"
     try:
-        value = json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant)
+        value = json.loads(text, parse_int=str, parse_float=_finite, parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode()
     except _Constant as error:
         return f"{error} is not a finite number"
@@ -44,12 +48,36 @@ def syntax_fault(raw: bytes) -> str | None:
     return None
 
 
+def plain(error: object) -> str:
+    """Say what msgspec says of JSON in our words. It knows less of it than `syntax_fault`."""
+    text = str(error)
+    if text == "Input data was truncated":
+        return "the JSON ends too soon"
+    if (byte := _byte.search(text)) is not None:
+        return f"the JSON is malformed at byte {byte[1]}"
+    path = _path.search(text)
+    place = f" in {path[1].lstrip('.')}" if path is not None and path[1] else ""
+    if (field := _field.search(text)) is not None:
+        is_missing = text.startswith("Object missing")
+        shown = repr(field[1])
+        return (
+            f"the field {shown} is missing{place}"
+            if is_missing
+            else f"unknown field {shown}{place}"
+        )
+    return f"a value{place} does not have its type" if place else text
+
+
 class _Constant(ValueError):
-    """A number that only Python's own json reads and writes."""
+    """A number that only Python's own json reads and writes, or that is too large for a float."""
 
 
 def _no_constant(name: str) -> NoReturn:
     raise _Constant(name)
+
+
+def _finite(text: str) -> str:
+    return text if isfinite(float(text)) else _no_constant(text)
 
 
 def _misplaced(text: str, error: json.JSONDecodeError) -> str:

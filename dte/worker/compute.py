@@ -7,6 +7,7 @@ from typing import Any
 
 from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import BOM, Decoder, Malformed, encode
+from dte.wire.faults import plain
 from dte.wire.http.encodings import NO_BODY, guessed_encoding
 from dte.wire.http.server import Request
 from dte.wire.messages.batches import Batch, BatchResult, Single
@@ -95,7 +96,7 @@ class ComputeServer:
             return self._compute(body)
         except Malformed as error:
             shape = Stop if request.path == "/stop" else _shape_of(body)
-            return 400, {"error": "Invalid request", "reason": _reason(body, shape) or str(error)}
+            return 400, {"error": "Invalid request", "reason": _reason(body, shape) or plain(error)}
         except ValueError as error:
             return 400, {"error": "Invalid request", "reason": str(error)}
         except KeyError:

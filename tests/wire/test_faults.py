@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
-from dte.wire.faults import HALF, syntax_fault
+from dte.wire.faults import HALF, plain, syntax_fault
 
 A_NAME = "where a name in double quotes should be"
 A_VALUE = "where a value should be"
@@ -42,6 +43,7 @@ QUOTES = "texts need double quotes"
         ),
         (b'["\xc3\xbc\xff"]', "not UTF-8: byte 0xff at position 4"),
         (b'{"a": [NaN]}', "NaN is not a finite number"),
+        (b'{"a": 1e400}', "1e400 is not a finite number"),
         (b"-Infinity", "-Infinity is not a finite number"),
         (b"[" * 100_000, "the JSON nests too deep"),
         (
@@ -62,3 +64,35 @@ def test_json_has_no_fault(value: object) -> None:
 
 def test_integers_of_any_length_are_json() -> None:
     assert syntax_fault(b"9" * 10_000) is None
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    size: int
+
+
+class Outer(msgspec.Struct):
+    parts: list[Inner]
+    names: dict[str, int] = {}
+
+
+@pytest.mark.parametrize(
+    ("raw", "fault"),
+    [
+        (b'{"parts": [{"sze": 1}]}', "unknown field 'sze' in parts[0]"),
+        (b'{"parts": [{}]}', "the field 'size' is missing in parts[0]"),
+        (b'{"parts": [{"size": "x"}]}', "a value in parts[0].size does not have its type"),
+        (b'{"parts": [], "names": {"a": "b"}}', "a value in names[...] does not have its type"),
+        (b"{}", "the field 'parts' is missing"),
+        (b'{"parts": ', "the JSON ends too soon"),
+        (b'{"parts": x}', "the JSON is malformed at byte 1"),
+        (b'{"parts": []} x', "the JSON is malformed at byte 1"),
+    ],
+)
+def test_what_msgspec_says_is_said_in_words_of_dte(raw: bytes, fault: str) -> None:
+    with pytest.raises(msgspec.DecodeError) as raised:
+        msgspec.json.decode(raw, type=Outer)
+    assert plain(raised.value).startswith(fault)
+
+
+def test_our_own_words_are_kept() -> None:
+    assert plain(ValueError("the JSON nests too deep")) == "the JSON nests too deep"

@@ -25,6 +25,7 @@ from dte.master.http.server import URGENT
 from dte.master.master import Master
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
+from dte.wire.faults import plain
 from dte.wire.http.encodings import guessed_encoding
 from dte.wire.misfits import explained
 
@@ -199,10 +200,9 @@ class BodyHandler(RequestHandler):
         except Malformed as error:
             if not raw.strip():
                 text = "the body is empty; a JSON object is expected"
-            elif not self.IS_STRICT:
-                text = explained(raw, decoder.shape) or str(error)
             else:
-                text = guessed_encoding(raw) or explained(raw, decoder.shape) or str(error)
+                encoding = guessed_encoding(raw) if self.IS_STRICT else None
+                text = encoding or explained(raw, decoder.shape) or plain(error)
             raise InvalidRequest(text) from None
 
     def _joined(self) -> bytes:

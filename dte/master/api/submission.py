@@ -9,6 +9,7 @@ import msgspec
 from dte.core.errors import InvalidRequest
 from dte.master.plans import NO_ARGS, Node, Plan, When
 from dte.wire.codec import Decoder, Malformed
+from dte.wire.faults import plain
 from dte.wire.misfits import explained
 
 CALL = "call"
@@ -162,5 +163,5 @@ class SubmissionDecoder(Decoder[JobSubmission]):
                 self._node.decode(bytes(node))
             except Malformed as error:
                 shown = name[:NODE_CHARS_SHOWN]
-                text = explained(bytes(node), Node) or error
+                text = explained(bytes(node), Node) or plain(error)
                 raise Malformed(f"{prefix}node {shown!r}: {text}") from None

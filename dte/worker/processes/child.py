@@ -26,6 +26,7 @@ from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
 from dte.wire.codec import Decoder, Malformed, nests_deeper
 from dte.wire.current_call import CurrentCall, set_current_call
+from dte.wire.faults import plain, syntax_fault
 from dte.worker.processes import prints
 from dte.worker.processes.channel import (
     ERROR_CHARS_MAX,
@@ -294,7 +295,10 @@ def _read(raw: bytes) -> Any:
     """Decode arguments, unless they nest too deep."""
     if nests_deeper(raw, DEPTH_MAX):
         raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
-    return _args.decode(raw)
+    try:
+        return _args.decode(raw)
+    except Malformed as error:
+        raise Malformed(syntax_fault(raw) or plain(error)) from None
 
 
 async def _alone(call: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
