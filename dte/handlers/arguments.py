@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from difflib import get_close_matches
-from inspect import Parameter
+from functools import partial
+from inspect import Parameter, unwrap
 from typing import Any, get_type_hints
 
 import msgspec
@@ -35,6 +36,7 @@ class Signature:
         types = _types(handler, function)
         signature = inspect.signature(function, eval_str=True)
         parameters = list(signature.parameters.values())
+        _ensure_bound(handler, function, parameters)
         self._types = {each.name: types.get(each.name, Any) for each in parameters}
         self._infos: dict[str, Type] = {}
         self._fields: dict[str, Fields] = {}
@@ -157,9 +159,32 @@ class Signature:
         return f"{self._handler}: {text}; {self._text}"
 
 
+def written(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the code of a callable: of a partial its function, of an object `__call__`."""
+    function = unwrap(function)
+    while isinstance(function, partial):
+        function = unwrap(function.func)
+    if isinstance(function, type) or hasattr(function, "__name__"):
+        return function
+    return type(function).__call__
+
+
+def _ensure_bound(handler: str, function: Callable[..., Any], parameters: list[Parameter]) -> None:
+    """Raise `TypeError` for a method that would be called without its object."""
+    within = str(getattr(function, "__qualname__", "")).rpartition("<locals>.")[2]
+    if "." in within and parameters and parameters[0].name in ("self", "cls"):
+        raise TypeError(
+            f"handler {handler}: {within} is a method, which needs an object; register a function "
+            f"or a bound method: dte.handler({handler!r})(an_object.{function.__name__})"
+        )
+
+
 def _types(handler: str, function: Callable[..., Any]) -> dict[str, Any]:
+    annotated = written(function)
     try:
-        return get_type_hints(function, include_extras=True)
+        if isinstance(annotated, type):
+            annotated = vars(annotated).get("__init__", annotated)
+        return get_type_hints(annotated, include_extras=True)
     except NameError as error:
         raise TypeError(f"an annotation of handler {handler}: {error}") from None
 

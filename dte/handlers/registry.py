@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from inspect import iscoroutinefunction, unwrap
+from inspect import iscoroutinefunction
 from types import CodeType, FrameType, ModuleType
 from typing import Any, TypeVar
 
 from dte.core.graph.handlers import HANDLER, NAME_CHARS_MAX
-from dte.handlers.arguments import Signature
+from dte.handlers.arguments import Signature, written
 from dte.handlers.modules import CannotLoad, explained, found_in_folder, hidden, load_module, place
 from dte.wire.messages.handlers import BUILT_IN, NAMES, HandlerInfo
 
@@ -52,13 +52,14 @@ class Handler:
     @property
     def home(self) -> str:
         """The full name of the function."""
-        module = getattr(self.function, "__module__", "?")
-        return f"{module}.{getattr(self.function, '__qualname__', self.function)}"
+        function = written(self.function)
+        module = getattr(function, "__module__", "?")
+        return f"{module}.{getattr(function, '__qualname__', function)}"
 
     @property
     def place(self) -> str:
         """The file and the line of the function, if it is written in Python."""
-        code = getattr(unwrap(self.function), "__code__", None)
+        code = getattr(written(self.function), "__code__", None)
         return "" if code is None else place(code.co_filename, code.co_firstlineno)
 
     @property
@@ -74,7 +75,8 @@ class Handler:
         if old.function is self.function:
             return True
         same_execution = self.execution is not None and old.execution is self.execution
-        return old.home == self.home and not (same_execution and old.place != self.place)
+        is_another = old.place != self.place or written(self.function) is not self.function
+        return old.home == self.home and not (same_execution and is_another)
 
     @cached_property
     def is_async(self) -> bool:
@@ -150,7 +152,7 @@ def handler(
 
 def _execution_of(function: Any) -> CodeType | None:
     """The code of the function's module, or of a function in it, that registers it now."""
-    module = getattr(unwrap(function), "__globals__", None)
+    module = getattr(written(function), "__globals__", None)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals is not module:
         frame = frame.f_back

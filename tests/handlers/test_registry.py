@@ -4,8 +4,10 @@ import importlib
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from numbers import Number
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.wording import has
@@ -240,3 +242,61 @@ def test_annotations_of_all_that_json_can_become_are_taken() -> None:
     load()
     bound, _ = registry.find("walk").signature.bind([{"value": 1}, "x", 2.5, {}])
     assert bound == [Node(1), "x", 2.5, {}]
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+class Adder:
+    def __init__(self, a: int) -> None:
+        self.a = a
+
+    def __call__(self, b: int) -> int:
+        return self.a + b
+
+    def add(self, b: int) -> int:
+        return self.a + b
+
+
+@pytest.mark.parametrize(
+    ("function", "home"),
+    [
+        (partial(add, 1), "add"),
+        (partial(partial(add, 1)), "add"),
+        (Adder(1), "Adder.__call__"),
+        (Adder(1).add, "Adder.add"),
+    ],
+)
+def test_any_callable_can_be_a_handler(function: Any, home: str) -> None:
+    handler("adds")(function)
+    found = registry.find("adds")
+    assert found is not None
+    positional, named = found.signature.bind([2])
+    assert found.function(*positional, **named) == 3
+    assert found.home == f"{__name__}.{home}"
+    assert "test_registry.py, line " in found.place
+    with pytest.raises(TypeError, match="argument 'b' must be an integer"):
+        found.signature.bind(["2"])
+
+
+def test_a_class_can_be_a_handler() -> None:
+    handler("makes")(Adder)
+    found = registry.find("makes")
+    assert found is not None
+    with pytest.raises(TypeError, match="argument 'a' must be an integer"):
+        found.signature.bind(["2"])
+
+
+def test_a_method_without_its_object_is_an_error_that_says_so() -> None:
+    handler("adds")(Adder.add)
+    found = registry.find("adds")
+    assert found is not None
+    with pytest.raises(TypeError, match=r"handler adds: Adder\.add is a method, which needs an"):
+        _ = found.signature
+
+
+def test_two_partials_under_one_name_are_two_functions() -> None:
+    handler("adds")(partial(add, 1))
+    with pytest.raises(ValueError, match="two functions claim the handler 'adds'"):
+        handler("adds")(partial(add, 2))
