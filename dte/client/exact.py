@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from dte.wire import codec
+from dte.wire.faults import HALF
 
 T = TypeVar("T")
 
@@ -70,6 +71,9 @@ def encode(value: Any) -> bytes:
     """Encode a value like `dte.wire.codec.encode`, with integers of any length."""
     try:
         return codec.encode(value)
+    except UnicodeEncodeError as error:
+        half = ord(error.object[error.start])
+        raise ValueError(f"a text has \\u{half:04x}, {HALF}") from None
     except ValueError as error:
         if "integer string conversion" not in str(error):
             raise

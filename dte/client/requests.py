@@ -11,18 +11,18 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from dte.client.errors import MasterFault
-from dte.client.exact import Decoder
+from dte.client.exact import Decoder, encode
 from dte.client.exchange import Deadline, Exchange, Request, read
 from dte.client.graphs import AnyHandler, CallOptions, call_body, handler_name
 from dte.client.job import Job, JobFailed, JobSummary
 from dte.client.keys import key_header
 from dte.client.replies import BatchAccepted, NodeInfo, Retried, Why, WorkerInfo
 from dte.core.errors import Conflict, FormulaError, TooLarge
-from dte.wire.codec import encode
 
 WAIT_S = 20.0
 """The longest time that the master holds one request. A longer wait takes several requests."""
@@ -45,7 +45,7 @@ _nodes: Decoder[list[NodeInfo]] = Decoder(list[NodeInfo])
 
 def submit(formula: str, key: str | None = None) -> Exchange[Job]:
     """Submit a formula, under the given key or a new one."""
-    return (yield from submit_body("/submit", encode({"task": formula}), key))
+    return (yield from submit_body("/submit", _formula_body(formula), key))
 
 
 def submit_plan(body: bytes, key: str | None) -> Exchange[Job]:
@@ -74,7 +74,7 @@ def submit_body(path: str, body: bytes, key: str | None) -> Exchange[Job]:
 
 def compute(formula: str, timeout_s: float | None, key: str | None = None) -> Exchange[Job]:
     """Submit a formula and wait for the end of its job."""
-    body = encode({"task": formula})
+    body = _formula_body(formula)
     return (yield from run_body("/submit", body, key, Deadline(timeout_s)))
 
 
@@ -132,7 +132,8 @@ def map_formulas(formulas: Iterable[str], timeout_s: float | None) -> Exchange[l
     if isinstance(formulas, str):
         raise TypeError("a list of formulas is expected, not one formula")
     batches: _Batches[str] = _Batches("/submit", _formulas_body, "formula")
-    return (yield from batches.run(list(formulas), Deadline(timeout_s)))
+    texts = [_checked(formula) for formula in formulas]
+    return (yield from batches.run(texts, Deadline(timeout_s)))
 
 
 def map_calls(
@@ -159,6 +160,19 @@ def map_calls(
     bodies = [call_body(name, args, {}, options) for args in zip(*columns, strict=True)]
     batches: _Batches[bytes] = _Batches("/jobs", _calls_body, "call")
     return (yield from batches.run(bodies, Deadline(options.get("timeout_s"))))
+
+
+def _checked(formula: str) -> str:
+    """Return a formula; raise `TypeError` if it is no text."""
+    if not isinstance(formula, str):
+        raise TypeError(f"a formula is a text, such as '1+2', not {type(formula).__name__}")
+    return formula
+
+
+def _formula_body(formula: str) -> bytes:
+    if isinstance(formula, bytes | bytearray | memoryview):
+        _checked(formula)  # JSON would have it in base64.
+    return encode({"task": formula})
 
 
 def _formulas_body(formulas: Sequence[str]) -> bytes:
@@ -322,8 +336,17 @@ def workers() -> Exchange[list[WorkerInfo]]:
 
 
 def number_of(job: Job | int) -> int:
-    """Return the id of a job, given as a `Job` or as an id."""
-    return job.id if isinstance(job, Job) else job
+    """Return the id of a job, given as a `Job` or as an id.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(job, Job):
+        return job.id
+    try:
+        return int(job) if isinstance(job, str) else index(job)
+    except (TypeError, ValueError):
+        raise TypeError(f"one job is expected, as a dte.Job or by its id, not {job!r}") from None
 
 
 def check_url(url: str) -> tuple[str, int]:

@@ -81,3 +81,9 @@ def test_what_is_no_job_is_malformed(raw: bytes) -> None:
 def test_what_json_has_nothing_for_is_refused() -> None:
     with pytest.raises(TypeError, match="unsupported"):
         exact.encode([10**5000, object()])
+
+
+@pytest.mark.parametrize("value", ["\ud800", ["a\ud800"], {"\ud800": 1}])
+def test_half_of_a_surrogate_pair_is_named(value: object) -> None:
+    with pytest.raises(ValueError, match=r"a text has \\ud800, half of a surrogate pair"):
+        exact.encode(value)

@@ -378,3 +378,29 @@ def test_a_url_is_split_into_host_and_port(url: str, host: str, port: int) -> No
 def test_a_url_that_is_none_is_refused_with_what_is_expected(url: str) -> None:
     with pytest.raises(ValueError, match="http://HOST:PORT is expected"):
         requests.check_url(url)
+
+
+@pytest.mark.parametrize("job", [[1, 2], "abc", 1.5, None, {"id": 1}])
+def test_what_is_no_job_is_refused_before_anything_is_sent(job: Any) -> None:
+    with pytest.raises(TypeError, match=r"one job is expected, as a dte\.Job or by its id, not "):
+        requests.number_of(job)
+
+
+@pytest.mark.parametrize("job", [7, "7", Job(7, False)])
+def test_a_job_is_given_by_its_id_or_itself(job: Any) -> None:
+    assert requests.number_of(job) == 7
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        requests.submit(b"1+1"),  # type: ignore[arg-type]
+        requests.compute(bytearray(b"1+1"), None),  # type: ignore[arg-type]
+        requests.map_formulas(["1+1", b"1+1"], None),  # type: ignore[list-item]
+        requests.map_formulas(["1+1", None], None),  # type: ignore[list-item]
+        requests.map_formulas([1, 2], None),  # type: ignore[list-item]
+    ],
+)
+def test_what_is_no_formula_is_refused_before_anything_is_sent(exchange: Exchange[Any]) -> None:
+    with pytest.raises(TypeError, match=r"a formula is a text, such as '1\+2', not "):
+        next(exchange)
