@@ -153,7 +153,7 @@ async def test_while_it_pauses_it_is_told_when_it_is_tried_again_and_why(
     rig = await start_master(retry_pause_s=100, retry_pause_max_s=100)
     await hire_called(hire, rig, Runs("call"))
     number = await rig.accept(handler="echo", retries=1)
-    await until(lambda: rig.master.core.calls.jobs.next_moment() is not None, "it pauses")
+    await until(lambda: rig.master.core.calls.jobs.pauses.next_moment() is not None, "it pauses")
     reason = (await rig.why(number))["call"]
     assert reason["waits_for"] == "retry"
     assert "call broke" in reason["text"]

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
+from dte.core.calls.pauses import Pauses
 from dte.core.calls.policies import Policies
 from dte.core.calls.ready import ReadyCalls
 from dte.core.graph.call import Call, CallState
@@ -19,7 +20,6 @@ from dte.core.jobs.facts import Cancel, End, Event, Step, call_event
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JOB_ENDED, JobTable
 from dte.core.limits import SchedulerLimits
-from dte.core.timers import Timers
 
 RESTORED_S = 30.0
 """A lease from before a restart goes on at least this long: workers must find the way back."""
@@ -36,6 +36,7 @@ class CallJobs:
     """Jobs of calls, from the moment at which they are recorded until they end.
 
     Attributes:
+        pauses: calls that wait for a moment.
         ready: calls that wait for a worker.
         stops: leases whose calls workers must stop.
     """
@@ -48,13 +49,7 @@ class CallJobs:
         self._leases = leases
         self._policies = policies
         self._awaiting: dict[int, list[Job]] = {}
-        self._pauses: Timers[Call] = Timers(
-            lambda call, moment: call.state is CallState.PAUSED and call.resumes_at == moment
-        )
-        # By the wall clock, so that it may be set: these are never turned into other moments.
-        self._dated: Timers[Call] = Timers(
-            lambda call, _: call.state is CallState.PAUSED and call.resumes_at is None
-        )
+        self.pauses = Pauses(table)
         self.ready = ReadyCalls()
         self.stops: list[CallLease] = []
 
@@ -147,30 +142,10 @@ class CallJobs:
         call.resumes_at = moment if pauses else None
         call.record.resumes_at = moment + self._table.wall_offset_s if pauses else None
         if pauses:
-            self._pause(call)
-            self._pauses.add(moment, call)
-        elif not self.hold_back(now, call):
+            self.pauses.add(moment, call)
+        elif not self.pauses.hold_back(now, call):
             call.enter(CallState.READY)
             self.ready.add(call)
-
-    def hold_back(self, now: float, call: Call) -> bool:
-        """Pause a call whose first moment has not come by the wall clock; False if it has.
-
-        It is asked again when a worker is to get the call: the clock may have been set back. An
-        attempt that follows another does not wait once more.
-        """
-        not_before = call.terms.not_before
-        if not_before is None or call.record.attempts:
-            return False
-        if not_before <= now + self._table.wall_offset_s:
-            return False
-        self._pause(call)
-        self._dated.add(not_before, call)
-        return True
-
-    def _pause(self, call: Call) -> None:
-        if call.state is not CallState.PAUSED:
-            call.enter(CallState.PAUSED)
 
     def _is_too_long(self, now: float, job: Job, call: Call) -> bool:
         """End a call whose arguments, with the operands in them, exceed the bound."""
@@ -183,18 +158,8 @@ class CallJobs:
 
     def resume(self, now: float) -> None:
         """Go on with the calls whose pause is over."""
-        for call in self._pauses.due(now):
+        for call in self.pauses.due(now):
             self.enqueue(now, call, now)
-        for call in self._dated.due(now + self._table.wall_offset_s):
-            self.enqueue(now, call, now)
-
-    def next_moment(self) -> float | None:
-        """When `resume` next has something to do, if the wall clock is not set before."""
-        paused, dated = self._pauses.next_moment(), self._dated.next_moment()
-        if dated is None:
-            return paused
-        dated -= self._table.wall_offset_s
-        return dated if paused is None else min(paused, dated)
 
     # A call ends
 

@@ -281,7 +281,9 @@ class CallScheduler:
                 passed.append(worker)
                 continue
             made += 1
-            if not self._attempts.end_spent(now, call) and not self.jobs.hold_back(now, call):
+            if not self._attempts.end_spent(now, call) and not self.jobs.pauses.hold_back(
+                now, call
+            ):
                 self._hand_over(now, worker, call)
             self._workers.calls.offer(worker)
         for worker in passed:
@@ -378,7 +380,7 @@ class CallScheduler:
         """When a tick next has something to do."""
         if self._more_to_match:
             return float("-inf")
-        moments = (self.leases.next_moment(), self.jobs.next_moment())
+        moments = (self.leases.next_moment(), self.jobs.pauses.next_moment())
         return min((moment for moment in moments if moment is not None), default=None)
 
     def check(self) -> None:

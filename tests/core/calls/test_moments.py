@@ -22,7 +22,7 @@ def hand_out(core: Core, now: float) -> list[str]:
 
 def goes_on_at(core: Core) -> float:
     """When the core next goes on with a call that pauses."""
-    moment = core.calls.jobs.next_moment()
+    moment = core.calls.jobs.pauses.next_moment()
     assert moment is not None
     return moment
 
