@@ -194,7 +194,7 @@ def test_no_workers_are_left_when_the_terminal_or_the_process_is_gone(
     process, _ = running
     workers = children(process.pid)
     process.end(number)
-    until(lambda: not any(map(alive, workers)), "the workers have ended", 2)
+    until(lambda: not any(map(alive, workers)), "the workers have ended", 20)
 
 
 def test_no_workers_are_left_when_run_with_formulas_is_terminated(
@@ -202,7 +202,7 @@ def test_no_workers_are_left_when_run_with_formulas_is_terminated(
 ) -> None:
     process, workers = starting
     process.end(signal.SIGTERM)
-    until(lambda: not any(map(alive, workers)), "the workers have ended", 2)
+    until(lambda: not any(map(alive, workers)), "the workers have ended", 20)
 
 
 def test_run_outlives_its_terminal_if_it_was_told_to(processes: Processes) -> None:

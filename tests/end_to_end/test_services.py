@@ -132,7 +132,7 @@ def test_a_second_signal_returns_the_calls_of_a_worker(
     members = list(family(worker.pid))
     signal_all(worker.pid, signal.SIGINT)
     assert worker.exit_code() == 128 + signal.SIGINT
-    assert not any(map(alive, members))
+    until(lambda: not any(map(alive, members)), "its processes have ended")
     (node,) = here.nodes(job)
     assert (node.state, node.error) == ("ready", "the worker left")
     finish(cluster.folder, "a")

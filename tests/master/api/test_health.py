@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 from harness.until import until
 
 from dte import __version__
+from dte.core.workers import availability
 from master import fakes
 from master.rig import Hire, Rig
 
@@ -38,8 +40,11 @@ async def test_health_counts_what_waits_and_what_is_done(rig: Rig, hire: Hire) -
     assert health["operations_done"] == 3
 
 
-async def test_health_counts_workers_that_can_be_counted_on(rig: Rig, hire: Hire) -> None:
+async def test_health_counts_workers_that_can_be_counted_on(
+    rig: Rig, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Free and busy workers, without those that fail or leave."""
+    monkeypatch.setattr(availability, "backoff_s", lambda *_: 60.0)
     await hire(rig, fakes.good)
     busy = await hire(rig, fakes.silent)
     failing = await hire(rig, fakes.hanging_up)
