@@ -173,13 +173,15 @@ def test_a_long_formula_in_the_middle_of_being_computed_is_computed(
     start_cluster: StartCluster, end: signal.Signals
 ) -> None:
     cluster = start_cluster()
-    job = cluster.client.submit(SUM)
-    until(
-        lambda: all(worker["operations_done"] for worker in cluster.client.workers().values()),
-        "both workers compute",
-    )
-    before = cluster.client.get(f"/job/{job}")
-    assert not before["finished"]
+
+    def under_way() -> dict[str, Any] | None:
+        job = cluster.client.get(f"/job/{cluster.client.submit(SUM)}")
+        workers = cluster.client.workers().values()
+        begun = job["started_at"] and all(worker["operations_done"] for worker in workers)
+        return job if begun and not job["finished"] else None
+
+    before = until(under_way, "both workers have computed, and a job is under way")
+    job = before["job_id"]
     cluster.restart_master(end)
     until(lambda: len(cluster.client.workers()) == 2, "both workers are announced again")
     found = cluster.client.finished(job)
