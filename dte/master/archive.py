@@ -50,9 +50,22 @@ class Archive:
         """The text of a job's plan, None for a plain formula, and the records of its calls."""
         return (await self.plans_of([job]))[0]
 
+    async def plan_to_repeat(self, job: Job) -> tuple[str | None, Sequence[CallRecord]]:
+        """What `plan_of` returns of a job that a retry repeats.
+
+        Raises:
+            NotFound: the job is deleted, so nobody knows which of its calls succeeded.
+        """
+        if not _is_past(job):
+            return await self.plan_of(job)
+        kept = await self.recorder.plans([job.number])
+        if job.number not in kept:
+            raise NotFound(f"job {job.number} has been deleted since it ended; submit it again")
+        return kept[job.number]
+
     async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
         """For each job what `plan_of` returns."""
-        past = [job.number for job in jobs if job.is_terminal and job.calls is None]
+        past = [job.number for job in jobs if _is_past(job)]
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past:
             kept = await self.recorder.plans(past)
@@ -79,6 +92,11 @@ class Archive:
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         work = await self.slices.run(build(plan, NO_PLAN_LIMITS))
         return _restored(work.calls, records) if work.calls is not None else []
+
+
+def _is_past(job: Job) -> bool:
+    """True if only the journal has the calls of a job."""
+    return job.is_terminal and job.calls is None
 
 
 def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> list[Call]:

@@ -19,8 +19,7 @@ from dte.core.errors import (
 )
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
-from dte.core.graph.call import CallRecord, CallState
-from dte.core.graph.calls import CallGraph
+from dte.core.graph.call import CallRecord
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
@@ -145,19 +144,19 @@ class Jobs:
 
         Raises:
             Conflict: the job has not ended, or it succeeded, or its text is not kept.
+            NotFound: it is deleted from the journal.
         """
         if not job.is_terminal or job.state is JobState.SUCCEEDED:
             state = "succeeded" if job.is_terminal else f"is {job.shown_state.value}"
             raise Conflict(f"job {job.number} {state}; only a failed job can be retried")
-        text, records = await self.archive.plan_of(job)
+        text, records = await self.archive.plan_to_repeat(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         plan.retry_of = job.number
         shorten_delays(plan, self._wall_time(self.clock.now()))
-        kept = [record for record in records if record.state is CallState.SUCCEEDED]
         digest = f"retry of {job.number}"
-        return (await self._accept(self._prepare([plan], kept), key, digest))[0]
+        return (await self._accept(self._prepare([plan], records), key, digest))[0]
 
     async def _prepare(
         self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
@@ -195,7 +194,7 @@ class Jobs:
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
         if work.calls is not None:
-            work.calls.restore(_reusable(work.calls, records))
+            work.calls.restore(work.calls.reusable(records))
         return new_job(plan, describe(plan), plan_text(plan), work, awaited)
 
     def _wall_time(self, moment: float) -> datetime:
@@ -296,15 +295,3 @@ class Jobs:
         if not job.is_terminal:
             raise not_recorded()
         return job.state is JobState.CANCELLED
-
-
-def _reusable(graph: CallGraph, records: Sequence[CallRecord]) -> list[CallRecord]:
-    """The records of calls that do not depend on a call that runs again."""
-    kept = {record.name for record in records}
-    again = [call for call in graph.calls.values() if call.name not in kept]
-    for call in again:  # Grows meanwhile.
-        for reader in call.readers:
-            if reader.name in kept:
-                kept.discard(reader.name)
-                again.append(reader)
-    return [record for record in records if record.name in kept]

@@ -19,6 +19,7 @@ from dte.core.calls import jobs as call_jobs
 from dte.core.errors import NotFound, Unavailable
 from dte.master import restart as resuming
 from dte.master.archive import Archive
+from dte.master.journal import retention
 
 from . import fakes
 from .calling import (
@@ -491,3 +492,55 @@ async def test_when_a_job_began_is_remembered(rig: Rig, again: Again) -> None:
     await until(lambda: rig.master.core.calls.leases, "the job goes on")
     after = datetime.fromisoformat((await rig.job(number))["started_at"])
     assert timedelta(0) <= before - after < timedelta(seconds=1), "but for the commit between"
+
+
+PURE_OR_NOT = {"pure": {"pure": True}, "effect": {}}
+
+
+async def test_a_retry_makes_no_call_again_that_used_a_pure_result(rig: Rig, again: Again) -> None:
+    """A restart forgets the results of pure calls, and the cancel comes before they are back."""
+    graph = {
+        "a": {"handler": "pure", "args": [1]},
+        "b": {"handler": "effect", "args": [ref("a")]},
+        "c": {"handler": "effect", "args": [ref("b")]},
+    }
+    number = await rig.accept(graph=graph, answer="c")
+    for result in (1, 2):
+        await report(rig, (await claim_one(rig, handlers=PURE_OR_NOT))["lease"], result=result)
+    rig = await again()
+    await rig.cancel(number)
+    assert (await ended(rig, number))[0] == "cancelled"
+    retry = (await rig.post(f"/job/{number}/retry")).json["job_id"]
+    calls: list[dict[str, Any]] = []
+    while len(calls) < 2:
+        calls += await claim(rig, handlers=PURE_OR_NOT, slots=2, wait=20)
+    assert sorted((call["node"], call["args"]) for call in calls) == [("a", [1]), ("c", [2])]
+    for call in calls:
+        await report(rig, call["lease"], result=3)
+    assert await ended(rig, retry) == ("succeeded", 3, None)
+
+
+@pytest.mark.parametrize("said", [{"formula": "echo(1)+echo(2)"}, {"graph": CHAIN}])
+async def test_a_job_whose_calls_are_deleted_is_not_retried(
+    start_master: StartMaster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    said: dict[str, Any],
+) -> None:
+    """It may still be shown: but nobody knows which of its calls succeeded."""
+    monkeypatch.setattr(retention, "PRUNE_S", 0.0)
+    journal = str(tmp_path / "journal.db")
+    rig = await start_master(journal=journal)
+    number = await rig.accept(**said)
+    await report(rig, (await claim_one(rig))["lease"], result=1)
+    await report(rig, (await claim_one(rig))["lease"], error="broke", retry=False)
+    assert (await ended(rig, number))[0] == "failed"
+    await rig.stop()
+    rig = await start_master(journal=journal, journal_jobs_max=1)
+    for _ in range(3):
+        await ended(rig, await rig.accept(formula="1"))
+    assert (await rig.job(number))["state"] == "failed"
+    reply = await rig.post(f"/job/{number}/retry")
+    assert (reply.status, reply.json["code"]) == (404, "not_found")
+    assert "deleted" in reply.json["error"]
+    assert rig.master.core.jobs.waiting == 0

@@ -12,6 +12,8 @@ from dataclasses import replace
 from dte.core.graph.call import NULL, Call, CallRecord, CallState
 
 FAILURES = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED, CallState.SKIPPED)
+WITHOUT_RESULT = (CallState.FAILED, CallState.TIMED_OUT, CallState.SKIPPED)
+"""The ends that others may have noticed; a call is cancelled only with its job."""
 SKIPPED = "skipped because "
 """The error of a call whose operand failed begins so."""
 
@@ -86,6 +88,27 @@ class CallGraph:
             call.record = record.copy()
             if record.lease:
                 call.enter(CallState.RUNNING)
+
+    def reusable(self, records: Iterable[CallRecord]) -> list[CallRecord]:
+        """The records of another job of the same plan whose results this one may take over.
+
+        A result is void if its call got something else than it will get now: it ran although
+        another call had failed, which runs again, or it used a void result. A call without a record
+        of its end is a pure one that a restart of the master has made forget. It gives what it gave
+        before, so what followed from it stays.
+        """
+        records = list(records)
+        ends = {record.name: record.state for record in records}
+        void: set[str] = set()
+        again = [call for call in self.calls.values() if ends.get(call.name) in WITHOUT_RESULT]
+        for call in again:  # Grows meanwhile.
+            for reader in call.readers:
+                noticed = call.name in void or reader.terms.run_on_failure
+                if noticed and reader.name not in void:
+                    void.add(reader.name)
+                    again.append(reader)
+        done = CallState.SUCCEEDED
+        return [each for each in records if each.state is done and each.name not in void]
 
     def ended(self, call: Call) -> tuple[list[Call], list[Call]]:
         """Pass on how a call ended.

@@ -114,9 +114,13 @@ class CallTables:
             row = self._db.execute("SELECT text FROM plan WHERE number = ?", (number,)).fetchone()
             (text,) = row or (None,)
             records = self.records(number)
-            if text is not None or records:
+            if text is not None or records or self._has_ended(number):
                 found[number] = (text, records)
         return found
+
+    def _has_ended(self, number: int) -> bool:
+        query = "SELECT 1 FROM ended WHERE number = ?"
+        return self._db.execute(query, (number,)).fetchone() is not None
 
     def deliveries(self) -> list[tuple[int, str, float]]:
         """The webhooks that have not been taken, in the order of the ends, with times of `Ages`."""

@@ -302,7 +302,7 @@ class Journal:
             return found
 
     def plans(self, numbers: Iterable[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        """The plans and the records of jobs, by number, for jobs that have either.
+        """The plans and the records of jobs, by number; of formulas without calls once they ended.
 
         Returns:
             The text of the plan, None for a formula with calls, and the records of the calls.

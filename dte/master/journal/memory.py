@@ -59,7 +59,7 @@ class MemoryRecorder:
         return {}
 
     async def plans(self, numbers: Sequence[int]) -> dict[int, tuple[str | None, list[CallRecord]]]:
-        return {}
+        return {number: (None, []) for number in numbers}  # Jobs in memory keep their calls.
 
     async def unfinished(self, after: int) -> list[Unfinished]:
         return []

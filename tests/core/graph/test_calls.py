@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.plans import built, call
+from core.plans import Node, built, call
 from dte.core.errors import InvalidRequest
-from dte.core.graph.call import CallState, CallTerms, Ref
+from dte.core.graph.call import CallRecord, CallState, CallTerms, Ref
 from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
@@ -379,3 +380,58 @@ def test_a_graph_with_equal_calls_merged_gives_what_the_whole_one_does(made) -> 
 
 def test_terms_tell_calls_apart() -> None:
     assert call("f", priority=1).terms == CallTerms(priority=1)
+
+
+# What a retry takes over
+
+
+def reusable(nodes: Mapping[str, Node], **states: CallState | None) -> set[str]:
+    """The calls whose results a retry takes over, by how each ended before."""
+    records = [CallRecord(name, state, value=b"1") for name, state in states.items()]
+    return {record.name for record in built(nodes).reusable(records)}
+
+
+DONE, FAILED, SKIPPED = CallState.SUCCEEDED, CallState.FAILED, CallState.SKIPPED
+CANCELLED, TIMED_OUT = CallState.CANCELLED, CallState.TIMED_OUT
+
+
+def test_a_retry_takes_over_what_succeeded() -> None:
+    nodes = {"a": call("f"), "b": call("f", A), "c": call("f", B)}
+    assert reusable(nodes, a=DONE, b=FAILED, c=SKIPPED) == {"a"}
+    assert reusable(nodes, a=DONE, b=DONE, c=TIMED_OUT) == {"a", "b"}
+
+
+@pytest.mark.parametrize("lost", [None, CANCELLED], ids=["no record", "cancelled with its job"])
+def test_a_retry_keeps_an_effect_whose_pure_operand_a_crash_made_forget(
+    lost: CallState | None,
+) -> None:
+    """The results of pure handlers are not recorded before their job ends."""
+    nodes = {"a": call("pure"), "b": call("effect", A), "c": call("effect", B)}
+    assert reusable(nodes, a=lost, b=DONE, c=CANCELLED) == {"b"}
+
+
+def test_a_retry_keeps_an_effect_behind_two_forgotten_pure_calls() -> None:
+    nodes = {"a": call("pure"), "b": call("pure", A), "c": call("effect", after=["b"])}
+    assert reusable(nodes, c=DONE) == {"c"}
+    assert reusable(nodes, a=CANCELLED, b=CANCELLED, c=DONE) == {"c"}
+
+
+def test_a_retry_keeps_an_effect_whose_forgotten_operand_failed_when_it_ran_again() -> None:
+    nodes = {"a": call("pure"), "b": call("effect", A)}
+    assert reusable(nodes, a=FAILED, b=DONE) == {"b"}
+
+
+@pytest.mark.parametrize("end", [FAILED, TIMED_OUT, SKIPPED])
+def test_what_ran_after_a_failure_runs_again_with_all_that_used_it(end: CallState) -> None:
+    nodes = {
+        "a": call("f"),
+        "b": call("f", A, run_on_failure=True),
+        "c": call("f", B),
+        "d": call("f"),
+    }
+    assert reusable(nodes, a=end, b=DONE, c=DONE, d=DONE) == {"d"}
+
+
+def test_a_forgotten_call_that_ran_after_a_failure_gives_another_result() -> None:
+    nodes = {"a": call("f"), "b": call("pure", A, run_on_failure=True), "c": call("f", B)}
+    assert reusable(nodes, a=FAILED, c=DONE) == set()

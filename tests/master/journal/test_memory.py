@@ -64,7 +64,8 @@ async def test_nothing_is_known_from_before_without_a_journal() -> None:
     loaded = recorder.load(100, 100)
     assert (loaded.last, loaded.waiting, loaded.ended, loaded.workers) == (0, [], [], [])
     assert await recorder.unfinished(0) == []
-    assert await recorder.ended([1]) == await recorder.plans([1]) == {}
+    assert await recorder.ended([1]) == {}
+    assert await recorder.plans([1]) == {1: (None, [])}
     assert recorder.boot == 7
 
 

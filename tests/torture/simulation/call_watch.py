@@ -246,9 +246,8 @@ class CallWatch:
         self._world.saw("a master", "a job is retried")
         self._retries.add(new)
         rows = self.rows(old.number, old).values()
-        lost = [row for row in rows if not row.succeeded and is_pure(row.name)]
-        succeeded = {row.name for row in rows if row.succeeded}
-        self.executions.taken_over(old.number, new, succeeded, all_pure_are_kept=not lost)
+        failed = {row.name for row in rows if row.state in ("failed", "timed_out", "skipped")}
+        self.executions.taken_over(old.number, new, failed)
 
     def explained(self, job: Job, found: Sequence[Reason]) -> Any:
         """The master is about to say what a job waits for."""
@@ -340,9 +339,3 @@ class CallWatch:
 
     def _note(self, what: str) -> None:
         self._world.note("master", what)
-
-
-def is_pure(name: str) -> bool:
-    """Whether a formula's call is pure, by the handler in its name."""
-    handler, at, _ = name.partition("@")
-    return bool(at) and HANDLERS[handler].pure

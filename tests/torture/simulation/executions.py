@@ -151,22 +151,18 @@ class Executions:
             if execution is not None:
                 self._returned[execution.call.job_id, execution.node.tag] += 1
 
-    def taken_over(
-        self, old: int, new: int, succeeded: Set[str], *, all_pure_are_kept: bool
-    ) -> None:
+    def taken_over(self, old: int, new: int, failed: Set[str]) -> None:
         """The master acknowledges a job that does the failed part of another again.
 
-        A call that waited for one that is done again may be done again too. That may be a pure one
-        whose result was acknowledged, and lost by a restart as it was not recorded.
+        A call that succeeded is done again only if it may get something else than before: it was
+        done although another had failed, or uses a result of such a call.
 
         Args:
-            succeeded: the names of the calls whose results the old job has.
-            all_pure_are_kept: it has those of all pure calls, if it is a formula.
+            failed: the names of the calls that failed in the old job, or were skipped.
         """
         for tag in [tag for job, tag in self._done if job == old]:
             plan, node = self._plans.by_tag[tag]
-            kept = all_pure_are_kept if plan.formula else _is_kept(plan, node.name, succeeded)
-            if kept:
+            if plan.formula or not _may_change(plan, node.name, failed):
                 self._done.add((new, tag))
 
     def was_done(self, tag: int, value: int) -> bool:
@@ -174,11 +170,12 @@ class Executions:
         return value in self._results.get(tag, ())
 
 
-def _is_kept(plan: PlanSpec, name: str, succeeded: Set[str]) -> bool:
-    """Whether the results of a call, and of all that it waited for, are kept."""
+def _may_change(plan: PlanSpec, name: str, failed: Set[str]) -> bool:
+    """Whether a call may get something else when the failed calls are done again."""
     node = plan.nodes[name]
-    return name in succeeded and all(
-        _is_kept(plan, other, succeeded) for other in (*node.refs, *node.after)
+    return any(
+        (node.whatever and other in failed) or _may_change(plan, other, failed)
+        for other in (*node.refs, *node.after)
     )
 
 
