@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from dte.local_workers import LocalWorkers, WorkerOptions
+from dte.master.loop import MasterLoop
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
@@ -64,7 +65,7 @@ class LocalCluster:
         self._options = options or WorkerOptions()
         self._settings = replace(settings or Settings(), host=host, port=port)
         self._workers: LocalWorkers | None = None
-        self._loop = asyncio.new_event_loop()
+        self._loop = MasterLoop()
         run = self._loop.run_forever
         self._thread = threading.Thread(target=run, name="dte-master", daemon=True)
         self._server: MasterServer | None = None

@@ -71,12 +71,13 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     curl localhost:5000/submit -d '{"task": "1+(2*3)/4-5"}'
     """
     check_system()
+    from dte.master.loop import MasterLoop
     from dte.master.server import serve
 
     logs.configure(log_level, log_format)
     _allow_many_connections()
     settings = Settings(**values)
-    _serve(partial(serve, settings), for_master=True)
+    _serve(partial(serve, settings), for_master=True, new_loop=MasterLoop)
 
 
 def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
@@ -218,6 +219,7 @@ def _serve(
     serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
     leave_with_stdin: bool = False,
     for_master: bool = False,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, or until stdin ends."""
 
@@ -259,7 +261,8 @@ def _serve(
 
     gc.freeze()  # Loaded modules stay, so the collector need not scan them.
     try:
-        asyncio.run(serve_until_signal())
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(serve_until_signal())
     except CannotListen as error:
         leave(EXIT_MASTER, f"{error}; {another(error, for_master)}")
     except JournalRefused as error:

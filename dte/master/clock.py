@@ -1,4 +1,4 @@
-"""The master's clocks: monotonic moments for durations, the wall clock for times that people see.
+"""The master's clocks: moments of its loop for durations, the wall clock for times people see.
 
 The wall clock may be set, or leap when the machine sleeps. So moments of it are never derived from
 a reading of long ago: the master looks at it in each tick, and at least every `LOOK_S` seconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -23,24 +24,35 @@ TIMES_KEPT = 1_000
 
 
 class Clock:
-    """The monotonic clock, in seconds; `offset_s` turns its moments into seconds since 1970."""
+    """The master's time, in seconds; `offset_s` turns its moments into seconds since 1970.
 
-    def __init__(self) -> None:
-        self.offset_s = time.time() - time.monotonic()
+    Args:
+        now: gives the current moment: of the monotonic clock, or of a loop, whose time stands still
+            while the loop does.
 
-    def now(self) -> float:
-        """The current moment of the monotonic clock."""
-        return time.monotonic()
+    Attributes:
+        still_s: the time for which the loop stood still, as far as `look` has noticed.
+    """
+
+    def __init__(self, now: Callable[[], float] | None = None) -> None:
+        self.now = now or time.monotonic
+        self.still_s = time.monotonic() - self.now()
+        self._set_s = time.time() - time.monotonic()
+        self.offset_s = self._set_s + self.still_s
 
     def look(self) -> float:
         """Read the wall clock, and return `offset_s`, which has changed if the clock was set."""
-        offset_s = time.time() - time.monotonic()
-        step_s = offset_s - self.offset_s
-        if abs(step_s) >= NOTICED_S:
-            self.offset_s = offset_s
-            if abs(step_s) >= LOGGED_S:
-                way = "ahead" if step_s > 0 else "back"
-                log.warning("the wall clock was set %s by %.1f s", way, abs(step_s))
+        monotonic = time.monotonic()
+        set_s, still_s = time.time() - monotonic, monotonic - self.now()
+        if abs(set_s - self._set_s) < NOTICED_S > abs(still_s - self.still_s):
+            return self.offset_s
+        step_s, paused_s = set_s - self._set_s, still_s - self.still_s
+        self._set_s, self.still_s, self.offset_s = set_s, still_s, set_s + still_s
+        if abs(step_s) >= LOGGED_S:
+            way = "ahead" if step_s > 0 else "back"
+            log.warning("the wall clock was set %s by %.1f s", way, abs(step_s))
+        if paused_s >= LOGGED_S:
+            log.warning("the master stood still for %.1f s; deadlines move by that", paused_s)
         return self.offset_s
 
     def wall_s(self, moment: float) -> float:

@@ -42,6 +42,11 @@ FIRST_BOOTS = 800_000
 """The boot number of a new journal is random, up to this. So leases of two journals differ,
 whatever the clock shows. Lease numbers stay exact in languages whose numbers are floats."""
 
+PAUSED_S = 1.0
+"""The loop stood still so long that clients and workers may have given up requests."""
+HEAR_S, HEAR_TURNS = 0.05, 5
+"""Time, and iterations of the loop, in which everything is read that came during a pause."""
+
 
 class Master:
     """One core with its journal, dispatchers and timer, on the running event loop.
@@ -60,7 +65,7 @@ class Master:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.clock = clock = Clock()
+        self.clock = clock = Clock(asyncio.get_running_loop().time)
         self.started_at = clock.now()
         # A worker may report results from the time of another journal, so boots do not begin at 1.
         first_boot = 1 + secrets.randbits(32) % FIRST_BOOTS
@@ -89,6 +94,7 @@ class Master:
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._restart: asyncio.Task[None] | None = None
+        self._hearing: asyncio.Task[None] | None = None
         self.events = EventLog(recorder.boot, clock.wall_time, streams_max=settings.streams_max)
         self.webhooks = Webhooks(
             self._encoded,
@@ -146,6 +152,8 @@ class Master:
         self._pool.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self._hearing is not None:
+            self._hearing.cancel()
         await self.recorder.flush()
         self.waiters.give_up()
         self.workers.close()
@@ -189,7 +197,11 @@ class Master:
         if self._closed:
             return
         self.recorder.wake()
-        self.core.jobs.wall_offset_s = self.clock.look()
+        still_s, self.core.jobs.wall_offset_s = self.clock.still_s, self.clock.look()
+        if self.clock.still_s - still_s >= PAUSED_S and self._hearing is None:
+            self._hearing = asyncio.get_running_loop().create_task(self._hear())
+        if self._hearing is not None:
+            return
         tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)
@@ -215,6 +227,17 @@ class Master:
         self.recorder.wake()
         self._set_timer()
 
+    async def _hear(self) -> None:
+        """After a pause read what has come before anything is handed over.
+
+        A worker may have given up its claim, and be gone.
+        """
+        await asyncio.sleep(HEAR_S)
+        for _ in range(HEAR_TURNS):
+            await asyncio.sleep(0)
+        self._hearing = None
+        self.wake()
+
     def publish(self) -> None:
         """Log the events since the last tick, so that the log is as new as the jobs."""
         self.events.add(self.core.jobs.take_events())
@@ -227,7 +250,6 @@ class Master:
             return  # A tick too early does no harm.
         if self._timer is not None:
             self._timer.cancel()
-        # The event loop's clock is time.monotonic too.
         self._timer = asyncio.get_running_loop().call_at(moment, self._time_is_up)
 
     def _time_is_up(self) -> None:

@@ -315,7 +315,7 @@ class Webhooks:
         self._pause(host, delivery, delivery.failures)
 
     def _is_late(self, delivery: _Delivery) -> bool:
-        return time.monotonic() - delivery.since > self._for_s
+        return asyncio.get_running_loop().time() - delivery.since > self._for_s
 
     def _give_up(self, host: _Host, delivery: _Delivery, reason: str) -> None:
         # Without the whole URL, which may have secrets.

@@ -62,6 +62,49 @@ def test_a_clock_that_is_set_is_logged_once(wall: Wall, caplog: pytest.LogCaptur
     assert record.getMessage() == "the wall clock was set back by 600.0 s"
 
 
+def test_a_pause_is_logged_once_and_is_no_step_of_the_wall_clock(
+    wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Times that people see are right after it, though its time is behind."""
+    paused_s = 0.0
+    clock = Clock(lambda: time.monotonic() - paused_s)
+    shown_s = clock.wall_s(clock.now())
+    paused_s = 60.0
+    for _ in range(3):
+        clock.look()
+        assert clock.wall_s(clock.now()) == pytest.approx(shown_s, abs=5)
+    assert clock.still_s == pytest.approx(60.0, abs=1)
+    (record,) = caplog.records
+    assert record.getMessage() == "the master stood still for 60.0 s; deadlines move by that"
+
+
+def test_a_machine_that_slept_is_a_step_of_the_wall_clock_and_no_pause(
+    wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The monotonic clock stands still meanwhile, and the time of the loop with it."""
+    clock = Clock(time.monotonic)
+    first_s = clock.offset_s
+    wall.ahead_s = 3600.0
+    assert clock.look() == pytest.approx(first_s + 3600.0, abs=0.5)
+    assert clock.still_s == pytest.approx(0.0, abs=0.5)
+    (record,) = caplog.records
+    assert record.getMessage() == "the wall clock was set ahead by 3600.0 s"
+
+
+def test_a_pause_and_a_step_of_the_wall_clock_are_told_apart(
+    wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    paused_s = 0.0
+    clock = Clock(lambda: time.monotonic() - paused_s)
+    first_s = clock.offset_s
+    paused_s, wall.ahead_s = 12.0, -100.0
+    assert clock.look() == pytest.approx(first_s - 88.0, abs=0.5)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the wall clock was set back by 100.0 s",
+        "the master stood still for 12.0 s; deadlines move by that",
+    ]
+
+
 def test_a_time_in_the_past_is_a_moment_and_one_to_come_is_now(wall: Wall) -> None:
     clock = Clock()
     ago = clock.now() - clock.moment_of(wall.now() - timedelta(seconds=100))

@@ -43,7 +43,10 @@ def start_alone(cleanup: AsyncExitStack) -> StartAlone:
 
 @pytest.fixture
 def master(io_loop: IOLoop, start_alone: StartAlone) -> Master:
-    return start_alone()
+    async def start() -> Master:
+        return start_alone()
+
+    return io_loop.run_sync(start)
 
 
 # Submitting

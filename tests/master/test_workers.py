@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -538,3 +539,37 @@ async def test_what_is_pure_waits_for_no_disk_but_its_job_s_end_does(
     commits = rig.master.recorder.commits
     assert (await ended(rig, await rig.accept(graph=graph)))[1] == 0
     assert rig.master.recorder.commits == commits + 2, "that it was accepted, and how it ended"
+
+
+# Pauses of the master
+
+
+async def test_after_a_pause_what_came_is_read_before_anything_is_decided(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker may have given up its claim, or extend a lease."""
+    await rig.accept(handler="echo", args=[1])
+    lease = (await claim_one(rig))["lease"]
+    done: list[str] = []
+    core, now = rig.master.core, rig.master.clock.now
+    extend_leases, tick = core.calls.extend, core.tick
+
+    def watched_extend(*arguments: Any) -> Any:
+        done.append("extend")
+        return extend_leases(*arguments)
+
+    def watched_tick(at: float) -> Any:
+        done.append("tick")
+        return tick(at)
+
+    monkeypatch.setattr(core.calls, "extend", watched_extend)
+    monkeypatch.setattr(core, "tick", watched_tick)
+    body = b'{"worker": "puller", "leases": [%d]}' % lease
+    head = b"POST /extend HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", rig.server.port)) as worker:
+        worker.sendall(head + body)
+        # As after a pause of a minute: the time of the loop is behind by that.
+        monkeypatch.setattr(rig.master.clock, "now", lambda: now() - 60.0)
+        rig.master.wake()
+        await until(lambda: "tick" in done, "it decides again")
+    assert done[0] == "extend"

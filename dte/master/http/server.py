@@ -11,7 +11,6 @@ import asyncio
 import logging
 import resource
 import socket
-import time
 from collections import Counter
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
@@ -133,7 +132,7 @@ class BoundedServer(HTTPServer):
     def _close_idle(self, idle_s: float) -> bool:
         """Close the connection that has been idle for longest, if for more than `idle_s`."""
         for stream, since in self._idle.items():
-            if time.monotonic() - since <= idle_s:
+            if asyncio.get_running_loop().time() - since <= idle_s:
                 break
             stream.close()
             return True
@@ -165,7 +164,7 @@ class BoundedServer(HTTPServer):
         stream.await_now(Awaited.HEAD)
         self._idle.pop(stream, None)  # It becomes the last of the idle ones.
         if stream not in self._extra and not stream.closed():
-            self._idle[stream] = time.monotonic()
+            self._idle[stream] = asyncio.get_running_loop().time()
         return _Gate(self, stream, request_conn, super().start_request(server_conn, request_conn))
 
     def on_close(self, server_conn: Any) -> None:
@@ -199,7 +198,7 @@ class BoundedServer(HTTPServer):
         """Close the connections of slow clients, and log what was closed and refused."""
         while self._close_idle(IDLE_MAX_S):
             pass
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         for stream in [stream for stream in self._open if stream.is_too_slow(now, self._slow_s)]:
             self._to_log["connections closed: slow clients"] += 1
             stream.close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum
@@ -109,13 +109,13 @@ class BoundedStream(IOStream):
         self._window: tuple[float, int] | None = None
         self._nodelay = False
         self.awaited = Awaited.HEAD
-        self._awaited_since = time.monotonic()
+        self._awaited_since = asyncio.get_running_loop().time()
         self.unsent = 0
 
     def await_now(self, awaited: Awaited) -> None:
         """Wait for another input from now on."""
         self.awaited = awaited
-        self._awaited_since = time.monotonic()
+        self._awaited_since = asyncio.get_running_loop().time()
         self._moved_before = self._moved
         self._window = None
 
