@@ -117,6 +117,14 @@ def _kill_while_it_writes(machines: Machines) -> None:
     machines.disk.kill_in = machines.world.random.randrange(STATEMENTS)
 
 
+def _pause_master(machines: Machines) -> None:
+    """Pause the master for less than a lease, for much more, or often in a row."""
+    random, lease_s = machines.world.random, machines.lease_s
+    short = [random.random() * 0.5 * lease_s for _ in range(random.randint(2, 8))]
+    pauses_s = random.choice(([random.random() * lease_s], [1.5 * lease_s], [12.0], [60.0], short))
+    machines.master.pause(pauses_s, between_s=random.choice((0.01, 0.1)))
+
+
 def _step_the_clock(machines: Machines) -> None:
     random = machines.world.random
     most_s = random.choice((1.0, 3600.0, DAY_S, 400 * DAY_S))
@@ -125,6 +133,7 @@ def _step_the_clock(machines: Machines) -> None:
         machines.world.after(2 * random.random(), machines.world.put_the_clock_right)
 
 
+PAUSES = "the master pauses"
 ACCIDENTS: dict[str, Callable[[Machines], None]] = {
     "a worker crashes": lambda machines: _worker(machines).crash("it crashes"),
     "a worker's machine vanishes": lambda m: _worker(m).vanish(_a_while_s(m)),
@@ -137,6 +146,7 @@ ACCIDENTS: dict[str, Callable[[Machines], None]] = {
     "the master is killed while it writes": _kill_while_it_writes,
     "the master is ended": lambda m: m.master.stop(m.world.random.choice((0.0, 1.0, 5.0))),
     "the master freezes": lambda machines: machines.master.freeze(_a_while_s(machines)),
+    PAUSES: _pause_master,
     "the clock steps": _step_the_clock,
     "the disk is full": lambda machines: _break_disk(machines, Fault.FULL),
     "the disk is broken": lambda machines: _break_disk(machines, Fault.BROKEN),

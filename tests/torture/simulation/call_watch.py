@@ -76,6 +76,11 @@ class CallWatch:
             type(calls)._hand_over(calls, now, worker, call)
 
         def watched_lose(now: float, lease: CallLease, reason: str) -> None:
+            if self._profile.pauses and reason.startswith("silent"):
+                raise Violation(
+                    f"lease {lease.number}, {lease.call.name} of job {lease.call.job}, is lost: "
+                    f"{lease.worker_name} is {reason}, and nothing happened to it"
+                )
             if lease.sent:
                 self._world.seen["a call is lost"] += 1
                 self.losses[lease.call.job, lease.call.name] += 1

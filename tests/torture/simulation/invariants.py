@@ -94,7 +94,7 @@ class Watch:
         if master is None or core is None:
             return
         core.check()
-        if master._closed:
+        if master._closed or master._hearing is not None:
             return
         self._check_surroundings(master, core)
         if core.arithmetic.handing_over and not core.arithmetic._more_to_match:
@@ -131,6 +131,8 @@ class Watch:
         for lease in tick.batches:
             self._handed_over(lease)
         self.calls.ticked(tick)
+        if self._profile.pauses:
+            self._nobody_is_blamed(tick)
         for lease in tick.lost:
             self._world.seen["a lease is lost"] += 1
             for job, nodes in lease.parts:
@@ -138,6 +140,15 @@ class Watch:
                     self._losses[job.number, node] += 1
             if self._world.tracing:
                 self._note(f"lost lease {lease.number}: {lease.lost_because}")
+
+    def _nobody_is_blamed(self, tick: Tick) -> None:
+        """Check that no worker is taken for silent while only the master paused."""
+        for worker in tick.gone:
+            raise Violation(f"{worker.announcement.name} is gone, and nothing happened to it")
+        for lease in tick.lost:
+            if lease.may_come_late:
+                name = lease.worker.announcement.name
+                raise Violation(f"lease {lease.number} is lost, and nothing happened to {name}")
 
     def _handed_over(self, lease: BatchLease) -> None:
         if lease.number in self._leases:

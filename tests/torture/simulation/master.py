@@ -20,6 +20,7 @@ from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
 from dte.master.api.job_handler import JobReply, job_reply
 from dte.master.journal.schema import JournalRefused
+from dte.master.loop import TURN_S
 from dte.master.master import Master
 from dte.master.messages import policies
 from dte.master.settings import Settings
@@ -81,7 +82,7 @@ class MasterHost:
         self.starts += 1
         # Each machine counts its time from its own beginning, which a restart may change.
         clock_s = self._world.random.random() * CLOCK_S
-        process = Process(self._world, f"master {self.starts}", clock_s)
+        process = Process(self._world, f"master {self.starts}", clock_s, TURN_S)
         self._disk.serve(process)
         try:
             with process.running():
@@ -118,11 +119,15 @@ class MasterHost:
             self.process.freeze(frozen_s)
 
     def heal(self) -> None:
-        """See to it that a master runs."""
+        """See to it that a master runs, if perhaps not before a pause is over."""
         if self.process is None:
             self.start()
-        elif self.process.frozen:
-            self.process.thaw()
+
+    def pause(self, pauses_s: Sequence[float], between_s: float) -> None:
+        """Let the process do nothing several times, with little time in between."""
+        self.freeze(pauses_s[0])
+        if pauses_s[1:]:
+            self._world.after(pauses_s[0] + between_s, self.pause, pauses_s[1:], between_s)
 
     async def _end(self, process: Process, grace_s: float) -> None:
         assert self.master is not None
@@ -165,6 +170,8 @@ class MasterHost:
         master = self.master
         assert master is not None
         call.gone = asyncio.get_running_loop().create_future()
+        if call.hung_up:
+            call.gone.set_result(None)
         key = call.arguments[2] if call.route in ("submit", "plan") else ""
         known = self._watch.knows(key)
         try:

@@ -110,6 +110,7 @@ class Call:
         arguments: the rest of the request.
         twice: whether it may be done twice.
         gone: done, in the master's process, when the caller has hung up.
+        hung_up: it has, perhaps before the master has read the request.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class Call:
         self.arguments = arguments
         self.twice = twice
         self.gone: asyncio.Future[None] | None = None
+        self.hung_up = False
 
     async def send(self, master: MasterHost, timeout_s: float) -> tuple[int, bytes]:
         """Send it, and give the status and the body of the reply.
@@ -172,5 +174,6 @@ class Call:
             self._reply.set_result(reply)
 
     def _hang_up(self) -> None:
+        self.hung_up = True
         if self.gone is not None and not self.gone.done():
             self.gone.set_result(None)

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from torture.simulation.accidents import ACCIDENTS, HARD_ON_WORKERS, OF_DISKS_AND_STARTS
+from torture.simulation.accidents import (
+    ACCIDENTS,
+    HARD_ON_WORKERS,
+    OF_DISKS_AND_STARTS,
+    PAUSES,
+)
 from torture.simulation.clients import Habits
 from torture.simulation.formulas import Shares
 from torture.simulation.network import Weather
@@ -60,10 +65,16 @@ CALLING = 0.4
 """How many worlds have calls."""
 
 
+PAUSING = 0.1
+"""How many worlds have a master that pauses."""
+BESIDE_PAUSES = ("the clock steps", "the disk is slow", "the master crashes", "the master is ended")
+
+
 class Profile:
     """The world of a seed.
 
     Attributes:
+        pauses: the master pauses, and nothing happens to workers or the network.
         journaled: whether the master has a journal; else nothing happens to its process.
         forgets: the journal keeps few jobs and keys.
         gentle: there are formulas that harm workers, and so little else happens to workers that no
@@ -92,7 +103,7 @@ class Profile:
             large=0.5 if self.takes_s < 0.01 and random.random() < 0.5 else 0.0,
             harmful=1.5 if harmful else 0.0,
         )
-        self.accidents = [name for name in ACCIDENTS if random.random() < 0.3]
+        self.accidents = [name for name in ACCIDENTS if name != PAUSES and random.random() < 0.3]
         if self.gentle:
             self.accidents = [name for name in self.accidents if name not in HARD_ON_WORKERS]
         if not self.journaled:
@@ -102,6 +113,7 @@ class Profile:
             self.knobs.append(PRUNES_ALWAYS)
         # From another source of chance, so that worlds without calls stay as they were.
         self._add_calls(Random(f"calls {seed}"))
+        self._pause(Random(f"pauses {seed}"))
 
     @property
     def workers_forgotten(self) -> bool:
@@ -160,6 +172,28 @@ class Profile:
             lease_s=self.lease_s,
         )
         self.knobs += [knob for knob in CALL_KNOBS if random.random() < 0.2]
+
+    def _pause(self, random: Random) -> None:
+        """Have the master pause in some worlds, in which nothing can be blamed on a worker."""
+        self.pauses = random.random() < PAUSING
+        if not self.pauses:
+            return
+        self.gentle, self.weather = False, Weather()
+        self.shares = replace(self.shares, harmful=0.0)
+        self.workers = [
+            replace(
+                kind,
+                slow=0.0,
+                senseless=0.0,
+                extends=True,
+                patient=True,
+                reach="push" if kind.reach == "hold" else kind.reach,
+            )
+            for kind in self.workers
+        ]
+        self.accidents = [PAUSES, *(name for name in BESIDE_PAUSES if random.random() < 0.3)]
+        if not self.journaled:
+            self.accidents = [name for name in self.accidents if name not in OF_DISKS_AND_STARTS]
 
     def _with_handlers(self, random: Random, kind: WorkerKind) -> WorkerKind:
         """A worker of a kind that has handlers, or has none after all."""

@@ -34,8 +34,10 @@ class Clocks:
         self._world = world
 
     def monotonic(self) -> float:
-        """The moment on the clock of the process that asks."""
-        return asyncio.get_running_loop().time()
+        """The moment on the clock of the machine of the process that asks."""
+        process = asyncio.get_running_loop()
+        assert isinstance(process, Process)
+        return self._world.now + process.clock_s
 
     def time(self) -> float:
         return self._world.wall_s

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from torture.simulation import master as master_host
 from torture.simulation.simulation import simulate
 
 from dte.core.arithmetic.lease import BatchLease
@@ -340,6 +341,11 @@ def lets_delays_end_by_the_clock_on_the_wall(patch: Patch) -> None:
     patch.setattr(CallJobs, "begin_call", dated)
 
 
+def takes_a_pause_of_the_master_for_silence_of_workers(patch: Patch) -> None:
+    """Its loop is one whose time goes on."""
+    patch.setattr(master_host, "TURN_S", None)
+
+
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -368,6 +374,7 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     looks_at_the_clock_only_at_its_start,
     lets_rows_age_by_the_clock_on_the_wall,
     lets_delays_end_by_the_clock_on_the_wall,
+    takes_a_pause_of_the_master_for_silence_of_workers,
 ]
 
 

@@ -42,6 +42,7 @@ HAPPENS = (
     "the master answers 503",
     "the master answers 507",
     "the master is killed while it writes",
+    "the master pauses",
 )
 """What the worlds are there for, and what must not be lost from them unnoticed."""
 

@@ -78,6 +78,7 @@ class WorkerKind:
         extends: whether it keeps its leases; of one that fetches its work.
         calls_take_s: how long a call takes, at most.
         lease_s: how long the master's leases are.
+        patient: it waits for work as long as it said.
     """
 
     modern: bool
@@ -96,6 +97,7 @@ class WorkerKind:
     extends: bool = True
     calls_take_s: float = 0.05
     lease_s: float = 1.0
+    patient: bool = False
 
 
 class WorkerProcess(Process):
@@ -342,7 +344,8 @@ class WorkerHost:
                 continue
             wait_s = random.choice((0.0, 0.5, 3.0))
             claim = Claim(self.said_name, handlers, slots, wait_s, kind.batch_max, incarnation)
-            patience_s = random.choice((0.3, 1.0, 1.0)) * wait_s + CLAIM_TIMEOUT_S
+            waits = 1.0 if kind.patient else random.choice((0.3, 1.0, 1.0))
+            patience_s = waits * wait_s + CLAIM_TIMEOUT_S
             status = 0
             with suppress(NoReply):
                 status, reply = await self.post(

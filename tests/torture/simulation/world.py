@@ -23,6 +23,8 @@ WALL_AT_FIRST_S = 1_800_000_000.0
 CALLBACKS_AT_ONCE = 20_000
 """So many callbacks without any time passing are a loop that will not end."""
 
+ROUNDING_S = 1e-6
+
 AWAITED = ("ConnectionPool.post",)
 """Coroutines that dte makes tasks of, and whose exceptions it expects."""
 
@@ -58,7 +60,7 @@ class Handle:
         return self.over
 
     def when(self) -> float:
-        """The moment on the clock of the process."""
+        """The moment on the clock of the process; 0 of what is no timer."""
         return self._when
 
 
@@ -172,6 +174,9 @@ class World:
         if process.frozen:
             process.held.append(handle)
             return
+        if handle.when() > process.time() + ROUNDING_S:
+            process.put_off(handle)
+            return
         process.ran = True
         _set_running_loop(process.loop)
         if handle.context is None:
@@ -196,11 +201,14 @@ class Process:
         frozen: it exists and does nothing, as after SIGSTOP.
         ran: it has done something since this was last set to False.
         held: what would have happened while it was frozen.
+        turn_s: how much of a pause passes in the process's own time; None for all of it.
         loop: the process, for those who want an event loop.
         disk: does what it gives to a thread, at a time of its own; None if it has none.
     """
 
-    def __init__(self, world: World, name: str, clock_s: float = 0.0) -> None:
+    def __init__(
+        self, world: World, name: str, clock_s: float = 0.0, turn_s: float | None = None
+    ) -> None:
         self.world = world
         self.name = name
         self.alive = True
@@ -209,7 +217,10 @@ class Process:
         self.held: list[Handle] = []
         self.disk: Callable[[asyncio.Future[Any], Callable[[], Any]], None] | None = None
         self.loop = cast(asyncio.AbstractEventLoop, self)
-        self._clock_s = clock_s
+        self.turn_s = turn_s
+        self.clock_s = clock_s
+        self._still_s = 0.0
+        self._frozen_at = 0.0
         self._tasks: dict[asyncio.Task[Any], None] = {}
         world._processes.append(self)
 
@@ -233,14 +244,25 @@ class Process:
         """Stop for some time."""
         if self.alive and not self.frozen:
             self.note(f"is frozen for {frozen_s:.2f} s")
-            self.frozen = True
+            self.frozen, self._frozen_at = True, self.world.now
             self.world.after(frozen_s, self.thaw)
 
     def thaw(self) -> None:
-        """Go on; what should have happened meanwhile happens now."""
+        """Go on; what should have happened meanwhile happens now.
+
+        As in a kernel: the process finds its timers due before it looks at its sockets.
+        """
+        if not self.frozen:
+            return
         self.frozen = False
-        self.world._ready.extend(self.held)
-        self.held.clear()
+        if self.turn_s is not None:
+            self._still_s += max(0.0, self.world.now - self._frozen_at - self.turn_s)
+        held, self.held = self.held, []
+        timers = [handle for handle in held if handle.when()]
+        self.world._ready.extend(sorted(timers, key=Handle.when))
+        for handle in held:
+            if not handle.when():
+                self.world._push(self.world.now, handle)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -255,7 +277,7 @@ class Process:
     # What an event loop does, as far as dte and asyncio's own tasks, sleeps and timeouts need it
 
     def time(self) -> float:
-        return self.world.now + self._clock_s
+        return self.world.now + self.clock_s - self._still_s
 
     def get_debug(self) -> bool:
         return False
@@ -284,8 +306,12 @@ class Process:
         context: Context | None = None,
     ) -> Handle:
         handle = Handle(self, when, callback, arguments, context)
-        self.world._push(when - self._clock_s, handle)
+        self.put_off(handle)
         return handle
+
+    def put_off(self, handle: Handle) -> None:
+        """Have a timer come at its moment, which is later than it was if the process paused."""
+        self.world._push(handle.when() - self.clock_s + self._still_s, handle)
 
     def call_later(
         self,
