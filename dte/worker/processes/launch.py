@@ -8,15 +8,40 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 from types import ModuleType
+from typing import Any
 
 from pebble import ProcessPool
 
 from dte.worker.processes import child, signals
 from dte.worker.processes.environment import without_folder
 
-CONTEXT = multiprocessing.get_context("spawn")
+
+class _FreeLock:
+    """A lock that is always free, because only one process uses what it protects."""
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class _Context(SpawnContext):
+    """Starts processes without named semaphores.
+
+    A pool makes two locks for the processes that share its channel. As named semaphores they would
+    stay on the machine after a SIGKILL to the worker and all its processes, and a process that is
+    stopped while it starts would fail because they are gone.
+    """
+
+    def RLock(self) -> Any:  # noqa: N802 - as multiprocessing has it
+        return _FreeLock()
+
+
+CONTEXT = _Context()
 
 _starting = threading.Lock()
 
