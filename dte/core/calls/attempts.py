@@ -93,8 +93,10 @@ class Attempts:
         if outcome.lost:
             return self._lost(now, job, call, error or "lost")
         if state is None or state is CallState.CANCELLED:
-            # An attempt that was begun may have had effects: it stays counted.
-            record.attempts -= not outcome.begun
+            # An attempt that was begun may have had effects: it stays counted. Only such a one is
+            # stopped, or has made progress, whatever else its worker says.
+            begun = outcome.begun or state is not None or call.progress is not None
+            record.attempts -= not begun
             record.error, record.trace = error, None
             call.requeued += 1
             return self._again(now, job, call, now + self._backoff_s(call.requeued - 1))

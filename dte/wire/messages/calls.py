@@ -86,7 +86,7 @@ class Report(msgspec.Struct, omit_defaults=True):
             through no fault of its own, because its worker left; and ``lost`` if its process ended
             and any of several calls may have ended it.
         retry: a retry may help; false after bad arguments, for example.
-        begun: a `returned` call had begun and was stopped.
+        begun: a `returned` or `cancelled` call had begun and was stopped.
         trace: the stack trace of the error, from the first frame of the handler on.
         progress: the last progress, if the worker has not sent it with an extension.
     """

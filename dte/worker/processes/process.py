@@ -344,7 +344,8 @@ class Process:
     def _give_back(self, assigned: _Assigned) -> None:
         """Have another process run a call that has not begun, unless it is to be stopped."""
         if assigned.verdict is not None:
-            self._finish(assigned, report_without_result(assigned.call, *assigned.verdict))
+            report = report_without_result(assigned.call, *assigned.verdict, begun=False)
+            self._finish(assigned, report)
         else:
             self._forget(assigned)
             self._owner.on_not_begun(assigned.call)

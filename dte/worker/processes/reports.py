@@ -18,6 +18,8 @@ limited = LimitedLog(log)
 
 FAILURES: dict[State, str] = {"failed": "failed", "timed_out": "timed out", "lost": "was lost"}
 """The outcomes without a result that are failures, in the words of the log."""
+STOPPED: tuple[State, ...] = ("returned", "cancelled")
+"""The outcomes that may be those of calls that never began."""
 
 REASONS_MAX = 1000
 
@@ -35,10 +37,11 @@ def report_of(call: Call, outcome: Outcome) -> Report:
     )
 
 
-def report_without_result(call: Call, state: State, reason: str) -> Report:
+def report_without_result(call: Call, state: State, reason: str, *, begun: bool = True) -> Report:
     if state in FAILURES:
         _log_failure(call, FAILURES[state], reason)
-    return Report(call.lease, error=reason, state=state, begun=state == "returned")
+    begun = begun and state in STOPPED
+    return Report(call.lease, error=reason, state=state, begun=begun)
 
 
 def _log_failure(call: Call, how: str, error: str, trace: str = "") -> None:

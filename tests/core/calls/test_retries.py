@@ -92,14 +92,13 @@ def test_a_retry_is_recorded_with_its_moment_unless_the_call_is_pure() -> None:
     assert "b" not in core.disk.records[job.number]
 
 
-@pytest.mark.parametrize("state", [None, CallState.CANCELLED])
-def test_what_a_worker_gives_back_is_not_counted(state) -> None:
+def test_what_a_worker_gives_back_is_not_counted() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f"))
     for attempt in range(10):
         lease = core.hand_out(10.0 * attempt)["a"]
         assert lease.call.record.attempts == 1
-        core.end_call(10.0 * attempt, lease, Outcome(state))
+        core.end_call(10.0 * attempt, lease, Outcome(None))
     assert core.disk.records[job.number]["a"].attempts == 0 or core.calls.leases
     core.succeed(100.0, core.hand_out(100.0)["a"])
     assert job.state is JobState.SUCCEEDED
@@ -148,6 +147,25 @@ def test_what_had_begun_when_its_worker_left_stays_counted_as_an_attempt() -> No
     core.end_call(0.0, core.hand_out(0.0)["a"], outcome)
     assert (only_call(job).record.attempts, only_call(job).record.failures) == (1, 0)
     assert core.hand_out(0.0)["a"].call.record.attempts == 2
+
+
+def test_what_a_worker_stopped_by_itself_stays_counted_as_an_attempt() -> None:
+    """Nobody cancelled the job, so the call is begun again: somebody else told the worker to."""
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    outcome = Outcome(CallState.CANCELLED, None, "cancelled")
+    core.end_call(0.0, core.hand_out(0.0)["a"], outcome)
+    assert (only_call(job).record.attempts, only_call(job).record.failures) == (1, 0)
+    assert core.hand_out(0.0)["a"].call.record.attempts == 2
+
+
+def test_what_has_made_progress_stays_counted_though_its_worker_says_it_had_not_begun() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f"))
+    lease = core.hand_out(0.0)["a"]
+    core.calls.extend(0.0, [lease.number], {lease.number: (0.5, "half")})
+    core.end_call(0.0, lease, Outcome(None, None, "no slot"))
+    assert only_call(job).record.attempts == 1
 
 
 def test_a_failure_told_before_the_handler_is_known_again_ends_the_call_once_it_is() -> None:

@@ -166,7 +166,7 @@ async def test_a_call_that_is_stopped_has_ended_when_that_is_reported(
     assert one.executor.stop(lease)
     assert lease in one.unfinished
     report = await one.report(lease)
-    assert (report.state, report.error) == ("cancelled", "cancelled")
+    assert (report.state, report.error, report.begun) == ("cancelled", "cancelled", True)
     assert is_gone(pid)
     assert not one.executor.stop(lease)
 
@@ -205,7 +205,8 @@ async def test_a_call_that_waits_never_begins_when_it_is_stopped(
     waiting = one.start("touch", str(path))
     assert one.unfinished == {busy, waiting}
     assert one.executor.stop(waiting)
-    assert (await one.report(waiting)).state == "cancelled"
+    report = await one.report(waiting)
+    assert (report.state, report.begun) == ("cancelled", False)
     (tmp_path / "other").touch()
     assert (await one.report(busy)).state == "succeeded"
     await one.value("pid")

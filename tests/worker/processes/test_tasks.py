@@ -79,7 +79,7 @@ async def test_a_call_is_cancelled_and_the_others_go_on(rig: StartRig, tmp_path:
     assert two.executor.stop(lease)
     assert two.executor.stop(lease)
     report = await two.report(lease)
-    assert (report.state, report.error) == ("cancelled", "cancelled")
+    assert (report.state, report.error, report.begun) == ("cancelled", "cancelled", True)
     assert (tmp_path / "mine.cancelled").exists(), "it has ended when that is reported"
     (tmp_path / "end").touch()
     assert (await two.report(other)).state == "succeeded"
