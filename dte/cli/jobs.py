@@ -6,6 +6,7 @@ import sys
 from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
+from msgspec.structs import replace
 
 from dte.cli.options import JobId, Whole, at, json_option, master_option, option, timeout_option
 from dte.cli.output import (
@@ -127,7 +128,8 @@ def retry_command(
             print_standing(found, as_json)
             return
         if as_json:
-            job = status(client, job)
+            # Masters of other versions leave it out of the status.
+            job = replace(status(client, job), retry_of=job.retry_of)
     later = f"dte job {job.id} --wait{at(master_url)}"
     print_job(job, as_json, f"job {job.id} retries job {number}; to wait for it: {later}")
 

@@ -67,6 +67,9 @@ async def _submit_and_wait(
 
 
 async def _work(request: Message, line: Line) -> None:
+    if request.path != "/compute":
+        await line.reply(404, {})
+        return
     asked: dict[str, Any] = request.json
     reply = batch(asked)
     for place, operands in enumerate(zip(asked["op1"], asked["op2"], strict=True)):
