@@ -127,10 +127,12 @@ class Master:
                 self.clock,
                 self.wake,
             )
+            self.workers.unread.reading = True
             self._restart = asyncio.get_running_loop().create_task(self._resume(restart))
 
     async def _resume(self, restart: Restart) -> None:
         await restart.run()
+        self.workers.unread.reading = False
         self.workers.forget_replaced(restart.handlers)
 
     async def end(self, grace_s: float) -> None:

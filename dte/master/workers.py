@@ -21,6 +21,7 @@ from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
+from dte.master.unread import UnreadLeases
 from dte.wire.messages.batches import BatchResult
 
 log = logging.getLogger("dte.master")
@@ -47,6 +48,7 @@ class Workers:
     reach: Reach
 
     def __post_init__(self) -> None:
+        self.unread = UnreadLeases(self.core, self.recorder.boot)
         self._limited = LimitedLog(log)
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
@@ -366,6 +368,9 @@ class Workers:
         Raises:
             Unavailable: the journal cannot be written.
         """
+        outcomes = list(outcomes)
+        if any(number in self.unread for number, _ in outcomes):
+            raise Unavailable("jobs are still being read after a restart")
         now = self.clock.now()
         accepted: dict[int, None] = {}
         stale: list[int] = []
@@ -428,10 +433,13 @@ class Workers:
         self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
     ) -> tuple[list[int], list[int], list[int]]:
         """Extend leases of calls; see `CallScheduler.extend`."""
-        answer = self.core.calls.extend(self.clock.now(), numbers, progress, worker)
+        extended, lost, stop = self.core.calls.extend(self.clock.now(), numbers, progress, worker)
+        if self.unread.reading:  # Only the journal knows yet whether they have ended.
+            extended += [number for number in lost if number in self.unread]
+            lost = [number for number in lost if number not in self.unread]
         if progress:
             self.wake()
-        return answer
+        return extended, lost, stop
 
 
 async def _first_of(

@@ -20,6 +20,7 @@ from dte.core.errors import NotFound, Unavailable
 from dte.master import restart as resuming
 from dte.master.archive import Archive
 from dte.master.journal import retention
+from dte.master.journal.recorder import Recorder
 
 from . import fakes
 from .calling import (
@@ -544,3 +545,30 @@ async def test_a_job_whose_calls_are_deleted_is_not_retried(
     assert (reply.status, reply.json["code"]) == (404, "not_found")
     assert "deleted" in reply.json["error"]
     assert rig.master.core.jobs.waiting == 0
+
+
+async def test_a_lease_is_good_while_its_job_is_still_read(
+    rig: Rig, again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was told that it has ended would stop the call, or drop its result."""
+    number = await rig.accept(handler="echo", args=[1])
+    lease = (await claim_one(rig))["lease"]
+    read, may_read = Recorder.unfinished, asyncio.Event()
+
+    async def slow(recorder: Recorder, after: int) -> Any:
+        await may_read.wait()
+        return await read(recorder, after)
+
+    monkeypatch.setattr(Recorder, "unfinished", slow)
+    rig = await again()
+    kept = await extend(rig, lease, 1, worker="puller")
+    assert (kept["extended"], kept["lost"], kept["stop"]) == ([lease, 1], [], [])
+    body = {"worker": "puller", "results": [{"lease": lease, "result": 1}]}
+    early = await rig.post("/result", body)
+    assert (early.status, early.json["code"]) == (503, "unavailable")
+    may_read.set()
+    await until(lambda: rig.master.core.calls.leases.get(lease), "the job is read")
+    await until(lambda: not rig.master.workers.unread.reading, "all are read")
+    assert (await extend(rig, lease, 1, worker="puller"))["lost"] == [1]
+    assert (await rig.post("/result", body)).json == {"accepted": [lease], "stale": []}
+    assert await ended(rig, number) == ("succeeded", 1, None)
