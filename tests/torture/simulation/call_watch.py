@@ -73,6 +73,8 @@ class CallWatch:
 
         def watched_hand_over(now: float, worker: Worker, call: Call) -> None:
             self._highest_first(core, worker, call)
+            if not call.record.attempts:
+                self._time_has_come(f"{call.name} of job {call.job}", call)
             type(calls)._hand_over(calls, now, worker, call)
 
         def watched_lose(now: float, lease: CallLease, reason: str) -> None:
@@ -133,6 +135,8 @@ class CallWatch:
         That is so if a master ended after it had recorded the hand-over.
         """
         of_this_start = lease.number // LEASES_OF_A_BOOT == core._last_lease // LEASES_OF_A_BOOT
+        if not core.calls.handing_over:
+            return  # It ends, and hears no more of its workers.
         if of_this_start or lease.number in self.executions.by_lease:
             what = f"lease {lease.number}, {lease.call.name} of job {lease.call.job}"
             name = lease.worker_name
@@ -162,8 +166,6 @@ class CallWatch:
                 f"{what}: attempt {record.attempts}, {record.failures} failures, {record.lost} lost"
             )
         self._operands_are_known(what, call)
-        if record.attempts == 1:
-            self._time_has_come(what, call)
         self.executions.handed_over(what, number, call.args, record.attempts)
         if not call.pure and self._profile.journaled:
             rows = self._disk.rows(
@@ -259,6 +261,8 @@ class CallWatch:
         self._world.saw("a master", "a job is retried")
         self._retries.add(new)
         rows = self.rows(old.number, old).values()
+        if not rows:
+            return  # They are deleted since the retry has read them.
         failed = {row.name for row in rows if row.state in ("failed", "timed_out", "skipped")}
         self.executions.taken_over(old.number, new, failed)
 

@@ -131,7 +131,8 @@ class Watch:
         for lease in tick.batches:
             self._handed_over(lease)
         self.calls.ticked(tick)
-        if self._profile.pauses:
+        ending = self._core is None or not self._core.arithmetic.handing_over
+        if self._profile.pauses and not ending:  # One that ends hears no more of its workers.
             self._nobody_is_blamed(tick)
         for lease in tick.lost:
             self._world.seen["a lease is lost"] += 1
