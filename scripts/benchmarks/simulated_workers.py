@@ -37,6 +37,9 @@ class SimulatedWorker(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(b"GET "):  # The master asks who is at this address.
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            return
         self._received += data
         body = body_of(self._received)
         if body is None:
