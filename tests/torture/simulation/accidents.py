@@ -133,7 +133,23 @@ def _step_the_clock(machines: Machines) -> None:
         machines.world.after(2 * random.random(), machines.world.put_the_clock_right)
 
 
+def _cannot_start(machines: Machines) -> None:
+    _worker(machines).cannot_start(_a_while_s(machines))
+
+
+def _shut_off(machines: Machines) -> None:
+    """Let a worker call the master, and not the master the worker, for some time."""
+    rejects = machines.world.random.random() < 0.5
+    _worker(machines).shut_off(rejects, _a_while_s(machines))
+
+
 PAUSES = "the master pauses"
+TROUBLES: dict[str, Callable[[Machines], None]] = {
+    "a worker cannot start processes": _cannot_start,
+    "a worker cannot be called": _shut_off,
+    "a worker moves": lambda machines: _worker(machines).move(),
+}
+"""What a worker lives through, and tells the master, or has the master find out."""
 ACCIDENTS: dict[str, Callable[[Machines], None]] = {
     "a worker crashes": lambda machines: _worker(machines).crash("it crashes"),
     "a worker's machine vanishes": lambda m: _worker(m).vanish(_a_while_s(m)),
@@ -152,7 +168,10 @@ ACCIDENTS: dict[str, Callable[[Machines], None]] = {
     "the disk is broken": lambda machines: _break_disk(machines, Fault.BROKEN),
     "the disk cannot be read": lambda machines: _break_disk(machines, Fault.UNREADABLE),
     "the disk is slow": _slow_disk,
+    **TROUBLES,
 }
+RARE = frozenset({PAUSES, *TROUBLES})
+"""These have worlds of their own."""
 HARD_ON_WORKERS = frozenset(
     {
         "a worker crashes",

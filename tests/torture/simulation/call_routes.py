@@ -83,6 +83,7 @@ async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
         claim.slots,
         claim.batch_max > 0,
         Delivery.PULL,
+        failing=claim.failing,
     )
     if claim.draining:
         await master.workers.stop_claiming(said)

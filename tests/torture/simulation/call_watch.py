@@ -11,6 +11,7 @@ from torture.simulation.executions import Executions
 from torture.simulation.outcomes import CallRow
 from torture.simulation.plans import HANDLERS, PlanMaker, tag_of
 from torture.simulation.profile import Profile
+from torture.simulation.trouble_watch import TroubleWatch
 from torture.simulation.world import Violation, World
 
 from dte.core.calls.attempts import Outcome
@@ -49,12 +50,14 @@ class CallWatch:
         profile: Profile,
         plans: PlanMaker,
         executions: Executions,
+        troubles: TroubleWatch,
     ) -> None:
         self._world = world
         self._disk = disk
         self._profile = profile
         self.plans = plans
         self.executions = executions
+        self.troubles = troubles
         self._core: Scheduler | None = None
         self._began_at = 0.0
         self._due_since: dict[tuple[int, str], float] = {}
@@ -75,16 +78,20 @@ class CallWatch:
             self._highest_first(core, worker, call)
             if not call.record.attempts:
                 self._time_has_come(f"{call.name} of job {call.job}", call)
+            self.troubles.hand_over(worker, call)
             type(calls)._hand_over(calls, now, worker, call)
 
         def watched_lose(now: float, lease: CallLease, reason: str) -> None:
             if self._profile.pauses and reason.startswith("silent"):
                 self._nobody_was_silent(core, lease, reason)
+            self.troubles.lose(lease, reason)
             if lease.sent:
                 self._world.seen["a call is lost"] += 1
                 self.losses[lease.call.job, lease.call.name] += 1
             type(attempts).lose(attempts, now, lease, reason)
 
+        if self._profile.troubles:
+            self.troubles.begin(core)
         vars(calls)["_hand_over"] = watched_hand_over
         vars(attempts)["lose"] = watched_lose
 
@@ -99,6 +106,8 @@ class CallWatch:
     def step(self, core: Scheduler) -> None:
         """Check that no call has two leases, and none waits too long or beside a free slot."""
         self._nothing_is_overdue(core)
+        if self._profile.troubles:
+            self.troubles.step(core)
         calls = core.calls
         leased = [lease.call for lease in calls.leases]
         if len(set(map(id, leased))) != len(leased):

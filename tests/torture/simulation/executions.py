@@ -20,7 +20,7 @@ from torture.simulation.plans import (
     tag_of,
     value_of,
 )
-from torture.simulation.world import Violation, World
+from torture.simulation.world import Process, Violation, World
 
 from dte.wire.codec import encode
 from dte.wire.messages.calls import Call, Report
@@ -31,9 +31,11 @@ class Execution:
     """One time that a worker did a call.
 
     Attributes:
+        process: the worker's.
         times: how often it had been done in this job, this time included.
     """
 
+    process: Process
     call: Call
     node: NodeSpec
     times: int
@@ -64,7 +66,7 @@ class Executions:
         self._awaited.setdefault(job, []).append(future)
         return future
 
-    def begin(self, worker: str, call: Call) -> Execution:
+    def begin(self, process: Process, call: Call) -> Execution:
         """A worker begins a call.
 
         Raises:
@@ -74,7 +76,7 @@ class Executions:
         plan, node = self._plans.by_tag[tag]
         key = call.job_id, tag
         self._times[key] += 1
-        execution = Execution(call, node, self._times[key])
+        execution = Execution(process, call, node, self._times[key])
         what = f"{call.handler} {tag} of job {call.job_id}, lease {call.lease}"
         if call.lease in self._leases:
             raise Violation(f"{what}: it is done twice under one lease")
@@ -88,7 +90,7 @@ class Executions:
             raise Violation(f"{what}: done {execution.times} times")
         self._world.seen["a call is begun"] += 1
         if self._world.tracing:
-            self._world.note(worker, f"does {what}, attempt {call.attempt}")
+            process.note(f"does {what}, attempt {call.attempt}")
         return execution
 
     def _check_arguments(self, what: str, call: Call, plan: PlanSpec, node: NodeSpec) -> None:

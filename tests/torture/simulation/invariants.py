@@ -155,6 +155,7 @@ class Watch:
         if lease.number in self._leases:
             raise Violation(f"lease {lease.number} was given before")
         self._leases.add(lease.number)
+        self.calls.troubles.handed_over(lease)
         columns = lease.columns()
         if None in columns[1] or None in columns[2]:
             raise Violation(f"lease {lease.number} has an operation without its operands")

@@ -52,7 +52,7 @@ class Lines:
         """What the dispatcher calls a `KeptAliveConnection`."""
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
-        return Line(self, process, self.hosts[f"{host}:{port}"])
+        return Line(self, process, self.hosts[f"{host}:{port}"], f"{host}:{port}")
 
     def after_request(self, number: int, callback: Callable[[], None]) -> None:
         """Have something happen soon after so many requests have been sent."""
@@ -117,8 +117,9 @@ class Line:
         on_close: called when the worker closes it while it is idle.
     """
 
-    def __init__(self, lines: Lines, process: Process, host: WorkerHost) -> None:
+    def __init__(self, lines: Lines, process: Process, host: WorkerHost, address: str) -> None:
         self._lines = lines
+        self._address = address
         self._reply: asyncio.Future[Reply] | None = None
         self._sending: asyncio.Task[None] | None = None
         self.process = process
@@ -129,6 +130,14 @@ class Line:
     @property
     def is_open(self) -> bool:
         return self.peer is not None
+
+    async def open(self) -> None:
+        """Connect before there is a request.
+
+        Raises:
+            ConnectionFailed: the connection was not accepted.
+        """
+        await self._connect()
 
     async def request(self, method: str, path: str, body: bytes) -> Reply:
         """Send a request and give its reply.
@@ -210,7 +219,12 @@ class Line:
         if host.silent or network.loses(host.name):
             await asyncio.sleep(CONNECT_TIMEOUT_S)
             raise ConnectionFailed("no connection in time", sent=False)
-        if host.process is None:
+        if host.shut and host.rejects:
+            raise ConnectionFailed("no route to host", sent=False)
+        if host.shut:
+            await asyncio.sleep(CONNECT_TIMEOUT_S)
+            raise ConnectionFailed("no connection in time", sent=False)
+        if host.process is None or host.address != self._address:
             raise ConnectionFailed("connection refused", refused=True, sent=False)
         self.peer = host.process
         self._lines.opened(self)

@@ -251,6 +251,7 @@ class MasterHost:
                 policies(said.handlers),
                 (said.handler_slots or said.slots) if said.handlers else 0,
                 said.arithmetic,
+                failing=said.failing,
             )
         )
         return {"status": "Worker registered"}

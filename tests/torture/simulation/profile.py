@@ -15,6 +15,8 @@ from torture.simulation.accidents import (
     HARD_ON_WORKERS,
     OF_DISKS_AND_STARTS,
     PAUSES,
+    RARE,
+    TROUBLES,
 )
 from torture.simulation.clients import Habits
 from torture.simulation.formulas import Shares
@@ -67,6 +69,8 @@ CALLING = 0.4
 
 PAUSING = 0.1
 """How many worlds have a master that pauses."""
+TROUBLING = 0.5
+"""How many worlds with calls have workers in trouble, if little else happens to workers."""
 BESIDE_PAUSES = ("the clock steps", "the disk is slow", "the master crashes", "the master is ended")
 
 
@@ -75,6 +79,8 @@ class Profile:
 
     Attributes:
         pauses: the master pauses, and nothing happens to workers or the network.
+        troubles: workers cannot begin calls, or cannot be called, for a while.
+        calm: nothing else happens to these workers, or to the network.
         journaled: whether the master has a journal; else nothing happens to its process.
         forgets: the journal keeps few jobs and keys.
         gentle: there are formulas that harm workers, and so little else happens to workers that no
@@ -103,7 +109,7 @@ class Profile:
             large=0.5 if self.takes_s < 0.01 and random.random() < 0.5 else 0.0,
             harmful=1.5 if harmful else 0.0,
         )
-        self.accidents = [name for name in ACCIDENTS if name != PAUSES and random.random() < 0.3]
+        self.accidents = [name for name in ACCIDENTS if name not in RARE and random.random() < 0.3]
         if self.gentle:
             self.accidents = [name for name in self.accidents if name not in HARD_ON_WORKERS]
         if not self.journaled:
@@ -114,6 +120,7 @@ class Profile:
         # From another source of chance, so that worlds without calls stay as they were.
         self._add_calls(Random(f"calls {seed}"))
         self._pause(Random(f"pauses {seed}"))
+        self._trouble(Random(f"troubles {seed}"))
 
     @property
     def workers_forgotten(self) -> bool:
@@ -178,6 +185,23 @@ class Profile:
         self.pauses = random.random() < PAUSING
         if not self.pauses:
             return
+        self._spare_workers(random)
+        self.accidents.insert(0, PAUSES)
+
+    def _trouble(self, random: Random) -> None:
+        """Have workers in trouble in some worlds."""
+        may = bool(self.calling) and not self.gentle and not self.pauses
+        self.troubles = may and random.random() < TROUBLING
+        self.calm = self.troubles and random.random() < 0.6
+        if not self.troubles:
+            return
+        if self.calm:
+            self._spare_workers(random)
+        chosen = [name for name in TROUBLES if random.random() < 0.5]
+        self.accidents += chosen or [random.choice(list(TROUBLES))]
+
+    def _spare_workers(self, random: Random) -> None:
+        """Let nothing happen to the network and to workers, so that nothing is their fault."""
         self.gentle, self.weather = False, Weather()
         self.shares = replace(self.shares, harmful=0.0)
         self.workers = [
@@ -187,11 +211,12 @@ class Profile:
                 senseless=0.0,
                 extends=True,
                 patient=True,
+                batch_max=max(2, kind.batch_max) if kind.reach == "hold" else kind.batch_max,
                 reach="push" if kind.reach == "hold" else kind.reach,
             )
             for kind in self.workers
         ]
-        self.accidents = [PAUSES, *(name for name in BESIDE_PAUSES if random.random() < 0.3)]
+        self.accidents = [name for name in BESIDE_PAUSES if random.random() < 0.3]
         if not self.journaled:
             self.accidents = [name for name in self.accidents if name not in OF_DISKS_AND_STARTS]
 

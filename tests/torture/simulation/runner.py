@@ -28,6 +28,8 @@ TWICE = 0.15
 """How many reports are sent once more although the master has answered."""
 INTERRUPTED = 0.02
 """How many calls are given back, although they were begun."""
+GIVEN_BACK = 0.5
+"""The same, of those whose worker cannot start processes any more."""
 
 Answer = Callable[[int, bytes], None]
 
@@ -41,6 +43,9 @@ class Runner:
     Args:
         extends: whether it tells the master that it is at work.
         takes_s: how long a call takes, at most.
+
+    Attributes:
+        failing: why it can begin no call; None if it can.
     """
 
     def __init__(
@@ -61,19 +66,28 @@ class Runner:
         self._reports: dict[int, Report] = {}
         self._batches: dict[int, BatchResult] = {}
         self._news = asyncio.Event()
+        self.failing: str | None = None
         process.create_task(self._send_reports())
         if extends:
             process.create_task(self._extend())
 
     # What `ComputeServer` and those who claim ask for
 
+    def __len__(self) -> int:
+        return len(self._tasks)
+
     @property
-    def running(self) -> Sequence[int]:
-        return list(self._tasks)
+    def running(self) -> Sequence[WireCall]:
+        begun = self._executions.by_lease
+        return [begun[lease].call for lease in self._tasks if lease in begun]
 
     def take(self, calls: Sequence[WireCall]) -> None:
-        """Begin calls."""
+        """Begin calls, or give them back."""
         for call in calls:
+            if self.failing is not None:
+                self._host.saw("a call is given back by a failing worker")
+                self._report(Report(call.lease, error=self.failing, state="returned"))
+                continue
             self._tasks[call.lease] = self._process.create_task(self._do(call))
 
     def stop(self, leases: Sequence[int]) -> list[int]:
@@ -82,8 +96,15 @@ class Runner:
 
     def requeue(self) -> None:
         """Give back what is not done, as the worker leaves."""
-        for lease in self.running:
+        for lease in list(self._tasks):
             self._stop(lease, Report(lease, state="returned"))
+
+    def fail(self, reason: str) -> None:
+        """Begin no call any more, and give back some of those that are begun."""
+        self.failing = reason
+        for lease in list(self._tasks):
+            if self._host.chance(GIVEN_BACK):
+                self._stop(lease, Report(lease, error=reason, state="returned"))
 
     def report_batch(self, result: BatchResult) -> None:
         """Report arithmetic that was claimed."""
@@ -108,7 +129,7 @@ class Runner:
 
     async def do(self, call: WireCall, may_return: bool = False) -> Report:
         """Do a call, and give what came of it; perhaps that it is given back."""
-        execution = self._executions.begin(self._host.name, call)
+        execution = self._executions.begin(self._process, call)
         took_s = self._host.takes_s(self._takes_s)
         if call.handler == "nap":
             took_s += extra_of(call.args)

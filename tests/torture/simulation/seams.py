@@ -83,16 +83,18 @@ class Reach:
 
 
 @contextmanager
-def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -> Iterator[None]:
+def standing_in(
+    world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob], *, reaches: bool
+) -> Iterator[None]:
     """Have dte meet the simulated world where it would meet the real one.
 
     Args:
         knobs: numbers in dte that are different in this world.
+        reaches: the master finds out itself whether it can call its workers.
     """
     clocks = Clocks(world)
     places: list[tuple[Any, str, Any]] = [
         (master, "secrets", Secrets(world)),
-        (master, "Reach", Reach),
         (recorder, "time", clocks),
         (clock, "time", clocks),
         (compute, "time", clocks),
@@ -104,6 +106,8 @@ def standing_in(world: World, disk: Disk, lines: Lines, knobs: Sequence[Knob]) -
         (logging.getLogger("dte.master"), "disabled", True),
         (logging.getLogger("dte.worker"), "disabled", True),
     ]
+    if not reaches:
+        places.append((master, "Reach", Reach))
     places += [(module, name, value) for modules, name, value in knobs for module in modules]
     before = [getattr(module, name) for module, name, _ in places]
     for module, name, stand_in in places:

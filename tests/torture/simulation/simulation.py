@@ -21,6 +21,7 @@ from torture.simulation.network import Network
 from torture.simulation.plans import PlanMaker
 from torture.simulation.profile import Profile
 from torture.simulation.seams import standing_in
+from torture.simulation.trouble_watch import TroubleWatch
 from torture.simulation.workers import WorkerHost
 from torture.simulation.world import Violation, World
 
@@ -79,9 +80,10 @@ class Simulation:
         self._ledger = Ledger(profile.forgets)
         plans = PlanMaker(world, not profile.forgets)
         executions = Executions(world, plans)
-        calls = CallWatch(world, self._disk, profile, plans, executions)
-        self._watch = Watch(world, self._disk, self._ledger, profile, calls)
         self._lines = Lines(world, self._network, self._replay)
+        troubles = TroubleWatch(world, profile, executions, self._lines.hosts)
+        calls = CallWatch(world, self._disk, profile, plans, executions, troubles)
+        self._watch = Watch(world, self._disk, self._ledger, profile, calls)
         self._master = MasterHost(
             world, self._disk, profile.settings, self._watch, self._lines.master_ended
         )
@@ -108,7 +110,7 @@ class Simulation:
         world, profile = self._world, self._profile
         for line in str(profile).splitlines():
             world.note("world", line)
-        with standing_in(world, self._disk, self._lines, profile.knobs):
+        with standing_in(world, self._disk, self._lines, profile.knobs, reaches=profile.troubles):
             self._begin()
             world.run(profile.lasts_s, lambda: False)
             self._in_master(self._watch.explain)

@@ -25,6 +25,7 @@ from dte.wire.http.server import Request
 from dte.wire.messages.batches import Announce, Batch, BatchResult
 from dte.wire.messages.calls import Call as WireCall
 from dte.wire.messages.calls import Claim, Claimed
+from dte.wire.messages.handlers import HandlerInfo
 from dte.worker.announcer import Announcer
 from dte.worker.arithmetic import compute_all
 from dte.worker.compute import ComputeServer
@@ -39,6 +40,7 @@ Answer = Callable[[int, bytes], None]
 _call: Decoder[WireCall] = Decoder(WireCall)
 _claimed: Decoder[Claimed] = Decoder(Claimed)
 
+CANNOT_START = "ImportError: no module named 'numbers_of_tomorrow'"
 DRAIN_S = 0.2
 ANNOUNCE_TIMEOUT_S = 2.0
 ANNOUNCE_AGAIN_S = 0.5
@@ -116,6 +118,9 @@ class WorkerHost:
         process: the worker's process; None while there is none.
         said_name: the name that it has since its last start.
         silent: the machine is off: not even a refusal comes from it.
+        shut: how many things keep the master from calling it, which it can call itself.
+        rejects: these say so; else nothing comes back from there.
+        well_since: when it last could be called, and begin calls, after it could not.
         healed: no accident happens to it any more.
     """
 
@@ -138,11 +143,17 @@ class WorkerHost:
         self._leaving = False
         self.said_name = ""
         self._announcer: Announcer | None = None
+        self._renew: Callable[[], None] = lambda: None
+        self._moves = 0
         self._compute = ComputeServer("")
         self.name = f"worker {number}"
+        self._number = number
         self.address = f"10.0.0.{number}:6000"
         self.process: WorkerProcess | None = None
         self.silent = False
+        self.shut = 0
+        self.rejects = False
+        self.well_since = 0.0
         self.healed = False
         lines.hosts[self.address] = self
 
@@ -160,7 +171,9 @@ class WorkerHost:
         self._announcer = self._runner = None
         self._leaving = False
         if self._world.tracing:
-            self.process.note(f"start {self._starts} as {name}")
+            self.process.note(f"start {self._starts} as {name} at {self.address}")
+        self.well_since = self._world.now
+        self._renew = lambda: None
         with self.process.running():
             if kind.handlers:
                 extends, takes_s = kind.extends, kind.calls_take_s
@@ -168,20 +181,32 @@ class WorkerHost:
                     self, self.process, self._executions, extends, takes_s, kind.lease_s
                 )
             # It asks a runner for nothing that this one has not.
-            self._compute = ComputeServer(name, cast(Any, self._runner))
+            incarnation = self.incarnation if kind.modern else ""
+            self._compute = ComputeServer(name, cast(Any, self._runner), incarnation)
             self._announce(self.process, name)
+
+    @property
+    def incarnation(self) -> str:
+        return f"{self.name} start {self._starts}"
+
+    @property
+    def failing(self) -> str | None:
+        """Why it can begin no call."""
+        return self._runner.failing if self._runner is not None else None
 
     def _announce(self, process: WorkerProcess, name: str) -> None:
         """Let the master know that the worker has started."""
         kind = self._kind
-        incarnation = f"{self.name} start {self._starts}"
         if kind.reach == "pull":
             assert self._runner is not None
-            process.create_task(self._claim(process, self._runner, incarnation))
+            args = process, self._runner, self.incarnation
+            self._renew = lambda: self._renewed(*args)
+            process.create_task(self._claim(*args))
         elif kind.modern:
-            said = Announce(name, 6000, kind.slots, kind.batch_max, incarnation)
-            said.handlers = {handler: HANDLERS[handler] for handler in kind.handlers}
+            said = Announce(name, 6000, kind.slots, kind.batch_max, self.incarnation)
+            said.handlers = self._handlers
             said.handler_slots = kind.handler_slots
+            self._announced = said
             self._announcer = Announcer("http://master", said, kind.heartbeat_s)
         else:
             process.create_task(self._announce_once())
@@ -204,6 +229,62 @@ class WorkerHost:
         if self.process is not None:
             self.process.freeze(frozen_s)
 
+    def cannot_start(self, failing_s: float) -> None:
+        """Let no process for handlers start, and no call begin, for some time."""
+        process, runner = self.process, self._runner
+        if process is None or runner is None or runner.failing is not None:
+            return
+        process.note(f"cannot start processes for {failing_s:.2f} s")
+        with process.running():
+            runner.fail(CANNOT_START)
+            self._note_failing()
+        self._world.after(failing_s, self._can_start, runner)
+
+    def _can_start(self, runner: Runner) -> None:
+        if runner is not self._runner or self.process is None or runner.failing is None:
+            return
+        self.process.note("can start processes again")
+        self.well_since = self._world.now
+        with self.process.running():
+            runner.failing = None
+            self._note_failing()
+
+    def _note_failing(self) -> None:
+        """Tell the master, as soon as the process does something."""
+        assert self.process is not None
+        if self._announcer is not None:
+            self._announced.failing = self.failing
+            self.process.call_soon(self._announcer.hurry)
+        else:
+            self.process.call_soon(self._renew)
+
+    def shut_off(self, rejects: bool, shut_s: float) -> None:
+        """Let the master's calls not arrive for some time, and the worker's own do."""
+        if self._kind.reach == "pull":
+            return
+        self._world.note(self.name, f"cannot be called for {shut_s:.2f} s")
+        self.shut += 1
+        self.rejects = rejects
+        self._lines.reset(self)
+        self._world.after(shut_s, self._open)
+
+    def _open(self) -> None:
+        if self.shut:
+            self.shut -= 1
+            self.well_since = self._world.now
+
+    def move(self) -> None:
+        """Start the worker anew at another address, or a while after it has ended here."""
+        self._moves += 1
+        self._stop("it moves", heard=True)
+        self.address = f"10.{self._moves}.0.{self._number}:6000"
+        self._lines.hosts[self.address] = self
+        self._world.after(self._world.random.random() * self._kind.restart_s, self.start)
+
+    def saw(self, what: str) -> None:
+        """Count something that happened, and write it into the history."""
+        self._world.saw(self.name, what)
+
     def drain(self) -> None:
         """Let the worker leave in good order, and come back."""
         process = self.process
@@ -221,6 +302,11 @@ class WorkerHost:
         """
         self.healed = True
         self.silent = False
+        if self.shut:
+            self.shut = 1
+            self._open()
+        if self._runner is not None:
+            self._can_start(self._runner)
         if self.process is None:
             self.start()
             return
@@ -283,17 +369,22 @@ class WorkerHost:
             world.saw(self.name, "a worker answers nonsense")
             # Of a call anything is a result.
             answer(*world.random.choice(SENSELESS[: 5 if b'"handler"' in body else None]))
-        elif self._kind.reach == "hold" and b'"handler"' in body and self.chance(HOLDS):
+        elif self._holds and b'"handler"' in body and self.chance(HOLDS):
             assert self.process is not None
             assert self._runner is not None
             self.process.create_task(self._runner.hold(_call.decode(body), answer))
         else:
-            status, reply = self._compute(Request("POST", path, body))
+            method = "GET" if path == "/health" else "POST"
+            status, reply = self._compute(Request(method, path, body))
             if status == 400:
                 raise Violation(f"the master asked for what makes no sense: {body!r}")
             if world.tracing:
                 world.note(self.name, f"answers {_brief(reply)}")
             answer(status, reply)
+
+    @property
+    def _holds(self) -> bool:
+        return self._kind.reach == "hold" and self.failing is None
 
     # Announcing
 
@@ -333,31 +424,54 @@ class WorkerHost:
 
     # Fetching work
 
+    @property
+    def _handlers(self) -> dict[str, HandlerInfo]:
+        return {handler: HANDLERS[handler] for handler in self._kind.handlers}
+
+    def _renewed(self, process: WorkerProcess, runner: Runner, incarnation: str) -> None:
+        """Ask for work anew, as what the worker says of itself has changed."""
+        if not self._leaving:
+            claim = self._claim_once(process, runner, incarnation, 0.0, CLAIM_TIMEOUT_S)
+            process.create_task(claim)
+
     async def _claim(self, process: WorkerProcess, runner: Runner, incarnation: str) -> None:
         """Ask for work again and again; some do not wait as long as they said."""
         kind, random = self._kind, self._world.random
-        handlers = {handler: HANDLERS[handler] for handler in kind.handlers}
         while not self._leaving:
-            slots = kind.handler_slots - len(runner.running)
-            if slots <= 0:
+            if kind.handler_slots <= len(runner):
                 await asyncio.sleep(CLAIM_AGAIN_S)
                 continue
             wait_s = random.choice((0.0, 0.5, 3.0))
-            claim = Claim(self.said_name, handlers, slots, wait_s, kind.batch_max, incarnation)
             waits = 1.0 if kind.patient else random.choice((0.3, 1.0, 1.0))
             patience_s = waits * wait_s + CLAIM_TIMEOUT_S
-            status = 0
-            with suppress(NoReply):
-                status, reply = await self.post(
-                    process, "claim", encode(claim), twice=False, timeout_s=patience_s
-                )
-            if status == 200:
-                self._take(runner, _claimed.decode(reply))
+            status = await self._claim_once(process, runner, incarnation, wait_s, patience_s)
             if status != 200 or not wait_s:
                 await asyncio.sleep(CLAIM_AGAIN_S * (0.5 + random.random()))
         with suppress(NoReply):
-            claim = Claim(self.said_name, handlers, 0, incarnation=incarnation, draining=True)
+            claim = Claim(self.said_name, self._handlers, 0, incarnation=incarnation, draining=True)
             await self.post(process, "claim", encode(claim), twice=True)
+
+    async def _claim_once(
+        self,
+        process: WorkerProcess,
+        runner: Runner,
+        incarnation: str,
+        wait_s: float,
+        patience_s: float,
+    ) -> int:
+        """Ask for work once, and take it; the status of the reply, or 0."""
+        kind, slots = self._kind, max(0, self._kind.handler_slots - len(runner))
+        claim = Claim(self.said_name, self._handlers, slots, wait_s, kind.batch_max, incarnation)
+        claim.failing = runner.failing
+        try:
+            status, reply = await self.post(
+                process, "claim", encode(claim), twice=False, timeout_s=patience_s
+            )
+        except NoReply:
+            return 0
+        if status == 200:
+            self._take(runner, _claimed.decode(reply))
+        return status
 
     def _take(self, runner: Runner, claimed: Claimed) -> None:
         if claimed.calls:
