@@ -13,7 +13,7 @@ from random import Random
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST, free_ports
 from harness.until import until
-from torture.chaos.clock import WallClock
+from harness.wall_clock import WallClock
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
 

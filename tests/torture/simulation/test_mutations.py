@@ -25,23 +25,30 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.scheduler import Scheduler
 from dte.core.workers.availability import AvailabilityQueue
-from dte.core.workers.worker import Worker
+from dte.core.workers.worker import Announcement, Worker
 from dte.master import clock as clocks
 from dte.master.clock import Clock
 from dte.master.journal import journal
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Ages
+from dte.master.workers import Workers
 
 SEEDS_MAX = 600
 """Within so many seeds each is found; most are within the first few."""
 FIRST_SEEDS = {
     "accepts_stale_reports": 28,
+    "does_not_look_again_at_workers_that_cannot_be_called": 161,
     "forgets_cancelling_on_restart": 514,
     "forgets_ends_of_calls_on_restart": 27,
+    "gives_calls_to_workers_that_cannot_be_called": 27,
+    "gives_calls_to_workers_that_fail": 60,
+    "gives_operations_to_workers_that_cannot_be_called": 25,
     "lets_delays_end_by_the_clock_on_the_wall": 79,
     "lets_jobs_succeed_while_their_cancel_is_recorded": 50,
     "looks_at_the_clock_only_at_its_start": 62,
+    "takes_calls_for_lost_whose_worker_cannot_be_called": 331,
+    "takes_what_failing_workers_give_back_for_failures": 60,
 }
 """Where the search begins for what few worlds meet; found elsewhere, it only takes longer."""
 
@@ -346,6 +353,73 @@ def takes_a_pause_of_the_master_for_silence_of_workers(patch: Patch) -> None:
     patch.setattr(master_host, "TURN_S", None)
 
 
+def gives_calls_to_workers_that_fail(patch: Patch) -> None:
+    def as_if_well(worker: Worker) -> Worker:
+        return replace(worker, announcement=replace(worker.announcement, failing=None))
+
+    _count_free(patch, "free_call_slots", as_if_well)
+
+
+def gives_calls_to_workers_that_cannot_be_called(patch: Patch) -> None:
+    _count_free(patch, "free_call_slots", lambda worker: replace(worker, unreachable=None))
+
+
+def gives_operations_to_workers_that_cannot_be_called(patch: Patch) -> None:
+    _count_free(patch, "free_slots", lambda worker: replace(worker, unreachable=None))
+
+
+def _count_free(patch: Patch, slots: str, taken_for: Callable[[Worker], Worker]) -> None:
+    """Count the free slots of a worker as if it were another one."""
+    free = getattr(Worker, slots)
+    patch.setattr(Worker, slots, property(lambda worker: free.fget(taken_for(worker))))
+
+
+def does_not_notice_that_workers_can_begin_calls_again(patch: Patch) -> None:
+    announce = AvailabilityQueue.announce
+
+    def stubborn(queue: AvailabilityQueue, now: float, said: Announcement) -> Any:
+        known = queue.get(said.identity)
+        if known is not None and said.failing is None:
+            said = replace(said, failing=known.announcement.failing)
+        return announce(queue, now, said)
+
+    patch.setattr(AvailabilityQueue, "announce", stubborn)
+
+
+def does_not_look_again_at_workers_that_cannot_be_called(patch: Patch) -> None:
+    check = Workers.check_reach
+
+    def once(workers: Workers, worker: Worker) -> None:
+        if worker.unreachable is None:
+            check(workers, worker)
+
+    patch.setattr(Workers, "check_reach", once)
+
+
+def takes_what_failing_workers_give_back_for_failures(patch: Patch) -> None:
+    settle = Attempts.settle
+
+    def strict(course: Attempts, now: float, call: Call, outcome: Outcome) -> Any:
+        if outcome.state is None and outcome.error and not outcome.lost:
+            outcome = replace(outcome, state=CallState.FAILED)
+        return settle(course, now, call, outcome)
+
+    patch.setattr(Attempts, "settle", strict)
+
+
+def takes_calls_for_lost_whose_worker_cannot_be_called(patch: Patch) -> None:
+    reached = Scheduler.reached
+
+    def hasty(
+        core: Scheduler, now: float, worker: Worker, problem: str | None, refused: bool = False
+    ) -> None:
+        reached(core, now, worker, problem, refused)
+        if problem is not None:
+            core.calls.lose_worker(now, worker, problem)
+
+    patch.setattr(Scheduler, "reached", hasty)
+
+
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -375,6 +449,13 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     lets_rows_age_by_the_clock_on_the_wall,
     lets_delays_end_by_the_clock_on_the_wall,
     takes_a_pause_of_the_master_for_silence_of_workers,
+    gives_calls_to_workers_that_fail,
+    gives_calls_to_workers_that_cannot_be_called,
+    gives_operations_to_workers_that_cannot_be_called,
+    does_not_notice_that_workers_can_begin_calls_again,
+    does_not_look_again_at_workers_that_cannot_be_called,
+    takes_what_failing_workers_give_back_for_failures,
+    takes_calls_for_lost_whose_worker_cannot_be_called,
 ]
 
 

@@ -1,4 +1,4 @@
-"""The wall clock of all nodes: the machine's, and beside it what a file says."""
+"""A wall clock for processes: the machine's, and beside it what a file says."""
 
 from __future__ import annotations
 
