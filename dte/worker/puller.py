@@ -117,9 +117,12 @@ class Puller:
             if slots <= 0:
                 await self._free.wait()
                 continue
+            # A claim that is answered at once shows that the master is back; reports wait for that.
+            was_away = self._status == "away"
             try:
-                got_some = await self._claim(self._master, slots, WAIT_S)
+                got_some = await self._claim(self._master, slots, 0.0 if was_away else WAIT_S)
                 self._set_status("answered")
+                got_some = got_some or was_away
             except (MasterAway, Refused, Malformed) as reason:
                 got_some = False
                 is_taken = isinstance(reason, Refused) and reason.status == HTTPStatus.CONFLICT

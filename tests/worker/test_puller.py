@@ -227,6 +227,19 @@ async def test_a_master_that_comes_back_is_found(
     await until(lambda: fake_master.said("/claim"), "a claim")
 
 
+async def test_the_first_claim_from_a_master_that_is_back_is_answered_at_once(
+    fake_master: FakeMaster, start_puller: StartPuller
+) -> None:
+    """Results that wait for the master are reported when a claim is answered."""
+    replies = iter([(503, None)])
+    nothing = {"calls": [], "batches": []}
+    fake_master.replies["/claim"] = lambda _: next(replies, (200, nothing))
+    start_puller()
+    await until(lambda: len(fake_master.said("/claim")) >= 3, "three claims")
+    waits = [claim.get("wait", 0.0) for claim in fake_master.said("/claim")[:3]]
+    assert waits == [20.0, 0.0, 20.0]
+
+
 @pytest.mark.parametrize("status", [200, 503])
 async def test_pauses_grow_while_claims_are_answered_at_once_with_nothing(
     fake_master: FakeMaster,
@@ -239,7 +252,7 @@ async def test_pauses_grow_while_claims_are_answered_at_once_with_nothing(
 
     def none(delay: float | None) -> asyncio.Timeout:
         # Of a request, or of who waits for calls.
-        if delay is None or delay > 10 or delay == CONNECT_TIMEOUT_S:
+        if delay is None or delay >= 10 or delay == CONNECT_TIMEOUT_S:
             return timeout(delay)
         pauses.append(delay)
         return timeout(0)
