@@ -110,6 +110,8 @@ _handlers: dict[str, Handler] = {}
 """The users' handlers."""
 _built_in: dict[str, Handler] = {}
 """The built-in ones. A user's handler of the same name takes precedence."""
+_loaded: list[ModuleType] = []
+"""The modules in which handlers were found. Python imports a module only the first time."""
 
 
 def handler(
@@ -216,18 +218,25 @@ def _load(name: str) -> None:
     """Import a module that must have handlers."""
     before = set(_handlers.values())
     module = load_module(name)
+    if any(each is module for each in _loaded):
+        return
     if before == set(_handlers.values()) and not _has_handlers(module):
         home = getattr(module, "__file__", None) or f"the folder {name}"
         raise CannotLoad(
             f"cannot load handlers from {name}: there is no @dte.handler in {home}{hidden(name)}"
         )
+    _loaded.append(module)
 
 
 def _has_handlers(module: ModuleType) -> bool:
     """Return True if a module has, or imports, handlers that were registered earlier."""
     if module.__name__ == BUILTIN:
         return True
+    values = list(vars(module).values())
+    functions = {id(each.function) for each in _handlers.values()}
+    if not functions.isdisjoint(map(id, values)):
+        return True
     # Of other objects not even the class is asked for: some raise at that.
-    modules = [value for value in vars(module).values() if issubclass(type(value), ModuleType)]
+    modules = [value for value in values if issubclass(type(value), ModuleType)]
     names = {each.__name__ for each in (module, *modules)}
     return any(each.home.startswith(f"{name}.") for each in _handlers.values() for name in names)

@@ -189,6 +189,32 @@ def test_modules_whose_handlers_came_with_others_are_loaded(here: Path, modules:
     assert "mine" in registry.infos()
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from pack.inner import mine",
+        "from pack.inner import mine as another",
+        "from pack.inner import *",
+        "import pack.inner as inner",
+        "import importlib\nfor name in ['inner']: importlib.import_module(f'pack.{name}')",
+    ],
+)
+def test_a_module_that_collects_handlers_of_others_is_loaded_again(here: Path, source: str) -> None:
+    (here / "pack").mkdir()
+    (here / "pack" / "inner.py").write_text(HANDLER)
+    (here / "tasks.py").write_text(source)
+    registry.load(["tasks"])
+    registry.load(["tasks"])  # As a worker does, once it gets its first call.
+    assert "mine" in registry.infos()
+
+
+def test_a_module_that_takes_a_handler_out_of_another_is_loaded_after_it(here: Path) -> None:
+    (here / "mine.py").write_text(HANDLER)
+    (here / "facade.py").write_text("from mine import mine as another")
+    registry.load(["mine", "facade"])
+    assert "mine" in registry.infos()
+
+
 def test_objects_of_a_module_that_raise_at_everything_do_no_harm(here: Path) -> None:
     (here / "mine.py").write_text(f"import hostile\n{HANDLER}")
     (here / "again.py").write_text(
