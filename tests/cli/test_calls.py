@@ -254,6 +254,8 @@ def test_graph_takes_a_formula_that_calls_handlers(ask: Dte) -> None:
         ('{"graph": {"a": {}, "a": {}}}', 'stdin: "a" is given twice in graph'),
         ("[]", 'stdin has no "graph"'),
         ("{}", "dte graph --help"),
+        ('{"jobs": [{"handler": "echo"}]}', 'stdin has "jobs"; dte graph submits one job'),
+        ('{"handler": "echo", "jobs": 1}', 'stdin has "jobs"; dte graph submits one job'),
         ('{"graph": {"a": {"handler": "echo", "args": [{"ref": "b"}]}}}', "'b'"),
         ('{"graph": {"a": {"handler": "echo"}}, "colour": "red"}', "colour"),
     ],
