@@ -264,7 +264,7 @@ class AvailabilityQueue:
             dead_after_s = worker.announcement.dead_after_s or self._limits.dead_after_s
             if worker.claim is not None and not worker.gone:
                 worker.last_seen_at = now  # Its request is open, so it is there.
-            elif self._is_over(worker, silent_s):
+            elif self._is_over(worker, silent_s, dead_after_s):
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
                 worker.gone, worker.resumes_at = True, None
@@ -278,13 +278,13 @@ class AvailabilityQueue:
                 self._overdue.append(worker)
         return gone, silent
 
-    def _is_over(self, worker: Worker, silent_s: float) -> bool:
+    def _is_over(self, worker: Worker, silent_s: float, dead_after_s: float) -> bool:
         """True if a worker that has nothing any more left properly, or has been gone for long."""
         if worker.lease_count:
             return False
         if worker.gone:
             return silent_s > FORGET_S
-        return worker.announcement.draining and silent_s > LEFT_S
+        return worker.announcement.draining and silent_s > min(LEFT_S, dead_after_s)
 
     def _may_be_gone(self, worker: Worker) -> bool:
         """True if silence means something; of a worker that only replies, not before a probe."""

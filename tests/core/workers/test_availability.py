@@ -334,6 +334,15 @@ def test_a_worker_that_left_properly_is_forgotten_without_a_failure() -> None:
     assert worker.last_failure is None
 
 
+def test_a_worker_that_left_properly_is_no_lost_one_however_soon_others_are() -> None:
+    queue = make_queue(SAID)
+    (worker,) = queue
+    queue.announce(1.0, replace(SAID, draining=True, dead_after_s=LEFT_S / 2))
+    assert queue.check_liveness(1.0 + LEFT_S) == ([], [])
+    assert worker.last_failure is None
+    assert [*queue] == []
+
+
 def test_a_worker_that_died_while_it_left_is_gone_with_what_it_had() -> None:
     queue = make_queue(SAID)
     (worker,) = queue
