@@ -214,7 +214,9 @@ def graph_command(file: BinaryIO, key: str | None, **output: Any) -> None:
     if (duplicate := find_duplicate(body)) is not None:
         leave(EXIT_USAGE, f"{name}: {duplicate}")
     if isinstance(plan, Mapping) and "jobs" in plan:
-        leave(EXIT_USAGE, f'{name} has "jobs"; dte graph submits one job, so give each its own file')
+        leave(
+            EXIT_USAGE, f'{name} has "jobs"; dte graph submits one job, so give each its own file'
+        )
     if not isinstance(plan, Mapping) or not plan.keys() & {"graph", "handler", "formula"}:
         leave(EXIT_USAGE, f'{name} has no "graph": dte graph --help shows one')
     # Unchanged, because a repeated key requires identical bytes.
