@@ -15,13 +15,15 @@ HELP = """\
 Run a master with a journal and 3 workers under load, kill -9 and stop any of them at random,
 disturb the network between all of them, start again what was killed, and then account for every
 formula: none that was acknowledged may be lost, none may have become two jobs, and each must have
-Python's own answer, always the same.
+Python's own answer, always the same. Some call handlers that return and raise what misbehaves:
+each of these must end with an error of one line that is its own, and harm no other.
 
 The processes are real, and talk through proxies that delay, slow down, reset, cut, fall silent,
 lose a reply after the request was done, or tear it. Clients are dte.AsyncClient and others that
 know nothing but HTTP and repeat a request with the same Idempotency-Key. When the last kill is
-done, everything is healed; every acknowledged job must end; then all is ended with SIGTERM, the
-journal is checked, and a last master is asked about every job.
+done, everything is healed; every acknowledged job must end. Then each slot gets a call, and the
+workers with all their processes get SIGTERM: the calls must end within the grace. The journal is
+checked, and a last master is asked about every job.
 """
 EXAMPLES = """\
   scripts/chaos                  200 kills in 10 minutes

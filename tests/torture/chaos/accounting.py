@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from harness.workloads import Formula
+from torture.chaos.formulas import HostileFormula
 from torture.chaos.outcome import Outcome
 
 SHOWN_CHARS = 80
@@ -143,15 +144,21 @@ class Ledger:
     # What it comes to
 
     def counts(self) -> dict[str, int]:
-        """The numbers of formulas that were submitted, acknowledged, answered, refused."""
+        """The numbers of formulas that were submitted, acknowledged, answered, refused.
+
+        Of those that were answered, some had hostile calls.
+        """
         entries = self._entries.values()
+        answered = [
+            entry
+            for entry in entries
+            if entry.told is not None or not self._seen.keys().isdisjoint(entry.jobs)
+        ]
         return {
             "submitted": len(entries),
             "acknowledged": sum(entry.acknowledged for entry in entries),
-            "answered": sum(
-                entry.told is not None or not self._seen.keys().isdisjoint(entry.jobs)
-                for entry in entries
-            ),
+            "answered": len(answered),
+            "hostile": sum(isinstance(entry.formula, HostileFormula) for entry in answered),
             "refused": sum(entry.refused for entry in entries),
         }
 
@@ -219,6 +226,8 @@ class Ledger:
     def _compare(self, formula: Formula, outcome: Outcome, what: str) -> None:
         if not formula.bad and not outcome.is_right_for(formula):
             expected = formula.reason or repr(formula.answer)
+            if isinstance(formula, HostileFormula):
+                expected = "an error of one line that is the call's own"
             is_what = f"{_short(str(outcome))} instead of {_short(expected)}"
             sentence = f"{what} came to {is_what}, for {_short(formula.text)}"
             self.found(Anomaly.WRONG, formula.text, sentence)

@@ -7,18 +7,22 @@ clients ──▶ link ──▶ master ──▶ link ──▶ worker
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from random import Random
 
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST, free_ports
+from harness.processes import TESTS
 from harness.until import until
 from harness.wall_clock import WallClock
+from torture.chaos import handlers
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
 """Short, so that much happens in a short time."""
+SLOTS = 2
 JOURNAL = "chaos.db"
 POLL_S = 0.05
 FALLS_MAX = 5
@@ -46,7 +50,10 @@ class Cluster:
         def link(name: str, target_port: int) -> Link:
             return Link(name, ports.pop(), target_port, Random(f"{seed} {name}"))
 
-        self.master = Node("master", self._master_arguments(), folder, **self.clock.settings)
+        settings = self.clock.settings
+        paths = os.pathsep.join((settings["PYTHONPATH"], str(TESTS)))
+        settings_of_workers = settings | {"PYTHONPATH": paths}
+        self.master = Node("master", self._master_arguments(), folder, **settings)
         self.clients = link("clients to master", self._port)
         self.workers: list[Node] = []
         self.links = [self.clients]
@@ -58,7 +65,8 @@ class Cluster:
             arguments = ["worker", "--name", name, "--host", HOST, "--port", str(port)]
             arguments += ["--announce-port", str(working.port), "--heartbeat-s", str(HEARTBEAT_S)]
             arguments += ["--master", f"http://{HOST}:{announcing.port}", "--leave-with-stdin"]
-            worker = Node(name, arguments, folder, **self.clock.settings)
+            arguments += ["--handlers", handlers.__name__, "--slots", str(SLOTS)]
+            worker = Node(name, arguments, folder, **settings_of_workers)
             self.workers.append(worker)
             self.links += [announcing, working]
             self._towards[self.master].append(announcing)

@@ -13,8 +13,9 @@ from random import Random
 
 from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
-from harness.workloads import Formula, Formulas
+from harness.workloads import Formula
 from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.formulas import ChaosFormulas
 from torture.chaos.outcome import Outcome
 
 from dte import AsyncClient, Busy, DteError, FormulaError, JobFailed, NotFound, Unreachable
@@ -25,8 +26,8 @@ CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
 FIRST, CHAIN_OPERATIONS = 1_000_001, (50, 600)
 STYLES = {"short": 40, "floats": 15, "chain": 10, "long": 10}
-STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5, "call": 5}
-STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1}
+STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5, "call": 5, "nap": 5, "hostile": 15}
+STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1, "hostile": 1}
 """Of formulas that are submitted together: none of them is refused, nor takes long."""
 BATCH = 20
 HEAP, HEAP_PAUSE_S = (50, 500), (0.0, 6.0)
@@ -51,7 +52,9 @@ class Load:
         self._port = port
         self._ledger = ledger
         self._randoms = randoms
-        self._formulas = Formulas(randoms, STYLES, first=FIRST, chain_operations=CHAIN_OPERATIONS)
+        self._formulas = ChaosFormulas(
+            randoms, STYLES, first=FIRST, chain_operations=CHAIN_OPERATIONS
+        )
         self._pace = _Pace(rate)
         self._key = randoms.randrange(10**12)
         self._known: list[int] = []
@@ -76,6 +79,11 @@ class Load:
         _, waiting = await asyncio.wait(self._tasks, timeout=timeout_s)
         await self.stop()
         return len(waiting)
+
+    async def rest(self, calls: int) -> None:
+        """Submit calls that last until they are told to end."""
+        formulas = self._noted(self._formulas.some(calls, {"rest": 1}))
+        await self._submit(formulas, self._new_key(), may_wait=False)
 
     async def stop(self) -> None:
         """Cancel what goes on.
@@ -217,12 +225,15 @@ class Load:
         self._key += 1
         return f"chaos-{self._key}"
 
-    async def _submit(self, formulas: Sequence[Formula], key: str) -> list[int]:
+    async def _submit(
+        self, formulas: Sequence[Formula], key: str, *, may_wait: bool = True
+    ) -> list[int]:
         """The ids of the jobs, however often it takes; none if they are refused."""
         texts = [formula.text for formula in formulas]
         alone = len(texts) == 1
         body = {"task": texts[0]} if alone else {"tasks": texts}
-        path = self._randoms.choice(("/submit", f"/submit?wait={WAIT_S}"))
+        paths = ("/submit", f"/submit?wait={WAIT_S}") if may_wait else ("/submit",)
+        path = self._randoms.choice(paths)
         while True:
             reply = await self._request("POST", path, body, key)
             if reply is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,13 @@ from harness.services import signal_all
 END_TIMEOUT_S = 20.0
 POLL_S = 0.02
 PR_SET_PDEATHSIG = 1
+HARM = re.compile(
+    r"^.*(?:stopping and returning unfinished calls|ended the process of others).*", re.MULTILINE
+)
+"""A line of a worker's log about calls that outlasted its grace, or harmed others.
+
+No call of the load lasts as long as the grace, nor can any do harm.
+"""
 
 
 class Node(Process):
@@ -94,6 +102,10 @@ class Node(Process):
         if self._lives and self.stopped:
             self.send(signal.SIGCONT)
             self.stopped = False
+
+    def errors(self) -> list[str]:
+        """The lines of its log, over all its lives, that tell of bugs or of harm to calls."""
+        return super().errors() + HARM.findall(self._written_since(0)[0])
 
     async def leave(self, *, whole: bool = False) -> int | None:
         """End its life with SIGTERM.

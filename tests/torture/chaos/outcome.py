@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.workloads import Formula
+from torture.chaos.formulas import HostileFormula
+
+ERROR_CHARS_MAX = 2100
+"""The longest error of a call: 2,000 characters, and the name of the handler before them."""
+PROCESS_ENDED = "the handler's process"
+"""The error of a call that has harmed its process, and perhaps others with it, speaks of this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +47,20 @@ class Outcome:
         return cls.of_answer(job["answer"])
 
     def is_right_for(self, formula: Formula) -> bool:
-        """True for the outcome that a formula must have: to the last bit, or with its reason."""
+        """True for the outcome that a formula must have: to the last bit, or with its reason.
+
+        A hostile call may have any outcome that is bounded and its own.
+        """
+        if isinstance(formula, HostileFormula):
+            has_failed = self.failed or not formula.raises
+            return has_failed and self._is_bounded and PROCESS_ENDED not in self.text
         if formula.reason:
             return self.failed and self.text.startswith(formula.reason)
         return not self.failed and self.text == repr(formula.answer)
+
+    @property
+    def _is_bounded(self) -> bool:
+        return len(self.text) <= ERROR_CHARS_MAX and len(self.text.splitlines()) == 1
 
     def __str__(self) -> str:
         return f"error: {self.text}" if self.failed else self.text

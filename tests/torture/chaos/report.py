@@ -86,6 +86,7 @@ class Report:
             ("formulas submitted", f"{counts['submitted']:,}", ""),
             ("  acknowledged", f"{counts['acknowledged']:,}", ""),
             ("  answered", f"{counts['answered']:,}", "to a client, while it lasted"),
+            ("    hostile", f"{counts['hostile']:,}", "of these, with handlers that misbehave"),
             ("  refused", f"{counts['refused']:,}", "for a syntax error"),
             ("  accepted, untold", f"{counts['accepted_untold']:,}", "the reply never arrived"),
             ("  neither", f"{counts['neither']:,}", "the client gave up"),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from harness.until import until
 from torture.chaos.accounting import Ledger
-from torture.chaos.cluster import Cluster
+from torture.chaos.cluster import SLOTS, Cluster
+from torture.chaos.handlers import NOTE, OVER
 from torture.chaos.journal import Journal, read_journal
 from torture.chaos.load import Load
 from torture.chaos.nemesis import Nemesis
@@ -24,6 +27,10 @@ CLIENTS = 8
 RATE = 50.0
 """Formulas a second."""
 REST_TIMEOUT_S = 60.0
+BUSY_TIMEOUT_S = 40.0
+LEAVE_TIMEOUT_S = 4.0
+"""Shorter than the grace of the workers."""
+POLL_S = 0.05
 ASKED_TOGETHER = 500
 LOOKED_EVERY_S = 0.5
 
@@ -95,9 +102,7 @@ class Run:
 
     async def _count(self) -> None:
         """End everything, read the journal, and ask a master that starts with it about all jobs."""
-        self._tell("everything is ended")
-        for worker in self._cluster.workers:
-            await self._end(worker)
+        await self._end_workers_that_run_calls()
         await self._end(self._cluster.master)
         journal = read_journal(self._cluster.journal)
         self._report.problems += journal.problems
@@ -108,6 +113,37 @@ class Run:
         await self._end(self._cluster.master)
         self._report.counts |= self._ledger.verdict(journal.texts, standing)
         self._report.counts["jobs"] = len(journal.texts)
+
+    async def _end_workers_that_run_calls(self) -> None:
+        """End all workers as a service manager does, while each slot runs a call.
+
+        The calls go on although their processes get the signal too, and end before the workers.
+        """
+        self._tell("every slot gets a call")
+        slots = WORKERS * SLOTS
+        await self._load.rest(slots)
+
+        def all_run() -> bool:
+            return len([*self._folder.glob(NOTE.format("*"))]) == slots
+
+        async def all_leave() -> bool:
+            reply = await self._cluster.ask("/worker")
+            states = [] if reply is None else [each["state"] for each in reply.json]
+            return states == ["draining"] * WORKERS
+
+        await self._expect(all_run, "a call in every slot", BUSY_TIMEOUT_S)
+        self._tell("all workers with their processes are told to end")
+        ends = asyncio.gather(*(self._end(worker) for worker in self._cluster.workers))
+        await self._expect(all_leave, "workers that leave", LEAVE_TIMEOUT_S)
+        (self._folder / OVER).touch()
+        await ends
+
+    async def _expect(self, condition: Callable[[], Any], what: str, timeout_s: float) -> None:
+        """Wait until a condition holds, and note the problem if it does not."""
+        try:
+            await until(condition, what, timeout_s, POLL_S)
+        except AssertionError as error:
+            self._report.problems.append(str(error))
 
     async def _end(self, node: Node) -> None:
         code = await self._cluster.end(node)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 from harness.workloads import ZERO, Formula
 from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.formulas import HostileFormula
 from torture.chaos.outcome import Outcome
 
 SUM = Formula("1+2", 3)
 QUOTIENT = Formula("6/2", 3.0)
 FAILURE = Formula("5/0", reason=ZERO)
 BAD = Formula("1+*2", bad=True)
+HOSTILE = HostileFormula("1+misbehave(2)", raises=True)
 
 
 def found(ledger: Ledger) -> dict[str, int]:
@@ -46,6 +48,7 @@ def test_nothing_is_found_where_all_is_well(ledger: Ledger) -> None:
         "submitted": 4,
         "acknowledged": 3,
         "answered": 2,
+        "hostile": 0,
         "refused": 1,
     }
 
@@ -138,6 +141,39 @@ def test_a_failure_that_is_another_than_pythons_is_wrong(outcome: Outcome) -> No
     ledger = Ledger()
     ledger.submitted(FAILURE)
     ledger.answered(FAILURE, outcome)
+    assert found(ledger) == {"wrong": 1}
+
+
+@pytest.mark.parametrize("text", ["misbehave@2: ValueError: " + "x" * 2000, "x"])
+def test_a_hostile_call_may_end_with_any_error_of_its_own(text: str) -> None:
+    ledger = Ledger()
+    ledger.submitted(HOSTILE)
+    ledger.answered(HOSTILE, Outcome.of_error(text))
+    assert found(ledger) == {}
+    assert ledger.counts()["hostile"] == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "misbehave@2: ValueError: " + "x" * 2100,
+        "misbehave@2: ValueError: two\nlines",
+        "misbehave@2: the handler's process ended with exit code 15",
+        "",
+    ],
+    ids=["long", "two lines", "the process ended", "empty"],
+)
+def test_an_error_of_a_hostile_call_that_is_not_bounded_or_its_own_is_wrong(text: str) -> None:
+    ledger = Ledger()
+    ledger.submitted(HOSTILE)
+    ledger.answered(HOSTILE, Outcome.of_error(text))
+    assert found(ledger) == {"wrong": 1}
+
+
+def test_a_hostile_call_that_raises_and_has_an_answer_is_wrong() -> None:
+    ledger = Ledger()
+    ledger.submitted(HOSTILE)
+    ledger.answered(HOSTILE, Outcome.of_answer(1))
     assert found(ledger) == {"wrong": 1}
 
 

@@ -23,6 +23,7 @@ def test_ten_kills_lose_double_and_change_nothing() -> None:
     report = json.loads(ran.stdout)
     assert sum(report["kills"].values()) == 10
     assert report["counts"]["answered"] > 100
+    assert report["counts"]["hostile"] > 0
     assert report["clock_settings"] > 0
 
 
@@ -90,3 +91,14 @@ def test_errors_in_a_log_are_found(tmp_path: Path) -> None:
         "Traceback (most recent call last):\n"
     )
     assert [line.split()[-1] for line in node.errors()] == ["/submit", "last):"]
+
+
+def test_calls_that_a_worker_had_to_return_or_that_harmed_others_are_found(tmp_path: Path) -> None:
+    node = Node("worker-1", [], tmp_path)
+    node.log.write_text(
+        "2026-01-01 10:00:00,000 INFO dte.worker: stopping and returning unfinished calls: 2\n"
+        "2026-01-01 10:00:00,000 WARNING dte.worker: job 1 failed\n"
+        "2026-01-01 10:00:00,000 WARNING dte.worker: async handler 'nap' ended the process of "
+        "others; its calls have a process to themselves from now on\n"
+    )
+    assert [line.split()[-1] for line in node.errors()] == ["2", "on"]
