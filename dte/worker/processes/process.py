@@ -279,10 +279,10 @@ class Process:
             self._has_hung_up = True
             self._stop_receiving()
             return False
+        if not self._is_ready and messages and isinstance(messages[0], NotReady):
+            self._not_ready = messages[0]
+            return True
         if not self._is_ready and not self._is_ending:
-            if messages and isinstance(messages[0], NotReady):
-                self._not_ready = messages[0]
-                return True
             self._is_ready = True
             self._owner.on_idle(self)
         latest = {each.lease: each for each in messages if isinstance(each, ProgressUpdate)}

@@ -356,6 +356,24 @@ async def test_calls_are_returned_with_the_reason_when_no_process_can_start(
 
 
 @pytest.mark.usefixtures("quick_restarts")
+async def test_the_reason_of_a_process_is_kept_if_its_end_is_noticed_first(
+    rig: StartRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop may be late with the last message of a process when the pool notices its end."""
+    monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "raise")
+    one = rig()
+    call = one.start("pid")
+    (process,) = one.executor._processes
+    assert process._process is not None
+    process._process.join()  # Blocks the loop.
+    process._begin_to_end()
+    problem = "RuntimeError: not in children (deeds.py, line 24)"
+    assert (await one.report(call)).error == CANNOT_START + problem
+    monkeypatch.delenv("DEEDS_FAIL_IN_CHILDREN")
+    await until(lambda: one.executor.failing is None, "a process starts")
+
+
+@pytest.mark.usefixtures("quick_restarts")
 async def test_a_failure_to_start_is_logged_once_although_its_numbers_change(
     rig: StartRig, caplog: pytest.LogCaptureFixture
 ) -> None:
