@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from dte.logs import LimitedLog
+from dte.logs import LimitedLog, one_line
 from dte.wire.messages.calls import Call, Report, State
 from dte.worker.processes.channel import Outcome
 
@@ -48,8 +48,13 @@ def _log_failure(call: Call, how: str, error: str, trace: str = "") -> None:
     limited.add(
         "failed attempts",
         logging.WARNING,
-        f"job %d, node %r: handler %r {how} on attempt %d: %r%s",
-        *(call.job_id, call.node, call.handler, call.attempt, error, trace),
+        f"job %d, node %s: handler %s {how} on attempt %d: %s%s",
+        call.job_id,
+        one_line(call.node),
+        one_line(call.handler),
+        call.attempt,
+        one_line(error),
+        trace,
         job=call.job_id,
         node=call.node,
         handler=call.handler,

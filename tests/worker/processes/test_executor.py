@@ -134,7 +134,7 @@ async def test_no_line_of_the_log_is_a_handlers(
     (record,) = [each for each in caplog.records if "fail" in each.getMessage()]
     first, *rest = record.getMessage().splitlines()
     assert first.startswith(
-        "job 1, node 'a': handler 'fail' failed on attempt 1: 'ValueError: x 2030-01-01 INFO"
+        "job 1, node a: handler fail failed on attempt 1: ValueError: x 2030-01-01 INFO"
     )
     assert rest
     assert all(line.startswith("    ") for line in rest)

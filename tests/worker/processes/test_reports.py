@@ -23,7 +23,7 @@ async def test_an_attempt_without_a_result_is_a_warning_with_its_fields(
     report_without_result(CALL, state, "no luck")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert record.message == f"job 6, node 'a': handler 'flaky' {how} on attempt 2: 'no luck'"
+    assert record.message == f"job 6, node a: handler flaky {how} on attempt 2: no luck"
     fields = vars(record)
     assert (fields["job"], fields["node"], fields["handler"]) == (6, "a", "flaky")
     assert (fields["attempt"], fields["error"]) == (2, "no luck")
