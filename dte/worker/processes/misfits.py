@@ -81,7 +81,7 @@ def _said(error: BaseException) -> str:
 def _unsupported(error: BaseException) -> str | None:
     """Name the type in an error of the encoder about a part of an object."""
     found = _of_type.search(line_of(error)) if type(error) is TypeError else None
-    return f"it has a `{found[1]}`; {ADVICE}" if found is not None else None
+    return f"it has a value of type `{found[1]}`; {ADVICE}" if found is not None else None
 
 
 def _found(result: Any) -> str | None:
@@ -143,7 +143,7 @@ def _fault(value: Any) -> _Fault | None:
         found = _of_type.search(line_of(error))
         # Another type is that of a part of the value.
         if found is not None and found[1].rpartition(".")[2] == name:
-            return _Fault(f"a `{name}`", f"; {ADVICE}")
+            return _Fault(f"a value of type `{name}`", f"; {ADVICE}")
     return None
 
 

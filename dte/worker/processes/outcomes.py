@@ -60,8 +60,8 @@ class Outcomes:
             if issubclass(type(error), MemoryError):
                 return self.of_error(lease, error)
             text = f"{CANNOT_CONVERT}: {reason(result, error)}"
-            own = {*self.own, Outcomes.of_result.__code__, _encoded.__code__, encode.__code__}
-            return self.of_refusal(lease, text, trace_of(error, own), exhausted_by(error))
+            trace = trace_of(error, {*self.own, *ENCODERS, Outcomes.of_result.__code__})
+            return self.of_refusal(lease, text, trace, exhausted_by(error))
         if len(raw) > most:
             size = f"{len(raw)} bytes, the limit is {most}"
             return self.of_refusal(lease, f"the result is too large: {size}; return less")
@@ -95,6 +95,14 @@ def _encoded(result: Any) -> bytes:
         return encode(result)
     finally:
         sys.set_int_max_str_digits(before)
+
+
+_json_encoder = json.JSONEncoder
+ENCODERS = {
+    each.__code__
+    for each in (_encoded, encode, json.dumps, _json_encoder.encode, _json_encoder.iterencode)
+}
+"""The functions below which a trace of an error in a result begins: none of them is the user's."""
 
 
 def exhausted_by(error: BaseException) -> str:

@@ -28,11 +28,11 @@ class Texts(dict[str, Any]):
 @pytest.mark.parametrize(
     ("result", "text"),
     [
-        (object(), f"it has a `object`; {ADVICE}"),
-        ((number for number in (1, 2)), f"it has a `generator`; {ADVICE}"),
-        ({"a": [1, {"b": 1j}]}, f"it has a `complex` at a[1].b; {ADVICE}"),
-        (Shelf([1j]), f"it has a `complex`; {ADVICE}"),
-        ([Shelf([object()])], f"it has a `object`; {ADVICE}"),
+        (object(), f"it has a value of type `object`; {ADVICE}"),
+        ((number for number in (1, 2)), f"it has a value of type `generator`; {ADVICE}"),
+        ({"a": [1, {"b": 1j}]}, f"it has a value of type `complex` at a[1].b; {ADVICE}"),
+        (Shelf([1j]), f"it has a value of type `complex`; {ADVICE}"),
+        ([Shelf([object()])], f"it has a value of type `object`; {ADVICE}"),
         (math.nan, f"it has a NaN, {NO_NUMBER}"),
         ({"ratio": [0.5, -math.inf]}, f"it has an infinite number at ratio[1], {NO_NUMBER}"),
         ("\ud800", f"it has a text with \\ud800, {HALF}"),
@@ -58,7 +58,13 @@ def test_the_place_is_cut() -> None:
 
 def test_of_a_long_result_only_a_part_is_looked_at() -> None:
     outcome = Outcomes(10_000_000, None).of_result(1, [1] * 2 * PARTS_MAX + [1j])
-    assert outcome.error == f"the result cannot be converted to JSON: it has a `complex`; {ADVICE}"
+    assert outcome.error == (
+        f"the result cannot be converted to JSON: it has a value of type `complex`; {ADVICE}"
+    )
+
+
+def test_a_number_that_json_has_not_comes_without_a_trace_of_the_library() -> None:
+    assert Outcomes(10_000_000, None).of_result(1, {"ratio": math.nan}).trace == ""
 
 
 def test_what_is_not_found_is_said_by_the_exception() -> None:
