@@ -10,7 +10,15 @@ from typing import Any, TypeVar, Unpack
 from dte.client import requests
 from dte.client.events import Event, Subscription
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
-from dte.client.graphs import AnyHandler, CallOptions, Graph, When, check_options, plan_body
+from dte.client.graphs import (
+    AnyHandler,
+    CallOptions,
+    Graph,
+    When,
+    check_graph,
+    check_options,
+    plan_body,
+)
 from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
@@ -84,6 +92,7 @@ class AsyncClient:
         key: str | None = None,
     ) -> Any:
         """Submit a graph of calls, wait for its answer and return it."""
+        check_graph(graph)
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
         return (await self._run(requests.run_plan(body, timeout_s, key))).result()
 
@@ -99,6 +108,7 @@ class AsyncClient:
         key: str | None = None,
     ) -> Job:
         """Submit a graph of calls, and return its job without waiting."""
+        check_graph(graph)
         body = graph.body(answer, priority=priority, after=after, when=when, notify=notify)
         return await self._run(requests.submit_plan(body, key))
 

@@ -157,7 +157,7 @@ class Graph:
             "not_before": not_before,
         }
         terms = _terms(options)
-        if names := [self.name_of(node) for node in after]:
+        if names := [self.name_of(node) for node in _listed(after)]:
             terms["after"] = names
         if when != "success":
             terms["when"] = when
@@ -188,6 +188,13 @@ class Graph:
         if priority:
             job["priority"] = priority
         return encode({"graph": self._nodes} | job)
+
+
+def check_graph(graph: object) -> None:
+    """Raise TypeError, with what would be right, for anything but a graph."""
+    if not isinstance(graph, Graph):
+        kind = type(graph).__name__
+        raise TypeError(f"a dte.Graph is expected, not a {kind}; submit_plan takes a dict or JSON")
 
 
 class _Several(msgspec.Struct):
@@ -263,13 +270,20 @@ def _terms(options: CallOptions) -> dict[str, Any]:
 
 def _of_job(after: Iterable[Job | int], when: When | None, notify: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if numbers := [job.id if isinstance(job, Job) else job for job in after]:
+    if numbers := [job.id if isinstance(job, Job) else job for job in _listed(after)]:
         fields["after"] = numbers
     if when is not None and when != "success":
         fields["when"] = when
     if notify:
         fields["notify"] = notify
     return fields
+
+
+def _listed(after: Iterable[Any]) -> Iterable[Any]:
+    """Return the nodes or jobs of ``after``; raise TypeError if it is one of them by itself."""
+    if isinstance(after, (int, Job, Node)):
+        raise TypeError(f"after takes a list, as in after=[…], not a {type(after).__name__}")
+    return after
 
 
 def _arguments(

@@ -120,6 +120,26 @@ def test_a_node_of_another_graph_is_refused() -> None:
         sent_call(stranger)
 
 
+@pytest.mark.parametrize("graph", [{"a": {"handler": "echo"}}, [1], None])
+def test_what_is_no_graph_is_refused_with_what_would_be_right(graph: Any) -> None:
+    for method in ("run", "submit_graph"):
+        with dte.Client() as client, pytest.raises(TypeError, match=r"a dte\.Graph is expected"):
+            getattr(client, method)(graph)
+
+
+def test_one_node_or_job_in_place_of_a_list_is_refused() -> None:
+    graph = dte.Graph()
+    node: Any = graph.call("echo", 1)
+    job: Any = Job(7, False)
+    for use in (
+        lambda: graph.with_options(after=node),
+        lambda: graph.body(after=job),
+        lambda: graph.body(after=job.id),
+    ):
+        with pytest.raises(TypeError, match=r"after takes a list, as in after=\[…\], not a "):
+            use()
+
+
 def test_a_dict_that_cannot_be_told_from_a_literal_has_no_nodes() -> None:
     graph = dte.Graph()
     with pytest.raises(ValueError, match='only the key "literal"'):
