@@ -37,7 +37,7 @@ from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
-FOR_OTHERS = ", and clients and workers the same by --master or DTE_MASTER"
+FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MASTER"
 HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
 
 

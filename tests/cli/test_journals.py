@@ -99,7 +99,8 @@ def test_a_place_where_no_file_can_be_is_refused_in_clear_words(
     result = dte("master", *WHERE, "--journal", path)
     check_refused(result, 3)
     assert result.stderr == (
-        f"dte: {path} cannot be opened; is there such a folder, and may this user write there?; "
+        f"dte: {path} cannot be opened; its folder must exist, "
+        "and this user must be able to write there; "
         "give another --journal\n"
     )
     assert not list(tmp_path.iterdir())

@@ -267,7 +267,8 @@ def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
         return JournalRefused(f"{path} is not a journal of dte, nor any SQLite database")
     if name.startswith("SQLITE_CANTOPEN"):
         return JournalRefused(
-            f"{path} cannot be opened; is there such a folder, and may this user write there?"
+            f"{path} cannot be opened; its folder must exist, "
+            "and this user must be able to write there"
         )
     return JournalRefused(f"{path} cannot be used: {_reason(error)}")
 

@@ -125,7 +125,7 @@ def test_what_is_no_journal_is_refused_and_left_as_it_is(
 
 
 def test_a_folder_that_is_missing_is_not_made(path: Path) -> None:
-    assert "is there such a folder" in refusal(path.parent / "none" / "dte.db")
+    assert "its folder must exist" in refusal(path.parent / "none" / "dte.db")
     assert not (path.parent / "none").exists()
 
 
@@ -163,7 +163,7 @@ def test_a_journal_that_may_not_be_written_is_refused_and_left_as_it_is() -> Non
 def test_a_folder_that_may_not_be_written_is_refused() -> None:
     with unprivileged() as folder:
         folder.chmod(0o500)
-        assert "may this user write there" in refusal(folder / "dte.db")
+        assert "this user must be able to write there" in refusal(folder / "dte.db")
 
 
 def test_an_empty_file_becomes_a_journal(path: Path) -> None:
