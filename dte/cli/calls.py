@@ -19,6 +19,7 @@ from dte.cli.options import (
     at,
     json_option,
     master_option,
+    no_such_option,
     option,
     options,
     submission_option,
@@ -49,7 +50,7 @@ from dte.wire.faults import plain, syntax_fault
 TEXT_SHOWN = 100
 PRIORITY_MAX = 1_000_000
 """The bound of every master."""
-MISFIT = re.compile(r"; signature: [\w.]+\(")
+MISFIT = re.compile(r"[;?] signature: [\w.]+\(")
 """Stands in the error of a call whose arguments do not fit its handler."""
 
 _json: Decoder[Any] = Decoder(Any)
@@ -174,7 +175,8 @@ def call_command(
     """
     for text in args:
         if text.startswith("--") and text[2:3].isalpha():
-            raise click.UsageError(f"no such option: {printable(text)}")
+            named_so = printable(text[2:].partition("=")[0])
+            raise no_such_option(text, f"to pass a named argument: --arg {named_so}=JSON")
     values = [read_value(text) for text in args]
 
     def submit(client: Client) -> Job:

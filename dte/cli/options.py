@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from math import isfinite
 from typing import Any, ClassVar, TypeVar
 
 import click
 
+from dte.cli.text import printable
 from dte.client.requests import check_url as parse_url
 from dte.logs import FORMATS as LOG_FORMATS
 from dte.master.journal.schema import Sync
@@ -92,6 +94,19 @@ def check_bounds(
 
 FORMULAS = {"ignore_unknown_options": True}
 """Context settings of commands that take formulas: one may begin with a minus sign."""
+
+
+def no_such_option(given: str, advice: str = "") -> click.UsageError:
+    """Return the error for an argument that looks like an option, with the option that is meant.
+
+    Args:
+        advice: what would be right if no option is meant.
+    """
+    ctx = click.get_current_context(silent=True)
+    known = [name for param in ctx.command.params for name in param.opts] if ctx else []
+    meant = get_close_matches(given.partition("=")[0], known, 1, cutoff=0.7)
+    advice = f"; did you mean {meant[0]}?" if meant else advice and f"; {advice}"
+    return click.UsageError(f"no such option: {printable(given)}{advice}")
 
 
 def options(*decorators: Callable[[F], F]) -> Callable[[F], F]:

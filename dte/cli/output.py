@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from dte.cli.options import at
+from dte.cli.options import at, no_such_option
 from dte.cli.text import printable, short
 from dte.client.blocking import Client
 from dte.client.errors import Unreachable, WaitTimeout
@@ -50,7 +50,7 @@ HowFar = Callable[[Client, Job], tuple[float, str]]
 def check_formulas(formulas: tuple[str, ...]) -> None:
     for formula in formulas:
         if formula.startswith("--") and formula[2:3].isalpha():
-            raise click.UsageError(f"no such option: {formula}")
+            raise no_such_option(formula)
         try:
             formula.encode()
         except UnicodeEncodeError:

@@ -27,7 +27,15 @@ from dte.cli.options import (
     timeout_option,
     webhook_option,
 )
-from dte.cli.output import EXIT_MASTER, EXIT_USAGE, answer, check_formulas, explained, leave
+from dte.cli.output import (
+    EXIT_MASTER,
+    EXIT_USAGE,
+    answer,
+    check_formulas,
+    explained,
+    hinted,
+    leave,
+)
 from dte.cli.servers import HOST_HELP, PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
 from dte.cli.watching import Explainer
@@ -170,7 +178,8 @@ def _check_handlers(modules: tuple[str, ...], reload: bool) -> None:
     if reload:
         sys.dont_write_bytecode = True  # A file may be changed twice in a second.
     try:
-        with stdout_to_stderr():
+        importing = f"still importing {', '.join(modules)}"
+        with stdout_to_stderr(), hinted(importing):
             load(modules)
     except CannotLoad as error:
         leave(EXIT_USAGE, str(error))

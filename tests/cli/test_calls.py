@@ -105,7 +105,9 @@ def test_call_of_what_fails_exits_with_1_and_says_why_and_what_to_do(ask: Dte) -
     assert "dte retry " in lines[-1]
 
 
-@pytest.mark.parametrize("arguments", [("1", "2"), (), ("--arg", "x=1")], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [("1", "2"), (), ("--arg", "x=1"), ("--arg", "valu=1")], ids=str
+)
 def test_a_retry_is_not_advised_for_arguments_that_do_not_fit(
     ask: Dte, arguments: tuple[str, ...]
 ) -> None:
@@ -153,7 +155,11 @@ def test_call_without_waiting_prints_the_job(ask_idle: Dte) -> None:
         (("echo", "--arg", "value"), "NAME=JSON"),
         (("echo", "--arg", "=1"), "NAME=JSON"),
         (("echo", "--arg", "a=1", "--arg", "a=2"), "given twice"),
-        (("echo", "--frobnicate", "1"), "no such option: --frobnicate"),
+        (
+            ("echo", "--value", "1"),
+            "no such option: --value; to pass a named argument: --arg value=JSON",
+        ),
+        (("echo", "--retrys", "1"), "no such option: --retrys; did you mean --retries?"),
         (("echo", "1", "--retries", "-1"), "--retries"),
         (("echo", "1", "--notify", "ftp://x"), "notify"),
         (("echo", "1", "--after", "77"), "77"),

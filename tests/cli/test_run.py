@@ -77,7 +77,9 @@ def test_run_with_a_syntax_error_exits_with_2_and_points_at_it(dte: Dte) -> None
 
 
 def test_run_tells_an_unknown_option_from_a_formula(dte: Dte) -> None:
-    check_refused(dte("run", "--worker", "3"), 2, "no such option: --worker")
+    check_refused(
+        dte("run", "--worker", "3"), 2, "no such option: --worker; did you mean --workers?"
+    )
 
 
 def test_run_says_that_its_port_is_in_use_and_what_to_do(dte: Dte, taken_port: int) -> None:
@@ -462,6 +464,14 @@ def test_ctrl_c_of_run_with_reload_does_not_wait_for_calls(
     workers = children(process.pid)
     assert process.end(signal.SIGINT) == 130
     assert not any(map(alive, workers))
+
+
+def test_run_says_what_it_imports_when_that_takes_long(
+    dte_process: DteProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "tardy.py").write_text("import time\ntime.sleep(2.5)\nraise OSError('no disk')\n")
+    refused = dte_process("run", "--journal", "none", "--handlers", "tardy")
+    check_refused(refused, 2, "still importing tardy\n", "OSError: no disk (tardy.py, line 3)")
 
 
 def test_reload_without_handlers_is_refused(dte: Dte) -> None:
