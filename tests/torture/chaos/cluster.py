@@ -22,6 +22,8 @@ from torture.chaos.proxy import Link
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
 """Short, so that much happens in a short time."""
+WORKERS_LOST_MAX = 1000
+"""No call is to blame for workers that are killed, even if three had it one after the other."""
 SLOTS = 2
 JOURNAL = "chaos.db"
 POLL_S = 0.05
@@ -153,4 +155,5 @@ class Cluster:
 
     def _master_arguments(self) -> list[str]:
         where = ["--host", HOST, "--port", str(self._port)]
-        return ["master", *where, "--journal", str(self.journal), "--lease-s", str(LEASE_S)]
+        bounds = ["--lease-s", str(LEASE_S), "--workers-lost-max", str(WORKERS_LOST_MAX)]
+        return ["master", *where, "--journal", str(self.journal), *bounds]
