@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.workloads import Formula, Formulas
-from torture.chaos.handlers import HOSTILE, RECIPES, RESTING
+from torture.chaos.handlers import HOSTILE, HOSTILE_RECORDED, RECIPES, RESTING
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,13 @@ class ChaosFormulas(Formulas):
 
     def hostile(self, number: int) -> Formula:
         """A handler misbehaves, alone in a process or beside other calls."""
-        (handler,) = self._random.choices(list(HOSTILE), list(HOSTILE.values()))
+        return self._hostile(number, self._random.choice(HOSTILE))
+
+    def hostile_recorded(self, number: int) -> Formula:
+        """As `hostile`, with a call that a master remembers over its restart."""
+        return self._hostile(number, HOSTILE_RECORDED)
+
+    def _hostile(self, number: int, handler: str) -> Formula:
         recipe = self._random.randrange(len(RECIPES))
         raises = RECIPES[recipe][0] == "raise"
         return HostileFormula(f"{number}+{handler}({recipe})", raises=raises)

@@ -20,17 +20,11 @@ RECIPES = [
     for name in (ERRORS if deed == "raise" else RESULTS)
     for raised in RAISED
 ]
-HOSTILE = {
-    "misbehave": 4,
-    "misbehave_async": 4,
-    "misbehave_coroutine": 4,
-    "misbehave_recorded": 1,
-}
-"""The hostile handlers with their weights.
-
-All but the last are pure. A master that is restarted waits for half a minute for the result of a
-call that is not, and so would most runs of few kills.
+HOSTILE = ("misbehave", "misbehave_async", "misbehave_coroutine")
+"""These are pure, or most runs of few kills would take longer: a master that is restarted waits for
+the results of other calls for half a minute.
 """
+HOSTILE_RECORDED = "misbehave_recorded"
 RESTING = ("rest", "rest_async")
 NOTE = "rest-{}"
 """The file in the current folder by which a rest says that it has begun, with its number."""
@@ -55,7 +49,7 @@ def misbehave_coroutine(recipe: int) -> Any:
     return misbehave_async(recipe)
 
 
-@handler("misbehave_recorded")
+@handler(HOSTILE_RECORDED)
 def misbehave_recorded(recipe: int) -> Any:
     return do(*RECIPES[recipe])
 

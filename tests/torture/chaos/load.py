@@ -26,7 +26,8 @@ CLIENT_TIMEOUT_S = 8.0
 """How long a program waits for `dte.AsyncClient` before it gives up."""
 FIRST, CHAIN_OPERATIONS = 1_000_001, (50, 600)
 STYLES = {"short": 40, "floats": 15, "chain": 10, "long": 10}
-STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5, "call": 5, "nap": 5, "hostile": 15}
+STYLES |= {"zero": 8, "zeros": 7, "number": 5, "bad": 5}
+STYLES |= {"call": 4, "nap": 5, "hostile": 14, "hostile_recorded": 1}
 STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1, "hostile": 1}
 """Of formulas that are submitted together: none of them is refused, nor takes long."""
 BATCH = 20

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 from torture.chaos.formulas import ChaosFormulas, HostileFormula
-from torture.chaos.handlers import HOSTILE, RECIPES, RESTING
+from torture.chaos.handlers import HOSTILE, HOSTILE_RECORDED, RECIPES, RESTING
 
 from dte.handlers import registry
 
@@ -25,7 +25,13 @@ def called(style: str) -> dict[str, set[float]]:
 
 
 @pytest.mark.parametrize(
-    ("style", "names"), [("hostile", {*HOSTILE}), ("nap", {"nap"}), ("rest", {*RESTING})]
+    ("style", "names"),
+    [
+        ("hostile", {*HOSTILE}),
+        ("hostile_recorded", {HOSTILE_RECORDED}),
+        ("nap", {"nap"}),
+        ("rest", {*RESTING}),
+    ],
 )
 def test_each_style_calls_all_of_its_handlers(style: str, names: set[str]) -> None:
     found = called(style)
