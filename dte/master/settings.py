@@ -39,35 +39,39 @@ class Settings:
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(
-        256_000_000, "Most bytes of bodies that are being received and parsed at a time."
+        256_000_000, "Maximum bytes of bodies that are being received and parsed at a time."
     )
     formula_chars_max: int = _bound(FORMULA.chars_max, "Longest formula, in characters.")
-    formula_operations_max: int = _bound(FORMULA.operations_max, "Most operations of a formula.")
+    formula_operations_max: int = _bound(
+        FORMULA.operations_max, "Maximum number of operations of a formula."
+    )
     digits_max: int = _bound(
         CORE.digits_max,
-        "Most decimal digits of an integer in a formula and of an answer.",
+        "Maximum decimal digits of an integer in a formula and of an answer.",
         maximum=INTEGER_DIGITS_MAX,
     )
-    formulas_max: int = _bound(10_000, "Most formulas in one request.")
-    jobs_waiting_max: int = _bound(CORE.jobs_waiting_max, "Most unfinished jobs.")
+    formulas_max: int = _bound(10_000, "Maximum number of formulas in one request.")
+    jobs_waiting_max: int = _bound(CORE.jobs_waiting_max, "Maximum number of unfinished jobs.")
     operations_waiting_max: int = _bound(
-        CORE.operations_waiting_max, "Most unfinished operations, in all jobs."
+        CORE.operations_waiting_max, "Maximum number of unfinished operations, in all jobs."
     )
     bytes_waiting_max: int = _bound(
         CORE.bytes_waiting_max, "About how many bytes the unfinished jobs may take."
     )
-    calls_max: int = _bound(FORMULA.calls_max, "Most calls of handlers in a job.")
+    calls_max: int = _bound(FORMULA.calls_max, "Maximum number of calls of handlers in a job.")
     value_bytes_max: int = _bound(
-        CORE.value_bytes_max, "Most bytes of the arguments of a call, and of its result."
+        CORE.value_bytes_max, "Maximum bytes of the arguments of a call, and of its result."
     )
     jobs_kept: int = _bound(CORE.jobs_kept, "Ended jobs that are kept in memory.")
     jobs_kept_bytes: int = _bound(
         CORE.jobs_kept_bytes, "About how many bytes the ended jobs in memory may take."
     )
-    workers_max: int = _bound(CORE.workers_max, "Most known workers.")
-    streams_max: int = _bound(1_000, "Most open streams of events.")
+    workers_max: int = _bound(CORE.workers_max, "Maximum number of known workers.")
+    streams_max: int = _bound(1_000, "Maximum number of open streams of events.")
     webhooks_max: int = _bound(
-        100_000, "Most webhooks of ended jobs that are not delivered yet.", old_name="notices_max"
+        100_000,
+        "Maximum number of webhooks of ended jobs that are not delivered yet.",
+        old_name="notices_max",
     )
     webhook_for_s: float = _bound(
         86_400.0,
@@ -76,10 +80,11 @@ class Settings:
     )
     wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)
     connections_max: int = _bound(
-        10_000, "Most connections of clients; fewer if fewer files may be open."
+        10_000, "Maximum number of connections of clients; fewer if fewer files may be open."
     )
     replies_bytes_max: int = _bound(
-        256_000_000, "Most bytes of replies that clients have not taken, before lists are refused."
+        256_000_000,
+        "Maximum bytes of replies that clients have not taken, before lists are refused.",
     )
     slow_client_s: float = _bound(
         20.0, "Seconds a client has to send or receive each 100,000 bytes, or the rest.", 0.1
