@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import stat
 import traceback
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -32,6 +33,8 @@ MEMBERS_MAX = 5
 GROUPS_MAX = 3
 """Groups within groups are shown up to this depth."""
 NOTES_MAX = 5
+SOURCE_BYTES_MAX = 10_000_000
+"""Of longer files no lines are shown."""
 
 FRAMES = "Traceback (most recent call last):\n"
 CAUSE = "The above exception was the direct cause of the following exception:"
@@ -176,11 +179,23 @@ def _frames(last: TracebackType | None, own: Collection[CodeType]) -> Iterator[s
 
 
 def _formatted(frames: Collection[tuple[FrameType, int]]) -> Iterator[str]:
-    for frame in traceback.StackSummary.extract(iter(frames)):
+    for frame in traceback.StackSummary.extract(iter(frames), lookup_lines=False):
         name, file = cut(frame.name, NAME_CHARS_MAX), cut(frame.filename, NAME_CHARS_MAX)
         yield f'  File "{file}", line {frame.lineno}, in {name}\n'
-        if frame.line:
+        if _can_be_read(frame.filename) and frame.line:
             yield f"    {cut(frame.line, LINE_CHARS_MAX)}\n"
+
+
+def _can_be_read(file: str) -> bool:
+    """Return False for what is no source, as a device, a pipe or a huge file: reading may not end.
+
+    Code may have any file name. What is in no file, a loader may know.
+    """
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):
+        return True
+    return stat.S_ISREG(status.st_mode) and status.st_size <= SOURCE_BYTES_MAX
 
 
 def _notes(error: BaseException) -> Iterator[str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from dte.worker.processes.channel import TRACE_CHARS_MAX
 from dte.worker.processes.tasks import SHARED_NUMBERS, _Noted
-from dte.worker.processes.traces import trace_of
+from dte.worker.processes.traces import SOURCE_BYTES_MAX, trace_of
 
 
 def caught(function: Callable[[], object]) -> BaseException:
@@ -60,6 +63,24 @@ def test_the_cause_comes_first() -> None:
 
 def test_an_exception_without_frames_has_no_trace() -> None:
     assert trace_of(ValueError("no luck"), []) == ""
+
+
+@pytest.mark.parametrize("kind", ["a device", "a pipe", "a folder", "a huge file", "none at all"])
+def test_a_file_that_is_no_source_is_named_and_never_read(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "source.py"
+    if kind == "a device":
+        file = Path("/dev/zero")
+    elif kind == "a pipe":
+        os.mkfifo(file)
+    elif kind == "a folder":
+        file.mkdir()
+    elif kind == "a huge file":
+        file.touch()
+        os.truncate(file, SOURCE_BYTES_MAX + 1)
+    code = compile("1 / 0", file, "exec")
+    text = trace(lambda: exec(code))
+    assert f'File "{file}", line 1, in <module>' in text
+    assert text.splitlines()[-1] == "ZeroDivisionError: division by zero"
 
 
 def test_tasks_of_a_handler_show_no_frame_of_their_process() -> None:
