@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from tornado.web import RequestHandler, stream_request_body
 
-from dte.core.errors import DteError, InvalidRequest, TooLarge
+from dte.core.errors import DteError, InvalidRequest, TooLarge, Unsupported
 from dte.master.api.openapi import documentation, documented
 from dte.master.api.strict import (
     check_encoding,
@@ -199,11 +199,10 @@ class BodyHandler(RequestHandler):
             return decoder.decode(raw)
         except Malformed as error:
             if not raw.strip():
-                text = "the body is empty; a JSON object is expected"
-            else:
-                encoding = guessed_encoding(raw) if self.IS_STRICT else None
-                text = encoding or explained(raw, decoder.shape) or plain(error)
-            raise InvalidRequest(text) from None
+                raise InvalidRequest("the body is empty; a JSON object is expected") from None
+            if self.IS_STRICT and (encoding := guessed_encoding(raw)) is not None:
+                raise Unsupported(encoding) from None
+            raise InvalidRequest(explained(raw, decoder.shape) or plain(error)) from None
 
     def _joined(self) -> bytes:
         if self._refusal is not None:
