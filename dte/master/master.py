@@ -85,7 +85,7 @@ class Master:
         self._pool = ConnectionPool()
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
-        self._pool.on_broken = self.workers.broken
+        self._pool.on_broken = self.workers.presence.broken
         self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
         self._call_dispatcher = CallDispatcher(
             core, self._pool, clock.now, self.wake, settings.value_bytes_max
@@ -212,7 +212,7 @@ class Master:
             self.incidents.gone(tick.gone)
             self.incidents.setbacks(tick.setbacks)
         for worker in tick.overdue:
-            self.workers.check_reach(worker)
+            self.workers.presence.check(worker)
         for lease in tick.batches:
             self._dispatcher.send(lease)
         if tick.calls:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dte.core.arithmetic.lease import BatchLease
@@ -21,6 +21,7 @@ from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
+from dte.master.presence import CAME_OR_WENT, Presence
 from dte.master.unread import UnreadLeases
 from dte.wire.messages.batches import BatchResult
 
@@ -28,17 +29,14 @@ log = logging.getLogger("dte.master")
 
 UNSTORED = "announcements that cannot be stored"
 
-CHECK_AFTER_S = 0.5
-"""Time before a worker is checked: it may listen only after its first announcement, and may be
-about to leave or to begin anew when its connections close."""
-HUNG_UP_S = 1.0
-"""Time in which a worker whose claim broke off claims again, unless its process has ended."""
-HUNG_UP = "closed its connection, and has not been heard of since"
-
 
 @dataclass(eq=False)
 class Workers:
-    """Hands requests of workers to the core, and answers a report when it is recorded."""
+    """Hands requests of workers to the core, and answers a report when it is recorded.
+
+    Attributes:
+        presence: finds out whether workers are there.
+    """
 
     core: Scheduler
     recorder: AnyRecorder
@@ -57,15 +55,14 @@ class Workers:
         self._storing: asyncio.Task[None] | None = None
         self._replaced_stored = True
         self._storing_replaced: asyncio.Task[None] | None = None
-        self._checks: dict[Worker, asyncio.Task[None]] = {}
+        self.presence = Presence(self.core, self.clock, self.wake, self.reach, self._limited)
 
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
         for storing in (self._storing, self._storing_replaced):
             if storing is not None:
                 storing.cancel()
-        for check in self._checks.values():
-            check.cancel()
+        self.presence.close()
         self._limited.close()
         self.complete(self._claims)
 
@@ -94,7 +91,7 @@ class Workers:
         self._note_replaced()
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
-            self.check_reach(worker)
+            self.presence.check(worker)
         if worker.joined_at == now and worker.unreachable is None:
             address = announcement.address or "somewhere"
             self._log_worker("joined", announcement, f" from {address}")
@@ -148,40 +145,6 @@ class Workers:
             return False
         return bool(announcement.incarnation) and announcement.incarnation == known.superseded
 
-    def broken(self, address: str) -> None:
-        """A connection to a worker broke: its process may have ended, or it was idle for long."""
-        worker = self.core.worker(address)
-        if worker is not None and not worker.gone:
-            self.check_reach(worker)
-
-    def check_reach(self, worker: Worker) -> None:
-        """Find out whether a worker can be called that announces itself again and again."""
-        announcement = worker.announcement
-        if not announcement.is_called or announcement.draining or worker in self._checks:
-            return
-
-        async def check() -> None:
-            if worker.unreachable is None:
-                await asyncio.sleep(CHECK_AFTER_S)
-            failure = await self.reach.problem(announcement)
-            other = await self.reach.other_at(announcement) if failure is None else None
-            now = worker.announcement
-            if now.incarnation != announcement.incarnation or now.draining:
-                return
-            problem = f"{other} answers there" if other is not None else None
-            if failure is not None:
-                problem = str(failure)
-            if problem is not None and problem != worker.unreachable:
-                name, address = one_line(announcement.name), announcement.address
-                text = "calls to worker %s at %s fail: %s"
-                values = (name, address, one_line(problem))
-                self._limited.add("workers that fail", logging.WARNING, text, *values, worker=name)
-            refused = failure is not None and failure.refused
-            self.core.reached(self.clock.now(), worker, problem, refused)
-            self.wake()
-
-        self._start_check(worker, check())
-
     def _log_failing(self, announcement: Announcement) -> None:
         """Log that a worker has begun or ceased to be failing."""
         known = self.core.worker(announcement.identity)
@@ -198,7 +161,7 @@ class Workers:
     def _log_worker(self, what: str, announcement: Announcement, more: str = "") -> None:
         name = one_line(announcement.name)
         text = f"worker %s {what}%s"
-        self._limited.add("workers that came or went", logging.INFO, text, name, more, worker=name)
+        self._limited.add(CAME_OR_WENT, logging.INFO, text, name, more, worker=name)
 
     def restore(self, replaced: Mapping[str, HandlerPolicy]) -> None:
         """Take over what the journal knows of built-in handlers that workers have replaced."""
@@ -299,33 +262,12 @@ class Workers:
                 await _first_of(answered, gone, wait_s)
             if gone.done():
                 self.cancel_claim(claim)
-                self._hung_up(claim.worker)
+                self.presence.hung_up(claim.worker)
             return self.core.claimed(claim)
         finally:
             if not answered.done():
                 self.cancel_claim(claim)
             del self._claims[claim]
-
-    def _hung_up(self, worker: Worker) -> None:
-        """A worker hung up while it waited for work: unless it claims again, it has ended."""
-        if not worker.announcement.incarnation or worker in self._checks:
-            return
-        hung_up_at = self.clock.now()
-
-        async def check() -> None:
-            await asyncio.sleep(HUNG_UP_S)
-            known = self.core.worker(worker.announcement.identity) is worker
-            heard = worker.claim is not None or worker.last_seen_at > hung_up_at
-            if known and not heard and not worker.announcement.draining:
-                self._log_worker(HUNG_UP, worker.announcement)
-                self.core.reached(self.clock.now(), worker, HUNG_UP)
-                self.wake()
-
-        self._start_check(worker, check())
-
-    def _start_check(self, worker: Worker, check: Coroutine[None, None, None]) -> None:
-        task = self._checks[worker] = asyncio.get_running_loop().create_task(check)
-        task.add_done_callback(lambda _: self._checks.pop(worker))
 
     def complete(self, claims: Iterable[Claim]) -> None:
         """Answer claims that have got work."""

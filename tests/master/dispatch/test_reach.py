@@ -12,7 +12,7 @@ import pytest
 from harness.http import HOST, Conduct, Line, Message, ServePlainly
 from harness.until import until
 
-from dte.master import workers
+from dte.master import presence
 from master import fakes
 from master.rig import Hire, Rig
 
@@ -21,7 +21,7 @@ REFUSED = os.strerror(ECONNREFUSED)
 
 @pytest.fixture(autouse=True)
 def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "CHECK_AFTER_S", 0.0)
+    monkeypatch.setattr(presence, "CHECK_AFTER_S", 0.0)
 
 
 async def announce(rig: Rig, port: int, **said: Any) -> Any:
@@ -61,7 +61,7 @@ async def test_a_worker_that_refuses_connections_learns_it_and_gets_no_work_unti
 async def test_a_worker_that_listens_again_is_called_again(rig: Rig, hire: Hire) -> None:
     worker = await hire(rig, fakes.good, incarnation="a")
     port = worker.port
-    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await until(lambda: not rig.master.workers.presence._checks, "it has been checked")
     await worker.stop()
     rig.worker(port).unreachable = "no connection in time"
     await announce(rig, port)
@@ -78,7 +78,7 @@ async def test_a_worker_that_announces_itself_once_may_listen_later(rig: Rig, hi
         silent.bind((HOST, 0))
         port = silent.getsockname()[1]
         await announce(rig, port, incarnation="")
-        assert not rig.master.workers._checks
+        assert not rig.master.workers.presence._checks
         assert await announce(rig, port, incarnation="") == {"status": "Worker registered"}
 
 
@@ -171,7 +171,7 @@ async def test_a_worker_that_may_be_the_one_that_answers_is_called(
 
     worker = await serve_plainly(conduct)
     await announce(rig, worker.port, incarnation=incarnation)
-    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await until(lambda: not rig.master.workers.presence._checks, "it has been checked")
     assert (await rig.compute("1+2"))["answer"] == 3
     assert await announce(rig, worker.port, incarnation=incarnation) == {
         "status": "Worker registered"
@@ -191,7 +191,7 @@ async def test_a_worker_whose_connections_break_is_unreachable_at_once(
 ) -> None:
     worker = await hire(rig, fakes.good, incarnation="a")
     assert (await rig.compute("1+2"))["answer"] == 3
-    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await until(lambda: not rig.master.workers.presence._checks, "it has been checked")
     await worker.stop()
     await until(lambda: rig.worker(worker.port).state == "unreachable", "it is noticed")
     await worker.start(port=worker.port)
@@ -203,12 +203,12 @@ async def test_a_worker_whose_connections_break_is_unreachable_at_once(
 async def test_a_worker_that_closes_idle_connections_stays_free(rig: Rig, hire: Hire) -> None:
     worker = await hire(rig, fakes.good, incarnation="a")
     assert (await rig.compute("1+2"))["answer"] == 3
-    await until(lambda: not rig.master.workers._checks, "it has been checked")
+    await until(lambda: not rig.master.workers.presence._checks, "it has been checked")
     connections = len(worker.lines)
     for line in worker.lines:
         line.close()
     await until(lambda: len(worker.lines) > connections, "it is checked again")
-    await until(lambda: not rig.master.workers._checks, "that is over")
+    await until(lambda: not rig.master.workers.presence._checks, "that is over")
     assert rig.worker(worker.port).state == "free"
     assert (await rig.compute("3+4"))["answer"] == 7
 

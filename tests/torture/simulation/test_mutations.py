@@ -32,7 +32,7 @@ from dte.master.journal import journal
 from dte.master.journal.jobs import JobTables
 from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Ages
-from dte.master.workers import Workers
+from dte.master.presence import Presence
 
 SEEDS_MAX = 600
 """Within so many seeds each is found; most are within the first few."""
@@ -387,13 +387,13 @@ def does_not_notice_that_workers_can_begin_calls_again(patch: Patch) -> None:
 
 
 def does_not_look_again_at_workers_that_cannot_be_called(patch: Patch) -> None:
-    check = Workers.check_reach
+    check = Presence.check
 
-    def once(workers: Workers, worker: Worker) -> None:
+    def once(presence: Presence, worker: Worker) -> None:
         if worker.unreachable is None:
-            check(workers, worker)
+            check(presence, worker)
 
-    patch.setattr(Workers, "check_reach", once)
+    patch.setattr(Presence, "check", once)
 
 
 def takes_what_failing_workers_give_back_for_failures(patch: Patch) -> None:
