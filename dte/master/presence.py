@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 
 from dte.core.scheduler import Scheduler
-from dte.core.workers.worker import Worker
+from dte.core.workers.worker import PULLS, Worker
 from dte.logs import LimitedLog, one_line
 from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
@@ -43,9 +43,11 @@ class Presence:
         self._reach = reach
         self._limited = limited
         self._checks: dict[Worker, asyncio.Task[None]] = {}
+        self._closed = False
 
     def close(self) -> None:
         """Stop all checks."""
+        self._closed = True
         for check in self._checks.values():
             check.cancel()
 
@@ -83,14 +85,24 @@ class Presence:
 
         self._start_check(worker, check())
 
-    def hung_up(self, worker: Worker) -> None:
-        """A worker hung up while it waited for work: unless it claims again, it has ended."""
-        if not worker.announcement.incarnation or worker in self._checks:
+    def disconnected(self, name: str) -> None:
+        """A connection of a worker that pulls closed: it may have ended with its calls.
+
+        It is checked when it should have extended their leases again.
+        """
+        worker = self._core.worker(f"{PULLS}{name}")
+        leases = self._core.calls.leases.of(worker) if worker is not None else []
+        if worker is not None and worker.claim is None and leases:
+            self.hung_up(worker, HUNG_UP_S + max(lease.lease_s for lease in leases) / 3)
+
+    def hung_up(self, worker: Worker, after_s: float = HUNG_UP_S) -> None:
+        """A worker hung up: unless it is heard from within that time, it has ended."""
+        if not worker.announcement.incarnation or worker in self._checks or self._closed:
             return
         hung_up_at = self._clock.now()
 
         async def check() -> None:
-            await asyncio.sleep(HUNG_UP_S)
+            await asyncio.sleep(after_s)
             known = self._core.worker(worker.announcement.identity) is worker
             heard = worker.claim is not None or worker.last_seen_at > hung_up_at
             if known and not heard and not worker.announcement.draining:

@@ -81,3 +81,16 @@ def test_a_worker_that_was_killed_with_a_call_is_not_busy_and_why_says_so(
     check_shown(cluster, "worker-1", kill(cluster, "worker-1"))
     assert "calls to worker worker-1 at" in why(cluster, job)
     assert "running on worker worker-1" in why(cluster, job)
+
+
+def test_a_worker_that_pulls_and_was_killed_with_all_of_its_slots_busy_is_not_busy(
+    start_cluster: StartCluster, tmp_path: Path
+) -> None:
+    """It has no claim open: what closes is the connection on which it claimed."""
+    (tmp_path / "mine.py").write_text(HANDLERS)
+    options = ("--handlers", "mine", "--slots", "1", "--pull")
+    cluster = start_cluster(1, options=options, DTE_DEAD_AFTER_S="600", DTE_LEASE_S="6")
+    cluster.client.value("POST", "/jobs", {"handler": "long"})
+    until((tmp_path / "begun").exists, "it runs the call")
+    kill(cluster, "worker-1")
+    until(lambda: state(cluster, "worker-1") == "unreachable", "its state is true")

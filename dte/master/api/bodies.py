@@ -153,6 +153,11 @@ class BodyHandler(RequestHandler):
         if not self.gone.done():
             self.gone.set_result(None)
 
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Have something called when the connection closes, also after the reply."""
+        connection: Any = self.request.connection
+        connection.stream.when_closed = callback
+
     def body_count(self, byte: bytes) -> int:
         """Count a byte in the request's body."""
         return sum(chunk.count(byte) for chunk in self._chunks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from math import isfinite
 
 import msgspec
@@ -216,9 +217,9 @@ class Claims(JsonHandler):
             await self.master.workers.stop_claiming(announcement)
             self.reply(Claimed([], []))
             return
-        leases, batch = await self.master.workers.claim(
-            announcement, claim.slots, wait_s, self.gone
-        )
+        workers = self.master.workers
+        self.when_closed(partial(workers.presence.disconnected, claim.worker))
+        leases, batch = await workers.claim(announcement, claim.slots, wait_s, self.gone)
         batches = [batch_of(batch)] if batch else []
         self.reply(Claimed([call_of(lease) for lease in leases], batches))
 
@@ -273,7 +274,9 @@ class Extends(JsonHandler):
         if count > LEASES_MAX:
             raise TooLarge(f"too many leases in a request: {count} > {LEASES_MAX}")
         progress = _checked(extend.progress)
-        extended, lost, stop = self.master.workers.extend(extend.worker, extend.leases, progress)
+        workers = self.master.workers
+        extended, lost, stop = workers.extend(extend.worker, extend.leases, progress)
+        self.when_closed(partial(workers.presence.disconnected, extend.worker))
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
 
 

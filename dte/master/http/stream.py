@@ -91,6 +91,7 @@ class BoundedStream(IOStream):
 
     Attributes:
         unsent: bytes of replies that the system has not taken yet.
+        when_closed: called too when its descriptor is closed.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class BoundedStream(IOStream):
         self.awaited = Awaited.HEAD
         self._awaited_since = asyncio.get_running_loop().time()
         self.unsent = 0
+        self.when_closed: Callable[[], None] | None = None
 
     def await_now(self, awaited: Awaited) -> None:
         """Wait for another input from now on."""
@@ -206,3 +208,5 @@ class BoundedStream(IOStream):
         self._count(-self.unsent)
         super().close_fd()
         self._on_close(self)
+        if self.when_closed is not None:
+            self.when_closed()
