@@ -23,9 +23,14 @@ def progress(fraction: float, text: str = "") -> None:
         text: a text for people, cut off after 500 characters.
 
     Raises:
-        ValueError: the fraction is not from 0 to 1.
+        TypeError, ValueError: the fraction is not a number from 0 to 1.
     """
-    if not 0 <= fraction <= 1:
+    try:
+        fits = 0 <= fraction <= 1
+    except TypeError:
+        text = f"fraction must be a number from 0 to 1, not {fraction!r:.50}"
+        raise TypeError(text) from None
+    if not fits:
         raise ValueError(f"fraction must be from 0 to 1, not {fraction!r:.50}")
     send = _send_here.get() or _send
     if send is not None:

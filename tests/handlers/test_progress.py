@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,13 @@ def test_it_tells_the_fraction_and_the_text(sent: list[tuple[float, str]]) -> No
 def test_a_fraction_is_from_0_to_1(sent: list[tuple[float, str]], fraction: float) -> None:
     with pytest.raises(ValueError, match="fraction must be from 0 to 1"):
         progress(fraction)
+
+
+@pytest.mark.parametrize("fraction", ["half", None, 1j])
+def test_a_fraction_is_a_number(sent: list[tuple[float, str]], fraction: Any) -> None:
+    with pytest.raises(TypeError, match="fraction must be a number from 0 to 1, not "):
+        progress(fraction)
+    assert sent == []
     assert not sent
 
 
