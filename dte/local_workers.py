@@ -234,7 +234,7 @@ class LocalWorkers:
         for number, worker in list(self._replacements.items()):
             if worker.process.poll() is not None:
                 del self._replacements[number]
-                log.warning("%s goes on with the handlers as they were", self._current[number].name)
+                log.warning("%s keeps its handlers as they were", self._current[number].name)
             elif worker.name in announced:
                 del self._replacements[number]
                 _terminate([self._current[number]])

@@ -444,7 +444,7 @@ def test_run_replaces_its_workers_when_a_module_changes_and_lets_calls_end(
         assert client.wait(running, 60).answer == 1
         # What cannot be loaded leaves the workers as they are.
         module.write_text("def version(:")
-        until(lambda: "goes on with the handlers as they were" in process.output, "it says so", 60)
+        until(lambda: "keeps its handlers as they were" in process.output, "it says so", 60)
         assert "own.py, line 1" in process.output
         assert client.call("version") == 2
         module.write_text(SLOW.replace("VERSION = 1", "VERSION = 3"))
