@@ -406,6 +406,8 @@ def _not_a_number(token: str) -> str:
         return f"a number or '(' is expected before {token!r}"
     if token == ".":
         return "'.' without a digit"
+    if token in ("'", '"'):
+        return "a formula has no strings; to pass one to a handler, submit a call of the handler"
     shown = token if token.isprintable() else f"U+{ord(token):04X}"
     return f"{shown!r} is not part of a formula, which has numbers, + - * / and parentheses"
 

@@ -372,6 +372,11 @@ def test_a_number_beyond_the_range_fails_the_job_as_an_argument_too() -> None:
         unknown name 'n'; write n(…) to call that handler
         """,
         """
+        f("a")
+          ^
+        a formula has no strings; to pass one to a handler, submit a call of the handler
+        """,
+        """
         é(1)
         ^
         'é' is not part of a formula, which has numbers, + - * / and parentheses
