@@ -210,8 +210,12 @@ def plan_body(plan: Mapping[str, Any] | bytes) -> bytes:
     """Build the JSON of a plan, see `Client.submit_plan`.
 
     Raises:
+        TypeError: the plan is neither a dict nor JSON.
         ValueError: the plan makes several jobs.
     """
+    if not isinstance(plan, Mapping | bytes):
+        kind = type(plan).__name__
+        raise TypeError(f"a plan is a dict, or JSON as bytes, not a {kind}")
     if isinstance(plan, bytes):
         with suppress(Malformed):  # The master says what is wrong.
             makes_several = isinstance(_several.decode(plan).jobs, msgspec.Raw)

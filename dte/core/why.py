@@ -17,6 +17,7 @@ from dte.core.workers.worker import Worker
 POSITIONS_MAX = 100
 """Calls whose position in the queue is looked up: each look-up costs what is ahead of the call."""
 NAMED_MAX = 10
+HOUR_S, DAY_S = 3_600, 86_400
 TROUBLED = ("failing", "unreachable")
 TROUBLED_MAX = 3
 """Workers that cannot be called, or cannot run calls, are named with their reasons up to here."""
@@ -186,16 +187,16 @@ class _Calls:
         assert until is not None
         left_s = max(0.0, until - self._now - offset_s)
         if record.failures or record.lost:
-            text = f"retrying in {left_s:.1f} s; attempt {record.attempts} failed"
+            text = f"retrying in {_duration(left_s)}; attempt {record.attempts} failed"
             if record.error:
                 text += f": {record.error}"
             return Reason(call.name, state, "retry", text, until=until)
         if not call.requeued:
-            text = f"starts in {left_s:.1f} s"
+            text = f"starts in {_duration(left_s)}"
             return Reason(call.name, state, "delay", text, until=until)
         # It was returned, perhaps often: its pause is not what it waits for.
         found = self._ready(call)
-        text = f"{found.text}; next try in {left_s:.1f} s"
+        text = f"{found.text}; next try in {_duration(left_s)}"
         if record.error:
             text += f"; worker {record.worker} returned it: {record.error}"
         waits_for = "worker" if found.waits_for == "worker" else "delay"
@@ -289,6 +290,12 @@ def _away(workers: Collection[Worker]) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < HOUR_S:
+        return f"{seconds:.1f} s"
+    return f"{seconds / HOUR_S:.1f} h" if seconds < DAY_S else f"{seconds / DAY_S:.1f} days"
 
 
 def _are(count: int) -> str:

@@ -195,6 +195,12 @@ def test_a_plan_of_several_jobs_is_refused(plan: Any) -> None:
         plan_body(plan)
 
 
+@pytest.mark.parametrize("plan", [5, "{}", None, []])
+def test_what_is_no_plan_says_what_to_do(plan: Any) -> None:
+    with dte.Client() as client, pytest.raises(TypeError, match="a plan is a dict, or JSON"):
+        client.submit_plan(plan)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"a": float("-inf")}]])
 def test_numbers_that_json_has_not_are_refused_and_not_sent_as_null(value: Any) -> None:
     with pytest.raises(ValueError, match="cannot be converted to JSON"):

@@ -140,6 +140,16 @@ def test_a_call_waits_for_its_moment_or_for_another_try() -> None:
     assert found["b"].text.endswith(" s; attempt 1 failed: no disk")
 
 
+@pytest.mark.parametrize(
+    ("left_s", "shown"),
+    [(59.9, "59.9 s"), (5_400.0, "1.5 h"), (97_458_747.0, "1128.0 days")],
+)
+def test_a_long_wait_is_told_in_hours_or_days(left_s: float, shown: str) -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f", not_before=1.0 + left_s))
+    assert why(core, job, 1.0)["a"].text == f"starts in {shown}"
+
+
 def test_a_call_waits_for_its_result() -> None:
     core = Core(CALLER)
     job = core.graph(a=call("f"))
