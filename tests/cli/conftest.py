@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -31,6 +32,16 @@ Shown = Result | subprocess.CompletedProcess[str]
 Signalled = Callable[[Callable[[], object], signal.Signals], None]
 StartWorker = Callable[..., Process]
 DteProcess = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def levels_of_loggers() -> Iterator[None]:
+    """Sets the levels back that commands set in this process, so that later tests see records."""
+    loggers = [logging.getLogger(name) for name in ("dotenv", "dte.master")]
+    before = [each.level for each in loggers]
+    yield
+    for each, level in zip(loggers, before, strict=True):
+        each.setLevel(level)
 
 
 @pytest.fixture(scope="package")
