@@ -247,7 +247,10 @@ class Scheduler:
         arithmetic.advance(now)
         gone, silent = self._workers.check_liveness(now)
         for worker in gone:
-            self._lose_worker(now, worker, worker.last_failure or "")
+            reason = worker.last_failure or ""
+            arithmetic.lose_worker(now, worker, reason)
+            if calls.handing_over:  # A master that ends hears nobody, and silence means nothing.
+                calls.lose_worker(now, worker, reason)
         probes = arithmetic.probe(now, silent)
         self._workers.resume(now)
         self.jobs.sweep()

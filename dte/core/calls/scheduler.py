@@ -251,7 +251,7 @@ class CallScheduler:
                 error = f"it took longer than {lease.timeout_s:g} s"
                 self.jobs.stops.append(lease)
                 self._settle(now, lease, Outcome(CallState.TIMED_OUT, None, error))
-            else:
+            elif self.handing_over:  # A master that ends hears nobody, and silence means nothing.
                 reason = f"silent for {lease.lease_s:g} s"
                 if lease.worker is not None and lease.worker.announcement.delivery is Delivery.PUSH:
                     lease.worker.silent_since = now

@@ -391,6 +391,20 @@ def test_a_core_that_hands_over_no_more_takes_in_what_is_under_way() -> None:
     assert state(job, "a") is CallState.SUCCEEDED
 
 
+def test_a_core_that_hands_over_no_more_calls_nobody_silent() -> None:
+    """A master that ends hears no more of workers, whose calls go on after its next start."""
+    core = Core(CALLER)
+    job = core.graph(a=call("f", retries=3))
+    (lease,) = core.hand_out().values()
+    core.hand_over_no_more()
+    for now in (lease.lease_s + 1, LIMITS.dead_after_s + 1, 10 * LIMITS.dead_after_s):
+        core.settle(now)
+    assert state(job, "a") is CallState.RUNNING
+    assert lease.call.record.lost == 0
+    core.succeed(now, lease)
+    assert state(job, "a") is CallState.SUCCEEDED
+
+
 # Moments
 
 

@@ -144,8 +144,6 @@ class CallWatch:
         That is so if a master ended after it had recorded the hand-over.
         """
         of_this_start = lease.number // LEASES_OF_A_BOOT == core._last_lease // LEASES_OF_A_BOOT
-        if not core.calls.handing_over:
-            return  # It ends, and hears no more of its workers.
         if of_this_start or lease.number in self.executions.by_lease:
             what = f"lease {lease.number}, {lease.call.name} of job {lease.call.job}"
             name = lease.worker_name
