@@ -68,7 +68,8 @@ class Outcome(msgspec.Struct, array_like=True, tag=2):
     Attributes:
         retry: a retry may help.
         trace: the stack trace of the error.
-        worn: the reason why the process takes no more calls, as in "it ran out of memory".
+        worn: the reason why the process takes no more calls, as in "it ran out of memory". The
+            child notes it here, and tells the worker by `Worn`.
     """
 
     lease: int
