@@ -12,6 +12,7 @@ from harness.processes import TESTS
 LANDED = {
     "0722bd4": "schema 2; before its modules had folders",
     "b9b22b0": "schema 2; the last one whose journal has no stack traces",
+    "78e7676": "schema 3; the first one whose time stands still while its loop does",
 }
 """What is special about each. Every landing adds a line, and its journal: see `make_journal`."""
 NEWEST = list(LANDED)[-1]
