@@ -14,8 +14,9 @@ from pathlib import Path
 
 from harness.cluster import running_cluster
 from torture import runner
-from torture.overload.scenarios import SCENARIOS, Scenario, done_to
-from torture.overload.watch import memory_mb, watched
+from torture.overload.scenario import Scenario
+from torture.overload.scenarios import SCENARIOS, done_to
+from torture.overload.watch import Suffering, longest_turn_s, memory_mb, watched
 from torture.runner import Found
 
 from dte import __version__
@@ -70,6 +71,7 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
         with watched(cluster.master, cluster.port) as seen:
             counts = done_to(cluster.port, scenario, seconds)
         after_mb = memory_mb(cluster.master)
+        turn_s = longest_turn_s(cluster.port)
         cluster.master.end()
         errors = cluster.master.errors()
     health = seen.health
@@ -92,11 +94,22 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
         "errors": errors,
     }
     problems = [f"in the master's log: {line}" for line in errors]
+    return Found(figures, problems + misses(scenario, seen, turn_s))
+
+
+def misses(scenario: Scenario, seen: Suffering, turn_s: float) -> list[str]:
+    """The bounds of a scenario that the master missed."""
+    health = seen.health
+    found = []
     most_ms, p99_ms = scenario.health_p99_ms, health.within_ms(0.99)
     if most_ms is not None and (p99_ms > most_ms or health.others):
         others = f", others: {health.others}" if health.others else ""
-        problems.append(f"p99 of /health: {p99_ms:.1f} ms > {most_ms} ms{others}")
-    return Found(figures, problems)
+        found.append(f"p99 of /health: {p99_ms:.1f} ms > {most_ms} ms{others}")
+    if scenario.memory_mb_most is not None and seen.peak_mb > scenario.memory_mb_most:
+        found.append(f"memory: {seen.peak_mb:.0f} MB > {scenario.memory_mb_most} MB")
+    if scenario.turn_s_most is not None and turn_s > scenario.turn_s_most:
+        found.append(f"longest turn of the loop: {turn_s:.3f} s > {scenario.turn_s_most} s")
+    return found
 
 
 @contextmanager

@@ -13,6 +13,11 @@ from itertools import cycle
 
 from harness.http import HOST, content_length
 
+MB = 1_000_000
+FORMULA = b'{"task": "1+(2*3)/4-5"}'
+STEP = 65_536
+"""Bytes that are sent or read at once."""
+
 
 class Asker(asyncio.Protocol):
     """Sends the next request as soon as the last was answered, and connects again when hung up on.

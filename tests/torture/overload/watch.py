@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from harness.http import BlockingClient
 from harness.machine import memory_bytes
 from harness.prober import Health, probed
 from harness.processes import Process
@@ -53,3 +54,8 @@ def watched(master: Process, port: int) -> Iterator[Suffering]:
 def memory_mb(process: Process) -> float:
     """The resident memory of a process now."""
     return memory_bytes(process.pid) / 1e6
+
+
+def longest_turn_s(port: int) -> float:
+    """The longest turn of the loop of a master."""
+    return float(BlockingClient(port).get("/health").get("longest_turn_s", 0.0))
