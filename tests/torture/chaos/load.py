@@ -11,10 +11,10 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from random import Random
 
-from harness.http import Malformed, Message, NoReply, exchange
 from harness.machine import HOST
 from harness.workloads import Formula
-from torture.chaos.accounting import Anomaly, Ledger
+from torture.chaos.accounting import Ledger
+from torture.chaos.asking import WAIT_S, Asking
 from torture.chaos.formulas import ChaosFormulas
 from torture.chaos.outcome import Outcome
 
@@ -32,9 +32,6 @@ STYLES_OF_BATCHES = {"short": 8, "floats": 2, "zero": 1, "number": 1, "hostile":
 """Of formulas that are submitted together: none of them is refused, nor takes long."""
 BATCH = 20
 HEAP, HEAP_PAUSE_S = (50, 500), (0.0, 6.0)
-RETRY_S = (0.02, 0.4)
-TRY_AGAIN = (429, 503, 507)
-WAIT_S = 2.0
 REPEATED = 0.2
 """How many of the requests that were answered are sent once more, with the same key."""
 
@@ -53,11 +50,11 @@ class Load:
         self._port = port
         self._ledger = ledger
         self._randoms = randoms
+        self._asking = Asking(port, ledger, randoms)
         self._formulas = ChaosFormulas(
             randoms, STYLES, first=FIRST, chain_operations=CHAIN_OPERATIONS
         )
         self._pace = _Pace(rate)
-        self._key = randoms.randrange(10**12)
         self._known: list[int] = []
         self._over = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -84,7 +81,7 @@ class Load:
     async def rest(self, calls: int) -> None:
         """Submit calls that last until they are told to end."""
         formulas = self._noted(self._formulas.some(calls, {"rest": 1}))
-        await self._submit(formulas, self._new_key(), may_wait=False)
+        await self._submit(formulas, self._asking.new_key(), may_wait=False)
 
     async def stop(self) -> None:
         """Cancel what goes on.
@@ -137,7 +134,7 @@ class Load:
         except (Busy, Unavailable) as error:
             await asyncio.sleep(min(1, error.retry_after_s))
         except DteError as error:
-            self._unexpected(f"dte.AsyncClient raised {error!r}")
+            self._asking.unexpected(f"dte.AsyncClient raised {error!r}")
 
     @property
     def _url(self) -> str:
@@ -146,7 +143,7 @@ class Load:
     async def _insist(self) -> None:
         """Submit with a key, and start anew with the same key until the answer is there."""
         (formula,) = await self._take(1)
-        key = self._new_key()
+        key = self._asking.new_key()
         while True:
             try:
                 async with asyncio.timeout(self._randoms.uniform(0.5, 4.0)):
@@ -154,9 +151,9 @@ class Load:
                         await self._compute(client, formula, key)
                         return
             except (Unreachable, TimeoutError, Busy, Unavailable):
-                await asyncio.sleep(self._randoms.uniform(*RETRY_S))
+                await self._asking.pause()
             except DteError as error:
-                self._unexpected(f"dte.AsyncClient raised {error!r}")
+                self._asking.unexpected(f"dte.AsyncClient raised {error!r}")
                 return
 
     async def _compute_new(self, client: AsyncClient) -> None:
@@ -205,26 +202,22 @@ class Load:
         """Submit a formula or a batch, repeat until it is acknowledged, then ask until it ends."""
         size = self._randoms.choice((1, 1, 1, self._randoms.randint(2, BATCH)))
         formulas = await self._take(size)
-        key = self._new_key()
+        key = self._asking.new_key()
         jobs = await self._submit(formulas, key)
         if self._randoms.random() < REPEATED:
             await asyncio.sleep(self._randoms.uniform(0, 1))
             await self._submit(formulas, key)
         for job in jobs:
             while not await self._ask([job], WAIT_S):
-                await asyncio.sleep(self._randoms.uniform(*RETRY_S))
+                await self._asking.pause()
 
     async def _heap(self) -> None:
         """Submit so much work that a master that is killed finds much of it after its start."""
         await asyncio.sleep(self._randoms.uniform(*HEAP_PAUSE_S))
         formulas = self._noted(self._formulas.some(self._randoms.randint(*HEAP), {"floats": 1}))
-        jobs = await self._submit(formulas, self._new_key())
+        jobs = await self._submit(formulas, self._asking.new_key())
         while jobs and not await self._ask(jobs, WAIT_S):
-            await asyncio.sleep(self._randoms.uniform(*RETRY_S))
-
-    def _new_key(self) -> str:
-        self._key += 1
-        return f"chaos-{self._key}"
+            await self._asking.pause()
 
     async def _submit(
         self, formulas: Sequence[Formula], key: str, *, may_wait: bool = True
@@ -236,14 +229,14 @@ class Load:
         paths = ("/submit", f"/submit?wait={WAIT_S}") if may_wait else ("/submit",)
         path = self._randoms.choice(paths)
         while True:
-            reply = await self._request("POST", path, body, key)
+            reply = await self._asking.once("POST", path, body, key)
             if reply is None:
                 continue
             if reply.status == 400 and alone and reply.json.get("code") == "syntax":
                 self._ledger.refused(formulas[0])
                 return []
             if reply.status != 200:
-                self._unexpected(f"{reply.status} for POST {path} of {texts}: {reply.json}")
+                self._asking.unexpected(f"{reply.status} for POST {path} of {texts}: {reply.json}")
                 return []
             jobs = [reply.json["job_id"]] if alone else reply.json["job_ids"]
             self._acknowledged(formulas, jobs)
@@ -254,7 +247,7 @@ class Load:
         asked_at = time.monotonic()
         ids = ",".join(map(str, jobs))
         path = f"/job/{ids}?wait={wait_s}" if len(jobs) == 1 else f"/jobs?ids={ids}&wait={wait_s}"
-        reply = await self._request("GET", path)
+        reply = await self._asking.once("GET", path)
         if reply is None:
             return False
         if reply.status == 404:
@@ -264,12 +257,12 @@ class Load:
                 await self._ask([job])
             return True
         if reply.status != 200:
-            self._unexpected(f"{reply.status} for GET {path}: {reply.json}")
+            self._asking.unexpected(f"{reply.status} for GET {path}: {reply.json}")
             return True
         found = [reply.json] if len(jobs) == 1 else reply.json
         outcomes = {job["job_id"]: Outcome.of_job(job) for job in found}
         if list(outcomes) != list(jobs):
-            self._unexpected(f"{list(outcomes)} for GET {path}")
+            self._asking.unexpected(f"{list(outcomes)} for GET {path}")
         for job, outcome in outcomes.items():
             self._ledger.observed(job, outcome, asked_at, time.monotonic())
         return None not in outcomes.values()
@@ -282,34 +275,14 @@ class Load:
             jobs = list(dict.fromkeys(self._randoms.choices(self._known, k=size)))
             await self._ask(jobs)
 
-    async def _request(
-        self, method: str, path: str, body: object = None, key: str | None = None
-    ) -> Message | None:
-        """A reply that says something; None, after a pause, if it is worth another try."""
-        try:
-            timeout_s = WAIT_S + self._randoms.uniform(0.3, 3.0)
-            headers = {} if key is None else {"Idempotency_Key": key}
-            reply = await exchange(self._port, method, path, body, timeout_s=timeout_s, **headers)
-            if reply.status not in TRY_AGAIN:
-                return reply
-        except NoReply:
-            pass
-        except Malformed as error:
-            self._unexpected(f"for {method} {path}: {error}")
-        await asyncio.sleep(self._randoms.uniform(*RETRY_S))
-        return None
-
     # Records in the ledger
 
     def _acknowledged(self, formulas: Sequence[Formula], jobs: Sequence[int]) -> None:
         if len(formulas) != len(jobs):
-            self._unexpected(f"{len(jobs)} jobs for {len(formulas)} formulas")
+            self._asking.unexpected(f"{len(jobs)} jobs for {len(formulas)} formulas")
         for formula, job in zip(formulas, jobs, strict=False):
             self._ledger.acknowledged(formula, job)
             self._known.append(job)
-
-    def _unexpected(self, sentence: str) -> None:
-        self._ledger.found(Anomaly.UNEXPECTED, sentence, sentence)
 
 
 class _Pace:
