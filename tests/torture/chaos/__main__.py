@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from torture import runner
+from torture.chaos.nemesis import Amount
 from torture.chaos.run import Run
 
 KILLS, FEW = 200, 20
@@ -54,21 +55,30 @@ def main() -> int:
         help=f"in how much time (default: {SECONDS_A_KILL:g} a kill, "
         f"{SECONDS_A_KILL_OF_FEW:g} a kill if there are fewer than {FEW})",
     )
+    options.add_argument(
+        "--stops",
+        metavar="N",
+        type=runner.number,
+        help="how many SIGSTOP, of master and workers together (default: half as many as kills)",
+    )
     runner.add_seed(options, "of all that is random")
     arguments = options.parse_args()
     kills, seed = arguments.kills, arguments.seed
     each_s = SECONDS_A_KILL if kills >= FEW else SECONDS_A_KILL_OF_FEW
     seconds = arguments.seconds or max(1, kills) * each_s
+    stops = kills // 2 if arguments.stops is None else arguments.stops
+    amount = Amount(kills, stops, seconds)
     with runner.folder("chaos") as folder:
         print(f"chaos: seed {seed}, in {folder.path}", file=sys.stderr)
-        report = asyncio.run(Run(folder.path, kills, seconds, seed).run())
+        report = asyncio.run(Run(folder.path, amount, seed).run())
         code = runner.conclude(report, arguments.json)
         folder.keep = not report.good
         if report.good:
             took = f"after {report.took_s:.0f} s with seed {seed}"
             print(f"chaos: all is well, {took}", file=sys.stderr)
         else:
-            command = runner.again("chaos", kills=kills, seconds=f"{seconds:g}", seed=seed)
+            given = {"kills": kills, "stops": stops, "seconds": f"{seconds:g}", "seed": seed}
+            command = runner.again("chaos", **given)
             print("chaos: SOMETHING IS WRONG", file=sys.stderr)
             print(f"chaos: to do the same again, but for its timing: {command}", file=sys.stderr)
     return code

@@ -24,6 +24,11 @@ class Anomaly(Enum):
     DOUBLED = "doubled"
     WRONG = "wrong"
     CHANGED = "changed"
+    REPEATED = "repeated"
+    EARLY = "early"
+    CANCELLED = "cancelled"
+    UNCOUNTED = "uncounted"
+    UNTOLD = "untold"
     UNEXPECTED = "unexpected"
 
     @property
@@ -37,6 +42,11 @@ MEANINGS = {
     Anomaly.DOUBLED: "submitted once, and two jobs",
     Anomaly.WRONG: "another outcome than Python's, or a job that nobody submitted",
     Anomaly.CHANGED: "an outcome was seen, and later another or none",
+    Anomaly.REPEATED: "a call that was begun once more than its promise allows",
+    Anomaly.EARLY: "a call that was begun before what it waits for",
+    Anomaly.CANCELLED: "a cancel that was confirmed, and then not kept",
+    Anomaly.UNCOUNTED: "a call that was begun more often than it has attempts",
+    Anomaly.UNTOLD: "an end that no webhook told, or none that was told",
     Anomaly.UNEXPECTED: "a reply that no kill and no fault explains",
 }
 

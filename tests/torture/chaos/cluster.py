@@ -17,8 +17,10 @@ from harness.processes import TESTS
 from harness.until import until
 from harness.wall_clock import WallClock
 from torture.chaos import handlers
+from torture.chaos.effects import handlers as effects
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
+from torture.chaos.tap import Listener
 
 LEASE_S, HEARTBEAT_S = 2.0, 1.0
 """Short, so that much happens in a short time."""
@@ -35,7 +37,8 @@ class Cluster:
 
     Args:
         folder: takes the journal and the logs.
-        workers: how many workers.
+        workers: how many workers that the master calls.
+        pullers: how many workers that ask it for work.
         seed: of what the links do.
 
     Attributes:
@@ -44,10 +47,10 @@ class Cluster:
         links: all, with those between master and workers.
     """
 
-    def __init__(self, folder: Path, workers: int, seed: int) -> None:
+    def __init__(self, folder: Path, workers: int, pullers: int, seed: int) -> None:
         self.journal = folder / JOURNAL
         self.clock = WallClock(folder)
-        self._port, *ports = free_ports(2 + 3 * workers)
+        self._port, *ports = free_ports(2 + 3 * workers + pullers)
 
         def link(name: str, target_port: int) -> Link:
             return Link(name, ports.pop(), target_port, Random(f"{seed} {name}"))
@@ -60,19 +63,43 @@ class Cluster:
         self.workers: list[Node] = []
         self.links = [self.clients]
         self._towards: dict[Node, list[Link]] = {self.master: [self.clients]}
-        for number in range(1, workers + 1):
-            name, port = f"worker-{number}", ports.pop()
+        self._worker_of: dict[Link, str] = {}
+        for number in range(1, workers + pullers + 1):
+            name, pulls = f"worker-{number}", number > workers
             announcing = link(f"{name} to master", self._port)
-            working = link(f"master to {name}", port)
-            arguments = ["worker", "--name", name, "--host", HOST, "--port", str(port)]
-            arguments += ["--announce-port", str(working.port), "--heartbeat-s", str(HEARTBEAT_S)]
+            arguments = ["worker", "--name", name, "--heartbeat-s", str(HEARTBEAT_S)]
             arguments += ["--master", f"http://{HOST}:{announcing.port}", "--leave-with-stdin"]
-            arguments += ["--handlers", handlers.__name__, "--slots", str(SLOTS)]
-            worker = Node(name, arguments, folder, **settings_of_workers)
+            arguments += ["--handlers", f"{handlers.__name__},{effects.__name__}"]
+            arguments += ["--slots", str(SLOTS)]
+            links = [announcing]
+            if pulls:
+                arguments.append("--pull")
+            else:
+                port = ports.pop()
+                working = link(f"master to {name}", port)
+                arguments += ["--host", HOST, "--port", str(port)]
+                arguments += ["--announce-port", str(working.port)]
+                links.append(working)
+            settings = settings_of_workers | {effects.WORKER: name}
+            worker = Node(name, arguments, folder, **settings)
             self.workers.append(worker)
-            self.links += [announcing, working]
+            self.links += links
+            self._worker_of |= dict.fromkeys(links, name)
             self._towards[self.master].append(announcing)
-            self._towards[worker] = [working]
+            self._towards[worker] = links[1:]
+
+    def worker_of(self, link: Link) -> str:
+        """The name of the worker at the end of a link; empty for that of clients."""
+        return self._worker_of.get(link, "")
+
+    def workers_by_link(self) -> dict[str, str]:
+        """The names of links between master and workers, each with that of the worker."""
+        return {link.name: name for link, name in self._worker_of.items()}
+
+    def listen(self, listener: Listener) -> None:
+        """Tell a listener of what passes between master and workers."""
+        for link in self._worker_of:
+            link.listener = listener
 
     @property
     def nodes(self) -> list[Node]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from torture.chaos.effects.jobs import AGAIN
+
+NAME = re.compile(r'"(effect-\d+)/')
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +18,7 @@ class Journal:
     """The content of a journal's file.
 
     Attributes:
-        texts: the formula of each job, by its id.
+        texts: the formula of each job, or the name of one with effects, by its id.
         problems: what is wrong with the file, as sentences.
     """
 
@@ -34,6 +39,9 @@ def read_journal(path: Path) -> Journal:
                 if number in texts:
                     problems.append(f"job {number} is in the journal twice")
                 texts[number] = text
+            for number, plan in db.execute("SELECT number, text FROM plan"):
+                if number in texts and (name := NAME.search(plan)):
+                    texts[number] = name[1] + AGAIN * ('"retry_of":' in plan)
             for table, column in (("plan", "number"), ("call", "job"), ("notice", "number")):
                 for (number,) in db.execute(f"SELECT DISTINCT {column} FROM {table}"):
                     if number not in texts:

@@ -36,6 +36,9 @@ REPEATED = 0.2
 """How many of the requests that were answered are sent once more, with the same key."""
 
 
+Action = Callable[[], Awaitable[None]]
+
+
 class Load:
     """A number of clients, limited in how much they submit, so that memory and disk stay small.
 
@@ -59,13 +62,19 @@ class Load:
         self._over = False
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, clients: int) -> None:
-        """Start clients of each kind, one that asks about old jobs, and one with heaps."""
+    def start(self, clients: int, others: Sequence[Action] = ()) -> None:
+        """Start clients of each kind, one that asks about old jobs, and one with heaps.
+
+        Args:
+            others: what further clients do, again and again.
+        """
         actions = (self._use_http, self._use_client, self._use_http, self._insist)
         for number in range(clients):
             self._start(self._repeat(actions[number % len(actions)]))
         self._start(self._repeat(self._look_back))
         self._start(self._repeat(self._heap))
+        for action in others:
+            self._start(self._repeat(action))
 
     async def finish(self, timeout_s: float) -> int:
         """Submit nothing new, and wait for what was begun.
@@ -104,7 +113,7 @@ class Load:
     def _start(self, coroutine: Coroutine[None, None, None]) -> None:
         self._tasks.append(asyncio.create_task(coroutine))
 
-    async def _repeat(self, action: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(self, action: Action) -> None:
         while not self._over:
             await action()
             await asyncio.sleep(self._randoms.uniform(0, 0.05))

@@ -6,127 +6,52 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 
-from torture.chaos.cluster import LEASE_S, Cluster
+from torture.chaos.cluster import Cluster
+from torture.chaos.effects.clock import ClockHistory
+from torture.chaos.effects.victims import Victims
+from torture.chaos.harms import BREAKING, Harms, Kind
 from torture.chaos.nodes import Node
+from torture.chaos.plans import (
+    Step,
+    plan_clock,
+    plan_ends,
+    plan_faults,
+    plan_kills,
+    plan_process_kills,
+    plan_stops,
+)
 from torture.chaos.proxy import Fault, Link
 
-Lengths = Sequence[tuple[float, float, float]]
-"""Of lengths to choose from: how often, from, to."""
-
-MASTER_SHARE = 0.4
-"""Of the kills, how many are of the master; the workers share the others."""
-AGAIN_SHARE = 0.2
-"""Of the kills, how many hit the node that was killed last when its next life has just begun."""
-AGAIN_S = (0.0, 0.8)
-DOWN: Lengths = ((5, 0.0, 0.1), (4, 0.1, 1.0), (1, 1.0, 2.0))
-"""How long a node is down, in parts of the time between two kills."""
-ENDS_EVERY_S = (4.0, 14.0)
-WHOLE_SHARE = 0.7
-"""Of the ends by SIGTERM, how many are those of a service manager, which signals all processes."""
 YOUNG_S = 0.3
 START_S = 3.0
 """How long a process may take until it knows what to do at SIGTERM."""
-STOPS_EVERY_S = (2.0, 7.0)
-STOP_S: Lengths = ((1, 0.1, 1.0), (1, LEASE_S + 0.2, 2 * LEASE_S))
-"""How long a node is stopped; some for longer than a lease."""
-DAY_S = 86_400.0
-CLOCK_EVERY_S = (1.0, 6.0)
-CLOCK_S: Lengths = ((2, -3600.0, 3600.0), (1, -400 * DAY_S, 400 * DAY_S))
-"""How far the clock is set ahead, or back."""
-CALM_S = (0.5, 6.0)
-FAULT_S = (0.2, 3.0)
+PROCESS_KILLS_SHARE = 0.3
+"""How many processes of handlers are killed for each kill of a node."""
+LINGERING = {Fault.HALF_OPEN: 4.0, Fault.MUTE: 4.0}
+LINGERS_S = 0.5
+"""How long a fault is felt when it is over: connections that died in it are given up later."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One harm of a plan.
+class Amount:
+    """How much harm is done, and in how much time."""
 
-    Attributes:
-        at_s: when, in seconds from the beginning.
-        length_s: for how long.
-        node: which one, 0 for the master.
-        fault: which one, if it is about a link.
-        clock_s: how far the clock is set ahead, if it is about that.
-        whole: the node's child processes get its signal too.
-    """
-
-    at_s: float
-    length_s: float
-    node: int = 0
-    fault: Fault = Fault.NONE
-    whole: bool = False
-    clock_s: float = 0.0
+    kills: int
+    stops: int
+    seconds: float
 
 
-def plan_kills(kills: int, seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """A plan of kills, spread over the time: the node, the moment, the time that it is down."""
-    steps: list[Step] = []
-    each_s = seconds / max(1, kills)
-    for number in range(kills):
-        if steps and randoms.random() < AGAIN_SHARE:
-            last = steps[-1]
-            at_s = last.at_s + last.length_s + randoms.uniform(*AGAIN_S)
-            node = last.node
-        else:
-            at_s = (number + randoms.random()) * each_s
-            node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
-        steps.append(Step(at_s, each_s * _length(DOWN, randoms), node))
-    return sorted(steps, key=lambda step: step.at_s)
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is noted of the harm, for the accounting."""
 
-
-def plan_ends(seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """A plan of ends by SIGTERM, each with the time that the node is down."""
-    steps: list[Step] = []
-    at_s = randoms.uniform(*ENDS_EVERY_S)
-    while at_s < seconds:
-        node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
-        length_s = min(seconds - at_s, randoms.uniform(0, 0.5))
-        steps.append(Step(at_s, length_s, node, whole=randoms.random() < WHOLE_SHARE))
-        at_s += randoms.uniform(*ENDS_EVERY_S)
-    return steps
-
-
-def plan_stops(seconds: float, workers: int, randoms: Random) -> list[Step]:
-    """A plan of stops, each with its length."""
-    steps: list[Step] = []
-    at_s = randoms.uniform(*STOPS_EVERY_S)
-    while at_s < seconds:
-        node = 0 if randoms.random() < MASTER_SHARE else randoms.randint(1, workers)
-        steps.append(Step(at_s, min(seconds - at_s, _length(STOP_S, randoms)), node))
-        at_s += steps[-1].length_s + randoms.uniform(*STOPS_EVERY_S)
-    return steps
-
-
-def plan_clock(seconds: float, randoms: Random) -> list[Step]:
-    """A plan of settings of the clock, each with the time until it is put right."""
-    steps: list[Step] = []
-    at_s = randoms.uniform(*CLOCK_EVERY_S)
-    while at_s < seconds:
-        length_s = min(seconds - at_s, randoms.uniform(*FAULT_S))
-        steps.append(Step(at_s, length_s, clock_s=_length(CLOCK_S, randoms)))
-        at_s += length_s + randoms.uniform(*CLOCK_EVERY_S)
-    return steps
-
-
-def plan_faults(seconds: float, randoms: Random) -> list[Step]:
-    """A plan of the faults of a link, each with its length."""
-    steps: list[Step] = []
-    faults = [fault for fault in Fault if fault is not Fault.NONE]
-    at_s = randoms.uniform(*CALM_S)
-    while at_s < seconds:
-        length_s = min(seconds - at_s, randoms.uniform(*FAULT_S))
-        steps.append(Step(at_s, length_s, fault=randoms.choice(faults)))
-        at_s += steps[-1].length_s + randoms.uniform(*CALM_S)
-    return steps
-
-
-def _length(lengths: Lengths, randoms: Random) -> float:
-    (chosen,) = randoms.choices(lengths, [weight for weight, _, _ in lengths])
-    return randoms.uniform(*chosen[1:])
+    harms: Harms
+    clock: ClockHistory
+    victims: Victims
 
 
 class Nemesis:
@@ -134,9 +59,9 @@ class Nemesis:
 
     Args:
         cluster: what to harm.
-        kills: the number of kills.
-        seconds: in how much time.
+        amount: how much.
         seed: decides about everything.
+        records: take what is done.
         tell: is told what is done, as sentences.
 
     Attributes:
@@ -146,22 +71,31 @@ class Nemesis:
         problems: what did not end as it should, as sentences.
         faults: how often each fault was switched on, by name.
         clock_settings: how often the clock was set wrong.
+        process_kills: how many processes of handlers were killed.
     """
 
     def __init__(
-        self, cluster: Cluster, kills: int, seconds: float, seed: int, tell: Callable[[str], None]
+        self,
+        cluster: Cluster,
+        amount: Amount,
+        seed: int,
+        records: Records,
+        tell: Callable[[str], None],
     ) -> None:
         def randoms(what: str) -> Random:
             # One series for each of what goes on at the same time: none depends on another's pace.
             return Random(f"{seed} {what}")
 
         self._cluster = cluster
-        self._seconds = seconds
+        self._records = records
+        self._harms = records.harms
         self._tell = tell
-        workers = len(cluster.workers)
+        workers, kills, seconds = len(cluster.workers), amount.kills, amount.seconds
         self._kills = plan_kills(kills, seconds, workers, randoms("kills"))
+        process_kills = round(PROCESS_KILLS_SHARE * kills)
+        self._process_kills = plan_process_kills(process_kills, seconds, randoms("processes"))
         self._ends = plan_ends(seconds, workers, randoms("ends"))
-        self._stops = plan_stops(seconds, workers, randoms("stops"))
+        self._stops = plan_stops(amount.stops, seconds, workers, randoms("stops"))
         self._clock = plan_clock(seconds, randoms("clock"))
         self._faults = {
             link: plan_faults(seconds, randoms(f"faults {link.name}")) for link in cluster.links
@@ -172,6 +106,7 @@ class Nemesis:
         self.stops: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.clock_settings = 0
+        self.process_kills = 0
 
     async def rage(self) -> None:
         """Carry out the plan. What is broken at its end stays so."""
@@ -179,6 +114,8 @@ class Nemesis:
         async with asyncio.TaskGroup() as group:
             for step in self._kills:
                 group.create_task(_at(began_at + step.at_s, self._kill(step)))
+            for step in self._process_kills:
+                group.create_task(_at(began_at + step.at_s, self._kill_process()))
             for step in self._ends:
                 group.create_task(_at(began_at + step.at_s, self._end(step)))
             for step in self._stops:
@@ -192,10 +129,9 @@ class Nemesis:
     async def _kill(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
         node.check()
-        while not node.lives:  # Only what lives can be killed.
-            node.start()
-            await asyncio.sleep(YOUNG_S)
+        await self._until_alive(node)
         self._tell(f"{node.name} ({node.pid}) is killed, for {step.length_s:.2f} s")
+        self._harms.begin(Kind.KILLED, node.name)
         self._cluster.kill(node)
         self.kills[node.name] += 1
         await asyncio.sleep(step.length_s)
@@ -208,6 +144,7 @@ class Nemesis:
         may_be_starting = node.age_s < START_S
         name = f"{node.name} with its processes" if step.whole else node.name
         self._tell(f"{name} ({node.pid}) is told to end, and down for {step.length_s:.2f} s")
+        self._harms.begin(Kind.ENDED, node.name)
         code = await self._cluster.end(node, whole=step.whole)
         self._tell(f"{node.name} has ended with exit code {code}")
         self.ends[node.name] += 1
@@ -217,38 +154,61 @@ class Nemesis:
         await asyncio.sleep(step.length_s)
         self._start(node)
 
+    async def _until_alive(self, node: Node) -> None:
+        """Only what lives can be harmed."""
+        while not node.lives:
+            self._start(node)
+            await asyncio.sleep(YOUNG_S)
+
     def _start(self, node: Node) -> None:
         if not node.lives:
             node.start()
+            self._harms.revived(node.name)
             self._tell(f"{node.name} ({node.pid}) is started")
 
     async def _stop(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
-        if not node.lives or node.stopped:
-            return
+        await self._until_alive(node)
         pid = node.pid
         self._tell(f"{node.name} ({pid}) is stopped, for {step.length_s:.2f} s")
+        harm = self._harms.begin(Kind.STOPPED, node.name)
         node.stop()
         self.stops[node.name] += 1
         await asyncio.sleep(step.length_s)
         if node.lives and node.pid == pid:
             node.go_on()
             self._tell(f"{node.name} ({pid}) goes on")
+        self._harms.over(harm)
+
+    async def _kill_process(self) -> None:
+        pid = self._records.victims.kill_one(node.pid for node in self._cluster.workers)
+        if pid is not None:
+            self._harms.processes[pid] = time.monotonic()
+            self._tell(f"process {pid} of a handler is killed")
+            self.process_kills += 1
 
     async def _set_clock(self, step: Step) -> None:
         self._tell(f"the clock is set {step.clock_s:.0f} s ahead, for {step.length_s:.2f} s")
         self._cluster.clock.set(step.clock_s)
+        self._records.clock.set(step.clock_s)
         self.clock_settings += 1
         await asyncio.sleep(step.length_s)
         self._cluster.clock.set(0.0)
+        self._records.clock.set(0.0)
         self._tell("the clock is right")
 
     async def _disturb(self, link: Link, step: Step) -> None:
         self._tell(f"{link.name}: {step.fault.value}, for {step.length_s:.2f} s")
+        harm = None
+        if step.fault in BREAKING:
+            harm = self._harms.begin(Kind.CUT, self._cluster.worker_of(link))
         link.set_fault(step.fault)
         self.faults[step.fault.value] += 1
         await asyncio.sleep(step.length_s)
         link.set_fault(Fault.NONE)
+        if harm is not None:
+            lingers_s = LINGERING.get(step.fault, LINGERS_S)
+            self._harms.over(harm, time.monotonic() + lingers_s)
         self._tell(f"{link.name}: no fault")
 
 

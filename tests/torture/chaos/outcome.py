@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.workloads import Formula
+from torture.chaos.effects.jobs import EffectJob
 from torture.chaos.formulas import HostileFormula
 
 ERROR_CHARS_MAX = 2100
@@ -54,6 +55,8 @@ class Outcome:
         if isinstance(formula, HostileFormula):
             has_failed = self.failed or not formula.raises
             return has_failed and self._is_bounded and PROCESS_ENDED not in self.text
+        if isinstance(formula, EffectJob):
+            return formula.allows(("None", self.text) if self.failed else (self.text, None))
         if formula.reason:
             return self.failed and self.text.startswith(formula.reason)
         return not self.failed and self.text == repr(formula.answer)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from enum import Enum
 from random import Random
 
 from harness.machine import HOST
+from torture.chaos.tap import Listener, Tap
 
 PROBE_S = 0.01
 """How often a target where nobody listened is tried again."""
@@ -68,6 +70,7 @@ class Link:
     Attributes:
         fault: what it does now.
         suffered: how many connections were hurt, by fault.
+        listener: is told of what the two sides send, whatever becomes of it; None for nobody.
     """
 
     def __init__(self, name: str, port: int, target_port: int, randoms: Random) -> None:
@@ -75,6 +78,7 @@ class Link:
         self.port = port
         self.target_port = target_port
         self.randoms = randoms
+        self.listener: Listener | None = None
         self.fault = Fault.NONE
         self.suffered: Counter[Fault] = Counter()
         self._target_listens = True
@@ -209,6 +213,7 @@ class _Connection:
         self._hurt_by: set[Fault] = set()
         self._swallows = {"request": False, "reply": False}
         self._over = False
+        self._tap = None if link.listener is None else Tap(link.name, link.listener)
 
     @property
     def dead(self) -> bool:
@@ -262,6 +267,9 @@ class _Connection:
         self, what: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         while data := await reader.read(CHUNK_BYTES):
+            if self._tap is not None:
+                read = self._tap.request if what == "request" else self._tap.reply
+                read(data, time.monotonic())
             await self._pass(what, data, writer)
         await self._link.passable.wait()
         if not self.dead:

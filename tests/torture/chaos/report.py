@@ -24,10 +24,12 @@ class Report:
         kills: how often each node was killed, by name.
         ends: how often each was ended with SIGTERM.
         stops: how often each was stopped with SIGSTOP.
+        process_kills: how many processes of handlers were killed.
         faults: how often each fault was switched on.
         clock_settings: how often the clock was set wrong.
         connections_hurt: how many connections a fault met.
         counts: of formulas and jobs.
+        causes: how often calls were begun again, by what explains it.
         rest_s: how long it took from the end of all harm to the end of all jobs.
         stale_results: how many results came too late, by the process id of a master, as far as
             they were asked.
@@ -40,10 +42,12 @@ class Report:
     kills: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
+    process_kills: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     clock_settings: int = 0
     connections_hurt: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    causes: Counter[str] = field(default_factory=Counter)
     rest_s: float = 0.0
     stale_results: dict[int, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -62,10 +66,12 @@ class Report:
             "kills": dict(self.kills),
             "ends": dict(self.ends),
             "stops": dict(self.stops),
+            "process_kills": self.process_kills,
             "faults": dict(self.faults),
             "clock_settings": self.clock_settings,
             "connections_hurt": self.connections_hurt,
             "counts": self.counts,
+            "causes": dict(self.causes),
             "anomalies": {kind.value: list(found) for kind, found in self.anomalies.items()},
             "problems": self.problems,
             "rest_s": round(self.rest_s, 1),
@@ -79,11 +85,12 @@ class Report:
             ("kills by SIGKILL", f"{self.kills.total():,}", _parts(self.kills)),
             ("ends by SIGTERM", f"{self.ends.total():,}", _parts(self.ends)),
             ("stops by SIGSTOP", f"{self.stops.total():,}", _parts(self.stops)),
+            ("processes killed", f"{self.process_kills:,}", "each in the midst of a call"),
             ("network faults", f"{self.faults.total():,}", _parts(self.faults)),
             ("settings of the clock", f"{self.clock_settings:,}", "by up to 400 days"),
             ("connections hurt", f"{self.connections_hurt:,}", ""),
             ("results too late", f"{sum(self.stale_results.values()):,}", "and ignored"),
-            ("formulas submitted", f"{counts['submitted']:,}", ""),
+            ("jobs submitted", f"{counts['submitted']:,}", ""),
             ("  acknowledged", f"{counts['acknowledged']:,}", ""),
             ("  answered", f"{counts['answered']:,}", "to a client, while it lasted"),
             ("    hostile", f"{counts['hostile']:,}", "of these, with handlers that misbehave"),
@@ -91,6 +98,12 @@ class Report:
             ("  accepted, untold", f"{counts['accepted_untold']:,}", "the reply never arrived"),
             ("  neither", f"{counts['neither']:,}", "the client gave up"),
             ("jobs on disk", f"{counts['jobs']:,}", "each was asked for at the end"),
+            ("effects begun", f"{counts['effects_begun']:,}", "by calls that leave marks"),
+            ("  again", f"{counts['begun_again']:,}", _parts(self.causes)),
+            ("  ended", f"{counts['effects_ended']:,}", ""),
+            ("  acknowledged", f"{counts['effects_acknowledged']:,}", "as far as was seen"),
+            ("cancels kept", f"{counts['cancelled']:,}", ""),
+            ("ends told", f"{counts['told']:,}", "by webhooks"),
             ("seconds to rest", f"{self.rest_s:.1f}", "from the last harm to the last answer"),
         ]
         for kind, found in self.anomalies.items():

@@ -9,8 +9,8 @@ from random import Random
 
 from harness.machine import state_of
 from harness.processes import run_module, until
-from torture.chaos.nemesis import Step, plan_clock, plan_faults, plan_kills, plan_stops
 from torture.chaos.nodes import Node
+from torture.chaos.plans import Step, plan_clock, plan_faults, plan_kills, plan_stops
 from torture.chaos.proxy import Fault
 
 RUN_TIMEOUT_S = 150.0
@@ -41,7 +41,7 @@ def test_a_plan_is_the_same_for_the_same_seed() -> None:
         randoms = Random(seed)
         return [
             *plan_kills(10, 20.0, 3, randoms),
-            *plan_stops(20.0, 3, randoms),
+            *plan_stops(5, 20.0, 3, randoms),
             *plan_faults(20.0, randoms),
             *plan_clock(20.0, randoms),
         ]
@@ -51,7 +51,7 @@ def test_a_plan_is_the_same_for_the_same_seed() -> None:
 
 
 def test_stops_and_faults_are_over_when_the_time_is() -> None:
-    stops, faults = plan_stops(60.0, 3, Random(1)), plan_faults(600.0, Random(1))
+    stops, faults = plan_stops(30, 60.0, 3, Random(1)), plan_faults(600.0, Random(1))
     assert max(step.at_s + step.length_s for step in stops) <= 60.0
     assert max(step.at_s + step.length_s for step in faults) <= 600.0
     clock = plan_clock(60.0, Random(1))

@@ -1,0 +1,93 @@
+"""Holds: which worker was given which call, until when, by what passed between it and the master.
+
+Nobody but the links knows this for certain: they read along, and are never killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torture.chaos.tap import Exchange
+
+OK = 200
+SUCCEEDED = "succeeded"
+
+
+@dataclass(slots=True, eq=False)
+class Hold:
+    """A lease of a call that was on its way to a worker.
+
+    Attributes:
+        lease: its number.
+        job, node: the call.
+        worker: the name of the worker.
+        at: when it was handed over.
+        renewed_at: when its worker last was told that it goes on.
+        said: the state in the report that the master acknowledged; empty for none.
+        accepted_at: when it was acknowledged.
+    """
+
+    lease: int
+    job: int
+    node: str
+    worker: str
+    at: float
+    renewed_at: float
+    said: str = ""
+    accepted_at: float | None = None
+
+
+@dataclass(eq=False)
+class Holds:
+    """Listens to the links between a master and its workers.
+
+    Args:
+        workers: the name of the worker at the end of each link, by the link's name.
+
+    Attributes:
+        by_lease: every hold.
+    """
+
+    workers: Mapping[str, str]
+    by_lease: dict[int, Hold] = field(default_factory=dict)
+
+    def listen(self, exchange: Exchange) -> None:
+        """Take in a request, or a reply to one."""
+        if exchange.path == "/compute" and not exchange.status and b'"calls"' in exchange.body:
+            self._handed(exchange, exchange.request_json["calls"])
+        elif exchange.path == "/claim" and exchange.status == OK:
+            self._handed(exchange, exchange.reply_json["calls"])
+        elif exchange.path == "/extend" and exchange.status == OK:
+            self._renewed(exchange)
+        elif exchange.path == "/result" and exchange.status == OK:
+            self._acknowledged(exchange)
+
+    def of(self, job: int, node: str) -> list[Hold]:
+        """The holds of a call, in the order of their leases."""
+        holds = (hold for hold in self.by_lease.values() if (hold.job, hold.node) == (job, node))
+        return sorted(holds, key=lambda hold: hold.lease)
+
+    def _handed(self, exchange: Exchange, calls: Iterable[Mapping[str, Any]]) -> None:
+        worker = self.workers[exchange.link]
+        # A claim was open for long when it was answered.
+        at = exchange.at if exchange.status else exchange.asked_at
+        for call in calls:
+            hold = Hold(call["lease"], call["job_id"], call["node"], worker, at, at)
+            self.by_lease.setdefault(hold.lease, hold)
+
+    def _renewed(self, exchange: Exchange) -> None:
+        reply = exchange.reply_json
+        for number in (*reply["extended"], *reply["stop"]):
+            if number in self.by_lease:
+                self.by_lease[number].renewed_at = exchange.at
+
+    def _acknowledged(self, exchange: Exchange) -> None:
+        accepted = set(exchange.reply_json["accepted"])
+        for report in exchange.request_json.get("results", ()):
+            hold = self.by_lease.get(report["lease"])
+            if hold is not None and hold.lease in accepted and hold.accepted_at is None:
+                by_error = "failed" if report.get("error") is not None else SUCCEEDED
+                hold.said = report.get("state") or by_error
+                hold.accepted_at = exchange.at
