@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from heapq import heappop, heappush
+from math import ulp
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -93,6 +94,7 @@ class World:
         self._events: list[tuple[float, int, Handle]] = []
         self._ready: deque[Handle] = deque()
         self._count = 0
+        self._steps_at_once = 0
         self._processes: list[Process] = []
         self.nature = Process(self, "nature")
 
@@ -157,7 +159,10 @@ class World:
         if handle.over or not handle.process.alive:
             return
         if when > self.now:
-            self.now = when
+            self.now, self._steps_at_once = when, 0
+        self._steps_at_once += 1
+        if self._steps_at_once > CALLBACKS_AT_ONCE:
+            raise Violation("the loop is kept busy for ever")
         self._ready.append(handle)
         callbacks = 0
         while self._ready:
@@ -311,7 +316,12 @@ class Process:
 
     def put_off(self, handle: Handle) -> None:
         """Have a timer come at its moment, which is later than it was if the process paused."""
-        self.world._push(handle.when() - self.clock_s + self._still_s, handle)
+        when = handle.when()
+        moment = when - self.clock_s + self._still_s
+        if moment <= self.world.now and when > self.time():
+            # The difference is lost in rounding, but time must pass, or nothing is ever due.
+            moment = self.world.now + ulp(when)
+        self.world._push(moment, handle)
 
     def call_later(
         self,
