@@ -7,10 +7,13 @@ import gc
 import time
 from typing import ClassVar
 
+from dte.master.turns import Turns
+
 EVERY_S = 60.0
 SHARE = 0.005
 """Share of the time that the search may take."""
 NEVER = 1_000_000_000
+SEARCH = ("the search for garbage",)
 
 
 class GarbageCollector:
@@ -24,7 +27,8 @@ class GarbageCollector:
     _running: ClassVar[set[GarbageCollector]] = set()
     _thresholds: ClassVar[tuple[int, int, int]]
 
-    def __init__(self) -> None:
+    def __init__(self, turns: Turns | None = None) -> None:
+        self._turns = turns or Turns()
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -49,6 +53,8 @@ class GarbageCollector:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._collect)
 
     def _collect(self) -> None:
+        self._turns.note(SEARCH)
         started = time.monotonic()
         gc.collect()
+        self._turns.note()
         self._collect_after(max(EVERY_S, (time.monotonic() - started) / SHARE))

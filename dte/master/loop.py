@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from selectors import DefaultSelector, SelectorKey
 
+from dte.master.turns import Turns
+
 TURN_S = 0.25
 """Most time that passes in a wait, or in what follows it. A lease ends over many turns then. Where
 each turn takes a second, a worker that has ended is noticed four times as late."""
@@ -49,28 +51,36 @@ class LoopTime:
 
 
 class _Selector(DefaultSelector):
-    """Waits for input, and looks once more after a pause."""
+    """Waits for input, and looks once more after a pause; what is done between is a turn."""
 
-    def __init__(self, loop_time: LoopTime) -> None:
+    def __init__(self, loop_time: LoopTime, turns: Turns) -> None:
         super().__init__()
         self._time = loop_time
+        self._turns = turns
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        self._turns.end()
         wait_s = WAIT_S if timeout is None or timeout > WAIT_S else timeout
         self._time.turn()
         events = super().select(wait_s)
         # The end of a pause ends the wait too, without the input that came meanwhile.
         if self._time.turn() and not events:
             events = super().select(0)
+        self._turns.begin()
         return events
 
 
 class MasterLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is a `LoopTime`."""
+    """An event loop whose time is a `LoopTime`.
+
+    Attributes:
+        turns: its turns, measured.
+    """
 
     def __init__(self) -> None:
         self._loop_time = LoopTime(time.monotonic)
-        super().__init__(_Selector(self._loop_time))
+        self.turns = Turns()
+        super().__init__(_Selector(self._loop_time, self.turns))
 
     def time(self) -> float:
         return self._loop_time.now()

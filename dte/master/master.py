@@ -34,6 +34,7 @@ from dte.master.journal.recorder import Recorder
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
+from dte.master.turns import turns_of, what_for
 from dte.master.waiting import Waiters
 from dte.master.webhooks import Webhooks
 from dte.master.workers import Workers
@@ -46,6 +47,9 @@ PAUSED_S = 1.0
 """The loop stood still so long that clients and workers may have given up requests."""
 HEAR_S, HEAR_TURNS = 0.05, 5
 """Time, and iterations of the loop, in which everything is read that came during a pause."""
+TICK = ("a tick of the core",)
+RECORDED = ("facts that were recorded",)
+RESUMED = ("jobs from before the restart",)
 
 
 class Master:
@@ -55,6 +59,7 @@ class Master:
         jobs: requests of clients.
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
+        turns: those of the loop.
         encode_job: encodes a job for webhooks; set by the routes.
 
     Raises:
@@ -65,7 +70,9 @@ class Master:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.clock = clock = Clock(asyncio.get_running_loop().time)
+        loop = asyncio.get_running_loop()
+        self.clock = clock = Clock(loop.time)
+        self.turns = turns_of(loop)
         self.started_at = clock.now()
         # A worker may report results from the time of another journal, so boots do not begin at 1.
         first_boot = 1 + secrets.randbits(32) % FIRST_BOOTS
@@ -73,7 +80,7 @@ class Master:
         seed = secrets.randbits(32)
         self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)
         core.jobs.wall_offset_s = clock.offset_s
-        self.slices = Slices()
+        self.slices = Slices(self.turns)
         self.waiters = Waiters()
         self.incidents = Incidents()
         self.awaited = AwaitedFacts(recorder, self.wake)
@@ -131,6 +138,7 @@ class Master:
             self._restart = asyncio.get_running_loop().create_task(self._resume(restart))
 
     async def _resume(self, restart: Restart) -> None:
+        what_for.set(RESUMED)
         await restart.run()
         self.workers.unread.reading = False
         self.workers.forget_replaced(restart.handlers)
@@ -174,11 +182,13 @@ class Master:
     # Recording
 
     def _recorded(self, facts: Facts, repeats: Mapping[Submission, KnownSubmission]) -> None:
+        self.turns.note(RECORDED)
         self.core.recorded(self.clock.now(), facts, repeats)
         self.awaited.recorded(facts)
         self.workers.recorded()
         self.jobs.recorded(facts, repeats)
         self.expected.recorded(facts, repeats)
+        self.turns.note()
         self.wake()
 
     def _unrecorded(self, facts: Facts, error: Unavailable) -> None:
@@ -198,6 +208,7 @@ class Master:
         self._woken = False
         if self._closed:
             return
+        self.turns.note(TICK)
         self.recorder.wake()
         still_s, self.core.jobs.wall_offset_s = self.clock.still_s, self.clock.look()
         if self.clock.still_s - still_s >= PAUSED_S and self._hearing is None:
@@ -228,6 +239,7 @@ class Master:
         self.events.add(tick.events)
         self.recorder.wake()
         self._set_timer()
+        self.turns.note()
 
     async def _hear(self) -> None:
         """After a pause read what has come before anything is handed over.

@@ -28,7 +28,7 @@ class MasterServer:
         self.master = Master(settings)
         # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
         self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
-        self._garbage = GarbageCollector()
+        self._garbage = GarbageCollector(self.master.turns)
         self.port = 0
 
     def start(self) -> None:
@@ -41,6 +41,7 @@ class MasterServer:
         sockets, self.port = listen(settings.host, settings.port)
         self._http.add_sockets(sockets)
         self._garbage.start()
+        self.master.turns.begin()  # Nobody waited before.
         self.master.wake()
         log.info("master listens on %s:%d", settings.host, self.port)
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Generator
 from typing import TypeVar
 
+from dte.master.turns import OTHER, Turns, what_for
+
 T = TypeVar("T")
 
 ITERATIONS_BETWEEN = 3
@@ -13,19 +15,30 @@ ITERATIONS_BETWEEN = 3
 
 
 class Slices:
-    """Runs work that is cut into slices, one slice at a time, in round robin."""
+    """Runs work that is cut into slices, one slice at a time, in round robin.
 
-    def __init__(self) -> None:
+    Args:
+        turns: those in which it is run.
+    """
+
+    def __init__(self, turns: Turns | None = None) -> None:
         self._lock = asyncio.Lock()
+        self._turns = turns or Turns()
 
     async def run(self, slices: Generator[None, None, T]) -> T:
         """Run a generator that does a slice between its yields, and return what it returns."""
+        what = what_for.get()
+        if what is OTHER:
+            what = (getattr(slices, "__qualname__", "slices"),)
         while True:
             # The lock is fair: other work that waits for it gets a slice before the next of this.
             async with self._lock:
+                self._turns.note(what)
                 try:
                     next(slices)
                 except StopIteration as stop:
                     return stop.value  # type: ignore[no-any-return]
+                finally:
+                    self._turns.note()
                 for _ in range(ITERATIONS_BETWEEN):
                     await asyncio.sleep(0)

@@ -24,7 +24,7 @@ from dte.core.errors import (
     Unsupported,
     WaitTooLong,
 )
-from dte.master.api.bodies import BodyHandler
+from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler
 from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import Budget
 from dte.master.http.stream import BoundedStream
@@ -51,8 +51,8 @@ class JsonHandler(BodyHandler):
     ERRORS_AS: Any = ErrorReply
     """The type that `error_body` gives, or a `Content` like `TEXT`."""
 
-    def initialize(self, master: Master, bodies: Budget) -> None:
-        super().initialize(master, bodies)
+    def initialize(self, master: Master, bodies: Budget, path: str = UNKNOWN_PATH) -> None:
+        super().initialize(master, bodies, path)
         stream: BoundedStream = self.request.connection.stream  # type: ignore[union-attr]
         self._replies = stream.replies
         self._reply_size = 0
@@ -135,6 +135,7 @@ class JsonHandler(BodyHandler):
         Raises:
             Busy: there is no room for a long reply to a GET.
         """
+        self.note()
         whole = encode(value) + b"\n"
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
             self._replies.ensure_room()
@@ -200,6 +201,7 @@ class JsonHandler(BodyHandler):
         self._reply_size = 0
 
     def _send(self, parts: Sequence[bytes]) -> None:
+        self.note()
         self._release_reply()
         size = sum(map(len, parts))
         if size <= REPLY_SLICE_BYTES:

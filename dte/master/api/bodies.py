@@ -6,9 +6,9 @@ import asyncio
 import sys
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, wraps
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tornado.web import RequestHandler, stream_request_body
 
@@ -23,6 +23,7 @@ from dte.master.api.strict import (
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.master import Master
+from dte.master.turns import What, what_for
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
 from dte.wire.faults import plain
@@ -30,12 +31,14 @@ from dte.wire.http.encodings import guessed_encoding
 from dte.wire.misfits import explained
 
 T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 BODY_SLICE_BYTES = 1_000_000
 """A larger body is joined in one slice and decoded in the next."""
 REFUSED_BYTES_MAX = 500_000_000
 """The connection is closed when more of a refused body than this arrives."""
 PATH_CHARS_SHOWN = 200
+UNKNOWN_PATH = "an unknown path"
 
 
 @stream_request_body
@@ -51,8 +54,15 @@ class BodyHandler(RequestHandler):
     """Refuse query parameters that the method does not know, a body if it takes none, and a body
     that claims another charset than UTF-8."""
 
-    def initialize(self, master: Master, bodies: Budget) -> None:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in map(str.lower, cls.SUPPORTED_METHODS):
+            if name in vars(cls):
+                setattr(cls, name, _noted(vars(cls)[name]))
+
+    def initialize(self, master: Master, bodies: Budget, path: str = UNKNOWN_PATH) -> None:
         self.master = master
+        self._what: What = (str(self.request.method), path)
         self._bodies = bodies
         self._chunks: list[bytes] = []
         self._size = 0
@@ -65,7 +75,13 @@ class BodyHandler(RequestHandler):
         """The bound on the bodies of the route, with the setting."""
         return min(self.BODY_BYTES_MAX, self.master.settings.body_bytes_max)
 
+    def note(self) -> None:
+        """Note that the work of the loop is for this request."""
+        self.master.turns.note(self._what)
+
     def prepare(self) -> None:
+        what_for.set(self._what)
+        self.note()
         headers = self.request.headers
         length = headers.get("Content-Length", "")
         has_body = length not in ("", "0") or "Transfer-Encoding" in headers
@@ -144,6 +160,7 @@ class BodyHandler(RequestHandler):
         self._chunks.clear()
 
     def on_finish(self) -> None:
+        self.master.turns.note()
         self.release_body()
         vars(self).pop(str(self.request.method).lower(), None)  # It would refer to this object.
 
@@ -210,8 +227,20 @@ class BodyHandler(RequestHandler):
             raise InvalidRequest(explained(raw, decoder.shape) or plain(error)) from None
 
     def _joined(self) -> bytes:
+        self.note()
         if self._refusal is not None:
             raise self._refusal
         raw = b"".join(self._chunks)
         self._chunks.clear()
         return raw.removeprefix(BOM)
+
+
+def _noted(method: Method) -> Method:
+    """A method of a route that notes its request when it begins: the body may have taken long."""
+
+    @wraps(method)
+    def begin(self: BodyHandler, *parameters: str) -> Any:
+        self.note()
+        return method(self, *parameters)
+
+    return cast(Method, begin)

@@ -12,7 +12,10 @@ from dte.master.api.openapi import documented
 
 
 class HealthReply(msgspec.Struct):
-    """The master's health; `error` is why its status is `failing`."""
+    """The master's health; `error` is why its status is `failing`.
+
+    `longest_turn_s` is the longest time since the start for which the master's loop served nobody.
+    """
 
     status: str
     service: str
@@ -25,6 +28,7 @@ class HealthReply(msgspec.Struct):
     stale_results: int
     journal: str
     commits: int
+    longest_turn_s: float
     error: str | None
 
 
@@ -45,6 +49,7 @@ class Health(JsonHandler):
                 "stale_results": core.stale_results,
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits,
+                "longest_turn_s": round(self.master.turns.longest_s, 4),
                 "error": None if recorder.failure is None else str(recorder.failure),
             }
         )

@@ -88,7 +88,10 @@ def application(master: Master) -> Application:
     shared = {"master": master, "bodies": bodies}
     return Application(
         [
-            *((route.pattern, route.handler, shared) for route in ROUTES),
+            *(
+                (route.pattern, route.handler, shared | {"path": route.shown_path})
+                for route in ROUTES
+            ),
             *((pattern, handler, shared) for pattern, handler in UNKNOWN_PATHS),
         ],
         default_handler_class=UnknownPath,

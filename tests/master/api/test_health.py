@@ -14,6 +14,7 @@ async def test_health_of_a_master_with_nothing_to_do(rig: Rig) -> None:
     assert reply.status == 200
     health = reply.json
     assert 0 <= health.pop("uptime_s") < 60
+    assert 0 <= health.pop("longest_turn_s") < 60
     assert health == {
         "status": "ok",
         "service": "dispatcher",
