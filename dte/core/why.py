@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
 from dte.core.calls.held import AWAY, Held, HeldCalls, takes_calls
 from dte.core.calls.lease import CallLease
+from dte.core.calls.ready import Route, route_of
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.job import Job, JobState
@@ -15,7 +16,9 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Worker
 
 POSITIONS_MAX = 100
-"""Calls whose position in the queue is looked up: each look-up costs what is ahead of the call."""
+"""Calls of a job whose position in the queue is told."""
+AHEAD_MAX = 20_000
+"""The queue is counted up to here."""
 NAMED_MAX = 10
 HOUR_S, DAY_S = 3_600, 86_400
 TROUBLED = ("failing", "unreachable")
@@ -40,7 +43,8 @@ class Reason:
             runs it).
         text: the reason for people.
         names: the first of the operands, or of the workers, that it waits for.
-        position: the number of calls of its handler that are ahead of it, if it waits for a slot.
+        position: the number of calls of its handler that are ahead of it, if it waits for a slot
+            and is one of the first.
         until: when it goes on, by the wall clock, if it waits for a moment.
     """
 
@@ -112,6 +116,21 @@ def _arithmetic(core: Scheduler, job: Job, left: int, ready: int) -> Reason:
     return Reason("", state, "slot", f"{text}; {workers}", _names(able))
 
 
+@dataclass(frozen=True, slots=True)
+class _Able:
+    """The workers that may run the calls of a handler and a route, and what is said of them.
+
+    Attributes:
+        able: those that take calls.
+        trouble: what is said of those that do not, and of calls that hold slots, if others do.
+    """
+
+    able: Collection[Worker]
+    text: str
+    names: tuple[str, ...]
+    trouble: str = ""
+
+
 class _Calls:
     """Explains the calls of a job, one after the other."""
 
@@ -127,6 +146,9 @@ class _Calls:
         self._similar = similar
         self._positions = POSITIONS_MAX
         self._wall_offset_s = core.jobs.wall_offset_s
+        self._by_handler: dict[tuple[str, Route], _Able] = {}
+        self._in_line: dict[tuple[str, Route], Mapping[Call, int]] = {}
+        self._handlers: Collection[str] | None = None
 
     def reason(self, call: Call, awaits_jobs: bool) -> Reason:
         node, state, record = call.name, call.shown_state.value, call.record
@@ -203,37 +225,60 @@ class _Calls:
         return Reason(call.name, state, waits_for, text, found.names, until=until)
 
     def _ready(self, call: Call) -> Reason:
-        node, state, handler, core = call.name, call.state.value, call.handler, self._core
-        can_run = core.calls.routing.can_run
-        present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
-        troubled = [worker for worker in present if worker.state in TROUBLED]
-        able = [worker for worker in present if takes_calls(worker)]
-        if not able:
-            text = f"no connected worker has the handler {handler!r}"
-            if troubled:
-                away = _away([worker for worker in present if worker not in troubled])
-                text = _troubled(troubled).removeprefix("; ") + away
-            elif present:
-                shown = [self._away(worker) for worker in present[:NAMED_MAX]]
-                text = f"no worker with the handler {handler!r} takes calls: {', '.join(shown)}"
-            elif not core.workers():
-                text = f"no worker is connected, so none has the handler {handler!r}"
-            elif handler not in self._known() and (meant := self._similar(handler, self._known())):
-                text += f"; did you mean {meant!r}?"
-            if handler in core.calls.policies.replaced and not call.origin:
-                text += "; the built-in one does not count, because a worker has announced its own"
-            return Reason(node, state, "worker", text, _names(troubled or present))
-        position = None
+        node, state = call.name, call.state.value
+        key = call.handler, route_of(call)
+        found = self._by_handler.get(key)
+        if found is None:
+            found = self._by_handler[key] = self._find_able(call)
+        if not found.able:
+            return Reason(node, state, "worker", found.text, found.names)
+        position, text = None, found.text
         if call.state is CallState.READY:
             self._positions -= 1
             if self._positions >= 0:
-                position = core.calls.jobs.ready.position(call)
-        text = f"waiting for a free slot on {_listed('worker', list(_all_names(able)))}"
-        if position:
-            text += f"; {_counted(position, 'call')} {_are(position)} ahead"
-        text += self._waits.blame(call, able)
-        text += _troubled(troubled)
-        return Reason(node, state, "slot", text, _names(able), position)
+                position = self._positions_in_line(call).get(call)
+                text += _ahead(position)
+        return Reason(node, state, "slot", text + found.trouble, found.names, position)
+
+    def _positions_in_line(self, call: Call) -> Mapping[Call, int]:
+        """The positions of this job's calls of the same handler and route, as far as `AHEAD_MAX`.
+
+        They are looked up once for all: each look-up costs what is ahead.
+        """
+        key = call.handler, route_of(call)
+        positions = self._in_line.get(key)
+        if positions is None:
+            line = islice(self._core.calls.jobs.ready.in_line(call), AHEAD_MAX)
+            own = ((other, place) for place, other in enumerate(line) if other.job == call.job)
+            positions = self._in_line[key] = dict(own)
+        return positions
+
+    def _find_able(self, call: Call) -> _Able:
+        """The workers that may run a call, and those of its handler and its route."""
+        handler, core = call.handler, self._core
+        can_run = core.calls.routing.can_run
+        present = [worker for worker in core.workers() if can_run(worker.announcement, call)]
+        troubled = [worker for worker in present if worker.state in TROUBLED]
+        able = {worker: None for worker in present if takes_calls(worker)}
+        if able:
+            text = f"waiting for a free slot on {_listed('worker', list(_all_names(able)))}"
+            trouble = self._waits.blame(call, able) + _troubled(troubled)
+            return _Able(able, text, _names(able), trouble)
+        text = f"no connected worker has the handler {handler!r}"
+        if troubled:
+            away = _away([worker for worker in present if worker not in troubled])
+            text = _troubled(troubled).removeprefix("; ") + away
+        elif present:
+            shown = [self._away(worker) for worker in present[:NAMED_MAX]]
+            text = f"no worker with the handler {handler!r} takes calls: {', '.join(shown)}"
+        elif not core.workers():
+            text = f"no worker is connected, so none has the handler {handler!r}"
+        else:
+            meant = "" if handler in self._known() else self._similar(handler, self._known())
+            text += f"; did you mean {meant!r}?" if meant else ""
+        if handler in core.calls.policies.replaced and not call.origin:
+            text += "; the built-in one does not count, because a worker has announced its own"
+        return _Able(able, text, _names(troubled or present))
 
     def _away(self, worker: Worker) -> str:
         name, silent_s = worker.announcement.name, self._now - worker.last_seen_at
@@ -246,7 +291,10 @@ class _Calls:
 
     def _known(self) -> Collection[str]:
         """The handlers that workers have."""
-        return {name for worker in self._core.workers() for name in worker.announcement.handlers}
+        if self._handlers is None:
+            announced = (worker.announcement.handlers for worker in self._core.workers())
+            self._handlers = {name for handlers in announced for name in handlers}
+        return self._handlers
 
 
 def _missing(calls: CallGraph, call: Call) -> list[str]:
@@ -290,6 +338,12 @@ def _away(workers: Collection[Worker]) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _ahead(position: int | None) -> str:
+    if position is None:
+        return f"; at least {AHEAD_MAX:,} calls are ahead"
+    return f"; {_counted(position, 'call')} {_are(position)} ahead" if position else ""
 
 
 def _duration(seconds: float) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+import time
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from dte.master.turns import OTHER, Turns, what_for
@@ -12,6 +13,22 @@ T = TypeVar("T")
 
 ITERATIONS_BETWEEN = 3
 """Iterations of the loop between two slices: a request takes several, each behind a slice."""
+
+
+SLICE_S = 0.005
+"""A slice of work whose parts take differently long ends after this time."""
+
+
+def collected(values: Iterable[T]) -> Generator[None, None, list[T]]:
+    """Collect values, each of which is made when it is asked for, in slices."""
+    found: list[T] = []
+    began = time.monotonic()
+    for value in values:
+        found.append(value)
+        if time.monotonic() - began > SLICE_S:
+            yield
+            began = time.monotonic()
+    return found
 
 
 class Slices:

@@ -333,3 +333,35 @@ def test_a_worker_that_claims_is_unreachable_until_it_claims_again() -> None:
     assert why(core, job)["a"].text == "worker puller has hung up"
     core.calls.seen(1.0, worker)
     assert worker.unreachable is None
+
+
+def test_of_many_calls_ahead_it_is_told_that_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dte.core.why.AHEAD_MAX", 3)
+    core = Core(replace(CALLER, handler_slots=1))
+    first = core.plan(Plan({f"n{n}": call("f") for n in range(5)}))
+    core.settle(0.0)
+    found = [reason for reason in why(core, first).values() if reason.waits_for == "slot"]
+    assert [reason.position for reason in found] == [0, 1, 2, None]
+    later = core.plan(Plan({"a": call("f", priority=-1)}))
+    core.settle(0.0)
+    assert why(core, later)["a"].position is None
+    assert why(core, later)["a"].text.endswith("; at least 3 calls are ahead")
+
+
+def test_workers_are_looked_up_once_for_all_calls_of_a_handler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    core = Core(*(replace(CALLER, name=f"w{n}", address=f"10.0.1.{n}:1") for n in range(20)))
+    job = core.plan(Plan({f"n{n}": call("fg"[n % 2]) for n in range(200)}))
+    core.settle(0.0)
+    looked: list[str] = []
+    can_run = core.calls.routing.can_run
+    monkeypatch.setattr(
+        core.calls.routing,
+        "can_run",
+        lambda announcement, of: looked.append(of.handler) or can_run(announcement, of),
+    )
+    assert len(why(core, job)) == 200
+    assert sorted(looked) == ["f"] * 20 + ["g"] * 20

@@ -11,8 +11,7 @@ Calls that only some of the workers with their handler take wait apart from the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import zip_longest
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from dte.core.graph.call import Call, CallState
@@ -130,9 +129,9 @@ class ReadyCalls:
         """The handlers whose calls of a route wait."""
         return iter(self._lanes if route == OPEN else self._routed.get(route, ()))
 
-    def position(self, call: Call) -> int:
-        """The number of calls of its handler and its route that are ahead of a call."""
-        return self._lanes_of(call)[call.handler].position(call)
+    def in_line(self, call: Call) -> Iterator[Call]:
+        """The calls of a call's handler and route, in the order in which they are taken."""
+        return self._lanes_of(call)[call.handler].calls()
 
     def check(self) -> None:
         """Assert every invariant; for tests."""
@@ -195,16 +194,23 @@ class _Lane:
     def calls(self) -> Iterator[Call]:
         """The calls that wait, in the order in which they are taken."""
         for line in self._rotation:
-            waiting = [[call for call, ticket in calls if _waits(call, ticket)] for calls in line]
-            for turn in zip_longest(*waiting):
-                yield from (call for call in turn if call is not None)
-
-    def position(self, call: Call) -> int:
-        return next(index for index, other in enumerate(self.calls()) if other is call)
+            turn: Iterable[Iterator[Call]] = map(_waiting, line)
+            while turn:
+                left = []
+                for calls in turn:
+                    call = next(calls, None)
+                    if call is not None:
+                        yield call
+                        left.append(calls)
+                turn = left
 
 
 def route_of(call: Call) -> Route:
     return Route(call.origin, call.refused, call.mixed)
+
+
+def _waiting(calls: Iterable[tuple[Call, int]]) -> Iterator[Call]:
+    return (call for call, ticket in calls if _waits(call, ticket))
 
 
 def _waits(call: Call, ticket: int) -> bool:

@@ -28,9 +28,13 @@ from dte.master.api.job_handler import (
 from dte.master.api.openapi import WAIT, documented
 from dte.master.api.submission import JobSubmission, SubmissionDecoder
 from dte.master.plans import Plan
+from dte.master.slices import collected
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
+SIMILAR_MAX, SIMILAR_CHARS, SIMILAR_CHARS_MAX = 100, 5, 50
+"""Names of handlers that are compared with an unknown one: so many, whose lengths differ by so much
+at most; and the longest name that is compared. A comparison may take 0.2 ms."""
 RANGE = re.compile(rf"({NUMBER.pattern})(?:-({NUMBER.pattern}))?")
 IDS = Annotated[str, msgspec.Meta(description="ids and ranges of ids", examples=["1-50,70"])]
 
@@ -257,8 +261,11 @@ class Why(JobHandler):
         master = self.master
         held = master.waiters.of_calls
         found = reasons(master.core, master.clock.now(), job, held, _similar)
-        shown = [self._reply(reason) for reason in islice(found, REASONS_MAX)]
-        self.reply(WhyReply(job.number, job.shown_state.value, shown, sum(1 for _ in found)))
+        shown = await master.slices.run(collected(map(self._reply, islice(found, REASONS_MAX))))
+        more = 0
+        if len(shown) == REASONS_MAX and job.calls is not None:
+            more = max(0, job.calls.remaining - sum(bool(reason.node) for reason in shown))
+        self.reply(WhyReply(job.number, job.shown_state.value, shown, more))
 
     def _reply(self, reason: Reason) -> ReasonReply:
         return ReasonReply(
@@ -274,7 +281,10 @@ class Why(JobHandler):
 
 def _similar(name: str, names: Collection[str]) -> str:
     """Return the name that is most like a name, if one is."""
-    return next(iter(get_close_matches(name, names, 1)), "")
+    near = (other for other in names if abs(len(other) - len(name)) <= SIMILAR_CHARS)
+    if len(name) > SIMILAR_CHARS_MAX:
+        return ""
+    return next(iter(get_close_matches(name, list(islice(near, SIMILAR_MAX)), 1)), "")
 
 
 class Nodes(JobHandler):
