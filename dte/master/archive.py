@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from dte.core.errors import NotFound
 from dte.core.graph.call import Call, CallRecord, CallState
@@ -15,6 +17,9 @@ from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
 from dte.master.slices import Slices
+
+FOUND_IN_TURN = 5_000
+"""Jobs that are looked up in one turn of the loop."""
 
 
 @dataclass
@@ -33,10 +38,7 @@ class Archive:
             NotFound: there is no such job, or it ended so long ago that it is deleted.
             Unavailable: the journal cannot be read.
         """
-        jobs: dict[int, Job] = {}
-        for number in numbers:
-            with suppress(NotFound):
-                jobs[number] = self.jobs.job(number)
+        jobs = self._in_memory(numbers)
         missing = [number for number in numbers if number not in jobs]
         if not all(map(self.jobs.is_past, missing)):
             raise NotFound("Job not found")  # At once: the journal may be busy for a while.
@@ -45,6 +47,29 @@ class Archive:
         if any(number not in jobs for number in missing):
             raise NotFound("Job not found")
         return [jobs[number] for number in numbers]
+
+    async def known(self, numbers: Collection[int]) -> dict[int, Job]:
+        """The jobs of these numbers by number, without those that are not known.
+
+        Raises:
+            Unavailable: the journal cannot be read.
+        """
+        jobs: dict[int, Job] = {}
+        left = iter(numbers)
+        while some := list(islice(left, FOUND_IN_TURN)):
+            jobs |= self._in_memory(some)
+            await asyncio.sleep(0)
+        past = [each for each in numbers if each not in jobs and self.jobs.is_past(each)]
+        for first in range(0, len(past), FOUND_IN_TURN):
+            jobs |= await self.recorder.ended(past[first : first + FOUND_IN_TURN])
+        return jobs
+
+    def _in_memory(self, numbers: Iterable[int]) -> dict[int, Job]:
+        jobs: dict[int, Job] = {}
+        for number in numbers:
+            with suppress(NotFound):
+                jobs[number] = self.jobs.job(number)
+        return jobs
 
     async def plan_of(self, job: Job) -> tuple[str | None, Sequence[CallRecord]]:
         """The text of a job's plan, None for a plain formula, and the records of its calls."""

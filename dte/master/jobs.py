@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 
 from dte.core.errors import (
     Conflict,
@@ -48,6 +49,9 @@ LONG_CHARS = 1_000_000
 LONG_FORMULAS = 2
 """Number of formulas over `LONG_CHARS` that are parsed at a time: each takes much memory."""
 AWAITED_MAX = 10_000
+"""Jobs that a job may wait for."""
+AFTER_MAX = 100_000
+"""Jobs that all jobs of a request may wait for together, each counted as often as it is named."""
 PLANS_IN_SLICE = 50
 ID_KEY = "id\n"
 """Prefix of the names that clients give to jobs, among the keys of submissions."""
@@ -162,7 +166,7 @@ class Jobs:
         self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
     ) -> list[NewJob]:
         self.ensure_room(len(plans))
-        awaited = [await self._jobs_before(plan) if plan.after else [] for plan in plans]
+        awaited = await self._jobs_before(plans)
         return await self.slices.run(self._plan_all(plans, awaited, records))
 
     def _plan_all(
@@ -200,18 +204,19 @@ class Jobs:
     def _wall_time(self, moment: float) -> datetime:
         return datetime.fromtimestamp(self.clock.wall_s(moment), UTC)
 
-    async def _jobs_before(self, plan: Plan) -> list[Job]:
-        """The jobs that must end before a plan begins."""
-        numbers = list(dict.fromkeys(plan.after))
-        if len(numbers) > AWAITED_MAX:
+    async def _jobs_before(self, plans: Sequence[Plan]) -> list[list[Job]]:
+        """The jobs that must end before each of the plans begins."""
+        count = sum(len(plan.after) for plan in plans)
+        if count > AFTER_MAX:
+            raise TooLarge(f"after: {count} jobs in the request > {AFTER_MAX} (after_max)")
+        numbers = [list(dict.fromkeys(plan.after)) for plan in plans]
+        if any(len(each) > AWAITED_MAX for each in numbers):
             raise InvalidRequest(f"after has more than {AWAITED_MAX} jobs")
-        jobs = []
-        for number in numbers:
-            try:
-                jobs += await self.archive.find([number])
-            except NotFound:
-                raise InvalidRequest(f"after: there is no job {number}") from None
-        return jobs
+        known = await self.archive.known(dict.fromkeys(chain.from_iterable(numbers)))
+        try:
+            return [[known[number] for number in each] for each in numbers]
+        except KeyError as error:
+            raise InvalidRequest(f"after: there is no job {error.args[0]}") from None
 
     # Accepting
 

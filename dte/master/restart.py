@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -91,11 +90,14 @@ class Restart:
 
         A job that is deleted by now succeeded; otherwise the plan's job would have ended with it.
         """
-        jobs = []
-        for number in dict.fromkeys(plan.after):
-            with suppress(NotFound):
-                jobs += await self._patiently(partial(self.archive.find, [number]))
-        return jobs
+        numbers = list(dict.fromkeys(plan.after))
+        if not numbers:
+            return []
+        try:
+            return await self._patiently(partial(self.archive.find, numbers))
+        except NotFound:
+            known = await self._patiently(partial(self.archive.known, numbers))
+            return [known[number] for number in numbers if number in known]
 
     def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
         self._resume(unfinished[number], NewJob(unfinished[number].text, work))

@@ -771,3 +771,38 @@ async def test_an_accepted_job_is_shown_whole_whatever_the_bounds_are_later(
     await rig.stop()
     rig = await start_journaled(calls_max=2)
     assert len(await rig.nodes(number)) == 5
+
+
+async def test_the_jobs_after_which_the_jobs_of_a_request_come_are_bounded_together(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dte.master.jobs.AFTER_MAX", 5)
+    first = await rig.accept(handler="f")
+    second = await rig.accept(handler="f")
+    one = {"handler": "f", "after": [first, second]}
+    reply = await rig.post("/jobs", {"jobs": [one, one, one]})
+    check_bound(reply, 413, "after: 6 jobs in the request > 5 (after_max)")
+    reply = await rig.post("/jobs", {"jobs": [one, one, {"handler": "f", "after": [first]}]})
+    assert reply.status == 201
+    assert [
+        [job.number for job in rig.master.core.jobs.job(number).awaited]
+        for number in reply.json["job_ids"]
+    ] == [[first, second], [first, second], [first]]
+
+
+async def test_a_job_that_is_not_there_is_named_whichever_job_comes_after_it(rig: Rig) -> None:
+    first = await rig.accept(handler="f")
+    jobs = [{"handler": "f", "after": [first]}, {"handler": "f", "after": [first, 77]}]
+    reply = await rig.post("/jobs", {"jobs": jobs})
+    assert (reply.status, reply.json["error"]) == (400, "after: there is no job 77")
+    assert rig.master.core.jobs.waiting == 1
+
+
+async def test_reasons_beyond_the_bound_are_counted(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dte.master.api.jobs.REASONS_MAX", 3)
+    number = await rig.accept(graph={f"n{n}": {"handler": "nobody"} for n in range(10)})
+    await rig.master.recorder.flush()
+    why = (await rig.get(f"/job/{number}/why")).json
+    assert ([reason["node"] for reason in why["reasons"]], why["more"]) == (["n0", "n1", "n2"], 7)
