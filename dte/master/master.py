@@ -23,6 +23,7 @@ from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
 from dte.master.dispatch.reach import Reach
+from dte.master.dispatch.replies import Replies
 from dte.master.events import EventLog
 from dte.master.expected import ExpectedTasks
 from dte.master.incidents import Incidents
@@ -89,7 +90,8 @@ class Master:
             settings, core, recorder, self.archive, self.awaited, self.waiters, self.slices, clock
         )
         self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
-        self._pool = ConnectionPool()
+        replies = Replies(settings.worker_replies_bytes_max, settings.slow_client_s)
+        self._pool = ConnectionPool(replies)
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._pool.on_broken = self.workers.presence.broken

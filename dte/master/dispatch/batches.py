@@ -12,6 +12,7 @@ from dte.core.graph.numbers import NAMES, Number
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.master.dispatch.pool import ConnectionPool, failure_of
+from dte.master.dispatch.replies import batch_reply_bytes
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
 from dte.wire.messages.batches import Batch, BatchResult, Refusal, Single, SingleResult
@@ -53,7 +54,7 @@ class Dispatcher:
         body = _request_body(lease, batched)
         on_reply = partial(self._replied, lease, batched)
         self._under_way[lease.number] = self.pool.send(
-            announcement.address, "/compute", body, on_reply
+            announcement.address, "/compute", body, on_reply, batch_reply_bytes(lease.count)
         )
 
     def abandon(self, lease: BatchLease) -> None:

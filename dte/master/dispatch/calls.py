@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from dte.core.calls.attempts import Outcome
@@ -19,9 +20,10 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.logs import LimitedLog, one_line
 from dte.master.dispatch.pool import ConnectionPool, failure_of
+from dte.master.dispatch.replies import value_reply_bytes
 from dte.master.messages import call_of, outcome_of_result
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.http.client import ConnectionFailed
+from dte.wire.http.client import ConnectionFailed, ReplyRefused
 from dte.wire.messages.batches import Refusal
 from dte.wire.messages.calls import Call, CallResult, Calls, Stop
 
@@ -115,12 +117,16 @@ class CallDispatcher:
     async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
         try:
             status, reply = await self.pool.post(address, "/compute", body)
+        except ReplyRefused as error:
+            if error.status == HTTPStatus.ACCEPTED:
+                return
+            failure, reason = failure_of(error), str(error)
         except ConnectionFailed as error:
             if error.sent:
                 return  # The worker may have got them; if not, the leases end by its silence.
             failure, reason = failure_of(error), str(error)
         else:
-            if status == 202:
+            if status == HTTPStatus.ACCEPTED:
                 return
             failure = Failure.NOT_SENT if status in NOT_TAKEN else Failure.MALFORMED
             reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
@@ -130,7 +136,8 @@ class CallDispatcher:
 
     async def _send_one(self, address: str, lease: CallLease) -> None:
         body = encode(call_of(lease))
-        request = asyncio.ensure_future(self.pool.post(address, "/compute", body))
+        most = value_reply_bytes(self.value_bytes_max)
+        request = asyncio.ensure_future(self.pool.post(address, "/compute", body, most))
         try:
             while True:
                 done, _ = await asyncio.wait((request,), timeout=ALIVE_S)
@@ -138,20 +145,31 @@ class CallDispatcher:
                     break
                 self.core.calls.extend(self.now(), [lease.number], {})
             status, reply = request.result()
+        except ReplyRefused as error:
+            self._refused(lease, error)
         except ConnectionFailed as error:
             self._log_failure(lease.worker_name, str(error))
             self._fail(lease, str(error), failure_of(error))
         except asyncio.CancelledError:
             request.cancel()
         else:
-            if status != 202:
+            if status != HTTPStatus.ACCEPTED:
                 self._take_in(lease, status, reply)
         finally:
             self._open.pop(lease.number, None)
 
+    def _refused(self, lease: CallLease, error: ReplyRefused) -> None:
+        """A reply exceeds a bound."""
+        if error.status == HTTPStatus.OK and error.is_long:  # The result would be as long again.
+            text = f"its result has more than {self.value_bytes_max} bytes (value_bytes_max)"
+            self._report(lease, Outcome(CallState.FAILED, None, text, retry=False))
+        elif error.status != HTTPStatus.ACCEPTED:
+            self._log_failure(lease.worker_name, str(error))
+            self._fail(lease, str(error), failure_of(error))
+
     def _take_in(self, lease: CallLease, status: int, reply: bytes) -> None:
         try:
-            if status == 200:
+            if status == HTTPStatus.OK:
                 result = bytes(_result.decode(reply).result)
                 outcome = outcome_of_result(result, self.value_bytes_max)
             else:

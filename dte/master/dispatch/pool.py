@@ -6,37 +6,56 @@ from collections.abc import Callable
 from functools import partial
 
 from dte.core.workers.worker import Failure
-from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, OnReply, Reply
+from dte.master.dispatch.replies import HEALTH_BYTES, SMALL_REPLY_BYTES, Replies
+from dte.wire.http.client import (
+    ConnectionFailed,
+    KeptAliveConnection,
+    OnReply,
+    Reply,
+    ReplyRefused,
+)
 
 
 class ConnectionPool:
     """Idle connections by address. A connection carries one request at a time.
 
+    Args:
+        replies: the bounds that all replies share.
+
     Attributes:
         on_broken: called with the address when a worker closes a connection or takes no request.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replies: Replies | None = None) -> None:
+        self._replies = replies or Replies()
         self.on_broken: Callable[[str], None] | None = None
         self._idle: dict[str, list[KeptAliveConnection]] = {}
 
-    async def post(self, address: str, path: str, body: bytes) -> tuple[int, bytes]:
+    async def post(
+        self, address: str, path: str, body: bytes, reply_bytes_max: int = SMALL_REPLY_BYTES
+    ) -> tuple[int, bytes]:
         """Send a request to a worker, and return the status and the body of its reply.
+
+        Args:
+            reply_bytes_max: the longest body of the reply.
 
         Raises:
             ConnectionFailed: no whole reply came. Idle connections to the worker are closed, as
                 they lead to the process that failed.
+            ReplyRefused: the reply exceeds a bound.
         """
         connection = self._take(address)
         try:
-            reply = await connection.request("POST", path, body)
+            reply = await connection.request("POST", path, body, None, reply_bytes_max)
         except ConnectionFailed as error:
             self._put_back(address, connection, error)
             raise
         self._put_back(address, connection, reply)
         return reply.status, reply.body
 
-    def send(self, address: str, path: str, body: bytes, on_reply: OnReply) -> KeptAliveConnection:
+    def send(
+        self, address: str, path: str, body: bytes, on_reply: OnReply, reply_bytes_max: int
+    ) -> KeptAliveConnection:
         """Send a request to a worker, on a connection that is the caller's until the reply."""
 
         def callback(reply: Reply | ConnectionFailed) -> None:
@@ -44,7 +63,7 @@ class ConnectionPool:
             on_reply(reply)
 
         connection = self._take(address)
-        connection.send("POST", path, body, callback)
+        connection.send("POST", path, body, callback, None, reply_bytes_max)
         return connection
 
     def close(self) -> None:
@@ -59,15 +78,15 @@ class ConnectionPool:
         Raises:
             ConnectionFailed: it does not.
         """
-        connection = _connection(address)
+        connection = self._connection(address)
         await connection.open()
         connection.close()
 
     async def ask(self, address: str, path: str) -> tuple[int, bytes]:
         """Send a GET on a connection of its own; that it breaks says nothing of the worker."""
-        connection = _connection(address)
+        connection = self._connection(address)
         try:
-            reply = await connection.request("GET", path, b"")
+            reply = await connection.request("GET", path, b"", None, HEALTH_BYTES)
         finally:
             connection.close()
         return reply.status, reply.body
@@ -76,13 +95,17 @@ class ConnectionPool:
         """An idle connection to a worker, or a new one."""
         idle = self._idle.get(address)
         if not idle:
-            connection = _connection(address)
+            connection = self._connection(address)
             connection.on_close = partial(self._forget, address, connection)
             return connection
         connection = idle.pop()
         if not idle:
             del self._idle[address]
         return connection
+
+    def _connection(self, address: str) -> KeptAliveConnection:
+        host, _, port = address.rpartition(":")
+        return KeptAliveConnection(host, int(port), self._replies)
 
     def _put_back(
         self, address: str, connection: KeptAliveConnection, reply: Reply | ConnectionFailed
@@ -111,13 +134,10 @@ class ConnectionPool:
             connection.close()
 
 
-def _connection(address: str) -> KeptAliveConnection:
-    host, _, port = address.rpartition(":")
-    return KeptAliveConnection(host, int(port))
-
-
 def failure_of(error: ConnectionFailed) -> Failure:
     """The failure of a hand-over whose request failed."""
     if error.refused:
         return Failure.REFUSED
+    if isinstance(error, ReplyRefused):
+        return Failure.MALFORMED
     return Failure.BROKEN if error.sent else Failure.NOT_SENT

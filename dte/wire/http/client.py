@@ -10,12 +10,13 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from dte.wire.http.reader import Message, MessageReader, NotHttp
+from dte.wire.http.reader import BeyondBound, LongBody, Message, MessageReader, NotHttp
 from dte.wire.http.stream import Stream
 
 REPLY_BYTES_MAX = 64_000_000
+"""The longest body of a reply, unless a request asks for less."""
 CONNECT_TIMEOUT_S = 2.0
 """A host that has vanished refuses nothing; it does not answer at all."""
 
@@ -34,6 +35,20 @@ class ConnectionFailed(OSError):
         self.sent = sent
 
 
+class ReplyRefused(ConnectionFailed):
+    """A reply began that exceeds a bound. The text names the bound, and quotes nothing.
+
+    Attributes:
+        status: the status of the reply; None if its head is incomplete.
+        is_long: the body is too long.
+    """
+
+    def __init__(self, reason: str, status: int | None, *, is_long: bool = False) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.is_long = is_long
+
+
 class Reply(NamedTuple):
     """A complete reply. The names of its headers are in lower case."""
 
@@ -46,22 +61,40 @@ OnReply = Callable[[Reply | ConnectionFailed], None]
 """A callback for the outcome of a request, called once."""
 
 
+class ReplyBounds(Protocol):
+    """The bounds that the incomplete replies of several connections share."""
+
+    def later(self, go_on: Callable[[], None]) -> None:
+        """Have a connection go on reading bytes that it has received, in another iteration."""
+
+    def grew(self, connection: KeptAliveConnection) -> None:
+        """Count the bytes of a reply of which another part has come, and which is incomplete."""
+
+    def ended(self, connection: KeptAliveConnection) -> None:
+        """Stop counting the bytes of a reply."""
+
+
 class KeptAliveConnection:
     """One connection to a server, for one request at a time.
+
+    Args:
+        bounds: the bounds that its replies share with others.
 
     Attributes:
         on_close: called when the server closes the connection while it is idle.
     """
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
+    def __init__(self, host: str, port: int, bounds: ReplyBounds | None = None) -> None:
+        self.host = host
         self._port = port
+        self._bounds = bounds
+        self._is_counted = False
         host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._fields = f"Host: {host_field}\r\nContent-Type: application/json\r\nContent-Length: "
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
         self._on_reply: OnReply | None = None
-        self._reader = _reply_reader()
+        self._reader = MessageReader(replies=True, body_bytes_max=REPLY_BYTES_MAX)
         self.on_close: Callable[[], None] | None = None
 
     @property
@@ -69,14 +102,25 @@ class KeptAliveConnection:
         """True if the next request needs no new connection, as far as is known."""
         return self._stream is not None
 
+    @property
+    def held(self) -> int:
+        """The bytes in memory of a reply that is not complete yet."""
+        return self._reader.held
+
     async def request(
-        self, method: str, path: str, body: bytes, more: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        more: Mapping[str, str] | None = None,
+        reply_bytes_max: int = REPLY_BYTES_MAX,
     ) -> Reply:
         """Send a request like `send`, and return its reply.
 
         Raises:
             ConnectionFailed: no complete reply arrived. The connection is closed, and the next
                 request opens it again.
+            ReplyRefused: the reply exceeds a bound.
         """
         replied: asyncio.Future[Reply | ConnectionFailed]
         replied = asyncio.get_running_loop().create_future()
@@ -85,14 +129,17 @@ class KeptAliveConnection:
             if not replied.done():
                 replied.set_result(outcome)
 
-        self.send(method, path, body, on_reply, more)
+        self.send(method, path, body, on_reply, more, reply_bytes_max)
         try:
             outcome = await replied
         except BaseException:
             self.abandon()  # Cancelled: a reply that arrives now answers no later request.
             raise
         if isinstance(outcome, ConnectionFailed):
-            raise outcome
+            try:
+                raise outcome
+            finally:
+                del outcome  # It refers to this frame, and the frame to the connection.
         return outcome
 
     def send(
@@ -102,12 +149,14 @@ class KeptAliveConnection:
         body: bytes,
         on_reply: OnReply,
         more: Mapping[str, str] | None = None,
+        reply_bytes_max: int = REPLY_BYTES_MAX,
     ) -> None:
         """Send a request. Its outcome goes to `on_reply`, but never before this method returns.
 
         Args:
             method: any method but HEAD, whose replies give the length of a body that is not sent.
             more: headers besides those of every request.
+            reply_bytes_max: the longest body of the reply; a longer one is refused.
         """
         assert self._on_reply is None, "one request at a time"
         fields = "".join(f"\r\n{name}: {value}" for name, value in more.items()) if more else ""
@@ -116,6 +165,7 @@ class KeptAliveConnection:
         self._on_reply = on_reply
         if self._stream is not None and not self._stream.is_silent:
             self._disconnect()  # The server closed it, or sent bytes that answer no request.
+        self._reader.body_bytes_max = reply_bytes_max
         if self._stream is not None:
             self._stream.send(whole)
         else:
@@ -134,12 +184,23 @@ class KeptAliveConnection:
         self._disconnect()
         self._finish(ConnectionFailed("the connection was closed"))
 
+    def refuse(self, reason: str, *, is_long: bool = False) -> None:
+        """Close the connection; the request under way fails for a reason that its reply gives."""
+        status = self._reader.status
+        self._disconnect()
+        self._finish(ReplyRefused(f"the reply was refused: {reason}", status, is_long=is_long))
+
     def _disconnect(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
+        # Its incomplete reply is freed now, and not with the connection.
+        self._reader = MessageReader(replies=True, body_bytes_max=self._reader.body_bytes_max)
 
     def _finish(self, outcome: Reply | ConnectionFailed) -> None:
+        if self._is_counted and self._bounds is not None:
+            self._is_counted = False
+            self._bounds.ended(self)
         on_reply, self._on_reply = self._on_reply, None
         if on_reply is not None:
             on_reply(outcome)
@@ -157,7 +218,6 @@ class KeptAliveConnection:
         except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
             raise ConnectionFailed(_reason(error), refused=refused, sent=False) from None
-        self._reader = _reply_reader()
         self._stream = Stream(connected, self._received, self._lost)
 
     async def _open(self, first: bytes) -> None:
@@ -175,8 +235,8 @@ class KeptAliveConnection:
         """Connect to the first of the host's addresses that accepts, and return the socket."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        failure: OSError = OSError(f"{self._host} has no address")
+            found = await loop.getaddrinfo(self.host, self._port, type=socket.SOCK_STREAM)
+        failure: OSError = OSError(f"{self.host} has no address")
         for family, kind, protocol, _, address in found:
             connection = socket.socket(family, kind, protocol)
             try:
@@ -201,6 +261,9 @@ class KeptAliveConnection:
             return
         try:
             message = self._reader.read(data)
+        except BeyondBound as error:
+            self.refuse(str(error), is_long=isinstance(error, LongBody))
+            return
         except NotHttp as error:
             self._disconnect()
             self._finish(ConnectionFailed(f"the connection was closed: {error}"))
@@ -209,10 +272,30 @@ class KeptAliveConnection:
             if message.closes or not self._reader.is_idle:
                 self._disconnect()
             self._finish(_reply(message))
+            return
+        if self._reader.is_behind:
+            self._read_later()
+        if self._bounds is not None:
+            self._is_counted = True
+            self._bounds.grew(self)
+
+    def _read_later(self) -> None:
+        """Receive nothing more before the received bytes are read, a part in an iteration."""
+        assert self._stream is not None
+        stream = self._stream
+        stream.receive(False)
+
+        def go_on() -> None:
+            if self._stream is stream:
+                stream.receive(True)
+                self._received(b"")
+
+        later = asyncio.get_running_loop().call_soon if self._bounds is None else self._bounds.later
+        later(go_on)
 
     def _lost(self, error: OSError | None) -> None:
-        self._stream = None
         message = self._reader.end() if error is None else None
+        self._disconnect()
         if message is not None:
             self._finish(_reply(message))
         elif self._on_reply is not None:
@@ -225,10 +308,6 @@ class KeptAliveConnection:
         self._disconnect()
         if self.on_close is not None:
             self.on_close()
-
-
-def _reply_reader() -> MessageReader:
-    return MessageReader(replies=True, body_bytes_max=REPLY_BYTES_MAX)
 
 
 def _reply(message: Message) -> Reply:

@@ -9,10 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-HEAD_BYTES_MAX = 65_536
+HEAD_BYTES_MAX = 16_384
+"""The longest head of a message, and the longest trailer."""
+FIELDS_MAX = 100
+"""The most fields of a head."""
+INTERIM_MAX = 8
+"""The most interim replies (1xx) before a reply."""
 LENGTH_DIGITS_MAX = 20
 CHUNK_LINE_BYTES_MAX = 4_096
 """The longest line before a chunk."""
+CHUNKS_A_READ = 250
+"""Chunks that are read at a time: 0.2 ms, however small they are."""
 
 _head_end = re.compile(rb"\r?\n\r?\n")
 _absolute = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
@@ -37,15 +44,25 @@ def origin_form(target: str) -> str:
 
 
 class NotHttp(ValueError):
-    """The bytes are not an HTTP message, or the message exceeds a bound. The text says which.
+    """The bytes are not an HTTP message. The text says why.
 
     Attributes:
         status: the status of a reply that says so.
     """
 
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
+    status = 400
+
+
+class BeyondBound(NotHttp):
+    """A message exceeds a bound, which the text names."""
+
+
+class LongHead(BeyondBound):
+    status = 431
+
+
+class LongBody(BeyondBound):
+    status = 413
 
 
 @dataclass(slots=True)
@@ -83,11 +100,14 @@ class MessageReader:
     """
 
     def __init__(self, *, replies: bool, body_bytes_max: int) -> None:
+        self.body_bytes_max = body_bytes_max
         self._replies = replies
-        self._body_bytes_max = body_bytes_max
         self._ahead = b""
+        self._searched = 0
+        self._empty_bytes = 0
+        self._interim = 0
         self._message: Message | None = None
-        self._parts: list[bytes] = []
+        self._body = bytearray()
         self._missing: int | None = 0
         self._chunks: _Chunks | None = None
 
@@ -95,6 +115,22 @@ class MessageReader:
     def is_idle(self) -> bool:
         """True between messages: no bytes have arrived that `read` has not returned."""
         return self._message is None and not self._ahead
+
+    @property
+    def held(self) -> int:
+        """The bytes in memory of a message that is not complete yet."""
+        ahead = 0 if self._chunks is None else len(self._chunks.ahead)
+        return len(self._ahead) + len(self._body) + ahead
+
+    @property
+    def is_behind(self) -> bool:
+        """True if `read` has to be called again for bytes that it got: they are many chunks."""
+        return self._chunks is not None and self._chunks.is_behind
+
+    @property
+    def status(self) -> int | None:
+        """The status of a reply that is not complete yet; None before the end of its head."""
+        return None if self._message is None else int(self._message.start_line[1])
 
     @property
     def expects_continue(self) -> bool:
@@ -111,36 +147,45 @@ class MessageReader:
 
         Raises:
             NotHttp: the bytes are not a message; the connection is of no further use.
+            BeyondBound: the message exceeds a bound.
         """
         if self._message is None:
             data = self._read_head(self._ahead + data if self._ahead else data)
             if self._message is None:
-                self._ahead = data
+                self._ahead, self._searched = data, len(data)
                 return None
+            self._ahead, self._searched = b"", 0
         return self._read_body(self._message, data)
 
     def end(self) -> Message | None:
         """Return the last message if the end of the connection completes it."""
         if self._message is None or self._missing is not None or self._chunks is not None:
             return None
-        return self._finish(self._message, b"")
+        return self._finish(self._message, bytes(self._body), b"")
 
     def _read_head(self, data: bytes) -> bytes:
         """Begin the next message if its head is complete, and return the bytes after the head."""
+        searched = self._searched  # They hold no end of a head.
         while True:
             if data[:1] in (b"\r", b"\n"):  # Some peers send an empty line after a body.
-                data = data.lstrip(b"\r\n")
-            end = _head_end.search(data)
-            if (len(data) if end is None else end.end()) > HEAD_BYTES_MAX:
-                raise NotHttp(f"the headers have more than {HEAD_BYTES_MAX} bytes", 431)
+                stripped = data.lstrip(b"\r\n")
+                self._empty_bytes += len(data) - len(stripped)
+                data, searched = stripped, 0
+            end = _head_end.search(data, max(0, searched - 3))
+            head_bytes = len(data) if end is None else end.end()
+            if self._empty_bytes + head_bytes > HEAD_BYTES_MAX:
+                raise LongHead(f"the headers have more than {HEAD_BYTES_MAX} bytes")
             if end is None:
                 return data
             message = _parse_head(data[: end.start()])
-            data = data[end.end() :]
+            data, searched = data[end.end() :], 0
+            self._empty_bytes = 0
             if self._replies:
                 status = _status(message.start_line)
                 if status < 200:
-                    continue  # An interim response; the final one follows.
+                    self._count_interim()
+                    continue
+                self._interim = 0
                 has_none = status in (204, 304)
             else:
                 _check_request(message.start_line)
@@ -149,18 +194,24 @@ class MessageReader:
             self._begin_body(message.headers, has_none)
             return data
 
+    def _count_interim(self) -> None:
+        """Count a reply that the final one follows."""
+        self._interim += 1
+        if self._interim > INTERIM_MAX:
+            raise BeyondBound(f"more than {INTERIM_MAX} interim replies came")
+
     def _begin_body(self, headers: dict[str, str], has_none: bool) -> None:
         length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
         self._chunks = None
         if encoding is not None:
             if length is not None or encoding.lower() != "chunked":
                 raise NotHttp(f"an unknown transfer encoding: {encoding[:100]}")
-            self._chunks = _Chunks(self._body_bytes_max)
+            self._chunks = _Chunks(self._body, self.body_bytes_max)
         elif length is not None:
             if not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS_MAX):
                 raise NotHttp(f"Content-Length is not a number: {length[:100]}")
             self._missing = int(length)
-            self._ensure_short(self._missing)
+            _ensure_short(self._missing, self.body_bytes_max)
         else:
             self._missing = None if self._replies else 0
         if has_none:
@@ -169,91 +220,116 @@ class MessageReader:
     def _read_body(self, message: Message, data: bytes) -> Message | None:
         if self._chunks is not None:
             after = self._chunks.read(data)
-            if after is None:
-                return None
-            self._parts = self._chunks.parts
-            return self._finish(message, after)
+            return None if after is None else self._finish(message, bytes(self._body), after)
+        body = self._body
         if self._missing is None:
-            self._parts.append(data)
-            self._ensure_short(sum(map(len, self._parts)))
+            _ensure_short(len(body) + len(data), self.body_bytes_max)
+            body += data
             return None
         if len(data) < self._missing:
-            self._parts.append(data)
+            body += data
             self._missing -= len(data)
             return None
-        self._parts.append(data[: self._missing])
-        return self._finish(message, data[self._missing :])
+        last, after = data[: self._missing], data[self._missing :]
+        if not body:
+            return self._finish(message, last, after)
+        body += last
+        return self._finish(message, bytes(body), after)
 
-    def _finish(self, message: Message, after: bytes) -> Message:
-        message.body = b"".join(self._parts)
-        self._parts = []
+    def _finish(self, message: Message, body: bytes, after: bytes) -> Message:
+        message.body = body
+        if self._body:
+            self._body = bytearray()
+        self._chunks = None
         self._ahead = after
         self._message = None
         return message
 
-    def _ensure_short(self, body_bytes: int) -> None:
-        if body_bytes > self._body_bytes_max:
-            raise NotHttp(f"the body has more than {self._body_bytes_max} bytes", 413)
+
+def _ensure_short(body_bytes: int, bytes_max: int) -> None:
+    if body_bytes > bytes_max:
+        raise LongBody(f"the body has more than {bytes_max} bytes")
 
 
 class _Chunks:
-    """A body with chunked transfer encoding. `parts` are the chunks so far."""
+    """Reads a body with chunked transfer encoding.
 
-    def __init__(self, bytes_max: int) -> None:
+    Args:
+        body: takes the contents of the chunks.
+
+    Attributes:
+        ahead: the bytes that are not read yet.
+        is_behind: more of them could be read.
+    """
+
+    def __init__(self, body: bytearray, bytes_max: int) -> None:
+        self._body = body
         self._bytes_max = bytes_max
-        self._raw = bytearray()
-        self._size: int | None = None
-        self._bytes = 0
-        self._trailer_bytes = 0
-        self.parts: list[bytes] = []
+        self.ahead = b""
+        self.is_behind = False
+        self._missing = 0
+        self._line_end_due = False
+        self._trailer_bytes = -1
+        """The length of the trailer so far; negative before it."""
 
     def read(self, data: bytes) -> bytes | None:
         """Read more bytes. Once the body is complete, return the bytes after it."""
-        raw = self._raw
-        raw += data
-        while True:
-            if self._size:
-                if len(raw) < self._size + 2:
+        if self.ahead:
+            data, self.ahead = self.ahead + data, b""
+        self.is_behind = False
+        place = 0
+        for _ in range(2 * CHUNKS_A_READ):  # A chunk has two lines.
+            if self._missing:
+                part = data[place : place + self._missing]
+                self._body += part
+                place += len(part)
+                self._missing -= len(part)
+                if self._missing:
                     return None
-                if raw[self._size : self._size + 2] != b"\r\n":
-                    raise NotHttp("a chunk does not end after its size")
-                self.parts.append(bytes(raw[: self._size]))
-                del raw[: self._size + 2]
-                self._size = None
-            line = self._line()
-            if line is None:
+                self._line_end_due = True
+            end = data.find(b"\n", place, place + CHUNK_LINE_BYTES_MAX)
+            if end < 0:
+                self.ahead = data[place:]
+                if len(self.ahead) >= CHUNK_LINE_BYTES_MAX:
+                    most = CHUNK_LINE_BYTES_MAX
+                    raise LongHead(f"the line before a chunk has more than {most} bytes")
                 return None
-            if self._size is None:
-                self._begin(line)
-            elif not line:
-                return bytes(raw)
-            else:
-                self._trailer_bytes += len(line)
-                if self._trailer_bytes > HEAD_BYTES_MAX:
-                    raise NotHttp(f"the trailer has more than {HEAD_BYTES_MAX} bytes")
+            if self._ends(data[place:end]):
+                return data[end + 1 :]
+            place = end + 1
+        self.ahead, self.is_behind = data[place:], True
+        return None
 
-    def _line(self) -> bytes | None:
-        end = self._raw.find(b"\n", 0, CHUNK_LINE_BYTES_MAX)
-        if end < 0:
-            if len(self._raw) >= CHUNK_LINE_BYTES_MAX:
-                raise NotHttp(f"the line before a chunk has more than {CHUNK_LINE_BYTES_MAX} bytes")
-            return None
-        line = bytes(self._raw[:end])
-        del self._raw[: end + 1]
-        return line.strip()
+    def _ends(self, line: bytes) -> bool:
+        """Take a line besides the contents of chunks; return True if it is the last."""
+        if self._line_end_due:
+            if line != b"\r":
+                raise NotHttp("a chunk does not end after its size")
+            self._line_end_due = False
+        elif self._trailer_bytes < 0:
+            self._begin(line)
+        elif not line.strip():
+            return True
+        else:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > HEAD_BYTES_MAX:
+                raise LongHead(f"the trailer has more than {HEAD_BYTES_MAX} bytes")
+        return False
 
     def _begin(self, line: bytes) -> None:
-        """Begin a chunk. A chunk of 0 bytes is the last."""
+        """Begin a chunk. A chunk of 0 bytes is the last, and the trailer follows."""
         size = line.partition(b";")[0].strip()
         if not _chunk_size.fullmatch(size):
             raise NotHttp("a chunk has no size")
-        self._size = int(size, 16)
-        self._bytes += self._size
-        if self._bytes > self._bytes_max:
-            raise NotHttp(f"the body has more than {self._bytes_max} bytes", 413)
+        self._missing = int(size, 16)
+        _ensure_short(len(self._body) + self._missing, self._bytes_max)
+        if not self._missing:
+            self._trailer_bytes = 0
 
 
 def _parse_head(head: bytes) -> Message:
+    if head.count(b"\n") > FIELDS_MAX:
+        raise LongHead(f"there are more than {FIELDS_MAX} headers")
     lines = head.decode("latin-1").split("\n")
     start_line = lines[0].rstrip().split(" ", 2)
     headers: dict[str, str] = {}

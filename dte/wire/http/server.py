@@ -6,6 +6,7 @@ futures and iterations for that, which take longer than a small answer itself.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -91,6 +92,7 @@ class _Connection:
         self._stream = Stream(connection, self._received, self._lost)
         self._closing = False
         self._continued = False
+        self._reads_later = False
 
     def finish(self) -> None:
         self._closing = True
@@ -113,8 +115,23 @@ class _Connection:
             body = _error(f"{what}{error}")
             self._stream.send(_head(error.status, len(body), closes=True) + body)
             self.finish()
-        if self._stream.unsent:
+        if self._reader.is_behind and not self._closing:
+            self._stream.receive(False)
+            self._read_later()
+        elif self._stream.unsent:
             self._stream.receive(False)  # Until the peer has taken the answers.
+
+    def _read_later(self) -> None:
+        """Read more of what has been received in the next iteration of the loop."""
+        if not self._reads_later:
+            self._reads_later = True
+            asyncio.get_running_loop().call_soon(self._read_more)
+
+    def _read_more(self) -> None:
+        self._reads_later = False
+        if not self._closing:
+            self._stream.receive(True)
+            self._received(b"")
 
     def _lost(self, error: OSError | None) -> None:
         self._server.left(self, by_peer=True)

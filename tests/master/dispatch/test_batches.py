@@ -563,7 +563,9 @@ class Pool:
         self.on_reply: OnReply = lambda reply: None
         self.abandoned = 0
 
-    def send(self, address: str, path: str, body: bytes, on_reply: OnReply) -> Pool:
+    def send(
+        self, address: str, path: str, body: bytes, on_reply: OnReply, reply_bytes_max: int
+    ) -> Pool:
         self.on_reply = on_reply
         return self
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from harness.http import Conduct, Line, Message
+from harness.http import Conduct, Line, Message, reply_bytes
 from harness.until import until
 
 from dte.core.backoff import backoff_s
@@ -368,6 +369,79 @@ async def test_a_result_that_nobody_could_take_is_the_call_s_failure(
     number = await rig.accept(handler="echo", args=[1], retries=3)
     assert await ended(rig, number) == ("failed", None, error)
     assert len(worker.requests) == 1
+
+
+@pytest.mark.parametrize("length", [200_000, None], ids=["with a length", "without"])
+async def test_a_result_that_is_too_long_to_be_received_is_the_call_s_failure(
+    length: int | None, start_master: StartMaster, hire: Hire
+) -> None:
+    """Another worker's result would be as long."""
+    rig = await start_master(value_bytes_max=100)
+    reply = reply_bytes(200, b'{"result": "' + b"x" * 199_986 + b'"}', Content_Length=length)
+
+    async def conduct(request: Message, line: Line) -> None:
+        await line.send(reply)
+
+    worker = await hire(rig, conduct, **SINGLE)
+    number = await rig.accept(handler="echo", args=[1], retries=3)
+    error = "its result has more than 100 bytes (value_bytes_max)"
+    assert await ended(rig, number) == ("failed", None, error)
+    assert len(worker.requests) == 1
+
+
+async def test_a_202_with_a_long_body_is_a_202(rig: Rig, hire: Hire) -> None:
+    for form in SINGLE, {"batch_max": 2, "handlers": ["echo"], "arithmetic": False}:
+        worker = await hire(rig, fakes.replying(202, b"x" * 100_000), **form)
+        number = await rig.accept(handler="echo", args=[1])
+        await until(lambda worker=worker: worker.requests, "a hand-over")
+        asked = worker.requests[0].json
+        (call,) = asked.get("calls", [asked])
+        await Called(rig).report(call["lease"], result=3)
+        assert await ended(rig, number) == ("succeeded", 3, None)
+        assert len(worker.requests) == 1
+        await worker.stop()
+
+
+@pytest.mark.parametrize("form", [SINGLE, SINGLE | {"batch_max": 2}], ids=["one", "batch"])
+@pytest.mark.parametrize(
+    ("bounds", "reply", "reason"),
+    [
+        ({}, reply_bytes(404, b"x" * 17_000_000), "the body has more than"),
+        ({}, reply_bytes(200, {}, X_Long="x" * 20_000), "the headers have more than 16384 bytes"),
+        (
+            {"slow_client_s": 0.1},
+            reply_bytes(200, b"x" * 50_000)[:-1],
+            "it has fewer than 100000 bytes in 0.1 s",
+        ),
+        (
+            {"worker_replies_bytes_max": 10_000},
+            reply_bytes(200, b"x" * 50_000)[:-1],
+            r"of 10000 bytes \(worker_replies_bytes_max\)",
+        ),
+    ],
+    ids=["body", "head", "slow", "all"],
+)
+async def test_a_call_whose_reply_is_refused_has_lost_its_worker_for_that_reason(
+    form: dict[str, Any],
+    bounds: dict[str, Any],
+    reply: bytes,
+    reason: str,
+    start_master: StartMaster,
+    hire: Hire,
+) -> None:
+    rig = await start_master(workers_lost_max=1, **bounds)
+
+    async def conduct(request: Message, line: Line) -> None:
+        await line.send(reply)
+
+    await hire(rig, conduct, **form)
+    number = await rig.accept(handler="echo", args=[1])
+    state, _, error = await ended(rig, number)
+    assert state == "failed"
+    assert re.search(reason, error or "")
+    assert "xxx" not in (error or "")
+    (worker,) = (await rig.get("/worker")).json
+    assert re.search(reason, worker["last_failure"])
 
 
 async def test_a_request_that_is_held_keeps_its_lease(

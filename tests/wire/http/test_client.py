@@ -10,7 +10,14 @@ import pytest
 from harness.http import HOST, Conduct, Line, Message, PlainServer, ServePlainly, reply_bytes
 from harness.until import until
 
-from dte.wire.http.client import REPLY_BYTES_MAX, ConnectionFailed, KeptAliveConnection
+from dte.master.dispatch.replies import Replies
+from dte.wire.http.client import (
+    REPLY_BYTES_MAX,
+    ConnectionFailed,
+    KeptAliveConnection,
+    ReplyRefused,
+)
+from dte.wire.http.reader import INTERIM_MAX
 
 Connect = Callable[[PlainServer], KeptAliveConnection]
 
@@ -143,6 +150,21 @@ async def test_other_ways_to_write_a_reply(
     assert len(server.lines) == 1
 
 
+@pytest.mark.parametrize("replies", [None, Replies()], ids=["alone", "of workers"])
+async def test_a_reply_in_many_small_chunks_is_read_while_others_are(
+    replies: Replies | None, serve_plainly: ServePlainly, cleanup: AsyncExitStack
+) -> None:
+    head = reply_bytes(200, Content_Length=None, Transfer_Encoding="chunked")
+    server = await serve_plainly(sending(head + b"2\r\nxy\r\n" * 20_000 + b"0\r\n\r\n"))
+    connections = [KeptAliveConnection(HOST, server.port, replies) for _ in range(20)]
+    for connection in connections:
+        cleanup.callback(connection.close)
+    bodies = await asyncio.gather(*map(ask, connections))
+    assert bodies == [b"xy" * 20_000] * 20
+    assert await ask(connections[0]) == b"xy" * 20_000
+    assert len(server.lines) == 20
+
+
 async def test_a_reply_without_a_length_ends_with_its_connection(
     serve_plainly: ServePlainly, connect: Connect
 ) -> None:
@@ -188,8 +210,11 @@ async def close(request: Message, line: Line) -> None:
         (sending(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), "closed"),
         (sending(reply_bytes(200, b"1", Content_Length="1, 2")), "closed"),
         (sending(reply_bytes(200, b"1", Content_Length="many")), "closed"),
-        (sending(reply_bytes(200, Content_Length=REPLY_BYTES_MAX + 1)), "closed"),
-        (sending(reply_bytes(200, b"1", X_Long="x" * 100_000)), "more than 65536 bytes"),
+        (
+            sending(reply_bytes(200, Content_Length=REPLY_BYTES_MAX + 1)),
+            f"more than {REPLY_BYTES_MAX} bytes",
+        ),
+        (sending(reply_bytes(200, b"1", X_Long="x" * 100_000)), "more than 16384 bytes"),
         (sending(reply_bytes(200, b"1", Transfer_Encoding="gzip")), "closed"),
     ],
     ids=[
@@ -216,6 +241,34 @@ async def test_no_whole_reply_is_a_failure_and_the_next_request_starts_afresh(
     assert not caught.value.refused, "the request may have arrived"
     assert await ask(connection, b"2") == b"2"
     assert len(server.lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "is_long"),
+    [
+        (reply_bytes(202, b"x" * 101), 202, True),
+        (reply_bytes(200, b"x" * 101, Content_Length=None), 200, True),
+        (reply_bytes(200, b"1", X_Long="x" * 20_000), None, False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" * (INTERIM_MAX + 1), None, False),
+    ],
+    ids=["length", "no length", "head", "interim"],
+)
+async def test_a_reply_beyond_what_a_request_allows_is_refused_and_nothing_of_it_is_kept(
+    reply: bytes,
+    status: int | None,
+    is_long: bool,
+    serve_plainly: ServePlainly,
+    connect: Connect,
+) -> None:
+    server = await serve_plainly(then(sending(reply), echo))
+    connection = connect(server)
+    with pytest.raises(ReplyRefused, match="the reply was refused") as caught:
+        await connection.request("POST", "/compute", b"1", None, 100)
+    assert (caught.value.status, caught.value.is_long) == (status, is_long)
+    assert "x" * 10 not in str(caught.value)
+    assert connection.held == 0
+    assert not connection.is_open
+    assert await ask(connection, b"2" * 200_000) == b"2" * 200_000, "it was that request's bound"
 
 
 async def test_a_reply_to_a_cancelled_request_does_not_answer_the_next(

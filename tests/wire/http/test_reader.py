@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import pytest
 
 from dte.wire.http.reader import (
     CHUNK_LINE_BYTES_MAX,
+    CHUNKS_A_READ,
+    FIELDS_MAX,
     HEAD_BYTES_MAX,
+    INTERIM_MAX,
+    BeyondBound,
+    LongBody,
+    LongHead,
     Message,
     MessageReader,
     NotHttp,
@@ -177,6 +186,96 @@ def test_what_is_no_request_is_refused(raw: bytes) -> None:
 def test_what_is_no_reply_is_refused(raw: bytes) -> None:
     with pytest.raises(NotHttp):
         replies().read(raw)
+
+
+def read_in_pieces(reader: MessageReader, raw: bytes, size: int) -> Message | None:
+    """Give a reader some bytes at a time, and return the first message."""
+    for start in range(0, len(raw), size):
+        message = reader.read(raw[start : start + size])
+        while message is None and reader.is_behind:
+            message = reader.read()
+        if message is not None:
+            return message
+    return None
+
+
+INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 1_000, 100_000], ids=["bytes", "pieces", "whole"])
+@pytest.mark.parametrize(
+    ("raw", "fault", "reason"),
+    [
+        (OPEN[:-2] + b"a: b\r\n" * (FIELDS_MAX + 1) + b"\r\n", LongHead, "more than 100 headers"),
+        (OPEN[:-2] + b"a: b\r\n" * 9_000, LongHead, "16384 bytes"),
+        (b"\r\n" * 9_000, LongHead, "16384 bytes"),
+        (INTERIM * (INTERIM_MAX + 1), BeyondBound, "8 interim"),
+        (OPEN + b"x" * 101, LongBody, "100 bytes"),
+        (OK.replace(b"5\r\n", b"101\r\n"), LongBody, "100 bytes"),
+        (CHUNKED + b"1\r\nx\r\n" * 101, LongBody, "100 bytes"),
+        (CHUNKED + b"0\r\n" + b"a: b\r\n" * 9_000, LongHead, "trailer"),
+    ],
+    ids=["fields", "head", "empty lines", "interim", "open", "length", "chunks", "trailer"],
+)
+def test_a_message_beyond_a_bound_is_refused_with_the_bound_however_it_comes(
+    raw: bytes, fault: type[BeyondBound], reason: str, size: int
+) -> None:
+    reader = replies()
+    with pytest.raises(fault, match=reason):
+        read_in_pieces(reader, raw, size)
+    assert reader.held <= HEAD_BYTES_MAX + BODY_BYTES_MAX
+
+
+def test_what_is_within_the_bounds_of_a_head_is_read() -> None:
+    fields = b"".join(b"x-%d: %s\r\n" % (n, b"y" * 150) for n in range(FIELDS_MAX - 1))
+    head = OK.replace(b"\r\n", b"\r\n" + fields, 1)
+    reader = replies()
+    for _ in range(2):
+        assert len(whole(reader.read(INTERIM * INTERIM_MAX + head)).headers) == FIELDS_MAX
+
+
+def test_many_chunks_are_read_in_parts() -> None:
+    reader = MessageReader(replies=True, body_bytes_max=10_000)
+    assert reader.read(CHUNKED + b"2\r\nxy\r\n" * 1_000 + b"0\r\n\r\n" + OK) is None
+    parts = 1
+    while reader.is_behind and (reply := reader.read()) is None:
+        parts += 1
+        assert 2 * CHUNKS_A_READ * parts <= reader.held
+    assert parts == 1_000 // CHUNKS_A_READ
+    assert whole(reply).body == b"xy" * 1_000
+    assert not reader.is_behind
+    assert whole(reader.read()).body == b"abcde"
+
+
+def test_what_an_incomplete_message_holds_is_counted() -> None:
+    reader = replies()
+    for held, data in ((10, OK[:10]), (3, OK[10:-2]), (0, OK[-2:]), (2, CHUNKED + b"2\r\nab")):
+        reader.read(data)
+        assert reader.held == held
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[b"%x\r\n%s\r\n" % (2, b"xy")] * 100_000, [b"x"] * 200_000],
+    ids=["chunks of two", "bytes without a length"],
+)
+def test_a_body_in_small_pieces_takes_the_memory_and_the_time_of_its_bytes(
+    pieces: list[bytes],
+) -> None:
+    """A list of its pieces would take 30 times as much, and adding up their sizes ten minutes."""
+    reader = MessageReader(replies=True, body_bytes_max=1_000_000)
+    reader.read(CHUNKED if len(pieces[0]) > 1 else OPEN)
+    began = time.process_time()
+    tracemalloc.start()
+    try:
+        for piece in pieces:
+            assert reader.read(piece) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.held == 200_000
+    assert peak < 1_000_000
+    assert time.process_time() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -260,3 +260,35 @@ async def test_a_body_in_another_encoding_is_refused_by_its_name(
 async def test_a_body_in_utf_8_is_taken(start: Start, dial: Dial, headers: dict[str, str]) -> None:
     line: Line = await dial(start().port)
     assert (await line.ask("POST", "/", b"{}", **headers)).status == 200
+
+
+async def test_a_body_in_many_small_chunks_is_read_before_the_next_request(
+    start: Start, dial: Dial
+) -> None:
+    served = start()
+    line: Line = await dial(served.port)
+    request = head("POST / HTTP/1.1", {"Host": HOST, "Transfer-Encoding": "chunked"})
+    await line.send((request + b"2\r\nxy\r\n" * 20_000 + b"0\r\n\r\n") * 2)
+    for _ in range(2):
+        reply = await line.read()
+        assert reply is not None
+        assert reply.body == b"xy" * 20_000
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        (b"a: b\r\n" * 101, "there are more than 100 headers"),
+        (b"a: %s\r\n" % (b"b" * 20_000), "the headers have more than 16384 bytes"),
+        (b"a: b\r\n" * 10_000, "the headers have more than 16384 bytes"),
+    ],
+    ids=["fields", "bytes", "both"],
+)
+async def test_a_head_beyond_a_bound_is_refused_with_the_bound(
+    fields: bytes, reason: str, start: Start, dial: Dial
+) -> None:
+    line: Line = await dial(start().port)
+    await line.send(b"GET / HTTP/1.1\r\n" + fields + b"\r\n")
+    reply = await line.read()
+    assert reply is not None
+    assert (reply.status, reply.json) == (431, {"error": reason})
