@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
+from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.master.dispatch import replies as bounds
@@ -75,23 +77,25 @@ async def test_a_reply_goes_on_or_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert replies.bytes == 0
 
 
-async def test_of_those_that_are_behind_some_go_on_in_each_turn_in_their_order() -> None:
+async def test_of_those_that_are_behind_some_go_on_at_a_time_in_their_order() -> None:
     replies = Replies()
     order: list[int] = []
+    times: list[float] = []
 
     def go_on(number: int) -> None:
         order.append(number)
+        times.append(asyncio.get_running_loop().time())
         if order.count(number) < 3:
             replies.later(partial(go_on, number))
 
     count = 2 * bounds.PARTS_A_TURN
     for number in range(count):
         replies.later(partial(go_on, number))
-    for turn in range(1, 7):
-        await asyncio.sleep(0)
-        assert order == [n % count for n in range(turn * bounds.PARTS_A_TURN)]
-    await asyncio.sleep(0)
-    assert len(order) == 3 * count
+    await until(lambda: len(order) == 3 * count, "all have gone on to their ends")
+    assert order == [n % count for n in range(3 * count)]
+    starts = times[:: bounds.PARTS_A_TURN]
+    pauses = [later - earlier for earlier, later in pairwise(starts)]
+    assert min(pauses) > bounds.PARTS_EVERY_S / 2
 
 
 def test_the_bounds_follow_from_what_was_asked() -> None:
