@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from random import Random
 
@@ -21,13 +22,13 @@ from torture.chaos.effects import handlers as effects
 from torture.chaos.nodes import Node
 from torture.chaos.proxy import Link
 from torture.chaos.tap import Listener
+from torture.chaos.times import HEARTBEAT_S, LEASE_S, RETRY_PAUSE_MAX_S, RETRY_PAUSE_S
 
-LEASE_S, HEARTBEAT_S = 2.0, 1.0
-"""Short, so that much happens in a short time."""
 WORKERS_LOST_MAX = 1000
 """No call is to blame for workers that are killed, even if three had it one after the other."""
 SLOTS = 2
 JOURNAL = "chaos.db"
+MASTER = (sys.executable, "-m", "torture.chaos.master")
 POLL_S = 0.05
 FALLS_MAX = 5
 
@@ -55,10 +56,11 @@ class Cluster:
         def link(name: str, target_port: int) -> Link:
             return Link(name, ports.pop(), target_port, Random(f"{seed} {name}"))
 
-        settings = self.clock.settings
+        settings = dict(self.clock.settings)
         paths = os.pathsep.join((settings["PYTHONPATH"], str(TESTS)))
-        settings_of_workers = settings | {"PYTHONPATH": paths}
-        self.master = Node("master", self._master_arguments(), folder, **settings)
+        settings |= {"PYTHONPATH": paths}
+        arguments = self._master_arguments()
+        self.master = Node("master", arguments, folder, program=MASTER, **settings)
         self.clients = link("clients to master", self._port)
         self.workers: list[Node] = []
         self.links = [self.clients]
@@ -80,8 +82,8 @@ class Cluster:
                 arguments += ["--host", HOST, "--port", str(port)]
                 arguments += ["--announce-port", str(working.port)]
                 links.append(working)
-            settings = settings_of_workers | {effects.WORKER: name}
-            worker = Node(name, arguments, folder, **settings)
+            named = settings | {effects.WORKER: name}
+            worker = Node(name, arguments, folder, **named)
             self.workers.append(worker)
             self.links += links
             self._worker_of |= dict.fromkeys(links, name)
@@ -183,4 +185,6 @@ class Cluster:
     def _master_arguments(self) -> list[str]:
         where = ["--host", HOST, "--port", str(self._port)]
         bounds = ["--lease-s", str(LEASE_S), "--workers-lost-max", str(WORKERS_LOST_MAX)]
+        bounds += ["--retry-pause-s", str(RETRY_PAUSE_S)]
+        bounds += ["--retry-pause-max-s", str(RETRY_PAUSE_MAX_S)]
         return ["master", *where, "--journal", str(self.journal), *bounds]

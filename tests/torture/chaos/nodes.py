@@ -37,6 +37,7 @@ class Node(Process):
         name: of its log, and for sentences.
         arguments: those of `dte`.
         folder: takes its log, and is its current folder.
+        program: what takes the arguments.
         settings: environment variables.
 
     Attributes:
@@ -44,9 +45,17 @@ class Node(Process):
         stopped: whether it is stopped by `stop`.
     """
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        folder: Path,
+        *,
+        program: Sequence[str] = DTE,
+        **settings: str,
+    ) -> None:
         log = folder / f"{name}.log"
-        super().__init__([*DTE, *arguments], log, stdin=subprocess.PIPE, **settings)
+        super().__init__([*program, *arguments], log, stdin=subprocess.PIPE, **settings)
         self.name = name
         self.fell: list[str] = []
         self.stopped = False

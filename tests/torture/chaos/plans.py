@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from torture.chaos.cluster import LEASE_S
 from torture.chaos.proxy import Fault
+from torture.chaos.times import LEASE_S
 
 Lengths = Sequence[tuple[float, float, float]]
 """Of lengths to choose from: how often, from, to."""

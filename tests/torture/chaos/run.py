@@ -14,7 +14,7 @@ from typing import Any
 from harness.until import until
 from torture.chaos.accounting import Ledger
 from torture.chaos.asking import Asking
-from torture.chaos.cluster import LEASE_S, SLOTS, Cluster
+from torture.chaos.cluster import SLOTS, Cluster
 from torture.chaos.effects.accounting import EffectAccounts, NodesTold
 from torture.chaos.effects.cancels import check_cancels
 from torture.chaos.effects.causes import Causes
@@ -34,12 +34,13 @@ from torture.chaos.nemesis import Amount, Nemesis, Records
 from torture.chaos.nodes import Node
 from torture.chaos.outcome import Outcome
 from torture.chaos.report import Report
+from torture.chaos.times import LEASE_S
 from torture.runner import Progress
 
 WORKERS, PULLERS = 3, 1
 SLOTS_OF_ALL = (WORKERS + PULLERS) * SLOTS
-CLIENTS, EFFECT_CLIENTS = 8, 10
-RATE = 50.0
+CLIENTS, EFFECT_CLIENTS = 8, 40
+RATE = 30.0
 """Formulas a second."""
 REST_TIMEOUT_S = 60.0
 TOLD_TIMEOUT_S = 60.0
