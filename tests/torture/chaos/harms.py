@@ -67,11 +67,11 @@ class Harms:
         """Note that a harm is over."""
         harm.until = min(harm.until, time.monotonic() if now is None else now)
 
-    def revived(self, name: str) -> None:
+    def revived(self, name: str, now: float | None = None) -> None:
         """A node begins another life: it is neither dead nor stopped any more."""
         for harm in self._harms:
             if harm.name == name and harm.kind in (*DEATHS, Kind.STOPPED):
-                self.over(harm)
+                self.over(harm, now)
 
     def to(
         self, name: str, since: float, until: float, kinds: Collection[Kind] = tuple(Kind)

@@ -17,6 +17,7 @@ from torture.chaos.harms import BREAKING, Harms, Kind
 from torture.chaos.nodes import Node
 from torture.chaos.plans import (
     Step,
+    calm,
     plan_clock,
     plan_ends,
     plan_faults,
@@ -98,7 +99,8 @@ class Nemesis:
         self._stops = plan_stops(amount.stops, seconds, workers, randoms("stops"))
         self._clock = plan_clock(seconds, randoms("clock"))
         self._faults = {
-            link: plan_faults(seconds, randoms(f"faults {link.name}")) for link in cluster.links
+            link: plan_faults(seconds, randoms(f"faults {link.name}"), calm(self._stops))
+            for link in cluster.links
         }
         self.problems: list[str] = []
         self.kills: Counter[str] = Counter()

@@ -32,6 +32,8 @@ CLOCK_S: Lengths = ((2, -3600.0, 3600.0), (1, -400 * DAY_S, 400 * DAY_S))
 """How far the clock is set ahead, or back."""
 CALM_S = (0.5, 6.0)
 FAULT_S = (0.2, 3.0)
+CALM_BEFORE_S, CALM_AFTER_S = 6.0, 3.0
+"""No fault of a link is felt any more when a long stop of the master begins, or is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +112,35 @@ def plan_clock(seconds: float, randoms: Random) -> list[Step]:
     return steps
 
 
-def plan_faults(seconds: float, randoms: Random) -> list[Step]:
-    """A plan of the faults of a link, each with its length."""
+def calm(stops: Sequence[Step]) -> list[tuple[float, float]]:
+    """The times around long stops of the master, in which links have no faults.
+
+    There only the stop may be to blame for what happens to calls.
+    """
+    return [
+        (step.at_s - CALM_BEFORE_S, step.at_s + step.length_s + CALM_AFTER_S)
+        for step in stops
+        if step.node == 0 and step.length_s > LEASE_S
+    ]
+
+
+def plan_faults(
+    seconds: float, randoms: Random, calm: Sequence[tuple[float, float]] = ()
+) -> list[Step]:
+    """A plan of the faults of a link, each with its length.
+
+    Args:
+        calm: times in which it has none.
+    """
     steps: list[Step] = []
     faults = [fault for fault in Fault if fault is not Fault.NONE]
     at_s = randoms.uniform(*CALM_S)
     while at_s < seconds:
         length_s = min(seconds - at_s, randoms.uniform(*FAULT_S))
-        steps.append(Step(at_s, length_s, fault=randoms.choice(faults)))
-        at_s += steps[-1].length_s + randoms.uniform(*CALM_S)
+        step = Step(at_s, length_s, fault=randoms.choice(faults))
+        if not any(at_s < until and at_s + length_s > since for since, until in calm):
+            steps.append(step)
+        at_s += length_s + randoms.uniform(*CALM_S)
     return steps
 
 
