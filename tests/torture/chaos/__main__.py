@@ -13,22 +13,33 @@ KILLS, FEW = 200, 20
 SECONDS_A_KILL, SECONDS_A_KILL_OF_FEW = 3.0, 1.5
 
 HELP = """\
-Run a master with a journal and 3 workers under load, kill -9 and stop any of them at random,
+Run a master with a journal and 4 workers under load, kill -9 and stop any of them at random,
 disturb the network between all of them, start again what was killed, and then account for every
-formula: none that was acknowledged may be lost, none may have become two jobs, and each must have
-Python's own answer, always the same. Some call handlers that return and raise what misbehaves:
-each of these must end with an error of one line that is its own, and harm no other.
+job and for every effect: none that was acknowledged may be lost, none may have become two jobs,
+and each must have its right answer, always the same. Some formulas call handlers that return and
+raise what misbehaves: each of these must end with an error of one line that is its own, and harm
+no other.
+
+Other jobs are graphs of calls that leave marks in a file when they begin and when they end. They
+have references, retries, delays and moments before which they do not begin. Some are cancelled,
+some run again; requests for them are repeated with their key, also at the same time. A call may be
+begun again only if its worker had a harm that explains it: it was killed, ended, stopped for
+longer than a lease, or cut off. A pause or a crash of the master explains nothing. No call may
+begin before what it waits for, after a confirmed cancel, or once its end was acknowledged. Each
+end must be told to a receiver of webhooks that fails, is slow, and is down for a while.
 
 The processes are real, and talk through proxies that delay, slow down, reset, cut, fall silent,
-lose a reply after the request was done, or tear it. Clients are dte.AsyncClient and others that
-know nothing but HTTP and repeat a request with the same Idempotency-Key. When the last kill is
-done, everything is healed; every acknowledged job must end. Then each slot gets a call, and the
-workers with all their processes get SIGTERM: the calls must end within the grace. The journal is
-checked, and a last master is asked about every job.
+lose a reply after the request was done, or tear it. One of the workers pulls. Processes of handlers
+are killed as well. Clients are dte.AsyncClient and others that know nothing but HTTP. When the last
+kill is done, everything is healed; every acknowledged job must end. Then each slot gets a call, and
+the workers with all their processes get SIGTERM: the calls must end within the grace. The journal
+is checked, and a last master is asked about every job.
 """
 EXAMPLES = """\
-  scripts/chaos                  200 kills in 10 minutes
-  scripts/chaos --kills 10       a short run, in about 20 s
+  scripts/chaos                  200 kills and 100 stops in 10 minutes
+  scripts/chaos --kills 10       a short run, in about 40 s
+  scripts/chaos --kills 0 --stops 20 --seconds 100
+                                 nobody is killed; master and workers are stopped
   scripts/chaos --seed 7         the same kills and faults again; as time is real, not the same
                                  history to the last byte
   scripts/chaos --json           the figures and everything that went wrong, for programs

@@ -10,13 +10,13 @@ from random import Random
 from harness.machine import state_of
 from harness.processes import run_module, until
 from torture.chaos.nodes import Node
-from torture.chaos.plans import Step, plan_clock, plan_faults, plan_kills, plan_stops
+from torture.chaos.plans import Step, calm, plan_clock, plan_faults, plan_kills, plan_stops
 from torture.chaos.proxy import Fault
 
 RUN_TIMEOUT_S = 150.0
 
 
-def test_ten_kills_lose_double_and_change_nothing() -> None:
+def test_ten_kills_lose_double_repeat_and_change_nothing() -> None:
     options = ("--kills", "10", "--seconds", "13", "--json")
     ran = run_module("torture.chaos", *options, timeout_s=RUN_TIMEOUT_S)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -25,6 +25,11 @@ def test_ten_kills_lose_double_and_change_nothing() -> None:
     assert report["counts"]["answered"] > 100
     assert report["counts"]["hostile"] > 0
     assert report["clock_settings"] > 0
+    assert sum(report["stops"].values()) == 5
+    counts = report["counts"]
+    assert counts["effects_begun"] >= counts["effects_ended"] > 5
+    assert counts["effects_acknowledged"] > 5
+    assert counts["told"] > 0
 
 
 def test_a_plan_kills_as_often_as_wanted_and_the_master_most_often() -> None:
@@ -54,9 +59,19 @@ def test_stops_and_faults_are_over_when_the_time_is() -> None:
     stops, faults = plan_stops(30, 60.0, 3, Random(1)), plan_faults(600.0, Random(1))
     assert max(step.at_s + step.length_s for step in stops) <= 60.0
     assert max(step.at_s + step.length_s for step in faults) <= 600.0
+    assert len(stops) == 30
     clock = plan_clock(60.0, Random(1))
     assert max(step.at_s + step.length_s for step in clock) <= 60.0
     assert {step.fault for step in faults} == set(Fault) - {Fault.NONE}
+
+
+def test_links_have_no_faults_around_long_stops_of_the_master() -> None:
+    stops = [Step(100.0, 12.0), Step(300.0, 0.5), Step(400.0, 12.0, node=1)]
+    ((since, until),) = calm(stops)
+    assert (since < 100.0, until > 112.0) == (True, True)
+    steps = plan_faults(600.0, Random(1), [(since, until)])
+    assert steps
+    assert [step for step in steps if step.at_s < until and step.at_s + step.length_s > since] == []
 
 
 def test_a_node_that_ends_by_itself_is_noted(tmp_path: Path) -> None:
