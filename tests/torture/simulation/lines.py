@@ -48,8 +48,8 @@ class Lines:
         self._due: dict[int, list[Callable[[], None]]] = {}
         self._hung_up: set[str] = set()
 
-    def dial(self, host: str, port: int) -> Line:
-        """What the dispatcher calls a `KeptAliveConnection`."""
+    def dial(self, host: str, port: int, bounds: object) -> Line:
+        """What the dispatcher calls a `KeptAliveConnection`; replies come whole, within bounds."""
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
         return Line(self, process, self.hosts[f"{host}:{port}"], f"{host}:{port}")
@@ -139,7 +139,9 @@ class Line:
         """
         await self._connect()
 
-    async def request(self, method: str, path: str, body: bytes) -> Reply:
+    async def request(
+        self, method: str, path: str, body: bytes, more: None = None, reply_bytes_max: int = 0
+    ) -> Reply:
         """Send a request and give its reply.
 
         Raises:
@@ -158,7 +160,15 @@ class Line:
         finally:
             self._reply = None
 
-    def send(self, method: str, path: str, body: bytes, told: OnReply) -> None:
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        told: OnReply,
+        more: None = None,
+        reply_bytes_max: int = 0,
+    ) -> None:
         """Send a request; what comes of it is told later."""
 
         async def request() -> None:
