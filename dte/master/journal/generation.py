@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
+
+from dte.master.journal.wal import FRAME_HEADER, HEADER, SALT_AT, frames, log_of, read_header
 
 LOG_PAGES = 1_000
 """A longer log is moved into the main file."""
@@ -43,10 +44,6 @@ FROM generation
 WRITE = "UPDATE generation SET incomplete = ?, marks = ?"
 COMPLETE = "UPDATE generation SET incomplete = 0"
 CHECKPOINT = "PRAGMA wal_checkpoint"
-LOG_HEADER = struct.Struct(">IIII8sII")
-FRAME_HEADER = struct.Struct(">II8sII")
-SALT_AT = 8
-"""The place of the salt in the header of a frame."""
 
 
 class Stage(Enum):
@@ -64,7 +61,7 @@ class Checkpoints:
         self._db = db
         self._log: BinaryIO | None = None
         with suppress(FileNotFoundError):  # A journal in memory has no log.
-            self._log = open(_log_of(path), "rb", buffering=0)  # noqa: SIM115
+            self._log = open(log_of(path), "rb", buffering=0)  # noqa: SIM115
         self._stage = self._next = Stage.COMPLETE
         self._mark = self._next_mark = NONE
         self._salt, self._bound = b"", 0
@@ -128,10 +125,11 @@ class Checkpoints:
 
     def _look(self) -> None:
         """Note where the log is long in its present generation, and by which salt that shows."""
-        header = os.pread(self._log.fileno(), LOG_HEADER.size, 0) if self._log is not None else b""
-        if len(header) == LOG_HEADER.size:
-            _, _, page_bytes, _, self._salt, _, _ = LOG_HEADER.unpack(header)
-            self._bound = LOG_HEADER.size + LOG_PAGES * (FRAME_HEADER.size + page_bytes) + SALT_AT
+        header = read_header(self._log) if self._log is not None else None
+        if header is not None:
+            self._salt = header.salt
+            frame_bytes = FRAME_HEADER.size + header.page_bytes
+            self._bound = HEADER.size + LOG_PAGES * frame_bytes + SALT_AT
 
     def _is_long(self) -> bool:
         """True if the log has a frame of the present generation at the place of the bound."""
@@ -158,9 +156,9 @@ def find_cut(db: sqlite3.Connection, path: str) -> Cut | None:
     Args:
         db: the main file alone, without its log.
     """
-    log = _log_of(path)
+    log = log_of(path)
     # The log first: a master that is just ending closes the main file before it deletes the log.
-    is_empty = not log.exists() or log.stat().st_size < LOG_HEADER.size
+    is_empty = not log.exists() or log.stat().st_size < HEADER.size
     try:
         incomplete, marks, page = db.execute(READ).fetchone()
     except sqlite3.Error:  # An older version, or a crash in the midst of a checkpoint.
@@ -180,34 +178,18 @@ def _marks_in(log: Path, page: int) -> Iterator[bytes]:
     Some may be of commits that failed. They have the right mark before.
     """
     with log.open("rb", buffering=0) as file:
-        magic, _, page_bytes, _, salt, *sums = LOG_HEADER.unpack(file.read(LOG_HEADER.size))
-        order = ">" if magic & 1 else "<"
-        while len(header := file.read(FRAME_HEADER.size)) == FRAME_HEADER.size:
-            number, _, salt_of_frame, *sums_of_frame = FRAME_HEADER.unpack(header)
-            if salt_of_frame != salt:
+        header = read_header(file)
+        if header is None:
+            return
+        for frame in frames(file, header):
+            if frame.salt != header.salt:
                 return
-            if number != page:
-                file.seek(page_bytes, os.SEEK_CUR)
-            else:
-                content = file.read(page_bytes)
-                if len(content) < page_bytes:
-                    return
-                start = content.rfind(PREFIX)
-                # The power may have ended in the midst of writing the frame.
-                if start >= 0 and _sums(header[:8] + content, sums, order) == sums_of_frame:
-                    yield content[start : start + MARKS_BYTES]
-            sums = sums_of_frame
-
-
-def _sums(content: bytes, sums: list[int], order: str) -> list[int]:
-    """The checksums of a frame, which follow from those of the frame before."""
-    first, second = sums
-    words = iter(struct.unpack(f"{order}{len(content) // 4}I", content))
-    for even, odd in zip(words, words, strict=True):
-        first = (first + even + second) & 0xFFFF_FFFF
-        second = (second + odd + first) & 0xFFFF_FFFF
-    return [first, second]
-
-
-def _log_of(path: str) -> Path:
-    return Path(f"{path}-wal")
+            if frame.page != page:
+                continue
+            content = os.pread(file.fileno(), header.page_bytes, frame.at)
+            if len(content) < header.page_bytes:
+                return
+            start = content.rfind(PREFIX)
+            # The power may have ended in the midst of writing the frame.
+            if start >= 0 and frame.is_whole(content, header.order):
+                yield content[start : start + MARKS_BYTES]

@@ -1,0 +1,110 @@
+"""Reads SQLite's write-ahead log, by the format in https://www.sqlite.org/fileformat2.html#walformat.
+
+A log is a header and frames. A frame is a page as a transaction left it. The last frame of a
+transaction says so. The log begins anew after a checkpoint, with another salt; frames with the
+former salt may be left behind the new ones. The checksum of a frame follows from that of the frame
+before it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+HEADER = struct.Struct(">IIII8sII")
+FRAME_HEADER = struct.Struct(">II8sII")
+SALT_AT = 8
+"""The place of the salt in the header of a frame."""
+MAGIC = 0x377F0682
+"""The lowest bit beside it: checksums take numbers with the highest byte first."""
+
+
+class LogHeader(NamedTuple):
+    """The first bytes of a log."""
+
+    magic: int
+    version: int
+    page_bytes: int
+    checkpoints: int
+    salt: bytes
+    first_sum: int
+    second_sum: int
+
+    @property
+    def order(self) -> str:
+        """The order of bytes in the numbers of which checksums are made, for `struct`."""
+        return ">" if self.magic & 1 else "<"
+
+    @property
+    def sums(self) -> list[int]:
+        return [self.first_sum, self.second_sum]
+
+    @property
+    def is_whole(self) -> bool:
+        """True if its checksum is right."""
+        content = HEADER.pack(*self)[: HEADER.size - 8]
+        return self.magic | 1 == MAGIC | 1 and checksums(content, [0, 0], self.order) == self.sums
+
+
+class Frame(NamedTuple):
+    """The header of a frame.
+
+    Attributes:
+        page: the number of its page.
+        pages: the length of the database in pages after its transaction; 0 unless it is the last
+            frame of a transaction.
+        before: the checksums of the frame before.
+        at: the place of the page in the log.
+    """
+
+    page: int
+    pages: int
+    salt: bytes
+    sums: list[int]
+    before: list[int]
+    at: int
+
+    def is_whole(self, content: bytes, order: str) -> bool:
+        """True if the content of its page has the checksum of the frame."""
+        head = FRAME_HEADER.pack(self.page, self.pages, self.salt, *self.sums)[:SALT_AT]
+        return checksums(head + content, self.before, order) == self.sums
+
+
+def log_of(path: str) -> Path:
+    """The log of a journal."""
+    return Path(f"{path}-wal")
+
+
+def read_header(file: BinaryIO) -> LogHeader | None:
+    """The header of a log; None if the log has none."""
+    raw = os.pread(file.fileno(), HEADER.size, 0)
+    return LogHeader(*HEADER.unpack(raw)) if len(raw) == HEADER.size else None
+
+
+def frames(file: BinaryIO, header: LogHeader) -> Iterator[Frame]:
+    """All frames of a log, also those with another salt, and damaged ones."""
+    before, at = header.sums, HEADER.size
+    while len(raw := os.pread(file.fileno(), FRAME_HEADER.size, at)) == FRAME_HEADER.size:
+        page, pages, salt, *sums = FRAME_HEADER.unpack(raw)
+        yield Frame(page, pages, salt, sums, before, at + FRAME_HEADER.size)
+        before = sums
+        at += FRAME_HEADER.size + header.page_bytes
+
+
+def checksums(content: bytes, before: list[int], order: str) -> list[int]:
+    """The checksums after some bytes, which follow from those before."""
+    first, second = before
+    words = iter(struct.unpack(f"{order}{len(content) // 4}I", content))
+    for even, odd in zip(words, words, strict=True):
+        first = (first + even + second) & 0xFFFF_FFFF
+        second = (second + odd + first) & 0xFFFF_FFFF
+    return [first, second]
+
+
+def native_magic() -> int:
+    """The magic number of logs that are written on this machine."""
+    return MAGIC | (sys.byteorder == "big")
