@@ -168,7 +168,7 @@ class JobTables:
         answer_json = fields.pop("answer_json")
         job = Job(graph=None, **fields)
         answer, state = fields["answer"], fields["state"]
-        job.answer = json_read(answer_json) if answer is None else _number(answer)
+        job.answer = json_read(answer_json) if answer is None else read_number(answer)
         by_error = JobState.SUCCEEDED if job.error is None else JobState.FAILED
         job.state = by_error if state is None else JobState(state)
         return job
@@ -205,5 +205,6 @@ def _writable(text: str | None) -> str | None:
     return None if text is None else writable(text)
 
 
-def _number(text: str) -> Number:
+def read_number(text: str) -> Number:
+    """The number that a text in the journal is."""
     return int(text) if text.lstrip("-").isdigit() else float(text)

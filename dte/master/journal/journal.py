@@ -20,6 +20,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import msgspec
+
 from dte.core.graph.call import CallRecord
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
@@ -30,7 +32,15 @@ from dte.master.journal.copying import copy_journal, remove_copy
 from dte.master.journal.generation import Checkpoints
 from dte.master.journal.jobs import JobTables, is_more
 from dte.master.journal.retention import Ages, Pruning, Retention
-from dte.master.journal.schema import JournalFailed, Sync, failure, open_journal, refusal
+from dte.master.journal.schema import (
+    JournalFailed,
+    Sync,
+    damaged,
+    failure,
+    open_journal,
+    refusal,
+    unreadable,
+)
 from dte.master.journal.workers import WorkerTable
 
 COUNT_START = "UPDATE master SET boot = CASE boot WHEN 0 THEN ? ELSE boot + 1 END"
@@ -44,6 +54,8 @@ INSERT_SUBMISSION = (
     "INSERT INTO submission (key, digest, first, count, submitted_at, recorded_s) "
     "VALUES (?, ?, ?, ?, ?, ?)"
 )
+UNREADABLE = (ValueError, TypeError, msgspec.MsgspecError)
+"""Raised for rows of a damaged page that SQLite does not notice."""
 PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
 """Characters of formulas that are read at a time, approximately."""
@@ -281,6 +293,8 @@ class Journal:
             replaced = self._workers.replaced()
         except sqlite3.Error as error:
             raise refusal(self.path, error) from None
+        except UNREADABLE as error:
+            raise damaged(self.path, f"a row cannot be read: {error}") from None
         return Loaded(self._last_job, waiting, ended, workers, deliveries, replaced)
 
     def unfinished(self, after: int) -> list[Unfinished]:
@@ -347,6 +361,8 @@ def _reading() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise failure(error) from None
+    except UNREADABLE as error:
+        raise unreadable(f"a row cannot be read: {error}") from None
 
 
 def _identity(path: str) -> tuple[int, int] | None:

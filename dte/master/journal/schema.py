@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
+from collections.abc import Iterable
 from contextlib import closing, suppress
 from enum import Enum
 from pathlib import Path
 
-from dte.master.journal import generation
+from dte.master.journal import catalogue, generation
 from dte.master.journal.generation import Cut, find_cut
 
 log = logging.getLogger("dte.master")
@@ -131,6 +133,9 @@ UPDATE worker SET announced_at = 0;
 """Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000
 """A longer write-ahead log is cut back to this size."""
+MARKS = (generation.PREFIX, b"CREATE TABLE waiting (")
+MARKS_WITHIN = 4_000_000
+"""A journal has its marks among so many of its first bytes."""
 BUSY_TIMEOUT_S = 2.0
 """Longest wait for another process that has the file: perhaps a master that is ending."""
 
@@ -179,7 +184,13 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     try:
         # One process has the file from open to close, without memory shared with others.
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
+        # No part of the file is trusted to be what dte has written.
+        db.execute("PRAGMA trusted_schema = OFF")
+        db.execute("PRAGMA cell_size_check = ON")
+        if sys.version_info >= (3, 12):
+            db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
         version = _version(db, path)
+        _refuse_strangers(db, path, version)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {sync.value.upper()}")
         db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
@@ -190,7 +201,7 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
         if version != SCHEMA_VERSION:
             db.executescript(
                 f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; "
-                f"PRAGMA user_version = {SCHEMA_VERSION}; {_changes(version)} COMMIT"
+                f"PRAGMA user_version = {SCHEMA_VERSION}; {statements(version)} COMMIT"
             )
     except BaseException:
         db.close()
@@ -198,10 +209,10 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     return db
 
 
-def _changes(version: int | None) -> str:
-    """The statements that bring a journal of this version to the present one."""
+def statements(version: int | None, to: int = SCHEMA_VERSION) -> str:
+    """The statements that bring a journal of a version to another one; None for an empty file."""
     first = "" if version else SCHEMA
-    return first + "".join(MIGRATIONS[each] for each in range(version or 2, SCHEMA_VERSION))
+    return first + "".join(MIGRATIONS[each] for each in range(version or 2, to))
 
 
 def _look_at(path: str) -> Cut | None:
@@ -217,9 +228,28 @@ def _look_at(path: str) -> Cut | None:
         suppress(sqlite3.Error),  # Opening it raises the error again.
         closing(sqlite3.connect(as_it_is, uri=True)) as db,
     ):
-        _version(db, path)
+        _refuse_strangers(db, path, _version(db, path))
         return find_cut(db, path)
     return None
+
+
+def _refuse_strangers(db: sqlite3.Connection, path: str, version: int | None) -> None:
+    """Refuse a journal with triggers, views, tables or indexes that dte has not made."""
+    if version is None:
+        return
+    found = strangers_in(db.execute(catalogue.READ), version)
+    if found:
+        raise JournalRefused(
+            f"{path} has what no dte has put there: {', '.join(found)}",
+            f"if that is yours, drop it with sqlite3; to have all jobs in a new file without it: "
+            f"dte journal salvage {path}",
+        )
+
+
+def strangers_in(entries: Iterable[catalogue.Entry], version: int) -> list[str]:
+    """Describe what a journal of some version has, and dte does not make."""
+    # Tables of the first version had fewer columns.
+    return catalogue.strangers(entries, statements(None, max(version, 2)), by_text=version > 1)
 
 
 def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
@@ -263,6 +293,8 @@ def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith("SQLITE_BUSY"):
         return JournalRefused(f"{path} is in use: another master has it open")
+    if name.startswith("SQLITE_CORRUPT") or (name == "SQLITE_NOTADB" and _was_journal(path)):
+        return damaged(path, _reason(error))
     if name == "SQLITE_NOTADB":
         return JournalRefused(f"{path} is not a journal of dte, nor any SQLite database")
     if name.startswith("SQLITE_CANTOPEN"):
@@ -273,10 +305,32 @@ def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
     return JournalRefused(f"{path} cannot be used: {_reason(error)}")
 
 
+def damaged(path: str, reason: str) -> JournalRefused:
+    """The error for a journal with damaged pages."""
+    save = f"to save what can be read in a new file: dte journal salvage {path}"
+    return JournalRefused(f"{path} cannot be used: it is damaged, {reason}; {save}")
+
+
+def _was_journal(path: str) -> bool:
+    """True for a file that has the marks of a journal, although its first page is damaged."""
+    with suppress(OSError), open(path, "rb") as file:
+        content = file.read(MARKS_WITHIN)
+        return any(mark in content for mark in MARKS)
+    return False
+
+
 def failure(error: sqlite3.Error) -> JournalFailed:
     """The error for an open journal."""
-    full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-    return JournalFailed(_reason(error), full)
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return unreadable(_reason(error))
+    return JournalFailed(_reason(error), name == "SQLITE_FULL")
+
+
+def unreadable(reason: str) -> JournalFailed:
+    """The error for a damaged page or row of an open journal."""
+    advice = "end the master, and save what can be read with `dte journal salvage`"
+    return JournalFailed(f"it is damaged: {reason}; {advice}", full=False)
 
 
 def _reason(error: sqlite3.Error) -> str:
