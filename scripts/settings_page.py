@@ -46,7 +46,11 @@ class Setting:
     @property
     def commands(self) -> str:
         """The commands that have it; all that ask a master are called clients."""
-        clients = [name for name in main.commands if name not in SERVERS]
+        clients = [
+            name
+            for name, command in main.commands.items()
+            if name not in SERVERS and any(each.name == "master_url" for each in command.params)
+        ]
         if set(clients) <= self.defaults.keys():
             return ", ".join([*(name for name in self.defaults if name in SERVERS), "all clients"])
         return ", ".join(self.defaults)

@@ -16,6 +16,7 @@ from dte.cli.backup import backup_command
 from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
+from dte.cli.journals import journal_commands
 from dte.cli.output import EXIT_USAGE, explained, leave
 from dte.cli.run import run_command
 from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
@@ -104,5 +105,6 @@ for command in (
     retry_command,
     workers_command,
     backup_command,
+    journal_commands,
 ):
     main.add_command(command)

@@ -1,7 +1,10 @@
-"""Which files `dte master` and `dte run` take for a journal, and what they say of others."""
+"""Which files `dte master` and `dte run` take for a journal, what they say of others, and the
+commands that look into damaged ones.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from harness.machine import free_port
 from harness.processes import Processes, until
 
 import dte as package
+from dte.cli.journals import ranges
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION
 
@@ -162,3 +166,126 @@ def test_the_journal_of_a_master_that_has_ended_is_one_file(processes: Processes
         client.submit("1+2")
     assert master.end() == 0
     assert [each.name for each in processes.folder.glob("journal.db*")] == ["journal.db"]
+
+
+# Check and salvage
+
+
+@pytest.fixture
+def journal(processes: Processes) -> Path:
+    """The journal of a master that has ended, with jobs that ended and jobs that wait."""
+    port, path = free_port(), processes.folder / "journal.db"
+    master = processes.start_master(port, DTE_JOURNAL=str(path))
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        for number in range(60):
+            client.submit(str(number))
+        for number in range(30):
+            client.submit(f"{number}+1")
+    assert master.end() == 0
+    return path
+
+
+def damage(path: Path, table: str) -> None:
+    """Overwrite the first page of a table."""
+    with closing(sqlite3.connect(path)) as db:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+        (page,) = db.execute(query, (table,)).fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4_096)
+        file.write(os.urandom(4_096))
+
+
+def test_a_journal_that_is_well_is_said_to_be(dte: Dte, journal: Path) -> None:
+    before = journal.read_bytes()
+    shown = dte("journal", "check", str(journal))
+    assert shown.exit_code == 0
+    assert "jobs waiting: 30, ended: 60, highest id: 90" in shown.stdout
+    assert shown.stdout.endswith(f"{journal} is well\n")
+    found = json.loads(dte("journal", "check", str(journal), "--json").stdout)
+    assert found["state"] == "well"
+    assert (found["jobs_waiting"], found["jobs_ended"], found["last_job"]) == (30, 60, 90)
+    assert journal.read_bytes() == before
+
+
+def test_a_damaged_journal_is_refused_checked_and_saved(
+    dte: Dte, processes: Processes, journal: Path
+) -> None:
+    damage(journal, "waiting")
+    result = dte("master", *WHERE, "--journal", str(journal))
+    check_refused(result, 3, f"dte journal salvage {journal}", lines=1)
+    shown = dte("journal", "check", str(journal))
+    assert shown.exit_code == 1
+    assert "damaged: waiting: damaged pages: 1" in shown.stdout
+    assert f"dte journal salvage {journal}" in shown.stdout
+    found = json.loads(dte("journal", "check", str(journal), "--json").stdout)
+    assert (found["state"], len(found["damaged_pages"])) == ("damaged", 1)
+
+    before = journal.read_bytes()
+    shown = dte("journal", "salvage", str(journal))
+    assert shown.exit_code == 0
+    assert "jobs saved: waiting 0, ended 60" in shown.stdout
+    new = Path(f"{journal}-salvaged")
+    assert f"dte master --journal {new}" in shown.stdout
+    assert journal.read_bytes() == before
+    assert new.stat().st_mode & 0o777 == 0o600
+    port = free_port()
+    processes.start_master(port, DTE_JOURNAL=str(new))
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        assert client.job(60).answer == 59
+        assert client.submit("1").id > 60
+
+
+def test_what_is_lost_is_named(dte: Dte, journal: Path, tmp_path: Path) -> None:
+    damage(journal, "ended")
+    new = str(tmp_path / "new.db")
+    done = json.loads(dte("journal", "salvage", str(journal), "--to", new, "--json").stdout)
+    assert (done["to"], done["last_job"]) == (new, 90)
+    shown = dte("journal", "salvage", str(journal), "--to", f"{new}-2").stdout
+    if done["lost_jobs"]:
+        assert f"with the ids {ranges(done['lost_jobs'])}" in shown
+    assert done["rows"]["ended"] + len(done["lost_jobs"]) == 60
+
+
+def test_a_file_that_exists_is_not_replaced(dte: Dte, journal: Path, tmp_path: Path) -> None:
+    new = tmp_path / "new.db"
+    for taken in (new, Path(f"{new}-wal")):
+        taken.write_text("mine")
+        result = dte("journal", "salvage", str(journal), "--to", str(new))
+        check_refused(result, 2, f"{taken} exists")
+        assert taken.read_text() == "mine"
+        taken.unlink()
+
+
+def test_no_half_of_a_new_file_is_left(dte: Dte, journal: Path, tmp_path: Path) -> None:
+    result = dte("journal", "salvage", str(journal), "--to", str(tmp_path / "none" / "new.db"))
+    check_refused(result, 2, "cannot write")
+
+
+@pytest.mark.parametrize("command", ["check", "salvage"])
+@pytest.mark.parametrize("make", [foreign, text, no_words, None])
+def test_what_is_no_journal_is_neither_checked_nor_saved(
+    dte: Dte, tmp_path: Path, make: Callable[[Path], None] | None, command: str
+) -> None:
+    path = tmp_path / "x.db"
+    if make is not None:
+        make(path)
+    result = dte("journal", command, str(path))
+    check_refused(result, 2, str(path), lines=1)
+    assert not Path(f"{path}-salvaged").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "salvage"])
+def test_a_journal_in_use_is_neither_checked_nor_saved(
+    dte: Dte, processes: Processes, command: str
+) -> None:
+    path = processes.folder / "journal.db"
+    processes.start_master(free_port(), DTE_JOURNAL=str(path))
+    result = dte("journal", command, str(path))
+    check_refused(result, 2, "is in use: a master has it open", lines=1)
+
+
+def test_numbers_are_shown_as_ranges() -> None:
+    assert ranges([]) == ""
+    assert ranges([3]) == "3"
+    assert ranges([3, 4, 5, 8, 10, 11]) == "3 to 5, 8, 10 to 11"
+    assert ranges(range(1, 1_000, 2)).endswith("37, 39, …")

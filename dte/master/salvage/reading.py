@@ -1,0 +1,87 @@
+"""Reads rows of a journal as a master would, to see that they are what they were."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from dte.core.errors import DteError
+from dte.core.graph.call import TERMINAL as CALL_ENDS
+from dte.core.graph.call import CallState
+from dte.core.graph.handlers import HandlerPolicy
+from dte.core.jobs.job import TERMINAL, JobState
+from dte.master.journal.jobs import read_number
+from dte.master.journal.workers import read_announcement
+from dte.master.plans import read_plan
+
+ZEROED = 64 * "\0"
+"""Texts may have NULs; so many in a row are left by a page that was overwritten."""
+NUMBER_MAX = 2**53
+Values = dict[str, Any]
+
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+class _Unreadable(ValueError):
+    pass
+
+
+def is_readable(table: str, values: Values) -> bool:
+    """True if a master can read a row."""
+    try:
+        for column in ("number", "job", "retry_of", "first"):
+            if not 1 <= (values.get(column) or 1) < NUMBER_MAX:
+                return False
+        if any(isinstance(each, str) and ZEROED in each for each in values.values()):
+            return False
+        if any("\0" in (values.get(column) or "") for column in ("task", "formula")):
+            return False
+        read = READERS.get(table)
+        if read is not None:
+            read(values)
+    except (ValueError, KeyError, TypeError, DteError, msgspec.MsgspecError):
+        return False
+    return True
+
+
+def _ended(values: Values) -> None:
+    if values["answer"] is not None:
+        read_number(values["answer"])
+    state = values.get("state")
+    if state is not None and JobState(state) not in TERMINAL:
+        raise _Unreadable
+    _json(values.get("answer_json"))
+
+
+def _call(values: Values) -> None:
+    state = values["state"]
+    if state is not None and CallState(state) not in CALL_ENDS:
+        raise _Unreadable
+    _json(values["value"])
+
+
+def _json(field: str | bytes | None) -> None:
+    """Check a worker's JSON, which is kept as it was sent: it has no control characters."""
+    if isinstance(field, str) and CONTROL.search(field):
+        raise _Unreadable
+
+
+def _worker(values: Values) -> None:
+    if values.get("said"):
+        read_announcement(values["said"])
+
+
+def _replaced(values: Values) -> None:
+    msgspec.json.decode(values["policy"], type=HandlerPolicy)
+
+
+READERS: dict[str, Callable[[Values], Any]] = {
+    "ended": _ended,
+    "call": _call,
+    "plan": lambda values: read_plan(values["text"]),
+    "worker": _worker,
+    "replaced": _replaced,
+}

@@ -1,0 +1,264 @@
+"""Reads what can be read of a damaged journal into a new one.
+
+What is in doubt does not run: a job may have begun calls with effects of which no record is left,
+so it fails, and whoever submitted it decides. Ids go on after the highest one that is known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from dte.master.journal.copying import BOOTS_MORE, BOOTS_SKIPPED
+from dte.master.journal.generation import make_complete
+from dte.master.journal.schema import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    Sync,
+    open_journal,
+    statements,
+)
+from dte.master.plans import read_plan
+from dte.master.salvage.gaps import Gap, gaps_of_calls
+from dte.master.salvage.pages import Pages
+from dte.master.salvage.reading import is_readable
+from dte.master.salvage.records import Row
+from dte.master.salvage.survey import Survey
+from dte.master.salvage.tables import NUMBERS, Table, tables
+
+FIRST_VERSION = 2
+"""New files have it, or a later version. Tables of the version before had fewer columns."""
+CALL_IN_TEXT = re.compile(r"[^\W\d]\w*\s*\(")
+"""A name before a parenthesis: a formula with a call."""
+DOUBT = "the journal was damaged, and records of this job may be missing, so it was not resumed"
+SINGLE = ("master", "generation")
+"""Tables of one row, which a new file has already."""
+OF_JOBS = (("plan", "number"), ("call", "job"), ("notice", "number"), ("retry", "number"))
+"""Tables with rows that belong to a job, and the columns with its number."""
+UNCERTAIN = ("ended", "submission", "plan", "call", "retry")
+"""Tables for which rows from pages that may be free are used: older rows in them do no harm."""
+FAIL = """
+INSERT INTO ended (number, submitted_at, ended_at, operations, operations_done, error, task, state,
+                   recorded_s)
+SELECT number, submitted_at, ?, operations, 0, ?, task, 'failed', (SELECT ran_s FROM master)
+FROM waiting WHERE number = ?
+"""
+
+
+@dataclass
+class Salvaged:
+    """The outcome.
+
+    Attributes:
+        version: the version of the journal; None if it is not known.
+        rows: the number of rows that were saved, by table.
+        lost_rows: tables of which rows are lost, each with the number of rows and of pages that are
+            known to be damaged.
+        lost_jobs: the ids of jobs that are known to be lost.
+        failed_jobs: the ids of jobs that failed, as they were in doubt.
+        last_job: the highest id that is known.
+        damaged_pages: their numbers.
+    """
+
+    version: int | None
+    rows: dict[str, int] = field(default_factory=dict)
+    lost_rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lost_jobs: list[int] = field(default_factory=list)
+    failed_jobs: list[int] = field(default_factory=list)
+    last_job: int = 0
+    damaged_pages: list[int] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.damaged_pages or self.lost_rows or self.lost_jobs or self.failed_jobs)
+
+
+def version_of(pages: Pages) -> int | None:
+    """The version of a journal; None if its header is damaged or of something else."""
+    version = pages.header_number(60)
+    known = pages.header_number(68) == APPLICATION_ID and 1 <= version <= SCHEMA_VERSION
+    return version if known else None
+
+
+def salvage(pages: Pages, survey: Survey, target: str) -> Salvaged:
+    """Write what can be read of a journal into a new file, which must not exist.
+
+    Raises:
+        sqlite3.Error: the new file cannot be written.
+        OSError: so.
+    """
+    done = Salvaged(version_of(pages))
+    os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+    version = max(done.version or SCHEMA_VERSION, FIRST_VERSION)
+    with closing(sqlite3.connect(target, isolation_level=None)) as db:
+        # Nothing of an interrupted salvage is used, so it needs no second file.
+        db.execute("PRAGMA journal_mode = OFF")
+        db.execute("PRAGMA synchronous = OFF")
+        db.executescript(
+            f"BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {version}; "
+            f"{statements(None, version)}"
+        )
+        _Filling(db, survey, pages, done).run()
+        db.execute("COMMIT")
+    with closing(open_journal(target, Sync.FULL)) as db:  # It becomes one of the present version.
+        make_complete(db)
+        db.execute("PRAGMA journal_mode = DELETE")
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+    done.damaged_pages = sorted({*survey.damaged, *pages.log_damaged})
+    return done
+
+
+class _Filling:
+    """Fills a new journal."""
+
+    def __init__(
+        self, db: sqlite3.Connection, survey: Survey, pages: Pages, done: Salvaged
+    ) -> None:
+        self._db, self._survey, self._pages, self._done = db, survey, pages, done
+        self._known: set[int] = set()
+        self._unreadable: dict[str, int] = {}
+        self._gaps: list[Gap] = []
+
+    def run(self) -> None:
+        for name, table in tables().items():
+            if self._exists(name) and name not in SINGLE:
+                self._copy(table)
+        self._known.update(
+            row.fields[0]
+            for row in self._survey.rows(NUMBERS.name)
+            if isinstance(row.fields[0], int)
+        )
+        self._copy_master()
+        self._settle_jobs()
+        self._fail_doubtful()
+        for name in tables():
+            if self._exists(name) and name not in SINGLE:
+                (self._done.rows[name],) = self._db.execute(
+                    f"SELECT count(*) FROM {name}"
+                ).fetchone()
+            found = self._survey.found[name]
+            rows = found.rows_damaged + self._unreadable.get(name, 0)
+            if rows or found.damaged:
+                self._done.lost_rows[name] = rows, len(found.damaged)
+
+    def _exists(self, name: str) -> bool:
+        """False for a table that the version of the journal does not have."""
+        query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        return self._db.execute(query, (name,)).fetchone() is not None
+
+    # Rows
+
+    def _copy(self, table: Table) -> None:
+        """Copy the rows of a table; of two with one key, the first counts."""
+        self._insert(table, self._survey.rows(table.name))
+        if table.name in UNCERTAIN:
+            self._insert(table, self._survey.rows(table.name, uncertain=True))
+
+    def _insert(self, table: Table, rows: Iterable[Row]) -> None:
+        for row in rows:
+            values = self._values(table, row)
+            if values is None:
+                continue
+            self._note_ids(values)
+            columns = ", ".join(values)
+            marks = ", ".join("?" * len(values))
+            self._db.execute(
+                f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({marks})",
+                (*values.values(),),
+            )
+
+    def _values(self, table: Table, row: Row) -> dict[str, Any] | None:
+        """The values of a row by column; None if a master could not read it."""
+        values: dict[str, Any] = dict(zip(table.columns, table.values(row) or (), strict=False))
+        if is_readable(table.name, values):
+            return values
+        self._unreadable[table.name] = self._unreadable.get(table.name, 0) + 1
+        if table.name == "call":
+            self._gaps.append((values["job"], values["job"]))
+        return None
+
+    def _note_ids(self, values: dict[str, object]) -> None:
+        for column in ("number", "job"):
+            number = values.get(column)
+            if isinstance(number, int):
+                self._known.add(number)
+        first, count = values.get("first"), values.get("count")
+        if isinstance(first, int) and isinstance(count, int):
+            self._done.last_job = max(self._done.last_job, first + count - 1)
+
+    def _copy_master(self) -> None:
+        """Go on after the highest numbers of starts and of jobs, and after the longest time."""
+        boot = last_job = 0
+        ran_s = 0.0
+        for row in self._survey.rows("master"):
+            boot, last_job, *times = (each or 0 for each in row.fields)  # type: ignore[assignment]
+            ran_s = times[0] if times else 0.0  # type: ignore[assignment]
+        if boot:  # A new file begins with a number of its own.
+            boot += BOOTS_SKIPPED + secrets.randbelow(BOOTS_MORE)
+        self._done.last_job = max(self._done.last_job, last_job, *self._known, 0)
+        self._db.execute("UPDATE master SET boot = ?, last_job = ?", (boot, self._done.last_job))
+        if "ran_s" in self._columns("master"):
+            query = "SELECT max(coalesce(recorded_s, 0)) FROM {}"
+            ages = [
+                self._db.execute(query.format(name)).fetchone()[0]
+                for name in ("ended", "submission")
+            ]
+            self._db.execute(
+                "UPDATE master SET ran_s = ?", (max(ran_s, *(each or 0 for each in ages)),)
+            )
+
+    def _columns(self, name: str) -> list[str]:
+        return [column[1] for column in self._db.execute(f"PRAGMA table_info({name})")]
+
+    # Jobs
+
+    def _settle_jobs(self) -> None:
+        """Leave each job in one place, and nothing of jobs that are lost."""
+        self._db.execute("DELETE FROM waiting WHERE number IN (SELECT number FROM ended)")
+        kept = {
+            number
+            for table in ("waiting", "ended")
+            for (number,) in self._db.execute(f"SELECT number FROM {table}")
+        }
+        self._done.lost_jobs = sorted(self._known - kept)
+        for number in self._done.lost_jobs:
+            for table, column in OF_JOBS:
+                if self._exists(table):
+                    self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
+
+    def _fail_doubtful(self) -> None:
+        """End the jobs of whose calls records may be lost."""
+        waiting = self._db.execute(
+            "SELECT number, coalesce(formula, task), EXISTS (SELECT 1 FROM plan "
+            "WHERE plan.number = waiting.number) FROM waiting ORDER BY number"
+        ).fetchall()
+        gaps = gaps_of_calls(self._pages, self._survey.found["call"]) if waiting else []
+        gaps += self._gaps
+        plans_whole = self._survey.found["plan"].is_whole and "plan" not in self._unreadable
+        for number, text, has_plan in waiting:
+            if not has_plan and not CALL_IN_TEXT.search(text):
+                continue  # Arithmetic can be computed again.
+            in_doubt = any(low <= number <= high for low, high in gaps) or (
+                not self._follows_known(number) if has_plan else not plans_whole
+            )
+            if not in_doubt:
+                continue
+            self._db.execute(FAIL, (time.time(), DOUBT, number))
+            self._db.execute("DELETE FROM waiting WHERE number = ?", (number,))
+            self._done.failed_jobs.append(number)
+
+    def _follows_known(self, number: int) -> bool:
+        """False for a job that begins after a lost one, which may have failed."""
+        if not self._done.lost_jobs:
+            return True
+        query = "SELECT text FROM plan WHERE number = ?"
+        plan = read_plan(self._db.execute(query, (number,)).fetchone()[0])
+        return not {*plan.after} & {*self._done.lost_jobs}

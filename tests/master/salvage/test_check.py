@@ -1,0 +1,165 @@
+"""A look into a journal: what it has, and each kind of damage."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dte.master.journal.schema import SCHEMA_VERSION
+from dte.master.salvage.check import NoJournal, check
+from dte.master.salvage.pages import InUse
+from master.journal.book import Book
+
+from .damage import fill, fill_with_extremes, garble, pages_of, pages_of_kind
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    book = Book(tmp_path_factory.mktemp("check") / "dte.db")
+    fill(book, 300)
+    fill_with_extremes(book)
+    book.close()
+    return Path(book.journal.path)
+
+
+@pytest.fixture
+def path(journal: Path, tmp_path: Path) -> Path:
+    shutil.copyfile(journal, tmp_path / "dte.db")
+    os.chmod(tmp_path / "dte.db", 0o600)
+    return tmp_path / "dte.db"
+
+
+def test_what_a_journal_has_is_counted(path: Path) -> None:
+    before = path.read_bytes()
+    found = check(str(path))
+    assert (found.faults, found.remarks) == ([], [])
+    assert (found.schema, found.mode) == (SCHEMA_VERSION, "0600")
+    assert (found.jobs_waiting, found.jobs_ended) == (32, 273)
+    assert (found.keys, found.plans, found.last_job) == (3, 62, 305)
+    assert found.webhooks == 1
+    assert found.newest_end is not None
+    assert found.newest_end > 1.7e9
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["dte.db"]
+
+
+def test_every_damaged_page_is_noticed(path: Path) -> None:
+    raw = path.read_bytes()
+    for number in range(1, pages_of(path) + 1):
+        path.write_bytes(raw)
+        garble(path, [number], seed=number)
+        assert check(str(path)).faults, f"page {number}"
+
+
+def test_what_is_in_the_log_counts(tmp_path: Path) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.ended(1, 2, 3)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"dte.db{suffix}", tmp_path / f"copy.db{suffix}")
+    book.close()
+    found = check(str(tmp_path / "copy.db"))
+    assert found.faults == []
+    assert (found.jobs_ended, found.last_job) == (3, 3)
+    assert found.pages_in_log > 0
+
+
+def test_a_missing_log_and_one_of_another_state_are_noticed(tmp_path: Path) -> None:
+    for name in ("one.db", "other.db"):
+        book = Book(tmp_path / name)
+        book.accept("1+1")
+        book.write()
+        for suffix in ("", "-wal"):
+            shutil.copyfile(tmp_path / f"{name}{suffix}", tmp_path / f"copy-{name}{suffix}")
+        book.close()
+    other = tmp_path / "copy-other.db-wal"
+    other.replace(tmp_path / "copy-one.db-wal")
+    assert any("is missing" in each for each in check(str(tmp_path / "copy-other.db")).faults)
+    assert any("another state" in each for each in check(str(tmp_path / "copy-one.db")).faults)
+
+
+def test_what_no_dte_made_is_named(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TRIGGER planted AFTER INSERT ON ended BEGIN SELECT 1; END")
+        db.execute("CREATE VIEW seen AS SELECT 1")
+        db.commit()
+    faults = check(str(path)).faults
+    assert any("trigger planted on ended" in each for each in faults)
+    assert any("view seen" in each for each in faults)
+
+
+def test_what_only_sqlite_notices_is_damage(path: Path) -> None:
+    """A row without its entry in an index, for example."""
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_submission_1'"
+        ).fetchone()
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"key 100", (root - 1) * 4_096)
+    raw[at : at + 7] = b"key 999"
+    path.write_bytes(raw)
+    assert any("SQLite" in each for each in check(str(path)).faults)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o644, 0o666])
+def test_a_file_that_others_may_open_is_remarked(path: Path, mode: int) -> None:
+    path.chmod(mode)
+    found = check(str(path))
+    assert found.faults == []
+    assert any(f"{mode:04o}" in each for each in found.remarks)
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE notes (text)")
+        db.commit()
+
+
+MADE: list[Callable[[Path], object]] = [
+    foreign,
+    lambda path: path.write_text("Jobs of the week\n" * 1_000),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.write_bytes(os.urandom(40_960)),
+    lambda path: path.mkdir(),
+    lambda path: None,
+]
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_what_is_no_journal_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(NoJournal):
+        check(str(tmp_path / "x"))
+
+
+def test_a_journal_with_a_damaged_first_page_is_one_still(path: Path) -> None:
+    garble(path, [1, *pages_of_kind(path, 0x05)], seed=1)
+    assert check(str(path)).faults
+
+
+def test_a_journal_that_a_master_has_open_is_left_alone(path: Path) -> None:
+    """Locks are those of processes, so the master is another one."""
+    code = (
+        "import sys; from dte.master.journal.journal import Journal\n"
+        "journal = Journal(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"open\n"
+        with pytest.raises(InUse):
+            check(str(path))
+        process.communicate()
+    check(str(path))
