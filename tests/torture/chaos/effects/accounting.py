@@ -66,7 +66,7 @@ class EffectAccounts:
         self._causes = causes
         self._nodes = nodes
         self._marks: dict[str, list[Mark]] = {}
-        for mark in sorted(marks, key=lambda mark: mark.at):
+        for mark in marks:
             self._marks.setdefault(mark.call, []).append(mark)
         self.causes: Counter[str] = Counter()
 
@@ -99,9 +99,11 @@ class EffectAccounts:
         """Look at one call of a job, and of those that run its failed part again."""
         call = family[0].job.call(name)
         holds = [hold for story in family for hold in self._holds.of(story.number, name)]
+        by_lease = self._holds.by_lease
+        # In the order of the leases: a worker that stood still begins what it had lost by then.
         begun = [
-            Begun(mark, _hold_of(mark, holds))
-            for mark in self._marks.get(call, ())
+            Begun(mark, by_lease.get(mark.lease))
+            for mark in sorted(self._marks.get(call, ()), key=lambda mark: mark.lease)
             if mark.what is What.BEGUN
         ]
         self._check_repeats(call, node, begun)
@@ -136,8 +138,7 @@ class EffectAccounts:
                 failures += 1
                 cause = None if failures > node.retries else cause
             if cause is None:
-                said = before.hold.said or "no"
-                self._repeated(call, after, f"again after {said} report, and nothing explains it")
+                self._repeated(call, after, f"again, and nothing explains it, after {before.hold}")
             else:
                 self.causes[cause] += 1
         for each in begun:
@@ -214,9 +215,3 @@ class EffectAccounts:
         if told["state"] == "succeeded" and not ended:
             text = f"call {call} of job {story.number} has succeeded, and was never done"
             self._found(Anomaly.WRONG, call, text)
-
-
-def _hold_of(mark: Mark, holds: Iterable[Hold]) -> Hold | None:
-    """The hold under which a call began: the last that its worker had got."""
-    possible = [hold for hold in holds if hold.worker == mark.worker and hold.at <= mark.at]
-    return max(possible, key=lambda hold: hold.at, default=None)

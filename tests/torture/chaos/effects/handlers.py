@@ -12,6 +12,7 @@ from pathlib import Path
 from torture.chaos.effects.marks import What, leave, read_marks
 
 from dte.handlers.registry import handler
+from dte.wire.current_call import current_call
 
 WORKER = "CHAOS_WORKER"
 """The environment variable with the name of the worker."""
@@ -29,16 +30,17 @@ def _marked(call: str, fails: int, *, shares: bool) -> Iterator[None]:
     Args:
         fails: how often it raises an exception before it succeeds.
     """
-    worker, folder = os.environ.get(WORKER, ""), Path()
-    leave(folder, call, What.BEGUN, worker, shares=shares)
+    worker, folder, current = os.environ.get(WORKER, ""), Path(), current_call()
+    lease = 0 if current is None else current.lease
+    leave(folder, call, What.BEGUN, lease, worker, shares=shares)
     yield
     raised = fails and sum(
         mark.call == call and mark.what is What.RAISED for mark in read_marks(folder)
     )
     if raised < fails:
-        leave(folder, call, What.RAISED, worker, shares=shares)
+        leave(folder, call, What.RAISED, lease, worker, shares=shares)
         raise OnPurpose(ON_PURPOSE)
-    leave(folder, call, What.ENDED, worker, shares=shares)
+    leave(folder, call, What.ENDED, lease, worker, shares=shares)
 
 
 def _sum(weight: int, values: Sequence[int | None]) -> int:

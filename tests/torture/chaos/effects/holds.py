@@ -38,6 +38,13 @@ class Hold:
     said: str = ""
     accepted_at: float | None = None
 
+    def __str__(self) -> str:
+        said = "nothing was reported"
+        if self.accepted_at is not None:
+            said = f"{self.said!r} was acknowledged at {self.accepted_at:.3f}"
+        held = f"from {self.at:.3f}, renewed at {self.renewed_at:.3f}"
+        return f"lease {self.lease} of {self.worker} {held}, of which {said}"
+
 
 @dataclass(eq=False)
 class Holds:

@@ -33,6 +33,7 @@ class Mark:
         call: the name of the job and that of the node, as `job/node`; a job that is run again has
             the names of the first.
         at: by `time.monotonic`.
+        lease: the number of the lease under which it was begun.
         worker: the name of the worker.
         pid: the process of the handler.
         shares: other calls may run in that process.
@@ -41,14 +42,17 @@ class Mark:
     call: str
     what: What
     at: float
+    lease: int
     worker: str
     pid: int
     shares: bool = False
 
 
-def leave(folder: Path, call: str, what: What, worker: str, *, shares: bool = False) -> None:
+def leave(
+    folder: Path, call: str, what: What, lease: int, worker: str, *, shares: bool = False
+) -> None:
     """Leave a mark in a folder's file."""
-    mark = Mark(call, what, time.monotonic(), worker, os.getpid(), shares)
+    mark = Mark(call, what, time.monotonic(), lease, worker, os.getpid(), shares)
     line = json.dumps(asdict(mark)).encode() + b"\n"
     file = os.open(folder / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:

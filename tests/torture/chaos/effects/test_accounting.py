@@ -51,17 +51,17 @@ class History:
         self.holds.by_lease[lease] = hold
         return hold
 
-    def mark(self, node: str, what: What, at: float, worker: str = "w1") -> None:
+    def mark(self, lease: int, node: str, what: What, at: float, worker: str = "w1") -> None:
         """A call leaves a mark."""
-        self.marks.append(Mark(f"effect-1/{node}", what, at, worker, PID))
+        self.marks.append(Mark(f"effect-1/{node}", what, at, lease, worker, PID))
 
     def do(
         self, lease: int, node: str, at: float, worker: str = "w1", said: str = SUCCEEDED
     ) -> Hold:
         """A call is handed over, done in a second, and its end is acknowledged."""
         hold = self.hand(lease, node, worker, at)
-        self.mark(node, What.BEGUN, at + 0.1, worker)
-        self.mark(node, What.ENDED if said == SUCCEEDED else What.RAISED, at + 1.1, worker)
+        self.mark(lease, node, What.BEGUN, at + 0.1, worker)
+        self.mark(lease, node, What.ENDED if said == SUCCEEDED else What.RAISED, at + 1.1, worker)
         hold.said, hold.accepted_at = said, at + 1.2
         self.attempts[node] = self.attempts.get(node, 0) + 1
         self.states[node] = said
@@ -108,16 +108,27 @@ def test_nothing_is_found_where_all_is_well(history: History) -> None:
 def test_a_call_that_is_begun_again_for_no_reason_is_repeated() -> None:
     history = History()
     history.hand(1, "a", "w1", 10.0)
-    history.mark("a", What.BEGUN, 10.1)
+    history.mark(1, "a", What.BEGUN, 10.1)
     history.do(2, "a", 14.0, "w2")
     history.attempts["a"] = 2
     assert history.found() == {"repeated": 1}
 
 
+def test_a_lost_call_that_begins_late_is_not_taken_for_another() -> None:
+    history = History()
+    history.hand(1, "a", "w1", 10.0)
+    history.harms.over(history.harms.begin(Kind.STOPPED, "w1", 10.0), 15.0)
+    history.do(2, "a", 14.0, "w2")
+    history.mark(1, "a", What.BEGUN, 15.1)
+    history.attempts["a"] = 2
+    assert history.found() == {}
+    assert history.accounts.causes == {"worker silent": 1}
+
+
 def test_a_call_whose_worker_was_killed_may_be_begun_again() -> None:
     history = History()
     history.hand(1, "a", "w1", 10.0)
-    history.mark("a", What.BEGUN, 10.1)
+    history.mark(1, "a", What.BEGUN, 10.1)
     history.harms.begin(Kind.KILLED, "w1", 11.0)
     history.do(2, "a", 14.0, "w2")
     history.attempts["a"] = 2
@@ -128,7 +139,7 @@ def test_a_call_whose_worker_was_killed_may_be_begun_again() -> None:
 def test_a_pause_of_the_master_is_no_reason() -> None:
     history = History()
     history.hand(1, "a", "w1", 10.0)
-    history.mark("a", What.BEGUN, 10.1)
+    history.mark(1, "a", What.BEGUN, 10.1)
     history.harms.over(history.harms.begin(Kind.STOPPED, MASTER, 10.5), 20.0)
     history.do(2, "a", 20.1, "w2")
     history.attempts["a"] = 2
@@ -143,13 +154,13 @@ def test_a_call_that_is_begun_after_its_end_was_acknowledged_is_repeated(history
 
 
 def test_a_call_that_is_begun_twice_under_one_lease_is_repeated(history: History) -> None:
-    history.mark("b", What.BEGUN, 12.5, "w2")
+    history.mark(2, "b", What.BEGUN, 12.5, "w2")
     history.attempts["b"] = 2
     assert history.found() == {"repeated": 1}
 
 
 def test_a_call_that_nobody_handed_over_is_repeated(history: History) -> None:
-    history.mark("b", What.BEGUN, 12.5, "w3")
+    history.mark(3, "b", What.BEGUN, 12.5, "w3")
     history.attempts["b"] = 2
     assert history.found() == {"repeated": 1}
 
@@ -168,15 +179,15 @@ def test_a_job_that_is_run_again_does_only_what_was_not_done(history: History) -
     again = Story(job_of(NODES, "effect-1" + AGAIN), 20.0, 6, first=history.story)
     history.stories.append(again)
     hold = history.hand(3, "b", "w1", 21.0, job=6)
-    history.mark("b", What.BEGUN, 21.1)
-    history.mark("b", What.ENDED, 22.1)
+    history.mark(3, "b", What.BEGUN, 21.1)
+    history.mark(3, "b", What.ENDED, 22.1)
     assert history.found() == {"repeated": 1}, "its end was acknowledged in the first job"
     other = History()
     other.do(1, "a", 10.0)
     other.stories.append(Story(again.job, 20.0, 6, first=other.story))
     other.holds.by_lease[3] = hold
-    other.mark("b", What.BEGUN, 21.1)
-    other.mark("b", What.ENDED, 22.1)
+    other.mark(3, "b", What.BEGUN, 21.1)
+    other.mark(3, "b", What.ENDED, 22.1)
     assert other.found() == {}
 
 

@@ -24,23 +24,18 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 def mark(folder: Path, pid: int, what: What, *, shares: bool = False) -> None:
     """Leave a mark of another process."""
-    leave(folder, "effect-3/a", what, "w1", shares=shares)
+    leave(folder, "effect-3/a", what, 7, "w1", shares=shares)
     path = folder / FILE
     path.write_text(path.read_text().replace(f'"pid": {os.getpid()}', f'"pid": {pid}'))
 
 
 def test_marks_are_read_as_they_were_left(tmp_path: Path) -> None:
     assert [*read_marks(tmp_path)] == []
-    leave(tmp_path, "effect-3/a", What.BEGUN, "w1")
-    leave(tmp_path, "effect-3/a", What.ENDED, "w1", shares=True)
+    leave(tmp_path, "effect-3/a", What.BEGUN, 7, "w1")
+    leave(tmp_path, "effect-3/a", What.ENDED, 7, "w1", shares=True)
     begun, ended = read_marks(tmp_path)
-    assert (begun.call, begun.what, begun.worker, begun.pid, begun.shares) == (
-        "effect-3/a",
-        What.BEGUN,
-        "w1",
-        os.getpid(),
-        False,
-    )
+    assert (begun.call, begun.what, begun.lease) == ("effect-3/a", What.BEGUN, 7)
+    assert (begun.worker, begun.pid, begun.shares) == ("w1", os.getpid(), False)
     assert ended.what is What.ENDED
     assert ended.shares
     assert ended.at >= begun.at
