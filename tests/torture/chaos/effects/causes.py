@@ -8,6 +8,8 @@ crash of the master is none.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torture.chaos.effects.holds import SUCCEEDED, Hold
 from torture.chaos.harms import DEATHS, MASTER, Harms, Kind
 
@@ -66,17 +68,22 @@ class Causes:
         """The master gave the worker up, or the connection to it."""
         if self._worker_had(hold, until, DEATHS):
             return "worker lost"
-        heard_at = max(hold.at, hold.renewed_at)
-        quiet_s = self._harms.presence_s(MASTER, heard_at, until)
-        silencing = self._harms.to(
-            hold.worker, heard_at - AROUND_S, until, (Kind.STOPPED, Kind.CUT, Kind.LATE)
-        )
-        if quiet_s >= QUIET_SHARE * self._lease_s and any(silencing):
+        # A master that has just started says that unknown leases go on, until it has read its jobs.
+        heard = [hold.at, *(moment for moment in hold.renewed if moment <= until), until]
+        if any(self._was_silent(hold, *gap) for gap in pairwise(heard)):
             return "worker silent"
         handed = (hold.at - AROUND_S, hold.at + REACH_S)
         if any(self._harms.to(hold.worker, *handed, (Kind.CUT,))):
             return "connection broken"
         return None
+
+    def _was_silent(self, hold: Hold, since: float, until: float) -> bool:
+        """The master was there and did not hear its worker, which was silenced meanwhile."""
+        silencing = self._harms.to(
+            hold.worker, since - AROUND_S, until, (Kind.STOPPED, Kind.CUT, Kind.LATE)
+        )
+        quiet_s = self._harms.presence_s(MASTER, since, until)
+        return quiet_s >= QUIET_SHARE * self._lease_s and any(silencing)
 
     def _worker_had(self, hold: Hold, until: float, kinds: tuple[Kind, ...]) -> bool:
         return any(self._harms.to(hold.worker, hold.at - AROUND_S, until, kinds))

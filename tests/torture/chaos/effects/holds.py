@@ -24,7 +24,7 @@ class Hold:
         job, node: the call.
         worker: the name of the worker.
         at: when it was handed over.
-        renewed_at: when its worker last was told that it goes on.
+        renewed: when its worker was told that it goes on.
         said: the state in the report that the master acknowledged; empty for none.
         accepted_at: when it was acknowledged.
     """
@@ -34,7 +34,7 @@ class Hold:
     node: str
     worker: str
     at: float
-    renewed_at: float
+    renewed: list[float] = field(default_factory=list)
     said: str = ""
     accepted_at: float | None = None
 
@@ -42,7 +42,8 @@ class Hold:
         said = "nothing was reported"
         if self.accepted_at is not None:
             said = f"{self.said!r} was acknowledged at {self.accepted_at:.3f}"
-        held = f"from {self.at:.3f}, renewed at {self.renewed_at:.3f}"
+        renewed = ", ".join(f"{moment:.3f}" for moment in self.renewed) or "never"
+        held = f"from {self.at:.3f}, renewed at {renewed}"
         return f"lease {self.lease} of {self.worker} {held}, of which {said}"
 
 
@@ -81,14 +82,14 @@ class Holds:
         # A claim was open for long when it was answered.
         at = exchange.at if exchange.status else exchange.asked_at
         for call in calls:
-            hold = Hold(call["lease"], call["job_id"], call["node"], worker, at, at)
+            hold = Hold(call["lease"], call["job_id"], call["node"], worker, at)
             self.by_lease.setdefault(hold.lease, hold)
 
     def _renewed(self, exchange: Exchange) -> None:
         reply = exchange.reply_json
         for number in (*reply["extended"], *reply["stop"]):
             if number in self.by_lease:
-                self.by_lease[number].renewed_at = exchange.at
+                self.by_lease[number].renewed.append(exchange.at)
 
     def _acknowledged(self, exchange: Exchange) -> None:
         accepted = set(exchange.reply_json["accepted"])

@@ -47,7 +47,7 @@ class History:
 
     def hand(self, lease: int, node: str, worker: str, at: float, job: int = 5) -> Hold:
         """A call is handed over."""
-        hold = Hold(lease, job, node, worker, at, at)
+        hold = Hold(lease, job, node, worker, at)
         self.holds.by_lease[lease] = hold
         return hold
 

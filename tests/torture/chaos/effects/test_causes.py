@@ -17,7 +17,7 @@ def harms() -> Harms:
 
 
 def hold(said: str = "", accepted_at: float | None = None) -> Hold:
-    return Hold(1, 1, "a", "w1", HANDED, RENEWED, said, accepted_at)
+    return Hold(1, 1, "a", "w1", HANDED, [RENEWED], said, accepted_at)
 
 
 def cause(harms: Harms, held: Hold, until: float = AGAIN) -> str | None:
@@ -70,8 +70,17 @@ def test_a_silence_in_the_absence_of_the_master_does_not(harms: Harms) -> None:
 def test_a_silence_that_is_shorter_than_a_lease_does_not(harms: Harms) -> None:
     had(harms, Kind.STOPPED, "w1", 104.0, 104.5)
     held = hold()
-    held.renewed_at = 104.4
+    held.renewed = [101.0, 102.0, 103.0, 104.4]
     assert cause(harms, held, until=105.5) is None
+
+
+def test_a_silence_explains_it_although_a_master_said_later_that_the_lease_goes_on(
+    harms: Harms,
+) -> None:
+    had(harms, Kind.STOPPED, "w1", 101.2, 104.0)
+    held = hold()
+    held.renewed = [RENEWED, 109.5]
+    assert cause(harms, held) == "worker silent"
 
 
 def test_a_connection_that_broke_as_it_was_handed_over_explains_it(harms: Harms) -> None:
@@ -82,7 +91,7 @@ def test_a_connection_that_broke_as_it_was_handed_over_explains_it(harms: Harms)
 def test_a_connection_that_broke_long_after_does_not(harms: Harms) -> None:
     had(harms, Kind.CUT, "w1", 105.0, 105.2)
     held = hold()
-    held.renewed_at = 105.1
+    held.renewed = [101.0, 102.0, 103.0, 104.0, 105.1]
     assert cause(harms, held, until=106.0) is None
 
 

@@ -58,7 +58,7 @@ def test_a_lease_that_goes_on_was_renewed(holds: Holds) -> None:
     body = {"worker": "w1", "leases": [7, 8]}
     reply = {"extended": [], "lost": [8], "stop": [7], "lease_s": 2.0}
     holds.listen(answered("w2 to master", "/extend", body, reply, 4.0))
-    assert holds.by_lease[7].renewed_at == 5.0
+    assert holds.by_lease[7].renewed == [5.0]
 
 
 @pytest.mark.parametrize(
