@@ -17,7 +17,6 @@ from torture.chaos.asking import Asking
 from torture.chaos.cluster import SLOTS, Cluster
 from torture.chaos.effects.accounting import EffectAccounts, NodesTold
 from torture.chaos.effects.cancels import check_cancels
-from torture.chaos.effects.causes import Causes
 from torture.chaos.effects.clients import EffectClients
 from torture.chaos.effects.clock import ClockHistory
 from torture.chaos.effects.holds import Holds
@@ -173,12 +172,12 @@ class Run:
         found, stories, records = self._ledger.found, self._effects.stories, self._records
         accounts = EffectAccounts(
             found,
-            [*read_marks(self._folder)],
+            read_marks(self._folder),
             self._holds,
             records.harms,
             records.clock,
-            Causes(records.harms, LEASE_S),
             nodes,
+            LEASE_S,
         )
         accounts.verdict(stories)
         counts = self._report.counts

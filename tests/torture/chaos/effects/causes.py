@@ -20,6 +20,7 @@ QUIET_SHARE = 0.8
 REACH_S = 3.0
 """A connection that broke is noticed within this time."""
 
+RETRIED = "retried"
 Cause = str
 
 
@@ -55,7 +56,7 @@ class Causes:
         if hold.said == SUCCEEDED:
             return None
         if hold.said in ("failed", "timed_out"):
-            return "retried"
+            return RETRIED
         if hold.said == "returned":
             ended = self._worker_had(hold, hold.accepted_at, (Kind.ENDED,))
             return "returned" if ended else None

@@ -60,6 +60,7 @@ class Holds:
 
     workers: Mapping[str, str]
     by_lease: dict[int, Hold] = field(default_factory=dict)
+    _by_call: dict[tuple[int, str], list[Hold]] = field(default_factory=dict)
 
     def listen(self, exchange: Exchange) -> None:
         """Take in a request, or a reply to one."""
@@ -73,9 +74,8 @@ class Holds:
             self._acknowledged(exchange)
 
     def of(self, job: int, node: str) -> list[Hold]:
-        """The holds of a call, in the order of their leases."""
-        holds = (hold for hold in self.by_lease.values() if (hold.job, hold.node) == (job, node))
-        return sorted(holds, key=lambda hold: hold.lease)
+        """The holds of a call."""
+        return self._by_call.get((job, node), [])
 
     def _handed(self, exchange: Exchange, calls: Iterable[Mapping[str, Any]]) -> None:
         worker = self.workers[exchange.link]
@@ -83,7 +83,8 @@ class Holds:
         at = exchange.at if exchange.status else exchange.asked_at
         for call in calls:
             hold = Hold(call["lease"], call["job_id"], call["node"], worker, at)
-            self.by_lease.setdefault(hold.lease, hold)
+            if self.by_lease.setdefault(hold.lease, hold) is hold:
+                self._by_call.setdefault((hold.job, hold.node), []).append(hold)
 
     def _renewed(self, exchange: Exchange) -> None:
         reply = exchange.reply_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from torture.chaos.accounting import Anomaly
-from torture.chaos.effects.accounting import Found
+from torture.chaos.effects.begun import Found
 from torture.chaos.effects.receiver import Notice
 from torture.chaos.effects.story import Story
 from torture.chaos.outcome import Outcome

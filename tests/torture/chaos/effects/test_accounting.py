@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +12,6 @@ import pytest
 from torture.chaos.accounting import Ledger
 from torture.chaos.effects.accounting import EffectAccounts
 from torture.chaos.effects.cancels import check_cancels
-from torture.chaos.effects.causes import Causes
 from torture.chaos.effects.clock import ClockHistory
 from torture.chaos.effects.holds import SUCCEEDED, Hold, Holds
 from torture.chaos.effects.jobs import AGAIN, CANCELLED, EffectJob, Node, values_of
@@ -18,6 +19,7 @@ from torture.chaos.effects.marks import Mark, What
 from torture.chaos.effects.story import Story
 from torture.chaos.harms import MASTER, Harms, Kind
 from torture.chaos.outcome import Outcome
+from torture.chaos.tap import Exchange
 
 NODES = {"a": Node("mark", 0.1, 1), "b": Node("mark", 0.1, 2, ("a",))}
 NOON = 1_000_000.0
@@ -34,7 +36,7 @@ class History:
 
     nodes: Mapping[str, Node] = field(default_factory=lambda: NODES)
     marks: list[Mark] = field(default_factory=list)
-    holds: Holds = field(default_factory=lambda: Holds({}))
+    holds: Holds = field(default_factory=lambda: Holds({name: name for name in ("w1", "w2")}))
     harms: Harms = field(default_factory=Harms)
     clock: ClockHistory = field(default_factory=lambda: ClockHistory(NOON, 0.0))
     attempts: dict[str, int] = field(default_factory=dict)
@@ -47,9 +49,10 @@ class History:
 
     def hand(self, lease: int, node: str, worker: str, at: float, job: int = 5) -> Hold:
         """A call is handed over."""
-        hold = Hold(lease, job, node, worker, at)
-        self.holds.by_lease[lease] = hold
-        return hold
+        calls = [{"lease": lease, "job_id": job, "node": node}]
+        body = json.dumps({"calls": calls}).encode()
+        self.holds.listen(Exchange(worker, "/compute", body, at, at))
+        return self.holds.by_lease[lease]
 
     def mark(self, lease: int, node: str, what: What, at: float, worker: str = "w1") -> None:
         """A call leaves a mark."""
@@ -79,8 +82,8 @@ class History:
             self.holds,
             self.harms,
             self.clock,
-            Causes(self.harms, lease_s=2.0),
-            {story.number: told for story in self.stories},
+            {story.number: told for story in self.stories if story.job.name == "effect-1"},
+            lease_s=2.0,
         )
         self.accounts.verdict(self.stories)
         return {kind.value: len(each) for kind, each in self.ledger.anomalies.items() if each}
@@ -178,14 +181,14 @@ def test_a_call_that_fails_is_begun_again_as_often_as_it_may_be_retried(
 def test_a_job_that_is_run_again_does_only_what_was_not_done(history: History) -> None:
     again = Story(job_of(NODES, "effect-1" + AGAIN), 20.0, 6, first=history.story)
     history.stories.append(again)
-    hold = history.hand(3, "b", "w1", 21.0, job=6)
+    history.hand(3, "b", "w1", 21.0, job=6)
     history.mark(3, "b", What.BEGUN, 21.1)
     history.mark(3, "b", What.ENDED, 22.1)
     assert history.found() == {"repeated": 1}, "its end was acknowledged in the first job"
     other = History()
     other.do(1, "a", 10.0)
     other.stories.append(Story(again.job, 20.0, 6, first=other.story))
-    other.holds.by_lease[3] = hold
+    other.hand(3, "b", "w1", 21.0, job=6)
     other.mark(3, "b", What.BEGUN, 21.1)
     other.mark(3, "b", What.ENDED, 22.1)
     assert other.found() == {}
@@ -196,6 +199,25 @@ def test_a_call_that_is_begun_before_its_operand_has_ended_is_early() -> None:
     history.do(1, "a", 10.0)
     history.do(2, "b", 10.5, "w2")
     assert history.found() == {"early": 1}
+
+
+def test_an_operand_that_is_handed_over_after_its_reader_has_begun_is_early(
+    history: History,
+) -> None:
+    history.hand(3, "a", "w2", 12.5)
+    assert history.found() == {"early": 1}
+
+
+@pytest.mark.parametrize(("at", "found"), [(15.0, {"early": 2}), (9.0, {})])
+def test_a_job_that_begins_before_the_one_that_it_waits_for_has_ended_is_early(
+    history: History, at: float, found: dict[str, int]
+) -> None:
+    other = EffectJob("effect-2", 1, nodes={"a": Node("mark", 0.1, 1)})
+    history.stories.append(Story(other, 1.0, number=4))
+    history.story.job = dataclasses.replace(history.story.job, after=4)
+    awaited = history.hand(9, "a", "w2", 8.0, job=4)
+    awaited.said, awaited.accepted_at = SUCCEEDED, at
+    assert history.found() == found
 
 
 def test_a_call_that_runs_regardless_may_follow_a_failure() -> None:
