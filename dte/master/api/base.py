@@ -41,6 +41,8 @@ REPLY_SLICE_S = 0.005
 """A slice ends after this time, however little is encoded by then."""
 REPLY_PART_BYTES = 1_000_000
 """A long reply is sent in parts of about this size; each is freed as soon as it is sent."""
+PATH_CHARS_COMPARED = 200
+"""A longer path is like no route; to compare it takes milliseconds."""
 ERROR_CHARS_MAX = 2_000
 """Longer error texts are cut; some quote what the client sent."""
 
@@ -288,11 +290,15 @@ class UnknownPath(JsonHandler):
 
     def get(self, *parameters: str) -> None:
         path = self.request.path
+        close = self._close(path) if len(path) <= PATH_CHARS_COMPARED else []
+        advice = f"did you mean {close[0]}?" if close else "all routes are at /docs"
+        raise NotFound(f"no such route: {_cut(path)}; {advice}")
+
+    def _close(self, path: str) -> list[str]:
+        """Return the routes that are most like a path."""
         tidy = "/" + "/".join(filter(None, path.lower().split("/")))
         close = [tidy] if any(re.fullmatch(known, tidy) for known in self._known()) else []
-        close += get_close_matches(path, self._known(), 1)
-        advice = f"did you mean {close[0]}?" if close else "all routes are at /docs"
-        raise NotFound(f"no such route: {path}; {advice}")
+        return close + get_close_matches(path, self._known(), 1)
 
     head = post = delete = patch = put = get
 

@@ -26,13 +26,13 @@ from tornado.httputil import (
     ResponseStartLine,
 )
 
-from dte.core.errors import Busy
+from dte.core.errors import Busy, DteError
 from dte.master.http.admission import Admission
 from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, error_reply, last_reply
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor
-from dte.wire.http.reader import origin_form
+from dte.wire.http.reader import HEAD_BYTES_MAX, origin_form
 
 log = logging.getLogger("dte.master")
 
@@ -42,6 +42,8 @@ BACKLOG = 4_096
 """Connections that the system queues; further clients would only try again after a second."""
 BEGUN_MAX, BEGUN_MIN = 4, 2
 """Requests that begin in an iteration of the loop."""
+HEADS_MAX, HEADS_MIN = 2, 1
+"""Long heads that are read in an iteration."""
 CHUNKS_MAX, CHUNKS_MIN = 16, 4
 """Parts of bodies, of up to 64 kB, that are received in an iteration; small ones do not count."""
 CHUNK_SMALL = 16_384
@@ -60,7 +62,15 @@ LONG_REPLIES = 2
 """Long replies that are made at a time."""
 DESCRIPTORS_BESIDE = 100 + EXTRA_MAX
 """Descriptors for workers that are not known yet, files and the loop."""
-REASON = HTTPStatus(Busy.status).phrase
+PARAMETERS_MAX = 100
+"""The most parameters of a query; each has to be decoded before a route can refuse it."""
+
+
+class ManyParameters(DteError):
+    """A query has more parameters than allowed."""
+
+    status = 431
+    code = "too_large"
 
 
 def connections_max(settings: Settings, descriptors: int) -> int:
@@ -79,7 +89,7 @@ class BoundedServer(HTTPServer):
     """An HTTP server whose connections are bounded in number, in memory, and in slowness."""
 
     def initialize(self, application: Any, settings: Settings, **options: Any) -> None:  # type: ignore[override]
-        super().initialize(application, **options)
+        super().initialize(application, max_header_size=HEAD_BYTES_MAX, **options)
         # Two timers for each request cost more than a regular look at all connections.
         self.conn_params.header_timeout = None
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -90,6 +100,7 @@ class BoundedServer(HTTPServer):
         self._replies = Budget("replies_bytes_max", settings.replies_bytes_max, LONG_REPLIES)
         self._urgent = Admission(BEGUN_MAX, BEGUN_MIN)
         self._others = Admission(BEGUN_MAX, BEGUN_MIN)
+        self._heads = Admission(HEADS_MAX, HEADS_MIN)
         self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
         self._acceptor = Acceptor(self._take, self._cannot_accept)
         self._open: set[BoundedStream] = set()
@@ -118,7 +129,7 @@ class BoundedServer(HTTPServer):
         self._to_log[f"times no connection could be accepted: {error.strerror}"] += 1
 
     def _take(self, connection: socket.socket, address: Any) -> None:
-        stream = BoundedStream(connection, self._replies, self._closed)
+        stream = BoundedStream(connection, self._replies, self._closed, self._heads.enter)
         if self._is_full() and not self._close_idle(IDLE_S):
             if len(self._extra) >= self._extra_max:
                 self._dismiss_one()
@@ -216,7 +227,7 @@ class _Gate(HTTPMessageDelegate):
     stream: BoundedStream
     connection: HTTPConnection
     inner: HTTPMessageDelegate
-    refusal: Busy | None = None
+    refusal: DteError | None = None
     method: str = ""
 
     def headers_received(
@@ -225,9 +236,12 @@ class _Gate(HTTPMessageDelegate):
         assert isinstance(start_line, RequestStartLine)
         start_line = start_line._replace(path=origin_form(start_line.path))
         self.method = start_line.method
+        path, _, query = start_line.path.partition("?")
         try:
-            admitted = self.server.admit(self.stream, start_line.path.partition("?")[0])
-        except Busy as error:
+            if query.count("&") >= PARAMETERS_MAX:
+                raise ManyParameters(f"the query has more than {PARAMETERS_MAX} parameters")
+            admitted = self.server.admit(self.stream, path)
+        except (Busy, ManyParameters) as error:
             self.refusal = error
             self.stream.await_now(Awaited.BODY)
             return None
@@ -261,8 +275,10 @@ class _Gate(HTTPMessageDelegate):
         if refusal is None:
             self.inner.finish()
             return
-        headers, body = error_reply(str(refusal), refusal.code, refusal.retry_after_s)
-        start_line = ResponseStartLine("HTTP/1.1", refusal.status, REASON)
+        retry_after_s = refusal.retry_after_s if isinstance(refusal, Busy) else None
+        headers, body = error_reply(str(refusal), refusal.code, retry_after_s)
+        reason = HTTPStatus(refusal.status).phrase
+        start_line = ResponseStartLine("HTTP/1.1", refusal.status, reason)
         has_body = self.method != "HEAD"
         self.connection.write_headers(start_line, HTTPHeaders(headers), body if has_body else b"")
         self.connection.finish()

@@ -16,6 +16,7 @@ from tornado.iostream import IOStream, UnsatisfiableReadError
 
 from dte.master.http.meters import Budget
 from dte.wire.codec import encode
+from dte.wire.http.reader import FIELDS_MAX, HEAD_BYTES_MAX
 
 SENT_A_TURN = 262_144
 """Bytes that are sent on one connection in an iteration of the loop."""
@@ -63,7 +64,21 @@ FAULTS = {
     "no colon in header": "a header has no colon",
 }
 """What is wrong with a request, by the beginnings of Tornado's messages."""
-LONG_HEAD = last_reply(431, "the path and the headers are too long", "too_large")
+LONG_HEAD = last_reply(
+    431, f"the path and the headers have more than {HEAD_BYTES_MAX} bytes", "too_large"
+)
+MANY_FIELDS = last_reply(431, f"there are more than {FIELDS_MAX} headers", "too_large")
+EMPTY_LINES = b"\n\r\n", b"\n\n"
+"""The ends of a head, with the end of the line before."""
+LINES_MAX = FIELDS_MAX + 2
+HEAD_SHORT = 2 * LINES_MAX
+"""A shorter head cannot have so many lines."""
+HEAD_SMALL = 2_048
+"""Reading a longer head takes up to 3 ms, so few of them are read in an iteration of the loop."""
+
+
+class ManyFields(UnsatisfiableReadError):
+    """A head has more fields than allowed."""
 
 
 def _not_http(error: BaseException | None) -> bytes:
@@ -88,6 +103,8 @@ class BoundedStream(IOStream):
     Args:
         replies: counts the bytes that the client has not taken.
         on_close: called with the stream when its descriptor is closed.
+        admit_head: called when a long head has come; returns None if it may be read now, or a
+            future that is done when it may.
 
     Attributes:
         unsent: bytes of replies that the system has not taken yet.
@@ -99,11 +116,15 @@ class BoundedStream(IOStream):
         connection: socket.socket,
         replies: Budget,
         on_close: Callable[[BoundedStream], None],
+        admit_head: Callable[[], asyncio.Future[None] | None] = lambda: None,
         **options: Any,
     ) -> None:
         super().__init__(connection, **options)
         self.replies = replies
         self._on_close = on_close
+        self._admit_head = admit_head
+        self._head_searched = 0
+        self._head_waits = False
         self._sent_now = False
         self._moved = 0
         self._moved_before = 0
@@ -196,9 +217,44 @@ class BoundedStream(IOStream):
         self._moved += count or 0
         return count
 
+    def _find_read_pos(self) -> int | None:
+        # Only a head is read up to a pattern, a search for which would take long.
+        return super()._find_read_pos() if self._read_regex is None else self._find_head_end()
+
+    def _find_head_end(self) -> int | None:
+        """Find the end of a head in what has come; raise an error for one beyond a bound."""
+        received, start = self._read_buffer, max(0, self._head_searched - 2)
+        found = ((received.find(line, start), len(line)) for line in EMPTY_LINES)
+        place, length = min((each for each in found if each[0] >= 0), default=(-1, 0))
+        size = place + length if length else self._read_buffer_size
+        if size > HEAD_SHORT and received.count(b"\n", 0, min(size, HEAD_BYTES_MAX)) > LINES_MAX:
+            raise ManyFields
+        if size > HEAD_BYTES_MAX:
+            raise UnsatisfiableReadError
+        self._head_searched = 0 if length else size
+        return size if length else None
+
+    def _read_from_buffer(self, pos: int) -> None:
+        if pos > HEAD_SMALL and self._read_regex is not None:
+            if self._head_waits:
+                return
+            admitted = self._admit_head()
+            if admitted is not None:
+                self._head_waits = True
+                admitted.add_done_callback(lambda _: self._read_head(pos))
+                return
+        super()._read_from_buffer(pos)
+
+    def _read_head(self, pos: int) -> None:
+        """Read a head that had to wait, unless its client has hung up."""
+        self._head_waits = False
+        if self._read_future is not None and not self.closed():
+            super()._read_from_buffer(pos)
+
     def close(self, exc_info: Any = False) -> None:
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            self.say(LONG_HEAD if self.awaited is Awaited.HEAD else NOT_HTTP)
+            long_head = MANY_FIELDS if isinstance(exc_info, ManyFields) else LONG_HEAD
+            self.say(long_head if self.awaited is Awaited.HEAD else NOT_HTTP)
         super().close(exc_info)
         if self.error is not None:
             # It refers to frames, and they to this stream: a cycle for each reset connection.

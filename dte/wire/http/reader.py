@@ -15,6 +15,8 @@ FIELDS_MAX = 100
 """The most fields of a head."""
 INTERIM_MAX = 8
 """The most interim replies (1xx) before a reply."""
+PATH_CHARS_MAX = 4_096
+"""A longer path is that of no route, however it is written."""
 LENGTH_DIGITS_MAX = 20
 CHUNK_LINE_BYTES_MAX = 4_096
 """The longest line before a chunk."""
@@ -39,6 +41,8 @@ def origin_form(target: str) -> str:
         target = target if target[:1] == "/" else f"/{target}"
     if "%" in target:
         path, mark, query = target.partition("?")
+        if len(path) > PATH_CHARS_MAX:
+            return target
         return _escaped.sub(lambda match: chr(int(match[1], 16)), path) + mark + query
     return target
 
@@ -171,7 +175,7 @@ class MessageReader:
                 stripped = data.lstrip(b"\r\n")
                 self._empty_bytes += len(data) - len(stripped)
                 data, searched = stripped, 0
-            end = _head_end.search(data, max(0, searched - 3))
+            end = _head_end.search(data, max(0, searched - 3), HEAD_BYTES_MAX)
             head_bytes = len(data) if end is None else end.end()
             if self._empty_bytes + head_bytes > HEAD_BYTES_MAX:
                 raise LongHead(f"the headers have more than {HEAD_BYTES_MAX} bytes")
