@@ -156,6 +156,8 @@ class _Calls:
             if awaits_jobs and not call.missing:
                 return Reason(node, state, "jobs", "starts with its job")
             missing = _missing(self._calls, call)
+            if not missing:
+                return Reason(node, state, "operands", "starts in a moment")
             text = f"starts after {_listed('node', missing)}"
             return Reason(node, state, "operands", text, tuple(missing[:NAMED_MAX]))
         if call.state is CallState.PAUSED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +16,7 @@ from dte.core.jobs.table import JobTable
 from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
 from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
-from dte.master.slices import Slices
+from dte.master.slices import Slices, collected
 
 FOUND_IN_TURN = 5_000
 """Jobs that are looked up in one turn of the loop."""
@@ -94,17 +94,19 @@ class Archive:
         kept: dict[int, tuple[str | None, list[CallRecord]]] = {}
         if past:
             kept = await self.recorder.plans(past)
-        return [
-            kept.get(job.number, (job.plan, []))
-            if job.calls is None
-            else (job.plan, [call.record.copy() for call in job.calls.named()])
-            for job in jobs
-        ]
+        plans: list[tuple[str | None, Sequence[CallRecord]]] = []
+        for job in jobs:
+            if job.calls is None:
+                plans.append(kept.get(job.number, (job.plan, [])))
+            else:
+                copies = (call.record.copy() for call in job.calls.named())
+                plans.append((job.plan, await self.slices.run(collected(copies))))
+        return plans
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """The calls of a job, as they stand or ended."""
         if job.calls is not None:
-            return list(job.calls.named())
+            return await self.slices.run(collected(job.calls.named()))
         text, records = await self.plan_of(job)
         if text is None and not records:
             return []
@@ -113,10 +115,12 @@ class Archive:
             names = [record.name for record in records]
             graph = CallGraph()
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
-            return _restored(graph, records)
+            return await self.slices.run(_restored(graph, records))
         plan = read_plan(text) if text is not None else Plan(formula=job.task)
         work = await self.slices.run(build(plan, NO_PLAN_LIMITS))
-        return _restored(work.calls, records) if work.calls is not None else []
+        if work.calls is None:
+            return []
+        return await self.slices.run(_restored(work.calls, records))
 
 
 def _is_past(job: Job) -> bool:
@@ -124,12 +128,12 @@ def _is_past(job: Job) -> bool:
     return job.is_terminal and job.calls is None
 
 
-def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> list[Call]:
+def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> Generator[None, None, list[Call]]:
     """The calls of an ended job, as they were recorded.
 
     In a formula, calls that equal others did not run and have no records.
     """
     for record in records:
         record.state = record.state or CallState.CANCELLED  # The job ended without the call.
-    graph.restore(records)
+    yield from graph.restoring(records)
     return [call for call in graph.calls.values() if call.recorded]

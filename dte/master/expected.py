@@ -141,7 +141,7 @@ class ExpectedTasks:
         waiting = self._waiting.pop(name, {})
         self._count -= len(waiting)
         for job in waiting:
-            self.core.calls.jobs.found(self.clock.now(), job, name, found)
+            self.core.calls.jobs.awaited.found(self.clock.now(), job, name, found)
 
     def _forget_ended(self) -> None:
         """Forget the jobs that have ended without the tasks that they waited for."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
+from dte.core.calls.cancels import BUSY
 from dte.core.errors import (
     Conflict,
     FormulaError,
@@ -198,7 +199,8 @@ class Jobs:
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
         if work.calls is not None:
-            work.calls.restore(work.calls.reusable(records))
+            reusable = yield from work.calls.reusing(records)
+            yield from work.calls.restoring(reusable)
         return new_job(plan, describe(plan), plan_text(plan), work, awaited)
 
     def _wall_time(self, moment: float) -> datetime:
@@ -292,6 +294,9 @@ class Jobs:
         fact = self.core.calls.jobs.cancel(self.clock.now(), job)
         if fact is not None:
             await self.awaited.until_recorded([fact])
+            if job.calls is not None and not any(call.state in BUSY for call in job.each_call()):
+                # No worker has a call of it, but a long job ends in slices.
+                await self.waiters.wait([job], RECORD_TIMEOUT_S)
             return True
         if job.is_terminal:
             return False

@@ -79,6 +79,8 @@ class Restart:
             now, begun_at = self.clock.now(), plan.accepted_at
             accepted_at = now if begun_at is None else self.clock.moment_of(begun_at)
             work = await self.slices.run(build(plan, NO_PLAN_LIMITS, accepted_at))
+            if work.calls is not None:
+                await self.slices.run(work.calls.restoring(unfinished.records))
             awaited = await self._jobs_before(plan)
             return new_job(plan, unfinished.text, text, work, awaited)
         except (DteError, Malformed) as error:
@@ -100,11 +102,11 @@ class Restart:
             return [known[number] for number in numbers if number in known]
 
     def _resume_formula(self, unfinished: dict[int, Unfinished], number: int, work: Work) -> None:
+        if work.calls is not None:
+            work.calls.restore(unfinished[number].records)
         self._resume(unfinished[number], NewJob(unfinished[number].text, work))
 
     def _resume(self, unfinished: Unfinished, new: NewJob) -> None:
-        if new.work.calls is not None:
-            new.work.calls.restore(unfinished.records)
         job = self.core.jobs.job(unfinished.number)
         self.core.resume(self.clock.now(), job, new)
         self.expected.add(job)

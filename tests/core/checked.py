@@ -335,6 +335,7 @@ class Core(Scheduler):
                     any(call.state in UNDER_WAY for call in calls)
                     or any(not other.is_terminal for other in job.awaited)
                     or (job.graph is not None and job.graph.remaining)
+                    or self.calls.jobs.chores
                 ), f"job {job.number} waits for nothing"
         assert self.calls.jobs.ready.count == ready
         assert leased == len(pending), "a lease of a call that is forgotten"

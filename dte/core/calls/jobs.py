@@ -6,15 +6,19 @@ with the job's. Results of pure handlers wait for no disk, as arithmetic does no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from itertools import islice
 
+from dte.core.calls.awaited import AwaitedJobs
+from dte.core.calls.cancels import Cancels
+from dte.core.calls.chores import Chores
 from dte.core.calls.lease import CallLease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.pauses import Pauses
 from dte.core.calls.policies import Policies
 from dte.core.calls.ready import ReadyCalls
 from dte.core.graph.call import Call, CallState
-from dte.core.graph.calls import SKIPPED, CallGraph
+from dte.core.graph.calls import CALLS_IN_SLICE, SKIPPED, CallGraph
 from dte.core.graph.numbers import number_of
 from dte.core.jobs.facts import Cancel, End, Event, Step, call_event
 from dte.core.jobs.job import Job, JobState
@@ -23,8 +27,9 @@ from dte.core.limits import SchedulerLimits
 
 RESTORED_S = 30.0
 """A lease from before a restart goes on at least this long: workers must find the way back."""
-BUSY = (CallState.RUNNING, CallState.CANCELLING, CallState.ENDING)
-"""Workers have the call, or its end is being recorded."""
+FEW = 200
+"""More calls that wait for one of a long job are begun in slices."""
+RESUMED_IN_TICK = 2_000
 HOW = {
     JobState.FAILED: "failed",
     JobState.TIMED_OUT: "timed out",
@@ -38,7 +43,9 @@ class CallJobs:
     Attributes:
         pauses: calls that wait for a moment.
         ready: calls that wait for a worker.
-        stops: leases whose calls workers must stop.
+        awaited: jobs that wait for others.
+        cancels: jobs that are cancelled.
+        chores: what is done with all calls of long jobs, a slice in each tick.
     """
 
     def __init__(
@@ -48,32 +55,36 @@ class CallJobs:
         self._table = table
         self._leases = leases
         self._policies = policies
-        self._awaiting: dict[int, list[Job]] = {}
         self.pauses = Pauses(table)
         self.ready = ReadyCalls()
-        self.stops: list[CallLease] = []
+        self.chores = Chores()
+        self.awaited = AwaitedJobs(self.chores, self._go_on)
+        self.cancels = Cancels(
+            table, leases, self.ready, self.chores, self._count_end, self._end_cancelled
+        )
 
     # A job begins
 
     def begin(self, now: float, job: Job) -> None:
-        """Begin a job that is recorded, or go on with one from before a restart."""
-        awaited = [other for other in job.awaited if not other.is_terminal]
-        job.blocked = bool(awaited or job.expects)
+        """Begin a job that is recorded, or go on with one from before a restart.
+
+        What workers have of it is taken up at once, and the rest of a long job in slices.
+        """
+        awaited = self.awaited.block(job)
         self._take_up(now, job)
         if job.graph is None:
             return
         if job.cancelled:
             self.stop(now, job)
             return
-        for other in awaited:
-            self._awaiting.setdefault(other.number, []).append(job)
+        self.awaited.wait(job, awaited)
         if not job.blocked:
-            self._begin_calls(now, job)
+            self._go_on(now, job)
 
     def _take_up(self, now: float, job: Job) -> None:
         """Continue from the calls' restored states."""
         calls = _calls_of(job)
-        for call in calls.calls.values():
+        for call in calls.calls.values() if calls.restored else ():
             record = call.record
             # Of a job that is run again, some calls were done before.
             if record.started_at is not None and record.started_at >= job.submitted_at:
@@ -89,7 +100,7 @@ class CallJobs:
                 if call.is_terminal and job.graph is not None:
                     self._ended_in_formula(now, job, call)
         elif not calls.remaining:
-            self._end_job(now, job)
+            self.chores.run(now, self._end_job(job), is_long=calls.is_long)
 
     def _take_up_lease(self, now: float, job: Job, call: Call) -> None:
         self._table.start(now, job)
@@ -104,26 +115,46 @@ class CallJobs:
         self._leases.add(lease)
         self._leases.watch(lease)
 
-    def _begin_calls(self, now: float, job: Job) -> None:
-        """Begin the calls of a job whose awaited jobs have ended."""
-        calls = _calls_of(job)
-        job.blocked = False
-        for other in job.awaited:
-            if other.state is not JobState.SUCCEEDED and not job.run_on_failure:
-                error = f"{SKIPPED}job {other.number} {HOW[other.state]}"
-                self._fail_all(now, job, calls, error)
-                return
-        for call in calls.ready():
-            self.begin_call(now, job, call)
+    def _go_on(self, now: float, job: Job) -> None:
+        """Begin a job whose awaited jobs have ended."""
+        self.chores.run(now, self._begin_calls(job), is_long=_calls_of(job).is_long)
 
-    def _fail_all(self, now: float, job: Job, calls: CallGraph, error: str) -> None:
-        skipped = [call for call in calls.calls.values() if call.state is CallState.WAITING]
-        wall_s = now + self._table.wall_offset_s
-        for call in skipped:
-            call.end(wall_s, CallState.SKIPPED, error)
-        count, calls.remaining = calls.remaining, 0
-        self._table.calls_ended(job, count)
-        self._end(now, job, error=error).events = [call_event(wall_s, call) for call in skipped]
+    def _begin_calls(self, job: Job) -> Generator[None, None, None]:
+        calls = _calls_of(job)
+        if not job.goes_on:
+            return
+        if not job.run_on_failure:
+            for other in job.awaited:
+                if other.state is not JobState.SUCCEEDED:
+                    error = f"{SKIPPED}job {other.number} {HOW[other.state]}"
+                    yield from self._fail_all(job, calls, error)
+                    return
+        now = self.chores.now
+        for count, call in enumerate(calls.calls.values(), 1):
+            if call.state is CallState.WAITING and not call.missing:
+                self.begin_call(now, job, call)
+            if not count % CALLS_IN_SLICE:
+                yield
+                if not job.goes_on:
+                    return
+                now = self.chores.now
+
+    def _fail_all(self, job: Job, calls: CallGraph, error: str) -> Generator[None, None, None]:
+        events: list[Event] = []
+        now = self.chores.now
+        for count, call in enumerate(calls.calls.values(), 1):
+            if call.state is CallState.WAITING:
+                call.end(now + self._table.wall_offset_s, CallState.SKIPPED, error)
+                calls.count_end(call)
+                self._table.calls_ended(job, 1)
+                events.append(call_event(now + self._table.wall_offset_s, call))
+            if not count % CALLS_IN_SLICE:
+                yield
+                if not job.goes_on:
+                    self._table.events += events
+                    return
+                now = self.chores.now
+        self._end(now, job, error=error).events = events
 
     # A call begins
 
@@ -158,7 +189,7 @@ class CallJobs:
 
     def resume(self, now: float) -> None:
         """Go on with the calls whose pause is over."""
-        for call in self.pauses.due(now):
+        for call in islice(self.pauses.due(now), RESUMED_IN_TICK):
             self.enqueue(now, call, now)
 
     # A call ends
@@ -181,7 +212,7 @@ class CallJobs:
         calls = _calls_of(job)
         call.conclude(now + self._table.wall_offset_s, state, value, error, trace)
         call.progress = None
-        last = calls.remaining == 1 and not calls.is_formula
+        last = calls.remaining == 1 and not calls.is_formula and not calls.is_long
         if call.pure or last:
             return self._ended(now, job, call, with_job=last and not call.pure)
         call.enter(CallState.ENDING)
@@ -205,7 +236,14 @@ class CallJobs:
             with_job: it ends the job and is recorded with that; nobody sees its end before.
         """
         call.finish()
-        ready, skipped = _calls_of(job).ended(call)
+        calls = _calls_of(job)
+        if calls.is_long and (len(call.readers) > FEW or call.state is not CallState.SUCCEEDED):
+            self._count_end(now, job, call)
+            if job.state is JobState.CANCELLING:
+                return self.cancels.end(now, job)
+            self.chores.run(now, self._pass_on(job, call), is_long=True)
+            return None
+        ready, skipped = calls.ended(call)
         done = int(call.state is CallState.SUCCEEDED)
         self._table.calls_ended(job, 1 + len(skipped), done, call.record.size)
         wall_s = now + self._table.wall_offset_s
@@ -218,17 +256,50 @@ class CallJobs:
             end.events = events
         return end
 
+    def _count_end(self, now: float, job: Job, call: Call) -> None:
+        """Count a call that has ended, before anything follows from it."""
+        _calls_of(job).count_end(call)
+        done = int(call.state is CallState.SUCCEEDED)
+        self._table.calls_ended(job, 1, done, call.record.size)
+        self.notify(now, call, None)
+
+    def _pass_on(self, job: Job, call: Call) -> Generator[None, None, None]:
+        """Let the readers of a call of a long job begin, or skip them."""
+        if not job.goes_on:
+            return  # All of its calls are cancelled, or have ended.
+        ready: list[Call] = []
+        skipped: list[Call] = []
+        for _ in _calls_of(job).passing_on(call, ready, skipped):
+            self._passed_on(job, ready, skipped)
+            yield
+            if not job.goes_on:
+                return
+        self._passed_on(job, ready, skipped)
+        self._follow(self.chores.now, job, call, [])
+
+    def _passed_on(self, job: Job, ready: list[Call], skipped: list[Call]) -> None:
+        now = self.chores.now
+        self._table.calls_ended(job, len(skipped))
+        for call in skipped:
+            self.notify(now, call, None)
+        for call in ready:
+            self.begin_call(now, job, call)
+        ready.clear()
+        skipped.clear()
+
     def _follow(self, now: float, job: Job, call: Call, ready: list[Call]) -> End | None:
         """Begin the readers of a call that ended, or end its job."""
         calls = _calls_of(job)
         if job.state is JobState.CANCELLING:
-            return self._end_cancelled(now, job)
+            return self.cancels.end(now, job)
         if calls.is_formula:
             return self._ended_in_formula(now, job, call)
         for reader in ready:
             self.begin_call(now, job, reader)
         has_ended = job.graph is None  # By a reader that could not begin.
-        return None if calls.remaining or has_ended else self._end_job(now, job)
+        if calls.remaining or has_ended:
+            return None
+        return self.chores.run(now, self._end_job(job), is_long=calls.is_long)
 
     def _ended_in_formula(self, now: float, job: Job, call: Call) -> End | None:
         """Put the result of a call into the arithmetic of its formula; a failure ends the job."""
@@ -255,16 +326,21 @@ class CallJobs:
 
     # A job ends
 
-    def _end_job(self, now: float, job: Job) -> End:
-        """End a graph whose calls have all ended."""
+    def _end_job(self, job: Job) -> Generator[None, None, End | None]:
+        """End a graph whose calls have all ended; None if it has ended meanwhile."""
         calls = _calls_of(job)
-        bad = calls.failure()
+        bad = yield from calls.finding_failure()
         if bad is None:
-            return self._end(now, job, answer=calls.result())
+            answer = yield from calls.writing_result()
+            has_ended = job.graph is None
+            return None if has_ended else self._end(self.chores.now, job, answer=answer)
+        cause = yield from calls.finding_cause(bad)
+        if job.graph is None:
+            return None
         # The name of a job's only call means nothing to anybody.
         node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error, trace = f"{node}{bad.record.error}", calls.cause(bad).record.trace
-        return self._end(now, job, error=error, trace=trace, state=_job_state(bad.state))
+        error, state = f"{node}{bad.record.error}", _job_state(bad.state)
+        return self._end(self.chores.now, job, error=error, trace=cause.record.trace, state=state)
 
     def _end(
         self,
@@ -295,7 +371,7 @@ class CallJobs:
         lease = self._leases.get(call.record.lease)
         if lease is not None:
             if lease.handed:
-                self.stops.append(lease)
+                self.cancels.stops.append(lease)
             self._leases.release(lease)
         elif call.state is CallState.READY:
             self.ready.drop(call)
@@ -307,95 +383,19 @@ class CallJobs:
             if job.calls is not None:
                 for call in job.each_call():
                     call.recorded = True
-            if job.number in self._awaiting:
-                for waiting in self._awaiting.pop(job.number):
-                    self._unblock(now, waiting)
-
-    def _unblock(self, now: float, job: Job) -> None:
-        """Begin a job, if it goes on, and the last job that it waited for has ended."""
-        goes_on = job.graph is not None and job.state is not JobState.CANCELLING
-        if goes_on and not job.expects and all(other.is_terminal for other in job.awaited):
-            self._begin_calls(now, job)
-
-    def found(self, now: float, job: Job, name: str, other: Job) -> None:
-        """A job that another one expects under a name is there."""
-        if name not in job.expects:
-            return
-        job.expects = {each for each in job.expects if each != name}
-        job.awaited = [*job.awaited, other]
-        if not other.is_terminal:
-            self._awaiting.setdefault(other.number, []).append(job)
-        self._unblock(now, job)
+            self.awaited.closed(now, job)
 
     # A job is cancelled
 
     def cancel(self, now: float, job: Job) -> Cancel | End | None:
-        """Cancel a job: at once if no worker has a call of it.
-
-        Returns:
-            The fact to be recorded first; None if the job has ended or is ending.
-        """
-        if job.is_terminal or job.state is JobState.ENDING:
-            return None
-        unread = job.graph is None  # It is from before a restart.
-        if unread or any(call.state in BUSY for call in job.each_call()):
-            return self._table.cancel(now, job)
-        events = self._cancel_waiting(now, job)
-        end = self._end(now, job, error="cancelled", state=JobState.CANCELLED)
-        end.events = events
-        return end
+        """Cancel a job; see `Cancels.cancel`."""
+        return self.cancels.cancel(now, job)
 
     def stop(self, now: float, job: Job) -> None:
-        """The wish to cancel a job is recorded: stop the calls that workers have."""
-        job.cancelled = True
-        if job.graph is None or job.state is JobState.CANCELLING:
-            return
-        job.enter(JobState.CANCELLING)
-        at = now + self._table.wall_offset_s
-        self._table.events.append(Event(at, job.number, "", "cancelling"))
-        self._table.ready.drop(job)
-        self._table.events += self._cancel_waiting(now, job)
-        for call in job.each_call():
-            if call.state is CallState.RUNNING:
-                self._stop_call(now, job, call)
-        self._end_cancelled(now, job)
+        """The wish to cancel a job is recorded; see `Cancels.stop`."""
+        self.cancels.stop(now, job)
 
-    def _stop_call(self, now: float, job: Job, call: Call) -> None:
-        lease = self._leases.get(call.record.lease)
-        assert lease is not None
-        can_stop = lease.worker is None or lease.worker.announcement.can_stop
-        if lease.handed:
-            call.enter(CallState.CANCELLING)
-            self.notify(now, call, None)
-            lease.stop = True
-            if can_stop:
-                self.stops.append(lease)
-                return
-        # The worker never gets it, or will not notice.
-        self._leases.release(lease)
-        self._table.events += self._cancel_call(now, job, call)
-
-    def _cancel_waiting(self, now: float, job: Job) -> list[Event]:
-        """End the calls that no worker has, and return the events."""
-        events: list[Event] = []
-        for call in job.each_call():
-            if call.state is CallState.READY:
-                self.ready.drop(call)
-            if call.state in (CallState.WAITING, CallState.READY, CallState.PAUSED):
-                events += self._cancel_call(now, job, call)
-        return events
-
-    def _cancel_call(self, now: float, job: Job, call: Call) -> list[Event]:
-        wall_s = now + self._table.wall_offset_s
-        call.end(wall_s, CallState.CANCELLED, call.record.error or "cancelled")
-        _, skipped = _calls_of(job).ended(call)
-        self._table.calls_ended(job, 1 + len(skipped))
-        return [call_event(wall_s, ended) for ended in (call, *skipped)]
-
-    def _end_cancelled(self, now: float, job: Job) -> End | None:
-        """End a job that is being cancelled, once no worker has a call of it."""
-        if any(call.state in BUSY for call in job.each_call()):
-            return None
+    def _end_cancelled(self, now: float, job: Job) -> End:
         return self._end(now, job, error="cancelled", state=JobState.CANCELLED)
 
     def notify(self, now: float, call: Call, text: str | None) -> None:

@@ -249,7 +249,7 @@ class CallScheduler:
         for lease in self.leases.due(now):
             if lease.timeout_at is not None and lease.timeout_at <= now:
                 error = f"it took longer than {lease.timeout_s:g} s"
-                self.jobs.stops.append(lease)
+                self.jobs.cancels.stops.append(lease)
                 self._settle(now, lease, Outcome(CallState.TIMED_OUT, None, error))
             elif self.handing_over:  # A master that ends hears nobody, and silence means nothing.
                 reason = f"silent for {lease.lease_s:g} s"
@@ -257,6 +257,7 @@ class CallScheduler:
                     lease.worker.silent_since = now
                 self._attempts.lose(now, lease, reason)
         self.jobs.resume(now)
+        self.jobs.chores.advance(now)
         self.claims.reopen_emptied()
 
     def match(self, now: float) -> list[CallLease]:
@@ -281,8 +282,10 @@ class CallScheduler:
                 passed.append(worker)
                 continue
             made += 1
-            if not self._attempts.end_spent(now, call) and not self.jobs.pauses.hold_back(
-                now, call
+            if not (
+                self.jobs.cancels.cancel_taken(now, call)
+                or self._attempts.end_spent(now, call)
+                or self.jobs.pauses.hold_back(now, call)
             ):
                 self._hand_over(now, worker, call)
             self._workers.calls.offer(worker)
@@ -369,7 +372,7 @@ class CallScheduler:
 
     def take_stops(self) -> list[CallLease]:
         """The leases whose calls workers must stop, since the last call."""
-        stops, self.jobs.stops = self.jobs.stops, []
+        stops, self.jobs.cancels.stops = self.jobs.cancels.stops, []
         return stops
 
     def take_setbacks(self) -> list[Setback]:
@@ -378,7 +381,7 @@ class CallScheduler:
 
     def next_moment(self) -> float | None:
         """When a tick next has something to do."""
-        if self._more_to_match:
+        if self._more_to_match or self.jobs.chores:
             return float("-inf")
         moments = (self.leases.next_moment(), self.jobs.pauses.next_moment())
         return min((moment for moment in moments if moment is not None), default=None)

@@ -8,8 +8,11 @@ from dte.core.errors import InvalidRequest
 from dte.core.graph.call import DEFAULT_TERMS, Call, CallTerms, Ref, filled
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
+from dte.core.slices import EDGE, SLICE
 
 LINKED_IN_SLICE = 500
+"""Calls that are linked, or compared with others, in a slice, if they have few edges."""
+LINKED = SLICE // LINKED_IN_SLICE
 CYCLE_SHOWN = 10
 
 
@@ -81,12 +84,7 @@ class CallGraphBuilder:
         calls = self.graph.calls
         if not calls:
             raise InvalidRequest("the graph has no nodes")
-        for call in calls.values():
-            for name in (*call.refs, *call.after):
-                if name not in calls:
-                    raise InvalidRequest(
-                        f"node {call.name!r} refers to {name!r}, which is not in the graph"
-                    )
+        yield from self._check_names()
         yield from self._link()
         # Before equal calls become one, as the answer has all the names that the client gave.
         self.graph.sinks = [call.name for call in calls.values() if not call.readers]
@@ -99,14 +97,33 @@ class CallGraphBuilder:
             self.graph.answer = self.graph.get(answer)
         self.graph.remaining = len(calls)
 
+    def _check_names(self) -> Iterator[None]:
+        calls = self.graph.calls
+        left = SLICE
+        for call in calls.values():
+            for name in (*call.refs, *call.after):
+                if name not in calls:
+                    raise InvalidRequest(
+                        f"node {call.name!r} refers to {name!r}, which is not in the graph"
+                    )
+            left -= EDGE * (1 + len(call.refs) + len(call.after))
+            if left <= 0:
+                left = SLICE
+                yield
+
     def _link(self) -> Iterator[None]:
         calls = self.graph.calls
-        for count, call in enumerate(calls.values()):
+        left = SLICE
+        self.graph.edges = 0
+        for call in calls.values():
             sources = {*call.refs, *call.after}
             call.missing = len(sources)
+            self.graph.edges += len(sources)
             for name in sources:
                 calls[name].readers.append(call)
-            if count % LINKED_IN_SLICE == LINKED_IN_SLICE - 1:
+            left -= LINKED + EDGE * len(sources)
+            if left <= 0:
+                left = SLICE
                 yield
 
     def _in_order(self) -> Generator[None, None, list[Call]]:
@@ -114,13 +131,16 @@ class CallGraphBuilder:
         calls = self.graph.calls
         missing = {name: call.missing for name, call in calls.items()}
         order = [call for call in calls.values() if not call.missing]
+        left = SLICE
         for call in order:  # Grows meanwhile.
+            left -= LINKED + EDGE * len(call.readers)
+            if left <= 0:
+                left = SLICE
+                yield
             for reader in call.readers:
                 missing[reader.name] -= 1
                 if not missing[reader.name]:
                     order.append(reader)
-                    if not len(order) % LINKED_IN_SLICE:
-                        yield
         if len(order) < len(calls):
             raise InvalidRequest(f"the graph has a cycle: {_cycle(calls, missing)}")
         return order
@@ -129,8 +149,11 @@ class CallGraphBuilder:
         """Make equal calls of pure handlers one."""
         known: dict[object, Call] = {}
         aliases = self.graph.aliases
-        for count, call in enumerate(order):
-            if count % LINKED_IN_SLICE == LINKED_IN_SLICE - 1:
+        left = SLICE
+        for call in order:
+            left -= LINKED + EDGE * (len(call.refs) + len(call.after))
+            if left <= 0:
+                left = SLICE
                 yield
             if aliases and (call.refs or call.after):
                 values = {name: Ref(aliases.get(name, name)) for name in call.refs}

@@ -6,16 +6,18 @@ calls that wait for it. A failure skips them at once, with its cause.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from dte.core.graph.call import NULL, Call, CallRecord, CallState
+from dte.core.slices import CALL, EDGE, SLICE, at_once
 
 FAILURES = (CallState.FAILED, CallState.TIMED_OUT, CallState.CANCELLED, CallState.SKIPPED)
 WITHOUT_RESULT = (CallState.FAILED, CallState.TIMED_OUT, CallState.SKIPPED)
 """The ends that others may have noticed; a call is cancelled only with its job."""
 SKIPPED = "skipped because "
 """The error of a call whose operand failed begins so."""
+CALLS_IN_SLICE = SLICE // CALL
 
 
 class CallGraph:
@@ -32,6 +34,8 @@ class CallGraph:
             their operands, by operation; None where a job has no arithmetic.
         root: the operation that gives the job's result.
         size: about how many bytes arguments and results take.
+        edges: about how many there are between its calls.
+        restored: some of its calls have been put into a recorded state.
     """
 
     def __init__(self) -> None:
@@ -44,6 +48,8 @@ class CallGraph:
         self.arithmetic: dict[int, list[tuple[Call, str]]] | None = None
         self.root: int | None = None
         self.size = 0
+        self.edges = 0
+        self.restored = False
 
     @property
     def is_formula(self) -> bool:
@@ -69,28 +75,51 @@ class CallGraph:
             if call.state is CallState.WAITING and not call.missing
         ]
 
+    @property
+    def is_long(self) -> bool:
+        """What is done with all calls is done in slices."""
+        return CALL * len(self.calls) + EDGE * self.edges > SLICE
+
     def restore(self, records: Iterable[CallRecord]) -> None:
         """Put calls into the states in which they were recorded; nothing begins by that."""
+        at_once(self.restoring(records))
+
+    def restoring(self, records: Iterable[CallRecord]) -> Generator[None, None, None]:
+        """Do what `restore` does, in slices."""
         known = [(self.calls[each.name], each) for each in records if each.name in self.calls]
+        self.restored = self.restored or bool(known)
         ended = []
-        for call, record in known:
+        for count, (call, record) in enumerate(known, 1):
             if record.state is not None:
                 call.record = record.copy()
                 call.enter(record.state)
                 call.recorded, call.missing = True, 0
                 self.size += record.size
+                self.count_end(call)
                 ended.append(call)
+            if not count % CALLS_IN_SLICE:
+                yield
+        left = SLICE
         for call in ended:
-            self.ended(call)
-        for call, record in known:
-            if call.is_terminal:
-                continue  # It ended, or an operand failed.
-            call.record = record.copy()
-            if record.lease:
-                call.enter(CallState.RUNNING)
+            yield from self.passing_on(call, [], [])
+            left -= CALL + EDGE * len(call.readers)
+            if left <= 0:
+                left = SLICE
+                yield
+        for count, (call, record) in enumerate(known, 1):
+            if not call.is_terminal:  # It ended, or an operand failed.
+                call.record = record.copy()
+                if record.lease:
+                    call.enter(CallState.RUNNING)
+            if not count % CALLS_IN_SLICE:
+                yield
 
     def reusable(self, records: Iterable[CallRecord]) -> list[CallRecord]:
-        """The records of another job of the same plan whose results this one may take over.
+        """Return what `reusing` finds."""
+        return at_once(self.reusing(records))
+
+    def reusing(self, records: Iterable[CallRecord]) -> Generator[None, None, list[CallRecord]]:
+        """Find, in slices, the records of a job of the same plan whose results may be taken over.
 
         A result is void if its call got something else than it will get now: it ran although
         another call had failed, which runs again, or it used a void result. A call without a record
@@ -101,7 +130,12 @@ class CallGraph:
         ends = {record.name: record.state for record in records}
         void: set[str] = set()
         again = [call for call in self.calls.values() if ends.get(call.name) in WITHOUT_RESULT]
+        left = SLICE
         for call in again:  # Grows meanwhile.
+            left -= CALL + EDGE * len(call.readers)
+            if left <= 0:
+                left = SLICE
+                yield
             for reader in call.readers:
                 noticed = call.name in void or reader.terms.run_on_failure
                 if noticed and reader.name not in void:
@@ -116,13 +150,35 @@ class CallGraph:
         Returns:
             The calls that wait for nothing any more, and those that were skipped.
         """
+        self.count_end(call)
         ready: list[Call] = []
         skipped: list[Call] = []
-        ended = [call]
+        for _ in self.passing_on(call, ready, skipped):
+            pass
+        return ready, skipped
+
+    def count_end(self, call: Call) -> None:
+        """Count a call that has ended; each is counted once."""
+        self.remaining -= 1
         self.succeeded += call.state is CallState.SUCCEEDED
+
+    def passing_on(
+        self, call: Call, ready: list[Call], skipped: list[Call]
+    ) -> Generator[None, None, None]:
+        """Do what `ended` does with a call that is counted already, in slices.
+
+        Args:
+            ready: gets the calls that wait for nothing any more.
+            skipped: gets those that were skipped.
+        """
+        left = SLICE
+        ended = [call]
         for cause in ended:  # Grows meanwhile.
-            self.remaining -= 1
             for reader in cause.readers:
+                left -= EDGE
+                if left <= 0:
+                    left = SLICE
+                    yield
                 if reader.is_terminal:
                     continue
                 waits = reader.state is CallState.WAITING
@@ -132,13 +188,15 @@ class CallGraph:
                     reader.missing -= 1
                     if waits and not reader.missing:
                         ready.append(reader)
+                        left -= CALL
                 elif waits:  # A worker may have it from before a restart.
                     cancelled = cause.state is CallState.CANCELLED
                     state = CallState.CANCELLED if cancelled else CallState.SKIPPED
                     reader.end(cause.record.ended_at, state, _because(cause))
+                    self.count_end(reader)
                     skipped.append(reader)
                     ended.append(reader)
-        return ready, skipped
+                    left -= CALL
 
     def arithmetic_done(
         self, nodes: Iterable[int], results: Iterable[int | float]
@@ -169,35 +227,62 @@ class CallGraph:
 
     def failure(self) -> Call | None:
         """The call by which the job fails, when all have ended; None if it succeeds."""
+        return at_once(self.finding_failure())
+
+    def finding_failure(self) -> Generator[None, None, Call | None]:
+        """Find what `failure` returns, in slices."""
         if self.answer is not None:
             return None if self.answer.state is CallState.SUCCEEDED else self.answer
-        bad = (call for call in self.calls.values() if call.state is not CallState.SUCCEEDED)
-        # Rather the cause than a call that was skipped for it.
-        return min(bad, key=lambda call: not call.record.attempts, default=None)
+        if self.succeeded == len(self.calls):
+            return None
+        found = None
+        for count, call in enumerate(self.calls.values(), 1):
+            if call.state is not CallState.SUCCEEDED:
+                if call.record.attempts:
+                    return call  # Rather the cause than a call that was skipped for it.
+                found = found or call
+            if not count % CALLS_IN_SLICE:
+                yield
+        return found
 
-    def cause(self, call: Call) -> Call:
-        """The call whose failure had a call skipped, however far away; or that call itself."""
+    def finding_cause(self, call: Call) -> Generator[None, None, Call]:
+        """Find, in slices, the call whose failure had a call skipped; or that call itself."""
+        left = SLICE
         while not call.record.attempts:
-            operands = map(self.get, (*call.refs, *call.after))
-            failed = next((each for each in operands if each and each.state in FAILURES), None)
+            failed = None
+            for name in (*call.refs, *call.after):
+                operand = self.get(name)
+                left -= EDGE
+                if operand is not None and operand.state in FAILURES:
+                    failed = operand
+                    break
             if failed is None:
                 break
             call = failed
+            left -= CALL
+            if left <= 0:
+                left = SLICE
+                yield
         return call
 
     def result(self) -> bytes:
         """The job's answer when all calls have succeeded, as JSON."""
+        return at_once(self.writing_result())
+
+    def writing_result(self) -> Generator[None, None, bytes]:
+        """Write what `result` returns, in slices."""
         if self.answer is not None:
             return self.answer.record.value or NULL
-        values = {
-            name: self.calls[self.aliases.get(name, name)].record.value or NULL
-            for name in self.sinks
-        }
-        if len(values) == 1:
-            return values[self.sinks[0]]
-        # `CallGraphBuilder` takes only printable names, so this is JSON.
-        parts = (_quoted(name) + b":" + value for name, value in values.items())
-        return b"{" + b",".join(parts) + b"}"
+        values = []
+        for count, name in enumerate(self.sinks, 1):
+            value = self.calls[self.aliases.get(name, name)].record.value or NULL
+            if len(self.sinks) == 1:
+                return value
+            # `CallGraphBuilder` takes only printable names, so this is JSON.
+            values.append(_quoted(name) + b":" + value)
+            if not count % CALLS_IN_SLICE:
+                yield
+        return b"{" + b",".join(values) + b"}"
 
     def check(self) -> None:
         """Assert every invariant of an unfinished job's calls; for tests."""
@@ -213,7 +298,9 @@ class CallGraph:
             if call.is_terminal:
                 assert call.record.state is call.state
             if call.state is CallState.WAITING and not self.is_formula:
-                assert call.missing == len(waiting_for), f"{call.name} waits for {waiting_for}"
+                assert call.missing >= len(waiting_for), f"{call.name} waits for {waiting_for}"
+                # An end in a long graph is passed on in slices.
+                assert call.missing == len(waiting_for) or self.is_long
             # A call that a worker has from before a restart began when its operands were known.
             if call.state in (CallState.READY, CallState.PAUSED):
                 assert not call.missing

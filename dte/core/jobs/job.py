@@ -70,6 +70,7 @@ class Job(Stateful[JobState]):
         awaited: jobs that must end before any of its calls begins.
         run_on_failure: it begins even if one of these failed.
         expects: names of jobs that must end before, too, and that are not there yet.
+        awaits: how many of these have not ended.
         blocked: no call begins yet, as one of these has not ended.
         cancel_accepted: a cancel is recorded or being recorded, so it can only end as cancelled.
         cancelled: the cancel is recorded.
@@ -98,6 +99,7 @@ class Job(Stateful[JobState]):
     awaited: Sequence[Job] = ()
     run_on_failure: bool = False
     expects: Collection[str] = ()
+    awaits: int = 0
     blocked: bool = False
     cancel_accepted: bool = False
     cancelled: bool = False
@@ -125,6 +127,11 @@ class Job(Stateful[JobState]):
         if self.graph is None:
             return self.operations - self.operations_done
         return self.graph.remaining + (self.calls.remaining if self.calls is not None else 0)
+
+    @property
+    def goes_on(self) -> bool:
+        """False once it ends, or is being cancelled."""
+        return self.graph is not None and self.state is not JobState.CANCELLING
 
     @property
     def label(self) -> str:

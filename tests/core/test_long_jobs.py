@@ -1,0 +1,143 @@
+"""What is done with all calls of long jobs is done in slices, and whatever happens between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import Phase, settings
+
+from core import checked
+from core.checked import CALLER, Core
+from core.plans import Plan, call
+from core.test_call_model import Histories
+from dte.core.calls import awaited, cancels, jobs
+from dte.core.graph import calls
+from dte.core.graph.call import CallState, Ref
+from dte.core.jobs.facts import Cancel
+from dte.core.jobs.job import Job, JobState
+
+
+@pytest.fixture(autouse=True)
+def short_slices() -> Iterator[None]:
+    """Every job is long, and a slice is one call or one edge."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calls, "SLICE", 1)
+        for module in (calls, jobs, cancels):
+            patch.setattr(module, "CALLS_IN_SLICE", 1)
+        patch.setattr(jobs, "FEW", 0)
+        patch.setattr(awaited, "UNBLOCKED_IN_SLICE", 1)
+        patch.setattr(checked, "TICKS_MAX", 2_000)
+        yield
+
+
+class LongHistories(Histories):
+    """The histories of the model, with long jobs alone."""
+
+
+LongHistories.TestCase.settings = settings(
+    Histories.TestCase.settings, max_examples=25, phases=[Phase.explicit, Phase.generate]
+)
+TestLongHistories = LongHistories.TestCase
+
+
+def states(job: Job) -> dict[str, str]:
+    return {each.name: each.state.value for each in job.each_call()}
+
+
+def test_the_calls_of_a_long_job_are_begun_in_slices() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(4)}))
+    seen = []
+    while core.calls.jobs.chores:
+        seen.append(sum(each.state is not CallState.WAITING for each in job.each_call()))
+        core.tick(0.0)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_a_failure_skips_the_calls_of_a_long_job_in_slices() -> None:
+    core = Core(CALLER)
+    nodes = {"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(5)}
+    job = core.plan(Plan(nodes))
+    core.fail_at(0.0, core.hand_out()["a"], retry=False)
+    assert states(job)["a"] == "failed"
+    assert job.state is JobState.RUNNING
+    core.settle(0.0)
+    assert job.state is JobState.FAILED
+    assert job.error == "node 'a': no"
+    assert [states(job)[f"n{n}"] for n in range(5)] == ["skipped"] * 5
+    skipped = [event.node for event in core.events if event.state == "skipped"]
+    assert skipped == [f"n{n}" for n in range(5)]
+
+
+def test_a_job_may_be_cancelled_while_its_calls_are_begun() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(6)}))
+    core.tick(0.0)
+    assert isinstance(core.cancel(0.0, job), Cancel)
+    assert job.state is JobState.CANCELLING
+    handed = [lease for tick in core.settle(0.0) for lease in tick.calls]
+    assert handed == []
+    assert job.state is JobState.CANCELLED
+    assert set(states(job).values()) == {"cancelled"}
+
+
+def test_a_job_may_be_cancelled_while_a_failure_is_passed_on() -> None:
+    core = Core(CALLER)
+    nodes = {"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(5)}
+    job = core.plan(Plan(nodes))
+    core.fail_at(0.0, core.hand_out()["a"], retry=False)
+    for _ in range(3):
+        core.tick(0.0)
+    core.cancel(0.0, job)
+    core.settle(0.0)
+    assert job.state is JobState.CANCELLED
+    assert {*states(job).values()} == {"failed", "skipped", "cancelled"}
+
+
+def test_no_call_of_a_long_job_is_handed_out_once_its_cancel_is_recorded() -> None:
+    core = Core()
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(6)}))
+    core.settle(0.0)
+    core.cancel(0.0, job)
+    core.announce(0.0, CALLER)
+    handed = [lease for tick in core.settle(0.0) for lease in tick.calls]
+    assert handed == []
+    assert job.state is JobState.CANCELLED
+
+
+def test_many_jobs_that_wait_for_one_begin_in_slices() -> None:
+    core = Core(CALLER)
+    first = core.plan(Plan({"a": call("f")}))
+    lease = core.hand_out()["a"]
+    later = [core.plan(Plan({"b": call("f")}, after=[first.number])) for _ in range(3)]
+    core.succeed(0.0, lease)
+    for _ in range(40):
+        core.tick(0.0)
+    assert not core.calls.jobs.chores
+    assert not any(job.blocked for job in later)
+    assert sum(job.state is JobState.RUNNING for job in later) == 2, "as many as there are slots"
+
+
+def test_a_job_that_waits_may_be_cancelled_before_it_is_its_turn() -> None:
+    core = Core(CALLER)
+    first = core.plan(Plan({"a": call("f")}))
+    lease = core.hand_out()["a"]
+    later = [core.plan(Plan({"b": call("f")}, after=[first.number])) for _ in range(3)]
+    core.succeed(0.0, lease)
+    core.cancel(0.0, later[2])
+    core.settle(0.0)
+    assert later[2].state is JobState.CANCELLED
+
+
+def test_a_long_job_whose_awaited_job_failed_is_skipped_in_slices() -> None:
+    core = Core(CALLER)
+    first = core.plan(Plan({"a": call("f")}))
+    lease = core.hand_out()["a"]
+    nodes = {f"n{n}": call("f") for n in range(4)}
+    later = core.plan(Plan(nodes, after=[first.number]))
+    core.fail_at(0.0, lease, retry=False)
+    core.settle(0.0)
+    assert later.state is JobState.FAILED
+    assert later.error == f"skipped because job {first.number} failed"
+    assert set(states(later).values()) == {"skipped"}
