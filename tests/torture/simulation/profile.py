@@ -25,9 +25,11 @@ from torture.simulation.plans import HANDLERS
 from torture.simulation.workers import WorkerKind
 
 from dte.core.arithmetic import scheduler as arithmetic
+from dte.core.calls import awaited, cancels
 from dte.core.calls import jobs as call_jobs
 from dte.core.calls import scheduler as calls
 from dte.core.formula import formula
+from dte.core.graph import calls as graph_calls
 from dte.core.jobs import job, outbox
 from dte.core.jobs import table as jobs
 from dte.core.workers import availability
@@ -63,6 +65,15 @@ CALL_KNOBS: list[Knob] = [
     ((call_jobs,), "RESTORED_S", 1.0),
     ((journal_rows,), "FIELD_CHARS_MAX", 5),
 ]
+LONG_KNOBS: list[Knob] = [
+    ((graph_calls,), "SLICE", 1),
+    ((graph_calls, call_jobs, cancels), "CALLS_IN_SLICE", 1),
+    ((call_jobs,), "FEW", 0),
+    ((awaited,), "UNBLOCKED_IN_SLICE", 1),
+]
+"""Those by which each job with calls is a long one, whose calls begin and end in slices."""
+LONG = 0.3
+"""How many worlds with calls have long jobs."""
 CALLING = 0.4
 """How many worlds have calls."""
 
@@ -121,6 +132,8 @@ class Profile:
         self._add_calls(Random(f"calls {seed}"))
         self._pause(Random(f"pauses {seed}"))
         self._trouble(Random(f"troubles {seed}"))
+        if self.calling and Random(f"long {seed}").random() < LONG:
+            self.knobs += LONG_KNOBS
 
     @property
     def workers_forgotten(self) -> bool:
