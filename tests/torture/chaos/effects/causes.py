@@ -48,7 +48,8 @@ class Causes:
         """
         if hold.accepted_at is not None and hold.accepted_at <= until:
             return self._of_report(hold, pid)
-        return self._of_loss(hold, until)
+        # The call may have waited long for another worker.
+        return self._of_loss(hold, until if hold.lost_at is None else min(until, hold.lost_at))
 
     def _of_report(self, hold: Hold, pid: int) -> Cause | None:
         """A worker gave the call back, or reported that it had failed."""

@@ -27,6 +27,7 @@ class Hold:
         renewed: when its worker was told that it goes on.
         said: the state in the report that the master acknowledged; empty for none.
         accepted_at: when it was acknowledged.
+        lost_at: when its worker first was told that it has ended without that; None for never.
     """
 
     lease: int
@@ -37,6 +38,7 @@ class Hold:
     renewed: list[float] = field(default_factory=list)
     said: str = ""
     accepted_at: float | None = None
+    lost_at: float | None = None
 
     def __str__(self) -> str:
         said = "nothing was reported"
@@ -44,7 +46,8 @@ class Hold:
             said = f"{self.said!r} was acknowledged at {self.accepted_at:.3f}"
         renewed = ", ".join(f"{moment:.3f}" for moment in self.renewed) or "never"
         held = f"from {self.at:.3f}, renewed at {renewed}"
-        return f"lease {self.lease} of {self.worker} {held}, of which {said}"
+        lost = "" if self.lost_at is None else f", lost by {self.lost_at:.3f}"
+        return f"lease {self.lease} of {self.worker} {held}{lost}, of which {said}"
 
 
 @dataclass(eq=False)
@@ -91,9 +94,17 @@ class Holds:
         for number in (*reply["extended"], *reply["stop"]):
             if number in self.by_lease:
                 self.by_lease[number].renewed.append(exchange.at)
+        self._lost(exchange.at, reply["lost"])
+
+    def _lost(self, now: float, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            hold = self.by_lease.get(number)
+            if hold is not None and hold.lost_at is None and hold.accepted_at is None:
+                hold.lost_at = now
 
     def _acknowledged(self, exchange: Exchange) -> None:
         accepted = set(exchange.reply_json["accepted"])
+        self._lost(exchange.at, exchange.reply_json["stale"])
         for report in exchange.request_json.get("results", ()):
             hold = self.by_lease.get(report["lease"])
             if hold is not None and hold.lease in accepted and hold.accepted_at is None:

@@ -83,6 +83,13 @@ def test_a_silence_explains_it_although_a_master_said_later_that_the_lease_goes_
     assert cause(harms, held) == "worker silent"
 
 
+def test_what_was_done_to_a_worker_when_the_call_was_lost_already_does_not(harms: Harms) -> None:
+    had(harms, Kind.STOPPED, "w1", 104.0, 109.0)
+    held = hold()
+    held.lost_at = 102.0
+    assert cause(harms, held) is None
+
+
 def test_a_connection_that_broke_as_it_was_handed_over_explains_it(harms: Harms) -> None:
     had(harms, Kind.CUT, "w1", 100.1, 100.3)
     assert cause(harms, hold(), until=100.9) == "connection broken"

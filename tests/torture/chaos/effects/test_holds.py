@@ -61,6 +61,20 @@ def test_a_lease_that_goes_on_was_renewed(holds: Holds) -> None:
     assert holds.by_lease[7].renewed == [5.0]
 
 
+def test_a_lease_is_lost_from_the_first_reply_on_that_says_so(holds: Holds) -> None:
+    body = {"worker": "w1", "leases": [7]}
+    reply = {"extended": [], "lost": [7], "stop": [], "lease_s": 2.0}
+    holds.listen(answered("w2 to master", "/extend", body, reply, 4.0))
+    holds.listen(answered("w2 to master", "/extend", body, reply, 6.0))
+    assert holds.by_lease[7].lost_at == 5.0
+
+
+def test_a_lease_whose_report_is_stale_is_lost(holds: Holds) -> None:
+    body = {"worker": "w1", "results": [{"lease": 7, "result": 1}]}
+    holds.listen(answered("w2 to master", "/result", body, {"accepted": [], "stale": [7]}, 4.0))
+    assert holds.by_lease[7].lost_at == 5.0
+
+
 @pytest.mark.parametrize(
     ("report", "said"),
     [
