@@ -30,7 +30,7 @@ from http import HTTPStatus
 from random import Random
 from urllib.parse import urlsplit
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 
 from dte import __version__
 from dte.core.backoff import backoff_s
@@ -90,6 +90,12 @@ def _host_of(url: str) -> str:
         return urlsplit(url).netloc.rpartition("@")[2].lower()
     except ValueError:
         return ""  # An unchecked URL; posting to it will fail and say why.
+
+
+def _look_at(fetching: asyncio.Future[HTTPResponse]) -> None:
+    """Take note of the error of a request, so that it is no news if nobody waits any more."""
+    if not fetching.cancelled():
+        fetching.exception()
 
 
 @dataclass(slots=True, eq=False)
@@ -291,7 +297,10 @@ class Webhooks:
             decompress_response=False,
             streaming_callback=lambda chunk: None,
         )
-        return (await self._client.fetch(request, raise_error=False)).code
+        fetching = asyncio.ensure_future(self._client.fetch(request, raise_error=False))
+        fetching.add_done_callback(_look_at)
+        # Tornado would log an error if a request that is cancelled fails later.
+        return (await asyncio.shield(fetching)).code
 
     def _no_reply(self, host: _Host, delivery: _Delivery, reason: str) -> None:
         """Leave a host alone that does not reply: its deliveries wait."""

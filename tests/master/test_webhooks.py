@@ -361,6 +361,23 @@ async def test_too_many_are_refused_with_the_name_of_the_bound(make: Make) -> No
         record.webhooks.ensure_room()
 
 
+@pytest.mark.parametrize("ends", [Line.reset, Line.close], ids=["reset", "closed"])
+async def test_a_receiver_that_hangs_up_after_the_end_is_no_line_of_the_log(
+    ends: Callable[[Line], None],
+    make: Make,
+    serve_plainly: ServePlainly,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiver, record = await serve_plainly(silent), make()
+    record.add(7, url_of(receiver))
+    await until(lambda: receiver.requests, "it is being posted")
+    await record.webhooks.close()
+    ends(receiver.lines[0])
+    for _ in range(100):
+        await asyncio.sleep(0.001)  # The master's side finds the end of the connection.
+    assert caplog.records == []
+
+
 async def test_what_is_under_way_at_the_end_stays_known(
     make: Make, serve_plainly: ServePlainly
 ) -> None:
