@@ -58,6 +58,11 @@ ID_KEY = "id\n"
 """Prefix of the names that clients give to jobs, among the keys of submissions."""
 
 
+def shutting_down() -> Unavailable:
+    """The error for a request that came too late."""
+    return Unavailable("the master is shutting down; try again when it is back")
+
+
 @dataclass(eq=False)
 class Jobs:
     """Accepts jobs and cancels them; each request returns when its effect is recorded.
@@ -93,7 +98,7 @@ class Jobs:
     def ensure_room(self, jobs: int) -> None:
         """Check that a number of jobs can be accepted now; raise `Busy` or `Unavailable` if not."""
         if self._closed:
-            raise Unavailable("the master is shutting down; try again when it is back")
+            raise shutting_down()
         if self.recorder.failure is not None:
             raise self.recorder.failure
         self.core.jobs.ensure_room(jobs)

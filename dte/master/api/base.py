@@ -28,6 +28,7 @@ from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler
 from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import Budget
 from dte.master.http.stream import BoundedStream
+from dte.master.jobs import shutting_down
 from dte.master.master import Master
 from dte.wire.codec import encode
 
@@ -269,6 +270,9 @@ class JsonHandler(BodyHandler):
         return [*methods, *(["HEAD"] if "GET" in methods else []), "OPTIONS"]
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
+        if status_code == HTTPStatus.INTERNAL_SERVER_ERROR and "exc_info" not in kwargs:
+            ending = shutting_down()  # A request is cancelled only as the master ends.
+            kwargs["exc_info"] = (type(ending), ending, None)
         error = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         super().send_error(error.status if isinstance(error, DteError) else status_code, **kwargs)
 

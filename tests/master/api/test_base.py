@@ -792,3 +792,23 @@ async def test_a_client_that_hung_up_does_not_keep_others_from_waiting(
     assert reply is not None
     assert reply.json["answer"] == 3
     await until(lambda: not len(rig.master.waiters), "nobody waits")
+
+
+async def test_a_request_that_is_cancelled_as_the_master_ends_is_told_so(
+    start_master: StartMaster, dial: Dial
+) -> None:
+    rig = await start_master()
+    line = await dial(rig.port)
+    await line.send(request_bytes("POST", "/claim", {"worker": "w", "wait": 20}))
+    await until(lambda: rig.master.core.workers(), "the claim is there")
+    (request,) = (
+        task
+        for task in asyncio.all_tasks()
+        if str(getattr(task.get_coro(), "__qualname__", "")).endswith("RequestHandler._execute")
+    )
+    request.cancel()
+    reply = await line.read()
+    assert reply is not None
+    assert (reply.status, reply.json["code"]) == (503, "unavailable")
+    assert "shutting down" in reply.json["error"]
+    assert reply.headers["retry-after"]
