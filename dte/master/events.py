@@ -18,6 +18,7 @@ from sys import getsizeof
 from dte.core.errors import Busy, Unavailable
 from dte.core.jobs.facts import Event
 from dte.core.jobs.job import TERMINAL
+from dte.core.shares import OWN_USER, Shares
 from dte.master.event_blocks import event_block, heartbeat, missed_block
 
 EVENTS_KEPT = 10_000
@@ -58,6 +59,7 @@ class EventLog:
     ) -> None:
         self._wall_time = wall_time
         self._streams_max = streams_max
+        self._shares = Shares("streams of events", "streams_max", streams_max)
         self._kept = kept
         self._texts_bytes_max = texts_bytes_max
         self._heartbeat_s = heartbeat_s
@@ -117,7 +119,7 @@ class EventLog:
 
     # Listening
 
-    def since(self, number: int | None, job: int | None = None) -> Listener:
+    def since(self, number: int | None, job: int | None = None, owner: str = OWN_USER) -> Listener:
         """Listen to the events after an event.
 
         Args:
@@ -125,6 +127,7 @@ class EventLog:
                 not kept any more, `Listener.lost` is set, and the listener goes on with the oldest
                 event that is kept; a listener to one job, with the next one.
             job: the number of a job, to listen to that job alone.
+            owner: whose listener it is.
 
         Raises:
             Busy: there are too many listeners.
@@ -134,7 +137,8 @@ class EventLog:
             raise Unavailable("the master is ending; try again when it is back")
         if len(self._listeners) >= self._streams_max:
             raise Busy(f"too many streams of events: {self._streams_max} are open (streams_max)")
-        listener = Listener(self, self.last if number is None else number)
+        self._shares.ensure_room(owner)
+        listener = Listener(self, self.last if number is None else number, owner)
         if number is not None and not self._first - 1 <= number <= self.last:
             listener.lost = True
             if job is not None:
@@ -147,6 +151,7 @@ class EventLog:
             watched.listeners.add(listener)
             listener.position = watched.position_after(listener.number)
         self._listeners.add(listener)
+        self._shares.add(owner)
         if self._beating is None:
             self._beat_later()
         return listener
@@ -164,6 +169,7 @@ class EventLog:
         if listener not in self._listeners:
             return
         self._listeners.remove(listener)
+        self._shares.remove(listener.owner)
         self._idle.discard(listener)
         if (watched := listener.watched) is not None:
             watched.idle.discard(listener)
@@ -269,6 +275,7 @@ class Listener:
     """A position in the events of all jobs, or of one.
 
     Attributes:
+        owner: whose listener it is.
         watched: the job's events; None for all jobs.
         number: the last event that was taken, or that is not for this listener.
         position: which of its job's events, from 0, is the next.
@@ -277,8 +284,9 @@ class Listener:
         over: it has taken the end of its job.
     """
 
-    def __init__(self, log: EventLog, number: int) -> None:
+    def __init__(self, log: EventLog, number: int, owner: str) -> None:
         self._log = log
+        self.owner = owner
         self._woken: asyncio.Future[bool] | None = None
         self._left = False
         self.watched: _Watched | None = None

@@ -12,6 +12,7 @@ from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 from dte.core.jobs.facts import Facts, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
+from dte.core.shares import Shares
 from dte.master.clock import Clock
 from dte.master.jobs import ID_KEY, Jobs
 from dte.master.slices import Slices
@@ -46,6 +47,7 @@ class ExpectedTasks:
         self._waiting: dict[str, dict[Job, None]] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self._count = 0
+        self._shares = Shares("dependencies on tasks that are not there", "", EXPECTED_MAX)
 
     def close(self) -> None:
         for task in self._looking:
@@ -64,14 +66,16 @@ class ExpectedTasks:
         (job,) = await self.jobs.archive.find([int(task_id, 16)])
         return job
 
-    def ensure_room(self, count: int) -> None:
-        """Check that some more ids can be waited for.
+    def ensure_room(self, count: int, owner: str) -> None:
+        """Check that an owner's jobs can wait for some more ids.
 
         Raises:
             Busy: too many are waited for already.
+            TooLarge: the owner may never wait for so many.
         """
-        if self._count + count > EXPECTED_MAX:
+        if self._count + count > EXPECTED_MAX or not self._shares.has_room(owner, count):
             self._forget_ended()
+        self._shares.ensure_room(owner, count)
         if self._count + count > EXPECTED_MAX:
             raise Busy(
                 f"too many dependencies on tasks that are not there: {self._count} + {count} > "
@@ -110,6 +114,7 @@ class ExpectedTasks:
         for name in job.expects:
             self._waiting.setdefault(name, {})[job] = None
         self._count += len(job.expects)
+        self._shares.add(job.owner, len(job.expects))
         task = asyncio.get_running_loop().create_task(self._look(job, list(job.expects)))
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
@@ -141,6 +146,7 @@ class ExpectedTasks:
         waiting = self._waiting.pop(name, {})
         self._count -= len(waiting)
         for job in waiting:
+            self._shares.remove(job.owner)
             self.core.calls.jobs.awaited.found(self.clock.now(), job, name, found)
 
     def _forget_ended(self) -> None:
@@ -148,6 +154,8 @@ class ExpectedTasks:
         for name, waiting in list(self._waiting.items()):
             left = {job: None for job in waiting if name in job.expects}
             self._count -= len(waiting) - len(left)
+            for job in waiting.keys() - left.keys():
+                self._shares.remove(job.owner)
             if left:
                 self._waiting[name] = left
             else:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Generator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 
 from dte.core.calls.cancels import BUSY
@@ -68,7 +69,7 @@ class Jobs:
     """Accepts jobs and cancels them; each request returns when its effect is recorded.
 
     The client may name a submission by a key; the digest identifies the body. A repeat with the
-    same key and digest returns the first one's jobs.
+    same key and digest returns the first one's jobs. Jobs have an owner, see `dte.core.shares`.
 
     All submissions raise `TooLarge` beyond a limit, `Busy` while too much work is unfinished,
     `Unavailable` while nothing can be accepted, and `Conflict` if the key was used with a
@@ -95,28 +96,30 @@ class Jobs:
         """Refuse all further jobs."""
         self._closed = True
 
-    def ensure_room(self, jobs: int) -> None:
-        """Check that a number of jobs can be accepted now; raise `Busy` or `Unavailable` if not."""
+    def ensure_room(self, jobs: int, owner: str) -> None:
+        """Check that an owner's jobs can be accepted now; raise `Busy` or `Unavailable` if not."""
         if self._closed:
             raise shutting_down()
         if self.recorder.failure is not None:
             raise self.recorder.failure
-        self.core.jobs.ensure_room(jobs)
+        self.core.jobs.ensure_room(jobs, owner=owner)
 
     # Formulas
 
-    async def submit(self, task: str, key: str = "", digest: str = "") -> Job:
+    async def submit(self, task: str, key: str = "", digest: str = "", owner: str = "") -> Job:
         """Accept a formula; a long one is parsed in slices."""
-        return (await self._accept(self._parse(task), key, digest))[0]
+        return (await self._accept(self._parse(task, owner), key, digest, owner))[0]
 
     async def submit_all(
-        self, tasks: Sequence[str], key: str = "", digest: str = ""
+        self, tasks: Sequence[str], key: str = "", digest: str = "", owner: str = ""
     ) -> Sequence[Job]:
         """Accept formulas, all or none."""
-        return await self._accept(self._parse_all(tasks), key, digest) if tasks else []
+        if not tasks:
+            return []
+        return await self._accept(self._parse_all(tasks, owner), key, digest, owner)
 
-    async def _parse(self, task: str) -> list[NewJob]:
-        self.ensure_room(1)
+    async def _parse(self, task: str, owner: str) -> list[NewJob]:
+        self.ensure_room(1, owner)
         pure = self.core.calls.policies.pure
         if len(task) <= SLICE_CHARS:
             work = self._templates.parse(task, pure)
@@ -125,15 +128,18 @@ class Jobs:
                 work = await self.slices.run(parse_in_slices(task, self._templates.limits, pure))
         return [NewJob(task, work)]
 
-    async def _parse_all(self, tasks: Sequence[str]) -> list[NewJob]:
-        self.ensure_room(len(tasks))
+    async def _parse_all(self, tasks: Sequence[str], owner: str) -> list[NewJob]:
+        self.ensure_room(len(tasks), owner)
         pure = self.core.calls.policies.pure
-        parsing = parse_all(tasks, self._templates, self.core.jobs.ensure_room, pure)
+        ensure_room = partial(self.core.jobs.ensure_room, owner=owner)
+        parsing = parse_all(tasks, self._templates, ensure_room, pure)
         return await self.slices.run(parsing)
 
     # Plans
 
-    async def submit_plan(self, plan: Plan, key: str = "", digest: str = "", name: str = "") -> Job:
+    async def submit_plan(
+        self, plan: Plan, key: str = "", digest: str = "", name: str = "", owner: str = ""
+    ) -> Job:
         """Accept a plan as a job.
 
         Args:
@@ -141,15 +147,17 @@ class Jobs:
         """
         if name:
             key = ID_KEY + name
-        return (await self.submit_plans([plan], key, digest))[0]
+        return (await self.submit_plans([plan], key, digest, owner))[0]
 
     async def submit_plans(
-        self, plans: Sequence[Plan], key: str = "", digest: str = ""
+        self, plans: Sequence[Plan], key: str = "", digest: str = "", owner: str = ""
     ) -> Sequence[Job]:
         """Accept plans as jobs, all or none."""
-        return await self._accept(self._prepare(plans), key, digest) if plans else []
+        if not plans:
+            return []
+        return await self._accept(self._prepare(plans, owner), key, digest, owner)
 
-    async def retry(self, job: Job, key: str = "") -> Job:
+    async def retry(self, job: Job, key: str = "", owner: str = "") -> Job:
         """Run the failed part of a job again, as a new job that keeps the other results.
 
         Raises:
@@ -166,12 +174,13 @@ class Jobs:
         plan.retry_of = job.number
         shorten_delays(plan, self._wall_time(self.clock.now()))
         digest = f"retry of {job.number}"
-        return (await self._accept(self._prepare([plan], records), key, digest))[0]
+        preparing = self._prepare([plan], owner, records)
+        return (await self._accept(preparing, key, digest, owner))[0]
 
     async def _prepare(
-        self, plans: Sequence[Plan], records: Sequence[CallRecord] = ()
+        self, plans: Sequence[Plan], owner: str, records: Sequence[CallRecord] = ()
     ) -> list[NewJob]:
-        self.ensure_room(len(plans))
+        self.ensure_room(len(plans), owner)
         awaited = await self._jobs_before(plans)
         return await self.slices.run(self._plan_all(plans, awaited, records))
 
@@ -228,13 +237,13 @@ class Jobs:
     # Accepting
 
     async def _accept(
-        self, preparing: Awaitable[Sequence[NewJob]], key: str, digest: str
+        self, preparing: Awaitable[Sequence[NewJob]], key: str, digest: str, owner: str
     ) -> Sequence[Job]:
         """Accept jobs once they are prepared, and return them when that is recorded."""
         try:
             new = await preparing
-            self.ensure_room(1)
-            submission = self.core.jobs.accept(self.clock.now(), new, key, digest)
+            self.ensure_room(1, owner)
+            submission = self.core.jobs.accept(self.clock.now(), new, key, digest, owner)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
             self.recorder.wake()
             known = await accepted

@@ -236,7 +236,7 @@ class Master:
         for job in tick.ended:
             self.waiters.ended(job)
             if job.notify:
-                self.webhooks.add(job.number, job.notify, self.clock.now())
+                self.webhooks.add(job.number, job.notify, self.clock.now(), job.owner)
         self.incidents.ended(tick.ended)
         self.events.add(tick.events)
         self.recorder.wake()

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -20,8 +20,10 @@ from harness.until import until
 from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 from dte.logs import LINES_MAX
 from dte.master import webhooks as module
+from dte.master.posting import check_notify, signature
+from dte.master.receivers import AT_A_TIME, AT_A_TIME_TO_A_HOST, NEW_AT_A_TIME, Receiver
 from dte.master.settings import Settings
-from dte.master.webhooks import AT_A_TIME, AT_A_TIME_TO_A_HOST, Webhooks, check_notify, signature
+from dte.master.webhooks import Webhooks
 
 from . import fakes
 from .rig import Hire, StartMaster
@@ -52,11 +54,11 @@ class Record:
             raise body
         return body
 
-    async def forget(self, number: int) -> None:
+    async def forget(self, numbers: Sequence[int]) -> None:
         if self.failures:
             self.failures -= 1
             raise Unavailable("the disk is full")
-        self.forgotten.append(number)
+        self.forgotten += numbers
 
     def add(self, number: int, url: str) -> None:
         self.webhooks.add(number, url, time.monotonic())
@@ -64,7 +66,11 @@ class Record:
     async def all_forgotten(self, count: int = 1) -> None:
         await until(lambda: len(self.forgotten) == count, "all are taken or given up")
         assert len(self.webhooks) == 0
-        await until(lambda: not self.webhooks._hosts, "nothing is left")
+        await until(lambda: not self.receivers, "nothing is left")
+
+    @property
+    def receivers(self) -> list[Receiver]:
+        return list(self.webhooks._receivers)
 
 
 @pytest.fixture
@@ -170,8 +176,7 @@ async def test_who_is_not_there_is_tried_again(make: Make, serve_plainly: ServeP
     port = receiver.port
     await receiver.stop()
     record.add(7, f"http://127.0.0.1:{port}/")
-    hosts = record.webhooks._hosts.values()
-    await until(lambda: any(host.resting for host in hosts), "it is refused")
+    await until(lambda: any(each.resting for each in record.receivers), "it is refused")
     await receiver.start(port=port)
     await record.all_forgotten()
 
@@ -190,7 +195,8 @@ async def test_after_a_day_it_is_given_up(
     caplog.set_level(logging.WARNING, "dte.master")
     receiver, record = await serve_plainly(conduct), make()
     url = url_of(receiver, "/secret")
-    record.webhooks.restore([(7, url, time.monotonic() - 86_401), (8, url, time.monotonic())])
+    now = time.monotonic()
+    record.webhooks.restore([(7, url, now - 86_401, ""), (8, url, now, "")])
     await until(lambda: record.forgotten == [7], "the old one is given up")
     assert len(record.webhooks) == 1
     assert "gave up" in caplog.text
@@ -223,7 +229,8 @@ async def test_of_a_host_without_a_delivery_nothing_is_left(
     make: Make, serve_plainly: ServePlainly
 ) -> None:
     receiver, record = await serve_plainly(hanging_up), make()
-    record.webhooks.restore([(number, url_of(receiver), -100_000.0) for number in range(10)])
+    url = url_of(receiver)
+    record.webhooks.restore([(number, url, -100_000.0, "") for number in range(10)])
     await record.all_forgotten(10)
 
 
@@ -280,13 +287,21 @@ async def test_so_many_are_posted_at_a_time(make: Make, serve_plainly: ServePlai
     most: list[int] = []
     answer = asyncio.Event()
     conduct = counting(most, answer)
-    receivers = [await serve_plainly(conduct) for _ in range(AT_A_TIME + 5)]
+    receivers = [await serve_plainly(conduct) for _ in range(NEW_AT_A_TIME + 5)]
     record = make()
     for number in range(200):
         record.add(number, url_of(receivers[number % len(receivers)]))
-    await until(lambda: most and most[-1] == AT_A_TIME, "the bound is met")
+    await until(lambda: most and most[-1] == NEW_AT_A_TIME, "the bound is met")
     answer.set()
     await record.all_forgotten(200)
+    assert max(most) == NEW_AT_A_TIME
+    answer.clear()
+    most.clear()
+    for number in range(200):
+        record.add(number, url_of(receivers[number % len(receivers)]))
+    await until(lambda: most and most[-1] == AT_A_TIME, "that of receivers that are known is met")
+    answer.set()
+    await record.all_forgotten(400)
     assert max(most) == AT_A_TIME
 
 

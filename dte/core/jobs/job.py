@@ -77,6 +77,7 @@ class Job(Stateful[JobState]):
         notify: a URL to be told of its end; "" for none.
         retry_of: the number of the job whose failed part it repeats.
         size: about how many bytes it takes besides its arithmetic.
+        owner: whose share of the bounds it uses; "" for the machine's own user.
     """
 
     NEXT: ClassVar = NEXT_STATES
@@ -107,6 +108,7 @@ class Job(Stateful[JobState]):
     notify: str = ""
     trace: str | None = None
     retry_of: int | None = None
+    owner: str = ""
 
     def each_call(self) -> Iterable[Call]:
         return self.calls.calls.values() if self.calls is not None else ()

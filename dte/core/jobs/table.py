@@ -19,9 +19,11 @@ from dte.core.graph.work import Work
 from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, call_event
 from dte.core.jobs.job import Job, JobState, kept_task
 from dte.core.jobs.outbox import Outbox
+from dte.core.jobs.owned import OwnedWork
 from dte.core.jobs.ready import ReadySet
 from dte.core.jobs.ring import JobRing
 from dte.core.limits import SchedulerLimits
+from dte.core.shares import OWN_USER
 
 SWEEP_OPERATIONS = 20_000
 """Operations of an ended graph that are freed in a tick: about a millisecond's work."""
@@ -75,6 +77,7 @@ class JobTable:
         self._ring = JobRing(limits.jobs_kept, limits.jobs_kept_bytes)
         self._sweep: deque[Graph] = deque()
         self._outbox = Outbox()
+        self._owned = OwnedWork(limits)
         self._ended: list[Job] = []
         self._last = 0
         self.ready = ReadySet()
@@ -119,11 +122,14 @@ class JobTable:
 
     # Accepting
 
-    def ensure_room(self, jobs: int, operations: int = 0, size: int = 0) -> None:
+    def ensure_room(
+        self, jobs: int, operations: int = 0, size: int = 0, owner: str = OWN_USER
+    ) -> None:
         """Check that more work may wait.
 
         Args:
             size: bytes of texts and arguments.
+            owner: whose work it is.
 
         Raises:
             Busy: it may not now; the message names the bound.
@@ -144,9 +150,16 @@ class JobTable:
                 raise Busy(
                     f"too many unfinished {name}: {waiting} + {more} > {most} ({name}_waiting_max)"
                 )
+        if owner:
+            self._owned.ensure_room(owner, jobs, operations, size)
 
     def accept(
-        self, now: float, new_jobs: Sequence[NewJob], key: str = "", digest: str = ""
+        self,
+        now: float,
+        new_jobs: Sequence[NewJob],
+        key: str = "",
+        digest: str = "",
+        owner: str = OWN_USER,
     ) -> Submission:
         """Accept jobs: all of them or none.
 
@@ -155,6 +168,7 @@ class JobTable:
         Args:
             key: see `Submission`.
             digest: see `Submission`.
+            owner: whose jobs they are.
 
         Raises:
             Busy: too much work waits.
@@ -174,9 +188,12 @@ class JobTable:
             waiting += value is None
             if value is not None or failure is not None:
                 ends.append(_end_at_once(wall_s, job, value, failure))
-        self.ensure_room(waiting, operations, size)
+        self.ensure_room(waiting, operations, size, owner)
         for job in jobs:
             self._ring.add(job)
+            if owner:
+                job.owner = owner
+                self._owned.add(job)
         self._last += len(jobs)
         self.waiting += len(jobs)
         self.operations_waiting += operations
@@ -210,6 +227,8 @@ class JobTable:
             self.waiting -= 1
             self.operations_waiting -= job.left
             self.bytes_waiting -= job.size
+            if job.owner:
+                self._owned.remove(job)
             job.calls = None
             self._let_go(job)
 
@@ -221,6 +240,8 @@ class JobTable:
         job.enter(end.state)
         self.waiting -= 1
         self.bytes_waiting -= job.size
+        if job.owner:
+            self._owned.remove(job)
         self._ring.ended(job)
         self._ended.append(job)
         if end.events:
@@ -264,13 +285,16 @@ class JobTable:
             job.size, job.cancel_accepted = len(job.task), job.cancelled
             self.operations_waiting += job.operations
             self.bytes_waiting += job.size
+            self._owned.add(job)
 
     def resume(self, job: Job, new: NewJob) -> None:
         """Give a restored job its operations, read again from its text."""
         self.operations_waiting -= job.operations
         self.bytes_waiting -= job.size
+        self._owned.remove(job)
         self.operations_waiting += _fill(job, new)
         self.bytes_waiting += job.size
+        self._owned.add(job)
 
     # The life of a job
 
@@ -333,6 +357,8 @@ class JobTable:
         self.operations_waiting -= count
         self.bytes_waiting += size
         job.size += size
+        if job.owner:
+            self._owned.grow(job, size)
 
     def _stop(self, job: Job) -> None:
         assert job.graph is not None, "a job ends once"
@@ -371,6 +397,7 @@ class JobTable:
         ending = {end.job.number for end in self._outbox.ends}
         assert len(ending) == len(self._outbox.ends), "a job ends twice"
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
+        self._owned.check(open_jobs)
         for job in jobs:
             assert (job.answer is None and job.error is None) or job.is_terminal
             assert not job.cancelled or job.cancel_accepted

@@ -22,13 +22,14 @@ that pulls stands in them as long as its claim is open.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 from random import Random
 
 from dte.core.backoff import backoff_s
 from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
+from dte.core.shares import Shares
 from dte.core.timers import Timers
 from dte.core.workers.worker import Announcement, Delivery, Worker
 
@@ -104,6 +105,7 @@ class AvailabilityQueue:
         self._forgotten: list[Worker] = []
         self._overdue: list[Worker] = []
         self._present = 0
+        self._shares = Shares("workers", "workers_max", limits.workers_max)
         self.batches = Line(attrgetter("free_slots"))
         self.calls = Line(attrgetter("free_call_slots"))
 
@@ -121,10 +123,14 @@ class AvailabilityQueue:
         """
         worker = self._workers.get(announcement.identity)
         if worker is None:
-            self._make_room(now)
+            self._make_room(now, announcement.owner)
             worker = self._workers[announcement.identity] = Worker(announcement, now, now)
+            self._shares.add(announcement.owner)
             worker.batch = min(BATCH_FIRST, announcement.batch_max)
         old = worker.announcement
+        if old.owner != announcement.owner:
+            self._shares.remove(old.owner)
+            self._shares.add(announcement.owner)
         reborn = (old.name, old.incarnation) != (announcement.name, announcement.incarnation)
         if reborn or worker.gone:
             worker.joined_at = now
@@ -139,13 +145,14 @@ class AvailabilityQueue:
         self.offer(worker)
         return worker, reborn
 
-    def _make_room(self, now: float) -> None:
+    def _make_room(self, now: float, owner: str) -> None:
         workers_max = self._limits.workers_max
+        if not self._shares.has_room(owner):
+            self._drop_unused([each for each in self if each.announcement.owner == owner])
+        self._shares.ensure_room(owner)
         if len(self._workers) < workers_max:
             return
-        for worker in list(self):
-            if worker.state in ("gone", "draining", "pausing") and not worker.lease_count:
-                self._forget(worker)
+        self._drop_unused(list(self))
         if len(self._workers) >= workers_max:
             self._drop_most_silent(now)
         if len(self._workers) >= workers_max:
@@ -153,6 +160,12 @@ class AvailabilityQueue:
                 f"too many workers: {len(self._workers)} + 1 > {workers_max} (workers_max)",
                 retry_after_s=5,
             )
+
+    def _drop_unused(self, workers: Iterable[Worker]) -> None:
+        """Forget those of some workers that get no work now, and have none."""
+        for worker in workers:
+            if worker.state in ("gone", "draining", "pausing") and not worker.lease_count:
+                self._forget(worker)
 
     def _drop_most_silent(self, now: float) -> None:
         """Forget the most silent worker that never did anything, if it has been so for long."""
@@ -171,6 +184,7 @@ class AvailabilityQueue:
         if worker.suspects:
             self._forgotten.append(worker)
         del self._workers[worker.announcement.identity]
+        self._shares.remove(worker.announcement.owner)
 
     def get(self, identity: str) -> Worker | None:
         """The worker with an address, or known as ``pull:NAME``."""
@@ -341,6 +355,8 @@ class AvailabilityQueue:
 
     def check(self) -> None:
         """Assert every invariant; for tests."""
+        owned = [worker.announcement.owner for worker in self if worker.announcement.owner]
+        assert all(self._shares.used(owner) == owned.count(owner) for owner in set(owned))
         for worker in self:
             self.batches.check(worker)
             self.calls.check(worker)

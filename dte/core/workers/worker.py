@@ -68,6 +68,7 @@ class Announcement:
         tasks: the further handlers whose tasks of its dialect it takes; None for all.
         replaced: the built-in handlers that its own ones of the same names replace.
         mixes: it takes calls with arguments by position and by name.
+        owner: whose share of the bounds it uses; "" for the machine's own user.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Announcement:
     tasks: frozenset[str] | None = frozenset()
     replaced: Mapping[str, HandlerPolicy] = field(default_factory=dict)
     mixes: bool = False
+    owner: str = ""
 
     def policy(self, handler: str, origin: str) -> HandlerPolicy:
         """The policy of a handler for a task of a dialect, or for a call of dte's own clients."""

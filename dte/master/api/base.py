@@ -105,7 +105,7 @@ class JsonHandler(BodyHandler):
         Raises:
             Busy: too many bytes of other replies wait for their clients.
         """
-        self._replies.ensure_room()
+        self._replies.ensure_room(owner=self.owner)
 
     @asynccontextmanager
     async def room_for_list(self, count: int) -> AsyncIterator[None]:
@@ -119,9 +119,9 @@ class JsonHandler(BodyHandler):
         if count <= LIST_LONG:
             yield
             return
-        self._replies.ensure_room()
+        self._replies.ensure_room(owner=self.owner)
         async with self._replies.long_ones:
-            self._replies.ensure_room()
+            self._replies.ensure_room(owner=self.owner)
             yield
 
     def count_waited_jobs(self, count: int) -> None:
@@ -141,7 +141,7 @@ class JsonHandler(BodyHandler):
         self.note()
         whole = encode(value) + b"\n"
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
-            self._replies.ensure_room()
+            self._replies.ensure_room(owner=self.owner)
         self._send([whole])
 
     def created(self, value: Any) -> None:
@@ -194,13 +194,13 @@ class JsonHandler(BodyHandler):
 
     def _count_reply(self, count: int) -> None:
         self._reply_size += count
-        self._replies.add(count)
+        self._replies.add(count, self.owner)
         if self.request.method == "GET":
-            self._replies.ensure_room(begun=True)
+            self._replies.ensure_room(begun=True, owner=self.owner)
 
     def _release_reply(self) -> None:
         """Stop counting the reply: it was not sent, or the connection counts it now."""
-        self._replies.remove(self._reply_size)
+        self._replies.remove(self._reply_size, self.owner)
         self._reply_size = 0
 
     def _send(self, parts: Sequence[bytes]) -> None:

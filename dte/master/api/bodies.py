@@ -23,6 +23,7 @@ from dte.master.api.strict import (
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.master import Master
+from dte.master.owners import owner_of
 from dte.master.turns import What, what_for
 from dte.wire.codec import BOM, Decoder, Malformed
 from dte.wire.duplicates import PIECE_BYTES, find_duplicate, search_duplicate
@@ -70,6 +71,11 @@ class BodyHandler(RequestHandler):
         self._refusal: DteError | None = None
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the client has hung up."""
+
+    @property
+    def owner(self) -> str:
+        """Whose share of the bounds the request uses."""
+        return owner_of(self.request.remote_ip or "")
 
     def body_bytes_max(self) -> int:
         """The bound on the bodies of the route, with the setting."""
@@ -133,9 +139,9 @@ class BodyHandler(RequestHandler):
             return
         try:
             self._size += len(chunk)
-            self._bodies.add(len(chunk))
+            self._bodies.add(len(chunk), self.owner)
             if self.request.path not in URGENT:
-                self._bodies.ensure_room(begun=True)
+                self._bodies.ensure_room(begun=True, owner=self.owner)
             if self._size > self.body_bytes_max():
                 raise self._too_large()
         except DteError as error:
@@ -155,7 +161,7 @@ class BodyHandler(RequestHandler):
 
     def release_body(self) -> None:
         """Drop the body, and count its bytes no longer."""
-        self._bodies.remove(self._size)
+        self._bodies.remove(self._size, self.owner)
         self._size = 0
         self._chunks.clear()
 

@@ -82,7 +82,7 @@ class AllEvents(EventsHandler):
         "longer kept.",
     )
     async def get(self) -> None:
-        await self.stream(self.master.events.since(self.last_event_id()))
+        await self.stream(self.master.events.since(self.last_event_id(), owner=self.owner))
 
 
 class JobEvents(EventsHandler):
@@ -101,7 +101,7 @@ class JobEvents(EventsHandler):
         job = await self.find(number)
         finished = job.is_terminal
         self.master.publish()  # The job may have changed since the last event.
-        listener = self.master.events.since(last, job.number)
+        listener = self.master.events.since(last, job.number, self.owner)
         if last is not None and not listener.lost:
             if finished and not listener.has_more:
                 listener.leave()

@@ -26,6 +26,8 @@ class HealthReply(msgspec.Struct):
     operations_waiting: int
     operations_done: int
     stale_results: int
+    webhooks_waiting: int
+    webhooks_given_up: int
     journal: str
     commits: int
     longest_turn_s: float
@@ -47,6 +49,8 @@ class Health(JsonHandler):
                 "operations_waiting": core.jobs.operations_waiting,
                 "operations_done": core.jobs.operations_done,
                 "stale_results": core.stale_results,
+                "webhooks_waiting": len(self.master.webhooks),
+                "webhooks_given_up": self.master.webhooks.given_up,
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits,
                 "longest_turn_s": round(self.master.turns.longest_s, 4),

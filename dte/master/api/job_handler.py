@@ -15,7 +15,7 @@ from dte.core.errors import InvalidRequest, NotFound
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
-from dte.master.webhooks import check_notify
+from dte.master.posting import check_notify
 from dte.wire.codec import encode
 from dte.wire.current_call import CALL_HEADER
 from dte.wire.messages.keys import KEY, KEY_CHARS_MAX, KEY_PATTERN
@@ -130,7 +130,7 @@ class JobHandler(JsonHandler):
         """
         if url:
             check_notify(url)
-            self.master.webhooks.ensure_room()
+            self.master.webhooks.ensure_room(self.owner)
 
     def key(self) -> str:
         """The key that the client gave this submission; "" if it gave none."""

@@ -153,7 +153,7 @@ class Jobs(JobHandler):
         self._check(plans)
         if is_many and wait_s:
             self.ensure_room_for_reply()
-        jobs = await self.master.jobs.submit_plans(plans, key, digest)
+        jobs = await self.master.jobs.submit_plans(plans, key, digest, self.owner)
         del plans
         self.release_body()
         self.set_status(201)
@@ -248,7 +248,7 @@ class Retry(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        again = await self.master.jobs.retry(job, self.key())
+        again = await self.master.jobs.retry(job, self.key(), self.owner)
         self.created(Retried(again.number, job.number))
 
 

@@ -132,6 +132,7 @@ class Workers(JsonHandler):
             failing=one_line(announce.failing),
             replaced=replaced(announce.replaced, handlers),
             mixes=announce.kwargs,
+            owner=self.owner,
         )
         workers = self.master.workers
         unreachable = await workers.announce(announcement)
@@ -212,6 +213,7 @@ class Claims(JsonHandler):
             failing=one_line(claim.failing),
             replaced=replaced(claim.replaced, handlers),
             mixes=claim.kwargs,
+            owner=self.owner,
         )
         if claim.draining:
             await self.master.workers.stop_claiming(announcement)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from dte.core.errors import Busy
+from dte.core.shares import OWN_USER, Shares
 
 BEGUN_SHARE = 0.75
 """Nothing long is begun beyond this share of the bound, so that what is begun can be finished."""
@@ -20,17 +21,25 @@ class Budget:
     def __init__(self, name: str, bytes_max: int, long_max: int) -> None:
         self._name = name
         self._bytes_max = bytes_max
+        self._shares = Shares("bytes in memory", name, bytes_max)
         self.bytes = 0
         self.long_ones = asyncio.Semaphore(long_max)
 
-    def add(self, count: int) -> None:
+    def add(self, count: int, owner: str = OWN_USER) -> None:
         self.bytes += count
+        if owner:
+            self._shares.add(owner, count)
 
-    def remove(self, count: int) -> None:
-        self.bytes -= count
+    def remove(self, count: int, owner: str = OWN_USER) -> None:
+        self.add(-count, owner)
 
-    def ensure_room(self, begun: bool = False) -> None:
-        """Raise `Busy` unless something long may begin, or, if it has `begun`, go on."""
-        if self.bytes > self._bytes_max * (1.0 if begun else BEGUN_SHARE):
+    def ensure_room(self, begun: bool = False, owner: str = OWN_USER) -> None:
+        """Raise `Busy` unless an owner may begin something long, or go on with what has `begun`."""
+        part = 1.0 if begun else BEGUN_SHARE
+        if self.bytes > self._bytes_max * part:
             used = f"{self.bytes} of {self._bytes_max} bytes"
             raise Busy(f"too much in memory: {used} ({self._name})")
+        if owner and self._shares.used(owner) > self._shares.share * part:
+            used = f"{self._shares.used(owner)} bytes of {owner}"
+            share = f"its share of {self._bytes_max}"
+            raise Busy(f"too much in memory: {used} > {share}, half ({self._name})")

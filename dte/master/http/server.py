@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from tornado.httpserver import HTTPServer
@@ -27,9 +28,11 @@ from tornado.httputil import (
 )
 
 from dte.core.errors import Busy, DteError
+from dte.core.shares import Shares
 from dte.master.http.admission import Admission
 from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, error_reply, last_reply
+from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor
 from dte.wire.http.reader import HEAD_BYTES_MAX, origin_form
@@ -53,6 +56,8 @@ IDLE_S = 5.0
 """A connection that has been idle for longer may be replaced by a new one."""
 IDLE_MAX_S = 120.0
 """A connection that has been idle for longer is closed."""
+LOOKED_AT = 1_000
+"""Idle connections that are looked at for one of an owner."""
 SWEEP_S = 5.0
 """Time between checks for slow clients, or less if they get less time."""
 SEND_BUFFER_BYTES = 262_144
@@ -102,6 +107,7 @@ class BoundedServer(HTTPServer):
         self._others = Admission(BEGUN_MAX, BEGUN_MIN)
         self._heads = Admission(HEADS_MAX, HEADS_MIN)
         self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
+        self._shares = Shares("connections", "connections_max", self._connections_max)
         self._acceptor = Acceptor(self._take, self._cannot_accept)
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
@@ -129,7 +135,14 @@ class BoundedServer(HTTPServer):
         self._to_log[f"times no connection could be accepted: {error.strerror}"] += 1
 
     def _take(self, connection: socket.socket, address: Any) -> None:
-        stream = BoundedStream(connection, self._replies, self._closed, self._heads.enter)
+        owner = owner_of(address[0])
+        stream = BoundedStream(
+            connection, self._replies, self._closed, self._heads.enter, owner
+        )
+        if not self._shares.has_room(owner) and not self._close_idle(IDLE_S, owner):
+            self._refuse_owner(stream)
+            return
+        self._shares.add(owner)
         if self._is_full() and not self._close_idle(IDLE_S):
             if len(self._extra) >= self._extra_max:
                 self._dismiss_one()
@@ -140,14 +153,28 @@ class BoundedServer(HTTPServer):
     def _is_full(self) -> bool:
         return len(self._open) - len(self._extra) >= self._connections_max
 
-    def _close_idle(self, idle_s: float) -> bool:
-        """Close the connection that has been idle for longest, if for more than `idle_s`."""
-        for stream, since in self._idle.items():
+    def _close_idle(self, idle_s: float, owner: str | None = None) -> bool:
+        """Close the connection that has been idle for longest, if for more than `idle_s`.
+
+        Args:
+            owner: whose connection it is; None for anybody's.
+        """
+        for stream, since in islice(self._idle.items(), LOOKED_AT):
             if asyncio.get_running_loop().time() - since <= idle_s:
                 break
-            stream.close()
-            return True
+            if owner is None or stream.owner == owner:
+                stream.close()
+                return True
         return False
+
+    def _refuse_owner(self, stream: BoundedStream) -> None:
+        """Close a connection beyond its owner's share."""
+        self._to_log["connections refused (an owner's share of connections_max)"] += 1
+        try:
+            self._shares.ensure_room(stream.owner)
+        except Busy as busy:
+            stream.say(last_reply(busy.status, str(busy), busy.code, busy.retry_after_s))
+        stream.close()
 
     def _dismiss_one(self) -> None:
         """Close the first connection beyond the bound whose request is not there yet."""
@@ -163,7 +190,9 @@ class BoundedServer(HTTPServer):
         return Busy(f"too many connections: {self._connections_max} are open (connections_max)")
 
     def _closed(self, stream: BoundedStream) -> None:
-        self._open.discard(stream)
+        if stream in self._open:
+            self._open.remove(stream)
+            self._shares.remove(stream.owner)
         self._idle.pop(stream, None)
         self._extra.pop(stream, None)
 

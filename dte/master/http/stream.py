@@ -14,6 +14,7 @@ from typing import Any
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
+from dte.core.shares import OWN_USER
 from dte.master.http.meters import Budget
 from dte.wire.codec import encode
 from dte.wire.http.reader import FIELDS_MAX, HEAD_BYTES_MAX
@@ -107,6 +108,7 @@ class BoundedStream(IOStream):
             future that is done when it may.
 
     Attributes:
+        owner: whose share of the bounds it uses.
         unsent: bytes of replies that the system has not taken yet.
         when_closed: called too when its descriptor is closed.
     """
@@ -117,6 +119,7 @@ class BoundedStream(IOStream):
         replies: Budget,
         on_close: Callable[[BoundedStream], None],
         admit_head: Callable[[], asyncio.Future[None] | None] = lambda: None,
+        owner: str = OWN_USER,
         **options: Any,
     ) -> None:
         super().__init__(connection, **options)
@@ -125,6 +128,7 @@ class BoundedStream(IOStream):
         self._admit_head = admit_head
         self._head_searched = 0
         self._head_waits = False
+        self.owner = owner
         self._sent_now = False
         self._moved = 0
         self._moved_before = 0
@@ -193,7 +197,7 @@ class BoundedStream(IOStream):
 
     def _count(self, count: int) -> None:
         self.unsent += count
-        self.replies.add(count)
+        self.replies.add(count, self.owner)
 
     def set_nodelay(self, value: bool) -> None:
         # Tornado would switch it on and off with each reply.

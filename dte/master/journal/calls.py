@@ -18,6 +18,7 @@ from dte.core.graph.call import CallRecord, CallState
 from dte.core.jobs.facts import Cancel, End, Step
 from dte.core.jobs.job import Job
 from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
+from dte.wire.codec import encode
 
 RECORD = tuple(each.name for each in fields(CallRecord))
 CALLS = Insertion(
@@ -28,8 +29,8 @@ RETRIES = Insertion("retry", ("number", "retry_of"), foreign=(), replaces=True)
 DELIVERIES = Insertion("notice", ("number", "url", "since"), foreign=("url",), replaces=True)
 RECORDS = f"SELECT {', '.join(RECORD)} FROM call WHERE job = ?"
 NOTICES = (
-    "SELECT number, url, since FROM notice "
-    "ORDER BY (SELECT sequence FROM ended WHERE ended.number = notice.number)"
+    "SELECT notice.number, url, since, coalesce(owner, '') "
+    "FROM notice LEFT JOIN ended ON ended.number = notice.number ORDER BY sequence"
 )
 CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
@@ -72,8 +73,10 @@ class CallTables:
         )
         DELIVERIES.insert(self._db, deliveries)
 
-    def delivered(self, number: int) -> None:
-        self._db.execute("DELETE FROM notice WHERE number = ?", (number,))
+    def delivered(self, numbers: Sequence[int]) -> None:
+        text = encode(numbers).decode()
+        query = "DELETE FROM notice WHERE number IN (SELECT value FROM json_each(?))"
+        self._db.execute(query, (text,))
 
     def _row(self, job: int, record: CallRecord) -> tuple[Any, ...]:
         """The row of a record, field by field: by their names it would take three times as long."""
@@ -122,7 +125,7 @@ class CallTables:
         query = "SELECT 1 FROM ended WHERE number = ?"
         return self._db.execute(query, (number,)).fetchone() is not None
 
-    def deliveries(self) -> list[tuple[int, str, float]]:
+    def deliveries(self) -> list[tuple[int, str, float, str]]:
         """The webhooks that have not been taken, in the order of the ends, with times of `Ages`."""
         return self._db.execute(NOTICES).fetchall()
 

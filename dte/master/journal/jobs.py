@@ -12,6 +12,7 @@ from typing import Any
 from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Submission
 from dte.core.jobs.job import Job, JobState
+from dte.core.shares import OWN_USER
 from dte.master.journal.rows import (
     Insertion,
     as_json,
@@ -28,12 +29,17 @@ WAITING = Insertion(
     ("number", "submitted_at", "operations", "task", "formula"),
     foreign=("task", "formula"),
 )
+OWNED = Insertion(
+    "waiting",
+    ("number", "submitted_at", "operations", "task", "formula", "owner"),
+    foreign=("task", "formula", "owner"),
+)
 ARITHMETIC_END = (
     *("number", "started_at", "ended_at"),
     *("operations", "operations_done", "answer", "error"),
 )
 END = (*ARITHMETIC_END, "state", "answer_json", "trace")
-ENDED = (*END, "submitted_at", "task")
+ENDED = (*END, "submitted_at", "task", "owner")
 
 
 def _moving(end: Sequence[str]) -> str:
@@ -43,8 +49,9 @@ def _moving(end: Sequence[str]) -> str:
         end: the columns of the rows, the job's number first.
     """
     return f"""
-INSERT INTO ended ({", ".join(end)}, submitted_at, task, recorded_s)
-SELECT waiting.number, {extracted(range(1, len(end)))}, waiting.submitted_at, waiting.task, ?
+INSERT INTO ended ({", ".join(end)}, submitted_at, task, owner, recorded_s)
+SELECT waiting.number, {extracted(range(1, len(end)))},
+       waiting.submitted_at, waiting.task, waiting.owner, ?
 FROM json_each(?) CROSS JOIN waiting ON waiting.number = json_extract(value, '$[0]')
 """
 
@@ -80,6 +87,7 @@ class JobTables:
     def accept(self, submissions: Iterable[Submission]) -> list[tuple[Job, str]]:
         """Write accepted jobs, and return the jobs that have plans, with their plans."""
         rows: list[tuple[Any, ...]] = []
+        owned: list[tuple[Any, ...]] = []
         plans: list[tuple[Job, str]] = []
         for submission in submissions:
             for job, text in zip(submission.jobs, submission.texts, strict=True):
@@ -87,8 +95,13 @@ class JobTables:
                 if job.plan is not None:
                     plans.append((job, text))
                     task, formula = writable(task), None
-                rows.append((job.number, job.submitted_at, job.operations, task, formula))
+                row = (job.number, job.submitted_at, job.operations, task, formula)
+                if job.owner:
+                    owned.append((*row, job.owner))
+                else:
+                    rows.append(row)
         WAITING.insert(self._db, rows)
+        OWNED.insert(self._db, owned)
         return plans
 
     def end(self, ends: Iterable[End], ran_s: float, *, arithmetic: bool) -> None:
@@ -134,13 +147,14 @@ class JobTables:
     def waiting(self) -> list[Job]:
         """The unfinished jobs, without their graphs."""
         rows = self._db.execute(
-            "SELECT number, task, submitted_at, operations, cancelled_at, "
+            "SELECT number, task, submitted_at, operations, cancelled_at, owner, "
             f"{RETRY_OF.format('waiting')} FROM waiting ORDER BY number"
         )
         jobs = []
-        for number, task, submitted_at, operations, cancelled_at, retry_of in rows:
+        for number, task, submitted_at, operations, cancelled_at, owner, retry_of in rows:
             jobs.append(Job(number, task, submitted_at, operations, None, JobState.WAITING))
             jobs[-1].cancelled, jobs[-1].retry_of = cancelled_at is not None, retry_of
+            jobs[-1].owner = owner or OWN_USER
         return jobs
 
     def last_ended(self, count: int, size: int) -> list[Job]:
@@ -165,8 +179,8 @@ class JobTables:
 
     def _ended_job(self, fields: dict[str, Any]) -> Job:
         """The job of a row, whose fields but `answer_json` have the names of the job's."""
-        answer_json = fields.pop("answer_json")
-        job = Job(graph=None, **fields)
+        answer_json, owner = fields.pop("answer_json"), fields.pop("owner")
+        job = Job(graph=None, owner=owner or OWN_USER, **fields)
         answer, state = fields["answer"], fields["state"]
         job.answer = json_read(answer_json) if answer is None else read_number(answer)
         by_error = JobState.SUCCEEDED if job.error is None else JobState.FAILED

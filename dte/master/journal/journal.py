@@ -61,6 +61,10 @@ TEXTS_CHARS = 1_000_000
 """Characters of formulas that are read at a time, approximately."""
 
 
+StoredWebhook = tuple[int, str, float, str]
+"""A webhook: its job, its URL, the moment from which its age counts, and the job's owner."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The content of a journal that a master needs at its start.
@@ -78,7 +82,7 @@ class Loaded:
     waiting: list[Job]
     ended: list[Job]
     workers: list[Announcement]
-    deliveries: list[tuple[int, str, float]]
+    deliveries: list[StoredWebhook]
     replaced: dict[str, HandlerPolicy]
 
 
@@ -207,10 +211,10 @@ class Journal:
         with self._writing():
             self._workers.remember_replaced(policies)
 
-    def delivered(self, number: int) -> None:
-        """Forget the webhook of a job that was taken or given up."""
+    def delivered(self, numbers: Sequence[int]) -> None:
+        """Forget the webhooks of jobs that were taken or given up."""
         with self._writing():
-            self._calls.delivered(number)
+            self._calls.delivered(numbers)
 
     def _ensure_there(self) -> None:
         """Check that the file has not been deleted or replaced, or facts would be lost."""
@@ -324,23 +328,22 @@ class Journal:
         with _reading():
             return self._calls.plans(numbers)
 
-    def deliveries(self, now: float) -> list[tuple[int, str, float]]:
+    def deliveries(self, now: float) -> list[StoredWebhook]:
         """The webhooks of ended jobs that have not been taken.
 
         Args:
             now: the moment, on the core's clock.
 
         Returns:
-            The job, the URL, and the moment from which its age counts; the oldest first. The time
-            between two masters does not count.
+            The oldest first. The time between two masters does not count.
         """
         with _reading():
             return self._deliveries(now)
 
-    def _deliveries(self, now: float) -> list[tuple[int, str, float]]:
+    def _deliveries(self, now: float) -> list[StoredWebhook]:
         ran_s = self._ages.ran_s(now)
         found = self._calls.deliveries()
-        return [(number, url, now - (ran_s - since)) for number, url, since in found]
+        return [(number, url, now - (ran_s - since), owner) for number, url, since, owner in found]
 
     def submission(self, key: str) -> KnownSubmission | None:
         """The submission with a key, if there was one."""

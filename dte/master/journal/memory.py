@@ -13,6 +13,7 @@ from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
+from dte.core.shares import Shares
 from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Loaded, Unfinished
 from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
@@ -70,7 +71,7 @@ class MemoryRecorder:
     async def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
         pass
 
-    async def delivered(self, number: int) -> None:
+    async def delivered(self, numbers: Sequence[int]) -> None:
         pass
 
 
@@ -78,14 +79,20 @@ AnyRecorder = Recorder | MemoryRecorder
 
 
 class KeyMemory:
-    """The last keys of submissions, to recognise repeats."""
+    """The last keys of submissions, to recognise repeats.
+
+    Keys of an owner beyond its share take the place of its own oldest ones.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._known: dict[str, KnownSubmission] = {}
+        self._shares = Shares("keys", "jobs_kept", capacity)
+        self._known: dict[str, tuple[KnownSubmission, str]] = {}
+        self._of_owners: dict[str, dict[str, None]] = {}
 
     def get(self, key: str) -> KnownSubmission | None:
-        return self._known.get(key)
+        known = self._known.get(key)
+        return known[0] if known is not None else None
 
     def remember(self, submissions: Iterable[Submission]) -> dict[Submission, KnownSubmission]:
         """Remember submissions; return those that repeat a key, with the earlier submission."""
@@ -93,12 +100,27 @@ class KeyMemory:
         for submission in submissions:
             if not submission.key:
                 continue
-            known = self._known.get(submission.key)
+            known = self.get(submission.key)
             if known is not None:
                 repeats[submission] = known
                 continue
             digest, jobs = submission.digest, submission.jobs
-            self._known[submission.key] = KnownSubmission(digest, jobs[0].number, len(jobs))
-            if len(self._known) > self._capacity:
-                del self._known[next(iter(self._known))]
+            self._add(submission.key, KnownSubmission(digest, jobs[0].number, len(jobs)), jobs[0])
         return repeats
+
+    def _add(self, key: str, known: KnownSubmission, job: Job) -> None:
+        self._known[key] = known, job.owner
+        if job.owner:
+            of_owner = self._of_owners.setdefault(job.owner, {})
+            of_owner[key] = None
+            if len(of_owner) > self._shares.share:
+                self._forget(next(iter(of_owner)))
+        if len(self._known) > self._capacity:
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, key: str) -> None:
+        _, owner = self._known.pop(key)
+        if owner:
+            del self._of_owners[owner][key]
+            if not self._of_owners[owner]:
+                del self._of_owners[owner]

@@ -135,8 +135,8 @@ class Recorder:
     async def remember_replaced(self, policies: Mapping[str, HandlerPolicy]) -> None:
         await self.run(self._journal.remember_replaced, policies)
 
-    async def delivered(self, number: int) -> None:
-        await self.run(self._journal.delivered, number)
+    async def delivered(self, numbers: Sequence[int]) -> None:
+        await self.run(self._journal.delivered, numbers)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run a method of the journal in its thread, and return what it returns."""

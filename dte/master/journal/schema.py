@@ -17,7 +17,7 @@ log = logging.getLogger("dte.master")
 
 APPLICATION_ID = 0x64746531
 """The mark of a journal among SQLite files: "dte1"."""
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 CALLS_SCHEMA = """
 CREATE TABLE plan (  -- of jobs that are more than formulas, waiting and ended
     number INTEGER PRIMARY KEY,
@@ -129,6 +129,11 @@ CREATE TABLE replaced (  -- built-in handlers that workers have replaced by thei
 UPDATE notice SET since = 0;
 UPDATE worker SET announced_at = 0;
 {generation.SCHEMA}""",
+    3: """
+ALTER TABLE waiting ADD COLUMN owner TEXT;     -- NULL for the machine's own user
+ALTER TABLE ended ADD COLUMN owner TEXT;       -- as in waiting
+ALTER TABLE submission ADD COLUMN owner TEXT;  -- as in waiting
+""",
 }
 """Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000

@@ -24,6 +24,8 @@ async def test_health_of_a_master_with_nothing_to_do(rig: Rig) -> None:
         "operations_waiting": 0,
         "operations_done": 0,
         "stale_results": 0,
+        "webhooks_waiting": 0,
+        "webhooks_given_up": 0,
         "journal": "none",
         "commits": 0,
         "error": None,

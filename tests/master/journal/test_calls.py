@@ -415,8 +415,7 @@ def test_who_is_to_be_told_of_an_end_is_known_until_they_are(open_book: OpenBook
     first, second = journal.deliveries(11.0)
     assert (first[:2], second[:2]) == ((2, f"{URL}1"), (1, f"{URL}0"))
     assert (first[2], second[2]) == (1.0, 1.0), "they are ten seconds old: since the second start"
-    journal.delivered(2)
-    journal.delivered(99)
+    journal.delivered([2, 99])
     assert [number for number, *_ in open_book().loaded.deliveries] == [1]
 
 

@@ -377,7 +377,7 @@ def test_no_statement_needs_a_new_sqlite(book: Book) -> None:
     book.journal.unfinished(0)
     book.journal.plans([4])
     book.journal.deliveries(1.0)
-    book.journal.delivered(4)
+    book.journal.delivered([4])
     book.now += DAY_S * 10
     book.journal.write(Facts([], []), book.now)
     book.journal.submission("k")

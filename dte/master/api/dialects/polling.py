@@ -16,6 +16,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import NAME_CHARS_MAX, HandlerPolicy
 from dte.core.jobs.job import Job
+from dte.core.shares import OWN_USER
 from dte.core.workers.worker import Announcement, Delivery, Worker
 from dte.master.api.dialects.tasks import TASK, only_call
 from dte.master.api.job_handler import JobHandler
@@ -31,6 +32,7 @@ def poller(
     handlers: Mapping[str, HandlerPolicy],
     lease_s: float,
     dead_after_s: float,
+    owner: str = OWN_USER,
 ) -> Announcement:
     """The announcement that a worker would make if it announced itself.
 
@@ -52,6 +54,7 @@ def poller(
         lease_s=lease_s,
         dead_after_s=dead_after_s,
         dialect=dialect,
+        owner=owner,
     )
 
 
@@ -85,43 +88,50 @@ class Pollers:
         self._dead_after_s = dead_after_s
         self._polls: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    def announcement(self, worker_id: str) -> Announcement:
+    def announcement(self, worker_id: str, owner: str = OWN_USER) -> Announcement:
         """The announcement of a worker of the dialect."""
-        return poller(worker_id, self._dialect, self._handlers, self._lease_s, self._dead_after_s)
+        times = (self._lease_s, self._dead_after_s)
+        return poller(worker_id, self._dialect, self._handlers, *times, owner)
 
-    def beat(self, worker_id: str, info: Mapping[str, object] | None = None) -> Worker:
+    def beat(self, worker_id: str, owner: str, info: Mapping[str, object] | None = None) -> Worker:
         """Note a sign of life, which also keeps the worker's lease.
 
         Args:
+            owner: whose worker it is.
             info: what the worker says of itself; None if it says nothing.
 
         Raises:
             Busy: too many workers are known.
         """
-        worker = self._master.core.announce(self._master.clock.now(), self.announcement(worker_id))
+        worker = self._master.core.announce(
+            self._master.clock.now(), self.announcement(worker_id, owner)
+        )
         self._master.workers.seen(worker, info)
         self._master.wake()
         return worker
 
-    async def submit(self, plan: Plan) -> Job:
+    async def submit(self, plan: Plan, owner: str) -> Job:
         """Accept the plan of a task; errors do not mention its node."""
         try:
-            return await self._master.jobs.submit_plan(plan)
+            return await self._master.jobs.submit_plan(plan, owner=owner)
         except (InvalidRequest, TooLarge) as error:
             raise type(error)(str(error).removeprefix(f"node {TASK!r}: ")) from None
 
-    async def poll(self, worker_id: str, gone: asyncio.Future[None]) -> CallLease | None:
+    async def poll(
+        self, worker_id: str, owner: str, gone: asyncio.Future[None]
+    ) -> CallLease | None:
         """Give a worker a call, if one is ready.
 
         The worker has forgotten an earlier call: it would not ask otherwise.
 
         Args:
+            owner: whose worker it is.
             gone: done when the worker has hung up.
 
         Raises:
             Busy: too many workers are known.
         """
-        announcement = self.announcement(worker_id)
+        announcement = self.announcement(worker_id, owner)
         # Workers may share a name. A second poll would end the first if they overlapped.
         lock = self._polls.setdefault(announcement.identity, asyncio.Lock())
         async with lock:
@@ -131,9 +141,9 @@ class Pollers:
             leases, _ = await self._master.workers.claim(announcement, 1, 0.0, gone)
         return leases[0] if leases else None
 
-    def lease(self, job: Job, worker_id: str) -> CallLease | None:
+    def lease(self, job: Job, worker_id: str, owner: str) -> CallLease | None:
         """A worker's lease of a call of a job, the newest if it has several; a sign of life."""
-        leases = self._master.core.calls.leases.sent_to(self.beat(worker_id))
+        leases = self._master.core.calls.leases.sent_to(self.beat(worker_id, owner))
         return max(
             (lease for lease in leases if lease.call.job == job.number),
             key=lambda lease: lease.number,
@@ -152,7 +162,7 @@ class Pollers:
             return ""
         return call.record.worker if call.record.is_of(self._dialect) else None
 
-    async def settle(self, job: Job, worker_id: str, outcome: Outcome) -> bool:
+    async def settle(self, job: Job, worker_id: str, owner: str, outcome: Outcome) -> bool:
         """Take in a worker's report on a job, and return when it is recorded.
 
         Returns:
@@ -162,7 +172,7 @@ class Pollers:
         Raises:
             Unavailable: the journal cannot be written, or has not been read as far as this job.
         """
-        lease = self.lease(job, worker_id)
+        lease = self.lease(job, worker_id, owner)
         call = lease.call if lease is not None else self._call_of(job, worker_id)
         return await self._master.workers.settle(job, worker_id, self._dialect, outcome, call)
 

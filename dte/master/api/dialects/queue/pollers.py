@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from dte.core.calls.ready import Route
 from dte.core.graph.handlers import HandlerPolicy
+from dte.core.shares import OWN_USER
 from dte.core.workers.worker import Announcement
 from dte.master.api.dialects.polling import Pollers, polls
 from dte.master.master import Master
@@ -31,9 +32,9 @@ class QueuePollers(Pollers):
             master, DIALECT, HANDLERS, settings.queue_lease_s, settings.queue_dead_after_s
         )
 
-    def announcement(self, worker_id: str) -> Announcement:
+    def announcement(self, worker_id: str, owner: str = OWN_USER) -> Announcement:
         waiting = set(self._master.core.calls.jobs.ready.handlers(TASKS)) - HANDLERS.keys()
         for worker in self._master.core.workers() if waiting else ():
             if not worker.gone and not polls(worker):
                 waiting -= worker.announcement.handlers.keys()
-        return replace(super().announcement(worker_id), tasks=frozenset(waiting))
+        return replace(super().announcement(worker_id, owner), tasks=frozenset(waiting))

@@ -103,7 +103,7 @@ class SubmitTask(QueueHandler):
             retries=0,
             lost_max=attempts,
         )
-        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}))
+        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}), self.owner)
         accepted = TaskAccepted(job.number, task_type, "pending", attempts)
         message = "Task submitted successfully"
         self.created(SubmissionReply("success", message, accepted, job.number))

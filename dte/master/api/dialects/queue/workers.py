@@ -125,7 +125,7 @@ class GetTask(QueueHandler):
     )
     async def post(self) -> None:
         body = await self.read(_poll, NO_WORKER)
-        lease = await self.pollers.poll(self.worker_id(body.worker_id), self.gone)
+        lease = await self.pollers.poll(self.worker_id(body.worker_id), self.owner, self.gone)
         self.reply(_given(lease) if lease is not None else NoTask())
 
 
@@ -161,7 +161,7 @@ class SubmitResult(QueueHandler):
         if worker_id is None:
             worker_id = self.pollers.holder(job)
         saved = worker_id is not None and await self.pollers.settle(
-            job, self.worker_id(worker_id), self._outcome(fields, size)
+            job, self.worker_id(worker_id), self.owner, self._outcome(fields, size)
         )
         self.reply(self._saved(job, status, saved))
 
@@ -204,7 +204,7 @@ class Heartbeats(QueueHandler):
         worker_id = self.worker_id(body.worker_id)
         metadata = encode(body.metadata).decode() if body.metadata else None
         info = {"status": body.status, "metadata": metadata}
-        worker = self.pollers.beat(worker_id, info)
+        worker = self.pollers.beat(worker_id, self.owner, info)
         seen_at = self.local_time(self.master.clock.wall_s(worker.last_seen_at))
         beat = Beat(worker_id, body.status, seen_at or "")
         self.reply(BeatReply("success", "Heartbeat received", beat))

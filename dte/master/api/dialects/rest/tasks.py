@@ -82,7 +82,7 @@ class Tasks(RestHandler):
         plan = await self._plan(body)
         try:
             job = await self.master.jobs.submit_plan(
-                plan, digest=digest if body.id else "", name=body.id
+                plan, digest=digest if body.id else "", name=body.id, owner=self.owner
             )
         except (Conflict, NotFound):
             raise Conflict(f"the id {body.id!r} was used for another task before") from None
@@ -126,7 +126,7 @@ class Tasks(RestHandler):
             awaited.append(job)
         if body.id and body.id in expects:
             raise InvalidRequest(f"dependencies: task {body.id!r} cannot wait for itself")
-        self.master.expected.ensure_room(len(expects))
+        self.master.expected.ensure_room(len(expects), self.owner)
         if body.id:
             await self.master.expected.ensure_no_cycle(body.id, awaited)
         return [job.number for job in awaited], expects

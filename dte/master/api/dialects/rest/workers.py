@@ -162,6 +162,7 @@ class Workers(WorkersHandler):
             dead_after_s=OFFLINE_S,
             dialect=DIALECT,
             tasks=None,
+            owner=self.owner,
         )
         has = body.resources
         await self.beat(announcement, {"resources": ShownResources(has.cpu, has.memory, has.disk)})

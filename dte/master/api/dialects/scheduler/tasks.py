@@ -76,7 +76,7 @@ class AddTask(SchedulerHandler):
             lost_max=ATTEMPTS_MAX,
         )
         plan = Plan({TASK: node}, after=after, priority=body.priority, about=about)
-        job = await self.pollers.submit(plan)
+        job = await self.pollers.submit(plan, self.owner)
         self.created(TaskAdded("Task added successfully", str(job.number)))
 
     async def _jobs_of(self, dependencies: list[str | int]) -> list[int]:

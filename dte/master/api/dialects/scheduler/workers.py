@@ -52,7 +52,7 @@ class TaskStatus(msgspec.Struct):
 class RegisterWorker(SchedulerHandler):
     @documented("Register a worker", replies={200: Done})
     def post(self, worker_id: str) -> None:
-        self.pollers.beat(worker_id)
+        self.pollers.beat(worker_id, self.owner)
         self.reply(Done(f"Worker {worker_id} registered"))
 
 
@@ -63,7 +63,7 @@ class Heartbeat(SchedulerHandler):
         description="Registers the worker, and keeps the lease of its task.",
     )
     def put(self, worker_id: str) -> None:
-        self.pollers.beat(worker_id)
+        self.pollers.beat(worker_id, self.owner)
         self.reply(Done(f"Heartbeat of {worker_id} received"))
 
 
@@ -76,7 +76,7 @@ class GetTask(SchedulerHandler):
         "another worker once its lease runs out.",
     )
     async def get(self, worker_id: str) -> None:
-        lease = await self.pollers.poll(worker_id, self.gone)
+        lease = await self.pollers.poll(worker_id, self.owner, self.gone)
         if lease is not None:
             self.reply(self._given(lease))
         else:
@@ -147,12 +147,12 @@ class ReportStatus(SchedulerHandler):
             outcome = Outcome(FAILURES[update.status], None, error)
         elif only_call(job) is not None:
             # Cancel the job: a call that is only returned as cancelled would be handed out again.
-            has_it = self.pollers.lease(job, worker_id) is not None
+            has_it = self.pollers.lease(job, worker_id, self.owner) is not None
             return has_it and await self.master.jobs.cancel(job)
         else:
             # One worker does not cancel the other calls of a job.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
-        return await self.pollers.settle(job, worker_id, outcome)
+        return await self.pollers.settle(job, worker_id, self.owner, outcome)
 
 
 class UnregisterWorker(SchedulerHandler):
