@@ -17,6 +17,7 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.handlers import KnownHandlers
 from dte.core.workers.worker import Announcement, Claim, Failure, Worker
 
 LEASES_OF_A_BOOT = 10_000_000_000
@@ -94,6 +95,11 @@ class Scheduler:
 
     # Workers
 
+    @property
+    def handlers(self) -> KnownHandlers:
+        """The handlers of all known workers."""
+        return self._workers.handlers
+
     def worker(self, identity: str) -> Worker | None:
         """The worker with an address, or known as ``pull:NAME``."""
         return self._workers.get(identity)
@@ -106,7 +112,7 @@ class Scheduler:
         """Record that a worker has announced itself, has restarted, or is draining.
 
         Raises:
-            Busy: too many workers are known.
+            Busy: too many workers, or names of handlers, are known.
         """
         worker, reborn = self._workers.announce(now, announcement)
         if reborn:
@@ -117,7 +123,6 @@ class Scheduler:
         # Without an incarnation it may have started anew or not: it will be probed.
         if announcement.draining:
             self.arithmetic.quarantine.release(worker)
-        self.calls.policies.learn(announcement.handlers, announcement.replaced)
         return worker
 
     def reached(

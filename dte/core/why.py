@@ -278,7 +278,7 @@ class _Calls:
         else:
             meant = "" if handler in self._known() else self._similar(handler, self._known())
             text += f"; did you mean {meant!r}?" if meant else ""
-        if handler in core.calls.policies.replaced and not call.origin:
+        if handler in core.handlers.replaced and not call.origin:
             text += "; the built-in one does not count, because a worker has announced its own"
         return _Able(able, text, _names(troubled or present))
 

@@ -120,7 +120,7 @@ class Jobs:
 
     async def _parse(self, task: str, owner: str) -> list[NewJob]:
         self.ensure_room(1, owner)
-        pure = self.core.calls.policies.pure
+        pure = self.core.handlers.pure
         if len(task) <= SLICE_CHARS:
             work = self._templates.parse(task, pure)
         else:
@@ -130,7 +130,7 @@ class Jobs:
 
     async def _parse_all(self, tasks: Sequence[str], owner: str) -> list[NewJob]:
         self.ensure_room(len(tasks), owner)
-        pure = self.core.calls.policies.pure
+        pure = self.core.handlers.pure
         ensure_room = partial(self.core.jobs.ensure_room, owner=owner)
         parsing = parse_all(tasks, self._templates, ensure_room, pure)
         return await self.slices.run(parsing)
@@ -205,11 +205,10 @@ class Jobs:
     def _plan(
         self, plan: Plan, awaited: list[Job], records: Sequence[CallRecord]
     ) -> Generator[None, None, NewJob]:
-        now, pure = self.clock.now(), self.core.calls.policies.pure
+        now, pure = self.clock.now(), self.core.handlers.pure
         check_priority(plan.priority)
-        policies = self.core.calls.policies
         if plan.about:  # A task of a dialect means the built-in handler.
-            pure = policies.pure - policies.replaced.keys()
+            pure = pure - self.core.handlers.replaced.keys()
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
         if work.calls is not None:

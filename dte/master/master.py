@@ -118,7 +118,7 @@ class Master:
         loaded = self.recorder.load(self.settings.jobs_kept, self.settings.jobs_kept_bytes)
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
         if loaded.waiting:
-            self.core.calls.policies.restore(loaded.replaced)
+            self.core.handlers.restore(loaded.replaced)
         self.workers.restore(loaded.replaced)
         for announcement in loaded.workers:
             with suppress(Busy):

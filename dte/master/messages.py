@@ -19,7 +19,7 @@ from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
 from dte.wire.messages.calls import Call, Report
-from dte.wire.messages.handlers import BUILT_IN, Handlers
+from dte.wire.messages.handlers import BUILT_IN, BUILT_IN_NAMES, Handlers
 
 HANDLERS_MAX = 1_000
 RETRIES_MAX = 1_000
@@ -107,7 +107,8 @@ def policies(handlers: Handlers) -> Mapping[str, HandlerPolicy]:
 
 def replaced(handlers: Handlers, own: Mapping[str, HandlerPolicy]) -> Mapping[str, HandlerPolicy]:
     """The policies of the built-in handlers that a worker's own ones replace."""
-    return {name: policy for name, policy in policies(handlers).items() if name in own}
+    known = policies(handlers).items()
+    return {name: policy for name, policy in known if name in own and name in BUILT_IN_NAMES}
 
 
 def outcome_of_report(report: Report, bytes_max: int) -> Outcome:

@@ -169,15 +169,15 @@ class Workers:
 
     def forget_replaced(self, needed: Collection[str]) -> None:
         """All jobs from before a restart are known: forget replaced handlers that none needs."""
-        self.core.calls.policies.forget(needed)
+        self.core.handlers.forget(needed)
         self._note_replaced()
         self.wake()
 
     def _note_replaced(self) -> None:
         """Store which built-in handlers are replaced, if that has changed."""
-        if self._replaced == self.core.calls.policies.replaced:
+        if self._replaced == self.core.handlers.replaced:
             return
-        self._replaced = dict(self.core.calls.policies.replaced)
+        self._replaced = dict(self.core.handlers.replaced)
         self._start_storing_replaced()
 
     def _start_storing_replaced(self) -> None:

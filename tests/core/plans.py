@@ -98,7 +98,7 @@ class Plan:
         Args:
             text: what is recorded of the plan.
         """
-        pure = core.calls.policies.pure
+        pure = core.handlers.pure
         if self.text is not None:
             work = parse(self.text, FormulaLimits(), pure)
         else:

@@ -15,7 +15,7 @@ from harness.wording import has
 import dte
 from dte.handlers import registry
 from dte.handlers.registry import CannotLoad, handler, infos, load
-from dte.wire.messages.handlers import HandlerInfo
+from dte.wire.messages.handlers import BUILT_IN_NAMES, HandlerInfo
 
 MODULE = """
 import dte
@@ -162,6 +162,7 @@ def test_loading_brings_the_built_in_handlers() -> None:
         *("calculate_pi", "compute", "echo", "fibonacci", "prime", "prime_factorization"),
         *("primes", "process_data", "send_email", "sleep"),
     ]
+    assert set(done.stdout.split()) == BUILT_IN_NAMES
 
 
 def test_a_module_is_found_in_the_current_folder(

@@ -473,7 +473,7 @@ async def test_a_replaced_handler_that_no_call_waits_for_is_forgotten_by_a_resta
     (call,) = await claim(rig, "built-in", handlers=["echo"])
     assert call["handler"] == "echo"
     await known_as_replaced(rig)
-    assert rig.master.core.calls.policies.replaced == rig.master.workers._replaced == {}
+    assert rig.master.core.handlers.replaced == rig.master.workers._replaced == {}
 
 
 async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again) -> None:

@@ -17,6 +17,7 @@ from dte.core.jobs.facts import End, Step
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
+from dte.core.workers.worker import Announcement
 
 ERROR_CHARS_MAX = 2_000
 TRACE_CHARS_MAX = 8_000
@@ -118,9 +119,13 @@ class Attempts:
             return _number_error(self._job_of(call), outcome.value) is not None
         return outcome.state is CallState.FAILED and outcome.retry
 
-    def end_spent(self, now: float, call: Call) -> bool:
-        """End a ready call that has failed too often for a policy which is known only now."""
-        if not self._policies.is_spent(call):
+    def end_spent(self, now: float, call: Call, announcement: Announcement) -> bool:
+        """End a ready call that has failed too often for a policy which is known only now.
+
+        Args:
+            announcement: that of the worker which is to get it.
+        """
+        if not self._policies.is_spent(call, announcement):
             return False
         job, record = self._job_of(call), call.record
         self._call_jobs.end_call(now, job, call, CallState.FAILED, None, record.error, record.trace)

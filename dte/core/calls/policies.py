@@ -1,101 +1,80 @@
-"""The policies of handlers, as workers announced them last."""
+"""The policies of calls: a call runs under that of the worker that gets it.
+
+So an upgrade of some workers changes nothing for the calls of the others, and the announcement of a
+worker means nothing once the worker is gone. An attempt that fails is judged by the policy of the
+worker that made it: all failures of the call count, whoever had it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 from dte.core.graph.call import Call
 from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
-
-NONE_REPLACED: Mapping[str, HandlerPolicy] = {}
+from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.worker import Announcement
 
 
 class Policies:
-    """The policies by handler.
+    """Knows the policy of each attempt."""
 
-    A built-in handler that a worker has replaced by its own has two policies: that of the own one,
-    for calls of dte's own clients, and its own, for tasks of dialects.
+    def __init__(self, workers: AvailabilityQueue) -> None:
+        self._workers = workers
 
-    Attributes:
-        pure: the handlers that are pure.
-        replaced: the built-in handlers that a worker has replaced, with their policies.
-    """
+    @property
+    def pure(self) -> frozenset[str]:
+        """The handlers that are pure by all who have them: equal calls become one."""
+        return self._workers.handlers.pure
 
-    def __init__(self) -> None:
-        self._policies: dict[str, HandlerPolicy] = {}
-        self.pure: frozenset[str] = frozenset()
-        self.replaced: dict[str, HandlerPolicy] = {}
-        self._unconfirmed: set[str] = set()
-
-    def learn(
-        self,
-        handlers: Mapping[str, HandlerPolicy],
-        replaced: Mapping[str, HandlerPolicy] = NONE_REPLACED,
-    ) -> None:
-        """Take in an announcement; a bare name does not replace a known policy.
-
-        Args:
-            replaced: the built-in handlers that the worker's own ones replace.
-        """
-        policies = self._policies
-        self.replaced.update(replaced)
-        self._unconfirmed.difference_update(replaced)
-        if self.replaced:
-            own = {name: handlers[name] for name in replaced}
-            handlers = {each: handlers[each] for each in handlers if each not in self.replaced}
-            if any(policies.get(name) != policy for name, policy in own.items()):
-                policies.update(own)
-                self._note_pure()
-        news = {
-            name: policy
-            for name, policy in handlers.items()
-            if policies.get(name) != policy and (policy != ANY_POLICY or name not in policies)
-        }
-        if news:
-            policies.update(news)
-            self._note_pure()
-
-    def restore(self, replaced: Mapping[str, HandlerPolicy]) -> None:
-        """Take over what had been replaced before a restart: calls may wait for that."""
-        self.replaced.update(replaced)
-        self._unconfirmed.update(replaced)
-
-    def forget(self, needed: Collection[str]) -> None:
-        """Drop what had been replaced before a restart, if no worker has announced it since.
-
-        Args:
-            needed: the handlers for which calls from before the restart wait.
-        """
-        for name in self._unconfirmed.difference(needed):
-            self._policies.setdefault(name, self.replaced.pop(name))
-        self._unconfirmed.intersection_update(needed)
-        self._note_pure()
-
-    def _note_pure(self) -> None:
-        self.pure = frozenset(name for name, policy in self._policies.items() if policy.pure)
-
-    def _of(self, call: Call) -> HandlerPolicy | None:
-        if call.origin and call.handler in self.replaced:
-            return self.replaced[call.handler]
-        return self._policies.get(call.handler)
+    def begin(self, call: Call, announcement: Announcement) -> float | None:
+        """Give a call the policy of the worker that gets it; its timeout."""
+        policy = call.policy = announcement.policy(call.handler, call.origin)
+        handlers = self._workers.handlers
+        if call.origin and call.handler in handlers.replaced:
+            call.pure = policy.pure  # It means the built-in handler.
+        else:
+            says_so = policy.pure or bool(announcement.dialect)
+            call.pure = says_so and call.handler in handlers.pure
+        return self._timeout_s(call, policy)
 
     def timeout_s(self, call: Call) -> float | None:
-        if call.terms.timeout_s is not None:
-            return call.terms.timeout_s
-        return (self._of(call) or ANY_POLICY).timeout_s
+        """The timeout of a call that its last worker has, as far as it is known."""
+        return self._timeout_s(call, self._of(call) or ANY_POLICY)
+
+    def _timeout_s(self, call: Call, policy: HandlerPolicy) -> float | None:
+        own_s = call.terms.timeout_s
+        return policy.timeout_s if own_s is None else own_s
+
+    def _of(self, call: Call) -> HandlerPolicy | None:
+        """The policy of a call's last worker.
+
+        After a restart a report may come before that worker has announced itself. Workers of a
+        dialect may never do.
+        """
+        if call.policy is not None:
+            return call.policy
+        record = call.record
+        for worker in self._workers.named(record.worker) if record.worker else ():
+            if record.is_of(worker.announcement.dialect):
+                return worker.announcement.policy(call.handler, call.origin)
+        return ANY_POLICY if record.dialect else None
 
     def retries(self, call: Call) -> int | None:
-        """How often a call may be tried again after a failure; None if that is not known.
-
-        After a restart a report may come before any worker has announced the handler. Workers of
-        a dialect may never announce it.
-        """
+        """How often a call may be tried again after a failure; None if that is not known."""
         if call.terms.retries is not None:
             return call.terms.retries
-        policy = self._of(call) or (ANY_POLICY if call.record.dialect else None)
+        policy = self._of(call)
         return None if policy is None else policy.retries
 
-    def is_spent(self, call: Call) -> bool:
-        """True if a call is known to have used up its retries."""
+    def is_spent(self, call: Call, announcement: Announcement | None = None) -> bool:
+        """True if a call is known to have used up its retries.
+
+        Args:
+            announcement: that of the worker which is to get it. It decides if the policy of the
+                last worker is not known.
+        """
+        failures = call.record.failures
+        if not failures:
+            return False
         retries = self.retries(call)
-        return retries is not None and call.record.failures > retries
+        if retries is None and announcement is not None:
+            retries = announcement.policy(call.handler, call.origin).retries
+        return retries is not None and failures > retries

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from dte.core.calls.policies import Policies
 from dte.core.calls.ready import Route, route_of
 from dte.core.graph.call import Call
+from dte.core.workers.handlers import KnownHandlers
 from dte.core.workers.worker import Announcement
 
 
 class Routing:
     """Knows the workers for each call, by their announcements and by the replaced handlers."""
 
-    def __init__(self, policies: Policies) -> None:
-        self._policies = policies
+    def __init__(self, handlers: KnownHandlers) -> None:
+        self._handlers = handlers
 
     def able(
         self, announcement: Announcement, route: Route, waiting: Collection[str]
@@ -45,7 +45,7 @@ class Routing:
 
     def own(self, announcement: Announcement, handlers: Collection[str]) -> Collection[str]:
         """The handlers of a worker without the built-in ones that another worker has replaced."""
-        replaced = self._policies.replaced
+        replaced = self._handlers.replaced
         if not replaced:
             return handlers
         kept = announcement.replaced

@@ -64,8 +64,8 @@ class CallScheduler:
         self._more_to_match = False
         self.leases = CallLeases(workers)
         self.claims = Claims(self.leases, workers)
-        self.policies = Policies()
-        self.routing = Routing(self.policies)
+        self.policies = Policies(workers)
+        self.routing = Routing(workers.handlers)
         self.jobs = CallJobs(limits, table, self.leases, self.policies)
         self._attempts = Attempts(limits, table, self.leases, self.policies, self.jobs, random)
         self.handing_over = True
@@ -284,7 +284,7 @@ class CallScheduler:
             made += 1
             if not (
                 self.jobs.cancels.cancel_taken(now, call)
-                or self._attempts.end_spent(now, call)
+                or self._attempts.end_spent(now, call, worker.announcement)
                 or self.jobs.pauses.hold_back(now, call)
             ):
                 self._hand_over(now, worker, call)
@@ -314,9 +314,7 @@ class CallScheduler:
         record.error, record.trace, call.progress = None, None, None
         record.started_at = now + self._table.wall_offset_s
         call.reported = False
-        policy = announcement.policy(call.handler, call.origin)
-        # It may have been taken for the built-in one when it was accepted.
-        call.pure = policy.pure or (call.pure and call.handler not in self.policies.replaced)
+        timeout_s = self.policies.begin(call, announcement)
         lease_s = announcement.lease_s or self._limits.lease_s
         lease = CallLease(
             self._next_lease(),
@@ -326,7 +324,7 @@ class CallScheduler:
             now,
             lease_s,
             now + lease_s,
-            self.policies.timeout_s(call),
+            timeout_s,
             claim=worker.claim,
             is_long=self._prefetch.is_long(call.handler),
         )

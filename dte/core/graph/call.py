@@ -22,6 +22,7 @@ from enum import Enum
 from operator import attrgetter
 from typing import Any, ClassVar
 
+from dte.core.graph.handlers import HandlerPolicy
 from dte.core.states import Stateful
 
 
@@ -173,6 +174,7 @@ class Call(Stateful[CallState]):
         reported: its last worker has reported its outcome.
         resumes_at: the end of its pause, on the core's clock; None if it does not pause, or until a
             time of the wall clock.
+        policy: that of its last worker; None if it has had none since a restart.
         record: the part that the journal remembers.
     """
 
@@ -202,6 +204,7 @@ class Call(Stateful[CallState]):
     recorded: bool = False
     reported: bool = False
     resumes_at: float | None = None
+    policy: HandlerPolicy | None = None
     record: CallRecord = field(init=False)
 
     def __post_init__(self) -> None:

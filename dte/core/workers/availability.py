@@ -31,6 +31,7 @@ from dte.core.errors import Busy
 from dte.core.limits import SchedulerLimits
 from dte.core.shares import Shares
 from dte.core.timers import Timers
+from dte.core.workers.handlers import KnownHandlers
 from dte.core.workers.worker import Announcement, Delivery, Worker
 
 LIVENESS_S = 1.0
@@ -94,6 +95,7 @@ class AvailabilityQueue:
     Attributes:
         batches: those with a free slot for a batch of arithmetic.
         calls: those with a free slot for a call.
+        handlers: those that they have.
     """
 
     def __init__(self, limits: SchedulerLimits, random: Random) -> None:
@@ -106,6 +108,7 @@ class AvailabilityQueue:
         self._overdue: list[Worker] = []
         self._present = 0
         self._shares = Shares("workers", "workers_max", limits.workers_max)
+        self.handlers = KnownHandlers()
         self.batches = Line(attrgetter("free_slots"))
         self.calls = Line(attrgetter("free_call_slots"))
 
@@ -119,9 +122,12 @@ class AvailabilityQueue:
             The worker, and whether it is another incarnation than the one known so far.
 
         Raises:
-            Busy: too many workers are known and in use.
+            Busy: too many workers, or names of handlers, are known and in use.
         """
         worker = self._workers.get(announcement.identity)
+        if not self.handlers.has_room(worker, announcement):
+            self._drop_unused([other for other in self if other is not worker])
+            self.handlers.ensure_room(worker, announcement)
         if worker is None:
             self._make_room(now, announcement.owner)
             worker = self._workers[announcement.identity] = Worker(announcement, now, now)
@@ -141,6 +147,7 @@ class AvailabilityQueue:
             worker.gone, worker.failures, worker.resumes_at = False, 0, None
         if reborn:
             worker.unreachable, worker.superseded = None, old.incarnation
+        self.handlers.note(worker)
         self._heard(worker)
         self.offer(worker)
         return worker, reborn
@@ -184,7 +191,14 @@ class AvailabilityQueue:
         if worker.suspects:
             self._forgotten.append(worker)
         del self._workers[worker.announcement.identity]
+        self.handlers.note(worker, known=False)
         self._shares.remove(worker.announcement.owner)
+
+    def _set_gone(self, worker: Worker, gone: bool) -> None:
+        """A known worker is gone, or is back."""
+        worker.gone = gone
+        if self._workers.get(worker.announcement.identity) is worker:
+            self.handlers.note(worker)
 
     def get(self, identity: str) -> Worker | None:
         """The worker with an address, or known as ``pull:NAME``."""
@@ -208,7 +222,8 @@ class AvailabilityQueue:
         worker.last_seen_at = now
         if worker.gone:
             worker.joined_at = now
-        worker.failures, worker.last_failure, worker.gone = 0, None, False
+            self._set_gone(worker, False)
+        worker.failures, worker.last_failure = 0, None
         target_s = min(BATCH_TARGET_S + self._present * BATCH_MORE_S, BATCH_LONGEST_S)
         if took_s > 2 * target_s:
             worker.batch = max(1, worker.batch // 2)
@@ -221,7 +236,8 @@ class AvailabilityQueue:
             return
         worker.last_seen_at = now
         if worker.gone:
-            worker.gone, worker.joined_at = False, now
+            worker.joined_at = now
+            self._set_gone(worker, False)
         self._heard(worker)
         self.offer(worker)
 
@@ -238,7 +254,8 @@ class AvailabilityQueue:
         worker.failures += 1
         worker.batch = 1
         if worker.failures >= FAILURES_MAX:
-            worker.gone, worker.resumes_at = True, None
+            worker.resumes_at = None
+            self._set_gone(worker, True)
             return
         worker.resumes_at = now + backoff_s(self._random, worker.failures)
         self._pauses.add(worker.resumes_at, worker)
@@ -281,7 +298,8 @@ class AvailabilityQueue:
             elif self._is_over(worker, silent_s, dead_after_s):
                 self._forget(worker)
             elif silent_s > dead_after_s and self._may_be_gone(worker):
-                worker.gone, worker.resumes_at = True, None
+                worker.resumes_at = None
+                self._set_gone(worker, True)
                 worker.last_failure = f"silent for {silent_s:.0f} s"
                 gone.append(worker)
             elif self._needs_probe(now, worker):
@@ -357,6 +375,7 @@ class AvailabilityQueue:
         """Assert every invariant; for tests."""
         owned = [worker.announcement.owner for worker in self if worker.announcement.owner]
         assert all(self._shares.used(owner) == owned.count(owner) for owner in set(owned))
+        self.handlers.check(self)
         for worker in self:
             self.batches.check(worker)
             self.calls.check(worker)

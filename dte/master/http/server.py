@@ -136,9 +136,7 @@ class BoundedServer(HTTPServer):
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         owner = owner_of(address[0])
-        stream = BoundedStream(
-            connection, self._replies, self._closed, self._heads.enter, owner
-        )
+        stream = BoundedStream(connection, self._replies, self._closed, self._heads.enter, owner)
         if not self._shares.has_room(owner) and not self._close_idle(IDLE_S, owner):
             self._refuse_owner(stream)
             return

@@ -24,5 +24,12 @@ Handlers = dict[str, HandlerInfo] | list[str]
 
 BUILT_IN = "builtin:"
 """Prefix of the name under which a worker runs a built-in handler that its own one replaces."""
+BUILT_IN_NAMES = frozenset(
+    (
+        *("calculate_pi", "compute", "echo", "fibonacci", "prime", "prime_factorization", "primes"),
+        *("process_data", "send_email", "sleep"),
+    )
+)
+"""The names of the built-in handlers; no other handler can be replaced."""
 NAMES = "__dte_handlers__"
 """The attribute of a function with the names of the handlers that it is."""

@@ -303,7 +303,7 @@ def test_a_worker_that_is_not_there_gets_nothing(change) -> None:
     if change == "draining":
         core.announce(0.0, replace(CALLER, draining=True))
     elif change == "gone":
-        worker.gone = True
+        core._workers._set_gone(worker, True)
     else:
         worker.resumes_at = 100.0
     core.graph(a=call("f"))

@@ -211,7 +211,7 @@ async def test_handlers_may_be_objects_with_what_holds_for_their_calls(rig: Rig)
     announced = rig.worker(7000).announcement
     assert announced.handlers == {"echo": HandlerPolicy(2.5, 3, True), "resize": HandlerPolicy()}
     assert (announced.handler_slots, announced.arithmetic) == (8, False)
-    assert rig.master.core.calls.policies.pure == {"echo"}
+    assert rig.master.core.handlers.pure == {"echo"}
 
 
 @pytest.mark.parametrize(

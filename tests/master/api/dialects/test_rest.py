@@ -482,7 +482,7 @@ async def test_registering_does_not_change_the_policy_of_a_handler(rig: Rig) -> 
     worker = SeedWorker(rig)
     await worker.register(("echo",))
     await worker.beat()
-    assert "echo" in rig.master.core.calls.policies.pure
+    assert "echo" in rig.master.core.handlers.pure
 
 
 async def test_a_restart_of_the_master_in_mid_task_loses_nothing(

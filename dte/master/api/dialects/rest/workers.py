@@ -6,8 +6,7 @@ Such a worker looks for its tasks among its own `CurrentTasks`; there are up to 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -105,21 +104,11 @@ class WorkersHandler(RestHandler):
                 return worker
         raise NotFound("Worker not found")
 
-    def policies(self, capabilities: Iterable[str]) -> dict[str, HandlerPolicy]:
-        """The policies of handlers: this dialect has none, so those of other workers apply."""
-        found = dict.fromkeys(capabilities, ANY_POLICY)
-        for worker in self.master.core.workers():
-            for name, policy in worker.announcement.handlers.items():
-                if policy != ANY_POLICY and name in found:
-                    found[name] = policy
-        return found
-
     async def beat(
         self, announcement: Announcement, info: Mapping[str, object] | None = None
     ) -> None:
         """Note a sign of life of a worker, which also keeps its leases."""
-        handlers = self.policies(announcement.handlers)
-        await self.master.workers.announce(replace(announcement, handlers=handlers))
+        await self.master.workers.announce(announcement)
         self.master.workers.seen(self.known(announcement.name), info)
 
 
