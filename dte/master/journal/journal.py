@@ -31,6 +31,7 @@ from dte.master.journal.calls import CallTables
 from dte.master.journal.copying import copy_journal, remove_copy
 from dte.master.journal.generation import Checkpoints
 from dte.master.journal.jobs import JobTables, is_more
+from dte.master.journal.keys import KeyTable
 from dte.master.journal.retention import Ages, Pruning, Retention
 from dte.master.journal.schema import (
     JournalFailed,
@@ -48,11 +49,6 @@ LAST_JOBS = (
     "SELECT last_job FROM master",
     "SELECT max(number) FROM waiting",
     "SELECT max(number) FROM ended",
-)
-SUBMISSION = "SELECT digest, first, count FROM submission WHERE key = ?"
-INSERT_SUBMISSION = (
-    "INSERT INTO submission (key, digest, first, count, submitted_at, recorded_s) "
-    "VALUES (?, ?, ?, ?, ?, ?)"
 )
 UNREADABLE = (ValueError, TypeError, msgspec.MsgspecError)
 """Raised for rows of a damaged page that SQLite does not notice."""
@@ -148,7 +144,9 @@ class Journal:
         self._jobs = JobTables(self._db)
         self._calls = CallTables(self._db)
         self._workers = WorkerTable(self._db)
-        self._pruning = Pruning(self._db, retention or Retention(), self._ages)
+        retention = retention or Retention()
+        self._keys = KeyTable(self._db, retention.jobs_max)
+        self._pruning = Pruning(self._db, retention, self._ages)
         self._identity = _identity(path)
         self._failures = 0
         with suppress(OSError):
@@ -175,7 +173,7 @@ class Journal:
         ran_s = self._ages.ran_s(now)
         with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
-            known = self._insert_keys(facts.submissions, ran_s)
+            known = self._keys.insert(facts.submissions, ran_s)
             new = [submission for submission in facts.submissions if submission not in known]
             ends = [end for submission in new for end in submission.ends] + facts.ends
             plans = self._jobs.accept(new)
@@ -233,26 +231,10 @@ class Journal:
                 with suppress(sqlite3.Error):  # SQLite may have done that already.
                     self._db.execute("ROLLBACK")
             self._pruning.rolled_back()
+            self._keys.rolled_back()
             if isinstance(error, sqlite3.Error):
                 raise failure(error) from None
             raise
-
-    def _insert_keys(
-        self, submissions: Iterable[Submission], ran_s: float
-    ) -> dict[Submission, KnownSubmission]:
-        known = {}
-        for submission in submissions:
-            if not submission.key:
-                continue
-            row = self._db.execute(SUBMISSION, (submission.key,)).fetchone()
-            if row is not None:
-                known[submission] = KnownSubmission(*row)
-                continue
-            jobs, first = submission.jobs, submission.jobs[0]
-            ages = (first.submitted_at, ran_s)
-            row = (submission.key, submission.digest, first.number, len(jobs), *ages)
-            self._db.execute(INSERT_SUBMISSION, row)
-        return known
 
     # Reading
 
@@ -348,8 +330,7 @@ class Journal:
     def submission(self, key: str) -> KnownSubmission | None:
         """The submission with a key, if there was one."""
         with _reading():
-            row = self._db.execute(SUBMISSION, (key,)).fetchone()
-        return KnownSubmission(*row) if row is not None else None
+            return self._keys.known(key)
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
         """The jobs of these numbers that have ended, by number."""

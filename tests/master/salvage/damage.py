@@ -77,6 +77,15 @@ def pages_of(path: Path) -> int:
     return path.stat().st_size // PAGE
 
 
+def free_pages(path: Path) -> set[int]:
+    """The pages that the first page of the list of free pages names; these are all, if few."""
+    raw = path.read_bytes()
+    first = int.from_bytes(raw[32:36], "big")
+    listed = raw[(first - 1) * PAGE : first * PAGE] if first else bytes(8)
+    count = int.from_bytes(listed[4:8], "big")
+    return {int.from_bytes(listed[8 + 4 * at : 12 + 4 * at], "big") for at in range(count)}
+
+
 def pages_of_kind(path: Path, *kinds: int) -> list[int]:
     """The pages that begin with such a byte."""
     raw = path.read_bytes()
