@@ -75,7 +75,8 @@ class Settings:
     )
     webhook_for_s: float = _bound(
         86_400.0,
-        "Time in seconds after which an undelivered webhook is given up.",
+        "Time in seconds after which an undelivered webhook is given up; at most an hour if its "
+        "receiver has never replied.",
         old_name="notify_for_s",
     )
     wait_max_s: float = _bound(60.0, "Longest wait=SECONDS of a request.", minimum=1)

@@ -231,8 +231,8 @@ class Webhooks:
             for each in late:
                 self._drop(receiver, each)
         self._drop_excess(receiver)
-        if receiver.resting:
-            return  # Several deliveries were under way.
+        if receiver.resting or not receiver.deliveries:
+            return  # Several deliveries were under way, or none is left.
         receiver.resting = True
         if failures == 1:
             text = "webhooks to %s are paused: %s"

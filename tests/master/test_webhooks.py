@@ -268,7 +268,7 @@ async def test_what_has_been_taken_is_forgotten_when_the_journal_can_be_written(
 # Many
 
 
-def counting(most: list[int], until_set: asyncio.Event) -> Conduct:
+def counting(most: list[int], until_set: asyncio.Event, status: int = 200) -> Conduct:
     """Answers when an event has come, and notes how many were there at a time."""
     active = 0
 
@@ -278,7 +278,7 @@ def counting(most: list[int], until_set: asyncio.Event) -> Conduct:
         most.append(active)
         await until_set.wait()
         active -= 1
-        await line.reply(200)
+        await line.reply(status)
 
     return conduct
 
@@ -365,6 +365,146 @@ async def test_a_path_that_fails_does_not_hold_up_another_of_its_host(
         record.add(number, url_of(receiver, "/bad" if number < 3 else "/good"))
     await until(lambda: len(record.forgotten) == 17, "the others are told")
     assert len(record.webhooks) == 3
+
+
+async def test_a_host_that_takes_nothing_is_asked_about_few_and_one_at_a_time(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    most: list[int] = []
+    answer = asyncio.Event()
+    answer.set()
+    receiver = await serve_plainly(counting(most, answer, 500))
+    record = make(pause_first_s=0.01, webhooks_max=4_000)
+    for number in range(2_000):
+        record.add(number, url_of(receiver))
+    await until(lambda: len(receiver.requests) > AT_A_TIME_TO_A_HOST + 5, "it is asked again")
+    began = len(receiver.requests)
+    most.clear()
+    await asyncio.sleep(0.1)
+    assert len(receiver.requests) < began + 10
+    assert max(most, default=1) == 1
+    receiver.conduct = answering(200)
+    await record.all_forgotten(2_000)
+    assert record.webhooks.given_up == 0
+
+
+async def test_a_few_that_are_not_taken_do_not_hold_up_the_others_of_their_host(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(404 if request.path == "/bad" else 200)
+
+    receiver, record = await serve_plainly(conduct), make(pause_first_s=60.0)
+    for number in range(40):
+        record.add(number, url_of(receiver, "/bad" if number % 20 == 0 else "/good"))
+    await until(lambda: len(record.forgotten) == 38, "the others are told")
+
+
+async def test_where_there_is_no_room_those_who_fail_lose_their_oldest_first(
+    make: Make, serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    large, small = await serve_plainly(hanging_up), await serve_plainly(hanging_up)
+    good, record = await serve_plainly(answering(200)), make(webhooks_max=20, pause_first_s=60.0)
+    for number in range(10):
+        record.add(number, url_of(large))
+    for number in range(10, 20):
+        record.add(number, url_of(small) if number < 12 else f"http://127.0.0.1:1/{number}")
+    await until(lambda: all(each.resting for each in record.receivers), "none takes any")
+    for number in range(20, 25):
+        record.webhooks.ensure_room()
+        record.add(number, url_of(good))
+    await until(lambda: len(record.forgotten) == 10, "the good one is told")
+    lost = sorted(number for number in record.forgotten if number < 20)
+    assert len(lost) == record.webhooks.given_up == 5
+    assert not {10, 11} & set(lost), "the one with few keeps them"
+    assert "others wait for 127.0.0.1" in caplog.text
+
+
+async def test_a_host_that_fails_has_half_of_the_room(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(hanging_up), make(webhooks_max=20, pause_first_s=60.0)
+    for number in range(8):
+        record.add(number, url_of(receiver))
+    await until(lambda: any(each.resting for each in record.receivers), "it fails")
+    for number in range(8, 16):
+        record.add(number, url_of(receiver))
+    await until(lambda: len(record.forgotten) == 6, "the oldest are given up")
+    assert len(record.webhooks) == 10
+    assert max(record.forgotten) < 8, "the oldest went, in the order in which they were next"
+
+
+async def test_a_host_that_never_answered_loses_them_after_an_hour_and_another_does_not(
+    make: Make, serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered, never = await serve_plainly(answering(200)), await serve_plainly(hanging_up)
+    record = make()
+    record.add(0, url_of(answered))
+    await record.all_forgotten()
+    answered.conduct = hanging_up
+    record.add(1, url_of(answered))
+    for number in range(2, 12):
+        record.add(number, url_of(never))
+    await until(lambda: len(never.requests) > 3, "it is asked again")
+    assert record.forgotten == [0]
+    monkeypatch.setattr(module, "NEVER_ANSWERED_S", 0.05)
+    await until(lambda: len(record.forgotten) == 11, "they are given up")
+    assert 1 not in record.forgotten
+    answered.conduct = answering(200)
+    await record.all_forgotten(12)
+
+
+async def test_it_is_asked_once_more_when_its_hour_is_over(
+    make: Make, serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its pause would be."""
+    monkeypatch.setattr(module, "NEVER_ANSWERED_S", 0.3)
+    receiver, record = await serve_plainly(hanging_up), make(pause_first_s=0.01)
+    monkeypatch.setattr(record.webhooks, "_pause_s", lambda failures: 600.0)
+    record.add(1, url_of(receiver))
+    await record.all_forgotten()
+    assert len(receiver.requests) == 2
+
+
+async def test_a_host_that_answers_again_is_told_of_all(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    receiver, record = await serve_plainly(hanging_up), make()
+    for number in range(300):
+        record.add(number, url_of(receiver))
+    await until(lambda: len(receiver.requests) > 4, "it fails")
+    receiver.conduct = answering(200)
+    await record.all_forgotten(300)
+    assert record.webhooks.given_up == 0
+
+
+async def test_many_who_never_answer_do_not_hold_up_one_who_was_not_asked_yet(
+    make: Make, serve_plainly: ServePlainly
+) -> None:
+    hosts = [await serve_plainly(silent) for _ in range(2 * NEW_AT_A_TIME)]
+    good, record = await serve_plainly(answering(200)), make(timeout_s=0.5)
+    for number, host in enumerate(hosts):
+        record.add(number, url_of(host))
+    record.add(1_000, url_of(good))
+    await until(lambda: 1_000 in record.forgotten, "it is told")
+    asked = sum(bool(host.requests) for host in hosts)
+    assert asked < len(hosts), "it does not wait until all of them were asked"
+    record.add(1_001, url_of(good))
+    await until(lambda: 1_001 in record.forgotten, "it is told")
+    for host in hosts:
+        host.conduct = hanging_up
+        for line in host.lines:
+            line.close()
+
+
+async def test_an_owner_has_half_of_the_room(make: Make) -> None:
+    record = make(webhooks_max=4)
+    for number in range(2):
+        record.webhooks.ensure_room("10.0.0.5")
+        record.webhooks.add(number, "http://127.0.0.1:1/", time.monotonic(), "10.0.0.5")
+    with pytest.raises(Busy, match=r"of 10\.0\.0\.5: 2 \+ 1 > 2, its share of 4 \(webhooks_max\)"):
+        record.webhooks.ensure_room("10.0.0.5")
+    record.webhooks.ensure_room()
 
 
 async def test_too_many_are_refused_with_the_name_of_the_bound(make: Make) -> None:
