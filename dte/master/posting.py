@@ -102,7 +102,8 @@ class Poster:
         fetching = asyncio.ensure_future(self._client.fetch(request, raise_error=False))
         fetching.add_done_callback(_look_at)
         # Tornado would log an error if a request that is cancelled fails later.
-        return (await asyncio.shield(fetching)).code
+        await asyncio.wait((fetching,))
+        return fetching.result().code
 
     def close(self) -> None:
         if self._client is not None:
