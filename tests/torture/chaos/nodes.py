@@ -61,7 +61,7 @@ class Node(Process):
         self.stopped = False
         self._lives = False
         self._is_told_to_end = False
-        self._started_at = 0.0
+        self._started_at = self._stopped_at = 0.0
 
     @property
     def lives(self) -> bool:
@@ -70,8 +70,9 @@ class Node(Process):
 
     @property
     def age_s(self) -> float:
-        """The length of its present life."""
-        return time.monotonic() - self._started_at
+        """The length of its present life, without the time for which it was stopped."""
+        now = self._stopped_at if self.stopped else time.monotonic()
+        return now - self._started_at
 
     def start(self) -> None:
         """Begin a life, unless it has one."""
@@ -104,6 +105,7 @@ class Node(Process):
         if self._lives:
             self.send(signal.SIGSTOP)
             self.stopped = True
+            self._stopped_at = time.monotonic()
 
     def go_on(self) -> None:
         """Have it go on, with SIGCONT."""
@@ -111,6 +113,7 @@ class Node(Process):
         if self._lives and self.stopped:
             self.send(signal.SIGCONT)
             self.stopped = False
+            self._started_at += time.monotonic() - self._stopped_at
 
     def errors(self) -> list[str]:
         """The lines of its log, over all its lives, that tell of bugs or of harm to calls."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -91,6 +92,9 @@ def test_a_node_that_is_killed_has_not_fallen(tmp_path: Path) -> None:
     node.start()
     node.stop()
     assert until(lambda: state_of(node.pid) == "T", "it is stopped")
+    age_s = node.age_s
+    time.sleep(0.05)
+    assert node.age_s == age_s, "what is stopped does not get on"
     node.go_on()
     assert until(lambda: state_of(node.pid) in "SR", "it goes on")
     node.die()
