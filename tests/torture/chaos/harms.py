@@ -25,6 +25,8 @@ class Kind(Enum):
     ENDED = "ended"
     STOPPED = "stopped"
     CUT = "cut off"
+    SLOW = "slow"
+    """What passes between it and the master comes late."""
     LATE = "late"
     """The program that carries what passes between all of them stood still."""
 

@@ -203,16 +203,13 @@ class Nemesis:
 
     async def _disturb(self, link: Link, step: Step) -> None:
         self._tell(f"{link.name}: {step.fault.value}, for {step.length_s:.2f} s")
-        harm = None
-        if step.fault in BREAKING:
-            harm = self._harms.begin(Kind.CUT, self._cluster.worker_of(link))
+        kind = Kind.CUT if step.fault in BREAKING else Kind.SLOW
+        harm = self._harms.begin(kind, self._cluster.worker_of(link))
         link.set_fault(step.fault)
         self.faults[step.fault.value] += 1
         await asyncio.sleep(step.length_s)
         link.set_fault(Fault.NONE)
-        if harm is not None:
-            lingers_s = LINGERING.get(step.fault, LINGERS_S)
-            self._harms.over(harm, time.monotonic() + lingers_s)
+        self._harms.over(harm, time.monotonic() + LINGERING.get(step.fault, LINGERS_S))
         self._tell(f"{link.name}: no fault")
 
 

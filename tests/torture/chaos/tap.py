@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.http import content_length
@@ -95,21 +95,29 @@ class Tap:
         self._requests = _Messages()
         self._replies = _Messages()
         self._open: deque[Exchange] = deque()
+        self._early: deque[tuple[int, bytes]] = deque()
 
     def request(self, data: bytes, now: float) -> None:
         """Bytes of a request came from the client."""
         for first, body, began_at in self._requests.feed(data, now):
             path = first.split(" ")[1].partition("?")[0]
             exchange = Exchange(self._link, path, body, began_at, now)
-            self._open.append(exchange)
             self._listener(exchange)
+            if self._early:
+                self._answer(exchange, *self._early.popleft(), now)
+            else:
+                self._open.append(exchange)
 
     def reply(self, data: bytes, now: float) -> None:
         """Bytes of a reply came from the server."""
         for first, body, _ in self._replies.feed(data, now):
             status = int(first.split(" ")[1])
-            if status >= 200 and self._open:
-                asked = self._open.popleft()
-                self._listener(
-                    Exchange(asked.link, asked.path, asked.body, asked.asked_at, now, status, body)
-                )
+            if status < 200:
+                continue
+            if self._open:
+                self._answer(self._open.popleft(), status, body, now)
+            else:
+                self._early.append((status, body))  # A refusal does not wait for the whole request.
+
+    def _answer(self, asked: Exchange, status: int, body: bytes, now: float) -> None:
+        self._listener(replace(asked, at=now, status=status, reply=body))

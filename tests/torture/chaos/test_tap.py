@@ -28,6 +28,24 @@ def test_exchanges_are_found_in_pieces_of_any_size(size: int) -> None:
     assert answered[0].at >= 1000.0
 
 
+def test_a_refusal_that_does_not_wait_for_the_whole_request_is_its_reply() -> None:
+    told: list[Exchange] = []
+    tap = Tap("link", told.append)
+    whole = request_bytes("POST", "/result", {"n": 1})
+    tap.request(whole[:-3], 1.0)
+    tap.reply(reply_bytes(503, []), 2.0)
+    assert told == []
+    tap.request(whole[-3:], 3.0)
+    tap.request(request_bytes("GET", "/health"), 4.0)
+    tap.reply(reply_bytes(200, {}), 5.0)
+    assert [(each.path, each.status) for each in told] == [
+        ("/result", 0),
+        ("/result", 503),
+        ("/health", 0),
+        ("/health", 200),
+    ]
+
+
 def test_a_request_that_is_not_whole_is_none() -> None:
     told: list[Exchange] = []
     Tap("link", told.append).request(REQUESTS[:30], 1.0)

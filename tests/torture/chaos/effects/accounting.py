@@ -90,9 +90,11 @@ class EffectAccounts:
         holds = [hold for story in family for hold in self._holds.of(story.number, name)]
         by_lease = self._holds.by_lease
         # In the order of the leases: a worker that stood still begins what it had lost by then.
+        marks = sorted(self._marks.get(call, ()), key=lambda mark: mark.lease)
+        raised = {mark.lease: mark.at for mark in marks if mark.what is What.RAISED}
         begun = [
-            Begun(mark, by_lease.get(mark.lease))
-            for mark in sorted(self._marks.get(call, ()), key=lambda mark: mark.lease)
+            Begun(mark, by_lease.get(mark.lease), raised.get(mark.lease))
+            for mark in marks
             if mark.what is What.BEGUN
         ]
         self._repeats.check(call, node.retries, begun, holds)

@@ -15,7 +15,13 @@ Found = Callable[[Anomaly, object, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A beginning of a call, with its hold; None if nobody had handed it over."""
+    """A beginning of a call.
+
+    Attributes:
+        hold: None if nobody had handed it over.
+        raised_at: when the call raised an exception; None if it did not.
+    """
 
     mark: Mark
     hold: Hold | None
+    raised_at: float | None = None

@@ -13,6 +13,8 @@ from torture.chaos.outcome import Outcome
 
 HARMED_S = 1.0
 """A harm to a worker is felt so long after it is over."""
+SEEN_S = 0.5
+"""A hand-over is seen so much later than it is made, at most."""
 
 
 def check_cancels(
@@ -33,11 +35,11 @@ def check_begun(found: Found, harms: Harms, call: str, story: Story, begun: Begu
     hold, confirmed_at, gone_at = begun.hold, story.cancelled_at, story.gone_at
     if hold is None:
         return
-    if confirmed_at is not None and hold.at > confirmed_at:
+    # What a worker was given comes late through a slow link, and it may not be told of the cancel.
+    harmed = any(harms.to(hold.worker, hold.at - HARMED_S, begun.mark.at))
+    if confirmed_at is not None and hold.at > confirmed_at + SEEN_S and not harmed:
         text = f"call {call} was handed over after the cancel of job {story.number}"
         found(Anomaly.CANCELLED, call, text)
-    # A worker that had a harm may not have been told.
-    harmed = any(harms.to(hold.worker, hold.at - HARMED_S, begun.mark.at))
     if gone_at is not None and begun.mark.at > gone_at and not harmed:
         text = f"call {call} was begun after job {story.number} had ended as cancelled"
         found(Anomaly.CANCELLED, call, text)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from torture.chaos.effects.begun import Begun
 from torture.chaos.effects.holds import SUCCEEDED, Hold
 from torture.chaos.harms import DEATHS, MASTER, Harms, Kind
 
@@ -35,19 +36,23 @@ class Causes:
         self._harms = harms
         self._lease_s = lease_s
 
-    def of(self, hold: Hold, pid: int, until: float) -> Cause | None:
+    def of(self, hold: Hold, begun: Begun, until: float) -> Cause | None:
         """The reason why a call could be given to another worker, or again to the same.
 
         Args:
-            hold: the one that ended without an acknowledged success, and under which it was begun.
-            pid: the process in which it was begun.
+            hold: the one that ended without an acknowledged success.
+            begun: the beginning under it.
             until: when it was given away again.
 
         Returns:
             None if there is none: nothing that was done explains it.
         """
         if hold.accepted_at is not None and hold.accepted_at <= until:
-            return self._of_report(hold, pid)
+            return self._of_report(hold, begun.mark.pid)
+        # A master may be killed between recording a failure and acknowledging it.
+        ends = (begun.raised_at, self._harms.processes.get(begun.mark.pid))
+        if any(at is not None and at <= until for at in ends):
+            return RETRIED
         # The call may have waited long for another worker.
         return self._of_loss(hold, until if hold.lost_at is None else min(until, hold.lost_at))
 

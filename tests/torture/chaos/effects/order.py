@@ -20,7 +20,7 @@ TOLD_S = 1.0
 
 
 class Order:
-    """Looks at one beginning after the other.
+    """Looks at one beginning after the other. Leases are numbered in the order of their making.
 
     Args:
         marks: those of each call, by its name.
@@ -52,18 +52,18 @@ class Order:
                 each.what is What.ENDED and each.at <= mark.at
                 for each in self._marks.get(story.job.call(other), ())
             )
-            later = any(hold.at > mark.at for hold in self._holds.of(story.number, other))
+            later = any(hold.lease > mark.lease for hold in self._holds.of(story.number, other))
             if later or (not ended and not node.regardless):
                 self._early(call, mark, f"before {other} had ended")
-        if awaited is not None and self._is_busy(awaited, mark.at):
+        if awaited is not None and self._is_busy(awaited, mark):
             self._early(call, mark, f"before job {awaited.number} had ended")
         if story.first is None:  # Else its moments have passed.
             self._check_moments(call, node, story, mark)
 
-    def _is_busy(self, story: Story, moment: float) -> bool:
-        """True if a call of a job was handed over later, or its end was acknowledged."""
+    def _is_busy(self, story: Story, mark: Mark) -> bool:
+        """True if a call of a job was leased later, or its end was acknowledged later."""
         return any(
-            max(hold.at, (hold.accepted_at or 0.0) - TOLD_S) > moment
+            hold.lease > mark.lease or (hold.accepted_at or 0.0) > mark.at + TOLD_S
             for name in story.job.nodes
             for hold in self._holds.of(story.number, name)
         )

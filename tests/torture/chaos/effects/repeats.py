@@ -45,7 +45,7 @@ class Repeats:
             if after.hold.job != before.hold.job:
                 failures = 0
                 continue  # A client wanted it; see below.
-            cause = self._causes.of(before.hold, before.mark.pid, after.hold.at)
+            cause = self._causes.of(before.hold, before, after.hold.at)
             if cause == RETRIED:
                 failures += 1
                 cause = None if failures > retries else cause
@@ -56,16 +56,18 @@ class Repeats:
         self._check_done(call, begun, holds)
 
     def _check_done(self, call: str, begun: Sequence[Begun], holds: Sequence[Hold]) -> None:
-        """It is not handed over once its success is acknowledged, in this job or the first."""
-        ends = [
-            hold.accepted_at
-            for hold in holds
-            if hold.said == SUCCEEDED and hold.accepted_at is not None
-        ]
+        """No lease is made once its success is acknowledged, in this job or the first."""
         for each in begun:
-            if ends and each.hold is not None and each.hold.at > min(ends):
+            if any(_is_after(each.hold, done) for done in holds):
                 self._repeated(call, each, "again after its end was acknowledged")
 
     def _repeated(self, call: str, begun: Begun, what: str) -> None:
         where = f"on {begun.mark.worker}, process {begun.mark.pid}, at {begun.mark.at:.3f}"
         self._found(Anomaly.REPEATED, (call, what), f"call {call} was begun {what} ({where})")
+
+
+def _is_after(hold: Hold | None, done: Hold) -> bool:
+    """True if a call was handed over after it was done and that was acknowledged."""
+    if hold is None or done.said != SUCCEEDED or done.accepted_at is None:
+        return False
+    return hold.lease > done.lease and hold.at > done.accepted_at

@@ -215,7 +215,7 @@ def test_a_job_that_begins_before_the_one_that_it_waits_for_has_ended_is_early(
     other = EffectJob("effect-2", 1, nodes={"a": Node("mark", 0.1, 1)})
     history.stories.append(Story(other, 1.0, number=4))
     history.story.job = dataclasses.replace(history.story.job, after=4)
-    awaited = history.hand(9, "a", "w2", 8.0, job=4)
+    awaited = history.hand(0, "a", "w2", 8.0, job=4)
     awaited.said, awaited.accepted_at = SUCCEEDED, at
     assert history.found() == found
 
@@ -263,8 +263,16 @@ def test_a_call_that_is_begun_before_its_moment_is_early() -> None:
 
 
 def test_a_call_that_is_handed_over_after_a_confirmed_cancel_is_found(history: History) -> None:
-    history.story.cancelled_at = 11.5
+    history.story.cancelled_at = 11.4
     assert history.found() == {"cancelled": 1}
+
+
+def test_a_call_whose_worker_is_reached_late_may_be_handed_over_after_a_cancel(
+    history: History,
+) -> None:
+    history.story.cancelled_at = 11.4
+    history.harms.over(history.harms.begin(Kind.SLOW, "w2", 11.0), 12.0)
+    assert history.found() == {}
 
 
 def test_a_call_that_was_on_its_way_when_the_cancel_was_confirmed_may_begin() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from torture.chaos.effects.begun import Begun
 from torture.chaos.effects.causes import Causes
 from torture.chaos.effects.holds import SUCCEEDED, Hold
+from torture.chaos.effects.marks import Mark, What
 from torture.chaos.harms import MASTER, Harms, Kind
 
 LEASE_S, PID = 2.0, 99
@@ -20,8 +22,11 @@ def hold(said: str = "", accepted_at: float | None = None) -> Hold:
     return Hold(1, 1, "a", "w1", HANDED, [RENEWED], said, accepted_at)
 
 
-def cause(harms: Harms, held: Hold, until: float = AGAIN) -> str | None:
-    return Causes(harms, LEASE_S).of(held, PID, until)
+def cause(
+    harms: Harms, held: Hold, until: float = AGAIN, raised_at: float | None = None
+) -> str | None:
+    mark = Mark("effect-1/a", What.BEGUN, HANDED, held.lease, held.worker, PID)
+    return Causes(harms, LEASE_S).of(held, Begun(mark, held, raised_at), until)
 
 
 def had(harms: Harms, kind: Kind, name: str, since: float, until: float) -> None:
@@ -104,6 +109,16 @@ def test_a_connection_that_broke_long_after_does_not(harms: Harms) -> None:
 
 def test_a_failure_explains_it(harms: Harms) -> None:
     assert cause(harms, hold("failed", 103.0)) == "retried"
+
+
+def test_a_failure_explains_it_although_its_acknowledgement_was_not_seen(harms: Harms) -> None:
+    assert cause(harms, hold(), raised_at=103.0) == "retried"
+    assert cause(harms, hold(), raised_at=AGAIN + 1) is None
+
+
+def test_the_end_of_its_process_explains_it_as_a_failure_does(harms: Harms) -> None:
+    harms.processes[PID] = 103.0
+    assert cause(harms, hold()) == "retried"
 
 
 def test_an_acknowledged_success_excuses_nothing(harms: Harms) -> None:
