@@ -49,12 +49,14 @@ class Causes:
         """
         if hold.accepted_at is not None and hold.accepted_at <= until:
             return self._of_report(hold, begun.mark.pid)
-        # A master may be killed between recording a failure and acknowledging it.
-        ends = (begun.raised_at, self._harms.processes.get(begun.mark.pid))
-        if any(at is not None and at <= until for at in ends):
-            return RETRIED
         # The call may have waited long for another worker.
-        return self._of_loss(hold, until if hold.lost_at is None else min(until, hold.lost_at))
+        lost_by = until if hold.lost_at is None else min(until, hold.lost_at)
+        cause = self._of_loss(hold, lost_by)
+        if cause is None:
+            # A master may be killed between recording a failure and acknowledging it.
+            ends = (begun.raised_at, self._harms.processes.get(begun.mark.pid))
+            cause = RETRIED if any(at is not None and at <= until for at in ends) else None
+        return cause
 
     def _of_report(self, hold: Hold, pid: int) -> Cause | None:
         """A worker gave the call back, or reported that it had failed."""

@@ -116,6 +116,11 @@ def test_a_failure_explains_it_although_its_acknowledgement_was_not_seen(harms: 
     assert cause(harms, hold(), raised_at=AGAIN + 1) is None
 
 
+def test_a_failure_that_was_lost_with_its_worker_is_no_failure(harms: Harms) -> None:
+    had(harms, Kind.KILLED, "w1", 103.1, 104.0)
+    assert cause(harms, hold(), raised_at=103.0) == "worker lost"
+
+
 def test_the_end_of_its_process_explains_it_as_a_failure_does(harms: Harms) -> None:
     harms.processes[PID] = 103.0
     assert cause(harms, hold()) == "retried"
