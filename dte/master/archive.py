@@ -15,7 +15,8 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job
 from dte.core.jobs.table import JobTable
 from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, read_plan
+from dte.master.long_plans import reading_plan
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build
 from dte.master.slices import Slices, collected
 
 FOUND_IN_TURN = 5_000
@@ -116,7 +117,9 @@ class Archive:
             graph = CallGraph()
             graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
             return await self.slices.run(_restored(graph, records))
-        plan = read_plan(text) if text is not None else Plan(formula=job.task)
+        plan = Plan(formula=job.task)
+        if text is not None:
+            plan = await self.slices.run(reading_plan(text))
         work = await self.slices.run(build(plan, NO_PLAN_LIMITS))
         if work.calls is None:
             return []

@@ -31,6 +31,7 @@ from dte.master.archive import Archive
 from dte.master.clock import Clock
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, not_recorded
 from dte.master.journal.memory import AnyRecorder
+from dte.master.long_plans import reading_plan, writing_plan
 from dte.master.parsing import parse_all
 from dte.master.plans import (
     Plan,
@@ -39,8 +40,6 @@ from dte.master.plans import (
     check_priority,
     describe,
     new_job,
-    plan_text,
-    read_plan,
     shorten_delays,
 )
 from dte.master.settings import Settings
@@ -170,7 +169,9 @@ class Jobs:
         text, records = await self.archive.plan_to_repeat(job)
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
-        plan = read_plan(text) if text is not None else Plan(formula=job.task)
+        plan = Plan(formula=job.task)
+        if text is not None:
+            plan = await self.slices.run(reading_plan(text))
         plan.retry_of = job.number
         shorten_delays(plan, self._wall_time(self.clock.now()))
         digest = f"retry of {job.number}"
@@ -214,7 +215,8 @@ class Jobs:
         if work.calls is not None:
             reusable = yield from work.calls.reusing(records)
             yield from work.calls.restoring(reusable)
-        return new_job(plan, describe(plan), plan_text(plan), work, awaited)
+        text = yield from writing_plan(plan)
+        return new_job(plan, describe(plan), text, work, awaited)
 
     def _wall_time(self, moment: float) -> datetime:
         return datetime.fromtimestamp(self.clock.wall_s(moment), UTC)

@@ -29,7 +29,7 @@ from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.faults import plain, syntax_fault
 
-NODES_IN_SLICE = 200
+NODES_IN_SLICE, EDGES_IN_SLICE = 200, 20_000
 DEPTH_MAX = 100
 PRIORITY_MAX = 1_000_000
 SECONDS_MAX = 10 * 366 * 86_400.0
@@ -199,7 +199,7 @@ def build(
     if len(plan.graph) > calls_max:
         raise TooLarge(f"graph too large: {len(plan.graph)} nodes > {calls_max} (calls_max)")
     builder = CallGraphBuilder(pure, plan.about.get("dialect", ""))
-    size = 0
+    size = edges = 0
     for count, (name, node) in enumerate(plan.graph.items()):
         raw, is_mixed = arguments_of(node)
         node_size = len(raw)
@@ -216,8 +216,13 @@ def build(
             raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
         builder.add(name, node.handler, args, refs, node.after, terms, node_size, is_mixed)
         size += node_size
-        if count % NODES_IN_SLICE == NODES_IN_SLICE - 1 or size > limits.value_bytes_max:
-            size = 0
+        edges += len(node.after)
+        if (
+            count % NODES_IN_SLICE == NODES_IN_SLICE - 1
+            or edges > EDGES_IN_SLICE
+            or size > limits.value_bytes_max
+        ):
+            size = edges = 0
             yield
     yield from builder.finish(plan.answer)
     return Work(Graph(), calls=builder.graph)

@@ -19,8 +19,9 @@ from dte.master.clock import Clock
 from dte.master.expected import ExpectedTasks
 from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
+from dte.master.long_plans import reading_plan
 from dte.master.parsing import parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, new_job, read_plan
+from dte.master.plans import NO_PLAN_LIMITS, Plan, build, new_job
 from dte.master.slices import Slices
 from dte.wire.codec import Malformed
 
@@ -75,7 +76,7 @@ class Restart:
         """The job of a plan; a job that fails if the plan cannot be read any more."""
         plan = Plan()
         try:
-            plan = read_plan(text)
+            plan = await self.slices.run(reading_plan(text))
             now, begun_at = self.clock.now(), plan.accepted_at
             accepted_at = now if begun_at is None else self.clock.moment_of(begun_at)
             work = await self.slices.run(build(plan, NO_PLAN_LIMITS, accepted_at))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Generator
 from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
@@ -57,6 +58,11 @@ class Decoder(Generic[T]):
         self.shape = shape
         self._lenient = lenient
         self._decoder = msgspec.json.Decoder(shape)
+
+    def decoding(self, raw: bytes) -> Generator[None, None, T]:
+        """Decode like `decode`, in slices where a decoder can."""
+        yield from ()
+        return self.decode(raw)
 
     def decode(self, raw: bytes) -> T:
         """Decode one value.

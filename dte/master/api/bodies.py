@@ -216,7 +216,10 @@ class BodyHandler(RequestHandler):
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
         raw = self._joined()
         yield
-        value = self._decoded(raw, decoder)
+        try:
+            value = yield from decoder.decoding(raw)
+        except Malformed as error:
+            raise self._misshapen(raw, decoder, error) from None
         yield
         if self.NAMES_DEPTH:
             check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
@@ -226,11 +229,15 @@ class BodyHandler(RequestHandler):
         try:
             return decoder.decode(raw)
         except Malformed as error:
-            if not raw.strip():
-                raise InvalidRequest("the body is empty; a JSON object is expected") from None
-            if self.IS_STRICT and (encoding := guessed_encoding(raw)) is not None:
-                raise Unsupported(encoding) from None
-            raise InvalidRequest(explained(raw, decoder.shape) or plain(error)) from None
+            raise self._misshapen(raw, decoder, error) from None
+
+    def _misshapen(self, raw: bytes, decoder: Decoder[T], error: Malformed) -> DteError:
+        """The error for a body that cannot be decoded."""
+        if not raw.strip():
+            return InvalidRequest("the body is empty; a JSON object is expected")
+        if self.IS_STRICT and (encoding := guessed_encoding(raw)) is not None:
+            return Unsupported(encoding)
+        return InvalidRequest(explained(raw, decoder.shape) or plain(error))
 
     def _joined(self) -> bytes:
         self.note()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from dte.core.errors import InvalidRequest
+from dte.master.long_plans import decoding_nodes
 from dte.master.plans import NO_ARGS, Node, Plan, When
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.faults import plain
 from dte.wire.misfits import explained
+from dte.wire.pieces import PIECE_BYTES, Values, in_pieces
 
 CALL = "call"
 """The name of the only node of a job that is one call."""
 NODE_CHARS_SHOWN = 50
+AFTER_NAMES_MAX = 100_000
+"""Jobs in the `after` of a job in a long request; of more, not even the numbers are read."""
 ONE_KIND = (
     'give exactly one of graph, formula or handler, for example {"handler": "echo", "args": ["hi"]}'
 )
@@ -118,6 +124,21 @@ class JobSubmission(OneSubmission, forbid_unknown_fields=True, omit_defaults=Tru
         return plans
 
 
+class _OneSketch(OneSubmission, forbid_unknown_fields=True):
+    """A job whose long parts are undecoded."""
+
+    graph: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+    after: msgspec.Raw = NO_ARGS  # type: ignore[assignment]
+
+
+class _Sketch(JobSubmission, forbid_unknown_fields=True):
+    """A submission whose long parts are undecoded."""
+
+    graph: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+    after: msgspec.Raw = NO_ARGS  # type: ignore[assignment]
+    jobs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # type: ignore[assignment]
+
+
 class _Nodes(msgspec.Struct):
     """A job with its nodes undecoded."""
 
@@ -131,13 +152,17 @@ class _JobsOfNodes(_Nodes):
 
 
 class SubmissionDecoder(Decoder[JobSubmission]):
-    """Decodes submissions; an error within a node of a graph names the node."""
+    """Decodes submissions, long ones in slices; an error in a node of a graph names the node."""
 
     def __init__(self) -> None:
         # Not lenient: what clients send may be large, and the slow reader takes seconds for it.
         super().__init__(JobSubmission, lenient=False)
         self._whole: Decoder[_JobsOfNodes] = Decoder(_JobsOfNodes, lenient=False)
         self._node: Decoder[Node] = Decoder(Node, lenient=False)
+        self._sketch: Decoder[_Sketch] = Decoder(_Sketch, lenient=False)
+        self._one: Decoder[OneSubmission] = Decoder(OneSubmission, lenient=False)
+        self._one_sketch: Decoder[_OneSketch] = Decoder(_OneSketch, lenient=False)
+        self._after: Decoder[list[int]] = Decoder(list[int], lenient=False)
 
     def decode(self, raw: bytes) -> JobSubmission:
         try:
@@ -146,6 +171,54 @@ class SubmissionDecoder(Decoder[JobSubmission]):
             if ".graph[...]" in str(error):
                 self._raise_for_node(raw)
             raise
+
+    def decoding(self, raw: bytes) -> Generator[None, None, JobSubmission]:
+        if len(raw) <= PIECE_BYTES:
+            return self.decode(raw)
+        sketch = self._sketch.decode(raw)
+        yield
+        fields = yield from self._fields(sketch)
+        if isinstance(sketch.jobs, msgspec.Raw):
+            fields["jobs"] = yield from self._jobs(bytes(sketch.jobs))
+        return JobSubmission(**fields)
+
+    def _fields(self, sketch: _Sketch | _OneSketch) -> Generator[None, None, dict[str, Any]]:
+        """The fields of a job, with those decoded that may be long."""
+        names = sketch.__struct_fields__
+        fields = {name: getattr(sketch, name) for name in names}
+        after = bytes(sketch.after)
+        if after.count(b",") > AFTER_NAMES_MAX:
+            raise Malformed(f"after has more than {AFTER_NAMES_MAX} jobs")
+        fields["after"] = self._after.decode(after)
+        if isinstance(sketch.graph, msgspec.Raw):
+            fields["graph"] = yield from decoding_nodes(bytes(sketch.graph))
+        return fields
+
+    def _jobs(self, raw: bytes) -> Generator[None, None, list[OneSubmission]]:
+        if raw[:1] != b"[":
+            raise Malformed("jobs must be a list")
+        pieces: list[Values] = []
+        yield from in_pieces(raw, pieces.append)
+        jobs: list[OneSubmission] = []
+        size = 0
+        for piece in pieces:
+            assert isinstance(piece, list)
+            for value in piece:
+                job = bytes(value)
+                try:
+                    if len(job) <= PIECE_BYTES:
+                        jobs.append(self._one.decode(job))
+                    else:
+                        fields = yield from self._fields(self._one_sketch.decode(job))
+                        jobs.append(OneSubmission(**fields))
+                except Malformed as error:
+                    text = f"job {len(jobs)} of the request: {plain(error)}"
+                    raise Malformed(text) from None
+                size += len(job)
+                if size > PIECE_BYTES:
+                    size = 0
+                    yield
+        return jobs
 
     def _raise_for_node(self, raw: bytes) -> None:
         """Raise the error of the first malformed node, with its name."""

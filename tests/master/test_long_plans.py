@@ -1,0 +1,87 @@
+"""Long plans are read and written in slices, with what comes of it at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dte.core.slices import at_once
+from dte.master import long_plans
+from dte.master.api import submission
+from dte.master.api.submission import SubmissionDecoder
+from dte.master.long_plans import decoding_nodes, reading_plan, writing_plan
+from dte.master.plans import Node, Plan, plan_text, read_plan
+from dte.wire import pieces
+from dte.wire.codec import Malformed, encode
+
+NODES = {
+    f"n{n}": {"handler": "echo", "args": [n, "},{"], "after": [f"n{n - 1}"] if n else []}
+    for n in range(20)
+}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (pieces, long_plans, submission):
+        monkeypatch.setattr(module, "PIECE_BYTES", 30)
+    monkeypatch.setattr(long_plans, "NODES_AT_ONCE", 0)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"answer": "n3", "priority": 5}, {"after": [1, 2], "when": "done"}]
+)
+def test_a_plan_is_read_and_written_as_at_once(more: dict[str, Any]) -> None:
+    plan = read_plan(encode({"graph": NODES} | more).decode())
+    assert sum(1 for _ in writing_plan(plan)) > 2
+    text = at_once(writing_plan(plan))
+    assert text == plan_text(plan)
+    assert sum(1 for _ in reading_plan(text)) > 2
+    assert at_once(reading_plan(text)) == plan
+
+
+def test_a_formula_is_a_plan_too() -> None:
+    plan = Plan(formula="1+2" * 30)
+    assert at_once(reading_plan(at_once(writing_plan(plan)))) == plan
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"graph": NODES, "answer": "n7"},
+        {"jobs": [{"graph": NODES}, {"handler": "echo", "args": ["x" * 100], "after": [1, 2]}]},
+        {"handler": "echo", "args": ["x" * 100], "timeout": 5.0},
+        {"formula": "1+2" * 30, "after": [7]},
+    ],
+)
+def test_a_submission_is_decoded_as_at_once(body: Any) -> None:
+    decoder, raw = SubmissionDecoder(), encode(body)
+    assert at_once(decoder.decoding(raw)) == decoder.decode(raw)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"graph": NODES | {"bad": {"handlr": "echo"}}}, "node 'bad': "),
+        ({"jobs": [{"graph": NODES}, {"graph": {"bad": 1} | NODES}]}, "job 1 of the request: node"),
+        ({"jobs": [{"handler": "echo"}] * 9 + [{"after": "x"}]}, "job 9 of the request: "),
+        ({"graph": NODES, "colour": "red"}, "colour"),
+        ({"jobs": {"a": NODES}}, "jobs must be a list"),
+        ({"graph": [NODES]}, "graph must be an object"),
+    ],
+)
+def test_what_is_wrong_in_a_long_submission_is_named(body: Any, text: str) -> None:
+    with pytest.raises(Malformed, match=text):
+        at_once(SubmissionDecoder().decoding(encode(body)))
+
+
+def test_more_names_than_there_may_be_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_plans, "AFTER_NAMES_MAX", 20)
+    nodes = {"a": {"handler": "f"}, "b": {"handler": "f", "after": ["a"] * 21}}
+    with pytest.raises(Malformed, match="node 'b': after has more than 20 names"):
+        at_once(decoding_nodes(encode(nodes)))
+    nodes["b"]["after"] = ["a"] * 20
+    assert at_once(decoding_nodes(encode(nodes)))["b"] == Node("f", after=["a"] * 20)
+    monkeypatch.setattr(submission, "AFTER_NAMES_MAX", 20)
+    with pytest.raises(Malformed, match="after has more than 20 jobs"):
+        at_once(SubmissionDecoder().decoding(encode({"handler": "f", "after": list(range(22))})))
