@@ -220,9 +220,7 @@ class Scheduler:
                 continue
             jobs.admit(submission)
             calls.jobs.closed(now, submission.ends)
-            for job in submission.jobs:
-                if job.calls is not None and job.graph is not None:
-                    calls.jobs.begin(now, job)
+            calls.jobs.begin_all(now, submission.jobs)
         for cancel in facts.cancels:
             calls.jobs.stop(now, cancel.job)
         for step in facts.steps:

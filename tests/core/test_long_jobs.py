@@ -141,3 +141,15 @@ def test_a_long_job_whose_awaited_job_failed_is_skipped_in_slices() -> None:
     assert later.state is JobState.FAILED
     assert later.error == f"skipped because job {first.number} failed"
     assert set(states(later).values()) == {"skipped"}
+
+
+def test_the_jobs_of_a_submission_with_many_calls_begin_in_slices() -> None:
+    core = Core(CALLER)
+    new = [Plan({"a": call("f")}).new_job(core, "") for _ in range(3)]
+    submitted = core.jobs.accept(0.0, new).jobs
+    core.record()
+    core.tick(0.0)
+    core.cancel(0.0, submitted[2])
+    core.settle(0.0)
+    states_of_jobs = [job.state.value for job in submitted]
+    assert states_of_jobs == ["running", "running", "cancelled"]

@@ -6,7 +6,7 @@ with the job's. Results of pure handlers wait for no disk, as arithmetic does no
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from itertools import islice
 
 from dte.core.calls.awaited import AwaitedJobs
@@ -64,6 +64,24 @@ class CallJobs:
         )
 
     # A job begins
+
+    def begin_all(self, now: float, jobs: Sequence[Job]) -> None:
+        """Begin the jobs of a submission that is recorded; in slices if they have many calls."""
+        counts = [len(job.calls.calls) for job in jobs if job.calls is not None]
+        if counts:
+            is_long = len(counts) > 1 and sum(counts) > CALLS_IN_SLICE
+            self.chores.run(now, self._begin_some(jobs), is_long=is_long)
+
+    def _begin_some(self, jobs: Sequence[Job]) -> Generator[None, None, None]:
+        left = CALLS_IN_SLICE
+        for job in jobs:
+            if job.calls is None or not job.goes_on:
+                continue
+            self.begin(self.chores.now, job)
+            left -= 1 + len(job.calls.calls) + len(job.awaited) // 4
+            if left <= 0:
+                left = CALLS_IN_SLICE
+                yield
 
     def begin(self, now: float, job: Job) -> None:
         """Begin a job that is recorded, or go on with one from before a restart.
