@@ -9,7 +9,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from torture.overload import bodies, operators, readers, slow_clients, submissions
+from torture.overload import bodies, operators, readers, slow_clients, submissions, turns
 from torture.overload.scenario import Scenario
 
 NICE = 5
@@ -20,6 +20,7 @@ SCENARIOS = [
     *readers.SCENARIOS,
     *slow_clients.SCENARIOS,
     *operators.SCENARIOS,
+    *turns.SCENARIOS,
 ]
 
 
