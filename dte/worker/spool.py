@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -20,6 +22,9 @@ SUFFIX = ".json"
 GRACE_S = 600.0
 """A result that seems too old is kept this much longer: perhaps it is the clock that is wrong."""
 UNFINISHED = ".unfinished-"
+BROKEN = ".broken"
+FILE_BYTES_MAX = 32_000_000
+"""No result is longer."""
 
 
 class SpoolUnusable(OSError):
@@ -51,7 +56,8 @@ class Spool:
         self._folder = folder
         self._ttl_s = ttl_s
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_to_others()
             with tempfile.TemporaryFile(prefix=UNFINISHED, dir=folder):
                 pass
         except OSError as error:
@@ -95,17 +101,51 @@ class Spool:
                 written_at = path.stat().st_mtime
                 age_s = max(0.0, time.time() - written_at)
                 if path.suffix == SUFFIX:
-                    spooled = _spooled.decode(path.read_bytes())
+                    spooled = _spooled.decode(self._content(path))
                     found.append((written_at, spooled, min(age_s, oldest_s)))
                 elif path.name.startswith(UNFINISHED) and age_s > self._ttl_s:
                     path.unlink()
             except Malformed as error:
                 log.warning("%s is malformed: %s", path, error)
-                path.rename(path.with_suffix(".broken"))
+                path.rename(path.with_suffix(BROKEN))
             except OSError as error:  # Another worker may have removed it.
                 log.warning("cannot read %s: %s", path, error)
         found.sort(key=lambda each: each[0])
         return [(spooled, age_s) for _, spooled, age_s in found]
 
+    def _close_to_others(self) -> None:
+        """Take from others what they may do in the folder, if it has nothing but results."""
+        found = self._folder.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if not mode & 0o077 or found.st_uid != os.geteuid() or mode & stat.S_ISVTX:
+            return
+        if all(_is_of_a_spool(name) for name in os.listdir(self._folder)):
+            self._folder.chmod(mode & ~0o077)
+            log.warning("others could open %s (mode %04o); now they cannot", self._folder, mode)
+
+    def _content(self, path: Path) -> bytes:
+        """The content of a file, unless somebody else has put it there.
+
+        Raises:
+            OSError: it is no regular file of this user or of the folder's owner, or too long.
+        """
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            found = os.fstat(file.fileno())
+            owners = (os.geteuid(), self._folder.stat().st_uid)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid not in owners:
+                raise OSError(errno.EPERM, "it is no file of this user")
+            if found.st_size > FILE_BYTES_MAX:
+                raise OSError(errno.EFBIG, f"it has more than {FILE_BYTES_MAX} bytes")
+            return file.read(FILE_BYTES_MAX)
+
     def _path(self, lease: int) -> Path:
         return self._folder / f"{lease}{SUFFIX}"
+
+
+def _is_of_a_spool(name: str) -> bool:
+    return name.startswith(UNFINISHED) or name.endswith((SUFFIX, BROKEN))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file, but no link to another one, and not a pipe until somebody writes to it."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

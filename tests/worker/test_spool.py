@@ -139,3 +139,58 @@ def test_a_disk_that_is_full_leaves_no_half_file(
     monkeypatch.setattr(os, "fsync", full)
     assert not spool.keep("w", RESULT)
     assert list(tmp_path.iterdir()) == []
+
+
+# Others on this machine
+
+
+def test_a_new_folder_and_its_files_are_their_owners_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    before = os.umask(0)
+    try:
+        Spool(folder, TTL_S).keep("w", RESULT)
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "7.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_spool_that_others_could_open_is_closed_to_them(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    Spool(folder, TTL_S).keep("w", RESULT)
+    folder.chmod(0o755)
+    Spool(folder, TTL_S)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_with_other_things_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    tmp_path.chmod(0o755)
+    assert Spool(tmp_path, TTL_S).keep("w", RESULT)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_is_no_regular_file_is_passed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", TTL_S)
+    spool.keep("w", RESULT)
+    os.mkfifo(tmp_path / "spool" / "8.json")
+    (tmp_path / "spool" / "9.json").mkdir()
+    (tmp_path / "elsewhere").write_bytes((tmp_path / "spool" / "7.json").read_bytes())
+    (tmp_path / "spool" / "10.json").symlink_to(tmp_path / "elsewhere")
+    assert leases(spool) == [7]
+
+
+def test_a_file_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", RESULT)
+    with (tmp_path / "8.json").open("wb") as file:
+        file.truncate(10**11)
+    assert leases(spool) == [7]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
+def test_a_file_that_somebody_else_has_put_there_is_no_result(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    spool.keep("w", RESULT)
+    os.chown(tmp_path / "7.json", 12_345, 12_345)
+    assert leases(spool) == []

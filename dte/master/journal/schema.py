@@ -12,6 +12,8 @@ from pathlib import Path
 
 from dte.master.journal import catalogue, generation
 from dte.master.journal.generation import Cut, find_cut
+from dte.master.journal.permissions import close_to_others, create_private, is_open_to_all
+from dte.master.journal.wal import log_of
 
 log = logging.getLogger("dte.master")
 
@@ -138,6 +140,7 @@ ALTER TABLE submission ADD COLUMN owner TEXT;  -- as in waiting
 """Statements that bring a journal of an older version, by that version, to the next one."""
 WAL_BYTES_KEPT = 16_000_000
 """A longer write-ahead log is cut back to this size."""
+IN_MEMORY = ":memory:"
 MARKS = (generation.PREFIX, b"CREATE TABLE waiting (")
 MARKS_WITHIN = 4_000_000
 """A journal has its marks among so many of its first bytes."""
@@ -179,10 +182,13 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     """
     if not path:
         raise JournalRefused("the journal's file has no name")
+    _refuse_open_to_all(path)
     cut = _look_at(path)
     # A master that is just ending changes both files; another look sees them at rest.
     if cut is not None and cut is _look_at(path):
         _refuse_cut(path, cut, without_wal)
+    if path != IN_MEMORY:
+        create_private(path)
     db = sqlite3.connect(
         path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
@@ -196,6 +202,7 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
             db.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
         version = _version(db, path)
         _refuse_strangers(db, path, version)
+        close_to_others(path)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA synchronous = {sync.value.upper()}")
         db.execute(f"PRAGMA fullfsync = {int(sync is Sync.FULL)}")
@@ -236,6 +243,15 @@ def _look_at(path: str) -> Cut | None:
         _refuse_strangers(db, path, _version(db, path))
         return find_cut(db, path)
     return None
+
+
+def _refuse_open_to_all(path: str) -> None:
+    for file in (path, str(log_of(path))):
+        if is_open_to_all(file):
+            raise JournalRefused(
+                f"every user may write to {file}, so anybody may have changed its jobs",
+                f"if you trust it: chmod 600 {file}",
+            )
 
 
 def _refuse_strangers(db: sqlite3.Connection, path: str, version: int | None) -> None:
