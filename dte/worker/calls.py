@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from dte.logs import LimitedLog
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
@@ -18,6 +20,11 @@ from dte.worker.reporter import Reporter
 
 log = logging.getLogger("dte.worker")
 
+SLOTS_MAX = 64
+WAITING_A_SLOT = 64
+"""Calls that may wait for each slot. A master sends none to wait, but does not know the worker."""
+SLOT_BYTES = 32_000_000
+"""Bytes of arguments for each slot, and for four more."""
 PROGRESS_PAUSE_S = 0.5
 """The pause between extensions while calls make progress."""
 RETRY_MIN_S = 0.1
@@ -30,6 +37,23 @@ STOP_S = 5.0
 MakeExecutor = Callable[[Callable[[Report], None], Callable[[int, Progress], None]], Executor]
 
 _reply: Decoder[ExtendReply] = Decoder(ExtendReply)
+
+
+class TooManyCalls(Exception):
+    """A worker has as many calls as it may have."""
+
+
+def calls_max(slots: int) -> int:
+    """The most calls that a worker with these slots has at a time."""
+    return slots * (1 + WAITING_A_SLOT)
+
+
+def size_of(call: Call) -> int:
+    """The bytes of a call's arguments."""
+    kwargs = call.kwargs
+    return len(memoryview(call.args)) + (
+        len(memoryview(kwargs)) if isinstance(kwargs, msgspec.Raw) else 0
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +71,7 @@ class RunningCalls:
     Args:
         reporter: sends the reports; it is started and closed here.
         make_executor: creates the executor from its two callbacks.
+        slots: calls that run at once, from which the most calls follow.
 
     Attributes:
         on_ended: called when a call has ended and another can begin.
@@ -54,7 +79,12 @@ class RunningCalls:
     """
 
     def __init__(
-        self, worker: str, master_url: str, reporter: Reporter, make_executor: MakeExecutor
+        self,
+        worker: str,
+        master_url: str,
+        reporter: Reporter,
+        make_executor: MakeExecutor,
+        slots: int = SLOTS_MAX,
     ) -> None:
         self._worker = worker
         self._master = MasterClient(master_url)
@@ -62,6 +92,8 @@ class RunningCalls:
         self._make_executor = make_executor
         self._executor: Executor | None = None
         self._running: dict[int, _Running] = {}
+        self._calls_max = calls_max(slots)
+        self._bytes, self._bytes_max = 0, (slots + 4) * SLOT_BYTES
         self._unreported: dict[int, float] = {}
         self._progress: dict[int, Progress] = {}
         self._changed = asyncio.Event()
@@ -89,10 +121,21 @@ class RunningCalls:
         return [each.call for each in self._running.values()]
 
     def take(self, calls: Iterable[Call]) -> None:
-        """Begin calls. Calls that run already are left alone."""
+        """Begin calls. Calls that run already are left alone.
+
+        Raises:
+            TooManyCalls: there would be more calls than the bound, so none begins.
+        """
         calls = list(calls)
         if not calls:
             return
+        if len(self._running) + len(calls) > self._calls_max and any(
+            call.lease not in self._running for call in calls
+        ):
+            raise TooManyCalls(f"a worker with its slots has at most {self._calls_max} calls")
+        size = sum(map(size_of, calls))
+        if self._bytes + size > self._bytes_max and self._running:
+            raise TooManyCalls(f"the arguments of its calls take {self._bytes} bytes already")
         if self._executor is None:  # A worker without calls needs no child processes.
             self._executor = self._make_executor(self._on_done, self._on_progress)
             self._executor.on_capacity = self.on_capacity
@@ -101,6 +144,7 @@ class RunningCalls:
         for call in calls:
             if call.lease not in self._running:
                 self._running[call.lease] = _Running(call, call.lease_s)
+                self._bytes += size_of(call)
                 self._idle.clear()
                 self._executor.start(call)
         self._check_waiting_later()
@@ -171,6 +215,7 @@ class RunningCalls:
         running = self._running.pop(report.lease, None)
         if running is None:
             return
+        self._bytes -= size_of(running.call)
         report.progress = self._progress.pop(report.lease, None)
         if not self._running:
             self._idle.set()

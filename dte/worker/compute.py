@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Generator
 from typing import Any
 
 from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import BOM, Decoder, Malformed, encode
 from dte.wire.faults import plain
 from dte.wire.http.encodings import NO_BODY, guessed_encoding
-from dte.wire.http.server import Request
+from dte.wire.http.server import Answered, InSlices, Request
 from dte.wire.messages.batches import Batch, BatchResult, Single
 from dte.wire.messages.calls import Call, Calls, Stop, Stopped
 from dte.wire.misfits import explained
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
-from dte.worker.calls import RunningCalls
+from dte.worker.calls import SLOTS_MAX, RunningCalls, TooManyCalls, calls_max, size_of
 from dte.worker.decoding import CallDecoder
+from dte.worker.long_batches import compute_in_slices
 
 LEASE_END = 2**63
 """The upper bound of lease numbers; a master could not read a report with a higher one."""
@@ -27,6 +29,15 @@ METHODS = {
     "/stop": "POST, OPTIONS",
 }
 """The methods of each route."""
+LONG_BYTES = 65_536
+"""A longer batch is computed in slices."""
+STOP_BYTES_MAX = 1_000_000
+EXPLAINED_BYTES_MAX = 1_000_000
+"""A search for the fault in a longer body takes too long."""
+SEARCHED_BYTES = 1_000_000
+MARKS = (b'"lease"', b'"handler"', b'"job_id"', b'"lease_s"')
+"""Fields that each call has."""
+WORD_BYTES_MAX = 9
 PATH_CHARS_SHOWN = 200
 NAME_CHARS_SHOWN = 50
 
@@ -45,6 +56,7 @@ class ComputeServer:
         calls: runs calls of handlers; without it the worker takes none.
         incarnation: the text that it announces, for this start of the worker.
         master_url: the URL of its master, for those who take the worker for it.
+        slots: calls that run at once, from which the most calls follow.
 
     Attributes:
         draining: set it to refuse new work.
@@ -56,23 +68,74 @@ class ComputeServer:
         calls: RunningCalls | None = None,
         incarnation: str = "",
         master_url: str = "",
+        slots: int = SLOTS_MAX,
     ) -> None:
         self._name = name
         self._incarnation = incarnation
         self._master_url = master_url
         self._calls = calls
+        self._calls_max = calls_max(slots)
         self.draining = False
         self.operations_done = 0
 
-    def __call__(self, request: Request) -> tuple[int, bytes]:
-        status, reply = self._answer(request)
+    def __call__(self, request: Request) -> Answered | InSlices:
+        if len(request.body) > LONG_BYTES and request.path == "/compute":
+            return self._in_slices(request)
+        return self._encoded(request, *self._answer(request))
+
+    def _in_slices(self, request: Request) -> InSlices:
+        """Answer a request with a long body: a batch bit by bit."""
+        status, reply = self._before(request) or (0, None)
+        is_batch = not status and (yield from _is_batch(request.body))
+        if not (status or is_batch):
+            status, reply = self._answer(request)
+        elif not status:
+            try:
+                batch = yield from compute_in_slices(request.body.removeprefix(BOM))
+            except (ValueError, KeyError) as error:
+                status, reply = _refusal(error, request.path, request.body)
+            else:
+                self.operations_done += batch.done
+                return 200, batch.reply
+        return self._encoded(request, status, reply)
+
+    def _encoded(self, request: Request, status: int, reply: Any) -> Answered:
         is_result = request.path == "/compute" and status in (200, 202, 500)
         return status, encode(reply) + (b"" if is_result else b"\n")  # The rest is for terminals.
 
     def _answer(self, request: Request) -> tuple[int, Any]:
-        this = f"this is worker {self._name} of the master {self._master_url}"
+        refused = self._before(request)
+        if refused is not None:
+            return refused
+        if request.path == "/health":
+            return 200, self._health()
+        if request.path == "/":
+            return 200, self._about()
+        body = request.body.removeprefix(BOM)
+        try:
+            if request.path == "/stop":
+                if len(body) > STOP_BYTES_MAX:
+                    raise ValueError(f"the body has more than {STOP_BYTES_MAX} bytes")
+                leases = _stop.decode(body).leases
+                return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
+            return self._compute(body)
+        except TooManyCalls as error:
+            return 503, {"status": "busy", "reason": str(error)}
+        except (ValueError, KeyError) as error:
+            return _refusal(error, request.path, body)
+
+    def _about(self) -> dict[str, Any]:
+        about = {"service": "worker", "worker_name": self._name, "master": self._master_url}
+        return about | {"about": f"{self._this}; submit jobs to the master"}
+
+    @property
+    def _this(self) -> str:
+        return f"this is worker {self._name} of the master {self._master_url}"
+
+    def _before(self, request: Request) -> tuple[int, Any] | None:
+        """Refuse a request that its route does not take, or that comes while draining."""
         if request.path not in METHODS:
-            error = f"no such route: {request.path[:PATH_CHARS_SHOWN]}; {this}"
+            error = f"no such route: {request.path[:PATH_CHARS_SHOWN]}; {self._this}"
             return 404, {"error": error}
         if request.method not in METHODS[request.path]:
             method = METHODS[request.path].partition(",")[0]
@@ -80,27 +143,10 @@ class ComputeServer:
             return 405, {"error": error}
         if (fault := _ignored(request)) is not None:
             return 400, {"error": fault}
-        if request.path == "/health":
-            return 200, self._health()
-        if request.path == "/":
-            about = {"service": "worker", "worker_name": self._name, "master": self._master_url}
-            return 200, about | {"about": f"{this}; submit jobs to the master"}
-        body = request.body.removeprefix(BOM)
-        try:
-            if request.path == "/stop":
-                leases = _stop.decode(body).leases
-                return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
-            if self.draining:
-                # An "error" would be taken for that of the operation.
-                return 503, {"status": "draining"}
-            return self._compute(body)
-        except Malformed as error:
-            shape = Stop if request.path == "/stop" else _shape_of(body)
-            return 400, {"error": "Invalid request", "reason": _reason(body, shape) or plain(error)}
-        except ValueError as error:
-            return 400, {"error": "Invalid request", "reason": str(error)}
-        except KeyError:
-            return 400, {"error": "Invalid operation"}
+        if self.draining and request.path == "/compute":
+            # An "error" would be taken for that of the operation.
+            return 503, {"status": "draining"}
+        return None
 
     def _compute(self, body: bytes) -> tuple[int, Any]:
         if b'"handler"' in body or b'"calls"' in body:
@@ -134,6 +180,8 @@ class ComputeServer:
         """Begin several calls or a single one; their results are reported later."""
         if self._calls is None:
             return 400, {"error": "Invalid request", "reason": "this worker takes no calls"}
+        if self._has_too_many(body):
+            return 503, {"status": "busy", "reason": f"there are more than {self._calls_max} calls"}
         try:
             calls = _calls.decode(body).calls
         except Malformed as error:
@@ -145,8 +193,18 @@ class ComputeServer:
         for call in calls:
             if not 0 <= call.lease < LEASE_END:
                 raise ValueError("lease must be from 0 to 2^63 - 1")
+        if len(body) > 2 * sum(map(size_of, calls)) + SEARCHED_BYTES:
+            for call in calls:  # Arguments are parts of the body, which would stay in memory.
+                call.args = call.args.copy()
         self._calls.take(calls)
         return 202, {}
+
+    def _has_too_many(self, body: bytes) -> bool:
+        """True for a long body with far too many calls, before they are read."""
+        if len(body) < SEARCHED_BYTES:
+            return False
+        # Arguments may have such words too, but hardly all of them so often.
+        return all(_occurs_more(body, mark, self._calls_max) for mark in MARKS)
 
     def _health(self) -> dict[str, Any]:
         running = self._calls.running if self._calls is not None else []
@@ -169,6 +227,39 @@ def _ignored(request: Request) -> str | None:
     if request.method != "POST" and request.body.strip() not in NO_BODY:
         return f"{shown} takes no body"
     return None
+
+
+def _occurs_more(body: bytes, mark: bytes, most: int) -> bool:
+    found = 0
+    for start in range(0, len(body), SEARCHED_BYTES):
+        found += body.count(mark, start, start + SEARCHED_BYTES)
+        if found > most:
+            return True
+    return False
+
+
+def _is_batch(body: bytes) -> Generator[None, None, bool]:
+    """Find out, in slices, whether `_compute` would take a body for a batch."""
+    has_lease = False
+    for start in range(0, len(body), SEARCHED_BYTES):
+        end = start + SEARCHED_BYTES + WORD_BYTES_MAX
+        if body.find(b'"handler"', start, end) >= 0 or body.find(b'"calls"', start, end) >= 0:
+            return False
+        has_lease = has_lease or body.find(b'"lease"', start, end) >= 0
+        yield
+    return has_lease
+
+
+def _refusal(error: Exception, path: str, body: bytes) -> tuple[int, Any]:
+    """The reply to a body that cannot be read."""
+    if isinstance(error, KeyError):
+        return 400, {"error": "Invalid operation"}
+    reason = str(error)
+    if isinstance(error, Malformed):
+        shape = Stop if path == "/stop" else _shape_of(body)
+        is_explained = len(body) <= EXPLAINED_BYTES_MAX
+        reason = (_reason(body, shape) if is_explained else None) or plain(error)
+    return 400, {"error": "Invalid request", "reason": reason}
 
 
 def _shape_of(body: bytes) -> Any:

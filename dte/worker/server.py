@@ -107,6 +107,7 @@ class _Worker:
                 calls_per_process=settings.calls_per_process,
                 log_level=settings.log_level,
             ),
+            self._slots,
         )
 
     def leave(self) -> None:
@@ -130,7 +131,7 @@ class WorkerServer(_Worker):
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings)
         self._compute = ComputeServer(
-            self.name, self._calls, self._incarnation, settings.master_url
+            self.name, self._calls, self._incarnation, settings.master_url, self._slots
         )
         self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS)
         self._announcer: Announcer | None = None

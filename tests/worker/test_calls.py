@@ -5,13 +5,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import pytest
 from harness.until import until
 
 from dte.wire.messages.calls import Progress
 from dte.worker import calls as module
 from dte.worker import reporter as reporter_module
-from dte.worker.calls import RunningCalls
+from dte.worker.calls import SLOTS_MAX, RunningCalls, TooManyCalls, calls_max
 from dte.worker.reporter import Reporter
 
 from .fakes import FakeExecutor, FakeMaster, call
@@ -100,6 +101,39 @@ async def test_a_call_that_is_handed_over_twice_is_begun_once(start_calls: Start
     rig.calls.take([call(1)])
     rig.calls.take([call(1)])
     assert len(rig.executor.begun) == 1
+
+
+async def test_more_calls_than_the_bound_are_refused_all_or_none(start_calls: StartCalls) -> None:
+    rig = start_calls()
+    most = calls_max(SLOTS_MAX)
+    rig.calls.take([call(lease) for lease in range(1, most)])
+    with pytest.raises(TooManyCalls):
+        rig.calls.take([call(most), call(most + 1)])
+    assert len(rig.calls) == most - 1
+    rig.calls.take([call(most)])
+    rig.calls.take([call(1), call(2)])
+    with pytest.raises(TooManyCalls):
+        rig.calls.take([call(most + 1)])
+    rig.executor.succeed(1)
+    rig.calls.take([call(most + 1)])
+    assert len(rig.calls) == most
+
+
+async def test_the_arguments_of_calls_are_bounded_in_bytes(
+    start_calls: StartCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOT_BYTES", 10)
+    rig = start_calls()
+    size = 10 * (SLOTS_MAX + 4) // 2 + 10
+    long = [call(lease) for lease in (1, 2, 3)]
+    for each in long:
+        each.args = msgspec.Raw(b"[%s]" % (b"1" * size))
+    rig.calls.take(long[:1])
+    with pytest.raises(TooManyCalls):
+        rig.calls.take(long[1:2])
+    rig.executor.succeed(1)
+    rig.calls.take(long[2:])
+    assert len(rig.calls) == 1
 
 
 async def test_without_calls_there_is_no_executor_and_the_master_is_not_asked(

@@ -536,3 +536,15 @@ async def test_a_body_that_cannot_be_read_is_refused_with_what_is_wrong_in_it(
 async def test_the_mark_before_utf_8_text_is_no_part_of_a_body(worker: Worker) -> None:
     body = b'\xef\xbb\xbf{"operation": "sum", "op1": 1, "op2": 2}'
     assert (await worker.client.post("/compute", body)).json["result"] == 3
+
+
+async def test_far_too_many_calls_are_refused_before_they_are_read(worker: Worker) -> None:
+    calls = [one(lease) for lease in range(20_000)]
+    reply = await worker.client.post("/compute", {"calls": calls})
+    assert (reply.status, reply.json["status"]) == (503, "busy")
+    assert not worker.calls.running
+
+
+async def test_a_body_for_stop_is_short(worker: Worker) -> None:
+    reply = await worker.client.post("/stop", {"leases": [10**12] * 100_000})
+    assert reply.status == 400
