@@ -32,6 +32,19 @@ class Archive:
     slices: Slices
     clock: Clock
 
+    def in_memory(self, number: int) -> Job | None:
+        """The job of this number, if it is not in the journal alone.
+
+        Raises:
+            NotFound: there has never been such a job.
+        """
+        try:
+            return self.jobs.job(number)
+        except NotFound:
+            if not self.jobs.is_past(number):
+                raise
+        return None
+
     async def find(self, numbers: Sequence[int]) -> list[Job]:
         """The jobs of these numbers, in their order.
 

@@ -32,6 +32,7 @@ from dte.master.journal.awaited import AwaitedFacts
 from dte.master.journal.journal import Journal
 from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
+from dte.master.past import PastJobs
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -86,6 +87,7 @@ class Master:
         self.incidents = Incidents()
         self.awaited = AwaitedFacts(recorder, self.wake)
         self.archive = Archive(core.jobs, recorder, self.slices, clock)
+        self.past_jobs = PastJobs()
         self.jobs = Jobs(
             settings, core, recorder, self.archive, self.awaited, self.waiters, self.slices, clock
         )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Generator, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
+from functools import partial
 from http import HTTPStatus
 from math import isfinite
 from types import TracebackType
@@ -16,6 +17,7 @@ from tornado.escape import utf8
 from tornado.web import HTTPError, RequestHandler
 
 from dte.core.errors import (
+    Busy,
     DteError,
     FormulaError,
     NotFound,
@@ -24,12 +26,14 @@ from dte.core.errors import (
     Unsupported,
     WaitTooLong,
 )
+from dte.core.jobs.job import Job
 from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler
 from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import Budget
 from dte.master.http.stream import BoundedStream
 from dte.master.jobs import shutting_down
 from dte.master.master import Master
+from dte.master.past import Reading
 from dte.wire.codec import encode
 
 LIST_LONG = 100
@@ -59,6 +63,7 @@ class JsonHandler(BodyHandler):
         stream: BoundedStream = self.request.connection.stream  # type: ignore[union-attr]
         self._replies = stream.replies
         self._reply_size = 0
+        self.reading: Reading | None = None
 
     def set_default_headers(self) -> None:
         self.clear_header("Server")
@@ -79,6 +84,41 @@ class JsonHandler(BodyHandler):
     def on_finish(self) -> None:
         super().on_finish()
         self._release_reply()
+        self.leave_past()
+
+    async def enter_past(self, key: Hashable) -> Reading:
+        """Wait for this request's turn to read a job of the journal; it lasts until the reply.
+
+        Raises:
+            Busy: too many bytes of other replies wait for their clients.
+        """
+        self._replies.ensure_room()
+        self.reading = await self.master.past_jobs.enter(key)
+        try:
+            self._replies.ensure_room()
+        except Busy:
+            self.leave_past()
+            raise
+        return self.reading
+
+    async def find_by_number(self, number: int) -> Job:
+        """Find a job; one of the journal when it is this request's turn to read it.
+
+        Raises:
+            NotFound, Busy: as `find`.
+        """
+        archive = self.master.archive
+        if (job := archive.in_memory(number)) is not None:
+            return job
+        reading = await self.enter_past(number)
+        (job,) = await reading.once("job", partial(archive.find, [number]))
+        return job
+
+    def leave_past(self) -> None:
+        """End this request's turn, if it has one."""
+        if self.reading is not None:
+            self.master.past_jobs.leave(self.reading)
+            self.reading = None
 
     def wait_s(self) -> float:
         """The query's ``wait=SECONDS`` as `checked_wait_s`; 0 if there is none."""

@@ -111,6 +111,7 @@ class JobEvents(EventsHandler):
         else:
             first = listener.take() if listener.lost else b""
             first += self.master.events.block(listener.number, _state_event(job))
+        self.leave_past()
         with self.master.waiters.noted(self.call_lease(), [job.number]):
             await self.stream(listener, first, last=finished)
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from dte.core.errors import InvalidRequest, NotFound
+from dte.core.graph.call import Call
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
@@ -89,12 +91,17 @@ class JobHandler(JsonHandler):
 
         Raises:
             NotFound: there is none.
+            Busy: it is in the journal, and too many bytes of replies wait for their clients.
         """
         if NUMBER.fullmatch(number):
             with suppress(NotFound):
-                (job,) = await self.master.archive.find([int(number)])
-                return job
+                return await self.find_by_number(int(number))
         raise NotFound(self.NOT_FOUND.format(id=number[:NUMBER_CHARS_SHOWN]))
+
+    async def calls_of(self, job: Job) -> Sequence[Call]:
+        """Return the calls of a job that was found."""
+        read = partial(self.master.archive.calls_of, job)
+        return await (read() if self.reading is None else self.reading.once("calls", read))
 
     async def until_ended(self, jobs: Iterable[Job], wait_s: float) -> None:
         """Return when the jobs have ended, the client has hung up, or the wait is over."""

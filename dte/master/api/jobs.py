@@ -295,7 +295,7 @@ class Nodes(JobHandler):
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
-        calls = await self.master.archive.calls_of(job)
+        calls = await self.calls_of(job)
         async with self.room_for_list(len(calls)):
             await self.reply_list(map(self._reply, calls))
 

@@ -20,6 +20,7 @@ from harness.http import Message
 from dte.core.errors import Busy
 from dte.master.api.openapi import EVENTS, Content, ErrorReply, Route, documentation
 from dte.master.api.routes import ROUTES
+from dte.master.http.server import ManyParameters
 
 PATTERNS = [(re.compile(route.pattern), route) for route in ROUTES]
 JSON = "application/json"
@@ -99,7 +100,7 @@ def _expected(method: str, path: str, status: int) -> Iterator[Content]:
         yield from _contents(said.replies[status])
     elif status >= 400:
         yield from errors(route)
-    if status == Busy.status:  # At the bound of connections the dialect is not known yet.
+    if status in (Busy.status, ManyParameters.status):  # The dialect is not known yet.
         yield from UNKNOWN_PATH
 
 

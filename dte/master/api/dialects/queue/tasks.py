@@ -118,7 +118,7 @@ class Task(QueueHandler):
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)
-        calls = await self.master.archive.calls_of(job)
+        calls = await self.calls_of(job)
         # A formula with one call and arithmetic around it is not that call.
         call = calls[0] if len(calls) == 1 and job.operations == 1 else None
         task_type = "graph" if calls else "formula"

@@ -75,7 +75,7 @@ class RestHandler(JsonHandler):
             return await self.master.expected.find(task_id), None
         with suppress(NotFound):
             if match := PART_ID.fullmatch(task_id):
-                (job,) = await self.master.archive.find([int(match[1], 16)])
+                job = await self.find_by_number(int(match[1], 16))
                 if (call := part_of(job, match[2])) is not None:
                     return job, call
         raise NotFound("Task not found")
