@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-AT_A_TIME = 2
-"""Jobs that are read and shown at a time."""
+AT_A_TIME = 1
+"""Jobs that are read and shown at a time; the journal reads one at a time in any case."""
 
 
 class Reading:

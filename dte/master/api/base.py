@@ -179,10 +179,10 @@ class JsonHandler(BodyHandler):
             Busy: there is no room for a long reply to a GET.
         """
         self.note()
-        whole = encode(value) + b"\n"
+        whole = encode(value)
         if len(whole) > REPLY_SLICE_BYTES and self.request.method == "GET":
             self._replies.ensure_room(owner=self.owner)
-        self._send([whole])
+        self._send([whole, b"\n"])
 
     def created(self, value: Any) -> None:
         """Answer with 201 and the JSON of a value."""
