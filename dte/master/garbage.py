@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 from dte.master.turns import Turns
@@ -13,6 +14,10 @@ EVERY_S = 60.0
 SHARE = 0.005
 """Share of the time that the search may take."""
 NEVER = 1_000_000_000
+LOOK_S = 5.0
+"""Time between looks whether much has ended."""
+ENDED_BYTES = 100_000_000
+"""Jobs of so many bytes end before a search that is earlier than usual."""
 SEARCH = ("the search for garbage",)
 
 
@@ -22,13 +27,21 @@ class GarbageCollector:
     100,000 unfinished jobs are 700,000 objects. A search through them takes 0.3 s, in which the
     master does not answer, and under load Python would search every second. Young objects are
     searched as usual, and objects outside of cycles, nearly all, are freed at once in any case.
+
+    Args:
+        ended_bytes: gives the bytes of all jobs that have ended so far.
     """
 
     _running: ClassVar[set[GarbageCollector]] = set()
     _thresholds: ClassVar[tuple[int, int, int]]
 
-    def __init__(self, turns: Turns | None = None) -> None:
+    def __init__(
+        self, turns: Turns | None = None, ended_bytes: Callable[[], int] = lambda: 0
+    ) -> None:
         self._turns = turns or Turns()
+        self._ended_bytes = ended_bytes
+        self._searched_bytes = 0
+        self._soonest_s = self._latest_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -37,7 +50,8 @@ class GarbageCollector:
             GarbageCollector._thresholds = gc.get_threshold()
         self._running.add(self)
         gc.set_threshold(*self._thresholds[:2], NEVER)
-        self._collect_after(EVERY_S)
+        self._latest_s = asyncio.get_running_loop().time() + EVERY_S
+        self._look_later()
 
     def stop(self) -> None:
         """Leave the schedule to Python again, unless another master of this process needs it."""
@@ -49,12 +63,23 @@ class GarbageCollector:
         if not self._running:
             gc.set_threshold(*self._thresholds)
 
-    def _collect_after(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._collect)
+    def _look_later(self) -> None:
+        look_s = min(LOOK_S, EVERY_S)
+        self._timer = asyncio.get_running_loop().call_later(look_s, self._look)
 
-    def _collect(self) -> None:
+    def _look(self) -> None:
+        now, ended = asyncio.get_running_loop().time(), self._ended_bytes()
+        has_much_ended = ended - self._searched_bytes > ENDED_BYTES
+        if now >= self._latest_s or (has_much_ended and now >= self._soonest_s):
+            self._searched_bytes = ended
+            self._soonest_s = now + self._collect() / SHARE
+            self._latest_s = max(now + EVERY_S, self._soonest_s)
+        self._look_later()
+
+    def _collect(self) -> float:
+        """Search, and return the time that it took."""
         self._turns.note(SEARCH)
         started = time.monotonic()
         gc.collect()
         self._turns.note()
-        self._collect_after(max(EVERY_S, (time.monotonic() - started) / SHARE))
+        return time.monotonic() - started

@@ -62,6 +62,7 @@ class Master:
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
         turns: those of the loop.
+        ended_bytes: about how many bytes the jobs had that have ended.
         encode_job: encodes a job for webhooks; set by the routes.
 
     Raises:
@@ -101,6 +102,7 @@ class Master:
         self._call_dispatcher = CallDispatcher(
             core, self._pool, clock.now, self.wake, settings.value_bytes_max
         )
+        self.ended_bytes = 0
         self._woken = False
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
@@ -236,6 +238,7 @@ class Master:
             self._call_dispatcher.stop(tick.stops)
         self.workers.complete(tick.claims)
         for job in tick.ended:
+            self.ended_bytes += job.size
             self.waiters.ended(job)
             if job.notify:
                 self.webhooks.add(job.number, job.notify, self.clock.now(), job.owner)

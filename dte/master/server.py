@@ -9,6 +9,7 @@ import sys
 
 from dte.master.api.routes import application
 from dte.master.garbage import GarbageCollector
+from dte.master.heap import Heap, give_large_blocks_back
 from dte.master.http.server import BoundedServer
 from dte.master.master import Master
 from dte.master.settings import Settings
@@ -28,7 +29,8 @@ class MasterServer:
         self.master = Master(settings)
         # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
         self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
-        self._garbage = GarbageCollector(self.master.turns)
+        self._garbage = GarbageCollector(self.master.turns, self._ended_bytes)
+        self._heap = Heap(self._ended_bytes)
         self.port = 0
 
     def start(self) -> None:
@@ -41,6 +43,7 @@ class MasterServer:
         sockets, self.port = listen(settings.host, settings.port)
         self._http.add_sockets(sockets)
         self._garbage.start()
+        self._heap.start()
         self.master.turns.begin()  # Nobody waited before.
         self.master.wake()
         log.info("master listens on %s:%d", settings.host, self.port)
@@ -54,11 +57,15 @@ class MasterServer:
             grace_s: the longest wait for workers.
         """
         self._garbage.stop()
+        self._heap.stop()
         self._http.stop()
         await self.master.end(grace_s)
         await asyncio.sleep(REPLY_S)
         await self._http.close_all_connections()
         await self.master.close()
+
+    def _ended_bytes(self) -> int:
+        return self.master.ended_bytes
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -67,6 +74,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     # With Python's interval of 5 ms a busy loop keeps it waiting for most of the commit. With
     # 0.5 ms a small job beside the parsing of a large one took 90 ms, with this one 11 ms.
     sys.setswitchinterval(SWITCH_S)
+    give_large_blocks_back()
     server = MasterServer(settings)
     gc.freeze()  # The jobs of a long journal: a search through 100,000 takes 0.1 s.
     server.start()

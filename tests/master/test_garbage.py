@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
@@ -71,6 +72,26 @@ async def test_old_garbage_is_freed_in_the_end(monkeypatch: pytest.MonkeyPatch) 
     collector.start()
     del knot
     await until(lambda: known() is None, "it is freed")
+    collector.stop()
+
+
+async def test_it_is_freed_early_when_much_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(garbage, "LOOK_S", 0.001)
+    ended = [garbage.ENDED_BYTES]
+    collector = GarbageCollector(ended_bytes=lambda: sum(ended))
+    collector.start()
+    for _ in range(2):
+        knot = Knot()
+        gc.collect()
+        known = weakref.ref(knot)
+        del knot
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+        assert known() is not None, "it is not more than that"
+        monkeypatch.setattr(garbage, "SHARE", 1e9)
+        ended.append(garbage.ENDED_BYTES + 1)
+        await until(lambda known=known: known() is None, "it is freed")
+        ended[:] = [sum(ended)]
     collector.stop()
 
 

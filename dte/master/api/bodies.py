@@ -168,6 +168,7 @@ class BodyHandler(RequestHandler):
     def on_finish(self) -> None:
         self.master.turns.note()
         self.release_body()
+        self._refusal = None  # Its traceback refers to this object.
         vars(self).pop(str(self.request.method).lower(), None)  # It would refer to this object.
 
     def on_connection_close(self) -> None:
