@@ -92,10 +92,10 @@ class JsonHandler(BodyHandler):
         Raises:
             Busy: too many bytes of other replies wait for their clients.
         """
-        self._replies.ensure_room()
+        self._replies.ensure_room(owner=self.owner)
         self.reading = await self.master.past_jobs.enter(key)
         try:
-            self._replies.ensure_room()
+            self._replies.ensure_room(owner=self.owner)
         except Busy:
             self.leave_past()
             raise
