@@ -29,7 +29,7 @@ from dte.core.errors import (
 from dte.core.jobs.job import Job
 from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler
 from dte.master.api.openapi import ErrorReply
-from dte.master.http.meters import Budget
+from dte.master.http.meters import PAST_SHARE, Budget
 from dte.master.http.stream import BoundedStream
 from dte.master.jobs import shutting_down
 from dte.master.master import Master
@@ -95,7 +95,7 @@ class JsonHandler(BodyHandler):
         self._replies.ensure_room(owner=self.owner)
         self.reading = await self.master.past_jobs.enter(key)
         try:
-            self._replies.ensure_room(owner=self.owner)
+            self._replies.ensure_room(owner=self.owner, part=PAST_SHARE)
         except Busy:
             self.leave_past()
             raise

@@ -7,6 +7,8 @@ import asyncio
 from dte.core.errors import Busy
 from dte.core.shares import OWN_USER, Shares
 
+PAST_SHARE = 0.5
+"""No job of the journal is read beyond this share: it takes several times its bytes meanwhile."""
 BEGUN_SHARE = 0.75
 """Nothing long is begun beyond this share of the bound, so that what is begun can be finished."""
 
@@ -33,9 +35,15 @@ class Budget:
     def remove(self, count: int, owner: str = OWN_USER) -> None:
         self.add(-count, owner)
 
-    def ensure_room(self, begun: bool = False, owner: str = OWN_USER) -> None:
-        """Raise `Busy` unless an owner may begin something long, or go on with what has `begun`."""
-        part = 1.0 if begun else BEGUN_SHARE
+    def ensure_room(
+        self, begun: bool = False, owner: str = OWN_USER, part: float = BEGUN_SHARE
+    ) -> None:
+        """Raise `Busy` unless an owner may begin something long, or go on with what has `begun`.
+
+        Args:
+            part: the part of the bound beyond which nothing begins.
+        """
+        part = 1.0 if begun else part
         if self.bytes > self._bytes_max * part:
             used = f"{self.bytes} of {self._bytes_max} bytes"
             raise Busy(f"too much in memory: {used} ({self._name})")

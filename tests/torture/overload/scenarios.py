@@ -9,7 +9,7 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from torture.overload import bodies, operators, readers, slow_clients, submissions, turns
+from torture.overload import bodies, memory, operators, readers, slow_clients, submissions, turns
 from torture.overload.scenario import Scenario
 
 NICE = 5
@@ -21,6 +21,7 @@ SCENARIOS = [
     *slow_clients.SCENARIOS,
     *operators.SCENARIOS,
     *turns.SCENARIOS,
+    *memory.SCENARIOS,
 ]
 
 
