@@ -27,6 +27,8 @@ from dte.wire.messages.batches import BatchResult
 
 log = logging.getLogger("dte.master")
 
+STORED_NOTED_MAX = 2_000
+"""Stored announcements that are noted before those of workers that are not known any more go."""
 UNSTORED = "announcements that cannot be stored"
 
 
@@ -199,12 +201,21 @@ class Workers:
             identity, announcement = self._to_store.popitem()
             try:
                 await self.recorder.remember(announcement)
-                self._stored[identity] = announcement
+                self._note_stored(identity, announcement)
             except Unavailable as error:
                 text, name = "worker %s cannot be stored yet: %s", one_line(announcement.name)
                 self._limited.add(UNSTORED, logging.WARNING, text, name, error)
                 self._to_store.setdefault(identity, announcement)
                 return
+
+    def _note_stored(self, identity: str, announcement: Announcement) -> None:
+        if announcement.draining:
+            self._stored.pop(identity, None)
+            return
+        self._stored[identity] = announcement
+        if len(self._stored) > STORED_NOTED_MAX:
+            known = self.core.worker
+            self._stored = {each: said for each, said in self._stored.items() if known(each)}
 
     def recorded(self) -> None:
         """Store the announcements that could not be stored before: the journal works again."""
