@@ -18,6 +18,7 @@ import asyncio
 import hashlib
 import hmac
 import time
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
@@ -26,11 +27,14 @@ from dte import __version__
 from dte.core.errors import InvalidRequest
 
 URL_CHARS_MAX = 2_000
+URLS_NOTED_MAX = 1_000
+"""URLs that were checked last: many jobs of a request often have the same."""
 TIMEOUT_S = 10.0
 REPLY_BYTES_MAX = 10_000_000
 """A reply is thrown away; a longer one is not even read."""
 
 
+@lru_cache(maxsize=URLS_NOTED_MAX)
 def check_notify(url: str) -> None:
     """Check that a URL can be posted to.
 

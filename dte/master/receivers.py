@@ -14,7 +14,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
+
+from dte.master.posting import URLS_NOTED_MAX
 
 AT_A_TIME = 20
 """Deliveries that are being posted at a time to receivers that take them."""
@@ -52,10 +55,11 @@ class Receiver:
         active: the number of deliveries that are being posted.
         failures: times in a row that it did not take one.
         answered: it has ever replied.
+        doubtful: it has not replied, and a while has passed since it was to be asked first.
         asked_at: when it was first asked; None before.
         resting: nothing is posted for a while, because it fails.
         deliveries: the number of all its unfinished deliveries.
-        undeliverable: the number of those that wait, while it fails.
+        undeliverable: the number of those that wait, while it fails or is doubtful.
         rank: the power of two of that number, from 1; 0 for none.
     """
 
@@ -65,6 +69,7 @@ class Receiver:
     active: int = 0
     failures: int = 0
     answered: bool = False
+    doubtful: bool = False
     asked_at: float | None = None
     resting: bool = False
     deliveries: int = 0
@@ -160,7 +165,7 @@ class Receivers:
 
     def excess(self, receiver: Receiver) -> Iterator[tuple[Receiver, Delivery]]:
         """Take out the deliveries for which there is no room, after one was added."""
-        while receiver.failures and len(receiver.waiting) > max(1, self._max // 2):
+        while receiver.undeliverable > max(1, self._max // 2):
             yield receiver, self._take_oldest(receiver)
         while self.count > self._max:
             longest = next((each for each in reversed(self._by_rank) if each), None)
@@ -223,11 +228,18 @@ class Receivers:
 
     def replied(self, receiver: Receiver) -> None:
         """A receiver has replied, whatever it said."""
-        receiver.answered = True
+        receiver.answered, receiver.doubtful = True, False
+        self._rank(receiver)
         self._known.pop(receiver.name, None)
         self._known[receiver.name] = None
         if len(self._known) > KNOWN_MAX:
             del self._known[next(iter(self._known))]
+
+    def doubt(self, receiver: Receiver) -> None:
+        """A while has passed since a new receiver was to be asked."""
+        if not receiver.answered:
+            receiver.doubtful = True
+            self._rank(receiver)
 
     def took(self, receiver: Receiver) -> None:
         """A receiver has taken a delivery, so it does not fail."""
@@ -250,8 +262,11 @@ class Receivers:
             self._receivers.pop(receiver.name, None)
 
     def _rank(self, receiver: Receiver) -> None:
-        """Keep a receiver that fails among those with about as many waiting deliveries."""
-        waiting = len(receiver.waiting) if receiver.failures else 0
+        """Keep a receiver that fails among those with about as many waiting deliveries.
+
+        One that lets its first request wait may never answer, so it counts as one that fails.
+        """
+        waiting = len(receiver.waiting) if receiver.failures or receiver.doubtful else 0
         self.undeliverable += waiting - receiver.undeliverable
         receiver.undeliverable = waiting
         rank = waiting.bit_length()
@@ -263,6 +278,7 @@ class Receivers:
             receiver.rank = rank
 
 
+@lru_cache(maxsize=URLS_NOTED_MAX)
 def receiver_of(url: str) -> str:
     """The name of the receiver at a URL: its host, with the port."""
     try:

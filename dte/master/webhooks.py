@@ -43,6 +43,8 @@ POSTED_BYTES_MAX = 64_000_000
 more bytes."""
 FAILURES_MIN = 3
 """Replies in a row that take nothing, after which a receiver fails as one that does not reply."""
+DOUBT_S = 1.0
+"""A receiver that has never replied takes no room from others after this time."""
 NEVER_ANSWERED_S = 3_600.0
 """Time after which a receiver that has never replied loses a delivery."""
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 1.0, 600.0
@@ -124,8 +126,14 @@ class Webhooks:
             return
         self._shares.add(owner)
         receiver = self._receivers.add(Delivery(number, url, since, owner))
+        if receiver.deliveries == 1 and not receiver.answered:
+            asyncio.get_running_loop().call_later(DOUBT_S, self._doubt, receiver)
         self._drop_excess(receiver)
         self._begin_soon()
+
+    def _doubt(self, receiver: Receiver) -> None:
+        self._receivers.doubt(receiver)
+        self._drop_excess(receiver)
 
     async def close(self) -> None:
         """Stop; unfinished deliveries are posted again after the next start."""

@@ -420,6 +420,27 @@ async def test_where_there_is_no_room_those_who_fail_lose_their_oldest_first(
     assert "others wait for 127.0.0.1" in caplog.text
 
 
+async def test_a_host_that_lets_its_first_request_wait_takes_no_room_from_others(
+    make: Make, serve_plainly: ServePlainly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DOUBT_S", 0.01)
+    hosts = [await serve_plainly(silent) for _ in range(2)]
+    good, record = await serve_plainly(answering(200)), make(webhooks_max=20)
+    for number in range(20):
+        record.add(number, url_of(hosts[number % 2]))
+    with pytest.raises(Busy):
+        record.webhooks.ensure_room()
+    await until(lambda: all(each.doubtful for each in record.receivers), "they let it wait")
+    record.webhooks.ensure_room()
+    record.add(20, url_of(good))
+    await until(lambda: 20 in record.forgotten, "the other one is told")
+    assert record.webhooks.given_up == 1
+    for host in hosts:
+        host.conduct = hanging_up
+        for line in host.lines:
+            line.close()
+
+
 async def test_a_host_that_fails_has_half_of_the_room(
     make: Make, serve_plainly: ServePlainly
 ) -> None:

@@ -72,7 +72,7 @@ class Submit(JobHandler):
         if isinstance(task, str) and isinstance(tasks, list):
             raise InvalidRequest('give either "task" or "tasks"')
         special = bool(submission.priority or submission.notify)
-        self.check_notify(submission.notify)
+        self.check_notify([submission.notify])
         if isinstance(task, str) and special:
             plan = Plan(formula=task, priority=submission.priority, notify=submission.notify)
             return await self.master.jobs.submit_plan(plan, key, digest, owner=self.owner)

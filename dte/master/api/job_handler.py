@@ -128,15 +128,17 @@ class JobHandler(JsonHandler):
         text = self.request.headers.get(CALL_HEADER, "")
         return int(text) if NUMBER.fullmatch(text) else 0
 
-    def check_notify(self, url: str) -> None:
-        """Check that a job's end can be posted to its URL, if it has one.
+    def check_notify(self, urls: Iterable[str]) -> None:
+        """Check that the ends of jobs can be posted to their URLs; "" for none.
 
         Raises:
-            InvalidRequest: the URL cannot be posted to.
+            InvalidRequest: a URL cannot be posted to.
             Busy: too many webhook deliveries wait.
         """
-        if url:
+        given = [url for url in urls if url]
+        for url in given:
             check_notify(url)
+        if given:
             self.master.webhooks.ensure_room(self.owner)
 
     def key(self) -> str:

@@ -163,8 +163,7 @@ class Jobs(JobHandler):
         jobs_max = self.master.settings.formulas_max
         if len(plans) > jobs_max:
             raise TooLarge(f"too many jobs in a request: {len(plans)} > {jobs_max} (formulas_max)")
-        for plan in plans:
-            self.check_notify(plan.notify)
+        self.check_notify(plan.notify for plan in plans)
 
     @documented(
         "List the last jobs, or jobs by id",
