@@ -94,10 +94,10 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
         "errors": errors,
     }
     problems = [f"in the master's log: {line}" for line in errors]
-    return Found(figures, problems + misses(scenario, seen, turn_s))
+    return Found(figures, problems + misses(scenario, seen, turn_s, counts))
 
 
-def misses(scenario: Scenario, seen: Suffering, turn_s: float) -> list[str]:
+def misses(scenario: Scenario, seen: Suffering, turn_s: float, counts: Counter[str]) -> list[str]:
     """The bounds of a scenario that the master missed."""
     health = seen.health
     found = []
@@ -109,6 +109,7 @@ def misses(scenario: Scenario, seen: Suffering, turn_s: float) -> list[str]:
         found.append(f"memory: {seen.peak_mb:.0f} MB > {scenario.memory_mb_most} MB")
     if scenario.turn_s_most is not None and turn_s > scenario.turn_s_most:
         found.append(f"longest turn of the loop: {turn_s:.3f} s > {scenario.turn_s_most} s")
+    found += [f"{name}: {counts[name]}" for name in scenario.none_of if counts[name]]
     return found
 
 

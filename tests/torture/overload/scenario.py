@@ -23,6 +23,7 @@ class Scenario:
         health_p99_ms: the scenario fails if the p99 of GET /health is higher.
         memory_mb_most: the scenario fails if the master takes more memory.
         turn_s_most: the scenario fails if a turn of the master's loop takes longer.
+        none_of: the scenario fails if anything is counted by one of these names.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Scenario:
     health_p99_ms: float | None = None
     memory_mb_most: float | None = None
     turn_s_most: float | None = None
+    none_of: tuple[str, ...] = ()

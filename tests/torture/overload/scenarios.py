@@ -9,7 +9,16 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from torture.overload import bodies, memory, operators, readers, slow_clients, submissions, turns
+from torture.overload import (
+    bodies,
+    memory,
+    operators,
+    owners,
+    readers,
+    slow_clients,
+    submissions,
+    turns,
+)
 from torture.overload.scenario import Scenario
 
 NICE = 5
@@ -22,6 +31,7 @@ SCENARIOS = [
     *operators.SCENARIOS,
     *turns.SCENARIOS,
     *memory.SCENARIOS,
+    *owners.SCENARIOS,
 ]
 
 
