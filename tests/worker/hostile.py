@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import decimal
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -322,12 +323,54 @@ RUBBISH = {
 }
 
 
+UNFINISHED = {
+    "a length alone": (1_000_000).to_bytes(8, "little"),
+    "a part of a length": b"\x40",
+}
+
+
 @handler("write_rubbish")
 def write_rubbish(name: str) -> None:
     for each in sockets():
         with suppress(OSError):
-            os.write(each, RUBBISH[name])
+            os.write(each, (RUBBISH | UNFINISHED)[name])
     time.sleep(1000)
+
+
+@handler("write_a_length")
+def write_a_length() -> str:
+    """Return a result, which then counts as a part of what the length announces."""
+    for each in sockets():
+        with suppress(OSError):
+            os.write(each, (1_000_000).to_bytes(8, "little"))
+    return "done"
+
+
+@handler("write_to_all_files")
+def write_to_all_files(data: str) -> None:
+    for each in range(3, 1_024):
+        with suppress(OSError):
+            os.write(each, data.encode("latin-1"))
+
+
+@handler("replace_all_files")
+def replace_all_files() -> None:
+    devices = os.open("/dev/zero", os.O_RDWR)
+    for each in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if each > 2 and each != devices:
+            with suppress(OSError):
+                os.dup2(devices, each)
+
+
+@handler("hold_the_channel")
+def hold_the_channel() -> int:
+    """End, and leave a copy of this process that has the channel."""
+    other = os.fork()
+    if not other:
+        os.setsid()
+        time.sleep(20)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return other
 
 
 @handler("write_rubbish_async")

@@ -142,6 +142,7 @@ class Receiver(Generic[M]):
         packet_bytes_max: the longest packet; None for no bound.
 
     Attributes:
+        received: the number of bytes so far.
         is_broken: something else than messages has arrived, or a packet that is too long.
     """
 
@@ -152,6 +153,12 @@ class Receiver(Generic[M]):
         self._packet_bytes_max = packet_bytes_max
         self._buffer = bytearray()
         self.is_broken = False
+        self.received = 0
+
+    @property
+    def is_amid(self) -> bool:
+        """True if a packet has begun and is not complete."""
+        return bool(self._buffer)
 
     def receive(self) -> list[M] | None:
         """Read once, and return the messages of all packets that are complete.
@@ -163,6 +170,7 @@ class Receiver(Generic[M]):
         if not data:
             return None
         self._buffer += data
+        self.received += len(data)
         messages: list[M] = []
         done = 0
         try:

@@ -34,6 +34,7 @@ from dte.worker.processes.channel import (
 from dte.worker.processes.launch import CONTEXT, start
 from dte.worker.processes.orders import Orders
 from dte.worker.processes.output import Output
+from dte.worker.processes.packets import PacketWatch
 from dte.worker.processes.reports import (
     description_of_end,
     note_worn,
@@ -149,6 +150,7 @@ class Process:
         self._receiver: Receiver[Message] = Receiver(
             self._channel.fileno(), kind, settings.result_bytes_max + PACKET_BYTES_EXTRA
         )
+        self._packets = PacketWatch(self._receiver, self._receive, self._on_stalled)
         output, printed = CONTEXT.Pipe(duplex=False)
         self._output = Output(os.dup(output.fileno()), self.calls)
         output.close()
@@ -302,7 +304,13 @@ class Process:
             self._fault = RUBBISH
         if self._fault:
             self._stop_receiving()
+        self._packets.look()
         return not self._fault
+
+    def _on_stalled(self) -> None:
+        if not self._is_ending:
+            self._fault = RUBBISH
+            self._stop_receiving()
 
     def _stop_receiving(self) -> None:
         """End a process that cannot be understood any more, or has ended by itself."""
@@ -383,6 +391,7 @@ class Process:
 
     def _on_ended(self) -> None:
         self._watchdog.stop()
+        self._packets.stop()
         for timer in (each.timer for each in self.calls.values()):
             if timer is not None:
                 timer.cancel()
