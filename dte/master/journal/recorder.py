@@ -35,6 +35,8 @@ RETRY_S = 0.5
 """Pause before the journal is tried again after a failure."""
 PRUNE_S = 10.0
 """Time between searches for old jobs while nothing is written."""
+AHEAD_S, BEHIND_S = 366 * 86_400.0, -3_600.0
+"""A clock that is further from the last end of a job may be wrong."""
 STOP_S = 0.01
 """Time between looks whether copying has stopped."""
 
@@ -75,6 +77,8 @@ class Recorder:
         waiting, ended = len(loaded.waiting), len(loaded.ended)
         text = "journal %s: unfinished jobs to resume: %d, finished jobs loaded: %d"
         log.info(text, self._journal.path, waiting, ended)
+        if loaded.ended and loaded.ended[-1].ended_at is not None:
+            _compare_clocks(loaded.ended[-1].ended_at, time.time())
         return loaded
 
     def start(self, jobs: JobTable, recorded: Recorded, unrecorded: Unrecorded) -> None:
@@ -243,6 +247,20 @@ class Recorder:
             self._thread.do(self._journal.probe, partial(self._written, facts))
         else:
             self._write(facts)
+
+
+def _compare_clocks(newest: float, now: float) -> None:
+    """Say that the clock may be wrong, if the newest end of a job is far from now."""
+    if BEHIND_S < now - newest < AHEAD_S:
+        return
+    days = abs(now - newest) / 86_400
+    where = "before" if now > newest else "after"
+    log.warning(
+        "the last job in the journal ended %.1f days %s this moment of the clock; if the clock is "
+        "wrong, set it. Nothing is deleted for that: jobs age only while a master runs",
+        days,
+        where,
+    )
 
 
 def _copying_stopped() -> Unavailable:

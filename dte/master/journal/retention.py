@@ -7,10 +7,14 @@ So nothing is older than the time for which it could have been asked for.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from math import inf
+
+log = logging.getLogger("dte.master")
 
 DELETE_ENDED = """
 DELETE FROM ended WHERE sequence IN (
@@ -38,6 +42,8 @@ PRUNED_AT_LEAST = 1_000
 """Rows that a commit may delete, besides two for each row that was added."""
 
 
+SAY_S = 60.0
+"""Time between log messages of what was deleted."""
 SAVE_S = 600.0
 """Time between notes of how long a master has run that writes nothing else."""
 
@@ -83,7 +89,8 @@ class Pruning:
         self._retention = retention
         self._ages = ages
         self._added = 0
-        self._pruned_at = float("-inf")
+        self._pruned_at = self._said_at = float("-inf")
+        self._deleted: Counter[str] = Counter()
 
     def oldest(self, now: float) -> float:
         """The time before which rows are too old, by that by which they age."""
@@ -118,8 +125,23 @@ class Pruning:
             (last,) = self._db.execute(f"SELECT max(sequence) FROM {table}").fetchone()
             sequence = last - self._retention.jobs_max
             if first[0] <= sequence or first[1] < oldest:
-                self._db.execute(statement, {"rows": rows, "sequence": sequence, "oldest": oldest})
+                bounds = {"rows": rows, "sequence": sequence, "oldest": oldest}
+                self._deleted[table] += self._db.execute(statement, bounds).rowcount
                 self._db.execute("UPDATE master SET last_job = ?", (last_job,))
+
+        self._say_deleted(now)
+
+    def _say_deleted(self, now: float) -> None:
+        """Log from time to time what was deleted."""
+        if self._deleted.total() and now - self._said_at >= SAY_S:
+            text = (
+                "the journal keeps the last %d jobs, and those that ended in the last %g s of "
+                "masters that ran; deleted: %d jobs and %d keys of submissions"
+            )
+            jobs_max, age_max_s = self._retention.jobs_max, self._retention.age_max_s
+            log.info(text, jobs_max, age_max_s, self._deleted["ended"], self._deleted["submission"])
+            self._deleted.clear()
+            self._said_at = now
 
     def rolled_back(self) -> None:
         """The transaction failed: prune in the next one."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -17,7 +18,7 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.master.journal import recorder as recorder_module
-from dte.master.journal.journal import Journal
+from dte.master.journal.journal import Journal, Loaded
 from dte.master.journal.recorder import Recorder
 from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
@@ -441,3 +442,23 @@ async def test_close_ends_the_tries_of_a_journal_that_fails(
     await asyncio.sleep(3 * RETRY_S)
     assert len(desk.journal.groups) == 1
     assert desk.journal.probes == 0
+
+
+YEAR_S = 366 * 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "words"),
+    [(0.0, ""), (30 * 86_400.0, ""), (10 * YEAR_S, "days before"), (-10 * YEAR_S, "days after")],
+)
+def test_a_clock_that_may_be_wrong_is_named_at_the_start(
+    offset_s: float, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(":memory:")
+    job = Job(1, "2", 5.0, 0, None, JobState.SUCCEEDED, ended_at=time.time() - offset_s)
+    loaded = Loaded(1, [], [job], [], [], {})
+    journal.load = lambda *_: loaded  # type: ignore[method-assign]
+    assert Recorder(journal).load(10, 10) is loaded
+    said = [each for each in caplog.messages if "clock" in each]
+    assert [words in each for each in said] == ([True] if words else [])
+    journal.close()

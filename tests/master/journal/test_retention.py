@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -144,4 +145,18 @@ def test_what_could_not_be_deleted_is_deleted_by_the_next_commit(path: Path) -> 
     assert book.count("ended") == 2
     book.journal.write(Facts([], []), book.now)
     assert book.count("ended") == 1
+    book.close()
+
+
+def test_the_log_says_from_time_to_time_what_was_deleted(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "dte.master")
+    book = Book(path, retention=Retention(jobs_max=3))
+    for answer in range(100):
+        book.now += 2
+        book.ended(answer)
+    said = [each for each in caplog.messages if "deleted" in each]
+    assert 2 <= len(said) <= 5
+    assert "the last 3 jobs" in said[0]
     book.close()
