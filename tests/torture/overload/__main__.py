@@ -25,9 +25,9 @@ COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"
 )
 HELP = """\
-Do to a master of this machine, which has two workers, what it should bear, and print how it did:
-requests served and refused with 429, the milliseconds in which GET /health was answered meanwhile,
-and its memory before and at most, in MB.
+Do to a master of this machine, which has two workers, or to one of these what it should bear, and
+print how it did: requests served and refused with 429, the milliseconds in which GET /health was
+answered meanwhile, and its memory before and at most, in MB.
 """
 EXAMPLES = """\
   scripts/overload                    30 s for each scenario, ten minutes
@@ -68,9 +68,12 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
         running_cluster(folder, scenario.workers, **variables) as cluster,
     ):
         scenario.prepare(cluster.port)
-        with watched(cluster.master, cluster.port) as seen:
-            counts = done_to(cluster.port, scenario, seconds)
-        after_mb = memory_mb(cluster.master)
+        process, port = cluster.master, cluster.port
+        if scenario.of_worker:
+            (process, *_), (port, *_) = cluster.workers.values(), cluster.worker_ports
+        with watched(process, port) as seen:
+            counts = done_to(port, scenario, seconds)
+        after_mb = memory_mb(process)
         turn_s = longest_turn_s(cluster.port)
         cluster.master.end()
         errors = cluster.master.errors()

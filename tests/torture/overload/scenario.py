@@ -20,6 +20,7 @@ class Scenario:
         workers: how many there are.
         settings: of the master.
         make_journal: makes the journal with which the master starts.
+        of_worker: done to the port of a worker, and measured there.
         health_p99_ms: the scenario fails if the p99 of GET /health is higher.
         memory_mb_most: the scenario fails if the master takes more memory.
         turn_s_most: the scenario fails if a turn of the master's loop takes longer.
@@ -32,6 +33,7 @@ class Scenario:
     workers: int = 2
     settings: dict[str, str] = field(default_factory=dict)
     make_journal: Callable[[Path], None] | None = None
+    of_worker: bool = False
     health_p99_ms: float | None = None
     memory_mb_most: float | None = None
     turn_s_most: float | None = None

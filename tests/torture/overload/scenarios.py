@@ -18,6 +18,7 @@ from torture.overload import (
     slow_clients,
     submissions,
     turns,
+    workers_port,
 )
 from torture.overload.scenario import Scenario
 
@@ -32,6 +33,7 @@ SCENARIOS = [
     *turns.SCENARIOS,
     *memory.SCENARIOS,
     *owners.SCENARIOS,
+    *workers_port.SCENARIOS,
 ]
 
 
