@@ -7,7 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-SLICE = 20_000
+SLICE = 10_000
 """The weight of a slice: it takes some milliseconds."""
 CALL, EDGE = 10, 1
 """The weights of a call and of an edge between two calls."""

@@ -29,6 +29,9 @@ log = logging.getLogger("dte.master")
 
 STORED_NOTED_MAX = 2_000
 """Stored announcements that are noted before those of workers that are not known any more go."""
+REPORTS_AT_ONCE = 1_000
+"""Results that are taken in one turn of the loop."""
+
 UNSTORED = "announcements that cannot be stored"
 
 
@@ -324,9 +327,38 @@ class Workers:
         outcomes = list(outcomes)
         if any(number in self.unread for number, _ in outcomes):
             raise Unavailable("jobs are still being read after a restart")
-        now = self.clock.now()
+        arithmetic: list[int] = []
+        of_batches: list[int] = []
+        for count, batch in enumerate(batches, 1):
+            holds = self.core.arithmetic.holder(batch.lease) in (None, worker)
+            counts = holds and self.core.arithmetic.complete(
+                self.clock.now(), batch.lease, batch.results, batch.errors
+            )
+            (arithmetic if counts else of_batches).append(batch.lease)
+            if not count % REPORTS_AT_ONCE:
+                self.wake()
+                await asyncio.sleep(0)
         accepted: dict[int, None] = {}
         stale: list[int] = []
+        for first in range(0, len(outcomes) or 1, REPORTS_AT_ONCE):
+            some = outcomes[first : first + REPORTS_AT_ONCE]
+            await self.awaited.until_recorded(self._take(worker, some, accepted, stale))
+        return [*accepted, *arithmetic], stale + of_batches
+
+    def _take(
+        self,
+        worker: str,
+        outcomes: Iterable[tuple[int, Outcome]],
+        accepted: dict[int, None],
+        stale: list[int],
+    ) -> list[Recordable]:
+        """Take results of calls, and return the facts to be recorded.
+
+        Args:
+            accepted: gets the leases whose results are accepted.
+            stale: gets the others.
+        """
+        now = self.clock.now()
         facts: list[Recordable] = []
         for number, outcome in outcomes:
             if number in accepted:
@@ -342,15 +374,7 @@ class Workers:
             if fact is not None:
                 self.awaited.note(number, fact)
                 facts.append(fact)
-        arithmetic: list[int] = []
-        for batch in batches:
-            holds = self.core.arithmetic.holder(batch.lease) in (None, worker)
-            counts = holds and self.core.arithmetic.complete(
-                now, batch.lease, batch.results, batch.errors
-            )
-            (arithmetic if counts else stale).append(batch.lease)
-        await self.awaited.until_recorded(facts)
-        return [*accepted, *arithmetic], stale
+        return facts
 
     async def settle(
         self, job: Job, worker: str, dialect: str, outcome: Outcome, call: Call | None

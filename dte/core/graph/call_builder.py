@@ -58,7 +58,7 @@ class CallGraphBuilder:
         if handler not in self._handlers:
             check_handler(handler, f"node {name!r}: ")
             self._handlers.add(handler)
-        self.graph.calls[name] = Call(
+        call = self.graph.calls[name] = Call(
             name,
             handler,
             args,
@@ -70,6 +70,8 @@ class CallGraphBuilder:
             origin=self._origin,
             mixed=mixed,
         )
+        if terms.priority is not None:
+            call.priority = terms.priority
         self.graph.size += size + 2 * len(name) + len(handler)
 
     def finish(self, answer: str | None) -> Iterator[None]:

@@ -429,9 +429,11 @@ def _fill(job: Job, new: NewJob) -> int:
         job.size += calls.size
         job.operations += len(calls.calls)
         left += calls.remaining
+        number, priority = job.number, job.priority
         for call in calls.calls.values():
-            call.job, priority = job.number, call.terms.priority
-            call.priority = job.priority if priority is None else priority
+            call.job = number
+        for call in calls.calls.values() if priority else ():
+            call.priority = priority if call.terms.priority is None else call.terms.priority
     return left
 
 
