@@ -171,7 +171,8 @@ class Nemesis:
     async def _stop(self, step: Step) -> None:
         node = self._cluster.nodes[step.node]
         await self._until_alive(node)
-        while node.stopped or not node.lives:  # Another stop may not be over yet.
+        # Another stop may not be over yet, and one that leaves has no time to lose.
+        while node.stopped or node.leaves or not node.lives:
             await asyncio.sleep(YOUNG_S)
         pid = node.pid
         self._tell(f"{node.name} ({pid}) is stopped, for {step.length_s:.2f} s")

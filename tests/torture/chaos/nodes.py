@@ -69,6 +69,11 @@ class Node(Process):
         return self._lives
 
     @property
+    def leaves(self) -> bool:
+        """It was told to end, and has not ended yet."""
+        return self._lives and self._is_told_to_end
+
+    @property
     def age_s(self) -> float:
         """The length of its present life, without the time for which it was stopped."""
         now = self._stopped_at if self.stopped else time.monotonic()

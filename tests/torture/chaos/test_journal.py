@@ -35,7 +35,8 @@ def test_jobs_that_wait_and_that_have_ended_are_read(path: Path) -> None:
 
 def test_a_job_that_waits_and_has_ended_is_a_problem(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute("INSERT INTO waiting SELECT number, 1.0, 1, task, NULL, NULL FROM ended")
+        columns = "number, submitted_at, operations, task"
+        db.execute(f"INSERT INTO waiting ({columns}) SELECT {columns} FROM ended")
         db.commit()
     assert read_journal(path).problems == ["job 2 is in the journal twice"]
 
