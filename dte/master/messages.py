@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any
 
@@ -13,8 +13,9 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph import call as core
-from dte.core.graph.call import CallState, filled
+from dte.core.graph.call import NULL, CallState, filled
 from dte.core.graph.handlers import HandlerPolicy, check_handler
+from dte.core.graph.json_template import JsonTemplate
 from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Batch, BatchResult
@@ -48,9 +49,6 @@ def batch_of(lease: BatchLease) -> Batch:
 def call_of(lease: CallLease) -> Call:
     """The message that hands a call to a worker, with results in place of references."""
     call, worker = lease.call, lease.worker
-    args = call.args
-    if call.operands:
-        args = filled(args, {name: msgspec.Raw(value) for name, value in call.operands.items()})
     handler = call.handler
     if call.origin and worker is not None and handler in worker.announcement.replaced:
         handler = f"{BUILT_IN}{handler}"
@@ -59,7 +57,7 @@ def call_of(lease: CallLease) -> Call:
         call.job,
         call.name,
         handler,
-        args if isinstance(args, msgspec.Raw) else msgspec.Raw(encode(args)),
+        json_of(call.args, call.operands),
         lease.timeout_s,
         call.record.attempts,
         lease.lease_s,
@@ -70,16 +68,30 @@ def call_of(lease: CallLease) -> Call:
     return message
 
 
+def json_of(args: Any, values: Mapping[str, bytes]) -> msgspec.Raw:
+    """The JSON of a call's arguments, with values in place of references."""
+    if isinstance(args, msgspec.Raw):
+        return args
+    if isinstance(args, JsonTemplate):
+        return msgspec.Raw(args.fill(values))
+    raw = {name: msgspec.Raw(value) for name, value in values.items()}
+    return msgspec.Raw(encode(filled(args, raw)))
+
+
+def known_json_of(call: core.Call, unknown: Callable[[str], bytes]) -> msgspec.Raw:
+    """The JSON of a call's arguments, with the results that are known in place of references.
+
+    Args:
+        unknown: returns what stands for any other result, by the name of its call.
+    """
+    values = {name: call.operands.get(name) or unknown(name) for name in call.refs}
+    return json_of(call.args, values)
+
+
 def arguments(call: core.Call) -> Any:
     """The arguments of a call, with results in place of references; None if they are not JSON."""
-    args = call.args
-    if isinstance(args, msgspec.Raw):
-        raw = bytes(args)
-    else:
-        values = {name: msgspec.Raw(value) for name, value in call.operands.items()}
-        raw = encode(filled(args, dict.fromkeys(call.refs, msgspec.Raw(b"null")) | values))
     try:
-        return _any.decode(raw)
+        return _any.decode(bytes(known_json_of(call, lambda name: NULL)))
     except Malformed:
         return None
 

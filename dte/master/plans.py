@@ -19,32 +19,30 @@ import msgspec
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits, parse_in_slices
 from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import DEFAULT_TERMS, CallTerms, Ref
+from dte.core.graph.call import DEFAULT_TERMS, CallTerms
 from dte.core.graph.call_builder import CallGraphBuilder
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.graph.work import Work
 from dte.core.jobs.job import Job
 from dte.core.jobs.table import NewJob
+from dte.master.arguments import read_arguments
 from dte.master.checks import check_range, shown_number
 from dte.master.parsing import NO_LIMITS
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.faults import plain, syntax_fault
+from dte.wire.nesting import ARGUMENT_LEVELS_MAX
 
-NODES_IN_SLICE, EDGES_IN_SLICE = 200, 20_000
-DEPTH_MAX = 100
+NODES_IN_SLICE, EDGES_IN_SLICE, BYTES_IN_SLICE = 200, 20_000, 100_000
 PRIORITY_MAX = 1_000_000
 SECONDS_MAX = 10 * 366 * 86_400.0
 RETRIES_MAX = 1_000
 TASK_SHOWN = 100
 When = Literal["success", "done"]
+REFERENCES_MAX = 100_000
+"""Bound on the references of a call; the bound on calls is one, too, if it is higher."""
 NO_ARGS = msgspec.Raw(b"[]")
 NO_TERMS = (None,) * 5
-READ_MARKS = re.compile(rb'"ref"|"literal"|\\u')
-"""The marks of arguments with references or literals; others are passed on unchanged."""
-ARGS_EXPECTED = "args must be a list (positional) or an object (named)"
 EMPTY = re.compile(rb"\s*(?:\[\s*\]|\{\s*\})\s*")
 """The JSON of an empty list or object."""
-MERGED_BYTES_MAX = 10_000
-"""Longer arguments of pure handlers are not compared with those of other calls."""
 
 
 class Node(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -112,14 +110,27 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class PlanLimits:
-    """The bounds of one plan: of its formula or calls, and bytes of the arguments of one call."""
+    """The bounds of one plan: of its formula or calls, and of the arguments of one call.
+
+    Attributes:
+        value_bytes_max: the bytes of the arguments.
+        levels_max: the levels of nesting in the arguments.
+    """
 
     formula: FormulaLimits
     value_bytes_max: int
+    levels_max: int = ARGUMENT_LEVELS_MAX
+
+    @property
+    def references_max(self) -> int:
+        """The references in the arguments."""
+        return max(REFERENCES_MAX, self.formula.calls_max)
 
 
-NO_PLAN_LIMITS = PlanLimits(NO_LIMITS, sys.maxsize)
-"""A job that was accepted before a restart is not refused after it."""
+RESUMED_LIMITS = PlanLimits(NO_LIMITS, sys.maxsize)
+"""A job that was accepted before a restart is not refused after it, if workers can read it."""
+NO_PLAN_LIMITS = PlanLimits(NO_LIMITS, sys.maxsize, sys.maxsize)
+"""A job that has ended is shown, whatever is in it."""
 
 _plan: Decoder[Plan] = Decoder(Plan)
 _any: Decoder[Any] = Decoder(Any, lenient=False)
@@ -206,21 +217,27 @@ def build(
         if node_size > limits.value_bytes_max:
             excess = f"{node_size} bytes > {limits.value_bytes_max} (value_bytes_max)"
             raise TooLarge(f"node {name[:50]!r}: args too large: {excess}")
-        refs: dict[str, None] = {}
         try:
             if is_mixed:
                 _check_mix(node)
-            args = _read_args(raw, refs, is_pure=node.handler in pure)
+            args = yield from read_arguments(
+                raw,
+                limits.references_max,
+                limits.levels_max,
+                is_mixed=is_mixed,
+                is_pure=node.handler in pure,
+            )
             terms = _terms(node, accepted_at)
-        except InvalidRequest as error:
-            raise InvalidRequest(f"node {name[:50]!r}: {error}") from None
+        except (InvalidRequest, TooLarge) as error:
+            raise type(error)(f"node {name[:50]!r}: {error}") from None
+        refs = args.names if isinstance(args, JsonTemplate) else ()
         builder.add(name, node.handler, args, refs, node.after, terms, node_size, is_mixed)
         size += node_size
         edges += len(node.after)
         if (
             count % NODES_IN_SLICE == NODES_IN_SLICE - 1
             or edges > EDGES_IN_SLICE
-            or size > limits.value_bytes_max
+            or size > BYTES_IN_SLICE
         ):
             size = edges = 0
             yield
@@ -248,52 +265,6 @@ def _check_mix(node: Node) -> None:
         raise InvalidRequest("args must be a list (positional) beside kwargs")
     if bytes(node.kwargs).lstrip()[:1] != b"{":
         raise InvalidRequest("kwargs must be an object (named arguments)")
-
-
-def _read_args(raw: bytes, refs: dict[str, None], *, is_pure: bool) -> Any:
-    """The arguments of a call, as raw JSON unless they have references.
-
-    Args:
-        refs: gets the names of the references.
-        is_pure: equal calls become one, so arguments are decoded to compare them.
-    """
-    if raw.lstrip()[:1] not in (b"[", b"{"):
-        raise InvalidRequest(ARGS_EXPECTED)
-    has_marks = READ_MARKS.search(raw) is not None
-    if has_marks or (is_pure and len(raw) <= MERGED_BYTES_MAX):
-        try:
-            args = _with_refs(_any.decode(raw), refs, 0)
-        except Malformed as error:
-            if has_marks:
-                text = syntax_fault(raw) or plain(error)
-                raise InvalidRequest(f"args cannot be read: {text}") from None
-        else:
-            if not isinstance(args, list | dict):
-                raise InvalidRequest(ARGS_EXPECTED)
-            return args
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest("args are not in UTF-8") from None
-    return msgspec.Raw(raw)
-
-
-def _with_refs(value: Any, refs: dict[str, None], depth: int) -> Any:
-    """Decoded JSON with a `Ref` for each reference; their names go into `refs`."""
-    if depth > DEPTH_MAX:
-        raise InvalidRequest(f"args are nested more than {DEPTH_MAX} deep")
-    if isinstance(value, dict):
-        if len(value) == 1:
-            if "literal" in value:
-                return value["literal"]
-            name = value.get("ref")
-            if isinstance(name, str):
-                refs[name] = None
-                return Ref(name)
-        return {key: _with_refs(item, refs, depth + 1) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_refs(item, refs, depth + 1) for item in value]
-    return value
 
 
 def _terms(node: Node, accepted_at: float) -> CallTerms:

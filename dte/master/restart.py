@@ -21,7 +21,7 @@ from dte.master.journal.journal import Unfinished
 from dte.master.journal.memory import AnyRecorder
 from dte.master.long_plans import reading_plan
 from dte.master.parsing import parse_again
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build, new_job
+from dte.master.plans import RESUMED_LIMITS, Plan, build, new_job
 from dte.master.slices import Slices
 from dte.wire.codec import Malformed
 
@@ -79,7 +79,7 @@ class Restart:
             plan = await self.slices.run(reading_plan(text))
             now, begun_at = self.clock.now(), plan.accepted_at
             accepted_at = now if begun_at is None else self.clock.moment_of(begun_at)
-            work = await self.slices.run(build(plan, NO_PLAN_LIMITS, accepted_at))
+            work = await self.slices.run(build(plan, RESUMED_LIMITS, accepted_at))
             if work.calls is not None:
                 await self.slices.run(work.calls.restoring(unfinished.records))
             awaited = await self._jobs_before(plan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Generator
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -17,8 +16,6 @@ BOM = b"\xef\xbb\xbf"
 """The mark that some editors write before UTF-8 text; it is no part of the text."""
 
 _encoder = msgspec.json.Encoder()
-_no_brackets = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[^][{}"]+', re.DOTALL)
-_alike = bytes.maketrans(b"{}", b"[]")
 
 
 class Malformed(ValueError):
@@ -32,16 +29,6 @@ class Unrepresentable(Malformed):
 def encode(value: Any) -> bytes:
     """Encode a value made of structs, dicts, lists, strings, numbers and datetimes."""
     return _encoder.encode(value)
-
-
-def nests_deeper(raw: bytes, levels: int) -> bool:
-    """Whether JSON has more levels of nesting. The bound of msgspec depends on the Python."""
-    if raw.count(b"[") + raw.count(b"{") <= levels:
-        return False
-    brackets = _no_brackets.sub(b"", raw).translate(_alike)
-    for _ in range(levels):  # Each pass removes the innermost pairs.
-        brackets = brackets.replace(b"[]", b"")
-    return bool(brackets)
 
 
 class Decoder(Generic[T]):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection
+import tracemalloc
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,12 +15,14 @@ import pytest
 
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits
-from dte.core.graph.call import CallTerms, Ref
+from dte.core.graph.call import CallTerms
 from dte.core.graph.calls import CallGraph
+from dte.master.arguments import MERGED_BYTES_MAX
 from dte.master.messages import arguments
 from dte.master.plans import (
-    DEPTH_MAX,
     NO_PLAN_LIMITS,
+    REFERENCES_MAX,
+    RESUMED_LIMITS,
     Node,
     Plan,
     PlanLimits,
@@ -31,8 +35,10 @@ from dte.master.plans import (
     shorten_delays,
 )
 from dte.wire.codec import Malformed, encode
+from dte.wire.nesting import ARGUMENT_LEVELS_MAX
 
 ACCEPTED_AT = 1_000.0
+LIMITS = PlanLimits(FormulaLimits(), 10_000_000)
 NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
 
 
@@ -61,11 +67,11 @@ def built(plan: Plan, limits: PlanLimits = NO_PLAN_LIMITS, pure: Collection[str]
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ([{"ref": "a"}], [Ref("a")]),
-        ({"x": {"ref": "a"}, "y": 2}, {"x": Ref("a"), "y": 2}),
+        ([{"ref": "a"}], ["of a"]),
+        ({"x": {"ref": "a"}, "y": 2}, {"x": "of a", "y": 2}),
         ({"ref": "a"}, None),
-        ([[{"x": [{"ref": "a"}, 1]}]], [[{"x": [Ref("a"), 1]}]]),
-        ([{"ref": "a"}, {"ref": "a"}], [Ref("a"), Ref("a")]),
+        ([[{"x": [{"ref": "a"}, 1]}]], [[{"x": ["of a", 1]}]]),
+        ([{"ref": "a"}, {"ref": "a"}], ["of a", "of a"]),
     ],
 )
 def test_a_reference_may_stand_anywhere_in_arguments(args: Any, expected: Any) -> None:
@@ -75,7 +81,8 @@ def test_a_reference_may_stand_anywhere_in_arguments(args: Any, expected: Any) -
             built(plan)
         return
     call = built(plan).calls["b"]
-    assert (call.args, call.refs, call.missing) == (expected, ("a",), 1)
+    call.operands["a"] = b'"of a"'
+    assert (arguments(call), call.refs, call.missing) == (expected, ("a",), 1)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,17 @@ def test_arguments_that_are_not_utf_8_are_refused() -> None:
 def test_a_literal_is_what_it_has_even_where_that_looks_like_a_reference() -> None:
     args = [{"literal": {"ref": "a"}}, {"literal": {"literal": [{"ref": "b"}]}}]
     call = built(plan_of(b=args)).calls["b"]
-    assert (call.args, call.refs) == ([{"ref": "a"}, {"literal": [{"ref": "b"}]}], ())
+    assert (arguments(call), call.refs) == ([{"ref": "a"}, {"literal": [{"ref": "b"}]}], ())
+
+
+@contextmanager
+def traced_memory() -> Iterator[Callable[[], int]]:
+    """Gives the bytes that are kept of what was allocated within."""
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def nested(depth: int) -> list[Any]:
@@ -125,12 +142,46 @@ def nested(depth: int) -> list[Any]:
     return args
 
 
-def test_arguments_nest_up_to_a_bound() -> None:
-    """Those that are looked into, as they have references; the others are the worker's affair."""
-    deep = [*nested(DEPTH_MAX - 1), {"ref": "b"}]
-    assert built(plan_of(a=[deep], b=[])).calls["a"].refs == ("b",)
-    with pytest.raises(InvalidRequest, match=r"^node 'a': args are nested more than 100 deep$"):
-        built(plan_of(a=[nested(DEPTH_MAX), {"ref": "b"}], b=[]))
+@pytest.mark.parametrize("more", [[], [{"ref": "b"}], [{"literal": {"ref": "b"}}]])
+def test_arguments_nest_as_deep_as_workers_take_them(more: list[Any]) -> None:
+    deep = [nested(ARGUMENT_LEVELS_MAX - 2), *more]
+    built(plan_of(a=deep, b=[]), LIMITS)
+    built(plan_of(a={"handler": "f", "args": deep, "kwargs": {"x": deep[0]}}, b=[]), LIMITS)
+    with pytest.raises(InvalidRequest, match=r"^node 'a': args nest more than 500 levels deep$"):
+        built(plan_of(a=[deep], b=[]), LIMITS)
+    with pytest.raises(InvalidRequest, match=r"^node 'a': args nest more than 500 levels deep$"):
+        built(plan_of(a={"handler": "f", "args": [1], "kwargs": {"x": deep}}, b=[]), LIMITS)
+
+
+def test_a_literal_is_no_level_of_nesting() -> None:
+    built(plan_of(a={"handler": "f", "args": {"literal": nested(ARGUMENT_LEVELS_MAX - 1)}}), LIMITS)
+
+
+def test_deep_arguments_of_a_job_that_has_ended_are_shown() -> None:
+    built(plan_of(a=nested(900)), NO_PLAN_LIMITS)
+    with pytest.raises(InvalidRequest):
+        built(plan_of(a=nested(900)), RESUMED_LIMITS)
+
+
+def test_a_call_refers_to_as_many_results_as_there_may_be_calls() -> None:
+    many = [{"ref": "b"}] * (REFERENCES_MAX + 1)
+    with pytest.raises(
+        TooLarge, match=r"^node 'a': too many references in a call: 100001 > 100000"
+    ):
+        built(plan_of(a=many, b=[]), LIMITS)
+    built(plan_of(a=many[1:], b=[]), LIMITS)
+    built(plan_of(a=many, b=[]), PlanLimits(FormulaLimits(calls_max=REFERENCES_MAX + 1), 10**7))
+
+
+def test_arguments_with_references_take_the_memory_of_their_text() -> None:
+    for fill in (b"[]", b"{}", b'{"a":1}', b'"b"', b'{"ref":"a"}'):
+        many = b",".join([fill] * (1_000_000 // len(fill)))
+        text = b'{"graph":{"a":{"handler":"f"},"b":{"handler":"f","args":[%s,{"ref":"a"}]}}}' % many
+        plan = read_plan(text.decode())
+        with traced_memory() as kept:
+            graph = built(plan)
+            assert kept() < 1.5 * len(text), fill
+        assert graph.calls["b"].refs == ("a",)
 
 
 @pytest.mark.parametrize("args", [1, "text", None, True, {"literal": 5}])
@@ -176,6 +227,29 @@ def test_equal_calls_of_pure_handlers_are_one_and_others_are_not() -> None:
     nodes = {"a": [1], "b": [1], "c": [2], "d": [{"ref": "a"}], "e": [{"ref": "b"}]}
     assert list(built(plan_of(**nodes), pure={"echo"}).calls) == ["a", "c", "d"]
     assert list(built(plan_of(**nodes)).calls) == list(nodes)
+
+
+@pytest.mark.parametrize("size", [1, MERGED_BYTES_MAX + 1])
+def test_arguments_of_equal_calls_may_be_written_differently_unless_they_are_long(
+    size: int,
+) -> None:
+    long = "x" * size
+    texts = (f'[1.0, {{"ref":"z"}}, "a{long}"]', f'[1.0,{{"ref": "z"}},"\\u0061{long}"]')
+    nodes = {f"n{n}": Node("p", msgspec.Raw(text.encode())) for n, text in enumerate(texts)}
+    graph = built(Plan(graph={"z": Node("p")} | nodes), pure={"p"})
+    assert len(graph.calls) == (2 if size == 1 else 3)
+
+
+def test_arguments_of_pure_handlers_take_the_memory_of_their_text() -> None:
+    args = msgspec.Raw(b"[%s]" % b",".join([b"[]"] * 3_000))
+    plan = Plan(
+        graph={f"n{n}": Node("p", args, after=[f"n{n - 1}"] if n else []) for n in range(50)}
+    )
+    with traced_memory() as kept:
+        built(plan, pure={"p"})
+        graph = built(plan, pure={"p"})
+        assert kept() < 3 * 50 * len(bytes(args))
+    assert len(graph.calls) == 50
 
 
 # Terms
@@ -357,7 +431,8 @@ def test_named_arguments_stand_beside_positional_ones() -> None:
     node = {"handler": "f", "args": [1, {"ref": "a"}], "kwargs": {"x": {"ref": "a"}, "y": 2}}
     graph = built(plan_of(a=[0], b=node))
     assert graph.calls["b"].mixed
-    assert graph.calls["b"].args == {"args": [1, Ref("a")], "kwargs": {"x": Ref("a"), "y": 2}}
+    graph.calls["b"].operands["a"] = b"5"
+    assert arguments(graph.calls["b"]) == {"args": [1, 5], "kwargs": {"x": 5, "y": 2}}
     assert graph.calls["b"].refs == ("a",)
     kept = read_plan(plan_text(plan_of(b=node))).graph["b"].kwargs
     assert bytes(kept) == encode(node["kwargs"])  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
-from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode, nests_deeper
+from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.messages.batches import Announce, BatchResult, SingleResult
 
 NINES = "9" * INTEGER_DIGITS_MAX
@@ -154,17 +154,3 @@ def test_half_a_surrogate_pair_is_malformed(name: str) -> None:
 def test_encoding_is_compact_and_for_every_language() -> None:
     assert encode({"name": "×", "numbers": [1, 2.5]}) == '{"name":"×","numbers":[1,2.5]}'.encode()
     assert math.copysign(1, json.loads(encode(-0.0))) == -1
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"[[1],{}]",
-        b'{"a":["[[{\\\\"]}',
-        b'["\\"[[[",{}]',
-        b"[" + b"[]," * 1_000 + b"0]",
-    ],
-)
-def test_levels_of_nesting_are_counted_outside_strings(raw: bytes) -> None:
-    assert not nests_deeper(raw, 2)
-    assert nests_deeper(raw, 1)

@@ -23,6 +23,7 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from dte.core.graph.handlers import HandlerPolicy
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.states import Stateful
 
 
@@ -152,7 +153,8 @@ class Call(Stateful[CallState]):
 
     Attributes:
         name: its name in the job; in a formula ``handler@column``.
-        args: a list, or a dict of named arguments, with a `Ref` for each result that goes in.
+        args: a list, or a dict of named arguments, with a `Ref` for each result that goes in; or
+            the JSON of these, a `JsonTemplate` if results go in.
         refs: the names in these references.
         after: names of further calls that must end before it begins.
         pure: running it twice does no harm, so its attempts are not recorded.
@@ -267,9 +269,18 @@ def filled(args: Any, values: Mapping[str, Any]) -> Any:
     return args
 
 
+def renamed(args: Any, names: Mapping[str, str]) -> Any:
+    """Arguments with other names in their references, as far as `names` has them."""
+    if isinstance(args, JsonTemplate):
+        return args.renamed(names)
+    return filled(args, {name: Ref(names.get(name, name)) for name in references(args)})
+
+
 def references(args: Any) -> Iterator[str]:
     """The names in the references of arguments, once for each reference."""
-    if isinstance(args, Ref):
+    if isinstance(args, JsonTemplate):
+        yield from args.references()
+    elif isinstance(args, Ref):
         yield args.name
     elif isinstance(args, dict):
         for value in args.values():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterable, Iterator
 
 from dte.core.errors import InvalidRequest
-from dte.core.graph.call import DEFAULT_TERMS, Call, CallTerms, Ref, filled
+from dte.core.graph.call import DEFAULT_TERMS, Call, CallTerms, renamed
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.slices import EDGE, SLICE
 
 LINKED_IN_SLICE = 500
@@ -44,7 +45,7 @@ class CallGraphBuilder:
         """Add a call.
 
         Args:
-            args: a list or a dict, with a `Ref` for each of `refs`.
+            args: a list or a dict with a `Ref` for each of `refs`, or the JSON of one.
             size: about how many bytes the arguments take.
             mixed: `args` is a dict of positional and named arguments, see `Call`.
 
@@ -158,12 +159,12 @@ class CallGraphBuilder:
                 left = SLICE
                 yield
             if aliases and (call.refs or call.after):
-                values = {name: Ref(aliases.get(name, name)) for name in call.refs}
-                call.args = filled(call.args, values)
-                call.refs = tuple(dict.fromkeys(ref.name for ref in values.values()))
+                call.args = renamed(call.args, aliases)
+                call.refs = tuple(dict.fromkeys(aliases.get(name, name) for name in call.refs))
                 call.after = tuple(dict.fromkeys(aliases.get(name, name) for name in call.after))
             if call.pure:
-                key = (call.handler, call.mixed, repr(call.args), frozenset(call.after), call.terms)
+                args = call.args.key() if type(call.args) is JsonTemplate else repr(call.args)
+                key = (call.handler, call.mixed, args, frozenset(call.after), call.terms)
                 same = known.setdefault(key, call)
                 if same is not call:
                     aliases[call.name] = same.name

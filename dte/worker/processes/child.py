@@ -24,9 +24,10 @@ from typing import Any
 from dte.handlers import registry
 from dte.handlers.arguments import BadArguments
 from dte.handlers.progress import send_by
-from dte.wire.codec import Decoder, Malformed, nests_deeper
+from dte.wire.codec import Decoder, Malformed
 from dte.wire.current_call import CurrentCall, set_current_call
 from dte.wire.faults import plain, syntax_fault
+from dte.wire.nesting import ARGUMENT_LEVELS_MAX, nests_deeper
 from dte.worker.processes import prints
 from dte.worker.processes.channel import (
     ERROR_CHARS_MAX,
@@ -55,8 +56,6 @@ from dte.worker.processes.traces import cut, text_of
 
 THREADS_MAX = 64
 """The default executor's threads, one for each possible slot: calls may use `asyncio.to_thread`."""
-DEPTH_MAX = 500
-"""The deepest nesting of arguments. Code that handles deeper ones would exhaust Python's stack."""
 PR_SET_PDEATHSIG = 1
 OOM_SCORE = 500
 """Makes the system kill a child rather than the worker when memory runs out."""
@@ -293,8 +292,8 @@ def _bound(order: Begin) -> Callable[[], Any]:
 
 def _read(raw: bytes) -> Any:
     """Decode arguments, unless they nest too deep."""
-    if nests_deeper(raw, DEPTH_MAX):
-        raise Malformed(f"they nest more than {DEPTH_MAX} levels deep")
+    if nests_deeper(raw, ARGUMENT_LEVELS_MAX):
+        raise Malformed(f"they nest more than {ARGUMENT_LEVELS_MAX} levels deep")
     try:
         return _args.decode(raw)
     except Malformed as error:

@@ -15,8 +15,9 @@ from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
-from dte.master.plans import READ_MARKS
-from dte.wire.codec import encode, nests_deeper
+from dte.wire.codec import encode
+from dte.wire.nesting import nests_deeper
+from dte.wire.references import has_marks
 
 TASK = "task"
 """The name of a task's only node."""
@@ -38,7 +39,7 @@ def quoted(value: Any) -> msgspec.Raw:
         raise InvalidRequest("the arguments nest too deep") from None
     if nests_deeper(raw, DEPTH_MAX):
         raise InvalidRequest(f"the arguments nest more than {DEPTH_MAX} levels deep")
-    if READ_MARKS.search(raw):
+    if has_marks(raw):
         raw = b'{"literal":' + raw + b"}"
     return msgspec.Raw(raw)
 

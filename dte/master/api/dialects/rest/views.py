@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState, filled
+from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
@@ -24,6 +24,7 @@ from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
 from dte.master.expected import id_of
 from dte.master.master import Master
+from dte.master.messages import known_json_of
 from dte.master.plans import Node, Plan, read_plan
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -290,11 +291,7 @@ def _sent_here(about: Mapping[str, Any]) -> bytes | None:
 
 def _sent(call: Call) -> bytes:
     """The arguments of a call in memory, with the results that are known filled in."""
-    args: Any = call.args
-    if not isinstance(args, msgspec.Raw):
-        values: dict[str, Any] = {name: {"ref": name} for name in call.refs}
-        values |= {name: msgspec.Raw(value) for name, value in call.operands.items()}
-        args = filled(args, values) if values else args
+    args = known_json_of(call, lambda name: encode({"ref": name}))
     return sent_arguments(call.handler, args)
 
 
