@@ -100,7 +100,7 @@ class Master:
         self._pool.on_broken = self.workers.presence.broken
         self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
         self._call_dispatcher = CallDispatcher(
-            core, self._pool, clock.now, self.wake, settings.value_bytes_max
+            core, self._pool, clock.now, self.wake, settings.value_bytes_max, self.slices
         )
         self.ended_bytes = 0
         self._woken = False

@@ -46,8 +46,12 @@ def batch_of(lease: BatchLease) -> Batch:
     return Batch(lease.number, *lease.columns())
 
 
-def call_of(lease: CallLease) -> Call:
-    """The message that hands a call to a worker, with results in place of references."""
+def call_of(lease: CallLease, args: msgspec.Raw | None = None) -> Call:
+    """The message that hands a call to a worker, with results in place of references.
+
+    Args:
+        args: the arguments, if they are known already.
+    """
     call, worker = lease.call, lease.worker
     handler = call.handler
     if call.origin and worker is not None and handler in worker.announcement.replaced:
@@ -57,7 +61,7 @@ def call_of(lease: CallLease) -> Call:
         call.job,
         call.name,
         handler,
-        json_of(call.args, call.operands),
+        json_of(call.args, call.operands) if args is None else args,
         lease.timeout_s,
         call.record.attempts,
         lease.lease_s,

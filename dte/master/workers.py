@@ -376,6 +376,11 @@ class Workers:
                 facts.append(fact)
         return facts
 
+    def end(self, lease: CallLease, outcome: Outcome) -> None:
+        """End a call that its worker does not get."""
+        self.core.calls.report(self.clock.now(), lease.number, outcome)
+        self.wake()
+
     async def settle(
         self, job: Job, worker: str, dialect: str, outcome: Outcome, call: Call | None
     ) -> bool:

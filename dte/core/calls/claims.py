@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dte.core.calls.leases import CallLeases
 from dte.core.workers.availability import AvailabilityQueue
-from dte.core.workers.worker import Claim, Worker
+from dte.core.workers.worker import CLAIM_BYTES_MAX, Claim, Worker
 
 
 class Claims:
@@ -43,6 +43,7 @@ class Claims:
         for claim in self._open.values():
             if claim.closed and not claim.call_leases:
                 claim.closed = False
+                claim.bytes_left = CLAIM_BYTES_MAX
                 self._workers.offer(claim.worker)
 
     def take_complete(self) -> list[Claim]:

@@ -330,6 +330,7 @@ class CallScheduler:
         )
         if worker.claim is not None:
             worker.claim.call_leases.append(lease.number)
+            worker.claim.bytes_left -= call.size + sum(map(len, call.operands.values()))
         self.leases.add(lease)
         if call.pure:
             self._to_send.append(lease)

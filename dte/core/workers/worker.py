@@ -12,6 +12,8 @@ PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
 DIALECTS = "pull/"
 """Prefix of those identities of workers of a dialect; its name follows."""
+CLAIM_BYTES_MAX = 16_000_000
+"""Arguments of calls that fill a claim: further calls go to the next one."""
 PREFETCH_MAX = 64
 """Most calls per slot that a worker has; more than one only of quick handlers."""
 
@@ -226,7 +228,9 @@ class Worker:
             return 0
         if announcement.delivery is Delivery.PULL:
             claim = self.claim
-            return 0 if claim is None or claim.closed else claim.slots - len(claim.call_leases)
+            if claim is None or claim.closed or claim.bytes_left < 0:
+                return 0
+            return claim.slots - len(claim.call_leases)
         slots = min(1, announcement.handler_slots) if self.failures else announcement.handler_slots
         if self.takes_more:
             slots *= PREFETCH_MAX
@@ -244,6 +248,7 @@ class Claim:
 
     Attributes:
         slots: most calls that it takes.
+        bytes_left: it gets no more calls once the arguments of those that it got exceed this.
         call_leases: the numbers of the call leases that it got.
         batch_lease: the number of the batch lease that it got; 0 for none.
         closed: it gets no more: it is answered, or will be once its leases are recorded.
@@ -252,6 +257,7 @@ class Claim:
 
     worker: Worker
     slots: int
+    bytes_left: int = CLAIM_BYTES_MAX
     call_leases: list[int] = field(default_factory=list)
     batch_lease: int = 0
     closed: bool = False

@@ -15,10 +15,10 @@ from dte.core.workers.worker import Announcement, Delivery, Worker
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.checks import check_name, check_range, one_line
+from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import (
     batch_of,
     batch_result_of,
-    call_of,
     outcome_of_report,
     policies,
     replaced,
@@ -223,7 +223,14 @@ class Claims(JsonHandler):
         self.when_closed(partial(workers.presence.disconnected, claim.worker))
         leases, batch = await workers.claim(announcement, claim.slots, wait_s, self.gone)
         batches = [batch_of(batch)] if batch else []
-        self.reply(Claimed([call_of(lease) for lease in leases], batches))
+        calls = []
+        for lease in leases:
+            call = await message_of(lease, self.master.slices)
+            if call is not None:
+                calls.append(call)
+            else:
+                workers.end(lease, TOO_DEEP)
+        self.reply(Claimed(calls, batches))
 
 
 class Results(JsonHandler):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +21,9 @@ from dte.core.workers.worker import Failure
 from dte.logs import LimitedLog, one_line
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.master.dispatch.replies import value_reply_bytes
-from dte.master.messages import call_of, outcome_of_result
+from dte.master.hand_over import TOO_DEEP, message_of
+from dte.master.messages import outcome_of_result
+from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.http.client import ConnectionFailed, ReplyRefused
 from dte.wire.messages.batches import Refusal
@@ -48,6 +50,7 @@ class CallDispatcher:
         now: the moment on the core's clock.
         wake: called after each report to the core.
         value_bytes_max: a longer result is a failure.
+        slices: does what takes long with long arguments.
     """
 
     core: Scheduler
@@ -55,6 +58,7 @@ class CallDispatcher:
     now: Callable[[], float]
     wake: Callable[[], None]
     value_bytes_max: int
+    slices: Slices = field(default_factory=Slices)
 
     def __post_init__(self) -> None:
         self._limited = LimitedLog(log)
@@ -105,14 +109,28 @@ class CallDispatcher:
         part: list[CallLease] = []
         size = 0
         for lease in leases:
-            call = call_of(lease)
+            call = await self._message_of(lease)
+            if call is None:
+                continue
             if part and size + len(bytes(call.args)) > BODY_BYTES:
                 self._start(self._post(address, part, encode(Calls(calls))))
                 calls, part, size = [], [], 0
             size += len(bytes(call.args))
             calls.append(call)
             part.append(lease)
-        await self._post(address, part, encode(Calls(calls)))
+        if part:
+            body = encode(Calls(calls))
+            del calls, call  # The body alone is kept until it is sent.
+            await self._post(address, part, body)
+
+    async def _message_of(self, lease: CallLease) -> Call | None:
+        """The message that hands a call over; None if it has ended or ends without."""
+        call = await message_of(lease, self.slices)
+        if call is None:
+            self._report(lease, TOO_DEEP)
+        elif not self.core.calls.leases.is_on(lease):
+            return None
+        return call
 
     async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
         try:
@@ -135,7 +153,12 @@ class CallDispatcher:
             self._fail(lease, reason, failure)
 
     async def _send_one(self, address: str, lease: CallLease) -> None:
-        body = encode(call_of(lease))
+        message = await self._message_of(lease)
+        if message is None:
+            self._open.pop(lease.number, None)
+            return
+        body = encode(message)
+        del message
         most = value_reply_bytes(self.value_bytes_max)
         request = asyncio.ensure_future(self.pool.post(address, "/compute", body, most))
         try:
