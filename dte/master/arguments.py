@@ -14,8 +14,8 @@ from dte.wire.nesting import search_deeper
 from dte.wire.references import has_marks, template_of
 
 ARGS_EXPECTED = "args must be a list (positional) or an object (named)"
-MERGED_BYTES_MAX = 10_000
-"""Longer arguments of pure handlers are not compared with those of other calls."""
+COMPACTED_BYTES_MAX = 10_000
+"""Longer JSON stays as it was written. So longer arguments of pure handlers are not compared."""
 
 
 _any: Decoder[Any] = Decoder(Any, lenient=False)
@@ -45,8 +45,8 @@ def read_arguments(
     try:
         raw.decode()
         marked = has_marks(raw)
-        if is_pure and len(raw) <= MERGED_BYTES_MAX:
-            raw = _canonical(raw)
+        if is_pure and len(raw) <= COMPACTED_BYTES_MAX:
+            raw = compact(raw)
             template = JsonTemplate(raw)
         if marked:
             template = (yield from template_of(raw, references_max)) or template
@@ -60,8 +60,10 @@ def read_arguments(
     return msgspec.Raw(raw) if template is None else template
 
 
-def _canonical(raw: bytes) -> bytes:
-    """JSON in the one way in which dte writes its value; as it is if it has no value in Python."""
+def compact(raw: bytes) -> bytes:
+    """JSON in the one way in which dte writes its value, unless it is long or has none."""
+    if len(raw) > COMPACTED_BYTES_MAX:
+        return raw
     try:
         return encode(_any.decode(raw))
     except Malformed:

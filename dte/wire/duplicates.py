@@ -25,7 +25,7 @@ _any = msgspec.json.Decoder()
 _level = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 _escaped_colon = re.compile(rb"\\u003[aA]")
-_token = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|[][{},]', re.DOTALL)
+_token = re.compile(rb'"((?:[^"\\]++|(?:\\.)++)*+)(?:"(\s*+:)?|\\?\Z)|[][{},]', re.DOTALL)
 
 
 class Duplicate(NamedTuple):

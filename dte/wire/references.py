@@ -25,7 +25,8 @@ EVENTS_IN_SLICE = 2_000
 
 _SPACE = rb"[ \t\n\r]*+"
 _COLON = rb"%b:%b" % (_SPACE, _SPACE)
-_TEXT = rb'"(?:[^"\\]++|(?:\\.)++)*+"'
+_TEXT = rb'"(?:[^"\\]++|(?:\\.)++)*+(?:"|\\?\Z)'
+"""A text. One that does not end is matched at once: to try at each quote in it takes hours."""
 _SCALAR = rb'[^][{}",\s]++'
 _REF = rb"(?:r|\\u0072)(?:e|\\u0065)(?:f|\\u0066)"
 _LITERAL = (
@@ -40,12 +41,14 @@ _marked = re.compile(
     re.DOTALL,
 )
 """The beginning of a marked object, or the whole of one that has just a text or a number."""
-_unmarked = re.compile(
-    rb'(?:%b|%b)%b(?:\}|,%b(?!"(?:%b|%b)"%b:))'
-    % (_TEXT, _SCALAR, _SPACE, _SPACE, _REF, _LITERAL, _SPACE),
-    re.DOTALL,
-)
-"""What shows behind the beginning of a marked object that it is another object."""
+_OTHER_NAME = rb',%b(?!"(?:%b|%b)"%b:)' % (_SPACE, _REF, _LITERAL, _SPACE)
+_FLAT = rb'(?:%b|%b|\[[^][{}"]*+\])%b' % (_TEXT, _SCALAR, _SPACE)
+_unmarked = {
+    REF: re.compile(rb"%b(?:\}|%b)" % (_FLAT, _OTHER_NAME), re.DOTALL),
+    LITERAL: re.compile(_FLAT + _OTHER_NAME, re.DOTALL),
+}
+"""What shows, where the value begins in what is not the whole of a marked object, that it is none.
+"""
 NAME, OBJECT, LIST, END = range(1, 5)
 _event = re.compile(
     rb'(?:\[[^][{}"]*+\]|\{%b\}|[^][{}"]++|%b(?!%b:)){0,1000}+' % (_SPACE, _TEXT, _SPACE)
@@ -157,7 +160,7 @@ def _cut_some(cuts: _Cuts, at: int, end: int) -> Generator[None, None, int]:
             cuts.add(kind - 1, marked.start(), marked.start(kind), marked.end())
             if marked.end() > end:
                 return marked.end()
-        elif _unmarked.match(raw, marked.end()) is None:
+        elif _unmarked[kind].match(raw, marked.end()) is None:
             return (yield from _cut_object(cuts, marked.start()))
     return end
 

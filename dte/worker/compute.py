@@ -43,8 +43,8 @@ NAME_CHARS_SHOWN = 50
 
 _batch: Decoder[Batch] = Decoder(Batch)
 _single: Decoder[Single] = Decoder(Single)
-_call = CallDecoder(Call, 1, lambda call: [call])
-_calls = CallDecoder(Calls, 3, lambda several: several.calls)
+_call = CallDecoder(Call, lambda call: [call])
+_calls = CallDecoder(Calls, lambda several: several.calls)
 _stop: Decoder[Stop] = Decoder(Stop)
 
 

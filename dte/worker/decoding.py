@@ -13,9 +13,19 @@ from dte.wire.messages.calls import Call
 
 T = TypeVar("T")
 
-_token = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
-_key = re.compile(rb'"(?:kw)?args"\s*:\s*\Z')
-KEY_BYTES_MAX = 100
+SLOW_BYTES_MAX = 1_000_000
+"""A longer body is not read without its arguments, as that takes long. A master sends none."""
+SLOW_CALLS_MAX = 10_000
+"""Bound on the arguments that are read apart."""
+
+_text = rb'"(?:[^"\\]++|(?:\\.)++)*+(?:"|\\?\Z)'
+"""A text. One that does not end is matched at once, not anew at each quote in it."""
+_args = re.compile(rb'"(?:kw)?args"\s*+:\s*+(?=[\[{])')
+"""What is before arguments; no text looks like this, as quotes in it are escaped."""
+_brackets = re.compile(
+    rb'(?:%b|\[[^][{}"]*+\]|\{[^][{}"]*+\}|[^][{}"]++)*+([\[{]++|[\]}]++)?+' % _text, re.DOTALL
+)
+"""What matters not where a value ends, and what is behind: some brackets that open or close."""
 
 
 class CallDecoder(Generic[T]):
@@ -26,13 +36,11 @@ class CallDecoder(Generic[T]):
     reports the fault in its arguments.
 
     Args:
-        depth: the number of open brackets where arguments begin.
         calls: returns the calls of a decoded body.
     """
 
-    def __init__(self, shape: type[T], depth: int, calls: Callable[[T], Iterable[Call]]) -> None:
+    def __init__(self, shape: type[T], calls: Callable[[T], Iterable[Call]]) -> None:
         self._decoder: Decoder[T] = Decoder(shape, lenient=False)
-        self._depth = depth
         self._calls = calls
 
     def decode(self, raw: bytes) -> T:
@@ -40,7 +48,9 @@ class CallDecoder(Generic[T]):
         try:
             return self._decoder.decode(raw)
         except Malformed:
-            rest, cut = _without_args(raw, self._depth)
+            if len(raw) > SLOW_BYTES_MAX:
+                raise
+            rest, cut = _without_args(raw)
             if not cut:
                 raise
         decoded = self._decoder.decode(rest)
@@ -51,24 +61,36 @@ class CallDecoder(Generic[T]):
         return decoded
 
 
-def _without_args(raw: bytes, depth: int) -> tuple[bytes, dict[bytes, bytes]]:
+def _without_args(raw: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     """Replace the arguments in JSON by markers; return the JSON, and the arguments by marker."""
     cut: dict[bytes, bytes] = {}
     rest = []
-    kept = opened = begun = 0
-    is_args = False
-    for token in _token.finditer(raw):
-        if token[0] in b"[{":
-            if opened == depth:
-                begun = token.start()
-                is_args = bool(_key.search(raw[max(0, begun - KEY_BYTES_MAX) : begun]))
-            opened += 1
-        elif token[0] in b"]}":
-            opened -= 1
-            if opened == depth and is_args:
-                marker = b'"\\u0061rgs %d"' % len(cut)
-                cut[marker] = raw[begun : token.end()]
-                rest += [raw[kept:begun], marker]
-                kept = token.end()
-                is_args = False
+    kept = 0
+    for found in _args.finditer(raw):
+        begun = found.end()
+        if begun < kept:
+            continue  # It is a name in other arguments.
+        end = _end_of_value(raw, begun)
+        if end is None or len(cut) == SLOW_CALLS_MAX:
+            break
+        marker = b'"\\u0061rgs %d"' % len(cut)
+        cut[marker] = raw[begun:end]
+        rest += [raw[kept:begun], marker]
+        kept = end
     return b"".join([*rest, raw[kept:]]), cut
+
+
+def _end_of_value(raw: bytes, start: int) -> int | None:
+    """Return where the list or object ends that begins at a place; None if it does not."""
+    opened = 1
+    for found in _brackets.finditer(raw, start + 1):
+        run = found[1]
+        if run is None:
+            return None
+        if run[:1] in b"[{":
+            opened += len(run)
+        elif len(run) >= opened:
+            return found.start(1) + opened
+        else:
+            opened -= len(run)
+    return None

@@ -43,7 +43,7 @@ class _Claimed(msgspec.Struct):
     batches: msgspec.Raw
 
 
-_claimed = CallDecoder(_Claimed, 3, lambda claimed: claimed.calls)
+_claimed = CallDecoder(_Claimed, lambda claimed: claimed.calls)
 _batches: Decoder[list[Batch]] = Decoder(list[Batch])
 
 

@@ -17,7 +17,7 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.call import CallTerms
 from dte.core.graph.calls import CallGraph
-from dte.master.arguments import MERGED_BYTES_MAX
+from dte.master.arguments import COMPACTED_BYTES_MAX
 from dte.master.messages import arguments
 from dte.master.plans import (
     NO_PLAN_LIMITS,
@@ -229,7 +229,7 @@ def test_equal_calls_of_pure_handlers_are_one_and_others_are_not() -> None:
     assert list(built(plan_of(**nodes)).calls) == list(nodes)
 
 
-@pytest.mark.parametrize("size", [1, MERGED_BYTES_MAX + 1])
+@pytest.mark.parametrize("size", [1, COMPACTED_BYTES_MAX + 1])
 def test_arguments_of_equal_calls_may_be_written_differently_unless_they_are_long(
     size: int,
 ) -> None:

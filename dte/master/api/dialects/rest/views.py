@@ -17,11 +17,13 @@ from urllib.parse import quote
 import msgspec
 
 from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
+from dte.master.arguments import compact
 from dte.master.expected import id_of
 from dte.master.master import Master
 from dte.master.messages import known_json_of
@@ -292,6 +294,8 @@ def _sent_here(about: Mapping[str, Any]) -> bytes | None:
 def _sent(call: Call) -> bytes:
     """The arguments of a call in memory, with the results that are known filled in."""
     args = known_json_of(call, lambda name: encode({"ref": name}))
+    if isinstance(call.args, JsonTemplate):
+        args = msgspec.Raw(compact(bytes(args)))
     return sent_arguments(call.handler, args)
 
 

@@ -13,8 +13,8 @@ from dte.core.errors import InvalidRequest
 from dte.wire.codec import encode
 from dte.wire.misfits import misfit_of, shown_path
 
-AT = re.compile(r"(?P<text>.*?)(?: - at `\$(?P<path>.*)`)?", re.DOTALL)
-"""A decoder's error: the text and the path; an error of the whole body has no path."""
+AT = " - at `$"
+"""What is in a decoder's error before the path; an error of the whole body has no path."""
 STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 """A step of a path: to a field, or to an item of a list."""
 INPUT_BYTES_MAX = 1_000
@@ -56,18 +56,19 @@ def fault_of(text: str, body: Any = None) -> Fault:
     Args:
         body: the body, as far as it could be decoded.
     """
-    match = AT.fullmatch(text)
-    assert match is not None
-    path = STEP.findall(match["path"] or "")
-    steps: list[str | int] = [name or int(index) for name, index in path]
-    missing = MISSING.fullmatch(match["text"])
+    said, at, path = text.partition(AT)
+    has_path = bool(at) and path.endswith("`")
+    if not has_path:
+        said, path = text, ""
+    steps: list[str | int] = [name or int(index) for name, index in STEP.findall(path)]
+    missing = MISSING.fullmatch(said)
     if missing is not None:
         fault = fault_at(steps, "Field required", "missing", body)
         fault.loc.append(missing[1])
         return fault
-    if match["path"] is None:
+    if not has_path:
         return fault_at(steps, text, "json_invalid", body)
-    return fault_at(steps, match["text"], "type_error", body)
+    return fault_at(steps, said, "type_error", body)
 
 
 def misfit_in(body: Any, shape: Any) -> Fault | None:
