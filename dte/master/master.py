@@ -98,7 +98,7 @@ class Master:
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._pool.on_broken = self.workers.presence.broken
-        self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake)
+        self._dispatcher = Dispatcher(core, self._pool, clock.now, self.wake, self.slices)
         self._call_dispatcher = CallDispatcher(
             core, self._pool, clock.now, self.wake, settings.value_bytes_max, self.slices
         )

@@ -18,7 +18,7 @@ from dte.core.graph.handlers import HandlerPolicy, check_handler
 from dte.core.graph.json_template import JsonTemplate
 from dte.master.checks import check_range
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.messages.batches import Batch, BatchResult
+from dte.wire.messages.batches import Batch
 from dte.wire.messages.calls import Call, Report
 from dte.wire.messages.handlers import BUILT_IN, BUILT_IN_NAMES, Handlers
 
@@ -35,7 +35,6 @@ class _Mix(msgspec.Struct):
 
 _any: Decoder[Any] = Decoder(Any)
 _mix: Decoder[_Mix] = Decoder(_Mix, lenient=False)
-_batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 
 
 # To workers
@@ -154,11 +153,3 @@ def outcome_of_result(result: bytes, bytes_max: int) -> Outcome:
     except UnicodeDecodeError:
         return Outcome(CallState.FAILED, None, "its result is not in UTF-8", retry=False)
     return Outcome(CallState.SUCCEEDED, result)
-
-
-def batch_result_of(raw: msgspec.Raw) -> BatchResult:
-    """The results of a batch of arithmetic by its worker's report."""
-    try:
-        return _batch_result.decode(bytes(raw))
-    except Malformed as error:
-        raise InvalidRequest(f"batches: {error}") from None

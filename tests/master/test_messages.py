@@ -11,7 +11,6 @@ from dte.core.graph.call import Call, CallState, Ref
 from dte.core.graph.handlers import HandlerPolicy
 from dte.master.messages import (
     arguments,
-    batch_result_of,
     check_range,
     outcome_of_report,
     outcome_of_result,
@@ -98,11 +97,3 @@ def test_a_number_out_of_range_is_refused_with_its_bounds() -> None:
     for value in (0, 6):
         with pytest.raises(InvalidRequest, match=f"slots must be from 1 to 5, not {value}"):
             check_range("slots", value, 1, 5)
-
-
-def test_batches_are_read_by_the_reader_of_long_integers() -> None:
-    digits = "7" * 100
-    batch = batch_result_of(msgspec.Raw(b'{"lease": 3, "results": [%s]}' % digits.encode()))
-    assert (batch.lease, batch.results) == (3, [int(digits)])
-    with pytest.raises(InvalidRequest, match="batches: "):
-        batch_result_of(msgspec.Raw(b'{"lease": "x"}'))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import isfinite
@@ -14,18 +14,18 @@ from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.workers.worker import Announcement, Delivery, Worker
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
+from dte.master.batch_results import read_batch_results
 from dte.master.checks import check_name, check_range, one_line
 from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import (
     batch_of,
-    batch_result_of,
     outcome_of_report,
     policies,
     replaced,
 )
 from dte.wire.codec import Decoder
 from dte.wire.duplicates import TWICE
-from dte.wire.messages.batches import Announce
+from dte.wire.messages.batches import Announce, BatchResult
 from dte.wire.messages.calls import (
     Claim,
     Claimed,
@@ -254,7 +254,9 @@ class Results(JsonHandler):
         outcomes = [
             (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
         ]
-        batches = [batch_result_of(raw) for raw in reports.batches]
+        batches: Sequence[BatchResult] = ()
+        if reports.batches:
+            batches = await self.master.slices.run(read_batch_results(reports.batches))
         progress = {each.lease: each.progress for each in reports.results if each.progress}
         if progress:
             self.master.workers.extend(reports.worker, progress, _checked(progress))

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.graph.numbers import NAMES, Number
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
+from dte.master.batch_results import SLICE_BYTES, read_batch_result, read_short
 from dte.master.dispatch.pool import ConnectionPool, failure_of
 from dte.master.dispatch.replies import batch_reply_bytes
+from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
 from dte.wire.messages.batches import Batch, BatchResult, Refusal, Single, SingleResult
 
-_batch_result: Decoder[BatchResult] = Decoder(BatchResult)
 _single_result: Decoder[SingleResult] = Decoder(SingleResult)
 _refusal: Decoder[Refusal] = Decoder(Refusal)
 
@@ -35,14 +36,17 @@ class Dispatcher:
     Attributes:
         now: the moment on the core's clock.
         wake: called after each report to the core.
+        slices: does what takes long with long replies.
     """
 
     core: Scheduler
     pool: ConnectionPool
     now: Callable[[], float]
     wake: Callable[[], None]
+    slices: Slices = field(default_factory=Slices)
 
     def __post_init__(self) -> None:
+        self._reading: set[asyncio.Task[None]] = set()
         self._under_way: dict[int, KeptAliveConnection] = {}
         self._late: dict[int, KeptAliveConnection] = {}
 
@@ -76,6 +80,8 @@ class Dispatcher:
         """Abandon all batches."""
         for connection in (*self._under_way.values(), *self._late.values()):
             connection.abandon()
+        for reading in self._reading:
+            reading.cancel()
         self._under_way.clear()
         self._late.clear()
 
@@ -87,26 +93,47 @@ class Dispatcher:
     def _replied(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
         self._under_way.pop(lease.number, None)
         self._late.pop(lease.number, None)
-        self._take_in(lease, batched, reply)
+        if isinstance(reply, ConnectionFailed):
+            self._fail(lease, str(reply), failure_of(reply))
+        elif batched and len(reply.body) > SLICE_BYTES:
+            reading = asyncio.get_running_loop().create_task(self._read_long(lease, reply))
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+        else:
+            try:
+                self._take_in(lease, _read_reply(lease, batched, reply))
+            except Malformed as error:
+                self._fail_malformed(lease, reply, error)
         self.wake()
 
-    def _take_in(self, lease: BatchLease, batched: bool, reply: Reply | ConnectionFailed) -> None:
-        now = self.now()
-        if isinstance(reply, ConnectionFailed):
-            self.core.arithmetic.fail(now, lease.number, str(reply), failure_of(reply))
-            return
+    async def _read_long(self, lease: BatchLease, reply: Reply) -> None:
+        """Read a reply with long integers in slices."""
         try:
-            results, errors, took_s = _read_reply(lease, batched, reply.status, reply.body)
+            _check_status(reply)
+            batch = await self.slices.run(read_batch_result(reply.body))
+            self._take_in(lease, batch)
         except Malformed as error:
-            reason = f"malformed reply, status {reply.status}: {error}"
-            self.core.arithmetic.fail(now, lease.number, reason, Failure.MALFORMED)
-            return
+            self._fail_malformed(lease, reply, error)
+        self.wake()
+
+    def _fail_malformed(self, lease: BatchLease, reply: Reply, error: Malformed) -> None:
+        reason = f"malformed reply, status {reply.status}: {error}"
+        self._fail(lease, reason, Failure.MALFORMED)
+
+    def _fail(self, lease: BatchLease, reason: str, failure: Failure) -> None:
+        self.core.arithmetic.fail(self.now(), lease.number, reason, failure)
+
+    def _take_in(self, lease: BatchLease, batch: BatchResult) -> None:
+        if batch.lease != lease.number:
+            raise Malformed(f"it has lease {batch.lease} instead of {lease.number}")
+        now = self.now()
         if lease.may_come_late:
             self.core.arithmetic.late(now, lease)
             return
+        results, errors = batch.results, batch.errors
         if not lease.count:  # Any reply to the probe shows that the worker is there.
             results, errors = [], {}
-        self.core.arithmetic.complete(now, lease.number, results, errors, took_s)
+        self.core.arithmetic.complete(now, lease.number, results, errors, batch.took_s)
 
 
 def _request_body(lease: BatchLease, batched: bool) -> bytes:
@@ -118,24 +145,23 @@ def _request_body(lease: BatchLease, batched: bool) -> bytes:
     return encode(Single(NAMES[symbols], operands1[0], operands2[0]))
 
 
-def _read_reply(
-    lease: BatchLease, batched: bool, status: int, reply: bytes
-) -> tuple[Sequence[Number], Mapping[int, str], float | None]:
-    """The results and errors of a reply, and the time that the worker reports, if it does."""
+def _read_reply(lease: BatchLease, batched: bool, reply: Reply) -> BatchResult:
+    """The results and errors of a reply, which is short."""
     if batched:
-        if status != 200:
-            raise Malformed("the reply to a batch must have status 200")
-        batch = _batch_result.decode(reply)
-        if batch.lease != lease.number:
-            raise Malformed(f"it has lease {batch.lease} instead of {lease.number}")
-        return batch.results, batch.errors, batch.took_s
-    if status == 200:
+        _check_status(reply)
+        return read_short(reply.body)
+    if reply.status == 200:
         try:
-            result = _single_result.decode(reply).result
+            result = _single_result.decode(reply.body).result
         except Unrepresentable as error:
-            return [0], {0: f"the result is {error}"}, None
-        return [result], {}, None
-    if status >= 500:
+            return BatchResult(lease.number, [0], {0: f"the result is {error}"})
+        return BatchResult(lease.number, [result])
+    if reply.status >= 500:
         # The operation failed, if there is an error: arithmetic would fail again.
-        return [0], {0: _refusal.decode(reply).error}, None
+        return BatchResult(lease.number, [0], {0: _refusal.decode(reply.body).error})
     raise Malformed("the reply to an operation must be 200, or 5xx with an error")
+
+
+def _check_status(reply: Reply) -> None:
+    if reply.status != 200:
+        raise Malformed("the reply to a batch must have status 200")
