@@ -24,6 +24,7 @@ from dte.wire.messages.handlers import BUILT_IN, BUILT_IN_NAMES, Handlers
 
 HANDLERS_MAX = 1_000
 RETRIES_MAX = 1_000
+DECODED_BYTES_MAX = 1_000_000
 
 
 class _Mix(msgspec.Struct):
@@ -92,9 +93,15 @@ def known_json_of(call: core.Call, unknown: Callable[[str], bytes]) -> msgspec.R
 
 
 def arguments(call: core.Call) -> Any:
-    """The arguments of a call, with results in place of references; None if they are not JSON."""
+    """The arguments of a call, with results in place of references; None if they are not JSON.
+
+    Long ones stay JSON: to decode them would stop the loop for too long.
+    """
+    raw = bytes(known_json_of(call, lambda name: NULL))
+    if len(raw) > DECODED_BYTES_MAX:
+        return msgspec.Raw(raw)
     try:
-        return _any.decode(bytes(known_json_of(call, lambda name: NULL)))
+        return _any.decode(raw)
     except Malformed:
         return None
 

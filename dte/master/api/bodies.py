@@ -182,6 +182,11 @@ class BodyHandler(RequestHandler):
         connection: Any = self.request.connection
         connection.stream.when_closed = callback
 
+    @property
+    def body_size(self) -> int:
+        """The bytes of the request's body; 0 once they are not counted any more."""
+        return self._size
+
     def body_count(self, byte: bytes) -> int:
         """Count a byte in the request's body."""
         return sum(chunk.count(byte) for chunk in self._chunks)

@@ -18,6 +18,7 @@ from dte.core.graph.handlers import NAME_CHARS_MAX, HandlerPolicy
 from dte.core.jobs.job import Job
 from dte.core.shares import OWN_USER
 from dte.core.workers.worker import Announcement, Delivery, Worker
+from dte.master.api.dialects.long_bodies import LONG_BYTES
 from dte.master.api.dialects.tasks import TASK, only_call
 from dte.master.api.job_handler import JobHandler
 from dte.master.master import Master
@@ -191,6 +192,11 @@ class PollerHandler(JobHandler):
 
     NAMES_DEPTH = 0
     IS_STRICT = False
+
+    @property
+    def is_long(self) -> bool:
+        """True if the request's body is not decoded as a whole."""
+        return self.body_size > LONG_BYTES
 
     def shared(self, dialect: str, make: Callable[[], P]) -> P:
         """The pollers of a dialect, made for its first request and kept for the application."""

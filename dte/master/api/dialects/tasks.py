@@ -15,6 +15,7 @@ from dte.core.errors import InvalidRequest
 from dte.core.graph.call import Call, CallState
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable
+from dte.master.api.dialects.long_bodies import LONG_BYTES
 from dte.wire.codec import encode
 from dte.wire.nesting import nests_deeper
 from dte.wire.references import has_marks
@@ -37,7 +38,8 @@ def quoted(value: Any) -> msgspec.Raw:
         raw = encode(value)
     except RecursionError:
         raise InvalidRequest("the arguments nest too deep") from None
-    if nests_deeper(raw, DEPTH_MAX):
+    # Longer ones are measured in slices when the plan is read.
+    if len(raw) <= LONG_BYTES and nests_deeper(raw, DEPTH_MAX):
         raise InvalidRequest(f"the arguments nest more than {DEPTH_MAX} levels deep")
     if has_marks(raw):
         raw = b'{"literal":' + raw + b"}"

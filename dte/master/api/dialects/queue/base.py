@@ -8,6 +8,7 @@ import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.jobs.job import JobState
+from dte.master.api.dialects.long_bodies import check_names
 from dte.master.api.dialects.polling import PollerHandler
 from dte.master.api.dialects.queue.pollers import DIALECT, QueuePollers
 from dte.wire.codec import Decoder, encode
@@ -59,6 +60,8 @@ class QueueHandler(PollerHandler):
         Raises:
             InvalidRequest: it is empty, or does not fit the decoder's type.
         """
+        if self.is_long:
+            check_names(self.body_count(b":"))
         is_empty = not self.body_count(b'"')  # Without a quote no field is in it.
         try:
             body = await self.body_in_slices(decoder)

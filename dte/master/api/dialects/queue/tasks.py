@@ -10,6 +10,12 @@ import msgspec
 from dte.core.errors import InvalidRequest
 from dte.core.graph.handlers import check_handler
 from dte.core.jobs.job import Job, JobState
+from dte.master.api.dialects.long_bodies import (
+    NAMES_MAX,
+    as_list,
+    fields_decoder,
+    is_object,
+)
 from dte.master.api.dialects.queue.base import NO_DATA, STATUS, Missing, QueueHandler, Status, Unset
 from dte.master.api.dialects.queue.pollers import DIALECT
 from dte.master.api.dialects.tasks import TASK, quoted, task_state
@@ -75,8 +81,14 @@ class TaskReply(msgspec.Struct):
     data: TaskShown
 
 
+class LongSubmission(TaskSubmission):
+    """A `TaskSubmission` whose data stays JSON."""
+
+    task_data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 _submission: Decoder[TaskSubmission] = Decoder(TaskSubmission, lenient=False)
-_fields: Decoder[dict[str, msgspec.Raw]] = Decoder(dict[str, msgspec.Raw])
+_long_submission: Decoder[TaskSubmission] = Decoder(LongSubmission, lenient=False)
 
 
 class SubmitTask(QueueHandler):
@@ -90,7 +102,7 @@ class SubmitTask(QueueHandler):
         errors=(503, 507),
     )
     async def post(self) -> None:
-        body = await self.read(_submission, NO_DATA)
+        body = await self.read(_long_submission if self.is_long else _submission, NO_DATA)
         task_type, data = body.task_type, body.task_data
         if not isinstance(task_type, str) or not task_type:
             raise InvalidRequest("task_type is required")
@@ -99,7 +111,7 @@ class SubmitTask(QueueHandler):
         node = Node(
             task_type,
             # Handlers take a list or named arguments; any other value is their only argument.
-            quoted(data if isinstance(data, dict) else [data]),
+            quoted(data if isinstance(data, dict) else _listed(data)),
             retries=0,
             lost_max=attempts,
         )
@@ -157,9 +169,18 @@ class Task(QueueHandler):
         shown.result = answer
 
 
+def _listed(data: Any) -> Any:
+    """The arguments of a handler for data that is no object with decoded values."""
+    if isinstance(data, msgspec.Raw):
+        return data if is_object(data) else as_list(bytes(data))
+    return [data]
+
+
 def _fields_of(answer: bytes) -> Mapping[str, msgspec.Raw]:
-    """The fields of an answer; none if it is not an object."""
+    """The fields of an answer with primes; none if it is another."""
+    if b'"primes"' not in answer or answer.count(b":") > NAMES_MAX:
+        return {}
     try:
-        return _fields.decode(answer)
+        return fields_decoder.decode(answer)
     except Malformed:
         return {}

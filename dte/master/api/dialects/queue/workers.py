@@ -11,6 +11,7 @@ from dte.core.calls.lease import CallLease
 from dte.core.errors import InvalidRequest
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import Job, JobState
+from dte.master.api.dialects.long_bodies import decoded, fields_decoder, only_item
 from dte.master.api.dialects.queue.base import (
     ALIVE,
     BEAT_BYTES_MAX,
@@ -27,6 +28,8 @@ from dte.master.api.openapi import documented
 from dte.master.messages import arguments
 from dte.wire.codec import Decoder, encode
 
+SHORT_FIELDS = ("task_id", "worker_id", "status", "error")
+"""The fields of a result that are not a part of it, or say that there is none."""
 PARAMETERS = ("limit", "method")
 """Parameters of the handlers that every worker of this dialect has, in their order."""
 
@@ -149,8 +152,8 @@ class SubmitResult(QueueHandler):
         "task has ended or another worker has it.",
     )
     async def post(self) -> None:
-        size = self._size  # It becomes 0 when the worker hangs up.
-        fields = await self.read(_result, NO_DATA)
+        size = self.body_size  # It becomes 0 when the worker hangs up.
+        fields = await self._read_fields()
         if "task_id" not in fields:
             raise InvalidRequest("task_id is required")
         job = await self.find(_digits(fields.pop("task_id")))
@@ -164,6 +167,13 @@ class SubmitResult(QueueHandler):
             job, self.worker_id(worker_id), self.owner, self._outcome(fields, size)
         )
         self.reply(self._saved(job, status, saved))
+
+    async def _read_fields(self) -> dict[str, Any]:
+        """The fields of the body; of a long one, those with the result alone stay JSON."""
+        if not self.is_long:
+            return await self.read(_result, NO_DATA)
+        fields = await self.read(fields_decoder, NO_DATA)
+        return {**fields, **decoded(fields, SHORT_FIELDS, ())}
 
     def _outcome(self, fields: dict[str, Any], size: int) -> Outcome:
         """The outcome of a call by the fields of a result's body, which has `size` bytes."""
@@ -213,6 +223,9 @@ class Heartbeats(QueueHandler):
 def _given(lease: CallLease) -> TaskGiven:
     call = lease.call
     data = arguments(call)
+    if isinstance(data, msgspec.Raw):
+        only = only_item(bytes(data))
+        return TaskGiven(call.job, call.handler, bytes(data if only is None else only).decode())
     # These workers expect named arguments; clients of other dialects may give a list.
     if isinstance(data, list):
         if call.handler in HANDLERS:

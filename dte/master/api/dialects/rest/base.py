@@ -14,14 +14,25 @@ from dte.core.graph.call import Call
 from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
+from dte.master.api.dialects.long_bodies import (
+    LONG_BYTES,
+    check_names,
+    decoded,
+    fields_decoder,
+    is_long,
+)
 from dte.master.api.dialects.rest.views import Viewer, part_of
 from dte.master.api.openapi import TEXT
 from dte.wire.codec import Decoder
+from dte.wire.faults import plain
 from dte.wire.misfits import misfit_of, sentence_of
 
 T = TypeVar("T")
 
 PART_ID = re.compile(r"([0-9a-f]{16})\.(.+)", re.DOTALL)
+
+LONG_FIELDS = ("args", "result")
+"""The fields of bodies that are texts in base64."""
 
 _object: Decoder[dict[str, Any]] = Decoder(dict[str, Any], lenient=False)
 
@@ -47,6 +58,8 @@ class RestHandler(JsonHandler):
         Raises:
             InvalidRequest: it is not JSON, or does not fit the type.
         """
+        if self.body_size > LONG_BYTES:
+            return await self._read_long(shape)
         body: dict[str, Any] = {}
         try:
             given = await self.body_in_slices(_object)
@@ -57,6 +70,25 @@ class RestHandler(JsonHandler):
         except msgspec.ValidationError as error:
             found = misfit_of(body, shape)
             text = sentence_of(found) if found is not None else str(error)
+            raise InvalidRequest(f"Invalid request body: {text}") from None
+
+    async def _read_long(self, shape: type[T]) -> T:
+        """Read a long body; of its fields only texts in base64 may be long."""
+        check_names(self.body_count(b":"))
+        body: dict[str, Any] = {}
+        try:
+            given = await self.body_in_slices(fields_decoder)
+            fields = with_known_keys(given, shape)
+            body = decoded(fields, fields, LONG_FIELDS)
+            for name, value in body.items():
+                if is_long(value):
+                    body[name] = msgspec.json.decode(value, type=str)
+            return msgspec.convert(with_known_keys(body, shape), shape)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"Invalid request body: {error}") from None
+        except msgspec.DecodeError as error:
+            found = misfit_of(body, shape)
+            text = sentence_of(found) if found is not None else plain(error)
             raise InvalidRequest(f"Invalid request body: {text}") from None
 
     async def find_task(self, task_id: str) -> tuple[Job, Call | None]:

@@ -15,7 +15,16 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from typing import Any
 
+import msgspec
+
 from dte.core.errors import InvalidRequest
+from dte.master.api.dialects.long_bodies import (
+    LONG_BYTES,
+    as_list,
+    is_json,
+    is_object,
+    only_item,
+)
 from dte.master.api.dialects.rest.durations import SECOND_NS, duration_text
 from dte.wire.codec import Decoder, Malformed, encode
 
@@ -31,7 +40,15 @@ NULL = b"null"
 FIBONACCI = re.compile(rb"Fibonacci\(-?\d+\) = (\d+)")
 INTEGER = re.compile(rb"-?\d+")
 
+
+class _Wrapping(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON that bytes are wrapped in."""
+
+    base64: str
+
+
 _json: Decoder[Any] = Decoder(Any, lenient=False)
+_wrapping: Decoder[_Wrapping] = Decoder(_Wrapping, lenient=False)
 
 
 def decoded_base64(text: str, field: str) -> bytes:
@@ -48,12 +65,16 @@ def decoded_base64(text: str, field: str) -> bytes:
         ) from None
 
 
-def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any]:
+def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any] | msgspec.Raw:
     """The arguments of a handler, from the bytes that a client of this dialect sent.
+
+    Long ones stay JSON.
 
     Raises:
         InvalidRequest: the handler does not take them.
     """
+    if len(sent) > LONG_BYTES:
+        return _long_arguments(handler, sent)
     try:
         value = _json.decode(sent)
     except Malformed:
@@ -61,6 +82,15 @@ def plan_arguments(handler: str, sent: bytes) -> list[Any] | dict[str, Any]:
             raise _not_for(handler) from None
         return [_as_value(sent)] if sent or handler == "echo" else []
     return _arguments(handler, value)
+
+
+def _long_arguments(handler: str, sent: bytes) -> list[Any] | msgspec.Raw:
+    if handler in FIELDS:
+        raise _not_for(handler)
+    if not is_json(sent):
+        return [_as_value(sent)]
+    is_named = handler != "echo" and is_object(msgspec.Raw(sent))
+    return msgspec.Raw(sent) if is_named else as_list(sent)
 
 
 def _arguments(handler: str, value: Any) -> list[Any] | dict[str, Any]:
@@ -97,6 +127,9 @@ def sent_arguments(handler: str, args: Any) -> bytes:
     raw = encode(args)
     if handler != "echo" and handler not in FIELDS:
         return raw
+    if len(raw) > LONG_BYTES:
+        only = only_item(raw) if handler == "echo" else None
+        return raw if only is None else bytes(only)
     try:
         values = _json.decode(raw)
     except Malformed:  # A number out of range, for example: its handler will refuse it.
@@ -127,7 +160,7 @@ def given_result(handler: str, sent: bytes, value: bytes) -> bytes | None:
         return None
     if (wrapped := _unwrapped(plain)) is not None:
         return wrapped
-    if handler in FIELDS:
+    if handler in FIELDS and len(plain) <= LONG_BYTES:
         try:
             return _in_special_form(handler, sent, plain)
         except (Malformed, ValueError, OverflowError):
@@ -136,7 +169,9 @@ def given_result(handler: str, sent: bytes, value: bytes) -> bytes | None:
 
 
 def _is_same(sent: bytes, value: bytes) -> bool:
-    """True if a value equals what was sent, however its JSON is written."""
+    """True if a value equals what was sent, however its JSON is written, unless it is long."""
+    if max(len(sent), len(value)) > LONG_BYTES:
+        return (sent.strip() if is_json(sent) else encode(_as_value(sent))) == value
     try:
         return bool(_echoed(sent) == _json.decode(value))
     except (Malformed, RecursionError):
@@ -174,6 +209,8 @@ def kept_result(handler: str, sent: bytes, given: bytes | None) -> bytes:
     """The JSON to keep for the result of a worker of this dialect; `given_result` restores it."""
     if given is None:
         return NULL
+    if len(given) > LONG_BYTES:
+        return _kept_long(handler, sent, given)
     try:
         _json.decode(given)
     except Malformed:
@@ -182,6 +219,12 @@ def kept_result(handler: str, sent: bytes, given: bytes | None) -> bytes:
         return _without_special_form(handler, sent, given) or given
     # JSON that looks like wrapped bytes would be unwrapped later.
     return given if _unwrapped(given) is None else _wrapped(given)
+
+
+def _kept_long(handler: str, sent: bytes, given: bytes) -> bytes:
+    if is_json(given):
+        return given if _unwrapped(given) is None else _wrapped(given)
+    return encode(_as_value(sent)) if handler == "echo" and given == sent else _wrapped(given)
 
 
 def _without_special_form(handler: str, sent: bytes, given: bytes) -> bytes | None:
@@ -219,9 +262,6 @@ def _unwrapped(value: bytes) -> bytes | None:
     if not value.lstrip().startswith(b"{") or b'"base64"' not in value.lstrip()[:100]:
         return None
     try:
-        wrapped = _json.decode(value)
-        if list(wrapped) == ["base64"] and isinstance(wrapped["base64"], str):
-            return decoded_base64(wrapped["base64"], "base64")
+        return decoded_base64(_wrapping.decode(value).base64, "base64")
     except (Malformed, InvalidRequest):
-        pass
-    return None
+        return None

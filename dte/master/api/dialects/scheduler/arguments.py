@@ -10,6 +10,7 @@ from typing import Any
 
 from dte.core.calls.lease import CallLease
 from dte.core.jobs.job import Job
+from dte.master.api.dialects.long_bodies import LONG_BYTES, is_long, is_object
 from dte.master.api.dialects.scheduler.validation import Unprocessable, fault_at
 from dte.master.api.dialects.tasks import only_call
 from dte.master.messages import arguments as arguments_of
@@ -36,6 +37,8 @@ def arguments(
     about: dict[str, Any] = {"dialect": DIALECT}
     if not args or not kwargs:
         return kwargs or args, about
+    if is_long(args) or is_long(kwargs):
+        raise _refusal(f"args and kwargs over {LONG_BYTES} bytes cannot be combined", {})
     names = PARAMETERS.get(function)
     if names is None:
         text = "args and kwargs can be combined only for " + ", ".join(PARAMETERS)
@@ -53,6 +56,8 @@ def _refusal(text: str, kwargs: dict[str, Any]) -> Unprocessable:
 def handed_out(lease: CallLease, job: Job) -> tuple[list[Any], dict[str, Any]]:
     """The arguments of a call by position and by name, as its client gave them."""
     args = arguments_of(lease.call)
+    if is_long(args):
+        return ([], args) if is_object(args) else (args, {})
     if isinstance(args, list):
         return args, {}
     if job.plan is not None and only_call(job) is not None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from dte.core.errors import DteError, InvalidRequest, NotFound
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import JobState
+from dte.master.api.dialects.long_bodies import check_names, decoded, fields_decoder, is_long
 from dte.master.api.dialects.polling import PollerHandler, Pollers
 from dte.master.api.dialects.scheduler.arguments import DIALECT, PARAMETERS
 from dte.master.api.dialects.scheduler.validation import (
     Invalid,
     Unprocessable,
+    fault_at,
     fault_of,
     misfit_in,
     with_numbers,
@@ -26,6 +28,8 @@ _any: Decoder[Any] = Decoder(Any, lenient=False)
 
 ATTEMPTS_MAX = 3
 """Bound on the attempts of a task, and on the workers that it may lose."""
+LONG_FIELDS = {"args": b"[", "kwargs": b"{", "result": b""}
+"""The fields of bodies that may be long, with the beginning of their JSON where that matters."""
 HANDLERS = dict.fromkeys(PARAMETERS, HandlerPolicy())
 STATUS = {
     JobState.WAITING: "PENDING",
@@ -71,6 +75,8 @@ class SchedulerHandler(PollerHandler):
         Raises:
             Unprocessable: it does not fit the type.
         """
+        if self.is_long:
+            return await self._read_long(shape)
         body: Any = None
         try:
             body = await self.body_in_slices(_any)
@@ -81,6 +87,26 @@ class SchedulerHandler(PollerHandler):
             raise Unprocessable(fault_of(str(error), body)) from None
         except msgspec.ValidationError as error:
             raise Unprocessable(misfit_in(body, shape) or fault_of(str(error), body)) from None
+
+    async def _read_long(self, shape: type[T]) -> T:
+        """Read a long body, whose long fields stay JSON."""
+        check_names(self.body_count(b":"))
+        body: dict[str, Any] = {}
+        try:
+            fields = await self.body_in_slices(fields_decoder)
+            names = [field.encode_name for field in msgspec.structs.fields(cast(Any, shape))]
+            body = decoded(fields, names, LONG_FIELDS)
+            long = {name: body.pop(name) for name in LONG_FIELDS if is_long(body.get(name))}
+            value = msgspec.convert(with_numbers(body), shape)
+        except InvalidRequest as error:
+            raise Unprocessable(fault_of(str(error), body)) from None
+        except msgspec.ValidationError as error:
+            raise Unprocessable(misfit_in(body, shape) or fault_of(str(error), body)) from None
+        for name, raw in long.items():
+            if not bytes(raw).lstrip().startswith(LONG_FIELDS[name]):
+                raise Unprocessable(fault_at([name], f"{name} has another type", "type_error", {}))
+            setattr(value, name, raw)
+        return value
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, Unprocessable):
