@@ -23,8 +23,8 @@ from re import _constants as constants  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-SHORT, LONG = 6_000, 1_000_000
-WORST = 6
+SHORT, LONG = 2_000, 1_000_000
+WORST = 4
 """Texts of which an expression gets a long one: those that take longest when short."""
 ATOMS_MAX = 14
 CPU_S_MAX = 10
@@ -225,11 +225,11 @@ def taken_s(pattern: Pattern, used: set[str], text: str) -> float:
     return time.process_time() - began
 
 
-def worst_ms(pattern: Pattern, used: set[str]) -> float:
-    """The CPU time for the worst text of a megabyte."""
+def worst_ms(pattern: Pattern, used: set[str], short: int = SHORT, long: int = LONG) -> float:
+    """The CPU time for the worst long text."""
     makers = list(texts_of(pattern))
-    makers.sort(key=lambda make: taken_s(pattern, used, make(SHORT)), reverse=True)
-    return 1_000 * max(taken_s(pattern, used, make(LONG)) for make in makers[:WORST])
+    makers.sort(key=lambda make: taken_s(pattern, used, make(short)), reverse=True)
+    return 1_000 * max(taken_s(pattern, used, make(long)) for make in makers[:WORST])
 
 
 class TooSlow(BaseException):
