@@ -72,7 +72,7 @@ API = "dte.master.api"
 QUEUE_TASKS = f"{API}.dialects.queue.tasks"
 NO_DIALECTS = (
     *("base", "bodies", "job_handler", "openapi", "routes", "strict", "submission"),
-    *("polling", "tasks"),
+    *("long_bodies", "polling", "tasks"),
 )
 """What dialects share, and the table of all."""
 UNTOUCHABLE = ("dte.master.dispatch", "dte.master.journal")
