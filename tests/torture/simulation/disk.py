@@ -17,6 +17,8 @@ from torture.simulation.world import Process, World
 
 WRITING = ("BEGIN", "INSERT", "UPDATE", "DELETE", "COMMIT", "ROLLBACK", "\nINSERT", "\nDELETE")
 
+in_memory = sqlite3.connect
+
 
 class Killed(BaseException):
     """The master's process ended in the midst of what its thread did."""
@@ -52,8 +54,10 @@ class Disk:
         self.on_kill: Callable[[], None] = lambda: None
         self._free_at = 0.0
 
-    def connect(self, path: str, **_: Any) -> Connection:
+    def connect(self, path: str, **options: Any) -> Connection | sqlite3.Connection:
         """A connection for a new process: what another one left unfinished is undone."""
+        if not options:  # It is no journal: a schema is made, to compare one with it.
+            return in_memory(path)
         self.detach()
         return Connection(self, self._world)
 
