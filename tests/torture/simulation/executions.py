@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from torture.simulation.world import Process, Violation, World
 
 from dte.wire.codec import encode
 from dte.wire.messages.calls import Call, Report
+from dte.wire.messages.handlers import HandlerInfo
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +93,19 @@ class Executions:
         if self._world.tracing:
             process.note(f"does {what}, attempt {call.attempt}")
         return execution
+
+    def check_timeout(self, call: Call, handlers: Mapping[str, HandlerInfo]) -> None:
+        """Check that a call has the timeout that its worker has announced, or its own.
+
+        Raises:
+            Violation: it has another.
+        """
+        _, node = self._plans.by_tag[tag_of(call.args)]
+        timeout_s = handlers[call.handler].timeout if node.timeout_s is None else node.timeout_s
+        if call.timeout != timeout_s:
+            what = f"{call.handler} of job {call.job_id}, lease {call.lease}"
+            raise Violation(f"{what}: its timeout is {call.timeout}, and not {timeout_s}")
+        self._world.seen["a call has the timeout that its worker announced"] += 1
 
     def _check_arguments(self, what: str, call: Call, plan: PlanSpec, node: NodeSpec) -> None:
         """Check that each reference was replaced by a result that was given for it."""

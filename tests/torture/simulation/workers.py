@@ -44,6 +44,8 @@ CANNOT_START = "ImportError: no module named 'numbers_of_tomorrow'"
 DRAIN_S = 0.2
 ANNOUNCE_TIMEOUT_S = 2.0
 ANNOUNCE_AGAIN_S = 0.5
+TIMEOUTS, LONGER_S = 3, 0.25
+"""The starts of a worker announce so many timeouts in turns, each so much longer."""
 CLAIM_TIMEOUT_S = 1.0
 """How much longer than it said a worker waits for work."""
 CLAIM_AGAIN_S = 0.3
@@ -426,7 +428,15 @@ class WorkerHost:
 
     @property
     def _handlers(self) -> dict[str, HandlerInfo]:
-        return {handler: HANDLERS[handler] for handler in self._kind.handlers}
+        """What it says of them: each start has other timeouts, as after an upgrade."""
+        known = {handler: HANDLERS[handler] for handler in self._kind.handlers}
+        longer_s = self._starts % TIMEOUTS * LONGER_S
+        return {
+            name: HandlerInfo(info.timeout + longer_s, info.retries, info.pure)
+            if info.timeout is not None
+            else info
+            for name, info in known.items()
+        }
 
     def _renewed(self, process: WorkerProcess, runner: Runner, incarnation: str) -> None:
         """Ask for work anew, as what the worker says of itself has changed."""
@@ -476,6 +486,8 @@ class WorkerHost:
     def _take(self, runner: Runner, claimed: Claimed) -> None:
         if claimed.calls:
             self._world.seen["calls are claimed"] += 1
+        for call in claimed.calls:
+            self._executions.check_timeout(call, self._handlers)
         runner.take(claimed.calls)
         for batch in claimed.batches:
             if not self._is_harmed_by(batch):
