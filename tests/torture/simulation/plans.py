@@ -18,6 +18,7 @@ from zlib import crc32
 import msgspec
 from torture.simulation.world import World
 
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.jobs.job import kept_task
 from dte.wire.codec import encode
 from dte.wire.messages.handlers import HandlerInfo
@@ -106,7 +107,9 @@ class PlanSpec:
 
 
 def read(args: Any) -> Any:
-    """Arguments, also where they are kept as JSON."""
+    """Arguments, also where they are kept as JSON; without the results that go into them."""
+    if isinstance(args, JsonTemplate):
+        return msgspec.json.decode(args.fill(dict.fromkeys(args.names, b"null")))
     return msgspec.json.decode(args) if isinstance(args, msgspec.Raw) else args
 
 
