@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import nullcontext
 from functools import partial, wraps
 from hashlib import blake2b
@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from tornado.web import RequestHandler, stream_request_body
 
 from dte.core.errors import DteError, InvalidRequest, TooLarge, Unsupported
+from dte.core.slices import at_once
 from dte.master.api.openapi import documentation, documented
 from dte.master.api.strict import (
     check_encoding,
@@ -191,10 +192,21 @@ class BodyHandler(RequestHandler):
         """Count a byte in the request's body."""
         return sum(chunk.count(byte) for chunk in self._chunks)
 
-    def body_digest(self) -> str:
-        """A hash of the request's body."""
+    async def body_digest(self) -> str:
+        """A hash of the request's body; that of a large one is made in slices."""
+        digesting = self._digesting(list(self._chunks))
+        if self._size <= BODY_SLICE_BYTES:
+            return at_once(digesting)
+        return await self.master.slices.run(digesting)
+
+    def _digesting(self, chunks: Iterable[bytes]) -> Generator[None, None, str]:
         digest = blake2b(digest_size=16)
-        for chunk in self._chunks:
+        size = 0
+        for chunk in chunks:
+            size += len(chunk)
+            if size > BODY_SLICE_BYTES:
+                size = len(chunk)
+                yield
             digest.update(chunk)
         return digest.hexdigest()
 

@@ -66,7 +66,7 @@ class Submit(JobHandler):
         if self.body_count(b'"') > 2 * formulas_max + QUOTES_BESIDE:
             raise TooLarge(f"more than {formulas_max} formulas in a request (formulas_max)")
         key = self.key()
-        digest = self.body_digest() if key else ""
+        digest = await self.body_digest() if key else ""
         submission = await self.body_in_slices(_submission)
         task, tasks = submission.task, submission.tasks
         if isinstance(task, str) and isinstance(tasks, list):

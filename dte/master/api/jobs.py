@@ -145,7 +145,7 @@ class Jobs(JobHandler):
     async def post(self) -> None:
         wait_s = self.wait_s()
         key = self.key()
-        digest = self.body_digest() if key else ""
+        digest = await self.body_digest() if key else ""
         submission = await self.body_in_slices(_submission)
         is_many = isinstance(submission.jobs, list)
         plans = submission.plans() if is_many else [submission.plan()]

@@ -11,6 +11,7 @@ from multiprocessing import get_context
 
 from torture.overload import (
     bodies,
+    bodies_of_json,
     memory,
     operators,
     owners,
@@ -34,6 +35,7 @@ SCENARIOS = [
     *memory.SCENARIOS,
     *owners.SCENARIOS,
     *workers_port.SCENARIOS,
+    *bodies_of_json.SCENARIOS,
 ]
 
 
