@@ -29,6 +29,7 @@ from dte.master.api.openapi import WAIT, documented
 from dte.master.api.submission import JobSubmission, SubmissionDecoder
 from dte.master.plans import Plan
 from dte.master.slices import collected
+from dte.wire.pieces import PIECE_BYTES
 
 JOBS_LISTED = 100
 REASONS_MAX = 1_000
@@ -146,7 +147,11 @@ class Jobs(JobHandler):
         wait_s = self.wait_s()
         key = self.key()
         digest = await self.body_digest() if key else ""
-        submission = await self.body_in_slices(_submission)
+        decoder = _submission
+        if self.body_size > PIECE_BYTES:
+            bounds = self.master.settings
+            decoder = decoder.bounded(bounds.formulas_max, bounds.calls_max)
+        submission = await self.body_in_slices(decoder)
         is_many = isinstance(submission.jobs, list)
         plans = submission.plans() if is_many else [submission.plan()]
         del submission

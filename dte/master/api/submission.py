@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
+from copy import copy
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from dte.core.errors import InvalidRequest
+from dte.core.errors import InvalidRequest, TooLarge
 from dte.master.long_plans import decoding_nodes
 from dte.master.plans import NO_ARGS, Node, Plan, When
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.faults import plain
+from dte.wire.items import search_more
 from dte.wire.misfits import explained
 from dte.wire.pieces import PIECE_BYTES, Values, in_pieces
 
@@ -163,6 +166,16 @@ class SubmissionDecoder(Decoder[JobSubmission]):
         self._one: Decoder[OneSubmission] = Decoder(OneSubmission, lenient=False)
         self._one_sketch: Decoder[_OneSketch] = Decoder(_OneSketch, lenient=False)
         self._after: Decoder[list[int]] = Decoder(list[int], lenient=False)
+        self._jobs_max = self._calls_max = sys.maxsize
+
+    def bounded(self, jobs_max: int, calls_max: int) -> SubmissionDecoder:
+        """A decoder that refuses a long submission of more jobs, or with more nodes in a graph.
+
+        To decode millions of them, only to refuse them, takes seconds and gigabytes.
+        """
+        decoder = copy(self)
+        decoder._jobs_max, decoder._calls_max = jobs_max, calls_max
+        return decoder
 
     def decode(self, raw: bytes) -> JobSubmission:
         try:
@@ -191,12 +204,17 @@ class SubmissionDecoder(Decoder[JobSubmission]):
             raise Malformed(f"after has more than {AFTER_NAMES_MAX} jobs")
         fields["after"] = self._after.decode(after)
         if isinstance(sketch.graph, msgspec.Raw):
+            if (yield from search_more(bytes(sketch.graph), self._calls_max)):
+                most = f"more than {self._calls_max} nodes (calls_max)"
+                raise TooLarge(f"graph too large: {most}")
             fields["graph"] = yield from decoding_nodes(bytes(sketch.graph))
         return fields
 
     def _jobs(self, raw: bytes) -> Generator[None, None, list[OneSubmission]]:
         if raw[:1] != b"[":
             raise Malformed("jobs must be a list")
+        if (yield from search_more(raw, self._jobs_max)):
+            raise TooLarge(f"too many jobs in a request: more than {self._jobs_max} (formulas_max)")
         pieces: list[Values] = []
         yield from in_pieces(raw, pieces.append)
         jobs: list[OneSubmission] = []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from harness.http import Line, Message
 from harness.until import until
 from harness.wording import has
 
-from dte.master.api import jobs
+from dte.master.api import jobs, submission
 from master import fakes
 from master.calling import first_argument, hire_called
 from master.rig import Hire, Rig, StartMaster, check_bound
@@ -806,3 +807,25 @@ async def test_reasons_beyond_the_bound_are_counted(
     await rig.master.recorder.flush()
     why = (await rig.get(f"/job/{number}/why")).json
     assert ([reason["node"] for reason in why["reasons"]], why["more"]) == (["n0", "n1", "n2"], 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"jobs":[%s]}' % b",".join([b"{}"] * 100_000), "more than 10000 (formulas_max)"),
+        (
+            b'{"graph":{%s}}' % b",".join(b'"n%d":{"handler":"h"}' % n for n in range(100_001)),
+            "more than 100000 nodes (calls_max)",
+        ),
+    ],
+)
+async def test_too_many_parts_are_refused_before_they_are_decoded(
+    rig: Rig, body: bytes, error: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Millions of them, of two bytes each, would stop the loop for seconds."""
+    decode = Mock(side_effect=AssertionError("they are decoded"))
+    monkeypatch.setattr(submission, "in_pieces", decode)
+    monkeypatch.setattr(submission, "decoding_nodes", decode)
+    reply = await rig.post("/jobs", body)
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
+    assert error in reply.json["error"]
