@@ -15,6 +15,7 @@ from dte.core.arithmetic.quarantine import Quarantine
 from dte.core.arithmetic.scheduler import ArithmeticScheduler
 from dte.core.calls.attempts import Attempts, Outcome
 from dte.core.calls.jobs import CallJobs
+from dte.core.calls.policies import Policies
 from dte.core.calls.ready import _Lane
 from dte.core.calls.scheduler import CallScheduler
 from dte.core.graph.call import Call, CallRecord, CallState
@@ -47,6 +48,7 @@ FIRST_SEEDS = {
     "lets_delays_end_by_the_clock_on_the_wall": 79,
     "lets_jobs_succeed_while_their_cancel_is_recorded": 50,
     "looks_at_the_clock_only_at_its_start": 62,
+    "runs_calls_under_what_another_worker_announced": 89,
     "takes_calls_for_lost_whose_worker_cannot_be_called": 331,
     "takes_what_failing_workers_give_back_for_failures": 60,
 }
@@ -420,6 +422,18 @@ def takes_calls_for_lost_whose_worker_cannot_be_called(patch: Patch) -> None:
     patch.setattr(Scheduler, "reached", hasty)
 
 
+def runs_calls_under_what_another_worker_announced(patch: Patch) -> None:
+    begin = Policies.begin
+    first: dict[str, float | None] = {}
+
+    def stubborn(policies: Policies, call: Call, announcement: Announcement) -> float | None:
+        timeout_s = begin(policies, call, announcement)
+        own_s = call.terms.timeout_s
+        return first.setdefault(call.handler, timeout_s) if own_s is None else own_s
+
+    patch.setattr(Policies, "begin", stubborn)
+
+
 MUTATIONS: list[Callable[[Patch], None]] = [
     accepts_stale_results,
     hands_over_what_is_not_recorded,
@@ -456,6 +470,7 @@ MUTATIONS: list[Callable[[Patch], None]] = [
     does_not_look_again_at_workers_that_cannot_be_called,
     takes_what_failing_workers_give_back_for_failures,
     takes_calls_for_lost_whose_worker_cannot_be_called,
+    runs_calls_under_what_another_worker_announced,
 ]
 
 
