@@ -153,3 +153,17 @@ def test_the_jobs_of_a_submission_with_many_calls_begin_in_slices() -> None:
     core.settle(0.0)
     states_of_jobs = [job.state.value for job in submitted]
     assert states_of_jobs == ["running", "running", "cancelled"]
+
+
+def test_a_long_formula_fails_when_the_calls_that_have_not_begun_are_cancelled() -> None:
+    core = Core(CALLER)
+    job = core.formula("f(1)+f(2)+f(3)+f(4)+f(5)+f(6)")
+    lease = next(iter(core.hand_out().values()))
+    core.fail_at(0.0, lease, retry=False)
+    assert job.state is JobState.RUNNING
+    handed = [lease for tick in core.settle(0.0) for lease in tick.calls]
+    assert handed == []
+    assert job.state is JobState.FAILED
+    assert job.error is not None
+    assert job.error.endswith(": no")
+    assert sorted(set(states(job).values())) == ["cancelled", "failed"]

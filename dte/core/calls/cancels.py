@@ -76,7 +76,7 @@ class Cancels:
         if job.calls is not None and job.calls.is_long:
             # Those that run first: they must not be tried again meanwhile.
             self._stop_calls(now, job)
-            self._chores.run(now, self._cancel_all(job), is_long=True)
+            self._chores.run(now, self._end_cancelled(job), is_long=True)
             return
         self._table.events += self._cancel_waiting(now, job)
         self._stop_calls(now, job)
@@ -89,12 +89,12 @@ class Cancels:
         return self._end_job(now, job)
 
     def cancel_taken(self, now: float, call: Call) -> bool:
-        """Cancel a call that was taken out of the line, if its job is being cancelled."""
+        """Cancel a call that was taken out of the line, if its job does not go on."""
         if not self._chores:
             return False
         job = self._table.unfinished(call.job)
         assert job is not None, "a job ends with its calls"
-        if job.state is JobState.CANCELLING:
+        if not job.goes_on:
             self._table.events += self._cancel_call(now, job, call)
         return call.is_terminal
 
@@ -108,8 +108,13 @@ class Cancels:
                 events += self._cancel_call(now, job, call)
         return events
 
-    def _cancel_all(self, job: Job) -> Generator[None, None, None]:
-        """End the calls of a long job that no worker has, and the job if these are all."""
+    def _end_cancelled(self, job: Job) -> Generator[None, None, None]:
+        yield from self.cancel_rest(job)
+        if job.graph is not None:
+            self.end(self._chores.now, job)
+
+    def cancel_rest(self, job: Job) -> Generator[None, None, None]:
+        """End the calls of a long job that no worker has, in slices."""
         for count, call in enumerate(job.each_call(), 1):
             if call.state is CallState.READY:
                 self._ready.drop(call)
@@ -119,7 +124,6 @@ class Cancels:
                 yield
                 if job.graph is None:
                     return
-        self.end(self._chores.now, job)
 
     def _cancel_call(self, now: float, job: Job, call: Call) -> list[Event]:
         assert job.calls is not None

@@ -308,6 +308,8 @@ class CallJobs:
     def _follow(self, now: float, job: Job, call: Call, ready: list[Call]) -> End | None:
         """Begin the readers of a call that ended, or end its job."""
         calls = _calls_of(job)
+        if job.closing:
+            return None
         if job.state is JobState.CANCELLING:
             return self.cancels.end(now, job)
         if calls.is_formula:
@@ -325,7 +327,12 @@ class CallJobs:
         assert graph is not None
         if call.state is not CallState.SUCCEEDED:
             error, trace = f"{call.name}: {call.record.error}", call.record.trace
-            return self._end(now, job, error=error, trace=trace, state=_job_state(call.state))
+            state = _job_state(call.state)
+            if calls.is_long:
+                job.closing = True
+                self.chores.run(now, self._fail_formula(job, error, trace, state), is_long=True)
+                return None
+            return self._end(now, job, error=error, trace=trace, state=state)
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
@@ -341,6 +348,13 @@ class CallJobs:
         graph.supply(call.edges, number)
         self._table.ready.add(job, len(graph.ready) - ready_before)
         return None
+
+    def _fail_formula(
+        self, job: Job, error: str, trace: str | None, state: JobState
+    ) -> Generator[None, None, None]:
+        yield from self.cancels.cancel_rest(job)
+        if job.graph is not None:
+            self._end(self.chores.now, job, error=error, trace=trace, state=state)
 
     # A job ends
 

@@ -71,6 +71,7 @@ class Job(Stateful[JobState]):
         run_on_failure: it begins even if one of these failed.
         expects: names of jobs that must end before, too, and that are not there yet.
         awaits: how many of these have not ended.
+        closing: it has failed, and ends when its calls that have not begun are cancelled.
         blocked: no call begins yet, as one of these has not ended.
         cancel_accepted: a cancel is recorded or being recorded, so it can only end as cancelled.
         cancelled: the cancel is recorded.
@@ -101,6 +102,7 @@ class Job(Stateful[JobState]):
     run_on_failure: bool = False
     expects: Collection[str] = ()
     awaits: int = 0
+    closing: bool = False
     blocked: bool = False
     cancel_accepted: bool = False
     cancelled: bool = False
@@ -132,8 +134,9 @@ class Job(Stateful[JobState]):
 
     @property
     def goes_on(self) -> bool:
-        """False once it ends, or is being cancelled."""
-        return self.graph is not None and self.state is not JobState.CANCELLING
+        """False once it ends, fails or is being cancelled."""
+        is_cancelling = self.state is JobState.CANCELLING
+        return self.graph is not None and not is_cancelling and not self.closing
 
     @property
     def label(self) -> str:
