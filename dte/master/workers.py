@@ -343,6 +343,8 @@ class Workers:
         for first in range(0, len(outcomes) or 1, REPORTS_AT_ONCE):
             some = outcomes[first : first + REPORTS_AT_ONCE]
             await self.awaited.until_recorded(self._take(worker, some, accepted, stale))
+            if first + REPORTS_AT_ONCE < len(outcomes):
+                await asyncio.sleep(0)
         return [*accepted, *arithmetic], stale + of_batches
 
     def _take(

@@ -23,6 +23,7 @@ from dte.master.messages import (
     policies,
     replaced,
 )
+from dte.master.slices import collected
 from dte.wire.codec import Decoder
 from dte.wire.duplicates import TWICE
 from dte.wire.messages.batches import Announce, BatchResult
@@ -251,9 +252,11 @@ class Results(JsonHandler):
         if count > LEASES_MAX:
             raise TooLarge(f"too many results in a request: {count} > {LEASES_MAX}")
         bytes_max = self.master.settings.value_bytes_max
-        outcomes = [
-            (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
-        ]
+        outcomes = await self.master.slices.run(
+            collected(
+                (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
+            )
+        )
         batches: Sequence[BatchResult] = ()
         if reports.batches:
             batches = await self.master.slices.run(read_batch_results(reports.batches))
