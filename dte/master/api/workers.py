@@ -43,6 +43,8 @@ EXTEND_BYTES_MAX = 1_000_000
 SLOTS_MAX = 1_000
 BATCH_MAX = 100_000
 LEASES_MAX = 10_000
+FEW = 1_000
+"""So many results are made ready at once: they do not wait behind the slices of others."""
 """Bound on the leases in one request; each takes some microseconds."""
 PROGRESS_CHARS_MAX = 500
 
@@ -252,11 +254,8 @@ class Results(JsonHandler):
         if count > LEASES_MAX:
             raise TooLarge(f"too many results in a request: {count} > {LEASES_MAX}")
         bytes_max = self.master.settings.value_bytes_max
-        outcomes = await self.master.slices.run(
-            collected(
-                (report.lease, outcome_of_report(report, bytes_max)) for report in reports.results
-            )
-        )
+        made = ((each.lease, outcome_of_report(each, bytes_max)) for each in reports.results)
+        outcomes = list(made) if count <= FEW else await self.master.slices.run(collected(made))
         batches: Sequence[BatchResult] = ()
         if reports.batches:
             batches = await self.master.slices.run(read_batch_results(reports.batches))
