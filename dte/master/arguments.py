@@ -16,7 +16,7 @@ from dte.wire.references import has_marks, template_of
 ARGS_EXPECTED = "args must be a list (positional) or an object (named)"
 COMPACTED_BYTES_MAX = 10_000
 """Longer JSON stays as it was written. So longer arguments of pure handlers are not compared."""
-
+LONG_BYTES = 1_000_000
 
 _any: Decoder[Any] = Decoder(Any, lenient=False)
 
@@ -42,9 +42,14 @@ def read_arguments(
     if raw.lstrip()[:1] not in (b"[", b"{"):
         raise InvalidRequest(ARGS_EXPECTED)
     template = None
+    is_long = len(raw) > LONG_BYTES  # Then each step takes some 10 ms.
     try:
         raw.decode()
+        if is_long:
+            yield
         marked = has_marks(raw)
+        if is_long:
+            yield
         if is_pure and len(raw) <= COMPACTED_BYTES_MAX:
             raw = compact(raw)
             template = JsonTemplate(raw)
@@ -52,6 +57,8 @@ def read_arguments(
             template = (yield from template_of(raw, references_max)) or template
     except UnicodeDecodeError:
         raise InvalidRequest("args are not in UTF-8") from None
+    if is_long:
+        yield
     text = raw if template is None else template.text
     if template is not None and not _is_whole(template):
         raise InvalidRequest(ARGS_EXPECTED)
