@@ -118,16 +118,18 @@ def all_patterns() -> Iterator[tuple[str, Pattern, set[str]]]:
     used: dict[str, set[str]] = {}
     found = compiled()
     names = {
-        value: name
+        pattern: name
         for module in module_names()
         for name, value in vars(sys.modules[module]).items()
-        if isinstance(value, re.Pattern)
+        for pattern in (value.values() if isinstance(value, dict) else [value])
+        if isinstance(pattern, re.Pattern)
     }
     for tree in trees().values():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and node.attr in FUNCTIONS:
-                name = node.value.attr if isinstance(node.value, ast.Attribute) else ""
-                name = node.value.id if isinstance(node.value, ast.Name) else name
+                owner = node.value.value if isinstance(node.value, ast.Subscript) else node.value
+                name = owner.attr if isinstance(owner, ast.Attribute) else ""
+                name = owner.id if isinstance(owner, ast.Name) else name
                 used.setdefault(name, set()).add(node.attr)
     for place, pattern in found.items():
         yield place, pattern, used.get(names.get(pattern, ""), set(FUNCTIONS))
