@@ -728,3 +728,33 @@ async def test_progress_that_comes_with_a_result_is_shown(
         assert (await rig.post("/result", body)).status == status
     await until(lambda: ("succeeded", None) in seen, "the end")
     assert ("progress", 1.0) in seen
+
+
+# Policies of handlers
+
+
+async def test_a_call_has_the_timeout_that_its_worker_said_whatever_others_say(rig: Rig) -> None:
+    hasty = {"resize": {"timeout": 0.2, "retries": 9, "pure": True}}
+    said = {"worker_name": "stranger", "port": 1, "draining": True, "handlers": hasty}
+    for name, timeout in (("old", 30.0), ("new", 5.0), ("old", 30.0)):
+        await rig.post("/worker", said)
+        await rig.accept(graph={each: {"handler": "resize", "args": [1]} for each in "ab"})
+        handlers = {"resize": {"timeout": timeout}}
+        claim = {"worker": name, "handlers": handlers, "slots": 4, "wait": 20}
+        reply = await rig.post("/claim", claim)
+        assert [call["timeout"] for call in reply.json["calls"]] == [timeout] * 2
+        results = [{"lease": call["lease"], "result": 1} for call in reply.json["calls"]]
+        await rig.post("/result", {"worker": name, "results": results})
+
+
+async def test_one_name_of_a_handler_more_than_may_be_known_is_refused_with_the_bound(
+    rig: Rig,
+) -> None:
+    said = {"worker_name": "w", "port": 1, "incarnation": "a"}
+    names = [f"h{number}" for number in range(1_000)]
+    assert (await rig.post("/worker", said | {"handlers": names})).status == 200
+    reply = await rig.post("/worker", said | {"port": 2, "handlers": ["another"]})
+    check_bound(reply, 429, "too many names of handlers: 1001 > 1000")
+    claim = {"worker": "puller", "handlers": ["another"], "wait": 0}
+    check_bound(await rig.post("/claim", claim), 429, "too many names of handlers")
+    assert (await rig.post("/worker", said | {"port": 2, "handlers": ["h7"]})).status == 200
