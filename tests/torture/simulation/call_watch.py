@@ -141,10 +141,12 @@ class CallWatch:
     def _nobody_was_silent(self, core: Scheduler, lease: CallLease, reason: str) -> None:
         """Check the loss of a call while only the master paused: it may not have got to its worker.
 
-        That is so if a master ended after it had recorded the hand-over.
+        That is so if a master ended after it had recorded the hand-over, or if a worker gave up its
+        claim at the moment at which that was answered.
         """
         of_this_start = lease.number // LEASES_OF_A_BOOT == core._last_lease // LEASES_OF_A_BOOT
-        if of_this_start or lease.number in self.executions.by_lease:
+        arrived = of_this_start and lease.claim is None
+        if arrived or lease.number in self.executions.by_lease:
             what = f"lease {lease.number}, {lease.call.name} of job {lease.call.job}"
             name = lease.worker_name
             raise Violation(f"{what}, is lost: {name} is {reason}, and nothing happened to it")

@@ -143,11 +143,14 @@ class Watch:
                 self._note(f"lost lease {lease.number}: {lease.lost_because}")
 
     def _nobody_is_blamed(self, tick: Tick) -> None:
-        """Check that no worker is taken for silent while only the master paused."""
+        """Check that no worker is taken for silent while only the master paused.
+
+        A worker that pulls may give up its claim at the moment at which that is answered.
+        """
         for worker in tick.gone:
             raise Violation(f"{worker.announcement.name} is gone, and nothing happened to it")
         for lease in tick.lost:
-            if lease.may_come_late:
+            if lease.may_come_late and lease.worker.announcement.delivery is Delivery.PUSH:
                 name = lease.worker.announcement.name
                 raise Violation(f"lease {lease.number} is lost, and nothing happened to {name}")
 

@@ -96,6 +96,13 @@ def test_seeds_differ() -> None:
     assert len(histories) == len(SOME_SEEDS)
 
 
+def test_a_claim_may_be_answered_at_the_moment_at_which_it_is_given_up() -> None:
+    """The master paused, the worker did not wait as long, and never began what it was given."""
+    course = simulate(1044120)
+    assert course.failure is None
+    assert course.seen["a lease is lost"]
+
+
 def test_the_command_tells_what_is_wrong_with_it() -> None:
     ended = run("--trace")
     assert ended.returncode == 2
