@@ -18,6 +18,8 @@ LOOK_S = 5.0
 """Time between looks whether much has ended."""
 ENDED_BYTES = 100_000_000
 """Jobs of so many bytes end before a search that is earlier than usual."""
+MUCH_WAITS = 20_000
+"""Operations that wait before old objects are set aside: searching a million calls takes 1 s."""
 SEARCH = ("the search for garbage",)
 
 
@@ -28,18 +30,26 @@ class GarbageCollector:
     master does not answer, and under load Python would search every second. Young objects are
     searched as usual, and objects outside of cycles, nearly all, are freed at once in any case.
 
+    While much waits, nothing old is searched but set aside, until it has ended.
+
     Args:
         ended_bytes: gives the bytes of all jobs that have ended so far.
+        waiting: gives the number of unfinished operations.
     """
 
     _running: ClassVar[set[GarbageCollector]] = set()
     _thresholds: ClassVar[tuple[int, int, int]]
 
     def __init__(
-        self, turns: Turns | None = None, ended_bytes: Callable[[], int] = lambda: 0
+        self,
+        turns: Turns | None = None,
+        ended_bytes: Callable[[], int] = lambda: 0,
+        waiting: Callable[[], int] = lambda: 0,
     ) -> None:
         self._turns = turns or Turns()
         self._ended_bytes = ended_bytes
+        self._waiting = waiting
+        self._set_aside = False
         self._searched_bytes = 0
         self._soonest_s = self._latest_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -80,6 +90,16 @@ class GarbageCollector:
         """Search, and return the time that it took."""
         self._turns.note(SEARCH)
         started = time.monotonic()
-        gc.collect()
+        if self._waiting() > MUCH_WAITS:
+            gc.collect(1)
+            gc.freeze()
+            self._set_aside = True
+        elif self._set_aside:
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()  # Modules, and jobs from before a restart, were set aside before.
+            self._set_aside = False
+        else:
+            gc.collect()
         self._turns.note()
         return time.monotonic() - started

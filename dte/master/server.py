@@ -29,7 +29,7 @@ class MasterServer:
         self.master = Master(settings)
         # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
         self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
-        self._garbage = GarbageCollector(self.master.turns, self._ended_bytes)
+        self._garbage = GarbageCollector(self.master.turns, self._ended_bytes, self._waiting)
         self._heap = Heap(self._ended_bytes)
         self.port = 0
 
@@ -66,6 +66,9 @@ class MasterServer:
 
     def _ended_bytes(self) -> int:
         return self.master.ended_bytes
+
+    def _waiting(self) -> int:
+        return self.master.core.jobs.operations_waiting
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

@@ -97,3 +97,22 @@ async def test_it_is_freed_early_when_much_has_ended(monkeypatch: pytest.MonkeyP
 
 async def test_stopping_what_was_not_started_changes_nothing() -> None:
     GarbageCollector().stop()
+
+
+async def test_while_much_waits_what_is_old_is_set_aside_and_searched_when_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(garbage, "EVERY_S", 0.001)
+    waiting = [garbage.MUCH_WAITS + 1]
+    knot = Knot()
+    gc.collect()
+    known = weakref.ref(knot)
+    collector = GarbageCollector(waiting=lambda: waiting[0])
+    before = gc.get_freeze_count()
+    collector.start()
+    del knot
+    await until(lambda: gc.get_freeze_count() > before, "what is there is set aside")
+    assert known() is not None
+    waiting[0] = 0
+    await until(lambda: known() is None, "it is freed")
+    collector.stop()
