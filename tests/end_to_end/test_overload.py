@@ -136,6 +136,19 @@ def test_with_few_descriptors_the_excess_is_refused_and_workers_are_not(
     assert not master.errors()
 
 
+@pytest.mark.parametrize("journal", ["nowhere/x.db", "/nowhere/x.db", "../x.db", "{text}"])
+def test_a_journal_that_cannot_be_is_refused_with_one_line(journal: str, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("no journal\n" * 1_000)
+    name = journal.format(text=text)
+    options = ("--seconds", "0.5", "--only", "2,000 idle", "--json", "--journal", name)
+    found = run_module("torture.overload", *options, folder=tmp_path, timeout_s=60)
+    assert found.returncode == 2, found.stderr
+    assert found.stdout == ""
+    (line,) = found.stderr.splitlines()
+    assert name in line
+
+
 def test_the_measurement_gives_the_figures_of_each_scenario(tmp_path: Path) -> None:
     options = ("--seconds", "0.5", "--only", "2,000 idle", "--json")
     found = run_module("torture.overload", *options, folder=tmp_path, timeout_s=60)

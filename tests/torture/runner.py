@@ -21,12 +21,15 @@ from pathlib import Path
 from random import SystemRandom
 from textwrap import fill
 from threading import Event, Thread
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-WRONG, INTERRUPTED = 1, 130
+WRONG, MISTAKE, INTERRUPTED = 1, 2, 130
 EXIT_CODES = (
     "exit codes: 0 all is well; 1 {wrong}; 2 the command is wrong; 130 Ctrl-C; 143 SIGTERM."
 )
+ONLY = "only scenarios whose names contain this"
+SAID = "dte: "
+"""The beginning of the line with which dte refuses to start."""
 HELP_CHARS = 99
 NUMBER_MAX = 10**12
 SEED_MAX = 10**9
@@ -47,6 +50,13 @@ class Report(Protocol):
         """Everything, for people."""
 
 
+class Options(ArgumentParser):
+    """A parser whose errors are the reason alone, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(MISTAKE, f"{self.prog}: {message}\n")
+
+
 def parser(name: str, description: str, examples: str = "", wrong: str = "") -> ArgumentParser:
     """The options of `scripts/NAME`, with a help that teaches; all of them have ``--json``.
 
@@ -54,7 +64,7 @@ def parser(name: str, description: str, examples: str = "", wrong: str = "") -> 
         wrong: what exit code 1 means.
     """
     codes = fill(EXIT_CODES.format(wrong=wrong or "something is wrong"), HELP_CHARS)
-    options = ArgumentParser(
+    options = Options(
         prog=f"scripts/{name}",
         description=description,
         epilog=f"examples:\n{examples}\n{codes}" if examples else codes,
@@ -74,14 +84,14 @@ def add_seed(options: ArgumentParser, what: str) -> None:
 def number(text: str) -> int:
     """A number of an option, from 0 to 10^12."""
     if not text.isascii() or not text.isdigit() or int(text) > NUMBER_MAX:
-        raise ArgumentTypeError(f"{text!r} is no number from 0 to 10^12")
+        raise ArgumentTypeError(f"{text!r} must be an integer from 0 to 10^12")
     return int(text)
 
 
 def count(text: str) -> int:
     """A number of an option, from 1 to 10^12."""
     if not number(text):
-        raise ArgumentTypeError(f"{text!r} is no number from 1 to 10^12")
+        raise ArgumentTypeError(f"{text!r} must be an integer from 1 to 10^12")
     return int(text)
 
 
@@ -92,7 +102,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+        raise ArgumentTypeError(f"{text!r} must be a number of seconds greater than 0")
     return value
 
 
@@ -223,11 +233,24 @@ class Found:
 
 
 def chosen(options: ArgumentParser, only: str, names: Sequence[str]) -> list[str]:
-    """The scenarios whose name has that text; it is an error if there is none."""
+    """The scenarios whose name contains a text; it is an error if there is none."""
     found = [name for name in names if only in name]
     if not found:
-        options.error(f"--only {only}: there is " + "; ".join(names))
+        known = "\n  ".join(["no scenario has a name with that text; all names:", *names])
+        options.error(f"--only {only}: {known}")
     return found
+
+
+@contextmanager
+def refusing(options: ArgumentParser) -> Iterator[None]:
+    """End with one line if dte refuses, within the ``with`` block, to start as it was told to."""
+    try:
+        yield
+    except AssertionError as error:
+        reasons = [line for line in str(error).splitlines() if line.startswith(SAID)]
+        if not reasons:
+            raise
+        options.error(reasons[-1].removeprefix(SAID))
 
 
 def play(

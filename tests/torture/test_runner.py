@@ -49,6 +49,28 @@ def test_help_teaches_and_names_the_exit_codes(capsys: pytest.CaptureFixture[str
         assert words in shown
 
 
+def test_an_unknown_scenario_is_refused_with_a_list_of_all_one_a_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = runner.parser("dive", "Go down.\n")
+    with pytest.raises(SystemExit) as ended:
+        runner.chosen(options, "nosuch", ["deep dive", "dive in a cave"])
+    assert ended.value.code == 2
+    first, *names = capsys.readouterr().err.splitlines()
+    assert first.startswith("scripts/dive: --only nosuch: ")
+    assert names == ["  deep dive", "  dive in a cave"]
+
+
+def test_a_refusal_of_dte_to_start_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    options = runner.parser("dive", "Go down.\n")
+    with pytest.raises(SystemExit) as ended, runner.refusing(options):
+        raise AssertionError("it has ended:\ndte: the journal x cannot be opened\n")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "scripts/dive: the journal x cannot be opened\n"
+    with pytest.raises(AssertionError, match="broken"), runner.refusing(options):
+        raise AssertionError("it has ended:\nTraceback: broken\n")
+
+
 def test_what_was_done_can_be_done_again() -> None:
     assert runner.again("fuzz", "http", seed=7, input=3) == "scripts/fuzz --seed 7 --input 3 http"
 

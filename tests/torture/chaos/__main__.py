@@ -15,23 +15,23 @@ SECONDS_A_KILL, SECONDS_A_KILL_OF_FEW = 3.0, 1.5
 HELP = """\
 Run a master with a journal and 4 workers under load, kill -9 and stop any of them at random,
 disturb the network between all of them, start again what was killed, and then account for every
-job and for every effect: none that was acknowledged may be lost, none may have become two jobs,
-and each must have its right answer, always the same. Some formulas call handlers that return and
-raise what misbehaves: each of these must end with an error of one line that is its own, and harm
-no other.
+job and for every effect: no acknowledged job may be lost, no submission may have made two jobs,
+and each job must have the right answer each time it is asked for. Some formulas call handlers that
+return or raise objects that misbehave: each of these jobs must fail with an error of one line, and
+no other job may suffer.
 
 Other jobs are graphs of calls that leave marks in a file when they begin and when they end. They
 have references, retries, delays and moments before which they do not begin. Some are cancelled,
-some run again; requests for them are repeated with their key, also at the same time. A call may be
-begun again only if its worker had a harm that explains it: it was killed, ended, stopped for
-longer than a lease, or cut off. A pause or a crash of the master explains nothing. No call may
-begin before what it waits for, after a confirmed cancel, or once its end was acknowledged. Each
-end must be told to a receiver of webhooks that fails, is slow, and is down for a while.
+some run again; requests for them are repeated with their key, also at the same time. A call may
+begin again only if something happened to its worker that explains it: it was killed, ended, stopped
+for longer than a lease, or cut off. A pause or a crash of the master explains nothing. No call may
+begin before what it waits for, after a confirmed cancel, or once its end was acknowledged. A
+webhook must report each end to a receiver that fails, is slow, and is down for a while.
 
 The processes are real, and talk through proxies that delay, slow down, reset, cut, fall silent,
-lose a reply after the request was done, or tear it. One of the workers pulls. Processes of handlers
-are killed as well. Clients are dte.AsyncClient and others that know nothing but HTTP. When the last
-kill is done, everything is healed; every acknowledged job must end. Then each slot gets a call, and
+lose a reply after the request was done, or cut it short. One of the workers pulls. Processes of
+handlers are killed as well. Some clients use dte.AsyncClient, others plain HTTP. After the last
+kill all faults end, and every acknowledged job must end. Then each slot gets a call, and
 the workers with all their processes get SIGTERM: the calls must end within the grace. The journal
 is checked, and a last master is asked about every job.
 """
@@ -45,8 +45,9 @@ EXAMPLES = """\
   scripts/chaos --json           the figures and everything that went wrong, for programs
 """
 WRONG = (
-    "something is lost, doubled, wrong or changed, or went wrong otherwise: the folder with the "
-    "journal and all logs is then kept, and its name told; chaos.log in it says what was done when"
+    "a job was lost, doubled, wrong or changed, or anything else went wrong: the folder with the "
+    "journal and all logs is then kept, and its path printed; chaos.log in it lists what was done "
+    "and when"
 )
 
 
@@ -57,22 +58,22 @@ def main() -> int:
         metavar="N",
         type=runner.number,
         default=KILLS,
-        help="how many kill -9, of master and workers together (default: %(default)s)",
+        help="number of kills (SIGKILL) of master and workers together (default: %(default)s)",
     )
     options.add_argument(
         "--seconds",
         metavar="S",
         type=runner.seconds,
-        help=f"in how much time (default: {SECONDS_A_KILL:g} a kill, "
-        f"{SECONDS_A_KILL_OF_FEW:g} a kill if there are fewer than {FEW})",
+        help=f"duration of the run (default: {SECONDS_A_KILL:g} for each kill, "
+        f"{SECONDS_A_KILL_OF_FEW:g} if there are fewer than {FEW} kills)",
     )
     options.add_argument(
         "--stops",
         metavar="N",
         type=runner.number,
-        help="how many SIGSTOP, of master and workers together (default: half as many as kills)",
+        help="number of stops (SIGSTOP) of master and workers together (default: half as many)",
     )
-    runner.add_seed(options, "of all that is random")
+    runner.add_seed(options, "the seed of everything random")
     arguments = options.parse_args()
     kills, seed = arguments.kills, arguments.seed
     each_s = SECONDS_A_KILL if kills >= FEW else SECONDS_A_KILL_OF_FEW

@@ -95,7 +95,7 @@ class Report:
             ("  answered", f"{counts['answered']:,}", "to a client, while it lasted"),
             ("    hostile", f"{counts['hostile']:,}", "of these, with handlers that misbehave"),
             ("  refused", f"{counts['refused']:,}", "for a syntax error"),
-            ("  accepted, untold", f"{counts['accepted_untold']:,}", "the reply never arrived"),
+            ("  accepted, no reply", f"{counts['accepted_untold']:,}", "the reply never arrived"),
             ("  neither", f"{counts['neither']:,}", "the client gave up"),
             ("jobs on disk", f"{counts['jobs']:,}", "each was asked for at the end"),
             ("effects begun", f"{counts['effects_begun']:,}", "by calls that leave marks"),
@@ -103,7 +103,7 @@ class Report:
             ("  ended", f"{counts['effects_ended']:,}", ""),
             ("  acknowledged", f"{counts['effects_acknowledged']:,}", "as far as was seen"),
             ("cancels kept", f"{counts['cancelled']:,}", ""),
-            ("ends told", f"{counts['told']:,}", "by webhooks"),
+            ("ends reported", f"{counts['told']:,}", "by webhooks"),
             ("seconds to rest", f"{self.rest_s:.1f}", "from the last harm to the last answer"),
         ]
         for kind, found in self.anomalies.items():

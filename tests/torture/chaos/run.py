@@ -273,7 +273,7 @@ class Run:
                 self._load.check()
                 counts = self._ledger.counts()
                 progress.tell(
-                    f"{time.monotonic() - began_at:.0f} s, {self._nemesis.kills.total()} kills, "
+                    f"{time.monotonic() - began_at:.0f} s, kills: {self._nemesis.kills.total()}, "
                     f"{counts['submitted']:,} formulas submitted, "
                     f"{counts['acknowledged']:,} acknowledged, {counts['answered']:,} answered"
                 )

@@ -32,23 +32,29 @@ HELP = """\
 Let the disk with the journal of a master be slow, full or broken, and the power fail, and account
 for every job: nothing that was acknowledged may be lost, doubled, changed or wrong.
 
-A small library is preloaded that fakes a disk's faults, for which a C compiler is needed; a full
-disk is a real one, for which root is. What this machine cannot do is passed over.
+Most faults of the disk are simulated by a small preloaded library, which needs a C compiler. The
+full disk is a real one, which needs root. Scenarios that this machine cannot play are skipped.
 """
 EXAMPLES = """\
   scripts/disk-faults              everything, about three minutes
-  scripts/disk-faults --quick      not every call on the disk fails once, but some
-  scripts/disk-faults --only sync  what has that in its name
+  scripts/disk-faults --quick      faults in some of the calls to the disk, not in each
+  scripts/disk-faults --only sync  scenarios whose names contain "sync"
 """
 
 
 def main() -> int:
     options = runner.parser("disk-faults", HELP, EXAMPLES)
-    options.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
+    options.add_argument("--only", metavar="TEXT", default="", help=runner.ONLY)
     options.add_argument(
-        "--seconds", metavar="S", type=runner.seconds, default=10.0, help="of load"
+        "--seconds",
+        metavar="S",
+        type=runner.seconds,
+        default=10.0,
+        help="how long the load of a scenario lasts (default: %(default)g)",
     )
-    options.add_argument("--quick", action="store_true", help="not every call of all, but some")
+    options.add_argument(
+        "--quick", action="store_true", help="faults in some of the calls to the disk, not in each"
+    )
     arguments = options.parse_args()
     names = runner.chosen(options, arguments.only, list(SCENARIOS))
     scenario = partial(play, seconds=arguments.seconds, quick=arguments.quick)
@@ -71,7 +77,8 @@ def row(name: str, found: Found) -> str:
         for label, value in found.figures.items()
         if label in LABELS
     ]
-    return f"{name:<46}{', '.join(figures)}; {len(found.problems) or 'no'} problems"
+    problems = len(found.problems)
+    return f"{name:<46}{', '.join(figures)}; {problems or 'no'} problem{'s' * (problems != 1)}"
 
 
 def _shown(value: Any) -> str:

@@ -45,7 +45,7 @@ def test_problems_are_told_and_are_the_exit_code(
 ) -> None:
     assert run(monkeypatch, Found(FIGURES, ["job 1 is lost"]), "--only", "full disk") == 1
     told = capsys.readouterr()
-    assert told.out.endswith("; 1 problems\n")
+    assert told.out.endswith("; 1 problem\n")
     assert "job 1 is lost" in told.err
 
 

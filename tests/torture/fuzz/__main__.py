@@ -28,8 +28,8 @@ parser    Texts go through the parser, and the operations through a worker's ari
           order. Python's own evaluation says what is right: the same number bit for bit, or refused
           by both.
 http      Scripts of requests, good and bad, and bytes that are no HTTP go to a master and two
-          workers in processes of their own. They must go on, answer in the form of each
-          route, never with a fault of their own, and do known formulas and calls meanwhile.
+          workers in processes of their own. They must stay up, answer in the form of each
+          route, never with an internal error, and do known formulas and calls meanwhile.
 contract  Requests that a master's OpenAPI document allows, and some that it does not, go to such
           processes. Each reply must be one that the document names, and fit its schema.
 
@@ -84,13 +84,16 @@ def read_arguments() -> Namespace:
         options.add_argument(
             name, type=runner.count, default=default, metavar="N", help=f"{what} [{default:,}]"
         )
-    runner.add_seed(options, "what all input follows from")
+    runner.add_seed(options, "the seed of all input")
     options.add_argument(
-        "--input", type=runner.number, metavar="K", help="only input K of the seed; tell all of it"
+        "--input",
+        type=runner.number,
+        metavar="K",
+        help="play input K of the seed alone, and print everything about it",
     )
     arguments = options.parse_args()
     if arguments.input is not None and arguments.what not in (PARSER, HTTP):
-        options.error("--input K: of parser or of http?")
+        options.error("--input K needs a name: parser or http")
     return arguments
 
 

@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import tempfile
+from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,28 +25,48 @@ from dte import __version__
 COLUMNS = (
     f"{'':<52}{'served':>9}{'429':>9}{'other':>8}  {'/health p50, p99, max':>24}  {'memory':>13}"
 )
-HELP = """\
-Do to a master of this machine, which has two workers, or to one of these what it should bear, and
-print how it did: requests served and refused with 429, the milliseconds in which GET /health was
-answered meanwhile, and its memory before and at most, in MB.
+BOUNDED = sum(
+    bool(each.health_p99_ms or each.memory_mb_most or each.turn_s_most or each.none_of)
+    for each in SCENARIOS
+)
+HELP = f"""\
+Overload a master with two workers, or one of the workers, on this machine, and print how it did.
+Of {len(SCENARIOS)} scenarios, {BOUNDED} have bounds: on the p99 of GET /health, on memory,
+on the longest turn of the master's loop, or on replies. A scenario that misses one of its bounds
+fails; stderr then says which.
+
+columns:
+  served   requests that were answered with 200
+  429      requests that were refused because a bound was reached
+  other    all other outcomes; the end of the row names them
+  /health  how long GET /health took meanwhile, in ms: median, 99th percentile, maximum
+  memory   resident memory of the process in MB: before the scenario, and its peak
 """
 EXAMPLES = """\
-  scripts/overload                    30 s for each scenario, ten minutes
-  scripts/overload --only idle        scenarios whose name has that word
+  scripts/overload                    30 s for each scenario, about half an hour
+  scripts/overload --only idle        scenarios whose names contain "idle"
   scripts/overload --seconds 10 --json
 """
+WRONG = "a scenario missed one of its bounds, or a master logged an error"
 
 
 def main() -> int:
-    options = runner.parser(
-        "overload", HELP, EXAMPLES, "a master's log tells of a fault of its own"
-    )
+    options = runner.parser("overload", HELP, EXAMPLES, WRONG)
     options.add_argument(
-        "--seconds", type=runner.seconds, default=30, metavar="S", help="for each scenario"
+        "--seconds",
+        type=runner.seconds,
+        default=30,
+        metavar="S",
+        help="how long each scenario lasts (default: %(default)s)",
     )
-    options.add_argument("--only", metavar="TEXT", default="", help="scenarios whose name has it")
+    options.add_argument("--only", metavar="TEXT", default="", help=runner.ONLY)
     options.add_argument(
-        "--journal", metavar="FILE", default="dte.db", help="the master's, in a folder of its own"
+        "--journal",
+        metavar="FILE",
+        type=journal_name,
+        default="dte.db",
+        help="the master's journal, in a temporary folder unless it begins with / "
+        "(default: %(default)s)",
     )
     arguments = options.parse_args()
     scenarios = {scenario.name: scenario for scenario in SCENARIOS}
@@ -56,7 +77,19 @@ def main() -> int:
     def scenario(name: str) -> Found:
         return measure(scenarios[name], arguments.seconds, arguments.journal)
 
-    return runner.play(names, scenario, row, arguments.json)
+    with runner.refusing(options):
+        return runner.play(names, scenario, row, arguments.json)
+
+
+def journal_name(text: str) -> str:
+    """An option's name for a journal, in a folder that exists."""
+    path = Path(text)
+    if not (path.parent.is_dir() if path.is_absolute() else path.name == text):
+        raise ArgumentTypeError(
+            f"{text!r} must be a file name without a folder, or begin with / and be in a folder "
+            "that exists"
+        )
+    return text
 
 
 def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
