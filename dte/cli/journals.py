@@ -147,10 +147,15 @@ def _outcome(file: str, target: str, done: Salvaged) -> list[str]:
         lines.append(f"{name}: damaged pages: {pages}, damaged rows on other pages: {count}")
     if done.lost_jobs:
         lines.append(f"jobs lost: {len(done.lost_jobs)}, with the ids {ranges(done.lost_jobs)}")
+    if done.lost_plans:
+        lines.append(
+            f"plans lost: at most {len(done.lost_plans)}, of the jobs {ranges(done.lost_plans)}; "
+            f"none of them can be retried"
+        )
     if done.failed_jobs:
         lines.append(
-            f"jobs that failed, as records of their calls may be lost: {len(done.failed_jobs)}, "
-            f"with the ids {ranges(done.failed_jobs)}"
+            f"jobs that failed, as their plans or records of their calls may be lost: "
+            f"{len(done.failed_jobs)}, with the ids {ranges(done.failed_jobs)}"
         )
     if done.is_whole:
         lines.append("nothing is lost")

@@ -16,7 +16,7 @@ from dte.core.jobs.table import JobTable
 from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
 from dte.master.long_plans import reading_plan
-from dte.master.plans import NO_PLAN_LIMITS, Plan, build
+from dte.master.plans import LOST_PLAN, NO_PLAN_LIMITS, Plan, build
 from dte.master.slices import Slices, collected
 
 FOUND_IN_TURN = 5_000
@@ -124,7 +124,7 @@ class Archive:
         text, records = await self.plan_of(job)
         if text is None and not records:
             return []
-        if text is None and len(job.task) > TASK_CHARS_KEPT:
+        if text == LOST_PLAN or (text is None and len(job.task) > TASK_CHARS_KEPT):
             # Only the beginning of a long formula is kept once it has ended.
             names = [record.name for record in records]
             graph = CallGraph()

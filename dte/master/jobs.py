@@ -34,6 +34,7 @@ from dte.master.journal.memory import AnyRecorder
 from dte.master.long_plans import reading_plan, writing_plan
 from dte.master.parsing import parse_all
 from dte.master.plans import (
+    LOST_PLAN,
     Plan,
     begin_delays,
     build,
@@ -160,13 +161,16 @@ class Jobs:
         """Run the failed part of a job again, as a new job that keeps the other results.
 
         Raises:
-            Conflict: the job has not ended, or it succeeded, or its text is not kept.
+            Conflict: the job has not ended, or it succeeded, or its text is not kept or lost.
             NotFound: it is deleted from the journal.
         """
         if not job.is_terminal or job.state is JobState.SUCCEEDED:
             state = "succeeded" if job.is_terminal else f"is {job.shown_state.value}"
             raise Conflict(f"job {job.number} {state}; only a failed job can be retried")
         text, records = await self.archive.plan_to_repeat(job)
+        if text == LOST_PLAN:
+            lost = "its plan was lost when the journal was damaged"
+            raise Conflict(f"job {job.number} cannot be retried: {lost}")
         if text is None and len(job.task) > TASK_CHARS_KEPT:
             raise Conflict(f"the formula of job {job.number} was too long to keep; submit it again")
         plan = Plan(formula=job.task)

@@ -41,6 +41,8 @@ REFERENCES_MAX = 100_000
 """Bound on the references of a call; the bound on calls is one, too, if it is higher."""
 NO_ARGS = msgspec.Raw(b"[]")
 NO_TERMS = (None,) * 5
+LOST_PLAN = '"lost"'
+"""Stands in the journal for the text of a plan that was on a damaged page."""
 EMPTY = re.compile(rb"\s*(?:\[\s*\]|\{\s*\})\s*")
 """The JSON of an empty list or object."""
 

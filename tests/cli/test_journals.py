@@ -246,6 +246,34 @@ def test_what_is_lost_is_named(dte: Dte, journal: Path, tmp_path: Path) -> None:
     assert done["rows"]["ended"] + len(done["lost_jobs"]) == 60
 
 
+def test_a_job_whose_plan_is_lost_fails_and_is_not_retried(
+    dte: Dte, processes: Processes, tmp_path: Path
+) -> None:
+    """Its text is for people: it is no formula that could be run instead."""
+    port, path = free_port(), tmp_path / "dte.db"
+    master = processes.start_master(port, DTE_JOURNAL=str(path))
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        one = client.submit_call("nobody.has", 2)
+        graph = package.Graph()
+        graph.call("nobody.has", 1)
+        graph.call("nor.this", 2)
+        several = client.submit_graph(graph)
+    assert master.end() == 0
+    damage(path, "plan")
+    new = f"{path}-salvaged"
+    shown = dte("journal", "salvage", str(path))
+    assert shown.exit_code == 0
+    assert f"plans lost: at most 2, of the jobs {one.id} to {several.id}" in shown.stdout
+    processes.start_master(port, DTE_JOURNAL=new)
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        for number in (one.id, several.id):
+            job = client.job(number)
+            assert (job.state, "its plan was lost" in (job.error or "")) == ("failed", True)
+            with pytest.raises(package.DteError, match=f"job {number} cannot be retried: its plan"):
+                client.retry(number)
+            assert client.nodes(number) == []
+
+
 def test_a_file_that_exists_is_not_replaced(dte: Dte, journal: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     for taken in (new, Path(f"{new}-wal")):

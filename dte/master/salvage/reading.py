@@ -15,7 +15,7 @@ from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import TERMINAL, JobState
 from dte.master.journal.jobs import read_number
 from dte.master.journal.workers import read_announcement
-from dte.master.plans import read_plan
+from dte.master.plans import LOST_PLAN, read_plan
 
 ZEROED = 64 * "\0"
 """Texts may have NULs; so many in a row are left by a page that was overwritten."""
@@ -74,6 +74,11 @@ def _worker(values: Values) -> None:
         read_announcement(values["said"])
 
 
+def _plan(values: Values) -> None:
+    if values["text"] != LOST_PLAN:
+        read_plan(values["text"])
+
+
 def _replaced(values: Values) -> None:
     msgspec.json.decode(values["policy"], type=HandlerPolicy)
 
@@ -81,7 +86,7 @@ def _replaced(values: Values) -> None:
 READERS: dict[str, Callable[[Values], Any]] = {
     "ended": _ended,
     "call": _call,
-    "plan": lambda values: read_plan(values["text"]),
+    "plan": _plan,
     "worker": _worker,
     "replaced": _replaced,
 }

@@ -25,7 +25,7 @@ from dte.master.journal.schema import (
     open_journal,
     statements,
 )
-from dte.master.plans import read_plan
+from dte.master.plans import LOST_PLAN, read_plan
 from dte.master.salvage.gaps import Gap, gaps_of_calls
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import is_readable
@@ -35,9 +35,12 @@ from dte.master.salvage.tables import NUMBERS, Table, tables
 
 FIRST_VERSION = 2
 """New files have it, or a later version. Tables of the version before had fewer columns."""
-CALL_IN_TEXT = re.compile(r"[^\W\d]\w*\s*\(")
-"""A name before a parenthesis: a formula with a call."""
+ARITHMETIC = re.compile(r"(?:[\d\W]|(?<=[\d.])[eE])*")
+"""A formula without names, so without calls."""
+DESCRIPTION = re.compile(r"\d+ calls: ")
+"""Begins the text of a job that has a plan of several calls."""
 DOUBT = "the journal was damaged, and records of this job may be missing, so it was not resumed"
+PLAN_LOST = "its plan was lost when the journal was damaged, so it was not resumed"
 SINGLE = ("master", "generation")
 """Tables of one row, which a new file has already."""
 OF_JOBS = (("plan", "number"), ("call", "job"), ("notice", "number"), ("retry", "number"))
@@ -63,6 +66,7 @@ class Salvaged:
             known to be damaged.
         lost_jobs: the ids of jobs that are known to be lost.
         failed_jobs: the ids of jobs that failed, as they were in doubt.
+        lost_plans: the ids of jobs whose plans are lost, or may be.
         last_job: the highest id that is known.
         damaged_pages: their numbers.
     """
@@ -72,12 +76,14 @@ class Salvaged:
     lost_rows: dict[str, tuple[int, int]] = field(default_factory=dict)
     lost_jobs: list[int] = field(default_factory=list)
     failed_jobs: list[int] = field(default_factory=list)
+    lost_plans: list[int] = field(default_factory=list)
     last_job: int = 0
     damaged_pages: list[int] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
-        return not (self.damaged_pages or self.lost_rows or self.lost_jobs or self.failed_jobs)
+        lost = self.lost_rows or self.lost_jobs or self.lost_plans
+        return not (self.damaged_pages or lost or self.failed_jobs)
 
 
 def version_of(pages: Pages) -> int | None:
@@ -138,12 +144,15 @@ class _Filling:
         )
         self._copy_master()
         self._settle_jobs()
+        self._mark_lost_plans()
         self._fail_doubtful()
         for name in tables():
             if self._exists(name) and name not in SINGLE:
                 (self._done.rows[name],) = self._db.execute(
                     f"SELECT count(*) FROM {name}"
                 ).fetchone()
+            if name == "plan":
+                self._done.rows[name] -= len(self._done.lost_plans)
             found = self._survey.found[name]
             rows = found.rows_damaged + self._unreadable.get(name, 0)
             if rows or found.damaged:
@@ -234,31 +243,43 @@ class _Filling:
                 if self._exists(table):
                     self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
 
+    def _mark_lost_plans(self) -> None:
+        """Note for each job with a lost plan that it had one: its text is no formula."""
+        plans_whole = self._survey.found["plan"].is_whole and "plan" not in self._unreadable
+        without = self._db.execute(
+            "SELECT number, coalesce(formula, task) FROM waiting WHERE number NOT IN "
+            "(SELECT number FROM plan) UNION ALL SELECT number, task FROM ended "
+            "WHERE number NOT IN (SELECT number FROM plan) ORDER BY 1"
+        )
+        for number, text in without.fetchall():
+            # A formula with calls may have had a plan, or none.
+            if DESCRIPTION.match(text) or not (plans_whole or ARITHMETIC.fullmatch(text)):
+                self._done.lost_plans.append(number)
+                self._db.execute("INSERT INTO plan VALUES (?, ?)", (number, LOST_PLAN))
+
     def _fail_doubtful(self) -> None:
-        """End the jobs of whose calls records may be lost."""
+        """End the jobs whose plans are lost, and those of whose calls records may be lost."""
         waiting = self._db.execute(
-            "SELECT number, coalesce(formula, task), EXISTS (SELECT 1 FROM plan "
+            "SELECT number, coalesce(formula, task), (SELECT text FROM plan "
             "WHERE plan.number = waiting.number) FROM waiting ORDER BY number"
         ).fetchall()
         gaps = gaps_of_calls(self._pages, self._survey.found["call"]) if waiting else []
         gaps += self._gaps
-        plans_whole = self._survey.found["plan"].is_whole and "plan" not in self._unreadable
-        for number, text, has_plan in waiting:
-            if not has_plan and not CALL_IN_TEXT.search(text):
-                continue  # Arithmetic can be computed again.
-            in_doubt = any(low <= number <= high for low, high in gaps) or (
-                not self._follows_known(number) if has_plan else not plans_whole
-            )
-            if not in_doubt:
-                continue
-            self._db.execute(FAIL, (time.time(), DOUBT, number))
-            self._db.execute("DELETE FROM waiting WHERE number = ?", (number,))
-            self._done.failed_jobs.append(number)
+        for number, text, plan in waiting:
+            if plan == LOST_PLAN:
+                self._fail(number, PLAN_LOST)
+            elif plan is None and ARITHMETIC.fullmatch(text):
+                continue  # It can be computed again.
+            elif any(low <= number <= high for low, high in gaps) or (
+                plan is not None and not self._follows_known(plan)
+            ):
+                self._fail(number, DOUBT)
 
-    def _follows_known(self, number: int) -> bool:
-        """False for a job that begins after a lost one, which may have failed."""
-        if not self._done.lost_jobs:
-            return True
-        query = "SELECT text FROM plan WHERE number = ?"
-        plan = read_plan(self._db.execute(query, (number,)).fetchone()[0])
-        return not {*plan.after} & {*self._done.lost_jobs}
+    def _fail(self, number: int, reason: str) -> None:
+        self._db.execute(FAIL, (time.time(), reason, number))
+        self._db.execute("DELETE FROM waiting WHERE number = ?", (number,))
+        self._done.failed_jobs.append(number)
+
+    def _follows_known(self, plan: str) -> bool:
+        """False for the plan of a job that begins after a lost one, which may have failed."""
+        return not {*read_plan(plan).after} & {*self._done.lost_jobs}

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from dte.core.graph.call import CallState
+from dte.core.jobs.job import JobState
 from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Retention
 from dte.master.journal.wal import FRAME_HEADER, frames, read_header
+from dte.master.plans import LOST_PLAN
 from master.journal.book import Book, calls_of
 
 from .damage import (
@@ -81,6 +83,7 @@ def test_each_damaged_page_costs_only_what_is_on_it(
         garble(path, [number], seed=number % 2)
         done = salvaged(path, new)
         saved = content(new, *RENEWED)
+        saved["plan"] = [row for row in saved["plan"] if row[1] != LOST_PLAN]
         failed = {*done.failed_jobs}
         for name, rows in saved.items():
             changed = {row for row in rows if name == "ended" and row[1] in failed}
@@ -326,6 +329,37 @@ def test_a_job_without_its_plan_fails_unless_it_is_arithmetic(tmp_path: Path, ne
     assert done.failed_jobs == [1, 2, 3, 5] or done.failed_jobs == [5]
     with closing(sqlite3.connect(new)) as db:
         assert (4,) in db.execute("SELECT number FROM waiting").fetchall()
+
+
+@pytest.mark.parametrize(
+    "content", [bytes(PAGE), b"\x0d" + bytes(4) + b"\x10\0\0" + bytes(PAGE - 8)]
+)
+def test_a_job_of_several_calls_without_its_plan_does_not_wait(
+    tmp_path: Path, new: Path, content: bytes
+) -> None:
+    """Its text describes it, and is no formula. The page of plans may even look empty."""
+    path = tmp_path / "dte.db"
+    book = Book(path)
+    jobs = [book.accept_plan("a", plan=PLAN, task="8 calls: claimed, later") for _ in range(3)]
+    book.accept("1e3+1.5E-2*(2)", "-1×2")
+    book.write()
+    book.end(jobs[0], error="no", state=JobState.FAILED)
+    book.write()
+    book.close()
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'plan'").fetchone()
+    raw = path.read_bytes()
+    path.write_bytes(raw[: (root - 1) * PAGE] + content + raw[root * PAGE :])
+    done = salvaged(path, new)
+    assert (done.lost_plans, done.failed_jobs) == ([1, 2, 3], [2, 3])
+    assert not done.is_whole
+    again = salvaged(new, tmp_path / "again.db")
+    assert again.is_whole, "the note of a lost plan is kept"
+    with closing(sqlite3.connect(tmp_path / "again.db")) as db:
+        assert db.execute("SELECT number FROM waiting").fetchall() == [(4,), (5,)]
+        assert db.execute("SELECT number, text FROM plan").fetchall() == [
+            (number, LOST_PLAN) for number in (1, 2, 3)
+        ]
 
 
 def test_a_job_after_a_lost_one_fails(tmp_path: Path, new: Path) -> None:
