@@ -152,13 +152,16 @@ class Incidents:
         self, method: str, path: str, status: int, error: DteError | None, why: str
     ) -> None:
         """Log a request that was refused."""
+        self.refused_input(f"{one_line(method, 20)} {one_line(path, 200)}", status, error, why)
+
+    def refused_input(self, what: str, status: int, error: DteError | None, why: str) -> None:
+        """Log input that was refused."""
         by_bound = isinstance(error, (TryAgain, TooLarge))
         self._limited.add(
             f"requests refused with status {status}",
             logging.WARNING if by_bound else logging.INFO,
-            "refused %s %s with status %d: %s",
-            one_line(method, 20),
-            one_line(path, 200),
+            "refused %s with status %d: %s",
+            what,
             status,
             one_line(why, 300),
             status=status,

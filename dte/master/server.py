@@ -28,7 +28,9 @@ class MasterServer:
     def __init__(self, settings: Settings) -> None:
         self.master = Master(settings)
         # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
-        self._http = BoundedServer(application(self.master), settings, max_body_size=1 << 40)
+        self._http = BoundedServer(
+            application(self.master), settings, self.master.incidents, max_body_size=1 << 40
+        )
         self._garbage = GarbageCollector(self.master.turns, self._ended_bytes, self._waiting)
         self._heap = Heap(self._ended_bytes)
         self.port = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from harness.http import Dial
 from harness.until import until
 
 from dte.logs import LINES_MAX
@@ -122,6 +124,59 @@ async def test_refused_requests_are_logged_and_counted_where_there_are_many(
     assert only(logged, "refused GET /none").levelname == "INFO"
     await rig.stop()
     assert lines(logged, "5 more requests refused with status 429")
+
+
+LONG = "GET /long HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "request_line", "why"),
+    [
+        (LONG + "a: b\r\n" * 150 + "\r\n", "GET /long", "headers"),
+        (LONG + f"a: {'b' * 17_000}\r\n\r\n", "GET /long", "bytes"),
+        (LONG + "a: " + "b" * 17_000, "GET /long", "bytes"),
+        (f"GET /{'x' * 17_000} HTTP/1.1\r\n\r\n", "GET /xxx", "bytes"),
+        (LONG.replace("long", "long?" + "a=1&" * 150) + "\r\n", "GET /long", "parameters"),
+    ],
+    ids=["headers", "a long header", "a header without end", "a long path", "parameters"],
+)
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_a_head_beyond_a_bound_is_logged_like_other_refused_requests(
+    raw: str,
+    request_line: str,
+    why: str,
+    pieces: int,
+    rig: Rig,
+    dial: Dial,
+    logged: pytest.LogCaptureFixture,
+) -> None:
+    line = await dial(rig.port)
+    size = len(raw) // pieces + 1
+    for place in range(0, len(raw), size):
+        await line.send(raw[place : place + size].encode())
+        await asyncio.sleep(0)
+    reply = await line.read()
+    assert reply is not None
+    assert reply.status == 431
+    await until(lambda: lines(logged, "431"), "it is logged")
+    record = only(logged, f"refused {request_line}", "with status 431", why)
+    assert (record.levelname, record.name) == ("WARNING", "dte.master")
+    assert (record.status, record.code) == (431, "too_large")
+    assert [each.name for each in logged.records if each.name.startswith("tornado")] == []
+
+
+async def test_a_chunk_that_does_not_begin_with_its_size_is_logged(
+    rig: Rig, dial: Dial, logged: pytest.LogCaptureFixture
+) -> None:
+    line = await dial(rig.port)
+    head = "POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    await line.send(head.encode() + b"x" * 1_000)
+    reply = await line.read()
+    assert reply is not None
+    assert reply.status == 400
+    record = only(logged, "refused", "with status 400")
+    assert (record.levelname, record.code) == ("INFO", "http")
+    assert [each.name for each in logged.records if each.name.startswith("tornado")] == []
 
 
 async def test_a_thousand_failing_jobs_take_few_lines(

@@ -31,7 +31,8 @@ from dte.core.errors import Busy, DteError
 from dte.core.shares import Shares
 from dte.master.http.admission import Admission
 from dte.master.http.meters import Budget
-from dte.master.http.stream import Awaited, BoundedStream, error_reply, last_reply
+from dte.master.http.stream import Awaited, BoundedStream, LongHead, error_reply, last_reply
+from dte.master.incidents import Incidents
 from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor
@@ -71,11 +72,8 @@ PARAMETERS_MAX = 100
 """The most parameters of a query; each has to be decoded before a route can refuse it."""
 
 
-class ManyParameters(DteError):
+class ManyParameters(LongHead):
     """A query has more parameters than allowed."""
-
-    status = 431
-    code = "too_large"
 
 
 def connections_max(settings: Settings, descriptors: int) -> int:
@@ -93,11 +91,14 @@ def connections_max(settings: Settings, descriptors: int) -> int:
 class BoundedServer(HTTPServer):
     """An HTTP server whose connections are bounded in number, in memory, and in slowness."""
 
-    def initialize(self, application: Any, settings: Settings, **options: Any) -> None:  # type: ignore[override]
+    def initialize(  # type: ignore[override]
+        self, application: Any, settings: Settings, incidents: Incidents, **options: Any
+    ) -> None:
         super().initialize(application, max_header_size=HEAD_BYTES_MAX, **options)
         # Two timers for each request cost more than a regular look at all connections.
         self.conn_params.header_timeout = None
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.incidents = incidents
         self._connections_max = connections_max(settings, descriptors)
         self._extra_max = min(EXTRA_MAX, max(1, self._connections_max // 4))
         self._slow_s = settings.slow_client_s
@@ -136,7 +137,9 @@ class BoundedServer(HTTPServer):
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         owner = owner_of(address[0])
-        stream = BoundedStream(connection, self._replies, self._closed, self._heads.enter, owner)
+        stream = BoundedStream(
+            connection, self._replies, self._closed, self._heads.enter, self._refused, owner
+        )
         if not self._shares.has_room(owner) and not self._close_idle(IDLE_S, owner):
             self._refuse_owner(stream)
             return
@@ -186,6 +189,9 @@ class BoundedServer(HTTPServer):
     def _refusal(self) -> Busy:
         self._to_log["requests refused (connections_max)"] += 1
         return Busy(f"too many connections: {self._connections_max} are open (connections_max)")
+
+    def _refused(self, what: str, error: DteError) -> None:
+        self.incidents.refused_input(what, error.status, error, str(error))
 
     def _closed(self, stream: BoundedStream) -> None:
         if stream in self._open:
@@ -266,10 +272,12 @@ class _Gate(HTTPMessageDelegate):
         path, _, query = start_line.path.partition("?")
         try:
             if query.count("&") >= PARAMETERS_MAX:
-                raise ManyParameters(f"the query has more than {PARAMETERS_MAX} parameters")
+                error = ManyParameters(f"the query has more than {PARAMETERS_MAX} parameters")
+                self.server.incidents.refused(self.method, path, error.status, error, str(error))
+                raise error
             admitted = self.server.admit(self.stream, path)
-        except (Busy, ManyParameters) as error:
-            self.refusal = error
+        except (Busy, ManyParameters) as refusal:
+            self.refusal = refusal
             self.stream.await_now(Awaited.BODY)
             return None
         if admitted is None:

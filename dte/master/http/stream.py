@@ -14,7 +14,9 @@ from typing import Any
 from tornado.concurrent import Future
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
+from dte.core.errors import DteError, TooLarge
 from dte.core.shares import OWN_USER
+from dte.logs import one_line
 from dte.master.http.meters import Budget
 from dte.wire.codec import encode
 from dte.wire.http.reader import FIELDS_MAX, HEAD_BYTES_MAX
@@ -50,7 +52,21 @@ def last_reply(status: int, error: str, code: str, retry_after_s: int | None = N
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
-NOT_HTTP = last_reply(400, "this is not HTTP/1.1", "http")
+class NotHttp(DteError):
+    """What a client sends is not HTTP."""
+
+    status = 400
+    code = "http"
+
+
+class LongHead(TooLarge):
+    """The head of a request exceeds a bound."""
+
+    status = 431
+
+
+NO_HTTP = "this is not HTTP/1.1"
+NOT_HTTP = last_reply(400, NO_HTTP, "http")
 NOT_HTTP_OF_TORNADO = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 FAULTS = {
     "Missing Host": "the Host header is missing",
@@ -65,10 +81,9 @@ FAULTS = {
     "no colon in header": "a header has no colon",
 }
 """What is wrong with a request, by the beginnings of Tornado's messages."""
-LONG_HEAD = last_reply(
-    431, f"the path and the headers have more than {HEAD_BYTES_MAX} bytes", "too_large"
-)
-MANY_FIELDS = last_reply(431, f"there are more than {FIELDS_MAX} headers", "too_large")
+LONG_HEAD = f"the path and the headers have more than {HEAD_BYTES_MAX} bytes"
+MANY_FIELDS = f"there are more than {FIELDS_MAX} headers"
+LINE_BYTES_SHOWN = 200
 EMPTY_LINES = b"\n\r\n", b"\n\n"
 """The ends of a head, with the end of the line before."""
 LINES_MAX = FIELDS_MAX + 2
@@ -106,6 +121,7 @@ class BoundedStream(IOStream):
         on_close: called with the stream when its descriptor is closed.
         admit_head: called when a long head has come; returns None if it may be read now, or a
             future that is done when it may.
+        on_refused: called when input is refused here, with what it was and the error.
 
     Attributes:
         owner: whose share of the bounds it uses.
@@ -119,6 +135,7 @@ class BoundedStream(IOStream):
         replies: Budget,
         on_close: Callable[[BoundedStream], None],
         admit_head: Callable[[], asyncio.Future[None] | None] = lambda: None,
+        on_refused: Callable[[str, DteError], None] = lambda what, error: None,
         owner: str = OWN_USER,
         **options: Any,
     ) -> None:
@@ -126,8 +143,10 @@ class BoundedStream(IOStream):
         self.replies = replies
         self._on_close = on_close
         self._admit_head = admit_head
+        self._on_refused = on_refused
         self._head_searched = 0
         self._head_waits = False
+        self._has_refused = False
         self.owner = owner
         self._sent_now = False
         self._moved = 0
@@ -222,8 +241,16 @@ class BoundedStream(IOStream):
         return count
 
     def _find_read_pos(self) -> int | None:
-        # Only a head is read up to a pattern, a search for which would take long.
-        return super()._find_read_pos() if self._read_regex is None else self._find_head_end()
+        if self._has_refused:
+            return None
+        try:
+            # Only a head is read up to a pattern, a search for which would take long.
+            return super()._find_read_pos() if self._read_regex is None else self._find_head_end()
+        except UnsatisfiableReadError as error:
+            # Tornado would log it without the request.
+            self._has_refused = True
+            self.close(error)
+            return None
 
     def _find_head_end(self) -> int | None:
         """Find the end of a head in what has come; raise an error for one beyond a bound."""
@@ -257,12 +284,23 @@ class BoundedStream(IOStream):
 
     def close(self, exc_info: Any = False) -> None:
         if isinstance(exc_info, UnsatisfiableReadError) and not self.closed():
-            long_head = MANY_FIELDS if isinstance(exc_info, ManyFields) else LONG_HEAD
-            self.say(long_head if self.awaited is Awaited.HEAD else NOT_HTTP)
+            self._refuse_input(exc_info)
         super().close(exc_info)
         if self.error is not None:
             # It refers to frames, and they to this stream: a cycle for each reset connection.
             self.error.__traceback__ = None
+
+    def _refuse_input(self, reason: UnsatisfiableReadError) -> None:
+        """Reply to input that cannot be read to its end."""
+        error: DteError
+        if self.awaited is Awaited.HEAD:
+            error = LongHead(MANY_FIELDS if isinstance(reason, ManyFields) else LONG_HEAD)
+            begin = bytes(self._read_buffer[:LINE_BYTES_SHOWN]).decode("latin-1")
+            what = one_line(begin.partition("\n")[0].partition(" HTTP/")[0].partition("?")[0])
+        else:
+            what, error = "a malformed body", NotHttp(NO_HTTP)
+        self._on_refused(what, error)
+        self.say(last_reply(error.status, str(error), error.code))
 
     def close_fd(self) -> None:
         self._count(-self.unsent)

@@ -528,7 +528,8 @@ async def test_what_is_no_request_is_refused_in_json(
     assert reply.status == status
     assert reply.json["error"]
     assert await line.read() is None
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert ["status 431" in each for each in warnings] == [True] * (status == 431)
 
 
 IN_CHUNKS = b"POST /submit HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
