@@ -21,6 +21,8 @@ from dte.master.slices import Slices, collected
 
 FOUND_IN_TURN = 5_000
 """Jobs that are looked up in one turn of the loop."""
+NAMED_MAX = 10
+"""Unknown jobs that an error names; more are counted."""
 
 
 @dataclass
@@ -54,12 +56,12 @@ class Archive:
         """
         jobs = self._in_memory(numbers)
         missing = [number for number in numbers if number not in jobs]
-        if not all(map(self.jobs.is_past, missing)):
-            raise NotFound("Job not found")  # At once: the journal may be busy for a while.
-        if missing:
+        unknown = [each for each in dict.fromkeys(missing) if not self.jobs.is_past(each)]
+        if missing and not unknown:  # Otherwise at once: the journal may be busy for a while.
             jobs |= await self.recorder.ended(missing)
-        if any(number not in jobs for number in missing):
-            raise NotFound("Job not found")
+            unknown = [each for each in dict.fromkeys(missing) if each not in jobs]
+        if unknown:
+            raise NotFound("Job not found" + (_named(unknown) if len(numbers) > 1 else ""))
         return [jobs[number] for number in numbers]
 
     async def known(self, numbers: Collection[int]) -> dict[int, Job]:
@@ -153,3 +155,9 @@ def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> Generator[None
         record.state = record.state or CallState.CANCELLED  # The job ended without the call.
     yield from graph.restoring(records)
     return [call for call in graph.calls.values() if call.recorded]
+
+
+def _named(unknown: Sequence[int]) -> str:
+    """The first of the jobs that are not known, for an error."""
+    more = f" and {len(unknown) - NAMED_MAX} more" if len(unknown) > NAMED_MAX else ""
+    return f": {', '.join(map(str, unknown[:NAMED_MAX]))}{more}"
