@@ -232,7 +232,7 @@ class Jobs:
             raise TooLarge(f"after: {count} jobs in the request > {AFTER_MAX} (after_max)")
         numbers = [list(dict.fromkeys(plan.after)) for plan in plans]
         if any(len(each) > AWAITED_MAX for each in numbers):
-            raise InvalidRequest(f"after has more than {AWAITED_MAX} jobs")
+            raise TooLarge(f"after has more than {AWAITED_MAX} jobs")
         known = await self.archive.known(dict.fromkeys(chain.from_iterable(numbers)))
         try:
             return [[known[number] for number in each] for each in numbers]

@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 
 import msgspec
 
+from dte.core.errors import TooLarge
 from dte.master.plans import Node, Plan, plan_text, read_plan
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.faults import plain
@@ -63,7 +64,7 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
             node = bytes(value)
             try:
                 if len(node) > PIECE_BYTES:
-                    _check_after(node)
+                    _check_after(name, node)
                 nodes[name] = _node.decode(node)
             except Malformed as error:
                 text = explained(node, Node) or plain(error)
@@ -75,11 +76,11 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
     return nodes
 
 
-def _check_after(node: bytes) -> None:
+def _check_after(name: str, node: bytes) -> None:
     """Check that a long node does not name more nodes in `after` than there may be."""
     names = bytes(_after.decode(node).after)
     if names.count(b'"') > 2 * AFTER_NAMES_MAX:
-        raise Malformed(f"after has more than {AFTER_NAMES_MAX} names")
+        raise TooLarge(f"node {name[:50]!r}: after has more than {AFTER_NAMES_MAX} names")
 
 
 def writing_plan(plan: Plan) -> Generator[None, None, str]:

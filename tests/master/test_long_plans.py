@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dte.core.errors import TooLarge
 from dte.core.slices import at_once
 from dte.master import long_plans
 from dte.master.api import submission
@@ -78,10 +79,10 @@ def test_what_is_wrong_in_a_long_submission_is_named(body: Any, text: str) -> No
 def test_more_names_than_there_may_be_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long_plans, "AFTER_NAMES_MAX", 20)
     nodes = {"a": {"handler": "f"}, "b": {"handler": "f", "after": ["a"] * 21}}
-    with pytest.raises(Malformed, match="node 'b': after has more than 20 names"):
+    with pytest.raises(TooLarge, match="node 'b': after has more than 20 names"):
         at_once(decoding_nodes(encode(nodes)))
     nodes["b"]["after"] = ["a"] * 20
     assert at_once(decoding_nodes(encode(nodes)))["b"] == Node("f", after=["a"] * 20)
     monkeypatch.setattr(submission, "AFTER_NAMES_MAX", 20)
-    with pytest.raises(Malformed, match="after has more than 20 jobs"):
+    with pytest.raises(TooLarge, match="after has more than 20 jobs"):
         at_once(SubmissionDecoder().decoding(encode({"handler": "f", "after": list(range(22))})))

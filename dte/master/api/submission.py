@@ -201,7 +201,7 @@ class SubmissionDecoder(Decoder[JobSubmission]):
         fields = {name: getattr(sketch, name) for name in names}
         after = bytes(sketch.after)
         if after.count(b",") > AFTER_NAMES_MAX:
-            raise Malformed(f"after has more than {AFTER_NAMES_MAX} jobs")
+            raise TooLarge(f"after has more than {AFTER_NAMES_MAX} jobs")
         fields["after"] = self._after.decode(after)
         if isinstance(sketch.graph, msgspec.Raw):
             if (yield from search_more(bytes(sketch.graph), self._calls_max)):
@@ -232,6 +232,8 @@ class SubmissionDecoder(Decoder[JobSubmission]):
                 except Malformed as error:
                     text = f"job {len(jobs)} of the request: {plain(error)}"
                     raise Malformed(text) from None
+                except TooLarge as error:
+                    raise TooLarge(f"job {len(jobs)} of the request: {error}") from None
                 size += len(job)
                 if size > PIECE_BYTES:
                     size = 0

@@ -279,7 +279,8 @@ async def test_ids_that_are_none_are_refused(ids: str, rig: Rig) -> None:
 async def test_one_unknown_id_is_not_passed_over(ids: str, rig: Rig) -> None:
     await rig.post("/submit", {"tasks": ["1", "2", "3"]})
     reply = await rig.get(f"/jobs?ids={ids}")
-    assert (reply.status, reply.json["error"]) == (404, "Job not found")
+    assert reply.status == 404
+    assert reply.json["error"].partition(":")[0] == "Job not found"
 
 
 async def test_waiting_for_jobs_ends_when_all_have_ended(rig: Rig, hire: Hire) -> None:
@@ -789,6 +790,47 @@ async def test_the_jobs_after_which_the_jobs_of_a_request_come_are_bounded_toget
         [job.number for job in rig.master.core.jobs.job(number).awaited]
         for number in reply.json["job_ids"]
     ] == [[first, second], [first, second], [first]]
+
+
+@pytest.mark.parametrize("bound", ["dte.master.jobs.AWAITED_MAX", "dte.master.jobs.AFTER_MAX"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+async def test_more_jobs_in_after_than_allowed_are_too_large(
+    bound: str, many: bool, rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bound, 3)
+    numbers = [await rig.accept(handler="f") for _ in range(4)]
+    job = {"handler": "f", "after": numbers}
+    reply = await rig.post("/jobs", {"jobs": [job]} if many else job)
+    check_bound(reply, 413, "after")
+    assert "3" in reply.json["error"]
+    assert (await rig.post("/jobs", {"handler": "f", "after": numbers[:3]})).status == 201
+
+
+async def test_far_more_jobs_in_after_than_allowed_are_too_large(rig: Rig) -> None:
+    after = list(range(1, 100_003))
+    reply = await rig.post("/jobs", {"jobs": [{"handler": "f"}, {"handler": "f", "after": after}]})
+    check_bound(reply, 413, "job 1 of the request: after has more than 100000 jobs")
+    check_bound(await rig.post("/jobs", {"handler": "f", "after": after}), 413, "100000 jobs")
+
+
+@pytest.mark.parametrize(
+    ("ids", "named"), [("1-3,99", ": 3, 99"), ("1,99", ": 99"), ("1-40", ": 3, 4, 5, ")]
+)
+async def test_the_unknown_ones_of_several_jobs_are_named(ids: str, named: str, rig: Rig) -> None:
+    for _ in range(2):
+        await rig.submit("1")
+    reply = await rig.get(f"/jobs?ids={ids}")
+    assert (reply.status, reply.json["code"]) == (404, "not_found")
+    assert reply.json["error"].startswith(f"Job not found{named}")
+    assert len(reply.json["error"]) < 200
+    assert ("more" in reply.json["error"]) == (ids == "1-40")
+
+
+async def test_deleted_ones_of_several_jobs_are_named(start_master: StartMaster) -> None:
+    rig = await start_master(jobs_kept=2)
+    for number in range(1, 5):
+        await rig.submit(str(number))
+    assert (await rig.get("/jobs?ids=1-4")).json["error"] == "Job not found: 1, 2"
 
 
 async def test_a_job_that_is_not_there_is_named_whichever_job_comes_after_it(rig: Rig) -> None:
