@@ -20,12 +20,19 @@ from dte.cli.text import printable
 from dte.client.exact import encode
 
 if TYPE_CHECKING:
+    from dte.master.journal.generation import Cut
     from dte.master.salvage.check import Findings
     from dte.master.salvage.salvage import Salvaged
 
 EXIT_DAMAGED = EXIT_JOB_FAILED
 RANGES_MAX = 20
 """Ranges of numbers that are printed; --json has all."""
+EFFECTS = {
+    "notice": "; they are not sent",
+    "submission": "; a repeated request may make a second job",
+    "worker": "; start them again",
+}
+"""The effect of the loss of some tables' rows."""
 
 
 @click.group("journal", short_help="Check a journal, or save what a damaged one has.")
@@ -42,7 +49,7 @@ def journal_commands() -> None:
 def check_command(file: str, as_json: bool) -> None:
     """Say what the journal FILE has, and what is wrong with it.
 
-    The exit code is 0 for a journal that is well, 1 for one that is damaged, and 2 if FILE is no
+    The exit code is 0 for a journal that is intact, 1 for one that is damaged, and 2 if FILE is no
     journal or a master has it open.
     """
     check_system()
@@ -69,6 +76,9 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
     Damaged pages cost the rows that are on them. The command says which jobs are lost, as far as
     their ids are known. A job fails if calls of it may have begun of which no record is left.
 
+    The exit code is 0 if the new journal is written, even if something is lost, and 2 if FILE is
+    no journal, a master has it open, or NEW exists. --json says what is lost.
+
     To go on with the new journal: dte master --journal NEW.
     """
     check_system()
@@ -78,7 +88,7 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
     target = target or f"{file}-salvaged"
     for each in (target, f"{target}-wal"):
         if os.path.lexists(each):
-            leave(EXIT_USAGE, f"{each} exists; give another --to")
+            leave(EXIT_USAGE, f"{each} exists; choose another name: --to NEW")
     with _explained(file):
         pages, survey, cut = open_pages(file)
     with closing(pages), _removed_after_failure(target):
@@ -87,9 +97,11 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
         log = {"log": "read" if cut is None else cut.value}
         click.echo(encode({"file": file, "to": target, **asdict(done), **log}))
     else:
-        click.echo(printable_lines(_outcome(file, target, done)))
+        click.echo(printable_lines(_outcome(file, target, done, cut)))
         if cut is not None:
-            click.echo(f"{file}-wal is {cut.value}, so the latest changes are not there", err=True)
+            advice = f"put {file}-wal of the same copy beside it, or use another copy"
+            lost = f"{file}-wal is {cut.value}, so the latest changes are lost"
+            click.echo(f"{lost}; to have them, {advice}, and salvage again", err=True)
 
 
 @contextmanager
@@ -135,18 +147,43 @@ def _findings(file: str, found: Findings) -> list[str]:
         *found.remarks,
         *(f"damaged: {fault}" for fault in found.faults),
     ]
+    if found.log_missing:
+        lines.append(
+            f"put {file}-wal of the same copy beside it, or use another copy; to go on without "
+            f"the latest changes: dte master --journal {file} --journal-without-wal"
+        )
+    elif found.faults:
+        lines.append(f"to save what can be read: dte journal salvage {file}")
     if found.faults:
-        return [*lines, f"to save what can be read: dte journal salvage {file}"]
-    return [*lines, f"{file} is well"]
+        return lines
+    return [*lines, f"{file} is intact"]
 
 
-def _outcome(file: str, target: str, done: Salvaged) -> list[str]:
+def _outcome(file: str, target: str, done: Salvaged, cut: Cut | None) -> list[str]:
+    from dte.master.salvage.tables import CONTENTS
+
     rows = done.rows
     lines = [f"jobs saved: waiting {rows['waiting']}, ended {rows['ended']}"]
-    for name, (count, pages) in done.lost_rows.items():
-        lines.append(f"{name}: damaged pages: {pages}, damaged rows on other pages: {count}")
+    if done.pages < done.pages_once:
+        lines.append(f"the file is cut short: {done.pages} of {done.pages_once} pages")
+    if done.damaged_pages:
+        lines.append(f"damaged pages: {ranges(done.damaged_pages)}")
     if done.lost_jobs:
-        lines.append(f"jobs lost: {len(done.lost_jobs)}, with the ids {ranges(done.lost_jobs)}")
+        lines.append(
+            f"jobs lost: at least {len(done.lost_jobs)}, with the ids {ranges(done.lost_jobs)}"
+        )
+    if done.unknown_jobs:
+        lines.append(
+            f"ids of which nothing is known: {spans(done.unknown_jobs)}; these jobs are lost, or "
+            "were deleted before, or never were"
+        )
+    for name, (count, pages) in done.lost_rows.items():
+        what, effect = CONTENTS[name], EFFECTS.get(name, "")
+        known = f"damaged pages: {pages}, damaged rows on other pages: {count}"
+        known = known if pages or count else "nothing leads to them any more"
+        lines.append(f"lost, at least in part: {what} ({known}){effect}")
+    if done.lost_webhooks:
+        lines.append(f"webhooks lost with their jobs: {ranges(done.lost_webhooks)}")
     if done.lost_plans:
         lines.append(
             f"plans lost: at most {len(done.lost_plans)}, of the jobs {ranges(done.lost_plans)}; "
@@ -157,7 +194,7 @@ def _outcome(file: str, target: str, done: Salvaged) -> list[str]:
             f"jobs that failed, as their plans or records of their calls may be lost: "
             f"{len(done.failed_jobs)}, with the ids {ranges(done.failed_jobs)}"
         )
-    if done.is_whole:
+    if done.is_whole and cut is None:
         lines.append("nothing is lost")
     return [*lines, f"{file} is as it was; to go on: dte master --journal {target}"]
 
@@ -174,5 +211,10 @@ def ranges(numbers: Sequence[int]) -> str:
             found[-1][1] = number
         else:
             found.append([number, number])
+    return spans(found)
+
+
+def spans(found: Sequence[Sequence[int]]) -> str:
+    """Pairs of a lowest and a highest number as a text: ``3, 7 to 9``."""
     shown = [str(low) if low == high else f"{low} to {high}" for low, high in found[:RANGES_MAX]]
     return ", ".join([*shown, *(["…"] if len(found) > RANGES_MAX else [])])

@@ -200,7 +200,7 @@ def test_a_journal_that_is_well_is_said_to_be(dte: Dte, journal: Path) -> None:
     shown = dte("journal", "check", str(journal))
     assert shown.exit_code == 0
     assert "jobs waiting: 30, ended: 60, highest id: 90" in shown.stdout
-    assert shown.stdout.endswith(f"{journal} is well\n")
+    assert shown.stdout.endswith(f"{journal} is intact\n")
     found = json.loads(dte("journal", "check", str(journal), "--json").stdout)
     assert found["state"] == "well"
     assert (found["jobs_waiting"], found["jobs_ended"], found["last_job"]) == (30, 60, 90)
@@ -215,7 +215,7 @@ def test_a_damaged_journal_is_refused_checked_and_saved(
     check_refused(result, 3, f"dte journal salvage {journal}", lines=1)
     shown = dte("journal", "check", str(journal))
     assert shown.exit_code == 1
-    assert "damaged: waiting: damaged pages: 1" in shown.stdout
+    assert "damaged: waiting jobs: damaged pages: 1" in shown.stdout
     assert f"dte journal salvage {journal}" in shown.stdout
     found = json.loads(dte("journal", "check", str(journal), "--json").stdout)
     assert (found["state"], len(found["damaged_pages"])) == ("damaged", 1)
@@ -274,12 +274,54 @@ def test_a_job_whose_plan_is_lost_fails_and_is_not_retried(
             assert client.nodes(number) == []
 
 
+def test_a_file_that_was_cut_short_is_said_to_be(dte: Dte, journal: Path) -> None:
+    raw = journal.read_bytes()
+    journal.write_bytes(raw[:40_000])
+    words = f"the file is cut short: 9 of {len(raw) // 4_096} pages"
+    assert f"damaged: {words}" in dte("journal", "check", str(journal)).stdout
+    shown = dte("journal", "salvage", str(journal)).stdout
+    assert words in shown
+    assert "nothing is lost" not in shown
+
+
+def test_what_is_lost_has_names_for_people(dte: Dte, journal: Path) -> None:
+    for table in ("submission", "notice", "call"):
+        damage(journal, table)
+    checked = dte("journal", "check", str(journal)).stdout
+    shown = dte("journal", "salvage", str(journal)).stdout
+    assert "lost, at least in part: idempotency keys (damaged pages: 1" in shown
+    assert "a repeated request may make a second job" in shown
+    for text in (checked, shown):
+        assert "webhooks to be sent" in text
+        assert "records of the calls of jobs" in text
+        assert not {"notice:", "submission:", "call:"} & {*text.split()}
+    assert "nothing is lost" not in shown
+
+
+def test_where_only_the_log_is_missing_it_should_be_put_back(
+    dte: Dte, processes: Processes, tmp_path: Path
+) -> None:
+    port, path, copy = free_port(), processes.folder / "journal.db", tmp_path / "copy.db"
+    processes.start_master(port, DTE_JOURNAL=str(path))
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        client.submit("1+2")
+        copy.write_bytes(path.read_bytes())
+    copy.chmod(0o600)
+    shown = dte("journal", "check", str(copy)).stdout
+    assert f"put {copy}-wal of the same copy beside it" in shown
+    assert "journal salvage" not in shown
+    result = dte("journal", "salvage", str(copy))
+    assert result.exit_code == 0
+    assert "nothing is lost" not in result.output
+    assert f"put {copy}-wal of the same copy beside it" in result.stderr
+
+
 def test_a_file_that_exists_is_not_replaced(dte: Dte, journal: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     for taken in (new, Path(f"{new}-wal")):
         taken.write_text("mine")
         result = dte("journal", "salvage", str(journal), "--to", str(new))
-        check_refused(result, 2, f"{taken} exists")
+        check_refused(result, 2, f"{taken} exists; choose another name: --to NEW")
         assert taken.read_text() == "mine"
         taken.unlink()
 

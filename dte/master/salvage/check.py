@@ -6,6 +6,7 @@ import os
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,9 +17,10 @@ from dte.master.journal.schema import APPLICATION_ID, strangers_in
 from dte.master.journal.wal import log_of
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_readable
+from dte.master.salvage.records import INNER, OF_TABLES, Damaged, Page
 from dte.master.salvage.salvage import version_of
-from dte.master.salvage.survey import Survey
-from dte.master.salvage.tables import tables
+from dte.master.salvage.survey import INDEX_OF_ENDED, Survey
+from dte.master.salvage.tables import CATALOGUE, CONTENTS, later_tables, tables
 
 FAULTS_MAX = 20
 """Faults that SQLite finds and that are shown."""
@@ -35,8 +37,9 @@ class Findings:
     """What was found in a journal.
 
     Attributes:
-        faults: what is wrong, each as a text; empty for a journal that is well.
+        faults: what is wrong, each as a text; empty for a journal that is intact.
         remarks: what should be changed, though the journal can be used.
+        log_missing: nothing is wrong but that the log is missing.
     """
 
     schema: int | None = None
@@ -54,6 +57,7 @@ class Findings:
     damaged_pages: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    log_missing: bool = False
 
 
 def find_log_fault(path: str) -> Cut | None:
@@ -115,7 +119,7 @@ def check(path: str) -> Findings:
         if found.schema is not None:
             entries = [(kind, name, of, sql) for kind, name, of, sql in survey.catalogue]
             found.faults += [
-                f"what no dte made: {each}" for each in strangers_in(entries, found.schema)
+                f"not made by dte: {each}" for each in strangers_in(entries, found.schema)
             ]
         if not found.faults:
             found.faults += _integrity(pages)
@@ -150,29 +154,62 @@ def _note_job(values: Values, found: Findings) -> None:
 
 def _note_damage(pages: Pages, survey: Survey, found: Findings) -> None:
     found.damaged_pages = sorted({*survey.damaged, *pages.log_damaged})
+    if pages.cut is not None:
+        left, once = pages.cut
+        found.faults.append(f"the file is cut short: {left} of {once} pages")
     if pages.header is None:
         found.faults.append("page 1, which has the header of the file, is damaged")
     elif found.schema is None:
         found.faults.append("the header of the file gives no version of a journal")
     for name, each in survey.found.items():
+        what = CONTENTS[name]
         if each.damaged:
-            numbers = ", ".join(map(str, each.damaged[:FAULTS_MAX]))
-            found.faults.append(f"{name}: damaged pages: {len(each.damaged)} ({numbers})")
+            found.faults.append(_fault_of_pages(what, each.damaged))
         if each.rows_damaged:
-            found.faults.append(f"{name}: damaged rows on other pages: {each.rows_damaged}")
-        if not each.rooted and name not in _later_tables(found.schema):
-            found.faults.append(f"{name}: nothing leads to this table any more")
+            found.faults.append(f"{what}: damaged rows on other pages: {each.rows_damaged}")
+        if not each.rooted and name not in later_tables(found.schema):
+            found.faults.append(f"{what}: nothing leads to this table any more")
+    for of, damaged in _damaged_indexes(pages, survey):
+        found.faults.append(_fault_of_pages(f"index of {CONTENTS.get(of, of)}", damaged))
+        found.damaged_pages = sorted({*found.damaged_pages, *damaged})
     if survey.free_damaged:
         found.faults.append("the list of free pages is damaged")
 
 
-def _later_tables(version: int | None) -> set[str]:
-    """The tables that a version of journals does not have yet."""
-    return set(tables()) if version is not None and version < 3 else set()
+def _fault_of_pages(what: str, numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:FAULTS_MAX]))
+    return f"{what}: damaged pages: {len(numbers)} ({shown})"
+
+
+def _damaged_indexes(pages: Pages, survey: Survey) -> Iterator[tuple[str, list[int]]]:
+    """The tables with damaged indexes, each with these pages; nothing is lost with an index."""
+    for row in survey.rows(CATALOGUE.name):
+        kind, name, of, root, _ = row.fields
+        if kind != "index" or name == INDEX_OF_ENDED or not isinstance(root, int):
+            continue
+        damaged: list[int] = []
+        waiting, seen = [root], {*survey.damaged}
+        while waiting:
+            number = waiting.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            try:
+                page = Page(pages, number)
+            except Damaged:
+                damaged.append(number)
+                continue
+            if page.kind in OF_TABLES or None in page.rows():
+                damaged.append(number)
+            elif page.kind in INNER:
+                waiting += page.children()
+        if damaged:
+            yield str(of), damaged
 
 
 def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None:
     if cut is Cut.MISSING:
+        found.log_missing = not found.faults
         found.faults.append(f"{log_of(path)} is missing, which has the latest changes")
     if cut is Cut.FOREIGN:
         found.faults.append(f"{log_of(path)} belongs to another state of the file; it was not read")

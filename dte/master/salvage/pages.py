@@ -44,7 +44,8 @@ class Pages:
 
     Attributes:
         page_bytes: the length of a page.
-        count: the number of pages.
+        count: the number of pages that may be there.
+        count_once: the number of pages that the last commit had.
         header: the first 100 bytes, those of the file; None if they are damaged.
         log_damaged: the pages whose last version in the log is damaged.
         torn: the log ends with a transaction that is not whole.
@@ -71,7 +72,9 @@ class Pages:
                     pages = self._read_log(header is not None)
             self.header = self._header_of(self.read(1) or b"")
             in_file = os.fstat(self._main.fileno()).st_size // self.page_bytes
+            self.count_once = pages or self.header_number(28)
             self.count = pages or self._pages_by_header(in_file) or in_file
+            self._in_file = in_file
         except BaseException:
             self.close()
             raise
@@ -95,6 +98,13 @@ class Pages:
     def pages_in_log(self) -> int:
         """The number of pages whose last version is in the log."""
         return len(self._in_log)
+
+    @property
+    def cut(self) -> tuple[int, int] | None:
+        """The number of pages left, and of those there were, of a file that was cut short."""
+        log = sum(number > self._in_file for number in self._in_log)
+        left = min(self._in_file, self.count_once) + log
+        return (left, self.count_once) if left < self.count_once else None
 
     @property
     def usable(self) -> int:

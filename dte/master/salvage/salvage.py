@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from dte.master.journal.copying import BOOTS_MORE, BOOTS_SKIPPED
@@ -31,7 +32,7 @@ from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import is_readable
 from dte.master.salvage.records import Row
 from dte.master.salvage.survey import Survey
-from dte.master.salvage.tables import NUMBERS, Table, tables
+from dte.master.salvage.tables import NUMBERS, Table, later_tables, tables
 
 FIRST_VERSION = 2
 """New files have it, or a later version. Tables of the version before had fewer columns."""
@@ -65,25 +66,34 @@ class Salvaged:
         lost_rows: tables of which rows are lost, each with the number of rows and of pages that are
             known to be damaged.
         lost_jobs: the ids of jobs that are known to be lost.
+        unknown_jobs: ranges of ids that no table has: these jobs are lost, or were deleted before,
+            or such an id was never given.
         failed_jobs: the ids of jobs that failed, as they were in doubt.
+        lost_webhooks: the ids of lost jobs that had webhooks.
         lost_plans: the ids of jobs whose plans are lost, or may be.
         last_job: the highest id that is known.
         damaged_pages: their numbers.
+        pages: the number of pages that the file has.
+        pages_once: the number of pages that it had before it was cut short, if it was.
     """
 
     version: int | None
     rows: dict[str, int] = field(default_factory=dict)
     lost_rows: dict[str, tuple[int, int]] = field(default_factory=dict)
     lost_jobs: list[int] = field(default_factory=list)
+    unknown_jobs: list[tuple[int, int]] = field(default_factory=list)
     failed_jobs: list[int] = field(default_factory=list)
+    lost_webhooks: list[int] = field(default_factory=list)
     lost_plans: list[int] = field(default_factory=list)
     last_job: int = 0
     damaged_pages: list[int] = field(default_factory=list)
+    pages: int = 0
+    pages_once: int = 0
 
     @property
     def is_whole(self) -> bool:
-        lost = self.lost_rows or self.lost_jobs or self.lost_plans
-        return not (self.damaged_pages or lost or self.failed_jobs)
+        jobs = self.lost_jobs or self.unknown_jobs or self.lost_plans or self.failed_jobs
+        return not (jobs or self.damaged_pages or self.lost_rows or self.pages < self.pages_once)
 
 
 def version_of(pages: Pages) -> int | None:
@@ -119,6 +129,7 @@ def salvage(pages: Pages, survey: Survey, target: str) -> Salvaged:
     with open(target, "rb") as file:
         os.fsync(file.fileno())
     done.damaged_pages = sorted({*survey.damaged, *pages.log_damaged})
+    done.pages, done.pages_once = pages.cut or (pages.count, pages.count)
     return done
 
 
@@ -132,6 +143,7 @@ class _Filling:
         self._known: set[int] = set()
         self._unreadable: dict[str, int] = {}
         self._gaps: list[Gap] = []
+        self._deleted_to: int | None = None
 
     def run(self) -> None:
         for name, table in tables().items():
@@ -155,7 +167,8 @@ class _Filling:
                 self._done.rows[name] -= len(self._done.lost_plans)
             found = self._survey.found[name]
             rows = found.rows_damaged + self._unreadable.get(name, 0)
-            if rows or found.damaged:
+            is_missing = not found.rooted and name not in later_tables(self._done.version)
+            if rows or found.damaged or is_missing:
                 self._done.lost_rows[name] = rows, len(found.damaged)
 
     def _exists(self, name: str) -> bool:
@@ -210,6 +223,7 @@ class _Filling:
         for row in self._survey.rows("master"):
             boot, last_job, *times = (each or 0 for each in row.fields)  # type: ignore[assignment]
             ran_s = times[0] if times else 0.0  # type: ignore[assignment]
+            self._deleted_to = last_job
         if boot:  # A new file begins with a number of its own.
             boot += BOOTS_SKIPPED + secrets.randbelow(BOOTS_MORE)
         self._done.last_job = max(self._done.last_job, last_job, *self._known, 0)
@@ -241,7 +255,30 @@ class _Filling:
         for number in self._done.lost_jobs:
             for table, column in OF_JOBS:
                 if self._exists(table):
-                    self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (number,))
+                    count = self._db.execute(
+                        f"DELETE FROM {table} WHERE {column} = ?", (number,)
+                    ).rowcount
+                    if count and table == "notice":
+                        self._done.lost_webhooks.append(number)
+        self._note_unknown(kept)
+
+    def _note_unknown(self, kept: set[int]) -> None:
+        """Note the ids of which nothing is left, if rows of jobs may be lost."""
+        jobs = ("waiting", "ended")
+        if self._pages.cut is None and all(
+            self._survey.found[name].is_whole and name not in self._unreadable for name in jobs
+        ):
+            return
+        # Old jobs may have been deleted, and none that came after the last deletion.
+        (oldest,) = self._db.execute("SELECT min(number) FROM ended").fetchone()
+        deleted_to = self._deleted_to
+        first = min(oldest or self._done.last_job + 1, 1 if deleted_to is None else deleted_to + 1)
+        if oldest and deleted_to is None:
+            first = oldest
+        known = sorted(number for number in kept | self._known if number >= first)
+        for below, above in pairwise([first - 1, *known, self._done.last_job + 1]):
+            if below + 1 < above:
+                self._done.unknown_jobs.append((below + 1, above - 1))
 
     def _mark_lost_plans(self) -> None:
         """Note for each job with a lost plan that it had one: its text is no formula."""
@@ -282,4 +319,8 @@ class _Filling:
 
     def _follows_known(self, plan: str) -> bool:
         """False for the plan of a job that begins after a lost one, which may have failed."""
-        return not {*read_plan(plan).after} & {*self._done.lost_jobs}
+        unknown, lost = self._done.unknown_jobs, {*self._done.lost_jobs}
+        return not any(
+            number in lost or any(low <= number <= high for low, high in unknown)
+            for number in read_plan(plan).after
+        )

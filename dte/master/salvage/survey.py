@@ -109,7 +109,8 @@ class Survey:
         while waiting:
             number, above = waiting.pop()
             if number in self._seen or not 1 <= number <= self._pages.count:
-                found.damaged.append(above)
+                is_cut_off = self._pages.count < number <= self._pages.count_once
+                found.damaged.append(number if is_cut_off else above)
                 continue
             self._seen.add(number)
             try:

@@ -22,6 +22,22 @@ KINDS: dict[str, tuple[type, ...]] = {
     "TEXT": (str, bytes),
     "BLOB": (bytes,),
 }
+CONTENTS = {
+    "sqlite_master": "the list of tables",
+    "index of ended": "the index of ended jobs",
+    "master": "the numbers of starts and of jobs",
+    "generation": "the mark of the log",
+    "waiting": "waiting jobs",
+    "ended": "ended jobs",
+    "plan": "plans of jobs",
+    "call": "records of the calls of jobs",
+    "notice": "webhooks to be sent",
+    "retry": "notes of which job a retry repeats",
+    "submission": "idempotency keys",
+    "worker": "workers that do not announce themselves",
+    "replaced": "notes of replaced handlers",
+}
+"""Names for people of what the tables have."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,11 @@ def tables() -> dict[str, Table]:
         db.executescript(statements(None, SCHEMA_VERSION))
         catalogue = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
         return {name: _table(db, name, sql) for name, sql in catalogue.fetchall()}
+
+
+def later_tables(version: int | None) -> set[str]:
+    """The tables that a version of journals does not have yet."""
+    return set(tables()) if version is not None and version < 3 else set()
 
 
 def _table(db: sqlite3.Connection, name: str, sql: str) -> Table:

@@ -61,6 +61,16 @@ def test_every_damaged_page_is_noticed(path: Path) -> None:
         assert check(str(path)).faults, f"page {number}"
 
 
+def test_damaged_pages_of_an_index_are_named(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_submission_1'"
+        (root,) = db.execute(query).fetchone()
+    garble(path, [root], seed=1)
+    found = check(str(path))
+    assert found.damaged_pages == [root]
+    assert f"index of idempotency keys: damaged pages: 1 ({root})" in found.faults
+
+
 def test_what_is_in_the_log_counts(tmp_path: Path) -> None:
     book = Book(tmp_path / "dte.db")
     book.ended(1, 2, 3)

@@ -128,6 +128,67 @@ def test_damaged_inner_pages_and_the_first_page_lose_no_job(
     assert done.rows["plan"] == 1_800
 
 
+def test_ids_of_which_nothing_is_left_are_unknown_unless_all_older_jobs_were_deleted(
+    tmp_path: Path, new: Path
+) -> None:
+    path = tmp_path / "dte.db"
+    book = Book(path)
+    book.ended(*range(500))
+    book.close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM ended WHERE number <= 200")
+        db.execute("UPDATE master SET last_job = 500")
+        db.commit()
+        db.execute("VACUUM")
+        roots = db.execute("SELECT rootpage FROM sqlite_master WHERE tbl_name = 'ended'").fetchall()
+    kept = jobs_in(path)
+    leaves = [page for page in pages_of_kind(path, 0x0D) if (page,) not in roots]
+    raw = path.read_bytes()
+    named = 0
+    for page in leaves:
+        path.write_bytes(raw)
+        # The index of numbers would name the jobs.
+        garble(path, [page, *pages_of_kind(path, 0x02, 0x0A)], seed=page)
+        new.unlink(missing_ok=True)
+        done = salvaged(path, new)
+        lost = {*kept} - {*jobs_in(new)} - {*done.lost_jobs}
+        unknown = {n for low, high in done.unknown_jobs for n in range(low, high + 1)}
+        inner = {number for number in lost if number > min(jobs_in(new))}
+        assert inner <= unknown <= lost
+        named += bool(unknown)
+    assert named
+
+
+def test_damaged_pages_of_other_tables_make_no_id_unknown(
+    copy: Callable[[str], Path], new: Path
+) -> None:
+    path = copy("small")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("DELETE FROM ended WHERE number = 55")
+        db.commit()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'submission'"
+        (root,) = db.execute(query).fetchone()
+    garble(path, [root])
+    done = salvaged(path, new)
+    assert not done.unknown_jobs
+    assert done.lost_rows["submission"] == (0, 1)
+
+
+def test_webhooks_of_lost_jobs_are_named(tmp_path: Path, new: Path) -> None:
+    path = tmp_path / "dte.db"
+    book = Book(path)
+    job = book.accept_plan("a", plan=PLAN, task="a call", notify="http://127.0.0.1:2/ended")
+    book.write()
+    book.end(job, error="no", state=JobState.FAILED)
+    book.write()
+    book.close()
+    with closing(sqlite3.connect(path)) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'ended'").fetchone()
+    garble(path, [root])
+    done = salvaged(path, new)
+    assert (done.lost_jobs, done.lost_webhooks) == ([1], [1])
+
+
 def test_a_file_that_is_too_short_costs_its_end(copy: Callable[[str], Path], new: Path) -> None:
     path = copy("large")
     size = path.stat().st_size
@@ -136,6 +197,9 @@ def test_a_file_that_is_too_short_costs_its_end(copy: Callable[[str], Path], new
     done = salvaged(path, new)
     assert 3_000 < len(jobs_in(new)) < 9_000
     assert done.last_job <= 9_000
+    assert (done.pages, done.pages_once) == (size // 2 // PAGE, size // PAGE)
+    assert max(done.damaged_pages) > done.pages, "missing pages are named"
+    assert not done.is_whole
 
 
 def test_numbers_of_starts_and_of_jobs_go_on(copy: Callable[[str], Path], new: Path) -> None:
