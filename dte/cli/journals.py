@@ -82,6 +82,7 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
     To go on with the new journal: dte master --journal NEW.
     """
     check_system()
+    from dte.master.journal.wal import log_of
     from dte.master.salvage.check import open_pages
     from dte.master.salvage.salvage import salvage
 
@@ -99,8 +100,8 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
     else:
         click.echo(printable_lines(_outcome(file, target, done, cut)))
         if cut is not None:
-            advice = f"put {file}-wal of the same copy beside it, or use another copy"
-            lost = f"{file}-wal is {cut.value}, so the latest changes are lost"
+            advice = f"put {log_of(file)} of the same copy there, or use another copy"
+            lost = f"{log_of(file)} is {cut.value}, so the latest changes are lost"
             click.echo(f"{lost}; to have them, {advice}, and salvage again", err=True)
 
 
@@ -134,6 +135,8 @@ def _removed_after_failure(target: str) -> Iterator[None]:
 
 
 def _findings(file: str, found: Findings) -> list[str]:
+    from dte.master.journal.wal import log_of
+
     ended = "no job has ended"
     if found.newest_end is not None:
         moment = datetime.fromtimestamp(found.newest_end, UTC)
@@ -149,7 +152,7 @@ def _findings(file: str, found: Findings) -> list[str]:
     ]
     if found.log_missing:
         lines.append(
-            f"put {file}-wal of the same copy beside it, or use another copy; to go on without "
+            f"put {log_of(file)} of the same copy there, or use another copy; to go on without "
             f"the latest changes: dte master --journal {file} --journal-without-wal"
         )
     elif found.faults:

@@ -308,12 +308,12 @@ def test_where_only_the_log_is_missing_it_should_be_put_back(
         copy.write_bytes(path.read_bytes())
     copy.chmod(0o600)
     shown = dte("journal", "check", str(copy)).stdout
-    assert f"put {copy}-wal of the same copy beside it" in shown
+    assert f"put {copy}-wal of the same copy there" in shown
     assert "journal salvage" not in shown
     result = dte("journal", "salvage", str(copy))
     assert result.exit_code == 0
     assert "nothing is lost" not in result.output
-    assert f"put {copy}-wal of the same copy beside it" in result.stderr
+    assert f"put {copy}-wal of the same copy there" in result.stderr
 
 
 def test_a_file_that_exists_is_not_replaced(dte: Dte, journal: Path, tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_no_half_of_a_new_file_is_left(dte: Dte, journal: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", ["check", "salvage"])
-@pytest.mark.parametrize("make", [foreign, text, no_words, None])
+@pytest.mark.parametrize("make", [foreign, text, no_words, of_another_version, None])
 def test_what_is_no_journal_is_neither_checked_nor_saved(
     dte: Dte, tmp_path: Path, make: Callable[[Path], None] | None, command: str
 ) -> None:
@@ -342,6 +342,45 @@ def test_what_is_no_journal_is_neither_checked_nor_saved(
     result = dte("journal", command, str(path))
     check_refused(result, 2, str(path), lines=1)
     assert not Path(f"{path}-salvaged").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "salvage"])
+def test_a_journal_of_a_newer_version_is_left_to_its_dte(
+    dte: Dte, tmp_path: Path, command: str
+) -> None:
+    path = tmp_path / "x.db"
+    Journal(str(path)).close()
+    database(path, "PRAGMA user_version = 9")
+    path.chmod(0o600)
+    refused = dte("master", *WHERE, "--journal", str(path)).stderr.removesuffix(
+        "; give another --journal\n"
+    )
+    result = dte("journal", command, str(path))
+    check_refused(result, 2, "is a journal of version 9; this dte knows version", lines=1)
+    assert result.stderr == f"{refused}\n"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.db"]
+
+
+def test_a_journal_behind_a_link_has_its_log_beside_the_file(
+    dte: Dte, processes: Processes, tmp_path: Path
+) -> None:
+    port, link = free_port(), tmp_path / "link.db"
+    (tmp_path / "data").mkdir()
+    link.symlink_to("data/real.db")
+    master = processes.start_master(port, DTE_JOURNAL=str(link))
+    with package.Client(f"http://127.0.0.1:{port}") as client:
+        job = client.submit("1+2")
+        master.kill()
+        assert (tmp_path / "data" / "real.db-wal").exists()
+        shown = dte("journal", "check", str(link))
+        assert f"jobs waiting: 1, ended: 0, highest id: {job.id}" in shown.stdout
+        assert shown.exit_code == 0
+        assert "nothing is lost" in dte("journal", "salvage", str(link)).stdout
+        processes.start_master(port, DTE_JOURNAL=str(link))
+        assert client.submit("1+2").id > job.id
+        backup = dte("backup", str(tmp_path / "copy.db"), "--master", f"http://127.0.0.1:{port}")
+        assert backup.exit_code == 0
+    assert sorted(each.name for each in (tmp_path / "data").iterdir())[0] == "real.db"
 
 
 @pytest.mark.parametrize("command", ["check", "salvage"])

@@ -22,7 +22,7 @@ def create_private(path: str) -> None:
     SQLite gives the files beside it the same permissions.
     """
     with suppress(OSError):  # Opening it raises the error again.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL, PRIVATE))
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL, PRIVATE))
 
 
 def is_open_to_all(path: str) -> bool:

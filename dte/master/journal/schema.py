@@ -275,19 +275,20 @@ def strangers_in(entries: Iterable[catalogue.Entry], version: int) -> list[str]:
 
 def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
     """Refuse a journal whose log is missing, unless that is allowed, or of another state."""
+    log_path = log_of(path)
     copies = "`dte backup` copies the journal of a running master whole"
     if cut is Cut.FOREIGN:
         raise JournalRefused(
-            f"{path}-wal belongs to another state of {path}, which it would damage",
-            f"if {path} is a copy that `dte backup` made, move {path}-wal away; if both files were "
+            f"{log_path} belongs to another state of {path}, which it would damage",
+            f"if {path} is a copy that `dte backup` made, move {log_path} away; if both files were "
             f"copied while a master was running, take another copy: {copies}",
         )
     if without_wal:
-        log.warning("%s is used without %s-wal; the changes in that file are lost", path, path)
+        log.warning("%s is used without %s; the changes in that file are lost", path, log_path)
         return
     raise JournalRefused(
-        f"{path} was cut from {path}-wal, which has its latest changes",
-        f"a journal that a master has not closed is two files, so put {path}-wal beside it, or use "
+        f"{path} was cut from {log_path}, which has its latest changes",
+        f"a journal that a master has not closed is two files, so put {log_path} beside it, or use "
         f"another copy: {copies}. To go on without those changes: --journal-without-wal",
     )
 
@@ -302,11 +303,16 @@ def _version(db: sqlite3.Connection, path: str) -> int | None:
     if application != APPLICATION_ID:
         raise JournalRefused(f"{path} is not a journal of dte but another SQLite database")
     if version != SCHEMA_VERSION and version not in MIGRATIONS:
-        raise JournalRefused(
-            f"{path} is a journal of version {version}; this dte knows version "
-            f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
-        )
+        raise JournalRefused(of_other_version(path, version))
     return int(version)
+
+
+def of_other_version(path: str, version: int) -> str:
+    """The reason why a journal of an unknown version is refused."""
+    return (
+        f"{path} is a journal of version {version}; this dte knows version "
+        f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
+    )
 
 
 def refusal(path: str, error: sqlite3.Error) -> JournalRefused:

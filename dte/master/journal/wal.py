@@ -75,8 +75,9 @@ class Frame(NamedTuple):
 
 
 def log_of(path: str) -> Path:
-    """The log of a journal."""
-    return Path(f"{path}-wal")
+    """The log of a journal. SQLite puts it beside the file, not beside a link to it."""
+    file = os.path.realpath(path) if os.path.islink(path) else path
+    return Path(f"{file}-wal")
 
 
 def read_header(file: BinaryIO) -> LogHeader | None:

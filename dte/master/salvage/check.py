@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from dte.master.journal.generation import Cut, find_cut
-from dte.master.journal.schema import APPLICATION_ID, strangers_in
+from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION, of_other_version, strangers_in
 from dte.master.journal.wal import log_of
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_readable
@@ -84,7 +84,7 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     """Read a file's pages, and find the tables of a journal among them.
 
     Raises:
-        NoJournal: there is no such file, or it is something else.
+        NoJournal: there is no such file, or it is something else, or of a newer version.
         InUse: a master has it open.
     """
     if not os.path.exists(path):
@@ -100,6 +100,10 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     if not is_journal(survey, pages):
         pages.close()
         raise NoJournal(f"{path} is not a journal of dte")
+    version = pages.header_number(60)
+    if pages.header_number(68) == APPLICATION_ID and version > SCHEMA_VERSION:
+        pages.close()
+        raise NoJournal(of_other_version(path, version))
     return pages, survey, cut
 
 
