@@ -10,6 +10,9 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 from harness.machine import free_port
@@ -381,6 +384,39 @@ def test_a_journal_behind_a_link_has_its_log_beside_the_file(
         backup = dte("backup", str(tmp_path / "copy.db"), "--master", f"http://127.0.0.1:{port}")
         assert backup.exit_code == 0
     assert sorted(each.name for each in (tmp_path / "data").iterdir())[0] == "real.db"
+
+
+def test_damage_that_a_running_master_meets_is_in_its_health_and_fails_backups(
+    dte: Dte, processes: Processes, tmp_path: Path
+) -> None:
+    port, path = free_port(), tmp_path / "dte.db"
+    url = f"http://127.0.0.1:{port}"
+    master = processes.start_master(port, DTE_JOURNAL=str(path))
+    with package.Client(url) as client:
+        job = client.cancel(client.submit_call("nobody.has", 2))
+    assert master.end() == 0
+    damage(path, "call")
+    processes.start_master(port, DTE_JOURNAL=str(path))
+    assert get(f"{url}/health")["error"] is None
+    advice = f"dte journal salvage {path}"
+    assert advice in get(f"{url}/job/{job.id}/nodes")["error"]
+    found = get(f"{url}/health")
+    assert found["status"] == "ok", "the journal can be written"
+    assert advice in found["error"]
+    result = dte("backup", str(tmp_path / "copy.db"), "--master", url)
+    assert result.exit_code != 0
+    assert advice in result.stderr
+    assert not (tmp_path / "copy.db").exists()
+
+
+def get(url: str) -> dict[str, Any]:
+    """The JSON of a reply, also of an error."""
+    try:
+        with urlopen(url) as reply:
+            return json.load(reply)  # type: ignore[no-any-return]
+    except HTTPError as error:
+        with error:
+            return json.load(error)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("command", ["check", "salvage"])

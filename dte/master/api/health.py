@@ -14,6 +14,9 @@ from dte.master.api.openapi import documented
 class HealthReply(msgspec.Struct):
     """The master's health; `error` is why its status is `failing`.
 
+    The status is `failing` while the journal cannot be written. `error` also names damage that was
+    found in the journal since the start, although the status may be `ok`.
+
     `longest_turn_s` is the longest time since the start for which the master's loop served nobody.
     """
 
@@ -38,6 +41,7 @@ class Health(JsonHandler):
     @documented("Get the health and the load of the master", replies={200: HealthReply})
     def get(self) -> None:
         core, recorder = self.master.core, self.master.recorder
+        error = recorder.failure or recorder.damage
         self.reply(
             {
                 "status": "ok" if recorder.failure is None else "failing",
@@ -54,6 +58,6 @@ class Health(JsonHandler):
                 "journal": self.master.settings.journal,
                 "commits": recorder.commits,
                 "longest_turn_s": round(self.master.turns.longest_s, 4),
-                "error": None if recorder.failure is None else str(recorder.failure),
+                "error": None if error is None else str(error),
             }
         )

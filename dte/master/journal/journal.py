@@ -233,7 +233,7 @@ class Journal:
             self._pruning.rolled_back()
             self._keys.rolled_back()
             if isinstance(error, sqlite3.Error):
-                raise failure(error) from None
+                raise failure(self.path, error) from None
             raise
 
     # Reading
@@ -255,8 +255,9 @@ class Journal:
         try:
             return copy_journal(self._db, self.path, check)
         except sqlite3.Error as error:
-            failed = failure(error)
-            raise JournalFailed(f"it could not be copied: {failed}", failed.full) from None
+            failed = failure(self.path, error)
+            reason = f"it could not be copied: {failed}"
+            raise JournalFailed(reason, failed.full, damaged=failed.damaged) from None
         except OSError as error:
             reason = f"it could not be copied: {error.strerror}"
             raise JournalFailed(reason, error.errno == errno.ENOSPC) from None
@@ -289,7 +290,7 @@ class Journal:
         Args:
             after: their numbers are higher.
         """
-        with _reading():
+        with _reading(self.path):
             found: list[Unfinished] = []
             size = 0
             for number, text, plan, has_calls in self._jobs.unfinished(after, self._last_before):
@@ -307,7 +308,7 @@ class Journal:
         Returns:
             The text of the plan, None for a formula with calls, and the records of the calls.
         """
-        with _reading():
+        with _reading(self.path):
             return self._calls.plans(numbers)
 
     def deliveries(self, now: float) -> list[StoredWebhook]:
@@ -319,7 +320,7 @@ class Journal:
         Returns:
             The oldest first. The time between two masters does not count.
         """
-        with _reading():
+        with _reading(self.path):
             return self._deliveries(now)
 
     def _deliveries(self, now: float) -> list[StoredWebhook]:
@@ -329,24 +330,24 @@ class Journal:
 
     def submission(self, key: str) -> KnownSubmission | None:
         """The submission with a key, if there was one."""
-        with _reading():
+        with _reading(self.path):
             return self._keys.known(key)
 
     def ended(self, numbers: Sequence[int]) -> dict[int, Job]:
         """The jobs of these numbers that have ended, by number."""
-        with _reading():
+        with _reading(self.path):
             return self._jobs.ended(numbers)
 
 
 @contextmanager
-def _reading() -> Iterator[None]:
+def _reading(path: str) -> Iterator[None]:
     """Turn errors of SQLite into `JournalFailed`."""
     try:
         yield
     except sqlite3.Error as error:
-        raise failure(error) from None
+        raise failure(path, error) from None
     except UNREADABLE as error:
-        raise unreadable(f"a row cannot be read: {error}") from None
+        raise unreadable(path, f"a row cannot be read: {error}") from None
 
 
 def _identity(path: str) -> tuple[int, int] | None:

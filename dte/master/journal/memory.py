@@ -23,6 +23,7 @@ class MemoryRecorder:
     """Stands in for a `Recorder`: facts are recorded at once, and forgotten with the process."""
 
     failure: Unavailable | None = None
+    damage: Unavailable | None = None
     commits = 0
 
     _jobs: JobTable

@@ -53,6 +53,7 @@ class Recorder:
     Attributes:
         boot: the number of this start.
         failure: why the journal cannot be written; None while it can.
+        damage: the last damage that was found in the journal; None if none was, since the start.
         commits: the number of groups of facts that were written.
     """
 
@@ -70,6 +71,7 @@ class Recorder:
         self._stop_copying: threading.Event | None = None
         self.boot = journal.boot
         self.failure: Unavailable | None = None
+        self.damage: Unavailable | None = None
         self.commits = 0
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
@@ -153,7 +155,7 @@ class Recorder:
         self._thread.do(partial(work, *arguments), callback)
         outcome = await came
         if isinstance(outcome, JournalFailed):
-            raise _unavailable(outcome)
+            raise self._note(outcome)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -170,9 +172,12 @@ class Recorder:
         Raises:
             Conflict: there is another copy, which has not been taken yet.
             StorageFull: there is too little room for the copy.
+            Unavailable: the journal is known to be damaged, and so would the copy be.
         """
         if self._closed:
             raise _copying_stopped()
+        if self.damage is not None:
+            raise self.damage
         if self._has_copy:
             raise Conflict("another backup is being made; one at a time is")
         self._has_copy = True
@@ -211,7 +216,7 @@ class Recorder:
             if not isinstance(outcome, JournalFailed):
                 outcome = JournalFailed(repr(outcome), False)
             self._fail(outcome)
-            self._unrecorded(facts, _unavailable(outcome))
+            self._unrecorded(facts, self._note(outcome))
             return
         self._succeed(facts)
         self._recorded(facts, outcome or {})
@@ -223,6 +228,13 @@ class Recorder:
         self.failure = _unavailable(error)
         self._idle.set()
         self._set_timer(RETRY_S)
+
+    def _note(self, error: JournalFailed) -> Unavailable:
+        """The error for clients; damage is noted, as it does not pass."""
+        found = _unavailable(error)
+        if error.damaged:
+            self.damage = found
+        return found
 
     def _succeed(self, facts: Facts) -> None:
         if self.failure is not None:

@@ -156,11 +156,16 @@ class JournalRefused(Exception):
 
 
 class JournalFailed(Exception):
-    """The journal could not be written or read now; nothing was written."""
+    """The journal could not be written or read now; nothing was written.
 
-    def __init__(self, reason: str, full: bool) -> None:
+    Attributes:
+        full: the disk is full.
+        damaged: a page or a row of the file is damaged.
+    """
+
+    def __init__(self, reason: str, full: bool, *, damaged: bool = False) -> None:
         super().__init__(reason)
-        self.full = full
+        self.full, self.damaged = full, damaged
 
 
 class Sync(Enum):
@@ -346,18 +351,18 @@ def _was_journal(path: str) -> bool:
     return False
 
 
-def failure(error: sqlite3.Error) -> JournalFailed:
+def failure(path: str, error: sqlite3.Error) -> JournalFailed:
     """The error for an open journal."""
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return unreadable(_reason(error))
+        return unreadable(path, _reason(error))
     return JournalFailed(_reason(error), name == "SQLITE_FULL")
 
 
-def unreadable(reason: str) -> JournalFailed:
+def unreadable(path: str, reason: str) -> JournalFailed:
     """The error for a damaged page or row of an open journal."""
-    advice = "end the master, and save what can be read with `dte journal salvage`"
-    return JournalFailed(f"it is damaged: {reason}; {advice}", full=False)
+    advice = f"end the master, and save what can be read: dte journal salvage {path}"
+    return JournalFailed(f"it is damaged: {reason}; {advice}", full=False, damaged=True)
 
 
 def _reason(error: sqlite3.Error) -> str:
