@@ -60,7 +60,8 @@ class Settings:
     )
     calls_max: int = _bound(FORMULA.calls_max, "Maximum number of calls of handlers in a job.")
     value_bytes_max: int = _bound(
-        CORE.value_bytes_max, "Maximum bytes of the arguments of a call, and of its result."
+        CORE.value_bytes_max,
+        "Maximum bytes of the arguments of a call, of its result, and of an answer of many nodes.",
     )
     jobs_kept: int = _bound(CORE.jobs_kept, "Ended jobs that are kept in memory.")
     jobs_kept_bytes: int = _bound(

@@ -363,9 +363,11 @@ class CallJobs:
         calls = _calls_of(job)
         bad = yield from calls.finding_failure()
         if bad is None:
-            answer = yield from calls.writing_result()
-            has_ended = job.graph is None
-            return None if has_ended else self._end(self.chores.now, job, answer=answer)
+            error = yield from calls.finding_excess(self._limits.value_bytes_max)
+            answer = None if error else (yield from calls.writing_result())
+            if job.graph is None:
+                return None
+            return self._end(self.chores.now, job, answer=answer, error=error)
         cause = yield from calls.finding_cause(bad)
         if job.graph is None:
             return None

@@ -265,6 +265,27 @@ class CallGraph:
                 yield
         return call
 
+    def finding_excess(self, bytes_max: int) -> Generator[None, None, str | None]:
+        """Find, in slices, why the answer of all sinks cannot be written; None if it can.
+
+        Equal calls are one, but the answer repeats their result for each of their names.
+        """
+        if self.answer is not None or len(self.sinks) == 1:
+            return None  # It is one result, which has a bound of its own.
+        size = 1
+        for count, name in enumerate(self.sinks, 1):
+            value = self.calls[self.aliases.get(name, name)].record.value or NULL
+            size += len(_quoted(name)) + len(value) + 2
+            if size > bytes_max:
+                return (
+                    f"answer too large: the results of the {len(self.sinks)} nodes that no other "
+                    f"node needs have more than {bytes_max} bytes together (value_bytes_max); name "
+                    "one node in `answer`, and get the other results from the job's nodes"
+                )
+            if not count % CALLS_IN_SLICE:
+                yield
+        return None
+
     def result(self) -> bytes:
         """The job's answer when all calls have succeeded, as JSON."""
         return at_once(self.writing_result())

@@ -309,6 +309,23 @@ def test_a_job_ends_once_when_its_last_calls_cannot_begin(handlers: str) -> None
     assert core.jobs.operations_waiting == core.jobs.bytes_waiting == 0
 
 
+@pytest.mark.parametrize("handlers", ["ff", "pp"])
+def test_a_job_fails_whose_answer_of_many_nodes_is_too_large(handlers: str) -> None:
+    core = Core(CALLER, limits=replace(LIMITS, value_bytes_max=100))
+    nodes = {f"n{number}": call(handler) for number, handler in enumerate(handlers)}
+    of_all, of_one = core.graph(**nodes), core.graph(answer="n1", **nodes)
+    value = b'"' + b"x" * 60 + b'"'
+    for _ in handlers:
+        for leased in core.settle(0.0):
+            for lease in leased.calls:
+                core.succeed(0.0, lease, value)
+    core.settle(0.0)
+    assert (of_all.state, of_all.answer) == (JobState.FAILED, None)
+    assert str(of_all.error).startswith("answer too large: the results of the 2 nodes ")
+    assert "name one node in `answer`" in str(of_all.error)
+    assert of_one.answer == value
+
+
 def test_arguments_that_grow_beyond_the_bound_by_what_they_refer_to_fail_their_call() -> None:
     """A short graph could else ask for gigabytes, and again after each restart."""
     core = Core(CALLER, limits=replace(LIMITS, value_bytes_max=100))

@@ -13,6 +13,7 @@ from dte.core.graph.call import CallRecord, CallState, CallTerms, Ref
 from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
+from dte.core.slices import at_once
 
 A, B, C = Ref("a"), Ref("b"), Ref("c")
 
@@ -380,6 +381,22 @@ def test_a_graph_with_equal_calls_merged_gives_what_the_whole_one_does(made) -> 
 
 def test_terms_tell_calls_apart() -> None:
     assert call("f", priority=1).terms == CallTerms(priority=1)
+
+
+def test_the_answer_of_many_sinks_has_a_bound() -> None:
+    nodes = {"a": call("p"), "b": call("p"), "c": call("f")}
+    graph = built(nodes, pure=PURE)
+    for name in graph.calls:
+        end(graph, name, b'"12345"')
+    size = len(graph.result())
+    assert at_once(graph.finding_excess(size)) is None
+    error = at_once(graph.finding_excess(size - 1))
+    assert error is not None, "the result of a counts for b too"
+    assert f"3 nodes that no other node needs have more than {size - 1} bytes" in error
+    assert "(value_bytes_max); name one node in `answer`" in error
+    for one in (built(nodes, "b", pure=PURE), built({"a": call("f")})):
+        end(one, "a", b'"12345"')
+        assert at_once(one.finding_excess(1)) is None, "one result has a bound of its own"
 
 
 # What a retry takes over
