@@ -29,6 +29,9 @@ HARM = re.compile(
 No call of the load lasts as long as the grace, nor can any do harm.
 """
 
+NAMESAKE = "another worker named"
+"""In a line of a worker: a claim of its killed predecessor came late, out of a slow link."""
+
 
 class Node(Process):
     """A `dte master` or `dte worker`, whose harms may overlap.
@@ -122,7 +125,8 @@ class Node(Process):
 
     def errors(self) -> list[str]:
         """The lines of its log, over all its lives, that tell of bugs or of harm to calls."""
-        return super().errors() + HARM.findall(self._written_since(0)[0])
+        faults = [line for line in super().errors() if NAMESAKE not in line]
+        return faults + HARM.findall(self._written_since(0)[0])
 
     async def leave(self, *, whole: bool = False) -> int | None:
         """End its life with SIGTERM.

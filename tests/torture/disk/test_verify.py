@@ -47,9 +47,9 @@ def test_a_good_journal_has_no_problems(lived: Path) -> None:
         ("DELETE FROM submission WHERE key = 'long'", "long was accepted, and is lost"),
         ("UPDATE submission SET first = 5 WHERE key = 'long'", "job 5 is of two submissions"),
         ("UPDATE submission SET count = 2 WHERE key = 'long'", "long has 2 jobs"),
-        ("INSERT INTO waiting VALUES (3, 0, 2, '1+2*3', NULL, NULL)", "job 3 is twice"),
-        ("INSERT INTO waiting VALUES (99, 0, 2, '1+2*3', NULL, NULL)", "not done: [99]"),
-        ("INSERT INTO waiting VALUES (3, 0, 2, '1+2*4', NULL, NULL)", "with another formula"),
+        ("INSERT INTO waiting VALUES (3, 0, 2, '1+2*3', NULL, NULL, NULL)", "job 3 is twice"),
+        ("INSERT INTO waiting VALUES (99, 0, 2, '1+2*3', NULL, NULL, NULL)", "not done: [99]"),
+        ("INSERT INTO waiting VALUES (3, 0, 2, '1+2*4', NULL, NULL, NULL)", "with another formula"),
     ],
 )
 def test_what_is_lost_doubled_changed_or_wrong_is_found(

@@ -31,7 +31,7 @@ from dte.master import clock as clocks
 from dte.master.clock import Clock
 from dte.master.journal import journal
 from dte.master.journal.jobs import JobTables
-from dte.master.journal.journal import Journal
+from dte.master.journal.keys import KeyTable
 from dte.master.journal.retention import Ages
 from dte.master.presence import Presence
 
@@ -160,13 +160,15 @@ def numbers_leases_alike_after_each_start(patch: Patch) -> None:
 
 
 def takes_repeats_for_new(patch: Patch) -> None:
-    insert = Journal._insert_keys
+    insert = KeyTable.insert
 
-    def forgetful(journal: Journal, submissions: Sequence[Submission]) -> Mapping[Any, Any]:
-        insert(journal, submissions)
+    def forgetful(
+        keys: KeyTable, submissions: Sequence[Submission], ran_s: float
+    ) -> Mapping[Any, Any]:
+        insert(keys, submissions, ran_s)
         return {}
 
-    patch.setattr(Journal, "_insert_keys", forgetful)
+    patch.setattr(KeyTable, "insert", forgetful)
 
 
 def does_not_go_on_after_a_restart(patch: Patch) -> None:
