@@ -55,6 +55,18 @@ def start(pool: ProcessPool) -> tuple[Future[None], BaseProcess | None]:
     return served, started.pop() if len(started) == 1 else None
 
 
+def finish(process: BaseProcess | None) -> int | None:
+    """Return the exit code of a process that has ended, and close the pipes that watch its end.
+
+    Python keeps them until it collects the pool, whose parts refer to each other.
+    """
+    if process is None or process.exitcode is None:
+        return None
+    code = process.exitcode
+    process.close()
+    return code
+
+
 @contextmanager
 def _no_main_module() -> Iterator[None]:
     """Keep processes that are started meanwhile from importing the program's main module.

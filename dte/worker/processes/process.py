@@ -31,7 +31,7 @@ from dte.worker.processes.channel import (
     Stop,
     Worn,
 )
-from dte.worker.processes.launch import CONTEXT, start
+from dte.worker.processes.launch import CONTEXT, finish, start
 from dte.worker.processes.orders import Orders
 from dte.worker.processes.output import Output
 from dte.worker.processes.packets import PacketWatch
@@ -401,8 +401,7 @@ class Process:
         self._orders.close()
         self._channel.close()
         self._output.close()
-        code = None if self._process is None else self._process.exitcode
-        how = self._fault or description_of_end(code)
+        how = self._fault or description_of_end(finish(self._process))
         problem = None
         if not self._is_ready and self._end_verdict is None:
             problem = self._not_ready or NotReady(f"the process {how}")

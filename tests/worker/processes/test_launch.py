@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 
@@ -32,3 +33,21 @@ async def test_a_process_that_is_stopped_while_it_starts_prints_nothing(
     await one.executor.close()
     assert one.reports[call].state == "returned"
     assert capfd.readouterr().err == ""
+
+
+def files_of_this_process() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_processes_that_have_ended_leave_no_files_open(rig: StartRig) -> None:
+    one = rig()
+    assert await one.value("echo", 1) == 1
+    before = files_of_this_process()
+    gc.disable()
+    try:
+        for _ in range(4):
+            assert await one.error("exit", 3)
+        assert await one.value("echo", 1) == 1
+        assert files_of_this_process() <= before
+    finally:
+        gc.enable()
