@@ -21,7 +21,15 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from dte.master.journal.wal import FRAME_HEADER, HEADER, SALT_AT, frames, log_of, read_header
+from dte.master.journal.wal import (
+    FRAME_HEADER,
+    HEADER,
+    SALT_AT,
+    frames,
+    has_transaction,
+    log_of,
+    read_header,
+)
 
 LOG_PAGES = 1_000
 """A longer log is moved into the main file."""
@@ -147,29 +155,47 @@ class Cut(Enum):
     """What is wrong with the log of a journal."""
 
     MISSING = "missing"
+    LOST = "without its content"
     FOREIGN = "of another state"
 
 
-def find_cut(db: sqlite3.Connection, path: str) -> Cut | None:
+def find_cut(db: sqlite3.Connection, path: str, *, is_synced: bool = False) -> Cut | None:
     """What is wrong with the log of a journal that no master has open; None if nothing is seen.
 
     Args:
         db: the main file alone, without its log.
+        is_synced: each transaction was on the disk before the next one began.
     """
     log = log_of(path)
     # The log first: a master that is just ending closes the main file before it deletes the log.
     is_empty = not log.exists() or log.stat().st_size < HEADER.size
     try:
-        incomplete, marks, page = db.execute(READ).fetchone()
+        row = db.execute(READ).fetchone()
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
     except sqlite3.Error:  # An older version, or a crash in the midst of a checkpoint.
         return None
+    if row is None or not is_readable(*row[:2]):  # Opening the journal refuses that.
+        return None
+    incomplete, marks, page = row
     if is_empty:
         return Cut.MISSING if incomplete else None
     mark = marks[-SIZE:]
-    found = list(_marks_in(log, page))
+    try:
+        found = list(_marks_in(log, page))
+        if not found and incomplete and _has_lost_content(log, page_bytes, mark, is_synced):
+            return Cut.LOST
+    except FileNotFoundError:  # A master has just ended.
+        return Cut.MISSING if incomplete else None
     if found and not any(mark in (each[-SIZE:], each[-2 * SIZE : -SIZE]) for each in found):
         return Cut.FOREIGN
     return None
+
+
+def is_readable(incomplete: object, marks: object) -> bool:
+    """True for a row as masters write it."""
+    if incomplete not in (0, 1):
+        return False
+    return isinstance(marks, bytes) and len(marks) == MARKS_BYTES and marks.startswith(PREFIX)
 
 
 def _marks_in(log: Path, page: int) -> Iterator[bytes]:
@@ -179,7 +205,7 @@ def _marks_in(log: Path, page: int) -> Iterator[bytes]:
     """
     with log.open("rb", buffering=0) as file:
         header = read_header(file)
-        if header is None:
+        if header is None or not header.is_whole:
             return
         for frame in frames(file, header):
             if frame.salt != header.salt:
@@ -193,3 +219,31 @@ def _marks_in(log: Path, page: int) -> Iterator[bytes]:
             # The power may have ended in the midst of writing the frame.
             if start >= 0 and frame.is_whole(content, header.order):
                 yield content[start : start + MARKS_BYTES]
+
+
+def _has_lost_content(log: Path, page_bytes: int, mark: bytes, is_synced: bool) -> bool:
+    """True if there were changes in a log in which SQLite finds none.
+
+    After a checkpoint, the log begins anew: its header is written and synced, then frames over
+    those of before, the last of which has the mark of the main file. So if the power ends before
+    the first transaction is on the disk, the mark is still there, and no other transaction is.
+    """
+    with log.open("rb", buffering=0) as file:
+        header = read_header(file)
+        if header is None:
+            return True
+        if has_transaction(file, header):
+            return False
+        has_mark = ends_transaction = False
+        for frame in frames(file, header._replace(page_bytes=page_bytes)):
+            content = os.pread(file.fileno(), page_bytes, frame.at)
+            if not header.is_whole and PREFIX + mark in content:
+                return True  # It was written after the header.
+            is_present = frame.salt == header.salt and len(content) == page_bytes
+            # Frames of a transaction that failed may follow another one, but not fit to it.
+            is_later = is_synced and is_present and ends_transaction
+            if is_later and frame.is_whole(content, header.order):
+                return True
+            ends_transaction = is_present and frame.pages > 0
+            has_mark = has_mark or mark in content
+        return not has_mark

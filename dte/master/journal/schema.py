@@ -188,9 +188,9 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     if not path:
         raise JournalRefused("the journal's file has no name")
     _refuse_open_to_all(path)
-    cut = _look_at(path)
+    cut = _look_at(path, sync)
     # A master that is just ending changes both files; another look sees them at rest.
-    if cut is not None and cut is _look_at(path):
+    if cut is not None and cut is _look_at(path, sync):
         _refuse_cut(path, cut, without_wal)
     if path != IN_MEMORY:
         create_private(path)
@@ -232,7 +232,7 @@ def statements(version: int | None, to: int = SCHEMA_VERSION) -> str:
     return first + "".join(MIGRATIONS[each] for each in range(version or 2, to))
 
 
-def _look_at(path: str) -> Cut | None:
+def _look_at(path: str, sync: Sync) -> Cut | None:
     """Refuse another program's file before it is opened: opening may change files beside it.
 
     Returns:
@@ -246,7 +246,7 @@ def _look_at(path: str) -> Cut | None:
         closing(sqlite3.connect(as_it_is, uri=True)) as db,
     ):
         _refuse_strangers(db, path, _version(db, path))
-        return find_cut(db, path)
+        return find_cut(db, path, is_synced=sync is Sync.FULL)
     return None
 
 
@@ -279,7 +279,7 @@ def strangers_in(entries: Iterable[catalogue.Entry], version: int) -> list[str]:
 
 
 def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
-    """Refuse a journal whose log is missing, unless that is allowed, or of another state."""
+    """Refuse a journal with a log of another state, or without its log unless that is allowed."""
     log_path = log_of(path)
     copies = "`dte backup` copies the journal of a running master whole"
     if cut is Cut.FOREIGN:
@@ -291,6 +291,12 @@ def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
     if without_wal:
         log.warning("%s is used without %s; the changes in that file are lost", path, log_path)
         return
+    if cut is Cut.LOST:
+        raise JournalRefused(
+            f"{log_path} is damaged from its beginning, so the latest changes of {path} are lost",
+            f"use another copy: {copies}. To save what can be read in a new file: dte journal "
+            f"salvage {path}. To go on without those changes: --journal-without-wal",
+        )
     raise JournalRefused(
         f"{path} was cut from {log_path}, which has its latest changes",
         f"a journal that a master has not closed is two files, so put {log_path} beside it, or use "

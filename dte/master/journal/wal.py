@@ -96,6 +96,21 @@ def frames(file: BinaryIO, header: LogHeader) -> Iterator[Frame]:
         at += FRAME_HEADER.size + header.page_bytes
 
 
+def has_transaction(file: BinaryIO, header: LogHeader) -> bool:
+    """True if SQLite finds a transaction in a log, as its first one is whole."""
+    if not header.is_whole:
+        return False
+    for frame in frames(file, header):
+        content = os.pread(file.fileno(), header.page_bytes, frame.at)
+        if len(content) < header.page_bytes or frame.salt != header.salt:
+            return False
+        if not frame.is_whole(content, header.order):
+            return False
+        if frame.pages:
+            return True
+    return False
+
+
 def checksums(content: bytes, before: list[int], order: str) -> list[int]:
     """The checksums after some bytes, which follow from those before."""
     first, second = before

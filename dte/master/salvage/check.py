@@ -104,6 +104,8 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     if pages.header_number(68) == APPLICATION_ID and version > SCHEMA_VERSION:
         pages.close()
         raise NoJournal(of_other_version(path, version))
+    if cut is Cut.LOST and pages.pages_in_log:  # More can be read than SQLite takes.
+        cut = None
     return pages, survey, cut
 
 
@@ -215,6 +217,8 @@ def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None
     if cut is Cut.MISSING:
         found.log_missing = not found.faults
         found.faults.append(f"{log_of(path)} is missing, which has the latest changes")
+    if cut is Cut.LOST:
+        found.faults.append(f"{log_of(path)} has lost its content, which was the latest changes")
     if cut is Cut.FOREIGN:
         found.faults.append(f"{log_of(path)} belongs to another state of the file; it was not read")
     if pages.log_damaged:

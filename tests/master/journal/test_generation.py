@@ -13,7 +13,8 @@ import pytest
 
 from dte.master.journal import generation
 from dte.master.journal.journal import Journal
-from dte.master.journal.schema import JournalFailed, JournalRefused
+from dte.master.journal.schema import JournalFailed, JournalRefused, Sync
+from dte.master.journal.wal import FRAME_HEADER, HEADER, LogHeader, checksums, read_header
 
 from .book import Book
 
@@ -240,3 +241,82 @@ def test_a_failed_commit_leaves_the_mark_as_it_was(path: Path) -> None:
         book.core.recorded(book.now, facts, book.journal.write(facts, book.now))
         assert waiting(copy(path, "crashed.db")) == number
     book.close()
+
+
+# A log that has lost its content
+
+FRAME_BYTES = FRAME_HEADER.size + 4_096
+LOSSES = {
+    "only its header": lambda log: log[: HEADER.size],
+    "half of the first frame": lambda log: log[: HEADER.size + FRAME_BYTES // 2],
+    "zeros": lambda log: bytes(len(log)),
+    "another header": lambda log: os.urandom(HEADER.size) + log[HEADER.size :],
+    "another salt": lambda log: log[:16] + os.urandom(8) + log[24:],
+    "another page size": lambda log: log[:8] + b"\xff\xff\xff\xff" + log[12:],
+    "another first frame": lambda log: log[:100] + os.urandom(50) + log[150:],
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_log_that_has_lost_its_content_is_refused(path: Path, loss: str) -> None:
+    book = Book(path)
+    for _ in range(10):
+        book.accept("1+1")
+        book.write()
+    lost = copy(path, "lost.db")
+    book.close()
+    log_of(lost).write_bytes(LOSSES[loss](log_of(lost).read_bytes()))
+    text = refusal(lost)
+    for part in (f"{lost}-wal", "dte backup", "dte journal salvage", "--journal-without-wal"):
+        assert part in text
+    assert waiting(lost, without_wal=True) == 0
+
+
+def begun_anew(log: bytes, header: LogHeader) -> bytes:
+    """A log with the header that SQLite writes before the first frame of a generation."""
+    salt = (int.from_bytes(header.salt[:4], "big") + 1).to_bytes(4, "big") + os.urandom(4)
+    new = header._replace(checkpoints=header.checkpoints + 1, salt=salt)
+    content = HEADER.pack(*new)[: HEADER.size - 8]
+    first, second = checksums(content, [0, 0], header.order)
+    return HEADER.pack(*new._replace(first_sum=first, second_sum=second)) + log[HEADER.size :]
+
+
+@pytest.mark.usefixtures("short_logs")
+@pytest.mark.parametrize("sync", Sync)
+def test_a_power_loss_as_the_log_begins_anew_is_no_loss(path: Path, sync: Sync) -> None:
+    """The new header is on the disk, and nothing or half of the first frame."""
+    book = Book(path, sync=sync)
+    number = seen = 0
+    while seen < 3:
+        book.accept("1+1")
+        book.write()
+        number += 1
+        if book.journal._checkpoints._stage is not generation.Stage.MOVED:
+            continue
+        crashed = copy(path, "crashed.db")
+        log = log_of(crashed).read_bytes()
+        with log_of(crashed).open("rb") as file:
+            header = read_header(file)
+        assert header is not None
+        log_of(crashed).write_bytes(begun_anew(log, header))
+        assert waiting(crashed, sync=sync) == number
+        copy(path, "crashed.db")
+        torn = bytearray(begun_anew(log, header))
+        torn[HEADER.size + 16 : 512] = os.urandom(512 - HEADER.size - 16)
+        torn[HEADER.size + 8 : HEADER.size + 16] = torn[16:24]
+        log_of(crashed).write_bytes(torn)
+        assert waiting(crashed, sync=sync) == number
+        seen += 1
+    book.close()
+
+
+def test_changes_that_were_not_synced_may_be_lost_with_the_power(path: Path) -> None:
+    book = Book(path, sync=Sync.NORMAL)
+    for _ in range(10):
+        book.accept("1+1")
+        book.write()
+    crashed = copy(path, "crashed.db")
+    book.close()
+    log = log_of(crashed).read_bytes()
+    log_of(crashed).write_bytes(LOSSES["another first frame"](log))
+    assert waiting(crashed, sync=Sync.NORMAL) == 0

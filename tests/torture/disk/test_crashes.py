@@ -14,6 +14,8 @@ from torture.disk.losses import possible
 from torture.disk.verify import problems, read, read_copy
 
 from dte.master.journal.journal import Journal
+from dte.master.journal.schema import JournalRefused
+from dte.master.journal.wal import frames, read_header
 
 TIMEOUT_S = 120.0
 CUTS = 25
@@ -35,7 +37,10 @@ def test_nothing_that_was_told_is_lost_wherever_the_process_ends(
 def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some_commit(
     memory_folder: Path, monkeypatch: pytest.MonkeyPatch, garbled: bool
 ) -> None:
-    """As after a loss of power with a disk that did not do what it said."""
+    """As after a loss of power with a disk that did not do what it said.
+
+    A log in which nothing is left is refused.
+    """
     live, left = memory_folder / "live", memory_folder / "left"
     live.mkdir()
     left.mkdir()
@@ -51,6 +56,7 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
         Life(live).go_on()
     stands = every_stand(live)
     log = (left / f"{JOURNAL}-wal").read_bytes()
+    first = end_of_first_transaction(left / f"{JOURNAL}-wal")
     random = Random(1)
     seen = set()
     for _ in range(CUTS):
@@ -65,9 +71,22 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
         stand = {"waiting": sorted(content.waiting), "ended": sorted(content.ended)}
         assert stand in stands, f"cut at {place}"
         seen.add(stands.index(stand))
+        if place < first:
+            with pytest.raises(JournalRefused, match=r"damaged from its beginning|was cut from"):
+                Life(case)
+            continue
         Life(case).go_on()
         assert problems(read(case / JOURNAL), read_told(case / TOLD), finished=True) == []
     assert len(seen) > len(stands) / 3
+
+
+def end_of_first_transaction(path: Path) -> int:
+    with path.open("rb") as log:
+        header = read_header(log)
+        assert header is not None
+        return next(
+            frame.at + header.page_bytes for frame in frames(log, header) if frame.pages > 0
+        )
 
 
 def every_stand(folder: Path) -> list[dict[str, list[int]]]:
