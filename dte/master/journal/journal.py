@@ -27,6 +27,7 @@ from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import Announcement
+from dte.master.journal.bounds import check_rows
 from dte.master.journal.calls import CallTables
 from dte.master.journal.copying import copy_journal, remove_copy
 from dte.master.journal.generation import Checkpoints
@@ -130,6 +131,7 @@ class Journal:
             raise refusal(path, error) from None
         self._checkpoints = Checkpoints(self._db, path)
         try:
+            check_rows(self._db)
             self._checkpoints.begin()
             self._db.execute(COUNT_START, (first_boot,))
             self.boot: int = self._db.execute("SELECT boot FROM master").fetchone()[0]
@@ -137,10 +139,12 @@ class Journal:
                 self._db.execute(query).fetchone()[0] or 0 for query in LAST_JOBS
             )
             self._ages = Ages(self._db, now)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, *UNREADABLE) as error:
             self._checkpoints.close()
             self._db.close()
-            raise refusal(path, error) from None
+            if isinstance(error, sqlite3.Error):
+                raise refusal(path, error) from None
+            raise damaged(path, str(error)) from None
         self._jobs = JobTables(self._db)
         self._calls = CallTables(self._db)
         self._workers = WorkerTable(self._db)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from dte.master.journal.bounds import BOUNDS, JOB_MAX, is_possible
 from dte.master.journal.copying import BOOTS_MORE, BOOTS_SKIPPED
 from dte.master.journal.generation import make_complete
 from dte.master.journal.schema import (
@@ -152,7 +153,7 @@ class _Filling:
         self._known.update(
             row.fields[0]
             for row in self._survey.rows(NUMBERS.name)
-            if isinstance(row.fields[0], int)
+            if isinstance(row.fields[0], int) and 0 < row.fields[0] < JOB_MAX
         )
         self._copy_master()
         self._settle_jobs()
@@ -213,7 +214,7 @@ class _Filling:
             if isinstance(number, int):
                 self._known.add(number)
         first, count = values.get("first"), values.get("count")
-        if isinstance(first, int) and isinstance(count, int):
+        if isinstance(first, int) and isinstance(count, int) and first + count <= JOB_MAX:
             self._done.last_job = max(self._done.last_job, first + count - 1)
 
     def _copy_master(self) -> None:
@@ -221,17 +222,19 @@ class _Filling:
         boot = last_job = 0
         ran_s = 0.0
         for row in self._survey.rows("master"):
-            boot, last_job, *times = (each or 0 for each in row.fields)  # type: ignore[assignment]
-            ran_s = times[0] if times else 0.0  # type: ignore[assignment]
+            found: dict[str, Any] = dict(zip(BOUNDS, row.fields, strict=False))
+            possible = {name: each for name, each in found.items() if is_possible(name, each)}
+            boot, last_job = possible.get("boot", 0), possible.get("last_job", 0)
+            ran_s = possible.get("ran_s", 0.0)
             self._deleted_to = last_job
         if boot:  # A new file begins with a number of its own.
             boot += BOOTS_SKIPPED + secrets.randbelow(BOOTS_MORE)
         self._done.last_job = max(self._done.last_job, last_job, *self._known, 0)
         self._db.execute("UPDATE master SET boot = ?, last_job = ?", (boot, self._done.last_job))
         if "ran_s" in self._columns("master"):
-            query = "SELECT max(coalesce(recorded_s, 0)) FROM {}"
+            query = "SELECT max(recorded_s) FROM {} WHERE recorded_s < ?"
             ages = [
-                self._db.execute(query.format(name)).fetchone()[0]
+                self._db.execute(query.format(name), (BOUNDS["ran_s"],)).fetchone()[0]
                 for name in ("ended", "submission")
             ]
             self._db.execute(
