@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from typing import Any
 
-from tornado.netutil import bind_sockets
-
+Address = tuple[int, Any]
+"""The family of an address, and what a socket of it binds to."""
 EVERY_ADDRESS = "*"
 """The host that stands for every address of this machine, of IPv4 and IPv6."""
 BACKLOG = 128
@@ -41,30 +42,45 @@ def listen(host: str, port: int) -> tuple[list[socket.socket], int]:
         CannotListen: the address or the port is not available.
     """
     try:
-        every = host in ("", EVERY_ADDRESS)
-        sockets = _every_address(port) if every else bind_sockets(port, host)
+        sockets = _listen_on_all(_addresses(host, port), port)
     except OSError as error:
         raise CannotListen(host, port, error) from None
     return sockets, sockets[0].getsockname()[1]
 
 
-def _every_address(port: int) -> list[socket.socket]:
-    """Listen on one port of all addresses: of IPv4, and of IPv6 unless that is switched off."""
+def _addresses(host: str, port: int) -> list[Address]:
+    """The addresses of a host, those of IPv4 first."""
+    if host in ("", EVERY_ADDRESS):
+        return [(socket.AF_INET, ("0.0.0.0", port)), (socket.AF_INET6, ("::", port))]
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return sorted({(family, address) for family, _, _, _, address in found})
+
+
+def _listen_on_all(addresses: list[Address], port: int) -> list[socket.socket]:
+    """Listen on one port of all addresses; those of IPv6 are left out if it is switched off."""
     for _ in range(TRIES_MAX):
-        ipv4 = _listening(socket.AF_INET, "0.0.0.0", port)
+        sockets: list[socket.socket] = []
         try:
-            return [ipv4, _listening(socket.AF_INET6, "::", ipv4.getsockname()[1])]
+            for family, (host, _, *rest) in addresses:
+                one_port = sockets[0].getsockname()[1] if sockets else port
+                try:
+                    sockets.append(_listening(family, (host, one_port, *rest)))
+                except OSError as error:
+                    may_be_off = sockets and family == socket.AF_INET6
+                    if not may_be_off or error.errno == errno.EADDRINUSE:
+                        raise
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                return [ipv4]
-            ipv4.close()
-            taken = error
-        if port:
-            break
+            for each in sockets:
+                each.close()
+            if port or error.errno != errno.EADDRINUSE:
+                raise
+            taken = error  # The free port of one family was taken in the other.
+        else:
+            return sockets
     raise taken
 
 
-def _listening(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+def _listening(family: int, address: Any) -> socket.socket:
+    made = socket.create_server(address, family=family, backlog=BACKLOG)
     made.setblocking(False)
     return made
