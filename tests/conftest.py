@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, is_hypothesis_test, settings
 from tornado.ioloop import IOLoop
 
 TORTURE = Path(__file__).parent / "torture"
+CALLBACKS = 5
+"""The iterations of a loop in which what the last task has called for is done."""
 
 # An example that takes long on a busy machine is no fault.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -71,6 +73,8 @@ def io_loop() -> Iterator[IOLoop]:
 
     async def all_tasks_end() -> None:
         await until(lambda: len(asyncio.all_tasks()) == 1, "the end of all tasks")
+        for _ in range(CALLBACKS):
+            await asyncio.sleep(0)
 
     try:
         loop.run_sync(all_tasks_end)
