@@ -102,7 +102,15 @@ class Archive:
         kept = await self.recorder.plans([job.number])
         if job.number not in kept:
             raise NotFound(f"job {job.number} has been deleted since it ended; submit it again")
-        return kept[job.number]
+        text, records = kept[job.number]
+        if text is None or text == LOST_PLAN:
+            return text, records
+        plan = await self.slices.run(reading_plan(text))
+        if not plan.merged:
+            return text, records
+        calls = await self.slices.run(_calls(plan, [record.copy() for record in records]))
+        recorded = {record.name for record in records}
+        return text, [*records, *(each.record for each in calls if each.name not in recorded)]
 
     async def plans_of(self, jobs: Sequence[Job]) -> list[tuple[str | None, Sequence[CallRecord]]]:
         """For each job what `plan_of` returns."""
@@ -135,15 +143,25 @@ class Archive:
         plan = Plan(formula=job.task)
         if text is not None:
             plan = await self.slices.run(reading_plan(text))
-        work = await self.slices.run(build(plan, NO_PLAN_LIMITS))
-        if work.calls is None:
-            return []
-        return await self.slices.run(_restored(work.calls, records))
+        return await self.slices.run(_calls(plan, records))
 
 
 def _is_past(job: Job) -> bool:
     """True if only the journal has the calls of a job."""
     return job.is_terminal and job.calls is None
+
+
+def _calls(plan: Plan, records: Sequence[CallRecord]) -> Generator[None, None, list[Call]]:
+    """The calls of an ended job of a plan, under all of their names.
+
+    Of equal calls of pure handlers one has a record, unless they ran one by one after a restart.
+    """
+    recorded = {record.name for record in records}
+    pure = () if plan.graph.keys() <= recorded else plan.merged
+    work = yield from build(plan, NO_PLAN_LIMITS, pure=pure)
+    if work.calls is None:
+        return []
+    return (yield from _restored(work.calls, records))
 
 
 def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> Generator[None, None, list[Call]]:
@@ -154,7 +172,7 @@ def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> Generator[None
     for record in records:
         record.state = record.state or CallState.CANCELLED  # The job ended without the call.
     yield from graph.restoring(records)
-    return [call for call in graph.calls.values() if call.recorded]
+    return [call for call in graph.named() if call.recorded]
 
 
 def _named(unknown: Sequence[int]) -> str:

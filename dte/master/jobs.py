@@ -40,6 +40,7 @@ from dte.master.plans import (
     build,
     check_priority,
     describe,
+    merged_handlers,
     new_job,
     shorten_delays,
 )
@@ -216,6 +217,7 @@ class Jobs:
             pure = pure - self.core.handlers.replaced.keys()
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
+        plan.merged = merged_handlers(plan, work)
         if work.calls is not None:
             reusable = yield from work.calls.reusing(records)
             yield from work.calls.restoring(reusable)

@@ -95,6 +95,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
         accepted_at: when its delays began; None if it has none.
         about: data of a dialect.
         expects: ids of tasks that must end before, too, and that were not there at the submission.
+        merged: the pure handlers of which equal calls are one; that one alone is recorded.
     """
 
     graph: dict[str, Node] = {}
@@ -108,6 +109,7 @@ class Plan(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     accepted_at: datetime | None = None
     about: dict[str, Any] = {}
     expects: list[str] = []
+    merged: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,13 @@ def build(
             yield
     yield from builder.finish(plan.answer)
     return Work(Graph(), calls=builder.graph)
+
+
+def merged_handlers(plan: Plan, work: Work) -> list[str]:
+    """The handlers of which equal calls became one when a plan was built."""
+    if work.calls is None:
+        return []
+    return sorted({plan.graph[name].handler for name in work.calls.aliases if name in plan.graph})
 
 
 def arguments_of(node: Node) -> tuple[bytes, bool]:

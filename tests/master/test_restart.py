@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dte.master import restart as resuming
 from dte.master.archive import Archive
 from dte.master.journal import retention
 from dte.master.journal.recorder import Recorder
+from dte.master.plans import LOST_PLAN
 
 from . import fakes
 from .calling import (
@@ -389,6 +391,99 @@ async def test_ended_jobs_keep_their_nodes_and_can_be_retried(rig: Rig, again: A
     await report(rig, call["lease"], result=5)
     await report(rig, (await claim_one(rig))["lease"], result=6)
     assert (await ended(rig, reply.json["job_id"]))[1] == 6
+
+
+async def test_equal_calls_share_one_record_and_are_all_shown(rig: Rig, again: Again) -> None:
+    """Without one, a result would be in the journal as often as it has names."""
+    graph = {
+        "a": {"handler": "pure", "args": [1]},
+        "b": {"handler": "pure", "args": [ref("a")]},
+        "c": {"handler": "pure", "args": [1]},
+        "d": {"handler": "pure", "args": [ref("c")]},
+        "e": {"handler": "effect", "args": [ref("d")]},
+    }
+    assert await claim(rig, handlers=PURE_OR_NOT, wait=0) == []
+    number = await rig.accept(graph=graph, answer="e")
+    for result in ("of a", "of b"):
+        await report(rig, (await claim_one(rig, handlers=PURE_OR_NOT))["lease"], result=result)
+    lease = (await claim_one(rig, handlers=PURE_OR_NOT))["lease"]
+    await report(rig, lease, error="broke", retry=False)
+    assert (await ended(rig, number))[0] == "failed"
+    before = await rig.nodes(number)
+    assert {name: before[name]["result"] for name in "abcd"} == {
+        **dict.fromkeys("ac", "of a"),
+        **dict.fromkeys("bd", "of b"),
+    }
+    rig = await again()
+    assert await rig.nodes(number) == before
+    _, records = (await rig.master.recorder.plans([number]))[number]
+    assert sorted(record.name for record in records) == ["a", "b", "e"]
+    # No worker says now that a handler is pure, but what is known of equal calls stays so.
+    retry = (await rig.post(f"/job/{number}/retry")).json["job_id"]
+    call = await claim_one(rig, handlers=["pure", "effect"])
+    assert (call["node"], call["args"]) == ("e", ["of b"])
+    await report(rig, call["lease"], result=3)
+    assert await ended(rig, retry) == ("succeeded", 3, None)
+    assert (await rig.nodes(retry))["c"]["result"] == "of a"
+
+
+async def test_calls_that_a_restart_parts_have_a_record_each(
+    rig: Rig, again: Again, start_master: StartMaster
+) -> None:
+    """Nobody says then that their handler is pure, and they may give different results."""
+    graph = {name: {"handler": "pure", "args": [1]} for name in ("a", "b")}
+    assert await claim(rig, handlers=PURE_OR_NOT, wait=0) == []
+    number = await rig.accept(graph=graph)
+    assert len(await claim(rig, handlers=PURE_OR_NOT, slots=2)) == 1, "they are one"
+    rig = await again()
+    for _ in graph:
+        call = await claim_one(rig, handlers=["pure"])
+        await report(rig, call["lease"], result=call["node"])
+    assert await ended(rig, number) == ("succeeded", {"a": "a", "b": "b"}, None)
+    await rig.stop()
+    rig = await start_master(journal=rig.master.settings.journal)
+    nodes = await rig.nodes(number)
+    assert {name: nodes[name]["result"] for name in nodes} == {"a": "a", "b": "b"}
+
+
+async def test_no_call_with_effects_takes_the_result_of_an_equal_one(
+    start_master: StartMaster, tmp_path: Path
+) -> None:
+    """Its record may be lost with a damaged page."""
+    journal = str(tmp_path / "journal.db")
+    rig = await start_master(journal=journal)
+    graph = {name: {"handler": "effect", "args": [1]} for name in ("a", "b", "c")}
+    number = await rig.accept(graph=graph)
+    for result in (1, 2):
+        await report(rig, (await claim_one(rig, handlers=["effect"]))["lease"], result=result)
+    lease = (await claim_one(rig, handlers=["effect"]))["lease"]
+    await report(rig, lease, error="broke", retry=False)
+    assert (await ended(rig, number))[0] == "failed"
+    await rig.stop()
+    with closing(sqlite3.connect(journal)) as db, db:
+        db.execute("DELETE FROM call WHERE name = 'b'")
+    rig = await start_master(journal=journal)
+    assert (await rig.nodes(number)).keys() == {"a", "c"}
+    await rig.post(f"/job/{number}/retry")
+    calls = await claim(rig, handlers=["effect"], slots=3)
+    assert sorted(call["node"] for call in calls) == ["b", "c"]
+
+
+async def test_a_job_whose_plan_is_lost_is_not_retried(
+    start_master: StartMaster, tmp_path: Path
+) -> None:
+    journal = str(tmp_path / "journal.db")
+    rig = await start_master(journal=journal)
+    number = await rig.accept(graph=CHAIN, answer="c")
+    await report(rig, (await claim_one(rig))["lease"], error="broke", retry=False)
+    assert (await ended(rig, number))[0] == "failed"
+    await rig.stop()
+    with closing(sqlite3.connect(journal)) as db, db:
+        db.execute("UPDATE plan SET text = ?", (LOST_PLAN,))
+    rig = await start_master(journal=journal)
+    reply = await rig.post(f"/job/{number}/retry")
+    assert (reply.status, reply.json["code"]) == (409, "conflict")
+    assert "plan was lost" in reply.json["error"]
 
 
 async def test_formulas_with_calls_go_on(rig: Rig, again: Again, hire: Hire) -> None:

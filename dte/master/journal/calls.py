@@ -61,11 +61,10 @@ class CallTables:
             ((job.number, job.retry_of) for job, _ in plans if job.retry_of is not None),
         )
         # The last of several records of a call counts.
-        records = {
-            (number, record.name): self._row(number, record)
-            for number, record in _records(plans, steps, ends)
-        }
-        CALLS.insert(self._db, records.values())
+        records = {(number, record.name): record for number, record in _records(plans, steps, ends)}
+        # One after the other: all rows together may have many times the bytes of a result.
+        rows = (self._row(number, record) for (number, _), record in records.items())
+        CALLS.insert(self._db, rows)
         for text in as_json((cancel.job.number, cancel.at) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
         deliveries = (
@@ -140,7 +139,7 @@ def _records(
     for step in steps:
         yield step.call.job, step.record
     for end in ends:
-        if end.job.calls is not None:
-            for call in end.job.calls.named():
-                if not call.recorded:
-                    yield end.job.number, call.record
+        # Of equal calls, one has a row; `Archive` finds the others again.
+        for call in end.job.each_call():
+            if not call.recorded:
+                yield end.job.number, call.record
