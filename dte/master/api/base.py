@@ -194,6 +194,14 @@ class JsonHandler(BodyHandler):
         self.set_status(HTTPStatus.NO_CONTENT)
         self.finish()
 
+    def ensure_room_for(self, size: int) -> None:
+        """Check that a list of `size` bytes may be encoded, before any of it is.
+
+        Raises:
+            Busy: there is no room for it.
+        """
+        self._replies.ensure_room(begun=True, owner=self.owner, more=size)
+
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
     ) -> None:

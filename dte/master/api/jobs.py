@@ -301,6 +301,7 @@ class Nodes(JobHandler):
         job = await self.find(number)
         calls = await self.calls_of(job)
         async with self.room_for_list(len(calls)):
+            self.ensure_room_for(sum(len(call.record.value or b"") for call in calls))
             await self.reply_list(map(self._reply, calls))
 
     def _reply(self, call: Call) -> NodeReply:

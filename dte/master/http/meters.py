@@ -36,18 +36,23 @@ class Budget:
         self.add(-count, owner)
 
     def ensure_room(
-        self, begun: bool = False, owner: str = OWN_USER, part: float = BEGUN_SHARE
+        self,
+        begun: bool = False,
+        owner: str = OWN_USER,
+        part: float = BEGUN_SHARE,
+        more: int = 0,
     ) -> None:
         """Raise `Busy` unless an owner may begin something long, or go on with what has `begun`.
 
         Args:
             part: the part of the bound beyond which nothing begins.
+            more: bytes that are not counted yet, but will be.
         """
         part = 1.0 if begun else part
-        if self.bytes > self._bytes_max * part:
-            used = f"{self.bytes} of {self._bytes_max} bytes"
+        if self.bytes + more > self._bytes_max * part:
+            used = f"{self.bytes + more} of {self._bytes_max} bytes"
             raise Busy(f"too much in memory: {used} ({self._name})")
-        if owner and self._shares.used(owner) > self._shares.share * part:
-            used = f"{self._shares.used(owner)} bytes of {owner}"
+        if owner and self._shares.used(owner) + more > self._shares.share * part:
+            used = f"{self._shares.used(owner) + more} bytes of {owner}"
             share = f"its share of {self._bytes_max}"
             raise Busy(f"too much in memory: {used} > {share}, half ({self._name})")

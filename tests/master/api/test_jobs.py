@@ -705,6 +705,23 @@ async def test_nodes_show_the_state_of_each_call(rig: Rig, hire: Hire) -> None:
     assert await rig.nodes(await rig.submit("1+2")) == {}
 
 
+async def test_nodes_beyond_the_bound_of_replies_are_refused_before_any_is_encoded(
+    start_master: StartMaster, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = await start_master(replies_bytes_max=500_000)
+    await hire_called(hire, rig, first_argument)
+    number = await rig.accept(
+        graph={f"n{i}": {"handler": "echo", "args": ["x" * 60_000]} for i in range(10)}
+    )
+    assert (await rig.job(number, wait_s=20))["finished"]
+    shown = Mock()
+    monkeypatch.setattr(jobs.Nodes, "_reply", shown)
+    reply = await rig.get(f"/job/{number}/nodes")
+    assert (reply.status, reply.json["code"]) == (429, "busy")
+    assert "(replies_bytes_max)" in reply.json["error"]
+    shown.assert_not_called()
+
+
 # Many jobs in a request
 
 

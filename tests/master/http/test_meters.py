@@ -21,6 +21,9 @@ def test_there_is_room_up_to_the_bound_but_nothing_long_is_begun_near_it() -> No
         budget.ensure_room(begun=True)
     budget.remove(251)
     budget.ensure_room()
+    budget.ensure_room(begun=True, more=250)
+    with pytest.raises(Busy, match=r"1001 of 1000 bytes"):
+        budget.ensure_room(begun=True, more=251)
 
 
 async def test_few_long_ones_are_made_at_a_time() -> None:
