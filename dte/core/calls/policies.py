@@ -19,11 +19,6 @@ class Policies:
     def __init__(self, workers: AvailabilityQueue) -> None:
         self._workers = workers
 
-    @property
-    def pure(self) -> frozenset[str]:
-        """The handlers that are pure by all who have them: equal calls become one."""
-        return self._workers.handlers.pure
-
     def begin(self, call: Call, announcement: Announcement) -> float | None:
         """Give a call the policy of the worker that gets it; its timeout."""
         policy = call.policy = announcement.policy(call.handler, call.origin)
