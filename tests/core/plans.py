@@ -54,14 +54,17 @@ def refs_in(value: Any) -> Iterator[str]:
 
 
 def built(
-    nodes: Mapping[str, Node], answer: str | None = None, pure: Collection[str] = ()
+    nodes: Mapping[str, Node],
+    answer: str | None = None,
+    pure: Collection[str] = (),
+    origin: str = "",
 ) -> CallGraph:
     """A graph of calls.
 
     Raises:
         InvalidRequest: something is wrong with it.
     """
-    builder = CallGraphBuilder(pure)
+    builder = CallGraphBuilder(pure, origin)
     for name, node in nodes.items():
         refs = list(refs_in(node.args))
         builder.add(name, node.handler, node.args, refs, node.after, node.terms, size=10)
@@ -79,6 +82,7 @@ class Plan:
         text: its formula, if it is one.
         after: the numbers of the jobs that it waits for.
         run_on_failure: it does so also when one of them fails.
+        origin: the dialect of its calls.
     """
 
     nodes: Mapping[str, Node]
@@ -87,6 +91,7 @@ class Plan:
     after: list[int] = field(default_factory=list)
     run_on_failure: bool = False
     priority: int = 0
+    origin: str = ""
 
     @property
     def task(self) -> str:
@@ -102,7 +107,7 @@ class Plan:
         if self.text is not None:
             work = parse(self.text, FormulaLimits(), pure)
         else:
-            work = Work(Graph(), None, built(self.nodes, self.answer, pure))
+            work = Work(Graph(), None, built(self.nodes, self.answer, pure, self.origin))
         awaited = [core.jobs.job(number) for number in self.after]
         return NewJob(
             self.task,

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import Phase, settings
 
 from core import checked
-from core.checked import CALLER, Core
+from core.checked import CALLER, WORKER, Core
 from core.plans import Plan, call
 from core.test_call_model import Histories
 from dte.core.calls import awaited, cancels, jobs
+from dte.core.calls.attempts import Outcome
 from dte.core.graph import calls
-from dte.core.graph.call import CallState, Ref
+from dte.core.graph.call import CallRecord, CallState, Ref
 from dte.core.jobs.facts import Cancel
 from dte.core.jobs.job import Job, JobState
+from dte.core.slices import CALL
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,74 @@ def test_a_job_may_be_cancelled_while_its_calls_are_begun() -> None:
     assert set(states(job).values()) == {"cancelled"}
 
 
+def test_a_job_may_be_cancelled_before_its_first_call_is_begun() -> None:
+    core = Core()
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(3)}))
+    core.cancel(0.0, job)
+    core.tick(0.0)
+    assert "ready" not in states(job).values()
+    core.settle(0.0)
+    assert job.state is JobState.CANCELLED
+    assert set(states(job).values()) == {"cancelled"}
+
+
+def test_a_result_begins_the_calls_that_wait_for_it_in_slices() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(4)}))
+    core.succeed(0.0, core.hand_out()["a"], b"7")
+    seen = []
+    while core.calls.jobs.chores:
+        seen.append(list(states(job).values()).count("waiting"))
+        core.tick(0.0)
+    assert seen == sorted(seen, reverse=True)
+    assert {4, 3, 2, 1} <= set(seen)
+    assert {lease.call.name: lease.call.operands for lease in core.out} == {
+        "n0": {"a": b"7"},
+        "n1": {"a": b"7"},
+    }
+
+
+def test_a_job_may_be_cancelled_before_a_failure_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "SLICE", CALL)  # The first slice would skip a call.
+    core = Core(CALLER)
+    nodes = {"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(3)}
+    job = core.plan(Plan(nodes))
+    core.fail_at(0.0, core.hand_out()["a"], retry=False)
+    core.cancel(0.0, job)
+    core.settle(0.0)
+    assert job.state is JobState.CANCELLED
+    assert states(job) == {"a": "failed"} | dict.fromkeys(("n0", "n1", "n2"), "cancelled")
+
+
+def test_a_job_that_is_cancelled_ends_when_its_worker_has_stopped_the_last_call() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({"a": call("f"), "b": call("f", Ref("a"))}))
+    lease = core.hand_out()["a"]
+    core.cancel(0.0, job)
+    core.settle(0.0)
+    assert (job.state, states(job)) == (JobState.CANCELLING, {"a": "cancelling", "b": "cancelled"})
+    core.end_call(0.0, lease, Outcome(CallState.CANCELLED))
+    core.settle(0.0)
+    assert (job.state, states(job)["a"]) == (JobState.CANCELLED, "cancelled")
+
+
+def test_a_job_ends_once_when_its_worker_stops_while_the_rest_is_cancelled() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({"b": call("f", Ref("a")), "c": call("f", Ref("b")), "a": call("f")}))
+    lease = core.hand_out()["a"]
+    core.cancel(0.0, job)
+    while states(job)["c"] != "cancelled":
+        core.tick(0.0)
+    core.end_call(0.0, lease, Outcome(CallState.CANCELLED))
+    assert core.calls.jobs.chores
+    assert job.state is JobState.CANCELLED
+    core.tick(0.0)
+    assert not core.calls.jobs.chores, "nothing of it is left to do"
+    assert [event.state for event in core.events if not event.node].count("cancelled") == 1
+
+
 def test_a_job_may_be_cancelled_while_a_failure_is_passed_on() -> None:
     core = Core(CALLER)
     nodes = {"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(5)}
@@ -143,6 +213,44 @@ def test_a_long_job_whose_awaited_job_failed_is_skipped_in_slices() -> None:
     assert set(states(later).values()) == {"skipped"}
 
 
+def test_a_job_may_be_cancelled_while_its_calls_are_skipped() -> None:
+    core = Core(CALLER)
+    first = core.plan(Plan({"a": call("f")}))
+    lease = core.hand_out()["a"]
+    later = core.plan(Plan({f"n{n}": call("f") for n in range(4)}, after=[first.number]))
+    core.fail_at(0.0, lease, retry=False)
+    while "skipped" not in states(later).values():
+        core.tick(0.0)
+    core.cancel(0.0, later)
+    core.settle(0.0)
+    assert later.state is JobState.CANCELLED
+    assert {*states(later).values()} == {"skipped", "cancelled"}
+    skipped = [name for name, state in states(later).items() if state == "skipped"]
+    assert [event.node for event in core.events if event.state == "skipped"] == skipped
+
+
+def test_a_job_ends_once_when_two_of_its_last_calls_fail_together() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({"a": call("f"), "b": call("f")}))
+    for lease in core.hand_out().values():
+        core.fail_at(0.0, lease, retry=False)
+    core.settle(0.0)
+    assert (job.state, job.error) == (JobState.FAILED, "node 'a': no")
+    assert [event.state for event in core.events if not event.node].count("failed") == 1
+
+
+def test_a_job_ends_once_when_two_forgotten_calls_whose_readers_had_ended_are_done() -> None:
+    core = Core(CALLER)
+    nodes = {"a": call("p", 1), "b": call("p", 2), "c": call("f", Ref("a"), Ref("b"))}
+    done = [CallRecord("c", CallState.SUCCEEDED, attempts=1, value=b"3", ended_at=0.0)]
+    job = core.plan(Plan(nodes), records=done)
+    for lease in core.hand_out().values():
+        core.succeed(0.0, lease, b"1")
+    core.settle(0.0)
+    assert (job.state, job.answer) == (JobState.SUCCEEDED, b"3")
+    assert [event.state for event in core.events if not event.node].count("succeeded") == 1
+
+
 def test_the_jobs_of_a_submission_with_many_calls_begin_in_slices() -> None:
     core = Core(CALLER)
     new = [Plan({"a": call("f")}).new_job(core, "") for _ in range(3)]
@@ -167,3 +275,16 @@ def test_a_long_formula_fails_when_the_calls_that_have_not_begun_are_cancelled()
     assert job.error is not None
     assert job.error.endswith(": no")
     assert sorted(set(states(job).values())) == ["cancelled", "failed"]
+
+
+def test_a_long_formula_that_is_failing_does_not_go_on_with_a_result() -> None:
+    core = Core(CALLER, WORKER)
+    job = core.formula("(f(1)+1)*(f(2)+1)")
+    first, second = core.hand_out().values()
+    core.fail_at(0.0, first, retry=False)
+    core.tick(0.0)
+    assert job.closing
+    core.succeed(0.0, second, b"2")
+    assert not any(tick.batches for tick in core.settle(0.0))
+    assert (job.state, job.error) == (JobState.FAILED, f"{first.call.name}: no")
+    assert states(job)[second.call.name] == "succeeded"

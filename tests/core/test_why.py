@@ -12,6 +12,7 @@ from core.checked import CALLER, PULLER, WORKER, Core
 from core.plans import Plan, call
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Ref
+from dte.core.graph.calls import CALLS_IN_SLICE
 from dte.core.jobs.job import Job
 from dte.core.why import NAMED_MAX, POSITIONS_MAX, Reason, reasons
 
@@ -48,6 +49,14 @@ def test_a_call_without_operands_waits_for_a_slot_as_soon_as_its_job_is_recorded
     core = Core(CALLER)
     job = core.graph(a=call("f"))
     assert why(core, job)["a"].text == "waiting for a free slot on worker c"
+
+
+def test_a_call_of_a_long_job_waits_a_moment_until_it_is_begun() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({f"n{n}": call("f") for n in range(CALLS_IN_SLICE + 1)}))
+    assert why(core, job)["n0"] == Reason("n0", "waiting", "operands", "starts in a moment")
+    core.settle(0.0)
+    assert why(core, job)["n2"].waits_for == "slot"
 
 
 def test_of_many_operands_some_are_named() -> None:

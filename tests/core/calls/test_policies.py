@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from core.checked import CALLER, LOOKER, PULLER, Core
-from core.plans import call
+from core.plans import Plan, call
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.handlers import HandlerPolicy
@@ -223,6 +223,16 @@ def test_a_call_that_nobody_was_there_for_is_what_its_worker_says() -> None:
     core.graph(a=call("f"))
     core.announce(0.0, caller("a", f=PURE))
     assert core.hand_out()["a"].call.pure
+
+
+def test_a_task_of_a_dialect_is_as_pure_as_the_built_in_handler_that_another_has_replaced() -> None:
+    """The worker gives the task to its built-in handler, whatever its own one of the name is."""
+    for own, built_in in ((PURE, EFFECT), (EFFECT, PURE)):
+        core = Core(replace(CALLER, handlers={"f": own}, replaced={"f": built_in}))
+        core.plan(Plan({"a": call("f")}))
+        core.plan(Plan({"b": call("f")}, origin="queue"))
+        pure = {name: lease.call.pure for name, lease in core.hand_out().items()}
+        assert pure == {"a": own.pure, "b": built_in.pure}
 
 
 def test_one_who_says_pure_makes_no_effects_of_others_one() -> None:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from core.plans import Node, built, call
 from dte.core.errors import InvalidRequest
+from dte.core.graph import call_builder, calls
 from dte.core.graph.call import CallRecord, CallState, CallTerms, Ref
 from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
 from dte.core.graph.calls import CallGraph
@@ -16,6 +18,8 @@ from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
 from dte.core.slices import at_once
 
 A, B, C = Ref("a"), Ref("b"), Ref("c")
+
+T = TypeVar("T")
 
 
 def end(
@@ -452,3 +456,92 @@ def test_what_ran_after_a_failure_runs_again_with_all_that_used_it(end: CallStat
 def test_a_forgotten_call_that_ran_after_a_failure_gives_another_result() -> None:
     nodes = {"a": call("f"), "b": call("pure", A, run_on_failure=True), "c": call("f", B)}
     assert reusable(nodes, a=FAILED, c=DONE) == set()
+
+
+# What is done with all calls is done in slices
+
+
+@pytest.fixture
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slice is one call or one edge."""
+    for module in (calls, call_builder):
+        monkeypatch.setattr(module, "SLICE", 1)
+    monkeypatch.setattr(calls, "CALLS_IN_SLICE", 1)
+
+
+def in_slices(work: Generator[None, None, T]) -> tuple[int, T]:
+    """The number of pauses in some work, and what it returns."""
+    pauses = 0
+    while True:
+        try:
+            next(work)
+        except StopIteration as stop:
+            return pauses, stop.value
+        pauses += 1
+
+
+CHAIN = {"a": call("f"), "b": call("f", A), "c": call("f", B), "d": call("f", C)}
+SINKS = {name: call("f") for name in "abcd"}
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_names_are_checked_in_slices() -> None:
+    builder = CallGraphBuilder()
+    for name in "abcd":
+        builder.add(name, "f", [], after=["missing"] if name == "d" else [])
+    finishing = builder.finish(None)
+    assert [next(finishing) for _ in "abc"] == [None] * 3
+    with pytest.raises(InvalidRequest, match="'missing'"):
+        next(finishing)
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_recorded_states_are_restored_in_slices() -> None:
+    graph = built(CHAIN)
+    records = [
+        CallRecord("a", DONE, value=b"1"),
+        CallRecord("b", DONE, value=b"2"),
+        CallRecord("c", lease=7),
+        CallRecord("gone", DONE),
+    ]
+    pauses, _ = in_slices(graph.restoring(records))
+    assert pauses >= 2 * 3, "each is entered, and each is followed by its readers"
+    assert [each.state.value for each in graph.calls.values()] == [
+        *("succeeded", "succeeded", "running", "waiting")
+    ]
+    assert graph.calls["c"].operands == {"b": b"2"}
+    graph.check()
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_what_can_be_taken_over_is_found_in_slices() -> None:
+    nodes = {name: call("f", *each.args, run_on_failure=True) for name, each in CHAIN.items()}
+    records = [CallRecord("a", FAILED), *(CallRecord(name, DONE) for name in "bcd")]
+    pauses, found = in_slices(built(nodes).reusing(records))
+    assert (pauses, found) == (4, [])
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_an_end_that_reaches_many_is_whole_when_it_is_passed_on_at_once() -> None:
+    graph = built({"a": call("f")} | {name: call("f", A) for name in "bcd"})
+    assert end(graph, "a", state=FAILED) == ([], ["b", "c", "d"])
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_the_failure_and_its_cause_are_found_in_slices() -> None:
+    graph = built({"z": call("f")} | CHAIN)
+    end(graph, "z")
+    end(graph, "a", state=FAILED, error="no")
+    pauses, failure = in_slices(graph.finding_failure())
+    assert (pauses, failure) == (1, graph.calls["a"])
+    pauses, cause = in_slices(graph.finding_cause(graph.calls["d"]))
+    assert (pauses, cause) == (3, graph.calls["a"])
+
+
+@pytest.mark.usefixtures("short_slices")
+def test_the_answer_of_many_sinks_is_measured_and_written_in_slices() -> None:
+    graph = built(SINKS)
+    for name in graph.calls:
+        end(graph, name)
+    assert in_slices(graph.finding_excess(100)) == (4, None)
+    assert in_slices(graph.writing_result()) == (4, b'{"a":1,"b":1,"c":1,"d":1}')
