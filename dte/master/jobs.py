@@ -324,5 +324,5 @@ class Jobs:
         # The end is being recorded, perhaps of a cancel a moment ago.
         await self.waiters.wait([job], RECORD_TIMEOUT_S)
         if not job.is_terminal:
-            raise not_recorded()
+            raise not_recorded(self.recorder.failure)
         return job.state is JobState.CANCELLED

@@ -13,7 +13,7 @@ from dte.master.waiting import Wait
 Recordable = Step | End | Cancel
 
 RECORD_TIMEOUT_S = 20.0
-"""Longest wait of a worker or client for a disk that cannot be written."""
+"""Longest wait of a worker or client for a disk that is slow, or cannot be written."""
 
 
 class AwaitedFacts:
@@ -56,7 +56,7 @@ class AwaitedFacts:
             async with asyncio.timeout(RECORD_TIMEOUT_S):
                 await wait.over
         except TimeoutError:
-            raise not_recorded() from None
+            raise not_recorded(self._recorder.failure) from None
         await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
@@ -73,6 +73,13 @@ class AwaitedFacts:
                 del self._reported[self._lease_of.pop(fact)]
 
 
-def not_recorded() -> Unavailable:
-    """The error for a request that waited too long."""
-    return Unavailable("the journal cannot be written at the moment", 5)
+def not_recorded(failure: Unavailable | None) -> Unavailable:
+    """The error for a request that waited too long.
+
+    Args:
+        failure: why the journal cannot be written; None if it can.
+    """
+    text = f"not recorded after {RECORD_TIMEOUT_S:g} s"
+    if failure is not None:
+        return Unavailable(f"{text}: {failure}", 5)
+    return Unavailable(f"{text}, as the disk of the master's journal is slow; it will be", 5)

@@ -10,8 +10,10 @@ All methods are called by `Journal`, in its transactions, and raise what SQLite 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from heapq import merge
+from itertools import islice
 from typing import Any
 
 from dte.core.graph.call import CallRecord, CallState
@@ -36,6 +38,11 @@ CANCEL = (
     "UPDATE waiting SET cancelled_at = json_extract(value, '$[1]') "
     "FROM json_each(?) WHERE waiting.number = json_extract(value, '$[0]')"
 )
+
+SORTED_AT_ONCE = 5_000
+"""Sorting holds Python's lock, and the loop waits for it: 2 ms."""
+Key = tuple[int, str]
+"""The number of the job, and the name of the call."""
 
 
 class CallTables:
@@ -63,7 +70,7 @@ class CallTables:
         # The last of several records of a call counts.
         records = {(number, record.name): record for number, record in _records(plans, steps, ends)}
         # One after the other: all rows together may have many times the bytes of a result.
-        rows = (self._row(number, record) for (number, _), record in records.items())
+        rows = (self._row(number, record) for (number, _), record in in_key_order(records))
         CALLS.insert(self._db, rows)
         for text in as_json((cancel.job.number, cancel.at) for cancel in cancels):
             self._db.execute(CANCEL, (text,))
@@ -127,6 +134,19 @@ class CallTables:
     def deliveries(self) -> list[tuple[int, str, float, str]]:
         """The webhooks that have not been taken, in the order of the ends, with times of `Ages`."""
         return self._db.execute(NOTICES).fetchall()
+
+
+def in_key_order(records: Mapping[Key, CallRecord]) -> Iterator[tuple[Key, CallRecord]]:
+    """Records in the order of the table.
+
+    To find the place of a row, SQLite reads rows that may have long results, whole. A row that
+    comes last needs no such search: of 10,000 in any order, one takes 10 ms beside some of 16 MB.
+    """
+    keys = iter(records)
+    runs = []
+    while run := sorted(islice(keys, SORTED_AT_ONCE)):
+        runs.append(run)
+    return ((key, records[key]) for key in merge(*runs))
 
 
 def _records(

@@ -69,13 +69,19 @@ async def test_several_may_wait_for_the_same_fact(awaited: AwaitedFacts) -> None
         await wait
 
 
-async def test_who_waits_too_long_hears_so_and_the_fact_is_recorded_all_the_same(
-    awaited: AwaitedFacts, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [(None, "the disk of the master's journal is slow"), (Unavailable("disk I/O error"), "I/O")],
+)
+async def test_who_waits_too_long_hears_why_and_the_fact_is_recorded_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, failure: Unavailable | None, text: str
 ) -> None:
+    """A journal that is only slow is not said to have failed."""
     monkeypatch.setattr(module, "RECORD_TIMEOUT_S", 0.01)
+    awaited = AwaitedFacts(Mock(failure=failure), Mock())
     fact = step("a")
     awaited.note(7, fact)
-    with pytest.raises(Unavailable, match="cannot be written at the moment"):
+    with pytest.raises(Unavailable, match=rf"not recorded after 0\.01 s.*{text}"):
         await awaited.until_recorded([fact])
     assert awaited.of(7) is fact
     awaited.recorded(steps(fact))

@@ -479,3 +479,13 @@ def test_jobs_with_many_calls_are_deleted_a_few_at_a_time(
         left.append((book.count("ended"), book.count("call")))
     assert left == [(7, 90), (5, 70), (3, 50), (2, 0), (0, 0)]
     assert book.count("plan") == book.count("notice") == 0
+
+
+def test_records_are_written_in_the_order_of_their_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any other, SQLite reads long results to find the place of each."""
+    monkeypatch.setattr(journal_calls, "SORTED_AT_ONCE", 10)
+    keys = [(number, f"n{(7 * node) % 23}") for number in (9, 2) for node in range(23)]
+    records = {key: CallRecord(key[1]) for key in keys}
+    found = list(journal_calls.in_key_order(records))
+    assert [key for key, _ in found] == sorted(keys)
+    assert all(records[key] is record for key, record in found)
