@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+
 import msgspec
 
 from dte.core.calls.attempts import Outcome
@@ -21,12 +23,17 @@ TOO_DEEP = Outcome(
 )
 
 
+LONG_BYTES = 100_000
+
+
 async def message_of(lease: CallLease, slices: Slices) -> Call | None:
     """The message that hands a call over; None if its outcome is `TOO_DEEP`.
 
     A worker could not decode such a message, nor the other calls in the same request.
     """
     call = lease.call
+    if lease.unsent > LONG_BYTES:
+        await slices.run(_pause())  # The messages of many calls are made one at a time.
     if not call.operands or not isinstance(call.args, JsonTemplate):
         return call_of(lease)  # What a client sent was measured when it came.
     filled = call.args.fill(call.operands)
@@ -34,3 +41,7 @@ async def message_of(lease: CallLease, slices: Slices) -> Call | None:
     if len(filled) > levels_max and await slices.run(search_deeper(filled, levels_max)):
         return None
     return call_of(lease, msgspec.Raw(filled))
+
+
+def _pause() -> Generator[None, None, None]:
+    yield

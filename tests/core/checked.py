@@ -294,7 +294,8 @@ class Core(Scheduler):
                     announcement.delivery is Delivery.PUSH
                     and len(worker.call_leases) >= announcement.handler_slots
                 )
-                if worker.free_call_slots and not quick:
+                has_room = self.calls.leases.outgoing.has_room(worker)
+                if worker.free_call_slots and has_room and not quick:
                     assert not waiting & worker.announcement.handlers.keys(), (
                         "a call waits for nothing"
                     )

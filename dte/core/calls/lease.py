@@ -23,6 +23,8 @@ class CallLease:
         stop: the worker must stop the call.
         renewed: signs of life that name no lease renew it.
         is_long: the handler was not known to be quick.
+        unsent: the bytes of its arguments that count as on their way.
+        address: the address to which they are on their way.
     """
 
     number: int
@@ -39,6 +41,8 @@ class CallLease:
     stop: bool = False
     renewed: bool = True
     is_long: bool = True
+    unsent: int = 0
+    address: str = ""
 
     @property
     def handed(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dte.core.calls.lease import CallLease
+from dte.core.calls.outgoing import Outgoing
 from dte.core.graph.call import CallState
 from dte.core.timers import Timers
 from dte.core.workers.availability import AvailabilityQueue
@@ -17,9 +18,14 @@ from dte.core.workers.worker import Delivery, Worker
 
 
 class CallLeases:
-    """Every lease of a call that has not ended, with its next deadline."""
+    """Every lease of a call that has not ended, with its next deadline.
+
+    Attributes:
+        outgoing: the arguments on their way to workers.
+    """
 
     def __init__(self, workers: AvailabilityQueue) -> None:
+        self.outgoing = Outgoing()
         self._workers = workers
         self._leases: dict[int, CallLease] = {}
         self._restored: dict[int, CallLease] = {}
@@ -110,6 +116,8 @@ class CallLeases:
 
     def release(self, lease: CallLease) -> None:
         """End a lease."""
+        if lease.unsent and not lease.sent:  # Otherwise they are in a request.
+            self.outgoing.sent(lease)
         del self._leases[lease.number]
         self._restored.pop(lease.number, None)
         lease.call.record.lease, lease.call.record.lease_s = 0, 0.0

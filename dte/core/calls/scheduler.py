@@ -275,6 +275,9 @@ class CallScheduler:
             worker = self._workers.calls.next()
             if worker is None:
                 break
+            if not self.leases.outgoing.has_room(worker):
+                passed.append(worker)
+                continue
             choose = self._chooser(worker) if ready.is_routed else None
             allowed = self._prefetch.allowed(worker, ready.handlers())
             call = ready.take(self.routing.own(worker.announcement, allowed), choose)
@@ -332,6 +335,7 @@ class CallScheduler:
             worker.claim.call_leases.append(lease.number)
             worker.claim.bytes_left -= call.size + sum(map(len, call.operands.values()))
         self.leases.add(lease)
+        self.leases.outgoing.add(lease)
         if call.pure:
             self._to_send.append(lease)
         else:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -20,12 +21,12 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.logs import LimitedLog, one_line
 from dte.master.dispatch.pool import ConnectionPool, failure_of
-from dte.master.dispatch.replies import value_reply_bytes
+from dte.master.dispatch.replies import SMALL_REPLY_BYTES, value_reply_bytes
 from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import outcome_of_result
 from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.http.client import ConnectionFailed, ReplyRefused
+from dte.wire.http.client import ConnectionFailed, Reply, ReplyRefused
 from dte.wire.messages.batches import Refusal
 from dte.wire.messages.calls import Call, CallResult, Calls, Stop
 
@@ -85,6 +86,7 @@ class CallDispatcher:
             request = self._open.pop(lease.number, None)
             if request is not None:
                 request.cancel()
+                self._sent([lease])
                 if lease.stop:  # Nothing more can be done about it.
                     self._report(lease, Outcome(CallState.CANCELLED, None, "cancelled"))
             elif lease.worker is not None and lease.worker.announcement.address:
@@ -112,29 +114,34 @@ class CallDispatcher:
             call = await self._message_of(lease)
             if call is None:
                 continue
-            if part and size + len(bytes(call.args)) > BODY_BYTES:
+            length = memoryview(call.args).nbytes
+            if part and size + length > BODY_BYTES:
                 self._start(self._post(address, part, encode(Calls(calls))))
                 calls, part, size = [], [], 0
-            size += len(bytes(call.args))
+            size += length
             calls.append(call)
             part.append(lease)
         if part:
-            body = encode(Calls(calls))
-            del calls, call  # The body alone is kept until it is sent.
-            await self._post(address, part, body)
+            self._start(self._post(address, part, encode(Calls(calls))))
 
     async def _message_of(self, lease: CallLease) -> Call | None:
         """The message that hands a call over; None if it has ended or ends without."""
-        call = await message_of(lease, self.slices)
+        call = None
+        if self.core.calls.leases.is_on(lease):
+            call = await message_of(lease, self.slices)
+            if call is None:
+                self._report(lease, TOO_DEEP)
+            elif not self.core.calls.leases.is_on(lease):
+                call = None
         if call is None:
-            self._report(lease, TOO_DEEP)
-        elif not self.core.calls.leases.is_on(lease):
-            return None
+            self._sent([lease])
         return call
 
     async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
+        request = _Request(self.pool, address, body)
+        del body  # It is kept until it is sent, and no longer.
         try:
-            status, reply = await self.pool.post(address, "/compute", body)
+            status, reply = await self._reply_to(request, leases, holds=False)
         except ReplyRefused as error:
             if error.status == HTTPStatus.ACCEPTED:
                 return
@@ -157,29 +164,60 @@ class CallDispatcher:
         if message is None:
             self._open.pop(lease.number, None)
             return
-        body = encode(message)
-        del message
         most = value_reply_bytes(self.value_bytes_max)
-        request = asyncio.ensure_future(self.pool.post(address, "/compute", body, most))
+        request = _Request(self.pool, address, encode(message), most)
+        del message
         try:
-            while True:
-                done, _ = await asyncio.wait((request,), timeout=ALIVE_S)
-                if done:
-                    break
-                self.core.calls.extend(self.now(), [lease.number], {})
-            status, reply = request.result()
+            status, reply = await self._reply_to(request, [lease], holds=True)
         except ReplyRefused as error:
             self._refused(lease, error)
         except ConnectionFailed as error:
             self._log_failure(lease.worker_name, str(error))
             self._fail(lease, str(error), failure_of(error))
         except asyncio.CancelledError:
-            request.cancel()
+            return  # The call is to be stopped.
         else:
             if status != HTTPStatus.ACCEPTED:
                 self._take_in(lease, status, reply)
         finally:
             self._open.pop(lease.number, None)
+
+    async def _reply_to(
+        self, request: _Request, leases: list[CallLease], *, holds: bool
+    ) -> tuple[int, bytes]:
+        """The reply to a request, which is given up if the leases end before it is sent.
+
+        Args:
+            holds: an open request renews its leases, unless its worker has stopped receiving it.
+        """
+        is_long = any(lease.unsent for lease in leases)
+        if is_long:
+            request.connection.when_sent(partial(self._sent, leases))
+        try:
+            if not (is_long or holds):
+                return _checked(await request.reply)
+            left = request.connection.unsent
+            while True:
+                await asyncio.wait((request.reply,), timeout=ALIVE_S)
+                if request.reply.done():
+                    return _checked(request.reply.result())
+                left, before = request.connection.unsent, left
+                if left and not any(map(self.core.calls.leases.is_on, leases)):
+                    raise ConnectionFailed("the leases ended before the request was sent")
+                if holds and (not left or left < before):
+                    self.core.calls.extend(self.now(), [lease.number for lease in leases], {})
+        finally:
+            if not request.reply.done():
+                request.connection.abandon()
+            self._sent(leases)
+
+    def _sent(self, leases: Iterable[CallLease]) -> None:
+        """Make room for other calls."""
+        counted = [lease for lease in leases if lease.unsent]
+        for lease in counted:
+            self.core.calls.leases.outgoing.sent(lease)
+        if counted:
+            self.wake()
 
     def _refused(self, lease: CallLease, error: ReplyRefused) -> None:
         """A reply exceeds a bound."""
@@ -224,3 +262,33 @@ class CallDispatcher:
             await self.pool.post(address, "/stop", encode(Stop(numbers)))
         except ConnectionFailed:
             return  # The reply to its next sign of life has the stops.
+
+
+class _Request:
+    """A request with calls to a worker. The body is kept until it is sent, and no longer.
+
+    Attributes:
+        connection: the connection that it is sent on.
+        reply: the reply, or the reason why none came.
+    """
+
+    def __init__(
+        self, pool: ConnectionPool, address: str, body: bytes, most: int = SMALL_REPLY_BYTES
+    ) -> None:
+        reply: asyncio.Future[Reply | ConnectionFailed]
+        reply = self.reply = asyncio.get_running_loop().create_future()
+
+        def on_reply(outcome: Reply | ConnectionFailed) -> None:
+            if not reply.done():
+                reply.set_result(outcome)
+
+        self.connection = pool.send(address, "/compute", body, on_reply, most)
+
+
+def _checked(outcome: Reply | ConnectionFailed) -> tuple[int, bytes]:
+    if not isinstance(outcome, Reply):
+        try:
+            raise outcome
+        finally:
+            del outcome  # It refers to this frame, and the frame to the connection.
+    return outcome.status, outcome.body

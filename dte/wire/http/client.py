@@ -89,11 +89,13 @@ class KeptAliveConnection:
         self._port = port
         self._bounds = bounds
         self._is_counted = False
+        self._unopened = 0
         host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._fields = f"Host: {host_field}\r\nContent-Type: application/json\r\nContent-Length: "
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
         self._on_reply: OnReply | None = None
+        self._when_sent: Callable[[], None] | None = None
         self._reader = MessageReader(replies=True, body_bytes_max=REPLY_BYTES_MAX)
         self.on_close: Callable[[], None] | None = None
 
@@ -106,6 +108,20 @@ class KeptAliveConnection:
     def held(self) -> int:
         """The bytes in memory of a reply that is not complete yet."""
         return self._reader.held
+
+    @property
+    def unsent(self) -> int:
+        """The bytes of the request that the system has not taken yet."""
+        if self._stream is None:
+            return self._unopened
+        return self._stream.unsent
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once the system has taken the request; never if it fails before."""
+        if self._stream is not None:
+            self._stream.when_sent(callback)
+        else:
+            self._when_sent = callback
 
     async def request(
         self,
@@ -169,6 +185,7 @@ class KeptAliveConnection:
         if self._stream is not None:
             self._stream.send(whole)
         else:
+            self._unopened = len(whole)
             self._opening = asyncio.get_running_loop().create_task(self._open(whole))
 
     def abandon(self) -> None:
@@ -201,6 +218,7 @@ class KeptAliveConnection:
         if self._is_counted and self._bounds is not None:
             self._is_counted = False
             self._bounds.ended(self)
+        self._when_sent = None
         on_reply, self._on_reply = self._on_reply, None
         if on_reply is not None:
             on_reply(outcome)
@@ -230,6 +248,10 @@ class KeptAliveConnection:
         self._opening = None
         assert self._stream is not None
         self._stream.send(first)
+        del first  # The stream has what is unsent.
+        when_sent, self._when_sent = self._when_sent, None
+        if when_sent is not None:
+            self._stream.when_sent(when_sent)
 
     async def _connected(self) -> socket.socket:
         """Connect to the first of the host's addresses that accepts, and return the socket."""

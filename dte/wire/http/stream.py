@@ -36,6 +36,7 @@ class Stream:
         self._received = received
         self._lost = lost
         self._unsent = bytearray()
+        self._when_sent: Callable[[], None] | None = None
         self._ending = False
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(connection, self._read)
@@ -67,6 +68,13 @@ class Stream:
     def unsent(self) -> int:
         """The number of bytes that the system has not taken yet."""
         return len(self._unsent)
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        """Call back once the system has taken all bytes; never if the connection ends before."""
+        if self._unsent:
+            self._when_sent = callback
+        else:
+            callback()
 
     def receive(self, receives: bool) -> None:
         if self._socket is None:
@@ -120,6 +128,9 @@ class Stream:
             self.receive(True)
             if self._ending:
                 self.close()
+            if self._when_sent is not None:
+                callback, self._when_sent = self._when_sent, None
+                callback()
 
     def _end(self, error: OSError | None) -> None:
         if self._socket is not None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from functools import partial
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from harness.http import Conduct, Line, Message, reply_bytes
+from harness.http import HOST, Conduct, Line, Message, reply_bytes
 from harness.until import until
 
 from dte.core.backoff import backoff_s
 from dte.core.calls import attempts as attempts
+from dte.core.calls import outgoing
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.graph.call import Call, CallState
@@ -503,3 +505,86 @@ async def test_what_is_stopped_as_it_is_sent_is_cancelled_at_once() -> None:
     await until(lambda: not dispatcher._tasks, "nothing is under way")
     core.fail_call.assert_not_called()
     pool.close()
+
+
+# Long arguments
+
+
+LONG_FORM = SINGLE | {"handlers": ["long", "echo"], "handler_slots": 20}
+
+
+def long_graph(count: int) -> dict[str, Any]:
+    """A result of 8 MB that is an argument of many calls."""
+    readers = {f"n{n}": {"handler": "echo", "args": [n, {"ref": "a"}]} for n in range(count)}
+    return {"a": {"handler": "long"}} | readers
+
+
+def long_or_first(call: dict[str, Any]) -> dict[str, Any]:
+    return {"result": "x" * 8_000_000 if call["handler"] == "long" else call["args"][0]}
+
+
+@pytest.mark.parametrize("form", [{}, {"batch_max": 64}], ids=["one", "batch"])
+async def test_a_worker_gets_long_arguments_as_fast_as_it_receives_them(
+    form: dict[str, Any], rig: Rig, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "WORKER_BYTES_MAX", 10_000_000)
+    most = 0
+    worker = Called(rig, long_or_first)
+
+    async def conduct(request: Message, line: Line) -> None:
+        nonlocal most
+        most = max(most, rig.master.core.calls.leases.outgoing.bytes)
+        if request.path == "/compute" and "handler" in request.json:
+            await line.reply(200, long_or_first(request.json))
+        else:
+            await worker.conduct(request, line)
+
+    await hire(rig, conduct, **LONG_FORM | form)
+    number = await rig.accept(graph=long_graph(6))
+    assert (await ended(rig, number))[0] == "succeeded"
+    assert {node["attempts"] for node in (await rig.nodes(number)).values()} == {1}
+    assert most < 20_000_000
+    assert rig.master.core.calls.leases.outgoing.bytes == 0
+
+
+async def test_calls_that_are_held_make_room_once_their_worker_has_received_them(
+    rig: Rig, hire: Hire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "WORKER_BYTES_MAX", 10_000_000)
+    may_reply, held = asyncio.Event(), 0
+
+    async def conduct(request: Message, line: Line) -> None:
+        nonlocal held
+        if request.json["handler"] == "echo":
+            held += 1
+            await may_reply.wait()
+        await line.reply(200, long_or_first(request.json))
+
+    await hire(rig, conduct, **LONG_FORM)
+    number = await rig.accept(graph=long_graph(6))
+    await until(lambda: held == 6, "it has all calls")
+    may_reply.set()
+    assert (await ended(rig, number))[0] == "succeeded"
+
+
+@pytest.mark.parametrize("form", [{}, {"batch_max": 64}], ids=["one", "batch"])
+async def test_what_a_worker_never_receives_is_bounded_and_is_given_up_with_its_lease(
+    form: dict[str, Any],
+    start_master: StartMaster,
+    hire: Hire,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "WORKER_BYTES_MAX", 10_000_000)
+    rig = await start_master(workers_lost_max=1)
+    kept = rig.master.core.calls.leases
+    await hire_called(hire, rig, long_or_first, handlers=["long"], worker_name="good")
+    with socket.create_server((HOST, 0)) as deaf:  # The system accepts for it, and nobody reads.
+        port = deaf.getsockname()[1]
+        await rig.announce(port, **LONG_FORM | form | {"handlers": ["echo"]})
+        number = await rig.accept(graph=long_graph(20))
+        await until(lambda: kept.outgoing.bytes, "arguments are on their way")
+        assert len(kept) <= 2
+        rig.pass_over(10.0)
+        await until(lambda: not kept.outgoing.bytes, "the requests are given up")
+        error = (await rig.nodes(number))["n0"]["error"]
+        assert error.endswith("worker w: silent for 10 s")
