@@ -38,9 +38,9 @@ class Reason:
         state: the call's, or the job's.
         waits_for: ``operands``, ``jobs`` (a call that runs may wait for jobs through a client, and
             they for a slot that it holds), ``worker`` (none that could run it is there), ``slot``
-            (all that could are busy), ``delay``, ``retry``, ``journal``, ``restart``, ``stop`` (a
-            worker must stop it), ``silence`` (its worker is not heard of) or ``result`` (a worker
-            runs it).
+            (all that could are busy), ``room`` (too many arguments are on their way to these),
+            ``delay``, ``retry``, ``journal``, ``restart``, ``stop`` (a worker must stop it),
+            ``silence`` (its worker is not heard of) or ``result`` (a worker runs it).
         text: the reason for people.
         names: the first of the operands, or of the workers, that it waits for.
         position: the number of calls of its handler that are ahead of it, if it waits for a slot
@@ -123,12 +123,14 @@ class _Able:
     Attributes:
         able: those that take calls.
         trouble: what is said of those that do not, and of calls that hold slots, if others do.
+        waits_for: as in `Reason`, if there are some.
     """
 
     able: Collection[Worker]
     text: str
     names: tuple[str, ...]
     trouble: str = ""
+    waits_for: str = "slot"
 
 
 class _Calls:
@@ -240,7 +242,8 @@ class _Calls:
             if self._positions >= 0:
                 position = self._positions_in_line(call).get(call)
                 text += _ahead(position)
-        return Reason(node, state, "slot", text + found.trouble, found.names, position)
+        text += found.trouble
+        return Reason(node, state, found.waits_for, text, found.names, position)
 
     def _positions_in_line(self, call: Call) -> Mapping[Call, int]:
         """The positions of this job's calls of the same handler and route, as far as `AHEAD_MAX`.
@@ -263,7 +266,13 @@ class _Calls:
         troubled = [worker for worker in present if worker.state in TROUBLED]
         able = {worker: None for worker in present if takes_calls(worker)}
         if able:
-            text = f"waiting for a free slot on {_listed('worker', list(_all_names(able)))}"
+            workers = _listed("worker", list(_all_names(able)))
+            outgoing = core.calls.leases.outgoing
+            if not any(outgoing.has_room(worker, call.is_long) for worker in able):
+                text = f"waiting for room on its way to {workers}"
+                text += f"; {outgoing.bytes} bytes of arguments have not arrived yet"
+                return _Able(able, text, _names(able), _troubled(troubled), "room")
+            text = f"waiting for a free slot on {workers}"
             trouble = self._waits.blame(call, able) + _troubled(troubled)
             return _Able(able, text, _names(able), trouble)
         text = f"no connected worker has the handler {handler!r}"

@@ -12,6 +12,7 @@ from core.plans import Node, Plan
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
+from dte.core.calls.ready import Route
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.graph.call import CallRecord, CallState
 from dte.core.graph.handlers import HandlerPolicy
@@ -37,6 +38,7 @@ CALLER = Announcement(
     arithmetic=False,
 )
 """A worker for calls alone."""
+LONG = Route("", is_long=True)
 PULLER = replace(CALLER, name="puller", address="", delivery=Delivery.PULL)
 LOOKER = replace(
     CALLER, name="looker", address="", incarnation="", delivery=Delivery.MAILBOX, can_stop=False
@@ -287,15 +289,18 @@ class Core(Scheduler):
         on = [lease for lease in self.out if self.calls.leases.is_on(lease)]
         self.out = on + handed
         if self.arithmetic.handing_over and self.calls.next_moment() != float("-inf"):
-            waiting = set(self.calls.jobs.ready.handlers())
+            ready = self.calls.jobs.ready
             for worker in self.workers():
                 announcement = worker.announcement
                 quick = (
                     announcement.delivery is Delivery.PUSH
                     and len(worker.call_leases) >= announcement.handler_slots
                 )
-                has_room = self.calls.leases.outgoing.has_room(worker)
-                if worker.free_call_slots and has_room and not quick:
+                outgoing = self.calls.leases.outgoing
+                if worker.free_call_slots and outgoing.has_room(worker) and not quick:
+                    waiting = set(ready.handlers())
+                    if outgoing.has_room(worker, is_long=True):
+                        waiting.update(ready.handlers(LONG))
                     assert not waiting & worker.announcement.handlers.keys(), (
                         "a call waits for nothing"
                     )

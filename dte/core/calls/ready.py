@@ -23,11 +23,13 @@ class Route(NamedTuple):
 
     Attributes:
         origin, refused, mixed: those of the `Call`.
+        is_long: its arguments need room on their way to workers.
     """
 
     origin: str
     refused: bool = False
     mixed: bool = False
+    is_long: bool = False
 
 
 OPEN = Route("")
@@ -53,11 +55,11 @@ class ReadyCalls:
         self._tickets += 1
         call.ticket = self._tickets
         lanes = self._lanes
-        if call.origin or call.refused or call.mixed:
+        if _is_routed(call):
             lanes = self._routed.setdefault(route_of(call), {})
         lane = lanes.get(call.handler)
         if lane is None:
-            lane = lanes[call.handler] = _Lane()
+            lane = lanes[call.handler] = _Lane(self._turn)
         lane.add(call)
         self.count += 1
 
@@ -70,8 +72,7 @@ class ReadyCalls:
             self._remove_lane(call)
 
     def _lanes_of(self, call: Call) -> dict[str, _Lane]:
-        is_routed = call.origin or call.refused or call.mixed
-        return self._routed[route_of(call)] if is_routed else self._lanes
+        return self._routed[route_of(call)] if _is_routed(call) else self._lanes
 
     def _remove_lane(self, call: Call) -> None:
         lanes = self._lanes_of(call)
@@ -86,7 +87,7 @@ class ReadyCalls:
             handlers: those whose calls of the open route it takes.
             choose: gives those whose calls of another route it takes; None for none of these.
         """
-        best = self._best(self._lanes, handlers, None, (0, 0))
+        best = self._best(self._lanes, handlers, None, (0, 0, 0))
         if choose is not None:
             for route, lanes in self._routed.items():
                 lane, rank = best
@@ -97,7 +98,7 @@ class ReadyCalls:
         call = lane.take()
         self.count -= 1
         self._turn += 1
-        self._served[call.handler] = self._turn
+        self._served[call.handler] = lane.turn = self._turn
         if not lane.count:
             self._remove_lane(call)
         return call
@@ -107,15 +108,15 @@ class ReadyCalls:
         lanes: Mapping[str, _Lane],
         handlers: Collection[str],
         best: _Lane | None,
-        rank: tuple[int, int],
-    ) -> tuple[_Lane | None, tuple[int, int]]:
+        rank: tuple[int, int, int],
+    ) -> tuple[_Lane | None, tuple[int, int, int]]:
         """The best lane of these handlers, if it is better than another one; and its rank."""
         for name in handlers if len(handlers) < len(lanes) else list(lanes):
             lane = lanes.get(name) if name in handlers else None
             if lane is None:
                 continue
             # A handler's last turn counts even if no call of it has waited since.
-            own = (lane.priority, -self._served.get(name, 0))
+            own = (lane.priority, -self._served.get(name, 0), -lane.turn)
             if best is None or own > rank:
                 best, rank = lane, own
         return best, rank
@@ -145,9 +146,14 @@ class ReadyCalls:
 
 
 class _Lane:
-    """The calls of one handler; the jobs of a priority take turns."""
+    """The calls of one handler and route; the jobs of a priority take turns.
 
-    def __init__(self) -> None:
+    Attributes:
+        turn: when it was last served, or else made. The routes of a handler take turns by it.
+    """
+
+    def __init__(self, turn: int) -> None:
+        self.turn = turn
         self._rotation: Rotation[deque[tuple[Call, int]]] = Rotation()
         self._by_job: dict[tuple[int, int], deque[tuple[Call, int]]] = {}
         self.count = 0
@@ -206,7 +212,11 @@ class _Lane:
 
 
 def route_of(call: Call) -> Route:
-    return Route(call.origin, call.refused, call.mixed)
+    return Route(call.origin, call.refused, call.mixed, call.is_long)
+
+
+def _is_routed(call: Call) -> bool:
+    return bool(call.origin or call.refused or call.mixed or call.is_long)
 
 
 def _waiting(calls: Iterable[tuple[Call, int]]) -> Iterator[Call]:

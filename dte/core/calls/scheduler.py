@@ -300,7 +300,11 @@ class CallScheduler:
     def _chooser(self, worker: Worker) -> Choose:
         """Gives the handlers whose calls of a route a worker may get now."""
 
+        has_long_room = self.leases.outgoing.has_room(worker, is_long=True)
+
         def choose(route: Route, waiting: Collection[str]) -> Collection[str]:
+            if route.is_long and not has_long_room:
+                return ()
             names = self.routing.able(worker.announcement, route, waiting)
             if worker.announcement.dialect:  # It takes no more than its slots.
                 return names

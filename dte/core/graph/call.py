@@ -93,6 +93,8 @@ class CallTerms:
 
 
 DEFAULT_TERMS = CallTerms()
+LONG_BYTES = 100_000
+"""Longer arguments need room on their way to a worker."""
 
 
 @dataclass(slots=True)
@@ -164,6 +166,7 @@ class Call(Stateful[CallState]):
         operands: the known results among those that `args` refers to, as JSON.
         missing: how many calls and operations it waits for.
         size: the bytes of its arguments without operands.
+        filled: those with the operands in them; 0 until they are counted.
         edges: slots of a formula's arithmetic that wait for its result, see `Graph`.
         requeued: how often a worker returned it.
         progress: the last report of its handler: a fraction and a text.
@@ -196,6 +199,7 @@ class Call(Stateful[CallState]):
     operands: dict[str, bytes] = field(default_factory=dict)
     missing: int = 0
     size: int = 0
+    filled: int = 0
     edges: tuple[int, ...] = ()
     requeued: int = 0
     progress: tuple[float, str] | None = None
@@ -227,7 +231,16 @@ class Call(Stateful[CallState]):
 
     def filled_size(self) -> int:
         """The bytes of its arguments with the operands in them."""
-        return self.size + sum(len(self.operands[name]) for name in references(self.args))
+        if self.operands and not self.filled:
+            self.filled = self.size + sum(
+                len(self.operands[name]) for name in references(self.args)
+            )
+        return self.filled or self.size
+
+    @property
+    def is_long(self) -> bool:
+        """Its arguments are long. Dialects do without: their workers ask for every task."""
+        return (self.filled or self.size) > LONG_BYTES and not self.origin
 
     def conclude(
         self,

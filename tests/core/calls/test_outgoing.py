@@ -10,7 +10,9 @@ from core.checked import CALLER, Core
 from core.plans import call
 from dte.core.calls import outgoing
 from dte.core.calls.lease import CallLease
+from dte.core.graph import call as calls
 from dte.core.graph.call import Ref
+from dte.core.why import reasons
 from dte.core.workers.worker import Announcement
 
 LONG = b'"' + b"x" * 9_998 + b'"'
@@ -94,3 +96,59 @@ def test_calls_with_short_arguments_are_not_counted() -> None:
     core.graph(**{f"n{number}": call("f", number) for number in range(40)})
     assert len(core.hand_out()) == 40
     assert core.calls.leases.outgoing.bytes == 0
+
+
+@pytest.fixture
+def long_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the long result of the tests be long."""
+    monkeypatch.setattr(calls, "LONG_BYTES", 5_000)
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_long_arguments_that_nobody_receives_leave_room_for_short_ones_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outgoing, "HOST_BYTES_MAX", 40_000)
+    core, leases = with_readers(WIDE, NEIGHBOUR)
+    assert len(leases) == 3, "the host is full of long ones"
+    other = replace(NEIGHBOUR, name="other", address="10.0.1.1:6003")
+    core.announce(1.0, other)
+    assert core.hand_out(1.0) == {}, "long ones wait"
+    core.graph(short=call("g", 1))
+    assert core.hand_out(1.0).keys() == {"short"}
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_all_hosts_leave_room_for_short_ones() -> None:
+    hosts = [replace(ELSEWHERE, address=f"10.0.2.{n}:6000", name=f"w{n}") for n in range(9)]
+    core, leases = with_readers(*hosts)
+    assert len(leases) == 5
+    core.graph(short=call("g", 1), other=call("g", 2))
+    assert core.hand_out(1.0).keys() == {"short", "other"}
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_a_worker_that_vanishes_gives_its_room_back() -> None:
+    core, leases = with_readers(ELSEWHERE)
+    outgoing = core.calls.leases.outgoing
+    core.announce(1.0, replace(ELSEWHERE, incarnation="b"))
+    for lease in leases:  # Their requests fail.
+        outgoing.sent(lease)
+    assert len(core.hand_out(1.0)) == 2
+    assert outgoing.bytes < 30_000
+
+
+@pytest.mark.usefixtures("long_ones")
+def test_why_names_the_room_that_calls_wait_for() -> None:
+    core, leases = with_readers(ELSEWHERE)
+    job = core.jobs.job(1)
+    waiting = [each for each in reasons(core, 1.0, job) if each.state == "ready"]
+    assert len(waiting) == 50 - len(leases)
+    assert {each.waits_for for each in waiting} == {"room"}
+    size = core.calls.leases.outgoing.bytes
+    assert waiting[0].text.startswith(
+        f"waiting for room on its way to worker elsewhere; {size} bytes of arguments have"
+    )
+    for lease in leases:
+        core.calls.leases.outgoing.sent(lease)
+    assert {each.waits_for for each in reasons(core, 1.0, job) if each.state == "ready"} == {"slot"}

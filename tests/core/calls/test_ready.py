@@ -3,10 +3,12 @@ from __future__ import annotations
 import random
 from collections.abc import Collection
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dte.core.calls.ready import ReadyCalls
+from dte.core.graph import call as calls
 from dte.core.graph.call import Call, CallState
 
 
@@ -181,3 +183,22 @@ def test_every_call_is_taken_once_or_has_left(steps) -> None:
             del waiting[name]
         assert line.count == len(waiting)
     assert sorted([*taken, *line.all().split()]) == sorted([*taken, *waiting])
+
+
+def test_long_and_short_calls_of_a_handler_take_turns_while_both_have_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(calls, "LONG_BYTES", 10)
+    line, taken = Line(), []
+    for number in range(6):
+        call = Call(f"long{number}", "f", [], size=11)
+        call.enter(CallState.READY)
+        line.add(call)
+    for number in range(4):  # A short call is always there.
+        line.put(f"short{number}")
+        taken.append(line.take(["f"], lambda route, names: names))
+    assert {each.name[:4] for each in taken if each is not None} == {"long", "shor"}
+    assert line.next(["f"]) is not None, "who has no room gets short ones"
+    line.all(["f"])
+    assert line.count > 0
+    assert line.next(["f"]) is None
