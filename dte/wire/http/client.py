@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from dte.wire.http.reader import BeyondBound, LongBody, Message, MessageReader, NotHttp
-from dte.wire.http.stream import Stream
+from dte.wire.http.stream import COPIED_BYTES, Stream
 
 REPLY_BYTES_MAX = 64_000_000
 """The longest body of a reply, unless a request asks for less."""
@@ -177,16 +177,18 @@ class KeptAliveConnection:
         assert self._on_reply is None, "one request at a time"
         fields = "".join(f"\r\n{name}: {value}" for name, value in more.items()) if more else ""
         head = f"{method} {path} HTTP/1.1\r\n{self._fields}{len(body)}{fields}\r\n\r\n"
-        whole = head.encode("latin-1") + body
+        first = head.encode("latin-1")
+        parts = (first, body) if len(body) > COPIED_BYTES else (first + body,)
         self._on_reply = on_reply
         if self._stream is not None and not self._stream.is_silent:
             self._disconnect()  # The server closed it, or sent bytes that answer no request.
         self._reader.body_bytes_max = reply_bytes_max
         if self._stream is not None:
-            self._stream.send(whole)
+            for part in parts:
+                self._stream.send(part)
         else:
-            self._unopened = len(whole)
-            self._opening = asyncio.get_running_loop().create_task(self._open(whole))
+            self._unopened = sum(map(len, parts))
+            self._opening = asyncio.get_running_loop().create_task(self._open(*parts))
 
     def abandon(self) -> None:
         """Close the connection without a callback for a request under way."""
@@ -238,7 +240,7 @@ class KeptAliveConnection:
             raise ConnectionFailed(_reason(error), refused=refused, sent=False) from None
         self._stream = Stream(connected, self._received, self._lost)
 
-    async def _open(self, first: bytes) -> None:
+    async def _open(self, *parts: bytes) -> None:
         try:
             await self.open()
         except ConnectionFailed as failure:
@@ -247,8 +249,9 @@ class KeptAliveConnection:
             return
         self._opening = None
         assert self._stream is not None
-        self._stream.send(first)
-        del first  # The stream has what is unsent.
+        for part in parts:
+            self._stream.send(part)
+        del parts, part  # The stream has what is unsent.
         when_sent, self._when_sent = self._when_sent, None
         if when_sent is not None:
             self._stream.when_sent(when_sent)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 RECEIVED_BYTES = 65_536
 """The most bytes that a connection receives in one iteration of the loop."""
+COPIED_BYTES = 65_536
+"""More unsent bytes are not copied."""
 
 
 class Stream:
@@ -35,7 +37,7 @@ class Stream:
         self._socket: socket.socket | None = connection
         self._received = received
         self._lost = lost
-        self._unsent = bytearray()
+        self._unsent: bytearray | memoryview = bytearray()
         self._when_sent: Callable[[], None] | None = None
         self._ending = False
         self._loop = asyncio.get_running_loop()
@@ -60,9 +62,13 @@ class Stream:
                 return
             if sent == len(data):
                 return
-            data = data[sent:]
             self._loop.add_writer(self._socket, self._write)
-        self._unsent += data
+            left = memoryview(data)[sent:]
+            self._unsent = left if len(left) > COPIED_BYTES else bytearray(left)
+        elif isinstance(self._unsent, bytearray):
+            self._unsent += data
+        else:
+            self._unsent = bytearray(self._unsent) + data
 
     @property
     def unsent(self) -> int:
@@ -122,8 +128,12 @@ class Stream:
         except OSError as error:
             self._end(error)
             return
-        del self._unsent[:sent]
+        if isinstance(self._unsent, bytearray):
+            del self._unsent[:sent]
+        else:
+            self._unsent = self._unsent[sent:]
         if not self._unsent:
+            self._unsent = bytearray()
             self._loop.remove_writer(self._socket)
             self.receive(True)
             if self._ending:

@@ -165,3 +165,28 @@ def test_a_closed_socket_is_not_silent() -> None:
     other.close()
     one.close()
     assert not is_silent(one)
+
+
+async def test_what_is_sent_behind_long_and_short_bytes_comes_in_order(
+    open_ends: Callable[[], Ends],
+) -> None:
+    both = open_ends()
+    parts = [MUCH, b"short", b"other", MUCH, b"last"]
+    for part in parts:
+        both.stream.send(part)
+    assert both.stream.unsent > len(MUCH)
+    told: list[str] = []
+    both.stream.when_sent(lambda: told.append("sent"))
+    whole, taken = b"".join(parts), bytearray()
+    await until(lambda: both.take(taken) or len(taken) == len(whole), "all has come")
+    assert bytes(taken) == whole
+    assert told == ["sent"]
+    assert both.stream.unsent == 0
+
+
+async def test_who_asks_when_all_is_sent_is_told_at_once(open_ends: Callable[[], Ends]) -> None:
+    both = open_ends()
+    both.stream.send(b"short")
+    told: list[str] = []
+    both.stream.when_sent(lambda: told.append("sent"))
+    assert told == ["sent"]
