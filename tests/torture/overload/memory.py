@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
+from http.client import HTTPConnection
 from itertools import cycle
+from typing import Any
 
-from harness.http import BlockingClient, Line, Message, PlainServer, exchange, request_bytes
+from harness.http import HOST, BlockingClient, Line, Message, PlainServer, exchange, request_bytes
 from torture.overload.load import always, ask_on
 from torture.overload.scenario import Scenario
 
 MB = 1_000_000
 LARGE = b"x" * (15 * MB)
+LONG = b"x" * (5 * MB)
 CALL = b'{"handler": "echo", "args": ["%s"]}'
 READERS = 300
 SLOTS = 60
+DEAF = 12
+LATE_S = 2.0
 
 
 # Jobs
@@ -102,6 +109,48 @@ REPEATED = head(*["a: bb"] * 2_000, "Content-Length: 15") + b'{"result":null}'
 INTERIM = head(status=100) * 2_000
 
 
+# Requests to workers
+
+
+async def deaf_workers(port: int, seconds: float) -> Counter[str]:
+    """Workers on three hosts that receive nothing: their calls have a long result as argument.
+
+    Others, whose calls have short arguments, are served in time meanwhile.
+    """
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack:
+        for number in range(DEAF):
+            deaf = stack.enter_context(socket.create_server(("", 0), backlog=1_000))
+            said = {"worker_name": f"deaf{number}", "port": deaf.getsockname()[1]}
+            said |= {"handlers": ["deaf"], "handler_slots": 200, "slots": 200}
+            host = f"127.0.4.{1 + number % 3}"
+            counts[str(await asyncio.to_thread(_announce, port, host, said))] += 1
+        readers = b",".join(
+            b'"n%d":{"handler":"deaf","args":[%d,{"ref":"a"}]}' % (number, number)
+            for number in range(DEAF * 20)
+        )
+        graph = b'{"graph":{"a":%s,%s},"answer":"a"}' % (CALL % LONG, readers)
+        reply = await exchange(port, "POST", "/jobs", graph)
+        counts[str(reply.status)] += 1
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            asked_at = time.monotonic()
+            reply = await exchange(port, "POST", "/jobs?wait=20", CALL % b"short")
+            counts["200" if reply.json.get("finished") else "unfinished"] += 1
+            counts["late"] += time.monotonic() - asked_at > LATE_S
+            await asyncio.sleep(0.05)
+    return counts
+
+
+def _announce(port: int, host: str, said: dict[str, Any]) -> int:
+    connection = HTTPConnection(HOST, port, timeout=30, source_address=(host, 0))
+    try:
+        connection.request("POST", "/worker", json.dumps(said))
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 # Heads
 
 
@@ -139,6 +188,14 @@ SCENARIOS = [
     ),
     Scenario("replies of workers with a header 2,000 times", replying(REPEATED), **MEMORY),
     Scenario("interim replies of workers without end", replying(INTERIM, INTERIM, 1_000), **MEMORY),
+    Scenario(
+        f"{DEAF} workers that do not receive their calls",
+        deaf_workers,
+        health_p99_ms=50,
+        memory_mb_most=350,
+        turn_s_most=0.1,
+        none_of=("late", "unfinished"),
+    ),
     Scenario("8 connections with heads of 5,500 headers", partial(heads, MANY), **HEADS),
     Scenario("8 connections with one header 10,000 times", partial(heads, REPEATS), **HEADS),
     Scenario("8 connections with heads of 15 kB", partial(heads, WITHIN), **HEADS),
