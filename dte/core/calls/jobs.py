@@ -20,9 +20,9 @@ from dte.core.calls.ready import ReadyCalls
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CALLS_IN_SLICE, SKIPPED, CallGraph
 from dte.core.graph.numbers import number_of
-from dte.core.jobs.facts import Cancel, End, Event, Step, call_event
+from dte.core.jobs.facts import JOB_ENDED, Cancel, End, Event, Step, call_event
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.table import JOB_ENDED, JobTable
+from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
 RESTORED_S = 30.0

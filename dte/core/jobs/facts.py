@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dte.core.graph.call import Call, CallRecord
+from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
+
+JOB_ENDED = "its job has ended"
+"""The error of a call whose job ended without it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -130,3 +133,14 @@ class Event(NamedTuple):
 def call_event(wall_s: float, call: Call, text: str | None = None) -> Event:
     """The state of a call; its error is the reason, unless a text is."""
     return Event(wall_s, call.job, call.name, call.state.value, text or call.record.error)
+
+
+def end_at_once(wall_s: float, job: Job, value: Number | None, failure: str | None) -> End:
+    """The end of a job for which nothing is to be done."""
+    state = JobState.SUCCEEDED if failure is None else JobState.FAILED
+    end = End(job, wall_s, value, failure, state)
+    calls = [call for call in job.each_call() if not call.is_terminal]
+    for call in calls:
+        call.end(wall_s, CallState.CANCELLED, JOB_ENDED)
+    end.events = [call_event(wall_s, call) for call in calls]
+    return end

@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import CallState
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
-from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, call_event
+from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, end_at_once
 from dte.core.jobs.job import Job, JobState, kept_task
 from dte.core.jobs.outbox import Outbox
 from dte.core.jobs.owned import OwnedWork
@@ -27,8 +26,6 @@ from dte.core.shares import OWN_USER
 
 SWEEP_OPERATIONS = 20_000
 """Operations of an ended graph that are freed in a tick: about a millisecond's work."""
-JOB_ENDED = "its job has ended"
-"""The error of a call whose job ended without it."""
 
 
 class NewJob(NamedTuple):
@@ -187,7 +184,7 @@ class JobTable:
             value, failure = new.work.value, new.work.graph.failure
             waiting += value is None
             if value is not None or failure is not None:
-                ends.append(_end_at_once(wall_s, job, value, failure))
+                ends.append(end_at_once(wall_s, job, value, failure))
         self.ensure_room(waiting, operations, size, owner)
         for job in jobs:
             self._ring.add(job)
@@ -435,14 +432,3 @@ def _fill(job: Job, new: NewJob) -> int:
         for call in calls.calls.values() if priority else ():
             call.priority = priority if call.terms.priority is None else call.terms.priority
     return left
-
-
-def _end_at_once(wall_s: float, job: Job, value: Number | None, failure: str | None) -> End:
-    """The end of a job for which nothing is to be done."""
-    state = JobState.SUCCEEDED if failure is None else JobState.FAILED
-    end = End(job, wall_s, value, failure, state)
-    calls = [call for call in job.each_call() if not call.is_terminal]
-    for call in calls:
-        call.end(wall_s, CallState.CANCELLED, JOB_ENDED)
-    end.events = [call_event(wall_s, call) for call in calls]
-    return end
