@@ -14,6 +14,8 @@ from dte.core.slices import EDGE, SLICE
 LINKED_IN_SLICE = 500
 """Calls that are linked, or compared with others, in a slice, if they have few edges."""
 LINKED = SLICE // LINKED_IN_SLICE
+EDGE_BYTES = 20
+"""About how much an edge takes: a name at the reader, a reader at the source, and spare room."""
 CYCLE_SHOWN = 10
 
 
@@ -30,6 +32,7 @@ class CallGraphBuilder:
         self._pure = pure
         self._origin = origin
         self._handlers: set[str] = set()
+        self._names: dict[str, str] = {}
 
     def add(
         self,
@@ -59,12 +62,15 @@ class CallGraphBuilder:
         if handler not in self._handlers:
             check_handler(handler, f"node {name!r}: ")
             self._handlers.add(handler)
+        if after:  # The same text for the same name: else each edge has its own.
+            self._names.setdefault(name, name)
+            after = dict.fromkeys([self._names.setdefault(each, each) for each in after])
         call = self.graph.calls[name] = Call(
             name,
             handler,
             args,
             tuple(dict.fromkeys(refs)),
-            tuple(dict.fromkeys(after)),
+            tuple(after),
             terms,
             handler in self._pure,
             size=size,
@@ -98,6 +104,7 @@ class CallGraphBuilder:
             yield from self._merge(order)
         if answer is not None:
             self.graph.answer = self.graph.get(answer)
+        self.graph.size += EDGE_BYTES * self.graph.edges
         self.graph.remaining = len(calls)
 
     def _check_names(self) -> Iterator[None]:

@@ -33,9 +33,10 @@ class CallGraph:
         arithmetic: the calls that wait for operations of the job's arithmetic, with the names of
             their operands, by operation; None where a job has no arithmetic.
         root: the operation that gives the job's result.
-        size: about how many bytes arguments and results take.
+        size: about how many bytes arguments, results and edges take.
         edges: about how many there are between its calls.
         restored: some of its calls have been put into a recorded state.
+        unused: nobody asks for its calls any more, so that `free` frees these, too.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,8 @@ class CallGraph:
         self.size = 0
         self.edges = 0
         self.restored = False
+        self.unused = False
+        self._left: list[Call] | None = None
 
     @property
     def is_formula(self) -> bool:
@@ -61,10 +64,11 @@ class CallGraph:
 
     def named(self) -> Iterator[Call]:
         """The calls by all names; a call with aliases once more for each of them."""
-        yield from self.calls.values()
+        calls = self.calls  # `free` may drop them meanwhile.
+        yield from calls.values()
         for name, same in self.aliases.items():
-            call = replace(self.calls[same], name=name)
-            call.record = replace(self.calls[same].record, name=name)
+            call = replace(calls[same], name=name)
+            call.record = replace(calls[same].record, name=name)
             yield call
 
     def ready(self) -> list[Call]:
@@ -304,6 +308,19 @@ class CallGraph:
             if not count % CALLS_IN_SLICE:
                 yield
         return b"{" + b",".join(values) + b"}"
+
+    def free(self, weight: int) -> bool:
+        """Free some edges of an ended job; False when none are left."""
+        if self._left is None:
+            self._left = list(self.calls.values())
+            if self.unused:
+                self.calls, self.answer = {}, None
+        left = self._left
+        while left and weight > 0:
+            call = left.pop()
+            weight -= CALL + EDGE * (len(call.readers) + len(call.after))
+            call.readers, call.after = [], ()
+        return bool(left)
 
     def check(self) -> None:
         """Assert every invariant of an unfinished job's calls; for tests."""

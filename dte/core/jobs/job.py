@@ -156,3 +156,26 @@ TASK_CHARS_KEPT = 16_384
 
 def kept_task(task: str) -> str:
     return task if len(task) <= TASK_CHARS_KEPT else task[:TASK_CHARS_KEPT] + "…"
+
+
+PLAN_BYTES_KEPT = 1_000_000
+"""The most bytes of an ended job's calls and plan that stay in memory if the journal has them."""
+EDGES_KEPT = 1_000
+"""The most edges of an ended job that stay in memory."""
+
+
+def forget_much(job: Job, is_recorded: bool) -> CallGraph | None:
+    """Forget a large plan of an ended job, with its calls; only the edges if nothing is recorded.
+
+    Returns:
+        Calls to be freed in slices.
+    """
+    calls = job.calls
+    if calls is None or (job.size <= PLAN_BYTES_KEPT and calls.edges <= EDGES_KEPT):
+        return None
+    # A dialect's worker may repeat its report on a task, which is the only call of its job.
+    is_graph = job.plan is not None and len(calls.calls) > 1
+    if is_recorded and is_graph and job.size > PLAN_BYTES_KEPT:
+        job.plan = job.calls = None
+        calls.unused = True
+    return calls if calls.unused or calls.edges > EDGES_KEPT else None

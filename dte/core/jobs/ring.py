@@ -38,7 +38,8 @@ class JobRing:
 
     def ended(self, job: Job) -> None:
         """Note that a job has ended: it may be forgotten, after those that ended before."""
-        size = JOB_BYTES + max(len(job.task), job.size) + len(job.trace or "")
+        kept = job.size if job.calls is not None else 0
+        size = JOB_BYTES + max(len(job.task), kept) + len(job.trace or "")
         if isinstance(job.answer, int):
             size += job.answer.bit_length() // 8
         elif isinstance(job.answer, bytes):

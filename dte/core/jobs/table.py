@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.graph.arithmetic import Graph
+from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, end_at_once
-from dte.core.jobs.job import Job, JobState, kept_task
+from dte.core.jobs.job import Job, JobState, forget_much, kept_task
 from dte.core.jobs.outbox import Outbox
 from dte.core.jobs.owned import OwnedWork
 from dte.core.jobs.ready import ReadySet
@@ -66,13 +67,14 @@ class JobTable:
         wall_offset_s: turns a moment of the core's clock into one of the wall clock, as that stands
             now. Times that people see are stamped with it, and not changed when it changes.
         events: those that `take_events` gives next.
+        keeps_plans: the recorder gives plans of ended jobs, so the table forgets large ones.
     """
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self._limits = limits
         self._answer_limit: int = 10**limits.digits_max
         self._ring = JobRing(limits.jobs_kept, limits.jobs_kept_bytes)
-        self._sweep: deque[Graph] = deque()
+        self._sweep: deque[Graph | CallGraph] = deque()
         self._outbox = Outbox()
         self._owned = OwnedWork(limits)
         self._ended: list[Job] = []
@@ -84,6 +86,7 @@ class JobTable:
         self.bytes_waiting = 0
         self.wall_offset_s = 0.0
         self.events: list[Event] = []
+        self.keeps_plans = False
 
     # Looking up
 
@@ -239,6 +242,8 @@ class JobTable:
         self.bytes_waiting -= job.size
         if job.owner:
             self._owned.remove(job)
+        if (unneeded := forget_much(job, self.keeps_plans)) is not None:
+            self._sweep.append(unneeded)
         self._ring.ended(job)
         self._ended.append(job)
         if end.events:

@@ -93,6 +93,7 @@ class Recorder:
             unrecorded: called with facts that are not in the journal, and the reason.
         """
         self._jobs, self._recorded, self._unrecorded = jobs, recorded, unrecorded
+        jobs.keeps_plans = True
         self._thread = JournalThread()
         self._timer = asyncio.get_running_loop().call_later(PRUNE_S, self._time_is_up)
 
