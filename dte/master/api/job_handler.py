@@ -100,6 +100,8 @@ class JobHandler(JsonHandler):
 
     async def calls_of(self, job: Job) -> Sequence[Call]:
         """Return the calls of a job that was found."""
+        if self.reading is None and job.is_terminal and job.calls is None:
+            await self.enter_past(job.number)
         read = partial(self.master.archive.calls_of, job)
         return await (read() if self.reading is None else self.reading.once("calls", read))
 

@@ -12,7 +12,12 @@ from core.plans import Node, built, call
 from dte.core.errors import InvalidRequest
 from dte.core.graph import call_builder, calls
 from dte.core.graph.call import CallRecord, CallState, CallTerms, Ref
-from dte.core.graph.call_builder import CYCLE_SHOWN, LINKED_IN_SLICE, CallGraphBuilder
+from dte.core.graph.call_builder import (
+    CYCLE_SHOWN,
+    EDGE_BYTES,
+    LINKED_IN_SLICE,
+    CallGraphBuilder,
+)
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
 from dte.core.slices import at_once
@@ -545,3 +550,37 @@ def test_the_answer_of_many_sinks_is_measured_and_written_in_slices() -> None:
         end(graph, name)
     assert in_slices(graph.finding_excess(100)) == (4, None)
     assert in_slices(graph.writing_result()) == (4, b'{"a":1,"b":1,"c":1,"d":1}')
+
+
+def test_edges_count_and_share_the_text_of_a_name() -> None:
+    builder = CallGraphBuilder()
+    for number in range(50):
+        names = [f"node {other}" for other in range(number)]
+        builder.add(f"node {number}", "f", [], after=names)
+    graph = builder.graph
+    size = graph.size
+    list(builder.finish(None))
+    assert graph.edges == 50 * 49 // 2
+    assert graph.size == size + EDGE_BYTES * graph.edges
+    texts = {id(name) for call in graph.calls.values() for name in call.after}
+    assert len(texts) == 49
+
+
+def test_edges_of_an_ended_job_are_freed_in_slices_and_names_stay() -> None:
+    graph = built({f"n{n}": call("f", after=[f"n{other}" for other in range(n)]) for n in range(9)})
+    slices = 1
+    while graph.free(20):
+        slices += 1
+    assert slices > 2
+    assert all(not each.readers and not each.after for each in graph.calls.values())
+    assert [each.name for each in graph.named()] == [f"n{n}" for n in range(9)]
+
+
+def test_calls_that_are_freed_can_be_shown_to_the_end_by_who_began() -> None:
+    graph = built({"a": call("f"), "b": call("f"), "c": call("f", B)}, pure={"f"})
+    shown = graph.named()
+    names = [next(shown).name]
+    graph.unused = True
+    graph.free(1)
+    assert not graph.calls
+    assert names + [each.name for each in shown] == ["a", "c", "b"]

@@ -888,3 +888,28 @@ async def test_too_many_parts_are_refused_before_they_are_decoded(
     reply = await rig.post("/jobs", body)
     assert (reply.status, reply.json["code"]) == (413, "too_large")
     assert error in reply.json["error"]
+
+
+async def test_a_large_graph_that_has_ended_is_shown_and_retried_as_before(keeping: Rig) -> None:
+    """The journal alone has its plan then; without a journal it stays in memory."""
+    long = "x" * 400_000
+    graph: dict[str, Any] = {name: {"handler": "nobody", "args": [long]} for name in "abc"}
+    graph["d"] = {"handler": "nobody", "args": [{"ref": "a"}], "after": ["b", "c"]}
+    number = await keeping.accept(graph=graph)
+    await keeping.cancel(number)
+    await until(lambda: keeping.master.core.jobs.job(number).is_terminal, "it has ended")
+    job = keeping.master.core.jobs.job(number)
+    has_journal = keeping.master.settings.journal != "none"
+    assert (job.plan is None, job.calls is None) == (has_journal, has_journal)
+    nodes = await keeping.nodes(number)
+    assert {name: node["state"] for name, node in nodes.items()} == dict.fromkeys(
+        "abcd", "cancelled"
+    )
+    assert (await keeping.get(f"/job/{number}/why")).status == 200
+    assert (await keeping.get(f"/tasks/{number:016x}")).status == 200
+    again = await keeping.post(f"/job/{number}/retry")
+    assert again.status == 201, again.json
+    nodes = await keeping.nodes(again.json["job_id"])
+    assert nodes["d"]["state"] == "waiting"
+    why = await keeping.why(again.json["job_id"])
+    assert "a, b, c" in why["d"]["text"]

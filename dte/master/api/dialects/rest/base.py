@@ -96,7 +96,7 @@ class RestHandler(JsonHandler):
 
         Args:
             task_id: the id that a client gave it, or the job's number in 16 hexadecimal digits. The
-                id of a part is such a number, a dot, and the name of a call of that job.
+                id of a part is such a number, a dot, and the name of a call of an unfinished job.
 
         Raises:
             NotFound: there is no such task.
@@ -108,10 +108,7 @@ class RestHandler(JsonHandler):
         with suppress(NotFound):
             if match := PART_ID.fullmatch(task_id):
                 job = await self.find_by_number(int(match[1], 16))
-                calls = job.calls.calls if job.calls is not None else {}
-                if job.is_terminal and not calls:
-                    calls = {call.name: call for call in await self.master.archive.calls_of(job)}
-                if (call := part_of(calls, match[2])) is not None:
+                if (call := part_of(job, match[2])) is not None:
                     return job, call
         raise NotFound("Task not found")
 

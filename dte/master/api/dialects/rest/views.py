@@ -119,8 +119,9 @@ _head: Decoder[_Head] = Decoder(_Head, lenient=False)
 _literal: Decoder[_Literal] = Decoder(_Literal, lenient=False)
 
 
-def part_of(calls: Mapping[str, Call], name: str) -> Call | None:
+def part_of(job: Job, name: str) -> Call | None:
     """The call of a job that a part's id names, plain or quoted as in a URL."""
+    calls = job.calls.calls if job.calls is not None else {}
     if name in calls:
         return calls[name]
     return next((call for call in calls.values() if quote(call.name, safe="") == name), None)
