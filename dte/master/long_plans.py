@@ -57,6 +57,7 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
     pieces: list[Values] = []
     yield from in_pieces(raw, pieces.append)
     nodes: dict[str, Node] = {}
+    texts: dict[str, str] = {}  # Millions of names may be those of few nodes.
     size = 0
     for piece in pieces:
         assert isinstance(piece, Mapping)
@@ -65,7 +66,8 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
             try:
                 if len(node) > PIECE_BYTES:
                     _check_after(name, node)
-                nodes[name] = _node.decode(node)
+                nodes[name] = decoded = _node.decode(node)
+                decoded.after = [texts.setdefault(each, each) for each in decoded.after]
             except Malformed as error:
                 text = explained(node, Node) or plain(error)
                 raise Malformed(f"node {name[:50]!r}: {text}") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 
-ITEMS_IN_SLICE = 5_000
+ITEMS_IN_SLICE, BYTES_IN_SLICE = 5_000, 200_000
 EVENTS_IN_SLICE = 2_000
 
 _space = rb"[ \t\n\r]*+"
@@ -29,9 +29,10 @@ def search_more(raw: bytes, most: int) -> Generator[None, None, bool]:
     begun = _begin.match(raw)
     if begun is None or raw.count(b",") < most:
         return False
-    at = begun.end()
+    at = sliced_at = begun.end()
     for count in range(most):
-        if count % ITEMS_IN_SLICE == ITEMS_IN_SLICE - 1:
+        if count % ITEMS_IN_SLICE == ITEMS_IN_SLICE - 1 or at - sliced_at > BYTES_IN_SLICE:
+            sliced_at = at
             yield
         item = _item.match(raw, at)
         assert item is not None, "it matches nothing, too"
@@ -48,9 +49,13 @@ def search_more(raw: bytes, most: int) -> Generator[None, None, bool]:
 
 def _end_of_value(raw: bytes, start: int) -> Generator[None, None, int]:
     """Where the list or the object ends that begins at a place."""
-    opened = 1
+    opened, sliced_at = 1, start
     for count, found in enumerate(_brackets.finditer(raw, start + 1)):
-        if count % EVENTS_IN_SLICE == EVENTS_IN_SLICE - 1:
+        if (
+            count % EVENTS_IN_SLICE == EVENTS_IN_SLICE - 1
+            or found.end() - sliced_at > BYTES_IN_SLICE
+        ):
+            sliced_at = found.end()
             yield
         run = found[1]
         if run is None:

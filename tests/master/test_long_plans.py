@@ -86,3 +86,11 @@ def test_more_names_than_there_may_be_are_not_read(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(submission, "AFTER_NAMES_MAX", 20)
     with pytest.raises(TooLarge, match="after has more than 20 jobs"):
         at_once(SubmissionDecoder().decoding(encode({"handler": "f", "after": list(range(22))})))
+
+
+def test_equal_names_of_nodes_are_one_text() -> None:
+    names = [f"node {number}" for number in range(50)]
+    graph = {name: {"handler": "f", "after": names[:at]} for at, name in enumerate(names)}
+    nodes = at_once(decoding_nodes(encode(graph)))
+    assert nodes["node 7"].after == names[:7]
+    assert len({id(name) for node in nodes.values() for name in node.after}) == 49

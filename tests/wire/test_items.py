@@ -46,6 +46,12 @@ def test_counting_ends_at_the_bound_and_goes_on_in_slices(item: bytes) -> None:
     assert slices[1] == 99_999 // items.ITEMS_IN_SLICE
 
 
+@pytest.mark.parametrize("item", [b'{"a":["%s"]}', b'"%s"', b'[1,["%s"],[2]]'])
+def test_items_of_many_bytes_are_counted_in_slices(item: bytes) -> None:
+    raw = b"[%s]" % b",".join([item % (b"x" * 10_000)] * 1_000)
+    assert sum(1 for _ in search_more(raw, 900)) >= 8_000_000 // items.BYTES_IN_SLICE
+
+
 def test_a_long_item_is_passed_over_in_slices() -> None:
     raw = b"[%s,1]" % (b'{"a":[%s]}' % b",".join([b'{"b":[{}]}'] * 100_000))
     assert sum(1 for _ in search_more(raw, 5)) > 10
