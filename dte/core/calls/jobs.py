@@ -21,7 +21,7 @@ from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CALLS_IN_SLICE, SKIPPED, CallGraph
 from dte.core.graph.numbers import number_of
 from dte.core.jobs.facts import JOB_ENDED, Cancel, End, Event, Step, call_event
-from dte.core.jobs.job import Job, JobState
+from dte.core.jobs.job import Job, JobState, state_by
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
@@ -138,9 +138,9 @@ class CallJobs:
         self.chores.run(now, self._begin_calls(job), is_long=_calls_of(job).is_long)
 
     def _begin_calls(self, job: Job) -> Generator[None, None, None]:
-        calls = _calls_of(job)
         if not job.goes_on:
             return
+        calls = _calls_of(job)
         if not job.run_on_failure:
             for other in job.awaited:
                 if other.state is not JobState.SUCCEEDED:
@@ -327,7 +327,7 @@ class CallJobs:
         assert graph is not None
         if call.state is not CallState.SUCCEEDED:
             error, trace = f"{call.name}: {call.record.error}", call.record.trace
-            state = _job_state(call.state)
+            state = state_by(call.state)
             if calls.is_long:
                 job.closing = True
                 self.chores.run(now, self._fail_formula(job, error, trace, state), is_long=True)
@@ -360,6 +360,8 @@ class CallJobs:
 
     def _end_job(self, job: Job) -> Generator[None, None, End | None]:
         """End a graph whose calls have all ended; None if it has ended meanwhile."""
+        if job.graph is None:
+            return None
         calls = _calls_of(job)
         bad = yield from calls.finding_failure()
         if bad is None:
@@ -373,7 +375,7 @@ class CallJobs:
             return None
         # The name of a job's only call means nothing to anybody.
         node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error, state = f"{node}{bad.record.error}", _job_state(bad.state)
+        error, state = f"{node}{bad.record.error}", state_by(bad.state)
         return self._end(self.chores.now, job, error=error, trace=cause.record.trace, state=state)
 
     def _end(
@@ -440,10 +442,3 @@ class CallJobs:
 def _calls_of(job: Job) -> CallGraph:
     assert job.calls is not None, "a job of calls"
     return job.calls
-
-
-def _job_state(state: CallState) -> JobState:
-    """The end of a job by that of its answer's call."""
-    if state is CallState.TIMED_OUT:
-        return JobState.TIMED_OUT
-    return JobState.CANCELLED if state is CallState.CANCELLED else JobState.FAILED

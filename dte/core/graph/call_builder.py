@@ -14,8 +14,9 @@ from dte.core.slices import EDGE, SLICE
 LINKED_IN_SLICE = 500
 """Calls that are linked, or compared with others, in a slice, if they have few edges."""
 LINKED = SLICE // LINKED_IN_SLICE
-EDGE_BYTES = 20
-"""About how much an edge takes: a name at the reader, a reader at the source, and spare room."""
+EDGE_BYTES, REFERENCE_BYTES = 20, 60
+"""About how much an edge takes: a name at the reader, a reader at the source, and spare room; and
+how much more if a result goes in."""
 CYCLE_SHOWN = 10
 
 
@@ -62,15 +63,15 @@ class CallGraphBuilder:
         if handler not in self._handlers:
             check_handler(handler, f"node {name!r}: ")
             self._handlers.add(handler)
-        if after:  # The same text for the same name: else each edge has its own.
-            self._names.setdefault(name, name)
-            after = dict.fromkeys([self._names.setdefault(each, each) for each in after])
+        refs = self._shared(refs)
+        if type(args) is JsonTemplate and args.names == refs:
+            args.names = refs
         call = self.graph.calls[name] = Call(
             name,
             handler,
             args,
-            tuple(dict.fromkeys(refs)),
-            tuple(after),
+            refs,
+            self._shared(after),
             terms,
             handler in self._pure,
             size=size,
@@ -79,7 +80,12 @@ class CallGraphBuilder:
         )
         if terms.priority is not None:
             call.priority = terms.priority
-        self.graph.size += size + 2 * len(name) + len(handler)
+        self.graph.size += size + 2 * len(name) + len(handler) + REFERENCE_BYTES * len(refs)
+
+    def _shared(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Names without repeats; equal ones are one text, as millions of edges may name a call."""
+        known = self._names.setdefault
+        return tuple(dict.fromkeys([known(name, name) for name in names]))
 
     def finish(self, answer: str | None) -> Iterator[None]:
         """Link the calls, in slices.

@@ -310,7 +310,7 @@ class CallGraph:
         return b"{" + b",".join(values) + b"}"
 
     def free(self, weight: int) -> bool:
-        """Free some edges of an ended job; False when none are left."""
+        """Free some edges of an ended job, and operands; False when none are left."""
         if self._left is None:
             self._left = list(self.calls.values())
             if self.unused:
@@ -318,8 +318,8 @@ class CallGraph:
         left = self._left
         while left and weight > 0:
             call = left.pop()
-            weight -= CALL + EDGE * (len(call.readers) + len(call.after))
-            call.readers, call.after = [], ()
+            weight -= CALL + EDGE * (len(call.readers) + len(call.after) + 2 * len(call.refs))
+            call.readers, call.after, call.refs, call.operands = [], (), (), {}
         return bool(left)
 
     def check(self) -> None:

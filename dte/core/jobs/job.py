@@ -8,7 +8,7 @@ from enum import Enum
 from typing import ClassVar
 
 from dte.core.graph.arithmetic import Graph
-from dte.core.graph.call import Call
+from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.states import Stateful
@@ -37,6 +37,13 @@ class JobState(Enum):
     CANCELLED = "cancelled"
 
     __hash__ = object.__hash__  # Members are unique; the hash of `Enum` costs more than `enter`.
+
+
+def state_by(state: CallState) -> JobState:
+    """The end of a job by that of the call that failed it."""
+    if state is CallState.TIMED_OUT:
+        return JobState.TIMED_OUT
+    return JobState.CANCELLED if state is CallState.CANCELLED else JobState.FAILED
 
 
 TERMINAL = frozenset((JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT, JobState.CANCELLED))
@@ -158,10 +165,32 @@ def kept_task(task: str) -> str:
     return task if len(task) <= TASK_CHARS_KEPT else task[:TASK_CHARS_KEPT] + "…"
 
 
+JOB_BYTES, CALL_BYTES = 500, 800
+"""About how much a job takes besides its texts, its calls and a long answer, and how much a call
+takes besides its texts."""
 PLAN_BYTES_KEPT = 1_000_000
 """The most bytes of an ended job's calls and plan that stay in memory if the journal has them."""
 EDGES_KEPT = 1_000
 """The most edges of an ended job that stay in memory."""
+
+
+def kept_bytes(job: Job) -> int:
+    """About how many bytes an ended job takes."""
+    size = JOB_BYTES + len(job.task) + _plan_bytes(job)
+    if job.trace is not None:
+        size += len(job.trace)
+    if isinstance(job.answer, int):
+        size += job.answer.bit_length() // 8
+    elif isinstance(job.answer, bytes):
+        size += len(job.answer)
+    return size
+
+
+def _plan_bytes(job: Job) -> int:
+    """About how many bytes an ended job's calls and plan take, with the results of the calls."""
+    if job.calls is not None:
+        return job.size + CALL_BYTES * len(job.calls.calls)
+    return 0 if job.plan is None else len(job.plan)
 
 
 def forget_much(job: Job, is_recorded: bool) -> CallGraph | None:
@@ -171,11 +200,14 @@ def forget_much(job: Job, is_recorded: bool) -> CallGraph | None:
         Calls to be freed in slices.
     """
     calls = job.calls
-    if calls is None or (job.size <= PLAN_BYTES_KEPT and calls.edges <= EDGES_KEPT):
+    if calls is None and job.plan is None:
         return None
     # A dialect's worker may repeat its report on a task, which is the only call of its job.
-    is_graph = job.plan is not None and len(calls.calls) > 1
-    if is_recorded and is_graph and job.size > PLAN_BYTES_KEPT:
+    is_task = calls is not None and len(calls.calls) == 1
+    if is_recorded and job.plan is not None and not is_task and _plan_bytes(job) > PLAN_BYTES_KEPT:
         job.plan = job.calls = None
-        calls.unused = True
-    return calls if calls.unused or calls.edges > EDGES_KEPT else None
+        if calls is not None:
+            calls.unused = True
+    if calls is None or (not calls.unused and calls.edges <= EDGES_KEPT):
+        return None
+    return calls

@@ -6,10 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from dte.core.jobs.job import Job
-
-JOB_BYTES = 500
-"""About how much a finished job takes besides its text and a long answer."""
+from dte.core.jobs.job import Job, kept_bytes
 
 
 class JobRing:
@@ -38,12 +35,7 @@ class JobRing:
 
     def ended(self, job: Job) -> None:
         """Note that a job has ended: it may be forgotten, after those that ended before."""
-        kept = job.size if job.calls is not None else 0
-        size = JOB_BYTES + max(len(job.task), kept) + len(job.trace or "")
-        if isinstance(job.answer, int):
-            size += job.answer.bit_length() // 8
-        elif isinstance(job.answer, bytes):
-            size += len(job.answer)
+        size = kept_bytes(job)
         self._ended.append((job.number, size))
         self._bytes += size
         while len(self._ended) > 1 and (

@@ -16,10 +16,12 @@ from dte.core.graph.call_builder import (
     CYCLE_SHOWN,
     EDGE_BYTES,
     LINKED_IN_SLICE,
+    REFERENCE_BYTES,
     CallGraphBuilder,
 )
 from dte.core.graph.calls import CallGraph
 from dte.core.graph.handlers import NAME_CHARS_MAX, check_handler
+from dte.core.graph.json_template import JsonTemplate
 from dte.core.slices import at_once
 
 A, B, C = Ref("a"), Ref("b"), Ref("c")
@@ -574,6 +576,28 @@ def test_edges_of_an_ended_job_are_freed_in_slices_and_names_stay() -> None:
     assert slices > 2
     assert all(not each.readers and not each.after for each in graph.calls.values())
     assert [each.name for each in graph.named()] == [f"n{n}" for n in range(9)]
+
+
+def test_references_count_and_share_the_text_of_a_name() -> None:
+    builder = CallGraphBuilder()
+    for number in range(50):
+        names = tuple(f"node {other}" for other in range(number))
+        template = JsonTemplate(b"[]", tuple(f"node {other}" for other in range(number)))
+        builder.add(f"node {number}", "f", template, refs=names)
+    graph = builder.graph
+    list(builder.finish(None))
+    texts = 50 * len("f") + 2 * sum(map(len, graph.calls))
+    assert graph.size == texts + (EDGE_BYTES + REFERENCE_BYTES) * graph.edges
+    assert len({id(name) for call in graph.calls.values() for name in call.refs}) == 49
+    assert len({id(name) for call in graph.calls.values() for name in call.args.names}) == 49
+
+
+def test_operands_of_an_ended_job_are_freed() -> None:
+    graph = built({"a": call("f"), "b": call("f", A)})
+    end(graph, "a")
+    assert graph.calls["b"].operands
+    assert not graph.free(1_000)
+    assert not graph.calls["b"].operands
 
 
 def test_calls_that_are_freed_can_be_shown_to_the_end_by_who_began() -> None:

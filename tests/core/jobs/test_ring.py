@@ -1,8 +1,8 @@
 import pytest
 
 from dte.core.graph.arithmetic import Graph
-from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.ring import JOB_BYTES, JobRing
+from dte.core.jobs.job import JOB_BYTES, Job, JobState
+from dte.core.jobs.ring import JobRing
 
 
 def add(ring: JobRing, number: int, task: str = "1+1") -> Job:
