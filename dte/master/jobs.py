@@ -13,6 +13,7 @@ from itertools import chain
 from dte.core.calls.cancels import BUSY
 from dte.core.errors import (
     Conflict,
+    DteError,
     FormulaError,
     InvalidRequest,
     NotFound,
@@ -294,7 +295,7 @@ class Jobs:
         for submission in facts.submissions:
             self._accepting.pop(submission).set_result(repeats.get(submission))
 
-    def unrecorded(self, facts: Facts, error: Unavailable) -> None:
+    def unrecorded(self, facts: Facts, error: DteError) -> None:
         """Refuse submissions that could not be recorded."""
         for submission in facts.submissions:
             self._accepting.pop(submission).set_exception(error)

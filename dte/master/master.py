@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from dte.core.errors import Busy, Unavailable
+from dte.core.errors import Busy, DteError
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
@@ -197,7 +197,7 @@ class Master:
         self.turns.note()
         self.wake()
 
-    def _unrecorded(self, facts: Facts, error: Unavailable) -> None:
+    def _unrecorded(self, facts: Facts, error: DteError) -> None:
         self.core.unrecorded(self.clock.now(), facts)
         self.jobs.unrecorded(facts, error)
         self.wake()

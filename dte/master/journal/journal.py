@@ -26,6 +26,7 @@ from dte.core.graph.call import CallRecord
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
+from dte.core.jobs.refusals import halves, together
 from dte.core.workers.worker import Announcement
 from dte.master.journal.bounds import check_rows
 from dte.master.journal.calls import CallTables
@@ -53,6 +54,8 @@ LAST_JOBS = (
 )
 UNREADABLE = (ValueError, TypeError, msgspec.MsgspecError)
 """Raised for rows of a damaged page that SQLite does not notice."""
+ROW_ERRORS = (OverflowError, UnicodeError, MemoryError)
+"""Raised for a value that is too long, or that SQLite has no type for."""
 PROBE_BYTES = 262_144
 TEXTS_CHARS = 1_000_000
 """Characters of formulas that are read at a time, approximately."""
@@ -177,22 +180,64 @@ class Journal:
         ran_s = self._ages.ran_s(now)
         with self._writing():
             self._db.execute("BEGIN IMMEDIATE")
-            known = self._keys.insert(facts.submissions, ran_s)
-            new = [submission for submission in facts.submissions if submission not in known]
-            ends = [end for submission in new for end in submission.ends] + facts.ends
-            plans = self._jobs.accept(new)
-            more = [end for end in ends if is_more(end)]
-            if plans or facts.steps or facts.cancels or more:
-                self._calls.write(plans, facts.steps, facts.cancels, more, ran_s)
-            self._jobs.end(ends, ran_s, arithmetic=not more)
+            known, new, added = self._insert(facts, ran_s)
             last_job = max([self._last_job, *(submission.jobs[-1].number for submission in new)])
-            added = len(ends) + len(new) + sum(end.job.operations for end in more)
             self._pruning.prune(added, now, last_job)
             self._checkpoints.change()
             self._db.execute("COMMIT")
             self._checkpoints.committed()
         self._last_job = last_job
         return known
+
+    def _insert(
+        self, facts: Facts, ran_s: float
+    ) -> tuple[dict[Submission, KnownSubmission], list[Submission], int]:
+        """Insert the rows of facts.
+
+        Returns:
+            The submissions that repeat an earlier one, with that one; the others; and the number of
+            rows of ended jobs and of their calls.
+        """
+        known = self._keys.insert(facts.submissions, ran_s)
+        new = [submission for submission in facts.submissions if submission not in known]
+        ends = [end for submission in new for end in submission.ends] + facts.ends
+        plans = self._jobs.accept(new)
+        more = [end for end in ends if is_more(end)]
+        if plans or facts.steps or facts.cancels or more:
+            self._calls.write(plans, facts.steps, facts.cancels, more, ran_s)
+        self._jobs.end(ends, ran_s, arithmetic=not more)
+        return known, new, len(ends) + len(new) + sum(end.job.operations for end in more)
+
+    def refused(self, facts: Facts, now: float) -> Facts:
+        """The facts that SQLite refuses even alone, because of what is in them.
+
+        Args:
+            now: the moment, on the core's clock.
+        """
+        found: list[Facts] = []
+        left = [facts]
+        while left:
+            some = left.pop()
+            if not self._takes(some, self._ages.ran_s(now)):
+                parts = halves(some)
+                left += reversed(parts)
+                if not parts:
+                    found.append(some)
+        return together(found)
+
+    def _takes(self, facts: Facts, ran_s: float) -> bool:
+        """True if facts can be written; nothing is."""
+        try:
+            with self._writing():
+                self._db.execute("BEGIN IMMEDIATE")
+                self._insert(facts, ran_s)
+                self._db.execute("ROLLBACK")
+                self._keys.rolled_back()
+        except JournalFailed as error:
+            if not error.of_row:
+                raise
+            return False
+        return True
 
     def probe(self) -> None:
         """Try to write."""
@@ -238,6 +283,8 @@ class Journal:
             self._keys.rolled_back()
             if isinstance(error, sqlite3.Error):
                 raise failure(self.path, error) from None
+            if isinstance(error, ROW_ERRORS):
+                raise JournalFailed(repr(error), full=False, of_row=True) from None
             raise
 
     # Reading

@@ -16,11 +16,12 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import BinaryIO, TypeVar
 
-from dte.core.errors import Conflict, StorageFull, Unavailable
+from dte.core.errors import Conflict, DteError, StorageFull, TooLarge, Unavailable
 from dte.core.graph.call import CallRecord
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
+from dte.core.jobs.refusals import cut_down, without
 from dte.core.jobs.table import JobTable
 from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Journal, Loaded, Unfinished
@@ -40,9 +41,12 @@ AHEAD_S, BEHIND_S = 366 * 86_400.0, -3_600.0
 STOP_S = 0.01
 """Time between looks whether copying has stopped."""
 
+JOBS_NAMED_MAX = 10
+"""Jobs that a log message names."""
+
 Repeats = Mapping[Submission, KnownSubmission]
 Recorded = Callable[[Facts, Repeats], None]
-Unrecorded = Callable[[Facts, Unavailable], None]
+Unrecorded = Callable[[Facts, DteError], None]
 
 
 class Recorder:
@@ -216,12 +220,39 @@ class Recorder:
         if isinstance(outcome, Exception):
             if not isinstance(outcome, JournalFailed):
                 outcome = JournalFailed(repr(outcome), False)
-            self._fail(outcome)
-            self._unrecorded(facts, self._note(outcome))
+            if outcome.of_row and facts:
+                self._writing = True
+                find = partial(self._journal.refused, facts, time.monotonic())
+                self._thread.do(find, partial(self._part, facts, outcome))
+            else:
+                self._give_back(facts, outcome)
             return
         self._succeed(facts)
         self._recorded(facts, outcome or {})
         self.wake()
+
+    def _part(self, facts: Facts, error: JournalFailed, refused: Facts | Exception) -> None:
+        """Write the other facts without those that SQLite refuses, whose jobs fail."""
+        self._writing = False
+        reason = f"it cannot be recorded: {error}"
+        if isinstance(refused, Exception) or not refused or not cut_down(refused, reason):
+            self._give_back(facts, error)
+            return
+        jobs = [each.call.job for each in refused.steps] + [
+            each.job.number for each in refused.ends
+        ]
+        log.error(
+            "the journal refused %d submissions, and ends in the jobs %s, which fail: %s",
+            len(refused.submissions),
+            jobs[:JOBS_NAMED_MAX],
+            error,
+        )
+        self._unrecorded(refused, TooLarge(reason))
+        self._write(without(facts, refused))
+
+    def _give_back(self, facts: Facts, error: JournalFailed) -> None:
+        self._fail(error)
+        self._unrecorded(facts, self._note(error))
 
     def _fail(self, error: JournalFailed) -> None:
         if self.failure is None:

@@ -144,6 +144,8 @@ IN_MEMORY = ":memory:"
 MARKS = (generation.PREFIX, b"CREATE TABLE waiting (")
 MARKS_WITHIN = 4_000_000
 """A journal has its marks among so many of its first bytes."""
+OF_ROW = ("SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_CONSTRAINT", "SQLITE_RANGE")
+"""Errors that belong to a row, and not to the file."""
 BUSY_TIMEOUT_S = 2.0
 """Longest wait for another process that has the file: perhaps a master that is ending."""
 
@@ -161,11 +163,14 @@ class JournalFailed(Exception):
     Attributes:
         full: the disk is full.
         damaged: a page or a row of the file is damaged.
+        of_row: the file is well, but what was to be written cannot be.
     """
 
-    def __init__(self, reason: str, full: bool, *, damaged: bool = False) -> None:
+    def __init__(
+        self, reason: str, full: bool, *, damaged: bool = False, of_row: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.full, self.damaged = full, damaged
+        self.full, self.damaged, self.of_row = full, damaged, of_row
 
 
 class Sync(Enum):
@@ -362,7 +367,8 @@ def failure(path: str, error: sqlite3.Error) -> JournalFailed:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return unreadable(path, _reason(error))
-    return JournalFailed(_reason(error), name == "SQLITE_FULL")
+    of_row = name.startswith(OF_ROW)
+    return JournalFailed(_reason(error), name == "SQLITE_FULL", of_row=of_row)
 
 
 def unreadable(path: str, reason: str) -> JournalFailed:
