@@ -95,6 +95,8 @@ class Rig(PlainClient):
         core = self.master.core
         for worker in core.workers():
             worker.last_seen_at -= passed_s
+        for batch in core.arithmetic.leases.values():
+            batch.deadline -= passed_s
         for lease in core.calls.leases:
             lease.deadline -= passed_s
             core.calls.leases.watch(lease)
