@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from coverage import Coverage
 from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from harness.processes import Processes
 from harness.skips import reasons
@@ -45,6 +46,18 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let the processes that share the tests not measure those that are not to be measured.
+
+    In each of them pytest-cov begins a measurement like that of a single process, and another one
+    on top. It pauses only the other one, and then the first goes on.
+    """
+    first = Coverage.current()
+    if first is not None and hasattr(session.config, "workerinput"):
+        first.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
