@@ -39,7 +39,9 @@ def reading_plan(text: str) -> Generator[None, None, Plan]:
     """Read the plan that `plan_text` wrote, a long one in slices."""
     if len(text) <= PIECE_BYTES:
         return read_plan(text)
-    sketch = _sketch.decode(text.encode())
+    raw = text.encode()
+    yield
+    sketch = _sketch.decode(raw)
     yield
     fields = {name: getattr(sketch, name) for name in sketch.__struct_fields__}
     fields["graph"] = yield from decoding_nodes(bytes(sketch.graph))
@@ -56,6 +58,7 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
         raise Malformed("graph must be an object")
     pieces: list[Values] = []
     yield from in_pieces(raw, pieces.append)
+    yield
     nodes: dict[str, Node] = {}
     texts: dict[str, str] = {}  # Millions of names may be those of few nodes.
     size = 0
@@ -64,8 +67,10 @@ def decoding_nodes(raw: bytes) -> Generator[None, None, dict[str, Node]]:
         for name, value in piece.items():
             node = bytes(value)
             try:
-                if len(node) > PIECE_BYTES:
+                if len(node) > PIECE_BYTES:  # Each look at a node of megabytes takes long.
+                    yield
                     _check_after(name, node)
+                    yield
                 nodes[name] = decoded = _node.decode(node)
                 decoded.after = [texts.setdefault(each, each) for each in decoded.after]
             except Malformed as error:

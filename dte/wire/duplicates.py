@@ -20,6 +20,7 @@ LEVELS_MAX = 100
 """Long values that are nested deeper are read in slices."""
 NAME_CHARS_SHOWN = 50
 TOKENS_IN_SLICE = 5_000
+NAMES_FREED_IN_SLICE = 50_000
 
 _any = msgspec.json.Decoder()
 _level = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
@@ -81,7 +82,8 @@ def _some_may(
             small.append(piece)
             size += len(piece) + 1
         elif level < depth and piece.count(b":") > 1 and piece.lstrip()[:1] in b"{[":
-            parts = _parts(piece) if level < LEVELS_MAX else None
+            yield
+            parts = (yield from _parts(piece)) if level < LEVELS_MAX else None
             yield
             if parts is None or (yield from _some_may(parts, level + 1, depth)):
                 return True
@@ -114,18 +116,21 @@ def _may_have_duplicate(raw: bytes) -> bool:
         return True
 
 
-def _parts(raw: bytes) -> Collection[msgspec.Raw] | None:
+def _parts(raw: bytes) -> Generator[None, None, Collection[msgspec.Raw] | None]:
     """Return the values in an object or a list; None if it may have a duplicate itself."""
     colons = raw.count(b":")
-    if colons > NAMES_MAX and raw.lstrip()[:1] == b"{":
+    is_list = raw.lstrip()[:1] == b"["
+    if not is_list and (colons > NAMES_MAX or (b"\\u003" in raw and _escaped_colon.search(raw))):
         return None
+    yield
     try:
         level = _level.decode(raw)
     except (ValueError, RecursionError):
         return None
     if isinstance(level, list):
         return level
-    if _escaped_colon.search(raw) or colons != _encode(level).count(b":"):
+    yield
+    if colons != _encode(level).count(b":"):
         return None
     return level.values()
 
@@ -158,10 +163,18 @@ def _read(raw: bytes, depth: int) -> Generator[None, None, Duplicate | None]:
         elif mark in (b"{", b"["):
             opened.append(_Opened("" if mark == b"{" else 0))
         elif mark in (b"}", b"]"):
-            opened.pop()
+            yield from _freed(opened.pop().names)
         elif mark == b"," and isinstance(opened[-1].place, int):
             opened[-1].place += 1
     return None
+
+
+def _freed(names: set[str]) -> Generator[None, None, None]:
+    """Free names, many in slices."""
+    while len(names) > NAMES_FREED_IN_SLICE:
+        for _ in range(NAMES_FREED_IN_SLICE):
+            names.pop()
+        yield
 
 
 def _text(quoted: bytes) -> str:

@@ -16,7 +16,7 @@ _item = re.compile(
 )
 """An item with the comma or the bracket behind it; of one that has more in it, only its name."""
 _brackets = re.compile(
-    rb'(?:%b|\[[^][{}"]*+\]|\{[^][{}"]*+\}|[^][{}"]++){0,1000}+([\[{]++|[\]}]++)?+' % _text,
+    rb'(?:%b|\[[^][{}"]*+\]|\{[^][{}"]*+\}|[^][{}"]++){0,100}+([\[{]++|[\]}]++)?+' % _text,
     re.DOTALL,
 )
 """What matters not where a value ends, and what is behind: some brackets that open or close."""

@@ -16,6 +16,8 @@ from dte.wire.codec import Malformed
 
 PIECE_BYTES = 200_000
 """About how long a piece is; longer values are pieces of their own."""
+LONG_BYTES = 1_000_000
+"""To copy so much, or to look through it, takes some milliseconds."""
 
 Values = Mapping[str, msgspec.Raw] | Sequence[msgspec.Raw]
 
@@ -33,8 +35,10 @@ def in_pieces(raw: bytes, take: Callable[[Values], None]) -> Generator[None, Non
     opening, closing = raw[:1], raw[-1:]
     start, size = 1, PIECE_BYTES
     while True:
-        comma = _comma.search(raw, start + size)
+        comma = yield from _find_comma(raw, start + size)
         piece = opening + (raw[start:] if comma is None else raw[start : comma.start() + 1])
+        if len(piece) > LONG_BYTES:
+            yield
         try:
             values = _level.decode(piece if comma is None else piece + closing)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -50,3 +54,13 @@ def in_pieces(raw: bytes, take: Callable[[Values], None]) -> Generator[None, Non
             return
         start, size = comma.end(), PIECE_BYTES
         yield
+
+
+def _find_comma(raw: bytes, at: int) -> Generator[None, None, re.Match[bytes] | None]:
+    """Find a comma behind a bracket. It may miss one at the end of a slice; any other will do."""
+    for start in range(at, len(raw), LONG_BYTES):
+        if start > at:
+            yield
+        if comma := _comma.search(raw, start, start + LONG_BYTES):
+            return comma
+    return None

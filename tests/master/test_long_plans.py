@@ -48,6 +48,18 @@ def test_a_formula_is_a_plan_too() -> None:
 
 @pytest.mark.parametrize(
     "body",
+    [{"graph": {"a": {"handler": "echo", "args": ["x" * 100]}}}, {"jobs": [{"graph": NODES}]}],
+)
+def test_each_look_at_something_long_is_in_a_slice_of_its_own(body: Any) -> None:
+    """One of 15 MB takes up to 50 ms: the whole, the graph, the names of a node, and the node."""
+    assert sum(1 for _ in SubmissionDecoder().decoding(encode(body))) >= 5
+    if "graph" in body:
+        text = plan_text(read_plan(encode(body).decode()))
+        assert sum(1 for _ in reading_plan(text)) >= 5
+
+
+@pytest.mark.parametrize(
+    "body",
     [
         {"graph": NODES, "answer": "n7"},
         {"jobs": [{"graph": NODES}, {"handler": "echo", "args": ["x" * 100], "after": [1, 2]}]},

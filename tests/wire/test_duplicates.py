@@ -157,3 +157,12 @@ def test_numbers_and_texts_of_many_megabytes_are_not_decoded(
     monkeypatch.setattr(duplicates, "_any", Counted())
     assert find_duplicate(raw) is None
     assert sum(decoded) < 1_000
+
+
+def test_the_names_of_a_long_object_are_freed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "NAMES_MAX", 10)
+    monkeypatch.setattr(duplicates, "NAMES_FREED_IN_SLICE", 1_000)
+    raw = json.dumps({f"k{name}": 0 for name in range(50_000)}).encode()
+    tokens = 100_000 // duplicates.TOKENS_IN_SLICE
+    assert sum(1 for _ in search_duplicate(raw)) >= tokens + 45
+    assert find_duplicate(raw) is None

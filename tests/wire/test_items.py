@@ -57,3 +57,12 @@ def test_a_long_item_is_passed_over_in_slices() -> None:
     assert sum(1 for _ in search_more(raw, 5)) > 10
     assert at_once(search_more(raw, 1))
     assert not at_once(search_more(raw, 2))
+
+
+@pytest.mark.parametrize("text", [b'"a"', rb'"{\"ref\":1}"', b'"' + b"a" * 1_000 + b'"'])
+def test_texts_are_passed_over_in_slices_of_bytes(text: bytes) -> None:
+    """A hundred at a time are matched at once."""
+    several = b",".join([text] * (3_000_000 // len(text)))
+    for raw in (b"[%s]" % several, b'[{"a":[1,%s,[]]},1]' % several):
+        slices = sum(1 for _ in search_more(raw, 1 if raw[1:2] == b"{" else raw.count(b",")))
+        assert slices >= len(raw) // (2 * items.BYTES_IN_SLICE)

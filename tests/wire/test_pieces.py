@@ -63,6 +63,15 @@ def test_what_is_no_json_is_refused(value: Any, data: st.DataObject) -> None:
         read(raw)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@given(value=WHOLE)
+def test_a_comma_is_looked_for_in_slices(size: int, value: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pieces, "LONG_BYTES", size)
+        assert joined(read(json.dumps(value, indent=1).encode())) == value
+        assert sum(1 for _ in in_pieces(b"[%s]" % b",".join([b"1"] * 99), list)) > 99 // size
+
+
 def test_a_list_of_many_values_has_many_pieces() -> None:
     assert len(read(b"[[1],[2],[3],[4]]")) > 1
 

@@ -204,10 +204,12 @@ class SubmissionDecoder(Decoder[JobSubmission]):
             raise TooLarge(f"after has more than {AFTER_NAMES_MAX} jobs")
         fields["after"] = self._after.decode(after)
         if isinstance(sketch.graph, msgspec.Raw):
-            if (yield from search_more(bytes(sketch.graph), self._calls_max)):
+            graph = bytes(sketch.graph)
+            if (yield from search_more(graph, self._calls_max)):
                 most = f"more than {self._calls_max} nodes (calls_max)"
                 raise TooLarge(f"graph too large: {most}")
-            fields["graph"] = yield from decoding_nodes(bytes(sketch.graph))
+            yield
+            fields["graph"] = yield from decoding_nodes(graph)
         return fields
 
     def _jobs(self, raw: bytes) -> Generator[None, None, list[OneSubmission]]:
@@ -216,7 +218,9 @@ class SubmissionDecoder(Decoder[JobSubmission]):
         if (yield from search_more(raw, self._jobs_max)):
             raise TooLarge(f"too many jobs in a request: more than {self._jobs_max} (formulas_max)")
         pieces: list[Values] = []
+        yield
         yield from in_pieces(raw, pieces.append)
+        yield
         jobs: list[OneSubmission] = []
         size = 0
         for piece in pieces:
@@ -227,6 +231,7 @@ class SubmissionDecoder(Decoder[JobSubmission]):
                     if len(job) <= PIECE_BYTES:
                         jobs.append(self._one.decode(job))
                     else:
+                        yield
                         fields = yield from self._fields(self._one_sketch.decode(job))
                         jobs.append(OneSubmission(**fields))
                 except Malformed as error:
