@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from dte.wire.escapes import hiding, shown
+
 TWICE = "is given twice"
 PIECE_BYTES = 200_000
 """Longer JSON is checked in pieces, each in a slice of its own."""
@@ -26,7 +28,8 @@ _any = msgspec.json.Decoder()
 _level = msgspec.json.Decoder(dict[str, msgspec.Raw] | list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 _escaped_colon = re.compile(rb"\\u003[aA]")
-_token = re.compile(rb'"((?:[^"\\]++|(?:\\.)++)*+)(?:"(\s*+:)?|\\?\Z)|[][{},]', re.DOTALL)
+_token = re.compile(rb'"([^"]*+)(?:"(\s*+:)?|\Z)|[][{},]')
+"""A text, with a colon if it is a name, or a mark; of JSON with hidden escapes."""
 
 
 class Duplicate(NamedTuple):
@@ -150,13 +153,15 @@ class _Opened:
 def _read(raw: bytes, depth: int) -> Generator[None, None, Duplicate | None]:
     """Find the first duplicate by a look at each token."""
     opened: list[_Opened] = []
-    for count, token in enumerate(_token.finditer(raw)):
-        if count % TOKENS_IN_SLICE == TOKENS_IN_SLICE - 1:
+    since = 0
+    for count, token in enumerate(_token.finditer((yield from hiding(raw)))):
+        if count % TOKENS_IN_SLICE == TOKENS_IN_SLICE - 1 or token.end() > since + PIECE_BYTES:
+            since = token.end()
             yield
         mark = token[0]
         if token[2] is not None:
             within = opened[-1]
-            within.place = _text(token[1])
+            within.place = _text(shown(token[1]))
             if within.place in within.names and len(opened) <= depth:
                 return Duplicate(tuple(each.place for each in opened[:-1]), within.place)
             within.names.add(within.place)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 
+from dte.wire.escapes import hiding
+
 ITEMS_IN_SLICE, BYTES_IN_SLICE = 5_000, 200_000
 EVENTS_IN_SLICE = 2_000
 
 _space = rb"[ \t\n\r]*+"
-_text = rb'"(?:[^"\\]++|(?:\\.)++)*+(?:"|\\?\Z)'
+_text = rb'"[^"]*+(?:"|\Z)'
+"""Of JSON with hidden escapes, as all of these are."""
 _flat = rb'(?:%b|\[[^][{}"]*+\]|\{[^][{}"]*+\}|[^][{}",\s]++)' % _text
 _item = re.compile(
     rb"%b(?:%b%b:%b)?+(%b%b[],}])?+" % (_space, _text, _space, _space, _flat, _space), re.DOTALL
@@ -29,6 +32,7 @@ def search_more(raw: bytes, most: int) -> Generator[None, None, bool]:
     begun = _begin.match(raw)
     if begun is None or raw.count(b",") < most:
         return False
+    raw = yield from hiding(raw)
     at = sliced_at = begun.end()
     for count in range(most):
         if count % ITEMS_IN_SLICE == ITEMS_IN_SLICE - 1 or at - sliced_at > BYTES_IN_SLICE:
