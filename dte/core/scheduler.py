@@ -82,6 +82,7 @@ class Scheduler:
             self._next_lease,
             self.calls.jobs.begin_call,
             self.calls.jobs.end_calls,
+            self.calls.jobs.fail,
         )
 
     def _next_lease(self) -> int:
@@ -271,7 +272,7 @@ class Scheduler:
 
     def next_tick(self) -> float | None:
         """When `tick` must be called even if nothing happens before; None for never."""
-        if self.jobs.sweeping:
+        if self.jobs.sweeping or self.jobs.more_ended:
             return float("-inf")
         moments = (
             self._workers.next_moment(),

@@ -288,3 +288,41 @@ def test_a_long_formula_that_is_failing_does_not_go_on_with_a_result() -> None:
     assert not any(tick.batches for tick in core.settle(0.0))
     assert (job.state, job.error) == (JobState.FAILED, f"{first.call.name}: no")
     assert states(job)[second.call.name] == "succeeded"
+
+
+def ends_in_slices(core: Core, job: Job) -> None:
+    """Check that a job's calls are cancelled one in each tick."""
+    seen = []
+    while not job.is_terminal:
+        core.tick(0.0)
+        seen.append(sum(each.is_terminal for each in job.each_call()))
+        assert len(seen) < 20
+    assert seen[0] < len(seen) - 2
+    assert set(states(job).values()) == {"cancelled"}
+
+
+def test_a_long_formula_whose_arithmetic_fails_ends_in_slices() -> None:
+    core = Core(WORKER)
+    job = core.formula("1/0+f(1)+f(2)+f(3)+f(4)")
+    (batch,) = core.tick(0.0).batches
+    core.answer(0.0, batch)
+    assert job.closing
+    ends_in_slices(core, job)
+    assert (job.state, job.error) == (JobState.FAILED, "division by zero: 1 / 0")
+
+
+def test_a_long_formula_that_fails_from_the_first_ends_in_slices() -> None:
+    core = Core(CALLER)
+    job = core.formula("1e999*f(1)+f(2)+f(3)+f(4)")
+    assert job.closing
+    ends_in_slices(core, job)
+    assert job.error == "a number in the formula is too large for a float"
+
+
+def test_a_long_formula_that_fails_from_the_first_ends_after_a_restart() -> None:
+    core = Core(CALLER)
+    core.formula("1e999*f(1)+f(2)+f(3)+f(4)")
+    core = core.restarted(CALLER)
+    job = core.jobs.job(1)
+    core.settle(0.0)
+    assert job.state is JobState.FAILED

@@ -40,6 +40,7 @@ class ArithmeticScheduler:
         next_lease: gives the number of the next lease.
         begin_call: begins a call whose operands arithmetic has completed.
         end_calls: ends the calls of a job that ends by its arithmetic.
+        fail: ends a job with calls that fails by its arithmetic.
 
     Attributes:
         leases: by number.
@@ -56,6 +57,7 @@ class ArithmeticScheduler:
         next_lease: Callable[[], int],
         begin_call: Callable[[float, Job, Call], None],
         end_calls: Callable[[float, Job], None],
+        fail: Callable[[float, Job, str], object],
     ) -> None:
         self._limits = limits
         self._table = table
@@ -63,6 +65,7 @@ class ArithmeticScheduler:
         self._next_lease = next_lease
         self._begin_call = begin_call
         self._end_calls = end_calls
+        self._fail_with_calls = fail
         self._lost: list[BatchLease] = []
         self._more_to_match = False
         self.quarantine = Quarantine(random, limits.workers_lost_max)
@@ -93,6 +96,9 @@ class ArithmeticScheduler:
             self._table.ready.add(job, len(graph.ready))
 
     def _end(self, now: float, job: Job, answer: Number | None, error: str | None) -> None:
+        if error is not None and job.calls is not None:
+            self._fail_with_calls(now, job, error)
+            return
         self._table.end(now, job, answer=answer, error=error)
         if job.calls is not None:
             self._end_calls(now, job)

@@ -12,7 +12,7 @@ from itertools import islice
 from dte.core.calls.awaited import AwaitedJobs
 from dte.core.calls.cancels import Cancels
 from dte.core.calls.chores import Chores
-from dte.core.calls.lease import CallLease
+from dte.core.calls.lease import restored_lease
 from dte.core.calls.leases import CallLeases
 from dte.core.calls.pauses import Pauses
 from dte.core.calls.policies import Policies
@@ -89,6 +89,8 @@ class CallJobs:
         What workers have of it is taken up at once, and the rest of a long job in slices.
         """
         awaited = self.awaited.block(job)
+        if job.graph is not None and job.graph.failure is not None:
+            self.fail(now, job, job.graph.failure)
         self._take_up(now, job)
         if job.graph is None:
             return
@@ -122,14 +124,8 @@ class CallJobs:
 
     def _take_up_lease(self, now: float, job: Job, call: Call) -> None:
         self._table.start(now, job)
-        record, timeout_s = call.record, self._policies.timeout_s(call)
-        lease_s = record.lease_s or self._limits.lease_s
-        deadline = now + max(lease_s, RESTORED_S)
-        lease = CallLease(
-            record.lease, call, None, record.worker, now, lease_s, deadline, timeout_s, sent=True
-        )
-        if timeout_s is not None:
-            lease.timeout_at = now + timeout_s + self._limits.lease_s
+        lease_s, timeout_s = self._limits.lease_s, self._policies.timeout_s(call)
+        lease = restored_lease(now, call, RESTORED_S, lease_s, timeout_s)
         self._leases.add(lease)
         self._leases.watch(lease)
 
@@ -327,12 +323,7 @@ class CallJobs:
         assert graph is not None
         if call.state is not CallState.SUCCEEDED:
             error, trace = f"{call.name}: {call.record.error}", call.record.trace
-            state = state_by(call.state)
-            if calls.is_long:
-                job.closing = True
-                self.chores.run(now, self._fail_formula(job, error, trace, state), is_long=True)
-                return None
-            return self._end(now, job, error=error, trace=trace, state=state)
+            return self.fail(now, job, error, trace, state_by(call.state))
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
@@ -347,6 +338,22 @@ class CallJobs:
         ready_before = len(graph.ready)
         graph.supply(call.edges, number)
         self._table.ready.add(job, len(graph.ready) - ready_before)
+        return None
+
+    def fail(
+        self,
+        now: float,
+        job: Job,
+        error: str,
+        trace: str | None = None,
+        state: JobState = JobState.FAILED,
+    ) -> End | None:
+        """End a formula that fails; one with many calls in slices."""
+        if not _calls_of(job).is_long:
+            return self._end(now, job, error=error, trace=trace, state=state)
+        if not job.closing:
+            job.closing = True
+            self.chores.run(now, self._fail_formula(job, error, trace, state), is_long=True)
         return None
 
     def _fail_formula(
@@ -367,12 +374,8 @@ class CallJobs:
         if bad is None:
             error = yield from calls.finding_excess(self._limits.value_bytes_max)
             answer = None if error else (yield from calls.writing_result())
-            if job.graph is None:
-                return None
             return self._end(self.chores.now, job, answer=answer, error=error)
         cause = yield from calls.finding_cause(bad)
-        if job.graph is None:
-            return None
         # The name of a job's only call means nothing to anybody.
         node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
         error, state = f"{node}{bad.record.error}", state_by(bad.state)

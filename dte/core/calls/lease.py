@@ -52,3 +52,18 @@ class CallLease:
     def is_of(self, worker: str, dialect: str = "") -> bool:
         """True if the worker of that name in a dialect may have the call."""
         return self.sent and worker == self.worker_name and self.call.record.is_of(dialect)
+
+
+def restored_lease(
+    now: float, call: Call, least_s: float, default_lease_s: float, timeout_s: float | None
+) -> CallLease:
+    """The lease of a call that a worker has from before a restart, for `least_s` at least."""
+    record = call.record
+    lease_s = record.lease_s or default_lease_s
+    deadline = now + max(lease_s, least_s)
+    lease = CallLease(
+        record.lease, call, None, record.worker, now, lease_s, deadline, timeout_s, sent=True
+    )
+    if timeout_s is not None:
+        lease.timeout_at = now + timeout_s + default_lease_s
+    return lease

@@ -9,7 +9,7 @@ Their times are those of the wall clock, in seconds since 1970, as it stood then
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -108,6 +108,30 @@ class Facts:
 
     def __bool__(self) -> bool:
         return bool(self.submissions or self.ends or self.steps or self.cancels)
+
+    def __len__(self) -> int:
+        """The number of facts, with each job of a submission."""
+        jobs = sum([len(each.jobs) for each in self.submissions])
+        return jobs + len(self.cancels) + len(self.steps) + len(self.ends)
+
+    def parts(self, most: int) -> Iterator[Facts]:
+        """The facts in the order in which they take effect, those of `most` jobs and calls a part.
+
+        A submission is in one part, however many jobs it has.
+        """
+        if len(self) <= most:
+            yield self
+            return
+        part, left = Facts([], []), most
+        for kind in ("submissions", "cancels", "steps", "ends"):
+            for fact in getattr(self, kind):
+                getattr(part, kind).append(fact)
+                left -= len(fact.jobs) if kind == "submissions" else 1
+                if left <= 0:
+                    yield part
+                    part, left = Facts([], []), most
+        if part:
+            yield part
 
 
 class Event(NamedTuple):

@@ -26,12 +26,12 @@ class Outbox:
     def __bool__(self) -> bool:
         return bool(self.submissions or self.ends or self.steps or self.cancels)
 
-    def take(self) -> Facts | None:
+    def take(self, most: int | None = None) -> Facts | None:
         """The facts to be recorded next, if there are any."""
         if not self:
             return None
         facts = Facts([], [])
-        room = FACTS_MAX
+        room = FACTS_MAX if most is None else most
         while self.submissions and room > 0:
             facts.submissions.append(self.submissions.popleft())
             room -= len(facts.submissions[-1].jobs)

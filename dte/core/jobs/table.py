@@ -25,6 +25,7 @@ from dte.core.jobs.ring import JobRing
 from dte.core.limits import SchedulerLimits
 from dte.core.shares import OWN_USER
 
+ENDED_IN_TICK = 500
 SWEEP_OPERATIONS = 20_000
 """Operations of an ended graph that are freed in a tick: about a millisecond's work."""
 
@@ -186,7 +187,9 @@ class JobTable:
             texts.append(new.task if new.plan is None else new.plan)
             value, failure = new.work.value, new.work.graph.failure
             waiting += value is None
-            if value is not None or failure is not None:
+            # What fails beside many calls fails in slices when it begins.
+            is_long = job.calls is not None and job.calls.is_long
+            if value is not None or (failure is not None and not is_long):
                 ends.append(end_at_once(wall_s, job, value, failure))
         self.ensure_room(waiting, operations, size, owner)
         for job in jobs:
@@ -204,9 +207,9 @@ class JobTable:
 
     # Recording
 
-    def facts(self) -> Facts | None:
+    def facts(self, most: int | None = None) -> Facts | None:
         """The facts to be recorded next, if there are any; each is given once."""
-        return self._outbox.take()
+        return self._outbox.take(most)
 
     def admit(self, submission: Submission) -> None:
         """Let the jobs of a recorded submission begin; those with nothing to do end."""
@@ -251,8 +254,8 @@ class JobTable:
         self.events.append(Event(end.at, job.number, "", end.state.value, end.error))
 
     def take_ended(self) -> list[Job]:
-        """The jobs whose end has been recorded since the last call."""
-        ended, self._ended = self._ended, []
+        """Some jobs whose end has been recorded; each is given once."""
+        ended, self._ended = self._ended[:ENDED_IN_TICK], self._ended[ENDED_IN_TICK:]
         return ended
 
     def take_events(self) -> list[Event]:
@@ -385,6 +388,11 @@ class JobTable:
     def sweeping(self) -> bool:
         """There is more to free."""
         return bool(self._sweep)
+
+    @property
+    def more_ended(self) -> bool:
+        """`take_ended` gives more."""
+        return bool(self._ended)
 
     def check(self) -> list[Job]:
         """Assert every invariant, for tests; the jobs that have operations to do."""

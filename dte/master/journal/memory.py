@@ -16,7 +16,7 @@ from dte.core.jobs.table import JobTable
 from dte.core.shares import Shares
 from dte.core.workers.worker import Announcement
 from dte.master.journal.journal import Loaded, Unfinished
-from dte.master.journal.recorder import Recorded, Recorder, Unrecorded
+from dte.master.journal.recorder import FACTS_IN_TURN, Recorded, Recorder, Unrecorded
 
 
 class MemoryRecorder:
@@ -32,6 +32,7 @@ class MemoryRecorder:
     def __init__(self, boot: int, keys_max: int) -> None:
         self.boot = boot
         self._keys = KeyMemory(keys_max)
+        self._goes_on = False
 
     def load(self, jobs_kept: int, bytes_kept: int) -> Loaded:
         return Loaded(0, [], [], [], [], {})
@@ -40,11 +41,24 @@ class MemoryRecorder:
         self._jobs, self._recorded = jobs, recorded
 
     def wake(self) -> None:
-        while (facts := self._jobs.facts()) is not None:
+        """Record new facts; many of them in the next turns of the loop."""
+        if not self._goes_on:
+            self._record_some()
+
+    def _record_some(self) -> None:
+        self._goes_on, left = False, FACTS_IN_TURN
+        while (facts := self._jobs.facts(left)) is not None:
+            left -= len(facts)
             self._recorded(facts, self._keys.remember(facts.submissions))
+            if left <= 0:
+                self._goes_on = True
+                asyncio.get_running_loop().call_soon(self._record_some)
+                return
 
     async def flush(self) -> None:
         self.wake()
+        while self._goes_on:
+            await asyncio.sleep(0)
 
     async def close(self) -> None:
         pass

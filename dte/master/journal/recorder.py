@@ -11,9 +11,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain
 from typing import BinaryIO, TypeVar
 
 from dte.core.errors import Conflict, DteError, StorageFull, TooLarge, Unavailable
@@ -38,6 +39,8 @@ PRUNE_S = 10.0
 """Time between searches for old jobs while nothing is written."""
 AHEAD_S, BEHIND_S = 366 * 86_400.0, -3_600.0
 """A clock that is further from the last end of a job may be wrong."""
+FACTS_IN_TURN = 500
+"""Facts that take effect in a turn of the loop, or one submission."""
 STOP_S = 0.01
 """Time between looks whether copying has stopped."""
 
@@ -216,8 +219,8 @@ class Recorder:
         self._thread.do(write, partial(self._written, facts))
 
     def _written(self, facts: Facts, outcome: Repeats | Exception | None) -> None:
-        self._writing = False
         if isinstance(outcome, Exception):
+            self._writing = False
             if not isinstance(outcome, JournalFailed):
                 outcome = JournalFailed(repr(outcome), False)
             if outcome.of_row and facts:
@@ -228,7 +231,17 @@ class Recorder:
                 self._give_back(facts, outcome)
             return
         self._succeed(facts)
-        self._recorded(facts, outcome or {})
+        self._take_effect(facts.parts(FACTS_IN_TURN), outcome or {})
+
+    def _take_effect(self, parts: Iterator[Facts], repeats: Repeats) -> None:
+        """Let recorded facts take effect, some in each turn, before more are written."""
+        self._recorded(next(parts), repeats)
+        left = next(parts, None)
+        if left is not None:
+            again = partial(self._take_effect, chain([left], parts), repeats)
+            asyncio.get_running_loop().call_soon(again)
+            return
+        self._writing = False
         self.wake()
 
     def _part(self, facts: Facts, error: JournalFailed, refused: Facts | Exception) -> None:

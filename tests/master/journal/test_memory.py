@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+
+import pytest
 
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
@@ -8,6 +11,7 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.scheduler import Scheduler
+from dte.master.journal import memory
 from dte.master.journal.memory import KeyMemory, MemoryRecorder
 
 
@@ -47,6 +51,25 @@ async def test_facts_are_recorded_at_once_without_a_journal() -> None:
     await desk.recorder.flush()
     assert job.state is JobState.SUCCEEDED
     assert (desk.recorder.failure, desk.recorder.commits) == (None, 0)
+    desk.jobs.check()
+
+
+async def test_many_facts_take_effect_in_turns_without_a_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "FACTS_IN_TURN", 2)
+    desk = Desk()
+    jobs = [job for _ in range(5) for job in desk.submit().jobs]
+    await desk.recorder.flush()
+    for job in jobs:
+        desk.jobs.end(1.0, job, answer=2)
+    desk.recorder.wake()
+    desk.recorder.wake()
+    assert [job.is_terminal for job in jobs] == [True, True, False, False, False]
+    await asyncio.sleep(0)
+    assert [job.is_terminal for job in jobs] == [True, True, True, True, False]
+    await desk.recorder.flush()
+    assert all(job.is_terminal for job in jobs)
     desk.jobs.check()
 
 

@@ -182,6 +182,25 @@ async def test_facts_that_come_during_a_commit_share_the_next(open_desk: OpenDes
     assert desk.recorder.commits == 2
 
 
+async def test_many_recorded_facts_take_effect_in_turns_before_others_are_written(
+    open_desk: OpenDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "FACTS_IN_TURN", 2)
+    desk = open_desk()
+    jobs = [desk.submit() for _ in range(5)]
+    await desk.recorder.flush()
+    desk.heard.clear()
+    desk.journal.gate.clear()
+    for job in jobs:
+        desk.end(job)
+    later = desk.submit()
+    desk.journal.gate.set()
+    await desk.recorder.flush()
+    assert desk.heard == [(0, 1), (1, 1), (0, 2), (0, 1)]
+    assert all(job.is_terminal for job in jobs)
+    assert later.state is JobState.WAITING
+
+
 async def test_what_is_a_repeat_is_void_and_who_waits_hears_of_what_came_first(
     open_desk: OpenDesk,
 ) -> None:
