@@ -58,13 +58,13 @@ class MasterServer:
         Args:
             grace_s: the longest wait for workers.
         """
-        self._garbage.stop()
         self._heap.stop()
         self._http.stop()
         await self.master.end(grace_s)
         await asyncio.sleep(REPLY_S)
         await self._http.close_all_connections()
         await self.master.close()
+        self._garbage.stop()  # Not before: Python would search all jobs again and again.
 
     def _ended_bytes(self) -> int:
         return self.master.ended_bytes

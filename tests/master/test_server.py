@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
 from harness.http import HOST, Dial, PlainClient, ServePlainly, open_line, request_bytes
 from harness.until import until
 
-from dte.master import server
+from dte.master import garbage, server
 from dte.master.server import MasterServer, serve
 from dte.master.settings import Settings
 
@@ -56,6 +57,22 @@ async def test_after_stopping_the_port_can_be_had_again(
     await rig.stop()
     again = await start_master(port=rig.port)
     assert (await again.get("/health")).status == 200
+
+
+async def test_python_searches_no_more_for_garbage_while_the_master_ends(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search through the jobs may take half a second."""
+    close, found = rig.master.close, []
+
+    async def look_and_close() -> None:
+        found.append(gc.get_threshold()[2])
+        await close()
+
+    monkeypatch.setattr(rig.master, "close", look_and_close)
+    await rig.stop()
+    assert found == [garbage.NEVER]
+    assert gc.get_threshold()[2] != garbage.NEVER
 
 
 async def test_stopping_closes_the_connections_to_workers(rig: Rig, hire: Hire) -> None:
