@@ -21,6 +21,8 @@ from dte.master.slices import Slices, collected
 
 FOUND_IN_TURN = 5_000
 """Jobs that are looked up in one turn of the loop."""
+READ_AT_A_TIME = 500
+"""Jobs that are read from the journal in one go."""
 NAMED_MAX = 10
 """Unknown jobs that an error names; more are counted."""
 
@@ -58,7 +60,7 @@ class Archive:
         missing = [number for number in numbers if number not in jobs]
         unknown = [each for each in dict.fromkeys(missing) if not self.jobs.is_past(each)]
         if missing and not unknown:  # Otherwise at once: the journal may be busy for a while.
-            jobs |= await self.recorder.ended(missing)
+            jobs |= await self._ended(missing)
             unknown = [each for each in dict.fromkeys(missing) if each not in jobs]
         if unknown:
             raise NotFound("Job not found" + (_named(unknown) if len(numbers) > 1 else ""))
@@ -76,8 +78,13 @@ class Archive:
             jobs |= self._in_memory(some)
             await asyncio.sleep(0)
         past = [each for each in numbers if each not in jobs and self.jobs.is_past(each)]
-        for first in range(0, len(past), FOUND_IN_TURN):
-            jobs |= await self.recorder.ended(past[first : first + FOUND_IN_TURN])
+        return jobs | await self._ended(past)
+
+    async def _ended(self, numbers: Sequence[int]) -> dict[int, Job]:
+        """Read jobs of the journal, few at a time: others ask it and write meanwhile."""
+        jobs: dict[int, Job] = {}
+        for first in range(0, len(numbers), READ_AT_A_TIME):
+            jobs |= await self.recorder.ended(numbers[first : first + READ_AT_A_TIME])
         return jobs
 
     def _in_memory(self, numbers: Iterable[int]) -> dict[int, Job]:

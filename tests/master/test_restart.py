@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ from tornado.ioloop import IOLoop
 
 from dte.core.calls import jobs as call_jobs
 from dte.core.errors import NotFound, Unavailable
+from dte.core.jobs.job import Job
+from dte.master import archive
 from dte.master import restart as resuming
 from dte.master.archive import Archive
 from dte.master.journal import retention
@@ -261,6 +263,26 @@ async def test_a_job_waits_no_more_for_one_that_is_deleted(
     with pytest.raises(NotFound):
         await rig.master.archive.find([first])
     assert (await claim_one(rig))["job_id"] == second
+
+
+async def test_many_jobs_of_the_journal_are_read_few_at_a_time(
+    rig: Rig, start_master: StartMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 8):
+        await rig.submit(str(number))
+    await rig.stop()
+    rig = await start_master(journal=rig.master.settings.journal, jobs_kept=1)
+    monkeypatch.setattr(archive, "READ_AT_A_TIME", 2)
+    read, reads = rig.master.recorder.ended, []
+
+    async def ended(numbers: Sequence[int]) -> dict[int, Job]:
+        reads.append(list(numbers))
+        return await read(numbers)
+
+    monkeypatch.setattr(rig.master.recorder, "ended", ended)
+    reply = await rig.get("/jobs?ids=7,1-6")
+    assert [job["answer"] for job in reply.json] == [7, 1, 2, 3, 4, 5, 6]
+    assert reads == [[1, 2], [3, 4], [5, 6]]
 
 
 async def test_a_job_that_waits_for_others_goes_on_as_soon_as_they_can_be_read(
