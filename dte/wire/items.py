@@ -9,6 +9,7 @@ from dte.wire.escapes import hiding
 
 ITEMS_IN_SLICE, BYTES_IN_SLICE = 5_000, 200_000
 EVENTS_IN_SLICE = 2_000
+COUNTED_BYTES = 2_000_000
 
 _space = rb"[ \t\n\r]*+"
 _text = rb'"[^"]*+(?:"|\Z)'
@@ -30,7 +31,7 @@ _end = re.compile(rb"%b[],}]" % _space)
 def search_more(raw: bytes, most: int) -> Generator[None, None, bool]:
     """Return True if a list or an object of valid JSON has more items than a bound, in slices."""
     begun = _begin.match(raw)
-    if begun is None or raw.count(b",") < most:
+    if begun is None or not (yield from _may_have(raw, most)):
         return False
     raw = yield from hiding(raw)
     at = sliced_at = begun.end()
@@ -49,6 +50,17 @@ def search_more(raw: bytes, most: int) -> Generator[None, None, bool]:
         if raw[at - 1] != ord(","):
             return False
     return True
+
+
+def _may_have(raw: bytes, commas: int) -> Generator[None, None, bool]:
+    """False if there are fewer commas, in texts too; to count millions takes 50 ms."""
+    for start in range(0, len(raw), COUNTED_BYTES):
+        if start:
+            yield
+        commas -= raw.count(b",", start, start + COUNTED_BYTES)
+        if commas <= 0:
+            return True
+    return False
 
 
 def _end_of_value(raw: bytes, start: int) -> Generator[None, None, int]:

@@ -66,3 +66,9 @@ def test_texts_are_passed_over_in_slices_of_bytes(text: bytes) -> None:
     for raw in (b"[%s]" % several, b'[{"a":[1,%s,[]]},1]' % several):
         slices = sum(1 for _ in search_more(raw, 1 if raw[1:2] == b"{" else raw.count(b",")))
         assert slices >= len(raw) // (2 * items.BYTES_IN_SLICE)
+
+
+def test_commas_are_counted_in_slices() -> None:
+    raw = b'["%s",1]' % (b"," * 3 * items.COUNTED_BYTES)
+    assert sum(1 for _ in search_more(raw, 4 * items.COUNTED_BYTES)) == 3
+    assert not at_once(search_more(raw, 4 * items.COUNTED_BYTES))
