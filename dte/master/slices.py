@@ -47,6 +47,7 @@ class Slices:
         what = what_for.get()
         if what is OTHER:
             what = (getattr(slices, "__qualname__", "slices"),)
+        value: T
         while True:
             # The lock is fair: other work that waits for it gets a slice before the next of this.
             async with self._lock:
@@ -54,8 +55,12 @@ class Slices:
                 try:
                     next(slices)
                 except StopIteration as stop:
-                    return stop.value  # type: ignore[no-any-return]
+                    value = stop.value
+                    break
                 finally:
                     self._turns.note()
                 for _ in range(ITERATIONS_BETWEEN):
                     await asyncio.sleep(0)
+        if self._turns.so_far_s > SLICE_S:  # Thousands of short works may follow each other.
+            await asyncio.sleep(0)
+        return value

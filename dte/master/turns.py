@@ -58,6 +58,11 @@ class Turns:
         self._longest_part_s = 0.0
         self.longest_s = 0.0
 
+    @property
+    def so_far_s(self) -> float:
+        """The time since the turn began."""
+        return self._clock() - self._began_at
+
     def begin(self) -> None:
         """A turn begins."""
         now = self._began_at = self._since = self._clock()

@@ -5,7 +5,8 @@ from collections.abc import Generator
 
 import pytest
 
-from dte.master.slices import Slices
+from dte.master.slices import SLICE_S, Slices, collected
+from dte.master.turns import Turns
 
 
 def work(name: str, count: int, diary: list[str]) -> Generator[None, None, str]:
@@ -74,3 +75,19 @@ async def test_work_that_is_cancelled_lets_the_others_go_on() -> None:
     with pytest.raises(asyncio.CancelledError):
         await endless
     assert await other == "b"
+
+
+async def test_short_works_in_a_row_let_the_loop_go_on_when_a_turn_is_long() -> None:
+    now = [0.0]
+    slices = Slices(Turns(clock=lambda: now[0]))
+    others: list[str] = []
+
+    async def run(name: str) -> None:
+        asyncio.get_running_loop().call_soon(others.append, name)
+        assert await slices.run(collected([1])) == [1]
+
+    await run("in a short turn")
+    assert others == []
+    now[0] = 2 * SLICE_S
+    await run("in a long turn")
+    assert others == ["in a short turn", "in a long turn"]
