@@ -6,6 +6,8 @@ import time
 from collections.abc import Generator
 from typing import Any
 
+import msgspec
+
 from dte.core.graph.numbers import SYMBOLS
 from dte.wire.codec import BOM, Decoder, Malformed, encode
 from dte.wire.faults import plain
@@ -38,6 +40,8 @@ SEARCHED_BYTES = 1_000_000
 MARKS = (b'"lease"', b'"handler"', b'"job_id"', b'"lease_s"')
 """Fields that each call has."""
 WORD_BYTES_MAX = 9
+HEAD_BYTES = 100
+"""A message with several calls begins with their field, as a master encodes it."""
 PATH_CHARS_SHOWN = 200
 NAME_CHARS_SHOWN = 50
 
@@ -84,20 +88,31 @@ class ComputeServer:
         return self._encoded(request, *self._answer(request))
 
     def _in_slices(self, request: Request) -> InSlices:
-        """Answer a request with a long body: a batch bit by bit."""
-        status, reply = self._before(request) or (0, None)
-        is_batch = not status and (yield from _is_batch(request.body))
-        if not (status or is_batch):
-            status, reply = self._answer(request)
-        elif not status:
-            try:
-                batch = yield from compute_in_slices(request.body.removeprefix(BOM))
-            except (ValueError, KeyError) as error:
-                status, reply = _refusal(error, request.path, request.body)
-            else:
-                self.operations_done += batch.done
-                return 200, batch.reply
+        """Answer a request with a long body bit by bit, as far as that can be cut."""
+        body = request.body.removeprefix(BOM)
+        try:
+            status, reply = yield from self._long_reply(request, body)
+        except TooManyCalls as error:
+            status, reply = _busy(error)
+        except (ValueError, KeyError) as error:
+            status, reply = _refusal(error, request.path, body)
         return self._encoded(request, status, reply)
+
+    def _long_reply(self, request: Request, body: bytes) -> Generator[None, None, tuple[int, Any]]:
+        refused = self._before(request)
+        if refused is not None:
+            return refused
+        if (yield from _is_batch(body)):
+            batch = yield from compute_in_slices(body)
+            self.operations_done += batch.done
+            return 200, msgspec.Raw(batch.reply)
+        if self._calls is None or not _has_calls(body):
+            return self._compute(body)
+        if (yield from self._has_too_many(body)):
+            raise TooManyCalls(f"there are more than {self._calls_max} calls")
+        calls = _decoded(body)
+        yield
+        return self._begin(body, calls)
 
     def _encoded(self, request: Request, status: int, reply: Any) -> Answered:
         is_result = request.path == "/compute" and status in (200, 202, 500)
@@ -120,7 +135,7 @@ class ComputeServer:
                 return 200, Stopped(self._calls.stop(leases) if self._calls is not None else [])
             return self._compute(body)
         except TooManyCalls as error:
-            return 503, {"status": "busy", "reason": str(error)}
+            return _busy(error)
         except (ValueError, KeyError) as error:
             return _refusal(error, request.path, body)
 
@@ -149,8 +164,10 @@ class ComputeServer:
         return None
 
     def _compute(self, body: bytes) -> tuple[int, Any]:
-        if b'"handler"' in body or b'"calls"' in body:
-            return self._take(body)
+        if _has_calls(body):
+            if self._calls is None:
+                return 400, {"error": "Invalid request", "reason": "this worker takes no calls"}
+            return self._begin(body, _decoded(body))
         if b'"lease"' in body:  # Only a batch has it, a single operation does not.
             return self._compute_batch(body)
         return self._compute_single(_single.decode(body))
@@ -176,20 +193,9 @@ class ComputeServer:
             "result": result,
         }
 
-    def _take(self, body: bytes) -> tuple[int, Any]:
+    def _begin(self, body: bytes, calls: list[Call]) -> tuple[int, Any]:
         """Begin several calls or a single one; their results are reported later."""
-        if self._calls is None:
-            return 400, {"error": "Invalid request", "reason": "this worker takes no calls"}
-        if self._has_too_many(body):
-            return 503, {"status": "busy", "reason": f"there are more than {self._calls_max} calls"}
-        try:
-            calls = _calls.decode(body).calls
-        except Malformed as error:
-            # Arguments may contain any word, so only the shape identifies a single call.
-            try:
-                calls = [_call.decode(body)]
-            except Malformed as other:
-                raise (error if b'"calls"' in body else other) from None
+        assert self._calls is not None
         for call in calls:
             if not 0 <= call.lease < LEASE_END:
                 raise ValueError("lease must be from 0 to 2^63 - 1")
@@ -199,12 +205,14 @@ class ComputeServer:
         self._calls.take(calls)
         return 202, {}
 
-    def _has_too_many(self, body: bytes) -> bool:
-        """True for a long body with far too many calls, before they are read."""
+    def _has_too_many(self, body: bytes) -> Generator[None, None, bool]:
+        """Find out, in slices, whether a long body has far too many calls to be read."""
         if len(body) < SEARCHED_BYTES:
             return False
-        # Arguments may have such words too, but hardly all of them so often.
-        return all(_occurs_more(body, mark, self._calls_max) for mark in MARKS)
+        for mark in MARKS:  # Arguments may have such words too, but hardly all of them so often.
+            if not (yield from _occurs_more(body, mark, self._calls_max)):
+                return False
+        return True
 
     def _health(self) -> dict[str, Any]:
         running = self._calls.running if self._calls is not None else []
@@ -229,12 +237,30 @@ def _ignored(request: Request) -> str | None:
     return None
 
 
-def _occurs_more(body: bytes, mark: bytes, most: int) -> bool:
+def _decoded(body: bytes) -> list[Call]:
+    """Read several calls, or a single one.
+
+    Arguments may contain any word, so only the shape identifies a single call. The other shape is
+    tried next, because to read a long body takes long.
+    """
+    several = b'"calls"' in body[:HEAD_BYTES]
+    try:
+        return _calls.decode(body).calls if several else [_call.decode(body)]
+    except Malformed as error:
+        try:
+            return [_call.decode(body)] if several else _calls.decode(body).calls
+        except Malformed as other:
+            first, second = (error, other) if several else (other, error)
+            raise (first if b'"calls"' in body else second) from None
+
+
+def _occurs_more(body: bytes, mark: bytes, most: int) -> Generator[None, None, bool]:
     found = 0
     for start in range(0, len(body), SEARCHED_BYTES):
         found += body.count(mark, start, start + SEARCHED_BYTES)
         if found > most:
             return True
+        yield
     return False
 
 
@@ -248,6 +274,14 @@ def _is_batch(body: bytes) -> Generator[None, None, bool]:
         has_lease = has_lease or body.find(b'"lease"', start, end) >= 0
         yield
     return has_lease
+
+
+def _has_calls(body: bytes) -> bool:
+    return b'"handler"' in body or b'"calls"' in body
+
+
+def _busy(error: TooManyCalls) -> tuple[int, Any]:
+    return 503, {"status": "busy", "reason": str(error)}
 
 
 def _refusal(error: Exception, path: str, body: bytes) -> tuple[int, Any]:

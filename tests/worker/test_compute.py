@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,10 @@ from tornado.netutil import bind_sockets
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX, INTEGER_LIMIT
 from dte.wire.http.client import REPLY_BYTES_MAX
-from dte.wire.http.server import HttpServer
+from dte.wire.http.server import HttpServer, Request
 from dte.wire.messages.calls import Call
 from dte.worker.compute import METHODS, ComputeServer
+from dte.worker.decoding import CallDecoder
 
 NINES = "9" * INTEGER_DIGITS_MAX
 LONGEST = INTEGER_LIMIT - 1
@@ -548,3 +549,26 @@ async def test_far_too_many_calls_are_refused_before_they_are_read(worker: Worke
 async def test_a_body_for_stop_is_short(worker: Worker) -> None:
     reply = await worker.client.post("/stop", {"leases": [10**12] * 100_000})
     assert reply.status == 400
+
+
+@pytest.mark.parametrize("form", [b"%s", b'{"calls":[%s]}'], ids=["one", "several"])
+def test_a_long_body_with_calls_is_searched_in_slices_and_read_once(
+    form: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    decode = CallDecoder.decode
+
+    def counted(decoder: CallDecoder[Any], raw: bytes) -> Any:
+        read.append(decoder)
+        return decode(decoder, raw)
+
+    monkeypatch.setattr(CallDecoder, "decode", counted)
+    call = b'{"lease":1,"job_id":1,"node":"n","handler":"echo","args":["%s"],"timeout":null,"attempt":1,"lease_s":9}'
+    body = form % (call % (b"x" * 5_000_000))
+    calls = Calls()
+    compute = ComputeServer("worker-1", calls)  # type: ignore[arg-type]
+    answering = compute(Request("POST", "/compute", body))
+    assert isinstance(answering, Generator)
+    assert len(list(answering)) > 5
+    assert len(read) == 1
+    assert [call.lease for call in calls.running] == [1]

@@ -114,13 +114,15 @@ class Worn(msgspec.Struct, array_like=True, tag=6):
     running: Leases = []
 
 
-def packet(messages: Sequence[object]) -> bytes:
+def packet(messages: Sequence[object]) -> bytearray:
     """Encode messages as one packet."""
-    body = _encoder.encode(messages)
-    return len(body).to_bytes(LENGTH_BYTES, "little") + body
+    encoded = bytearray(LENGTH_BYTES)
+    _encoder.encode_into(messages, encoded, LENGTH_BYTES)
+    encoded[:LENGTH_BYTES] = (len(encoded) - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "little")
+    return encoded
 
 
-def packets(outcomes: Sequence[Outcome]) -> Iterator[bytes]:
+def packets(outcomes: Sequence[Outcome]) -> Iterator[bytearray]:
     """Encode outcomes as packets, none of which is too long for the worker."""
     group: list[Outcome] = []
     room = PACKET_BYTES_EXTRA

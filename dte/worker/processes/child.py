@@ -85,7 +85,7 @@ class _Child:
         """Replace the lock in a copy of this process, where its holder may not exist."""
         self._sending = threading.Lock()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | bytearray) -> None:
         """Send a packet to the worker, from any thread. The worker always reads, so this ends."""
         with self._sending:
             rest = memoryview(data)

@@ -42,8 +42,10 @@ class Orders:
         if self._is_over:
             return
         waits = bool(self._unsent)
-        self._unsent += packet(orders)
-        if not waits:
+        if waits:
+            self._unsent += packet(orders)
+        else:
+            self._unsent = packet(orders)  # Arguments may be long: they are copied once.
             self._send_unsent()
             if self._unsent:
                 self._loop.add_writer(self._fileno, self._send_unsent)
