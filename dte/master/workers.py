@@ -22,6 +22,7 @@ from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
 from dte.master.presence import CAME_OR_WENT, Presence
+from dte.master.taken import TakenResults, mark_of, mark_of_batch
 from dte.master.unread import UnreadLeases
 from dte.wire.messages.batches import BatchResult
 
@@ -53,6 +54,7 @@ class Workers:
     def __post_init__(self) -> None:
         self.unread = UnreadLeases(self.core, self.recorder.boot)
         self._limited = LimitedLog(log)
+        self._taken = TakenResults()
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self._stored: dict[str, Announcement] = {}
         self._to_store: dict[str, Announcement] = {}
@@ -330,10 +332,7 @@ class Workers:
         arithmetic: list[int] = []
         of_batches: list[int] = []
         for count, batch in enumerate(batches, 1):
-            holds = self.core.arithmetic.holder(batch.lease) in (None, worker)
-            counts = holds and self.core.arithmetic.complete(
-                self.clock.now(), batch.lease, batch.results, batch.errors
-            )
+            counts = self._take_batch(worker, batch)
             (arithmetic if counts else of_batches).append(batch.lease)
             if not count % REPORTS_AT_ONCE:
                 self.wake()
@@ -346,6 +345,18 @@ class Workers:
             if first + REPORTS_AT_ONCE < len(outcomes):
                 await asyncio.sleep(0)
         return [*accepted, *arithmetic], stale + of_batches
+
+    def _take_batch(self, worker: str, batch: BatchResult) -> bool:
+        mark = mark_of_batch(worker, batch.results)
+        if self._taken.has(batch.lease, mark):
+            return False
+        core = self.core.arithmetic
+        counts = core.holder(batch.lease) in (None, worker) and core.complete(
+            self.clock.now(), batch.lease, batch.results, batch.errors
+        )
+        if counts:
+            self._taken.add(batch.lease, mark)
+        return counts
 
     def _take(
         self,
@@ -366,7 +377,11 @@ class Workers:
             if number in accepted:
                 stale.append(number)
                 continue
-            answer = self.core.calls.report(now, number, outcome, worker)
+            mark = mark_of(worker, outcome)
+            is_repeat = self._taken.has(number, mark)
+            answer = not is_repeat and self.core.calls.report(now, number, outcome, worker)
+            if answer is not False:
+                self._taken.add(number, mark)
             # An ended lease may be the repeat of a report that is being recorded.
             fact = self.awaited.of(number) if isinstance(answer, bool) else answer
             if fact is None and isinstance(answer, bool):

@@ -44,7 +44,8 @@ class CallScheduler:
         policies: those of handlers.
         routing: which workers may run which calls.
         handing_over: new leases may be made.
-        stale_results: results that came under leases that had ended.
+        stale_results: results that came under leases that had ended, without repeats of results
+            that were taken.
     """
 
     def __init__(
@@ -190,7 +191,8 @@ class CallScheduler:
                 self.jobs.ready.drop(call)
             call.enter(CallState.RUNNING)
             return self._conclude(now, call, outcome)
-        self.stale_results += 1
+        is_repeat = call is not None and had_it and call.reported
+        self.stale_results += not is_repeat
         return False
 
     def _settle(self, now: float, lease: CallLease, outcome: Outcome) -> Step | End | None:

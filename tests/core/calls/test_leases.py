@@ -246,6 +246,8 @@ def test_a_result_counts_if_the_lease_has_run_out_and_nobody_else_has_the_call()
     assert (job.state, job.answer) == (JobState.SUCCEEDED, b"7")
     assert core.calls.jobs.ready.count == 0
     assert core.calls.report_unleased(3.0, only_call(job), "c", outcome) is False
+    assert core.calls.stale_results == 0, "a repeat of what was taken is not stale"
+    assert core.calls.report_unleased(3.0, only_call(job), "other", outcome) is False
     assert core.calls.stale_results == 1
 
 
