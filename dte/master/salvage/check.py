@@ -6,7 +6,6 @@ import os
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
@@ -17,10 +16,9 @@ from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION, of_other_v
 from dte.master.journal.wal import log_of
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_readable
-from dte.master.salvage.records import INNER, OF_TABLES, Damaged, Page
 from dte.master.salvage.salvage import version_of
-from dte.master.salvage.survey import INDEX_OF_ENDED, Survey
-from dte.master.salvage.tables import CATALOGUE, CONTENTS, later_tables, tables
+from dte.master.salvage.survey import Survey
+from dte.master.salvage.tables import CONTENTS, later_tables, tables
 
 FAULTS_MAX = 20
 """Faults that SQLite finds and that are shown."""
@@ -175,9 +173,12 @@ def _note_damage(pages: Pages, survey: Survey, found: Findings) -> None:
             found.faults.append(f"{what}: damaged rows on other pages: {each.rows_damaged}")
         if not each.rooted and name not in later_tables(found.schema):
             found.faults.append(f"{what}: nothing leads to this table any more")
-    for of, damaged in _damaged_indexes(pages, survey):
-        found.faults.append(_fault_of_pages(f"index of {CONTENTS.get(of, of)}", damaged))
-        found.damaged_pages = sorted({*found.damaged_pages, *damaged})
+    for of, index in survey.indexes.items():
+        if index.damaged:
+            found.faults.append(_fault_of_pages(f"index of {CONTENTS[of]}", index.damaged))
+            found.damaged_pages = sorted({*found.damaged_pages, *index.damaged})
+        if index.rows_damaged:
+            found.faults.append(f"index of {CONTENTS[of]}: damaged rows: {index.rows_damaged}")
     if survey.free_damaged:
         found.faults.append("the list of free pages is damaged")
 
@@ -185,32 +186,6 @@ def _note_damage(pages: Pages, survey: Survey, found: Findings) -> None:
 def _fault_of_pages(what: str, numbers: list[int]) -> str:
     shown = ", ".join(map(str, numbers[:FAULTS_MAX]))
     return f"{what}: damaged pages: {len(numbers)} ({shown})"
-
-
-def _damaged_indexes(pages: Pages, survey: Survey) -> Iterator[tuple[str, list[int]]]:
-    """The tables with damaged indexes, each with these pages; nothing is lost with an index."""
-    for row in survey.rows(CATALOGUE.name):
-        kind, name, of, root, _ = row.fields
-        if kind != "index" or name == INDEX_OF_ENDED or not isinstance(root, int):
-            continue
-        damaged: list[int] = []
-        waiting, seen = [root], {*survey.damaged}
-        while waiting:
-            number = waiting.pop()
-            if number in seen:
-                continue
-            seen.add(number)
-            try:
-                page = Page(pages, number)
-            except Damaged:
-                damaged.append(number)
-                continue
-            if page.kind in OF_TABLES or None in page.rows():
-                damaged.append(number)
-            elif page.kind in INNER:
-                waiting += page.children()
-        if damaged:
-            yield str(of), damaged
 
 
 def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None:

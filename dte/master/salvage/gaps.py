@@ -28,8 +28,8 @@ def gaps_of_calls(pages: Pages, found: Found) -> list[Gap]:
     places: list[Place] = []
     gaps: list[Gap] = []
     for number in found.pages:
-        if number in found.damaged:
-            continue  # This is an older version of it.
+        if number in found.outdated:
+            continue
         with suppress(Damaged):
             for place, is_whole in _places(Page(pages, number), found):
                 places.append(place)

@@ -72,6 +72,13 @@ class Page:
         below = [int.from_bytes(self._content[at : at + 4], "big") for at in self._places]
         return [*below, self._right]
 
+    def keys(self) -> list[int]:
+        """The ids that an inner page of a table has between the pages below."""
+        try:
+            return [varint(self._content, at + 4)[0] for at in self._places]
+        except IndexError:
+            return []
+
     def rows(self) -> Iterator[Row | None]:
         """The rows; None for each that is damaged. Inner pages of tables have none."""
         if self.kind == TABLE_INNER:

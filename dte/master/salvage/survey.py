@@ -1,9 +1,10 @@
 """Finds the rows of a journal, also those whose place in the file is lost.
 
 The catalogue of a file gives the root of each table, and pages of a tree give the pages below. A
-damaged page hides all below it, so the other pages are looked at one by one. A free page has old
-rows, so it is left out, if the list of free pages is whole; otherwise rows from pages to which
-nothing leads are uncertain.
+page counts where its content fits. A damaged page hides all below it, and one that was written at
+a wrong place is two damages, so all pages to which nothing leads are found by their contents. A
+free page has old rows, so it is left out, if the list of free pages is whole; otherwise rows from
+pages to which nothing leads are uncertain.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from dte.master.salvage.content import Content, Contents, Key
+from dte.master.salvage.free import FreePages
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.records import INNER, OF_TABLES, TABLE_INNER, Damaged, Page, Row
-from dte.master.salvage.tables import CATALOGUE, NUMBERS, Table, table_of_all, tables
+from dte.master.salvage.records import TABLE_INNER, Damaged, Page, Row
+from dte.master.salvage.tables import CATALOGUE, KEYS, NUMBERS, Table, tables
 
-TABLE_ROOTS = {("table", name): name for name in tables()}
 INDEX_OF_ENDED = "sqlite_autoindex_ended_1"
+LOCKED_AT = 0x4000_0000
+"""The page with this byte has nothing: SQLite locks bytes in it."""
 
 
 @dataclass
@@ -27,23 +31,43 @@ class Found:
     Attributes:
         pages: those with rows.
         uncertain: those of them that may be free.
-        damaged: pages of the table that cannot be read.
+        outdated: those of them that are older versions, as the last ones are damaged.
+        damaged: places of the table where a page of it should be and is not.
         rows_damaged: rows that cannot be read, on the pages that can.
-        rooted: the root of the table is known.
+        root: the page by which the table was found; 0 if nothing leads to it.
         strays: nothing leads to some of the pages, so an inner page is lost.
     """
 
     table: Table
     pages: list[int] = field(default_factory=list)
     uncertain: list[int] = field(default_factory=list)
+    outdated: set[int] = field(default_factory=set)
     damaged: list[int] = field(default_factory=list)
     rows_damaged: int = 0
-    rooted: bool = False
+    root: int = 0
     strays: bool = False
+
+    @property
+    def rooted(self) -> bool:
+        return self.root > 0
 
     @property
     def is_whole(self) -> bool:
         return self.rooted and not self.damaged and not self.rows_damaged
+
+    def damage(self, number: int) -> None:
+        if number not in self.damaged:
+            self.damaged.append(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A place in a tree: the page that is there, the one above, and the range of its keys."""
+
+    number: int
+    above: int
+    low: Key = None
+    high: Key = None
 
 
 class Survey:
@@ -51,31 +75,37 @@ class Survey:
 
     Attributes:
         found: the tables by name, the catalogue and the index of ended jobs among them.
+        indexes: the other indexes, by the names of their tables.
         free_damaged: the list of free pages is damaged.
         catalogue: type, name, table and SQL of everything that the catalogue has.
     """
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
+        self._contents = Contents(pages)
         self._seen: set[int] = set()
+        self._unfit: list[tuple[_Place, Found]] = []
+        self._spans: dict[str, set[tuple[Key, Key]]] = {}
         self.found = {each.name: Found(each) for each in (CATALOGUE, NUMBERS, *tables().values())}
+        self.indexes: dict[str, Found] = {}
         self.catalogue: list[tuple[str, str, str, str | None]] = []
         self._walk(1, self.found[CATALOGUE.name])
-        free = self._free()
-        self.free_damaged = len(free) != pages.header_number(36) or pages.header is None
+        self._free = FreePages(pages)
+        self.free_damaged = not self._free.is_whole
         if self.free_damaged:
-            free |= self._free_by_looks(free)
-        self._free_pages = free
-        # The catalogue first: its lost pages have roots of others.
-        self._look_at_the_others(only=CATALOGUE)
-        for name, root in self._roots():
-            self._walk(root, self.found[name])
-        if any(not each.is_whole for each in self.found.values()):
-            self._look_at_the_others()
+            self._free.find_more(self._seen)
+        if (
+            self._unfit or not self.found[CATALOGUE.name].is_whole
+        ):  # Its lost pages have roots of others.
+            self._take_strays(CATALOGUE)
+        for found, root in self._roots():
+            self._walk(root, found)
+        self._blame()
+        self._take_strays()
 
     @property
     def damaged(self) -> list[int]:
-        """The pages that cannot be read."""
+        """The pages that cannot be read, or are not what they should be."""
         return sorted({number for each in self.found.values() for number in each.damaged})
 
     def rows(self, name: str, *, uncertain: bool = False) -> Iterator[Row]:
@@ -86,114 +116,136 @@ class Survey:
                 for row in Page(self._pages, number).rows():
                     if row is not None and found.table.values(row) is not None:
                         yield row
-                    elif not uncertain:
-                        found.rows_damaged += 1
 
-    def _roots(self) -> Iterator[tuple[str, int]]:
-        """The roots of the tables that the catalogue has."""
-        self.found[CATALOGUE.name].rows_damaged = 0
+    # Trees
+
+    def _roots(self) -> Iterator[tuple[Found, int]]:
+        """The roots of the tables and indexes that the catalogue has."""
         for row in self.rows(CATALOGUE.name):
             kind, name, of, root, sql = row.fields
             assert isinstance(root, int)
             self.catalogue.append((str(kind), str(name), str(of), sql if sql is None else str(sql)))
-            known = TABLE_ROOTS.get((str(kind), str(name)))
-            if name == INDEX_OF_ENDED and kind == "index":
-                known = NUMBERS.name
-            if known is not None and 2 <= root <= self._pages.count:
-                yield known, root
+            if not 2 <= root <= self._pages.count:
+                continue
+            if kind == "table" and name in tables():
+                yield self.found[str(name)], root
+            elif kind == "index" and name == INDEX_OF_ENDED:
+                yield self.found[NUMBERS.name], root
+            elif kind == "index" and of in tables():
+                yield self.indexes.setdefault(str(of), Found(KEYS)), root
 
     def _walk(self, root: int, found: Found) -> None:
         """Find the pages of a table from its root."""
-        found.rooted = True
-        waiting = [(root, root)]
+        found.root = root
+        waiting = [_Place(root, root)]
         while waiting:
-            number, above = waiting.pop()
+            place = waiting.pop()
+            number = place.number
             if number in self._seen or not 1 <= number <= self._pages.count:
                 is_cut_off = self._pages.count < number <= self._pages.count_once
-                found.damaged.append(number if is_cut_off else above)
+                found.damage(number if is_cut_off else place.above)
+                continue
+            content = self._contents.of(number, found.table)
+            if content is None or not content.can_be_of(found.table):
+                self._unfit.append((place, found))
+                continue
+            is_empty = not content.rows and not content.is_inner and number not in (1, root)
+            if is_empty or not content.is_between(place.low, place.high):
+                self._unfit.append((place, found))
                 continue
             self._seen.add(number)
-            try:
-                page = Page(self._pages, number)
-            except Damaged:
-                found.damaged.append(number)
-                continue
-            if page.kind in OF_TABLES if found.table.is_index else page.kind not in OF_TABLES:
-                found.damaged.append(number)
-                continue
             if number in self._pages.log_damaged:
-                found.damaged.append(number)  # This is an older version of it.
-            if page.kind in INNER:
-                waiting += ((below, number) for below in reversed(page.children()))
-            self._take(number, page, found)
+                found.damage(number)
+                found.outdated.add(number)
+            waiting += reversed(_below(place, content))
+            self._take(number, content, found)
 
-    def _take(self, number: int, page: Page, found: Found, *, uncertain: bool = False) -> None:
+    def _take(self, number: int, content: Content, found: Found) -> None:
         """Note a page of a table, and the pages in which its rows go on."""
-        if page.kind == TABLE_INNER:
-            return
-        rows = list(page.rows())
-        self._seen |= page.chained
-        if uncertain:
-            found.uncertain.append(number)
-            return
-        found.pages.append(number)
-        found.rows_damaged += sum(
-            1 for row in rows if row is None or found.table.values(row) is None
-        )
+        self._seen |= content.chained
+        if content.kind != TABLE_INNER:
+            found.pages.append(number)
+            found.rows_damaged += (
+                content.rows_damaged if content.table is found.table else content.rows
+            )
+
+    def _blame(self) -> None:
+        """Note damage where the content of a page did not fit its place."""
+        for place, found in self._unfit:
+            # A page that has a place of its own is led to by a damaged one.
+            found.damage(place.above if place.number in self._seen else place.number)
 
     # What no tree leads to
 
-    def _look_at_the_others(self, only: Table | None = None) -> None:
-        """Find tables' pages to which nothing leads, by what is on them."""
+    def _take_strays(self, only: Table | None = None) -> None:
+        """Find pages to which nothing leads, by what is on them."""
+        strays: list[tuple[int, Content]] = []
+        others: list[int] = []
         for number in range(2, self._pages.count + 1):
-            if number in self._seen or number in self._free_pages:
+            if number in self._seen or number in self._free.numbers:
                 continue
-            with suppress(Damaged):
-                page = Page(self._pages, number)
-                rows = [row for row in page.rows() if row is not None]
-                table = table_of_all(rows) if rows else None
-                if table is None or (only is not None and table is not only):
-                    continue
-                self._seen.add(number)
-                self.found[table.name].strays = True
-                uncertain = self.free_damaged and table is not CATALOGUE
-                self._take(number, page, self.found[table.name], uncertain=uncertain)
+            content = self._contents.of(number, only)
+            if content is None or content.table is None:
+                others.append(number)
+            elif only in (None, content.table) and content.kind != TABLE_INNER:
+                strays.append((number, content))
+        self._seen |= {number for number, _ in strays}
+        for _, content in strays:
+            self._seen |= content.chained
+        is_certain = only is not None or not self._may_be_free(strays, others)
+        for number, content in strays:
+            assert content.table is not None
+            found = self.found.get(content.table.name)
+            if found is not None:
+                self._take_stray(number, content, found, is_certain=is_certain)
 
-    def _free(self) -> set[int]:
-        """The free pages, as far as their list can be followed."""
-        free: set[int] = set()
-        number = self._pages.header_number(32)
-        while number and number not in free:
-            leaves = self._trunk(number)
-            if leaves is None:
-                return free
-            number, *others = leaves
-            free |= {*others}
-        return free
+    def _take_stray(self, number: int, content: Content, found: Found, *, is_certain: bool) -> None:
+        was_reached = any(place.number == number and of is found for place, of in self._unfit)
+        if is_certain:
+            if not was_reached and not self._is_copy(content, found):
+                found.strays = True
+                if found.is_whole:  # A smaller tree of the same table stands in its place.
+                    found.damage(found.root)
+            self._take(number, content, found)
+            return
+        found.strays = True
+        found.uncertain.append(number)
+        if found.is_whole and len(found.pages) < 2:
+            found.damage(found.root)
 
-    def _trunk(self, number: int) -> list[int] | None:
-        """A page of the list of free pages: the number of the next, then all that it has."""
-        content = self._pages.read(number) if 2 <= number <= self._pages.count else None
-        if content is None:
-            return None
-        count = int.from_bytes(content[4:8], "big")
-        if not 0 <= count <= self._pages.usable // 4 - 2:
-            return None
-        numbers = [int.from_bytes(content[at : at + 4], "big") for at in range(8, 8 + 4 * count, 4)]
-        after = int.from_bytes(content[:4], "big")
-        all_of_them = [*numbers, number, *([after] if after else [])]
-        if len({*all_of_them}) < len(all_of_them):
-            return None
-        if not all(2 <= each <= self._pages.count for each in all_of_them):
-            return None
-        return [after, number, *numbers]
+    def _is_copy(self, content: Content, found: Found) -> bool:
+        """True for a page of which another one with the same keys has a place in the tree."""
+        if found.table.name not in self._spans:
+            each = (self._contents.of(number) for number in found.pages)
+            spans = {(one.lowest, one.highest) for one in each if one is not None}
+            self._spans[found.table.name] = spans
+        return (content.lowest, content.highest) in self._spans[found.table.name]
 
-    def _free_by_looks(self, known: set[int]) -> set[int]:
-        """Free pages in parts of their list to which nothing leads."""
-        free: set[int] = set()
-        for number in range(2, self._pages.count + 1):
-            if number not in known and number not in self._seen:
-                leaves = self._trunk(number)
-                if leaves is not None and len(leaves) > 2:
-                    free |= {*leaves[1:]}
-        return free
+    def _may_be_free(self, strays: list[tuple[int, Content]], others: list[int]) -> bool:
+        """True if pages to which nothing leads may be free.
+
+        Without the header, the list of free pages is whole if no page is left that may have been
+        of the list.
+        """
+        if self._free.missing is not None:
+            return self._free.missing != 0
+        locked = LOCKED_AT // self._pages.page_bytes + 1
+        if any(number not in self._seen and number != locked for number in others):
+            return True
+        return any(
+            self._is_copy(content, self.found[content.table.name])
+            for _, content in strays
+            if content.table is not None and content.table.name in self.found
+        )
+
+
+def _below(place: _Place, content: Content) -> list[_Place]:
+    """The places below an inner page."""
+    limits = content.limits
+    if len(limits) != len(content.below) - 1:
+        return [_Place(each, place.number, place.low, place.high) for each in content.below]
+    lows, highs = [place.low, *limits], [*limits, place.high]
+    return [
+        _Place(each, place.number, low, high)
+        for each, low, high in zip(content.below, lows, highs, strict=True)
+    ]

@@ -87,6 +87,9 @@ CATALOGUE = Table(
 NUMBERS = Table("index of ended", ("number", "id"), ((int,), (int,)), (True, True), 2, None, True)
 """The index of ended jobs by their numbers: it knows also those whose rows are lost."""
 
+KEYS = Table("index of a text", ("key", "id"), (KINDS["TEXT"], (int,)), (True, True), 2, None, True)
+"""Any other index of a table. Nothing is lost with it."""
+
 
 @cache
 def tables() -> dict[str, Table]:
@@ -126,7 +129,11 @@ def _table(db: sqlite3.Connection, name: str, sql: str) -> Table:
 
 def table_of(row: Row) -> Table | None:
     """The table that a row can be of; None if there is none or several are possible."""
-    found = [each for each in (*tables().values(), CATALOGUE) if each.values(row) is not None]
+    found = [
+        each
+        for each in (*tables().values(), CATALOGUE, NUMBERS, KEYS)
+        if each.values(row) is not None
+    ]
     return found[0] if len(found) == 1 else None
 
 
