@@ -197,6 +197,12 @@ def _outcome(file: str, target: str, done: Salvaged, cut: Cut | None) -> list[st
             f"jobs that failed, as their plans or records of their calls may be lost: "
             f"{len(done.failed_jobs)}, with the ids {ranges(done.failed_jobs)}"
         )
+    if done.rebuilt_jobs:
+        lines.append(
+            f"jobs whose own rows are lost, kept by their plans and the records of their calls: "
+            f"{len(done.rebuilt_jobs)}, with the ids {ranges(done.rebuilt_jobs)}; they have failed "
+            f"unless all of their calls had succeeded"
+        )
     if done.is_whole and cut is None:
         lines.append("nothing is lost")
     return [*lines, f"{file} is as it was; to go on: dte master --journal {target}"]

@@ -114,7 +114,9 @@ class Contents:
             return Content(page.kind, None, rows=len(rows), chained=chained, below=below)
         fitting = [row for row in whole if table.values(row) is not None]
         keys = [key_of(row) for row in fitting]
-        limits = _rising(keys) if page.kind in INNER and len(keys) == len(rows) else []
+        rising = _rising(keys)
+        limits = rising if page.kind in INNER and len(keys) == len(rows) else []
+        damaged = len(rows) - len(fitting) + (rising != keys)
         keys.sort()
         return Content(
             page.kind,
@@ -123,7 +125,7 @@ class Contents:
             keys[len(keys) // 2],
             keys[-1],
             len(rows),
-            len(rows) - len(fitting),
+            damaged,
             chained,
             below,
             limits,

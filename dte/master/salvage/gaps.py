@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
 from math import inf
+from typing import NamedTuple
 
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.records import INNER, Damaged, Page
@@ -17,8 +18,22 @@ from dte.master.salvage.survey import Found
 
 Gap = tuple[float, float]
 """The first and the last job that may have had a call there."""
-Place = tuple[tuple[int, str], int, int, bool]
-"""A leaf, or a row between two leaves: its first key, its first and last job; True for a leaf."""
+
+
+class Place(NamedTuple):
+    """A leaf, or a row between two leaves.
+
+    Attributes:
+        key: the first one.
+        first, last: the jobs of its first and of its last call.
+        is_whole: no row of a leaf is damaged.
+    """
+
+    key: tuple[int, str]
+    first: int
+    last: int
+    is_leaf: bool
+    is_whole: bool
 
 
 def gaps_of_calls(pages: Pages, found: Found) -> list[Gap]:
@@ -26,32 +41,33 @@ def gaps_of_calls(pages: Pages, found: Found) -> list[Gap]:
     if found.is_whole:
         return []
     places: list[Place] = []
-    gaps: list[Gap] = []
     for number in found.pages:
         if number in found.outdated:
             continue
         with suppress(Damaged):
-            for place, is_whole in _places(Page(pages, number), found):
-                places.append(place)
-                if not is_whole:
-                    gaps.append(place[1:3])
+            places += _places(Page(pages, number), found)
     if not places:
         return [(-inf, inf)]
-    places.sort()
+    places = sorted({*places})
+    gaps: list[Gap] = []
     for one, other in pairwise(places):
-        if one[3] == other[3]:
-            gaps.append((one[2], other[1]))
+        if one.is_leaf == other.is_leaf:
+            gaps.append((one.last, other.first))
+    befores = [-inf, *(each.last for each in places)]
+    afters = [*(each.first for each in places[1:]), inf]
+    for place, before, after in zip(places, befores, afters, strict=False):
+        if not place.is_whole:  # Its first and its last rows may be lost, too.
+            gaps.append((before, after))
     # Where an inner page is lost, so may be the first leaf or the last one.
-    is_lost = found.strays or not found.rooted
-    if is_lost or not places[0][3]:
-        gaps.append((-inf, places[0][2]))
-    if is_lost or not places[-1][3]:
-        gaps.append((places[-1][1], inf))
+    is_lost = (found.strays or not found.rooted) and not found.all_known
+    if is_lost or not places[0].is_leaf:
+        gaps.append((-inf, places[0].first))
+    if is_lost or not places[-1].is_leaf:
+        gaps.append((places[-1].last, inf))
     return gaps
 
 
-def _places(page: Page, found: Found) -> Iterator[tuple[Place, bool]]:
-    """The places of a page, each with True if nothing on it is damaged."""
+def _places(page: Page, found: Found) -> Iterator[Place]:
     keys: list[tuple[int, str]] = []
     is_whole = True
     for row in page.rows():
@@ -60,7 +76,9 @@ def _places(page: Page, found: Found) -> Iterator[tuple[Place, bool]]:
             is_whole = False
         else:
             keys.append((int(values[0] or 0), str(values[1])))
+    is_whole = is_whole and all(one < other for one, other in pairwise(keys))
+    keys.sort()
     if page.kind in INNER:
-        yield from (((key, key[0], key[0], False), True) for key in keys)
+        yield from (Place(key, key[0], key[0], is_leaf=False, is_whole=True) for key in keys)
     elif keys:
-        yield (keys[0], keys[0][0], keys[-1][0], True), is_whole
+        yield Place(keys[0], keys[0][0], keys[-1][0], is_leaf=True, is_whole=is_whole)

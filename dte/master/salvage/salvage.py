@@ -10,12 +10,10 @@ import os
 import re
 import secrets
 import sqlite3
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from itertools import chain, pairwise
 
 from dte.master.journal.bounds import BOUNDS, JOB_MAX, is_possible
 from dte.master.journal.copying import BOOTS_MORE, BOOTS_SKIPPED
@@ -28,9 +26,10 @@ from dte.master.journal.schema import (
     statements,
 )
 from dte.master.plans import LOST_PLAN, read_plan
+from dte.master.salvage.endings import END_LOST, Endings
 from dte.master.salvage.gaps import Gap, gaps_of_calls
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.reading import is_readable
+from dte.master.salvage.reading import Values, is_readable
 from dte.master.salvage.records import Row
 from dte.master.salvage.survey import Survey
 from dte.master.salvage.tables import NUMBERS, Table, later_tables, tables
@@ -49,12 +48,14 @@ OF_JOBS = (("plan", "number"), ("call", "job"), ("notice", "number"), ("retry", 
 """Tables with rows that belong to a job, and the columns with its number."""
 UNCERTAIN = ("ended", "submission", "plan", "call", "retry")
 """Tables for which rows from pages that may be free are used: older rows in them do no harm."""
-FAIL = """
-INSERT INTO ended (number, submitted_at, ended_at, operations, operations_done, error, task, state,
-                   recorded_s)
-SELECT number, submitted_at, ?, operations, 0, ?, task, 'failed', (SELECT ran_s FROM master)
-FROM waiting WHERE number = ?
-"""
+NEWER = {
+    "call": """ON CONFLICT (job, name) DO UPDATE SET {all}
+    WHERE (excluded.state NOT NULL, excluded.attempts, excluded.failures, excluded.lost,
+           excluded.lease) > (state NOT NULL, attempts, failures, lost, lease)""",
+    "waiting": """ON CONFLICT (number) DO UPDATE
+    SET cancelled_at = coalesce(cancelled_at, excluded.cancelled_at)""",
+}
+"""What becomes of a second row with the key of another: a page may be there in two versions."""
 
 
 @dataclass
@@ -70,6 +71,8 @@ class Salvaged:
         unknown_jobs: ranges of ids that no table has: these jobs are lost, or were deleted before,
             or such an id was never given.
         failed_jobs: the ids of jobs that failed, as they were in doubt.
+        rebuilt_jobs: the ids of jobs whose own rows are lost, and that were kept by what their
+            plans and the records of their calls say.
         lost_webhooks: the ids of lost jobs that had webhooks.
         lost_plans: the ids of jobs whose plans are lost, or may be.
         last_job: the highest id that is known.
@@ -84,6 +87,7 @@ class Salvaged:
     lost_jobs: list[int] = field(default_factory=list)
     unknown_jobs: list[tuple[int, int]] = field(default_factory=list)
     failed_jobs: list[int] = field(default_factory=list)
+    rebuilt_jobs: list[int] = field(default_factory=list)
     lost_webhooks: list[int] = field(default_factory=list)
     lost_plans: list[int] = field(default_factory=list)
     last_job: int = 0
@@ -94,6 +98,7 @@ class Salvaged:
     @property
     def is_whole(self) -> bool:
         jobs = self.lost_jobs or self.unknown_jobs or self.lost_plans or self.failed_jobs
+        jobs = jobs or self.rebuilt_jobs
         return not (jobs or self.damaged_pages or self.lost_rows or self.pages < self.pages_once)
 
 
@@ -134,6 +139,16 @@ def salvage(pages: Pages, survey: Survey, target: str) -> Salvaged:
     return done
 
 
+def insert(db: sqlite3.Connection, table: str, values: Values) -> int:
+    """Insert a row into a new journal; return 0 if another one stays in its place."""
+    columns, marks = ", ".join(values), ", ".join("?" * len(values))
+    newer = NEWER.get(table, "ON CONFLICT DO NOTHING").format(
+        all=", ".join(f"{each} = excluded.{each}" for each in values)
+    )
+    statement = f"INSERT INTO {table} ({columns}) VALUES ({marks}) {newer}"
+    return db.execute(statement, (*values.values(),)).rowcount
+
+
 class _Filling:
     """Fills a new journal."""
 
@@ -142,19 +157,21 @@ class _Filling:
     ) -> None:
         self._db, self._survey, self._pages, self._done = db, survey, pages, done
         self._known: set[int] = set()
+        self._certain: set[int] = set()
+        self._ended: dict[int, int] = {}
+        self._endings = Endings(db, self._ended)
         self._unreadable: dict[str, int] = {}
         self._gaps: list[Gap] = []
         self._deleted_to: int | None = None
+        self._oldest_ended = 0
 
     def run(self) -> None:
         for name, table in tables().items():
             if self._exists(name) and name not in SINGLE:
                 self._copy(table)
-        self._known.update(
-            row.fields[0]
-            for row in self._survey.rows(NUMBERS.name)
-            if isinstance(row.fields[0], int) and 0 < row.fields[0] < JOB_MAX
-        )
+        for number, sequence in self._index_of_ended():
+            self._ended[number] = sequence
+        self._known.update(self._ended)
         self._copy_master()
         self._settle_jobs()
         self._mark_lost_plans()
@@ -180,27 +197,26 @@ class _Filling:
     # Rows
 
     def _copy(self, table: Table) -> None:
-        """Copy the rows of a table; of two with one key, the first counts."""
+        """Copy the rows of a table; of two with one key, the newer one counts."""
         self._insert(table, self._survey.rows(table.name))
         if table.name in UNCERTAIN:
-            self._insert(table, self._survey.rows(table.name, uncertain=True))
+            self._insert(table, self._survey.rows(table.name, uncertain=True), uncertain=True)
 
-    def _insert(self, table: Table, rows: Iterable[Row]) -> None:
+    def _insert(self, table: Table, rows: Iterable[Row], *, uncertain: bool = False) -> None:
         for row in rows:
             values = self._values(table, row)
             if values is None:
                 continue
             self._note_ids(values)
-            columns = ", ".join(values)
-            marks = ", ".join("?" * len(values))
-            self._db.execute(
-                f"INSERT OR IGNORE INTO {table.name} ({columns}) VALUES ({marks})",
-                (*values.values(),),
-            )
+            if table.name in ("plan", "call") and not uncertain:
+                self._certain.add(values[table.columns[0]])
+            if not insert(self._db, table.name, values) and "sequence" in values:
+                del values["sequence"]  # Another row has it, perhaps of another job.
+                insert(self._db, table.name, values)
 
-    def _values(self, table: Table, row: Row) -> dict[str, Any] | None:
+    def _values(self, table: Table, row: Row) -> Values | None:
         """The values of a row by column; None if a master could not read it."""
-        values: dict[str, Any] = dict(zip(table.columns, table.values(row) or (), strict=False))
+        values: Values = dict(zip(table.columns, table.values(row) or (), strict=False))
         if is_readable(table.name, values):
             return values
         self._unreadable[table.name] = self._unreadable.get(table.name, 0) + 1
@@ -208,7 +224,7 @@ class _Filling:
             self._gaps.append((values["job"], values["job"]))
         return None
 
-    def _note_ids(self, values: dict[str, object]) -> None:
+    def _note_ids(self, values: Values) -> None:
         for column in ("number", "job"):
             number = values.get(column)
             if isinstance(number, int):
@@ -221,11 +237,13 @@ class _Filling:
         """Go on after the highest numbers of starts and of jobs, and after the longest time."""
         boot = last_job = 0
         ran_s = 0.0
-        for row in self._survey.rows("master"):
-            found: dict[str, Any] = dict(zip(BOUNDS, row.fields, strict=False))
+        survey = self._survey
+        for row in chain(survey.rows("master"), survey.rows("master", uncertain=True)):
+            found: Values = dict(zip(BOUNDS, row.fields, strict=False))
             possible = {name: each for name, each in found.items() if is_possible(name, each)}
-            boot, last_job = possible.get("boot", 0), possible.get("last_job", 0)
-            ran_s = possible.get("ran_s", 0.0)
+            boot = max(boot, possible.get("boot", 0))
+            last_job = max(last_job, possible.get("last_job", 0))
+            ran_s = max(ran_s, possible.get("ran_s", 0.0))
             self._deleted_to = last_job
         if boot:  # A new file begins with a number of its own.
             boot += BOOTS_SKIPPED + secrets.randbelow(BOOTS_MORE)
@@ -246,14 +264,28 @@ class _Filling:
 
     # Jobs
 
+    def _index_of_ended(self) -> Iterator[tuple[int, int]]:
+        """The numbers of ended jobs, also of lost ones, with their places in the order of ends."""
+        for row in self._survey.rows(NUMBERS.name):
+            number, sequence = row.fields
+            if isinstance(number, int) and 0 < number < JOB_MAX and isinstance(sequence, int):
+                yield number, sequence
+
     def _settle_jobs(self) -> None:
         """Leave each job in one place, and nothing of jobs that are lost."""
         self._db.execute("DELETE FROM waiting WHERE number IN (SELECT number FROM ended)")
-        kept = {
-            number
-            for table in ("waiting", "ended")
-            for (number,) in self._db.execute(f"SELECT number FROM {table}")
-        }
+        (oldest,) = self._db.execute("SELECT min(number) FROM ended").fetchone()
+        self._oldest_ended = oldest or 0
+        self._take_doubtful()
+        waiting = self._db.execute("SELECT number FROM waiting ORDER BY number").fetchall()
+        for (number,) in waiting:
+            if number in self._ended:  # This row is an old one.
+                self._fail(number, END_LOST)
+        kept = self._kept()
+        for number in sorted(self._known - kept):
+            if self._is_alive(number) and self._endings.rebuild(number):
+                self._done.rebuilt_jobs.append(number)
+                kept.add(number)
         self._done.lost_jobs = sorted(self._known - kept)
         for number in self._done.lost_jobs:
             for table, column in OF_JOBS:
@@ -265,6 +297,40 @@ class _Filling:
                         self._done.lost_webhooks.append(number)
         self._note_unknown(kept)
 
+    def _kept(self) -> set[int]:
+        return {
+            number
+            for table in ("waiting", "ended")
+            for (number,) in self._db.execute(f"SELECT number FROM {table}")
+        }
+
+    def _take_doubtful(self) -> None:
+        """Keep jobs whose rows are on pages that may be free; they fail if they may have ended."""
+        table, kept = tables()["waiting"], self._kept()
+        found = self._survey.found
+        ends_known = found["ended"].is_whole or found[NUMBERS.name].is_whole
+        for row in self._survey.rows(table.name, uncertain=True):
+            values = self._values(table, row)
+            if values is None or values["number"] in kept:
+                continue
+            number = values["number"]
+            if not self._is_alive(number):
+                continue
+            kept.add(number)
+            self._note_ids(values)
+            insert(self._db, table.name, values)
+            if not ends_known or number in self._ended or not self._is_undeleted(number):
+                self._fail(number, DOUBT)
+
+    def _is_undeleted(self, number: int) -> bool:
+        """True for a job that was surely not deleted when it had ended."""
+        deleted_to = self._deleted_to
+        return number in self._certain or (deleted_to is not None and number > deleted_to)
+
+    def _is_alive(self, number: int) -> bool:
+        """False for a job that may have been deleted: it is older than all that have ended."""
+        return self._is_undeleted(number) or number >= self._oldest_ended
+
     def _note_unknown(self, kept: set[int]) -> None:
         """Note the ids of which nothing is left, if rows of jobs may be lost."""
         jobs = ("waiting", "ended")
@@ -273,7 +339,7 @@ class _Filling:
         ):
             return
         # Old jobs may have been deleted, and none that came after the last deletion.
-        (oldest,) = self._db.execute("SELECT min(number) FROM ended").fetchone()
+        oldest = self._oldest_ended
         deleted_to = self._deleted_to
         first = min(oldest or self._done.last_job + 1, 1 if deleted_to is None else deleted_to + 1)
         if oldest and deleted_to is None:
@@ -316,13 +382,12 @@ class _Filling:
                 self._fail(number, DOUBT)
 
     def _fail(self, number: int, reason: str) -> None:
-        self._db.execute(FAIL, (time.time(), reason, number))
-        self._db.execute("DELETE FROM waiting WHERE number = ?", (number,))
+        self._endings.fail(number, reason)
         self._done.failed_jobs.append(number)
 
     def _follows_known(self, plan: str) -> bool:
         """False for the plan of a job that begins after a lost one, which may have failed."""
-        unknown, lost = self._done.unknown_jobs, {*self._done.lost_jobs}
+        unknown, lost = self._done.unknown_jobs, {*self._done.lost_jobs, *self._done.rebuilt_jobs}
         return not any(
             number in lost or any(low <= number <= high for low, high in unknown)
             for number in read_plan(plan).after

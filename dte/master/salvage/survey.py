@@ -36,6 +36,7 @@ class Found:
         rows_damaged: rows that cannot be read, on the pages that can.
         root: the page by which the table was found; 0 if nothing leads to it.
         strays: nothing leads to some of the pages, so an inner page is lost.
+        all_known: no page of the file is left that may have been one of them.
     """
 
     table: Table
@@ -46,6 +47,7 @@ class Found:
     rows_damaged: int = 0
     root: int = 0
     strays: bool = False
+    all_known: bool = False
 
     @property
     def rooted(self) -> bool:
@@ -193,11 +195,14 @@ class Survey:
         for _, content in strays:
             self._seen |= content.chained
         is_certain = only is not None or not self._may_be_free(strays, others)
+        all_known = is_certain and not self._may_be_lost(strays, others)
         for number, content in strays:
             assert content.table is not None
             found = self.found.get(content.table.name)
             if found is not None:
                 self._take_stray(number, content, found, is_certain=is_certain)
+        for found in self.found.values():
+            found.all_known = all_known
 
     def _take_stray(self, number: int, content: Content, found: Found, *, is_certain: bool) -> None:
         was_reached = any(place.number == number and of is found for place, of in self._unfit)
@@ -229,12 +234,20 @@ class Survey:
         """
         if self._free.missing is not None:
             return self._free.missing != 0
+        return self._may_be_lost(strays, others)
+
+    def _may_be_lost(self, strays: list[tuple[int, Content]], others: list[int]) -> bool:
+        """True if a page may be lost of which nobody knows what it was."""
         locked = LOCKED_AT // self._pages.page_bytes + 1
-        if any(number not in self._seen and number != locked for number in others):
+        reached = {place.number for place, _ in self._unfit}
+        if self._pages.cut is not None or any(
+            number not in self._seen and number not in reached and number != locked
+            for number in others
+        ):
             return True
         return any(
-            self._is_copy(content, self.found[content.table.name])
-            for _, content in strays
+            number not in reached and self._is_copy(content, self.found[content.table.name])
+            for number, content in strays
             if content.table is not None and content.table.name in self.found
         )
 

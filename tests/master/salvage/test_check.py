@@ -115,7 +115,7 @@ def test_what_only_sqlite_notices_is_damage(path: Path) -> None:
         ).fetchone()
     raw = bytearray(path.read_bytes())
     at = raw.index(b"key 100", (root - 1) * 4_096)
-    raw[at : at + 7] = b"key 999"
+    raw[at : at + 7] = b"key 199"
     path.write_bytes(raw)
     assert any("SQLite" in each for each in check(str(path)).faults)
 
