@@ -6,12 +6,14 @@ so, something is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from math import inf
 from typing import NamedTuple
 
+from dte.master.salvage.content import Key
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.records import INNER, Damaged, Page
 from dte.master.salvage.survey import Found
@@ -58,13 +60,31 @@ def gaps_of_calls(pages: Pages, found: Found) -> list[Gap]:
     for place, before, after in zip(places, befores, afters, strict=False):
         if not place.is_whole:  # Its first and its last rows may be lost, too.
             gaps.append((before, after))
-    # Where an inner page is lost, so may be the first leaf or the last one.
-    is_lost = (found.strays or not found.rooted) and not found.all_known
-    if is_lost or not places[0].is_leaf:
-        gaps.append((-inf, places[0].first))
-    if is_lost or not places[-1].is_leaf:
-        gaps.append((places[-1].last, inf))
+    holes = {*found.holes} | (set() if found.rooted else {(None, None)})
+    keys = [place.key for place in places]
+    for low, high in holes:
+        gaps += _around(places, keys, low, high, found.all_known)
     return gaps
+
+
+def _around(
+    places: Sequence[Place], keys: Sequence[Key], low: Key, high: Key, all_known: bool
+) -> Iterator[Gap]:
+    """The gaps in a range of keys where a page is damaged, and what was below it.
+
+    If that was an inner page, leaves of it may stand. Those at its edges are lost if they are
+    not beside the keys that limit it. That cannot be seen unless all pages are known.
+    """
+    first = 0 if low is None else bisect_right(keys, low)
+    end = len(keys) if high is None else bisect_left(keys, high)
+    begin_at, end_at = -inf if low is None else low[0], inf if high is None else high[0]
+    if first >= end:
+        yield begin_at, end_at
+        return
+    if not (all_known and places[first].is_leaf):
+        yield begin_at, places[first].first
+    if not (all_known and places[end - 1].is_leaf):
+        yield places[end - 1].last, end_at
 
 
 def _places(page: Page, found: Found) -> Iterator[Place]:

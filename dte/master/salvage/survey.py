@@ -33,6 +33,7 @@ class Found:
         uncertain: those of them that may be free.
         outdated: those of them that are older versions, as the last ones are damaged.
         damaged: places of the table where a page of it should be and is not.
+        holes: the lowest and the highest keys that were at these places; None is no limit.
         rows_damaged: rows that cannot be read, on the pages that can.
         root: the page by which the table was found; 0 if nothing leads to it.
         strays: nothing leads to some of the pages, so an inner page is lost.
@@ -44,6 +45,7 @@ class Found:
     uncertain: list[int] = field(default_factory=list)
     outdated: set[int] = field(default_factory=set)
     damaged: list[int] = field(default_factory=list)
+    holes: set[tuple[Key, Key]] = field(default_factory=set)
     rows_damaged: int = 0
     root: int = 0
     strays: bool = False
@@ -57,9 +59,11 @@ class Found:
     def is_whole(self) -> bool:
         return self.rooted and not self.damaged and not self.rows_damaged
 
-    def damage(self, number: int) -> None:
+    def damage(self, number: int, low: Key = None, high: Key = None) -> None:
+        """Note a damaged page, and the range of the keys that were there or below it."""
         if number not in self.damaged:
             self.damaged.append(number)
+        self.holes.add((low, high))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,8 @@ class Survey:
             number = place.number
             if number in self._seen or not 1 <= number <= self._pages.count:
                 is_cut_off = self._pages.count < number <= self._pages.count_once
-                found.damage(number if is_cut_off else place.above)
+                bad = number if is_cut_off else place.above
+                found.damage(bad, place.low, place.high)
                 continue
             content = self._contents.of(number, found.table)
             if content is None or not content.can_be_of(found.table):
@@ -157,7 +162,7 @@ class Survey:
                 continue
             self._seen.add(number)
             if number in self._pages.log_damaged:
-                found.damage(number)
+                found.damage(number, place.low, place.high)
                 found.outdated.add(number)
             waiting += reversed(_below(place, content))
             self._take(number, content, found)
@@ -175,7 +180,8 @@ class Survey:
         """Note damage where the content of a page did not fit its place."""
         for place, found in self._unfit:
             # A page that has a place of its own is led to by a damaged one.
-            found.damage(place.above if place.number in self._seen else place.number)
+            bad = place.above if place.number in self._seen else place.number
+            found.damage(bad, place.low, place.high)
 
     # What no tree leads to
 
