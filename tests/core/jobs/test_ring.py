@@ -5,8 +5,8 @@ from dte.core.jobs.job import JOB_BYTES, Job, JobState
 from dte.core.jobs.ring import JobRing
 
 
-def add(ring: JobRing, number: int, task: str = "1+1") -> Job:
-    job = Job(number, task, 0.0, 1, Graph())
+def add(ring: JobRing, number: int, task: str = "1+1", owner: str = "") -> Job:
+    job = Job(number, task, 0.0, 1, Graph(), owner=owner)
     ring.add(job)
     return job
 
@@ -81,3 +81,47 @@ def test_check_notices_a_job_that_ended_unnoticed() -> None:
     add(ring, 1).state = JobState.FAILED
     with pytest.raises(AssertionError, match="misplaced"):
         ring.check()
+
+
+# Owners
+
+
+def kept(ring: JobRing) -> list[int]:
+    return sorted(job.number for job in ring.newest(100))
+
+
+def test_an_owner_beyond_half_of_the_jobs_loses_its_own_oldest_first() -> None:
+    ring = JobRing(6, 10**6)
+    end(ring, add(ring, 1))
+    end(ring, add(ring, 2, owner="b"))
+    for number in range(3, 50):
+        end(ring, add(ring, number, owner="a"))
+    assert kept(ring) == [1, 2, 47, 48, 49]
+
+
+def test_an_owner_beyond_half_of_the_bytes_loses_its_own_oldest_first() -> None:
+    ring = JobRing(100, 8 * (JOB_BYTES + 1_000))
+    end(ring, add(ring, 1, "1" * 1_000))
+    for number in range(2, 30):
+        end(ring, add(ring, number, "1" * 1_000, "a"))
+    assert kept(ring) == [1, 26, 27, 28, 29]
+    end(ring, add(ring, 30, "1" * 9_000, "a"))
+    assert kept(ring) == [1, 30], "its last one is kept"
+
+
+def test_the_machine_s_own_user_may_fill_all_and_others_keep_the_newest() -> None:
+    ring = JobRing(4, 10**6)
+    end(ring, add(ring, 1, owner="a"))
+    for number in range(2, 20):
+        end(ring, add(ring, number))
+    assert kept(ring) == [16, 17, 18, 19]
+    for number in range(20, 30):
+        end(ring, add(ring, number, owner="ab"[number % 2]))
+    assert kept(ring) == [26, 27, 28, 29]
+
+
+def test_an_owner_of_whom_nothing_is_kept_is_forgotten() -> None:
+    ring = JobRing(2, 10**6)
+    for number in range(1, 50):
+        end(ring, add(ring, number, owner=f"10.0.0.{number}"))
+    assert len(ring._owned) == 2
