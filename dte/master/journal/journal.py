@@ -206,6 +206,7 @@ class Journal:
         if plans or facts.steps or facts.cancels or more:
             self._calls.write(plans, facts.steps, facts.cancels, more, ran_s)
         self._jobs.end(ends, ran_s, arithmetic=not more)
+        self._pruning.ended(ends)
         return known, new, len(ends) + len(new) + sum(end.job.operations for end in more)
 
     def refused(self, facts: Facts, now: float) -> Facts:
@@ -233,6 +234,7 @@ class Journal:
                 self._insert(facts, ran_s)
                 self._db.execute("ROLLBACK")
                 self._keys.rolled_back()
+                self._pruning.rolled_back()
         except JournalFailed as error:
             if not error.of_row:
                 raise

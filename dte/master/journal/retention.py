@@ -11,18 +11,22 @@ import logging
 import sqlite3
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from dte.core.jobs.facts import End
+from dte.master.journal.ended import EndedRows
+
 log = logging.getLogger("dte.master")
 
-DELETE_ENDED = """
-DELETE FROM ended WHERE sequence IN (
+OLD = """
+sequence IN (
     SELECT sequence FROM (SELECT sequence, recorded_s FROM ended ORDER BY sequence LIMIT :rows)
     WHERE sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest)
 """
-DELETE_ENDED_WITH_CALLS = """
-DELETE FROM ended WHERE sequence IN (
+OLD_WITH_CALLS = """
+sequence IN (
     SELECT sequence FROM (
         SELECT sequence, recorded_s, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
             SELECT sequence, recorded_s, iif(state IS NULL, 1, 1 + operations) AS rows
@@ -88,6 +92,7 @@ class Pruning:
         self._db = db
         self._retention = retention
         self._ages = ages
+        self._ended = EndedRows(db, retention.jobs_max)
         self._added = 0
         self._pruned_at = self._said_at = float("-inf")
         self._deleted: Counter[str] = Counter()
@@ -95,6 +100,11 @@ class Pruning:
     def oldest(self, now: float) -> float:
         """The time before which rows are too old, by that by which they age."""
         return self._ages.ran_s(now) - self._retention.age_max_s
+
+    def ended(self, ends: Sequence[End]) -> None:
+        """Note jobs that have been written as ended in this transaction."""
+        if ends:
+            self._ended.added(ends)
 
     def prune(self, added: int, now: float, last_job: int) -> None:
         """Delete some of the old rows, if it is time to look for them.
@@ -112,24 +122,37 @@ class Pruning:
         rows = PRUNED_AT_LEAST + 2 * self._added
         self._added, self._pruned_at = 0, now
         (calls,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM call)").fetchone()
-        oldest = self.oldest(now)
-        for table, statement in (
-            ("ended", DELETE_ENDED_WITH_CALLS if calls else DELETE_ENDED),
-            ("submission", DELETE_SUBMISSIONS),
-        ):
-            first = self._db.execute(
-                f"SELECT sequence, coalesce(recorded_s, 0) FROM {table} ORDER BY sequence LIMIT 1"
-            ).fetchone()
-            if first is None:
-                continue
-            (last,) = self._db.execute(f"SELECT max(sequence) FROM {table}").fetchone()
-            sequence = last - self._retention.jobs_max
-            if first[0] <= sequence or first[1] < oldest:
-                bounds = {"rows": rows, "sequence": sequence, "oldest": oldest}
-                self._deleted[table] += self._db.execute(statement, bounds).rowcount
-                self._db.execute("UPDATE master SET last_job = ?", (last_job,))
-
+        before = self._deleted.total()
+        self._deleted["ended"] += self._ended.delete_beyond_shares(rows)
+        self._prune("ended", rows, self.oldest(now), with_calls=bool(calls))
+        self._prune("submission", rows, self.oldest(now))
+        if self._deleted.total() > before:
+            self._db.execute("UPDATE master SET last_job = ?", (last_job,))
         self._say_deleted(now)
+
+    def _prune(self, table: str, rows: int, oldest: float, with_calls: bool = False) -> None:
+        first = self._db.execute(
+            f"SELECT sequence, coalesce(recorded_s, 0) FROM {table} ORDER BY sequence LIMIT 1"
+        ).fetchone()
+        if first is None:
+            return
+        (last,) = self._db.execute(f"SELECT max(sequence) FROM {table}").fetchone()
+        sequence = last - self._retention.jobs_max
+        if first[0] <= sequence and table == "ended":
+            sequence = self._ended.last_excess(rows, self._retention.jobs_max)
+        if first[0] > sequence and first[1] >= oldest:
+            return
+        bounds = {"rows": rows, "sequence": sequence, "oldest": oldest}
+        if table == "submission":
+            self._deleted[table] += self._db.execute(DELETE_SUBMISSIONS, bounds).rowcount
+            return
+        old, of_owners = OLD_WITH_CALLS if with_calls else OLD, {}
+        if self._ended.counts_owners:
+            query = "SELECT owner, count(*) FROM ended WHERE owner IS NOT NULL AND"
+            of_owners = dict(self._db.execute(f"{query} {old} GROUP BY owner", bounds).fetchall())
+        count = self._db.execute(f"DELETE FROM ended WHERE {old}", bounds).rowcount
+        self._ended.deleted(count, of_owners)
+        self._deleted[table] += count
 
     def _say_deleted(self, now: float) -> None:
         """Log from time to time what was deleted."""
@@ -145,4 +168,5 @@ class Pruning:
 
     def rolled_back(self) -> None:
         """The transaction failed: prune in the next one."""
+        self._ended.rolled_back()
         self._pruned_at = float("-inf")

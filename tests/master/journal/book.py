@@ -57,10 +57,10 @@ class Book:
                 new = NewJob(found.text, work, found.plan)
                 self.core.resume(self.now, self.jobs.job(last), new)
 
-    def accept(self, *tasks: str, key: str = "", digest: str = "") -> list[Job]:
+    def accept(self, *tasks: str, key: str = "", digest: str = "", owner: str = "") -> list[Job]:
         """Accept formulas as one submission; nothing is written yet."""
         new = [NewJob(task, parse(task, FormulaLimits())) for task in tasks]
-        return self.jobs.accept(self.now, new, key, digest).jobs
+        return self.jobs.accept(self.now, new, key, digest, owner).jobs
 
     def accept_plan(
         self,
@@ -108,9 +108,9 @@ class Book:
         self.core.recorded(self.now, facts, repeats)
         return repeats
 
-    def ended(self, *answers: Number) -> list[Job]:
+    def ended(self, *answers: Number, owner: str = "") -> list[Job]:
         """Jobs that have been accepted, have ended, and are written."""
-        jobs = self.accept(*["1+1"] * len(answers))
+        jobs = self.accept(*["1+1"] * len(answers), owner=owner)
         self.write()
         for job, answer in zip(jobs, answers, strict=True):
             self.end(job, answer)
