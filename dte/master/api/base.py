@@ -198,7 +198,8 @@ class JsonHandler(BodyHandler):
         """Check that a list of `size` bytes may be encoded, before any of it is.
 
         Raises:
-            Busy: there is no room for it.
+            Busy: there is no room for it now.
+            TooLarge: there never is.
         """
         self._replies.ensure_room(begun=True, owner=self.owner, more=size)
 

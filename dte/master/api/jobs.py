@@ -295,7 +295,7 @@ class Nodes(JobHandler):
     @documented(
         "List the calls of a job, with their results",
         replies={200: list[NodeReply]},
-        errors=(404, 503),
+        errors=(404, 413, 503),
     )
     async def get(self, number: str) -> None:
         job = await self.find(number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from dte.core.errors import Busy
+from dte.core.errors import Busy, TooLarge
 from dte.core.shares import OWN_USER, Shares
 
 PAST_SHARE = 0.5
@@ -42,13 +42,22 @@ class Budget:
         part: float = BEGUN_SHARE,
         more: int = 0,
     ) -> None:
-        """Raise `Busy` unless an owner may begin something long, or go on with what has `begun`.
+        """Check that an owner may begin something long, or go on with what has `begun`.
 
         Args:
             part: the part of the bound beyond which nothing begins.
             more: bytes that are not counted yet, but will be.
+
+        Raises:
+            Busy: there is no room now.
+            TooLarge: there is never room for so many bytes.
         """
         part = 1.0 if begun else part
+        bound = self._shares.share if owner else self._bytes_max
+        if more > bound * part:
+            raise TooLarge(
+                f"too large for memory: {more} > {int(bound * part)} bytes ({self._name})"
+            )
         if self.bytes + more > self._bytes_max * part:
             used = f"{self.bytes + more} of {self._bytes_max} bytes"
             raise Busy(f"too much in memory: {used} ({self._name})")

@@ -717,7 +717,7 @@ async def test_nodes_beyond_the_bound_of_replies_are_refused_before_any_is_encod
     shown = Mock()
     monkeypatch.setattr(jobs.Nodes, "_reply", shown)
     reply = await rig.get(f"/job/{number}/nodes")
-    assert (reply.status, reply.json["code"]) == (429, "busy")
+    assert (reply.status, reply.json["code"]) == (413, "too_large")
     assert "(replies_bytes_max)" in reply.json["error"]
     shown.assert_not_called()
 
