@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.formula.formula import FormulaLimits, parse_in_slices
+from dte.core.formula.formula import FormulaLimits, parse, parse_in_slices
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import DEFAULT_TERMS, CallTerms
 from dte.core.graph.call_builder import CallGraphBuilder
@@ -32,6 +32,7 @@ from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.nesting import ARGUMENT_LEVELS_MAX
 
 NODES_IN_SLICE, EDGES_IN_SLICE, BYTES_IN_SLICE = 200, 20_000, 100_000
+SHORT_CHARS = 200
 PRIORITY_MAX = 1_000_000
 SECONDS_MAX = 10 * 366 * 86_400.0
 RETRIES_MAX = 1_000
@@ -209,6 +210,8 @@ def build(
         TooLarge: the plan exceeds a bound.
     """
     if plan.formula is not None:
+        if len(plan.formula) <= SHORT_CHARS:  # Each would be several slices.
+            return parse(plan.formula, limits.formula, pure)
         return (yield from parse_in_slices(plan.formula, limits.formula, pure))
     calls_max = limits.formula.calls_max
     if len(plan.graph) > calls_max:

@@ -479,3 +479,9 @@ def test_equal_mixes_of_pure_handlers_are_one_call_and_no_other() -> None:
 def test_a_mix_is_described_with_both_kinds() -> None:
     mix = {"handler": "f", "args": [1, "a"], "kwargs": {"x": 2}}
     assert describe(plan_of(a=mix)) == 'f(1,"a", x=2)'
+
+
+@pytest.mark.parametrize(("formula", "is_sliced"), [("1+2", False), ("+".join("1" * 500), True)])
+def test_a_short_formula_is_read_in_one_slice(formula: str, is_sliced: bool) -> None:
+    building = build(Plan(formula=formula), NO_PLAN_LIMITS)
+    assert (sum(1 for _ in building) > 0) == is_sliced
