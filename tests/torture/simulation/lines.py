@@ -115,7 +115,10 @@ class Line:
         host: the worker's machine.
         peer: the worker's process that it leads to; None while it is closed.
         on_close: called when the worker closes it while it is idle.
+        unsent: none of a request, as all of it is sent at once.
     """
+
+    unsent = 0
 
     def __init__(self, lines: Lines, process: Process, host: WorkerHost, address: str) -> None:
         self._lines = lines
@@ -130,6 +133,9 @@ class Line:
     @property
     def is_open(self) -> bool:
         return self.peer is not None
+
+    def when_sent(self, callback: Callable[[], None]) -> None:
+        callback()
 
     async def open(self) -> None:
         """Connect before there is a request.
