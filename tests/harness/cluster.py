@@ -70,7 +70,8 @@ class Cluster:
             self.start_worker(f"worker-{number}", *options)
         if workers:
             self.until_announced(workers)
-        addresses = [worker["address"] for worker in self.client.workers().values()]
+        known = self.client.workers() if workers else {}
+        addresses = [known[name]["address"] for name in self.workers]  # In the same order.
         self.worker_ports = [int(each.rpartition(":")[2]) for each in addresses if each]
 
     def start_worker(self, name: str, *options: str) -> None:
