@@ -10,7 +10,7 @@ from typing import Any
 from torture.overload.load import MB, always, ask_on, connections
 from torture.overload.scenario import Scenario
 
-HEALTH_P99_MS, BUSY_P99_MS = 50.0, 150.0
+HEALTH_P99_MS, BUSY_P99_MS = 50.0, 100.0
 """While it works the worker has the whole of its share of a core that others want, too."""
 MEMORY_MB_MOST = 300.0
 CALL = (
@@ -71,6 +71,12 @@ async def too_many_calls(port: int, seconds: float) -> Counter[str]:
     return await ask_on(port, 4, seconds, calls)
 
 
+async def long_call(port: int, seconds: float) -> Counter[str]:
+    """A client that sends a call of 60 MB again and again."""
+    request = post(CALL.replace(b"[3600]", b'[3600,"%s"]' % (b"x" * 60 * MB)) % 1)
+    return await ask_on(port, 1, seconds, always(request))
+
+
 async def long_integers(port: int, seconds: float) -> Counter[str]:
     """4 clients that send the longest batches of the longest integers."""
     column = b",".join([LONG] * OPERATIONS)
@@ -92,6 +98,7 @@ def _of_worker(name: str, act: Act, health_p99_ms: float = HEALTH_P99_MS) -> Sce
 SCENARIOS = [
     _of_worker("a worker: 40 bodies of 60 MB that never end", unfinished_bodies),
     _of_worker("a worker: 3,000 silent connections", silent),
-    _of_worker("a worker: 20,000 calls a request", too_many_calls, BUSY_P99_MS),
+    _of_worker("a worker: 20,000 calls a request", too_many_calls),
+    _of_worker("a worker: a call of 60 MB again and again", long_call, BUSY_P99_MS),
     _of_worker("a worker: batches of the longest integers", long_integers, BUSY_P99_MS),
 ]
