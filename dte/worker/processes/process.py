@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from msgspec import UnsetType
 from pebble import ProcessPool
@@ -185,9 +185,8 @@ class Process:
             verdict: Verdict = "timed_out", f"stopped after {call.timeout:g} s"
             assigned.timer = self._loop.call_later(call.timeout, self.stop, call.lease, *verdict)
         kwargs = b"" if isinstance(call.kwargs, UnsetType) else bytes(call.kwargs)
-        self._orders.add(
-            Begin(call.lease, call.handler, bytes(call.args), call.job_id, call.node, kwargs)
-        )
+        args = cast(bytes, memoryview(call.args))  # They may be long, so they are not copied.
+        self._orders.add(Begin(call.lease, call.handler, args, call.job_id, call.node, kwargs))
         if child.is_async(call.handler):
             self._watchdog.start()
         if self._calls_left is not None:
