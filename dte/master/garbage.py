@@ -34,7 +34,7 @@ class GarbageCollector:
 
     Args:
         ended_bytes: gives the bytes of all jobs that have ended so far.
-        waiting: gives the number of unfinished operations.
+        waiting: gives the number of operations that are unfinished, or in memory to be shown.
     """
 
     _running: ClassVar[set[GarbageCollector]] = set()

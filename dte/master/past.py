@@ -17,11 +17,16 @@ AT_A_TIME = 1
 
 
 class Reading:
-    """What is read of one job, for the requests that waited for it. One after another has it."""
+    """What is read of one job, for the requests that waited for it. One after another has it.
+
+    Attributes:
+        operations: how many the job has, if its calls are read.
+    """
 
     def __init__(self) -> None:
         self.turn = asyncio.Lock()
         self.requests = 0
+        self.operations = 0
         self._read: dict[str, Any] = {}
 
     async def once(self, what: str, read: Callable[[], Awaitable[T]]) -> T:
@@ -43,6 +48,11 @@ class PastJobs:
         self._free = asyncio.Semaphore(AT_A_TIME)
         self._waiting: dict[Hashable, Reading] = {}
         self._begun: dict[Reading, asyncio.Task[bool]] = {}
+
+    @property
+    def operations(self) -> int:
+        """The number of operations that are in memory only to be shown."""
+        return sum(reading.operations for reading in self._begun)
 
     async def enter(self, key: Hashable) -> Reading:
         """Return the reading of a job when it is this request's turn; `leave` ends the turn."""

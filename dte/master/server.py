@@ -70,7 +70,7 @@ class MasterServer:
         return self.master.ended_bytes
 
     def _waiting(self) -> int:
-        return self.master.core.jobs.operations_waiting
+        return self.master.core.jobs.operations_waiting + self.master.past_jobs.operations
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:

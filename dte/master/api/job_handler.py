@@ -102,6 +102,8 @@ class JobHandler(JsonHandler):
         """Return the calls of a job that was found."""
         if self.reading is None and job.is_terminal and job.calls is None:
             await self.enter_past(job.number)
+        if self.reading is not None:
+            self.reading.operations = job.operations
         read = partial(self.master.archive.calls_of, job)
         return await (read() if self.reading is None else self.reading.once("calls", read))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -12,6 +13,8 @@ from harness.http import Line, Message
 from harness.until import until
 from harness.wording import has
 
+from dte.core.graph.call import Call
+from dte.core.jobs.job import Job
 from dte.master.api import jobs, submission
 from master import fakes
 from master.calling import first_argument, hire_called
@@ -890,7 +893,9 @@ async def test_too_many_parts_are_refused_before_they_are_decoded(
     assert error in reply.json["error"]
 
 
-async def test_a_large_graph_that_has_ended_is_shown_and_retried_as_before(keeping: Rig) -> None:
+async def test_a_large_graph_that_has_ended_is_shown_and_retried_as_before(
+    keeping: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The journal alone has its plan then; without a journal it stays in memory."""
     long = "x" * 400_000
     graph: dict[str, Any] = {name: {"handler": "nobody", "args": [long]} for name in "abc"}
@@ -901,7 +906,16 @@ async def test_a_large_graph_that_has_ended_is_shown_and_retried_as_before(keepi
     job = keeping.master.core.jobs.job(number)
     has_journal = keeping.master.settings.journal != "none"
     assert (job.plan is None, job.calls is None) == (has_journal, has_journal)
+    calls_of, shown = keeping.master.archive.calls_of, []
+
+    async def look(job: Job) -> Sequence[Call]:
+        shown.append(keeping.master.past_jobs.operations)
+        return await calls_of(job)
+
+    monkeypatch.setattr(keeping.master.archive, "calls_of", look)
     nodes = await keeping.nodes(number)
+    assert shown == [4 if has_journal else 0]
+    assert keeping.master.past_jobs.operations == 0
     assert {name: node["state"] for name, node in nodes.items()} == dict.fromkeys(
         "abcd", "cancelled"
     )
