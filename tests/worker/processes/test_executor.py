@@ -398,6 +398,8 @@ async def test_failed_starts_never_breed_more_processes_than_slots(
         starts.extend(self._starting - {*starts})
 
     monkeypatch.setattr(Executor, "_add_process", counted)
+    monkeypatch.setattr(executor, "RESTART_FIRST_S", 0.05)
+    monkeypatch.setattr(executor, "RESTART_MAX_S", 0.2)
     monkeypatch.setenv("DEEDS_FAIL_IN_CHILDREN", "raise")
     three = rig(slots=3)
     for _ in range(20):
