@@ -163,6 +163,7 @@ def test_deep_arguments_of_a_job_that_has_ended_are_shown() -> None:
         built(plan_of(a=nested(900)), RESUMED_LIMITS)
 
 
+@pytest.mark.no_cover
 def test_a_call_refers_to_as_many_results_as_there_may_be_calls() -> None:
     many = [{"ref": "b"}] * (REFERENCES_MAX + 1)
     with pytest.raises(
@@ -173,6 +174,7 @@ def test_a_call_refers_to_as_many_results_as_there_may_be_calls() -> None:
     built(plan_of(a=many, b=[]), PlanLimits(FormulaLimits(calls_max=REFERENCES_MAX + 1), 10**7))
 
 
+@pytest.mark.no_cover
 def test_arguments_with_references_take_the_memory_of_their_text() -> None:
     for fill in (b"[]", b"{}", b'{"a":1}', b'"b"', b'{"ref":"a"}'):
         many = b",".join([fill] * (1_000_000 // len(fill)))

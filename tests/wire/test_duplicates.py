@@ -143,6 +143,7 @@ def test_long_json_is_searched_in_many_slices() -> None:
     assert find_duplicate(twice) == Duplicate(("graph",), "n7")
 
 
+@pytest.mark.no_cover
 def test_numbers_and_texts_of_many_megabytes_are_not_decoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

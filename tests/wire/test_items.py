@@ -36,6 +36,7 @@ def test_what_has_no_items_has_not_too_many(raw: bytes) -> None:
     assert not at_once(search_more(raw, 1))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "item", [b"{}", b"[]", b"1", b'"a"', b'{"a":[{}]}', b"[[[[]],[]]]", b'{"a":"}","b":{"c":{}}}']
 )
@@ -52,6 +53,7 @@ def test_items_of_many_bytes_are_counted_in_slices(item: bytes) -> None:
     assert sum(1 for _ in search_more(raw, 900)) >= 8_000_000 // items.BYTES_IN_SLICE
 
 
+@pytest.mark.no_cover
 def test_a_long_item_is_passed_over_in_slices() -> None:
     raw = b"[%s,1]" % (b'{"a":[%s]}' % b",".join([b'{"b":[{}]}'] * 100_000))
     assert sum(1 for _ in search_more(raw, 5)) > 10

@@ -319,6 +319,7 @@ async def test_thousands_of_jobs_in_one_reply(rig: Rig) -> None:
     assert [job["answer"] for job in listed] == list(range(2_500))
 
 
+@pytest.mark.no_cover
 async def test_a_long_formula_is_accepted_while_others_are_answered(rig: Rig, dial: Dial) -> None:
     """The master parses it in slices, so a later request is answered earlier."""
     line = await dial(rig.port)

@@ -254,6 +254,7 @@ def test_what_an_incomplete_message_holds_is_counted() -> None:
         assert reader.held == held
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "pieces",
     [[b"%x\r\n%s\r\n" % (2, b"xy")] * 100_000, [b"x"] * 200_000],
