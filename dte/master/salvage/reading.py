@@ -9,12 +9,14 @@ from typing import Any
 import msgspec
 
 from dte.core.errors import DteError
+from dte.core.formula.formula import parse
 from dte.core.graph.call import TERMINAL as CALL_ENDS
 from dte.core.graph.call import CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import TERMINAL, JobState
 from dte.master.journal.jobs import read_number
 from dte.master.journal.workers import read_announcement
+from dte.master.parsing import NO_LIMITS
 from dte.master.plans import LOST_PLAN, read_plan
 
 ZEROED = 64 * "\0"
@@ -45,6 +47,15 @@ def is_readable(table: str, values: Values) -> bool:
     except (ValueError, KeyError, TypeError, DteError, msgspec.MsgspecError):
         return False
     return True
+
+
+def is_formula_of(text: str, operations: int, task: str) -> bool:
+    """True for a formula that has so many operations, and begins with a text."""
+    try:
+        is_same = parse(text, NO_LIMITS).operations == operations
+    except DteError:
+        return False
+    return is_same and text.startswith(task.removesuffix("…"))
 
 
 def _ended(values: Values) -> None:

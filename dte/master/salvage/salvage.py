@@ -29,7 +29,7 @@ from dte.master.plans import LOST_PLAN, read_plan
 from dte.master.salvage.endings import END_LOST, Endings
 from dte.master.salvage.gaps import Gap, gaps_of_calls
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.reading import Values, is_readable
+from dte.master.salvage.reading import Values, is_formula_of, is_readable
 from dte.master.salvage.records import Row
 from dte.master.salvage.survey import Survey
 from dte.master.salvage.tables import NUMBERS, Table, later_tables, tables
@@ -42,6 +42,8 @@ DESCRIPTION = re.compile(r"\d+ calls: ")
 """Begins the text of a job that has a plan of several calls."""
 DOUBT = "the journal was damaged, and records of this job may be missing, so it was not resumed"
 PLAN_LOST = "its plan was lost when the journal was damaged, so it was not resumed"
+ON_ONE_PAGE = 400
+"""A text of so many characters is on the page of its row; a longer one may be on others, too."""
 SINGLE = ("master", "generation")
 """Tables of one row, which a new file has already."""
 OF_JOBS = (("plan", "number"), ("call", "job"), ("notice", "number"), ("retry", "number"))
@@ -366,16 +368,20 @@ class _Filling:
     def _fail_doubtful(self) -> None:
         """End the jobs whose plans are lost, and those of whose calls records may be lost."""
         waiting = self._db.execute(
-            "SELECT number, coalesce(formula, task), (SELECT text FROM plan "
+            "SELECT number, task, formula, operations, (SELECT text FROM plan "
             "WHERE plan.number = waiting.number) FROM waiting ORDER BY number"
         ).fetchall()
         gaps = gaps_of_calls(self._pages, self._survey.found["call"]) if waiting else []
         gaps += self._gaps
-        for number, text, plan in waiting:
+        for number, task, formula, operations, plan in waiting:
+            text = formula or task
             if plan == LOST_PLAN:
                 self._fail(number, PLAN_LOST)
             elif plan is None and ARITHMETIC.fullmatch(text):
-                continue  # It can be computed again.
+                # It can be computed again, unless a page of another text is a part of it.
+                is_long = len(text) > ON_ONE_PAGE
+                if is_long and not is_formula_of(text, operations, task):
+                    self._fail(number, DOUBT)
             elif any(low <= number <= high for low, high in gaps) or (
                 plan is not None and not self._follows_known(plan)
             ):

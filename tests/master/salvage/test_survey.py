@@ -170,6 +170,29 @@ def test_a_file_that_ends_at_any_eighth_brings_no_call_back(
     assert {*saved["waiting"]} <= {*whole["waiting"]}
 
 
+def test_a_formula_with_a_part_of_another_one_is_not_computed(tmp_path: Path, new: Path) -> None:
+    """Long texts go on on further pages, and nothing but their lengths says where these belong."""
+    path = tmp_path / "dte.db"
+    book = Book(path)
+    book.accept("1+" * 9_000 + "1", "111*" * 4_500 + "1", "2+" * 9_000 + "2")
+    book.write()
+    book.close()
+    raw, tried = path.read_bytes(), 0
+    further = pages_of_kind(path, 0x00)
+    long = [page for page in further if b"1*111" in page_of(raw, page)]
+    for at in [page for page in further if b"2+2+2+" in page_of(raw, page)]:
+        for page in long:
+            link = page_of(raw, at)[:4]
+            path.write_bytes(replaced(raw, {at: link + page_of(raw, page)[4:]}))
+            new.unlink(missing_ok=True)
+            done = salvaged(path, new)
+            saved = content(new)["waiting"]
+            assert {row[0] for row in saved} <= {1, 2}
+            assert 3 in done.failed_jobs, (at, page)
+            tried += 1
+    assert tried
+
+
 def test_a_waiting_job_whose_row_is_lost_fails_and_can_be_retried(
     tmp_path: Path, new: Path
 ) -> None:
