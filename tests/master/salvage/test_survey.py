@@ -152,7 +152,9 @@ def test_four_damaged_pages_anywhere_bring_no_call_back(
     chance = random.Random(seed)
     pool = range(1, 30) if seed % 3 == 0 else range(1, pages_of(path) + 1)
     garble(path, chance.sample(pool, 4), seed * (seed % 2))
-    check_saved(path, new, whole)
+    done = check_saved(path, new, whole)
+    planned = {row[0] for row in whole["plan"]}
+    assert not planned & {*done.lost_jobs} or "plan" in done.lost_rows, "plans keep their jobs"
 
 
 @pytest.mark.parametrize("eighth", range(1, 8))
