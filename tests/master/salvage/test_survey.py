@@ -12,6 +12,7 @@ import pytest
 
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
+from dte.master.journal.schema import APPLICATION_ID, statements
 from dte.master.salvage.salvage import Salvaged
 from master.journal.book import Book, calls_of
 
@@ -287,3 +288,21 @@ def test_of_two_versions_of_a_record_the_newer_one_is_saved(tmp_path: Path, new:
         new.unlink(missing_ok=True)
         salvaged(path, new)
         assert {*content(new)["call"]} >= {*whole["call"]}, f"page {page}"
+
+
+def test_a_job_of_an_older_journal_fails_where_it_is_in_doubt(tmp_path: Path, new: Path) -> None:
+    """Older tables have fewer columns; the webhook of a job that fails is kept to be sent."""
+    path, url = tmp_path / "dte.db", "http://127.0.0.1:2/ended"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2; "
+            f"{statements(None, 2)}"
+        )
+        db.execute("INSERT INTO waiting VALUES (1, 1.0, 2, '2 calls: echo', NULL, NULL)")
+        db.execute("INSERT INTO plan VALUES (1, ?)", (f'{PLAN[:-1]},"notify":"{url}"}}',))
+        db.commit()
+    garble(path, [roots_of(path)["call"]], seed=3)
+    done = salvaged(path, new)
+    assert done.failed_jobs == [1]
+    assert [row[1] for row in content(new)["ended"]] == [1]
+    assert content(new)["notice"] == [(1, url, 0.0)]
