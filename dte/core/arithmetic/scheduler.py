@@ -100,8 +100,6 @@ class ArithmeticScheduler:
             self._fail_with_calls(now, job, error)
             return
         self._table.end(now, job, answer=answer, error=error)
-        if job.calls is not None:
-            self._end_calls(now, job)
 
     # Workers
 
