@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.checked import LIMITS, parsed
+from core.checked import CALLER, LIMITS, Core, parsed
 from core.evaluate import FUNCTIONS, is_as_python_says
+from core.plans import Plan, call
 from dte.core.arithmetic.quarantine import Suspicion
 from dte.core.errors import Busy, NotFound, TooLarge
 from dte.core.jobs import outbox as outbox_module
@@ -383,6 +384,17 @@ def test_a_large_graph_that_could_not_be_recorded_is_freed_in_slices_too(monkeyp
     book.accept("+".join(f"{n}*{n + 1}" for n in range(20)), "1+1")
     book.unrecorded(book.note())
     assert book.sweeping
+
+
+def test_the_edges_of_an_ended_job_are_freed_in_slices_if_they_are_many() -> None:
+    for nodes, are_many in ((50, True), (5, False)):
+        core = Core(CALLER)
+        names = [f"n{number}" for number in range(nodes)]
+        plan = Plan({name: call("f", after=names[:at]) for at, name in enumerate(names)})
+        job = core.plan(plan)
+        core.fail_at(0.0, core.hand_out()["n0"], retry=False)
+        assert job.is_terminal
+        assert core.jobs.sweeping == are_many
 
 
 def test_a_small_graph_is_freed_at_once() -> None:
