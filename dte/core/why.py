@@ -93,9 +93,13 @@ def reasons(
     calls = core.calls
     waits = HeldCalls(held or {}, calls.leases, core.jobs, core.workers(), calls.routing)
     explained = _Calls(core, now, job, waits, similar)
+    left = job.graph.remaining
     for call in job.each_call():
         if not call.is_terminal:
+            left += 1
             yield explained.reason(call, job.blocked)
+    if not left:  # A long job ends in slices.
+        yield Reason("", state, "journal", "it ends in a moment")
 
 
 def _arithmetic(core: Scheduler, job: Job, left: int, ready: int) -> Reason:

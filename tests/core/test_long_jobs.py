@@ -18,6 +18,7 @@ from dte.core.graph.call import CallRecord, CallState, Ref
 from dte.core.jobs.facts import Cancel
 from dte.core.jobs.job import Job, JobState
 from dte.core.slices import CALL
+from dte.core.why import Reason, reasons
 
 
 @pytest.fixture(autouse=True)
@@ -326,3 +327,16 @@ def test_a_long_formula_that_fails_from_the_first_ends_after_a_restart() -> None
     job = core.jobs.job(1)
     core.settle(0.0)
     assert job.state is JobState.FAILED
+
+
+def test_a_long_job_whose_calls_have_all_ended_is_explained_until_it_ends() -> None:
+    core = Core(CALLER)
+    job = core.plan(Plan({"a": call("f")} | {f"n{n}": call("f", Ref("a")) for n in range(5)}))
+    core.fail_at(0.0, core.hand_out()["a"], retry=False)
+    seen: list[Reason] = []
+    while not job.is_terminal:
+        if all(each.is_terminal for each in job.each_call()):
+            seen += reasons(core, 0.0, job)
+        core.tick(0.0)
+    assert Reason("", "running", "journal", "it ends in a moment") in seen
+    assert {each.waits_for for each in seen} == {"journal"}
