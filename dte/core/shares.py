@@ -58,9 +58,8 @@ class Shares:
         """
         if self.has_room(owner, more):
             return
-        used = self._used.get(owner, 0)
-        text = (
-            f"too many {self._counted} of {owner}: {used} + {more} > {self.share}, "
-            f"its share of {self._bound}"
-        )
+        text = f"{owner} has {self._used.get(owner, 0)} {self._counted}"
+        if more > 1:
+            text += f" and asks for {more} more"
+        text += f"; its share is {self.share}, half of {self._bound}"
         raise TooLarge(text) if more > self.share else Busy(text)

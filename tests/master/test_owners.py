@@ -108,7 +108,7 @@ async def test_each_way_to_submit_uses_the_share_of_the_address(
         assert (await stranger.post(path, body)).status in (200, 201)
     reply = await stranger.post(path, body)
     assert reply.status == 429, reply.body
-    assert b"its share of 4 (jobs_waiting_max)" in reply.body
+    assert b"half of 4 (jobs_waiting_max)" in reply.body
     assert ADDRESS is not None
     assert ADDRESS.encode() in reply.body
     for _ in range(2 if kind != "jobs" else 1):
@@ -124,7 +124,7 @@ async def test_a_retried_job_is_whose_who_retries_it(
     number = await rig.accept(handler="f")
     await rig.cancel(number)
     assert (await stranger.post(f"/job/{number}/retry")).status == 201
-    check_bound(await stranger.post(f"/job/{number}/retry"), 429, "its share of 2")
+    check_bound(await stranger.post(f"/job/{number}/retry"), 429, "half of 2")
 
 
 WORKERS = {
@@ -148,7 +148,7 @@ async def test_each_way_to_register_a_worker_uses_the_share_of_the_address(
         assert (await stranger.ask(*WORKERS[kind](number))).status < 300
     reply = await stranger.ask(*WORKERS[kind](3))
     assert reply.status == 429, reply.body
-    assert b"its share of 4 (workers_max)" in reply.body
+    assert b"half of 4 (workers_max)" in reply.body
     assert (await stranger.ask(*WORKERS[kind](2))).status < 300, "it is known already"
     assert (await rig.ask(*WORKERS[kind](4))).status < 300, "others have room"
 
@@ -161,10 +161,10 @@ async def test_streams_and_webhooks_have_shares(
     line = await stranger.dial()
     await line.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     await until(lambda: len(rig.master.events) == 1, "it listens")
-    check_bound(await stranger.ask("GET", "/events"), 429, "its share of 2 (streams_max)")
+    check_bound(await stranger.ask("GET", "/events"), 429, "half of 2 (streams_max)")
     rig.master.webhooks._shares.add(str(ADDRESS), 2)
     told = {"handler": "f", "notify": "http://127.0.0.1:9/"}
-    check_bound(await stranger.post("/jobs", told), 429, "its share of 4 (webhooks_max)")
+    check_bound(await stranger.post("/jobs", told), 429, "half of 4 (webhooks_max)")
     assert (await rig.post("/jobs", told)).status == 201
 
 
@@ -178,7 +178,7 @@ async def test_half_of_the_connections_are_there_for_others(
     refused = await stranger.dial()
     reply = await asyncio.wait_for(refused.read("GET"), 20)
     assert reply is not None
-    check_bound(reply, 429, "its share of 4 (connections_max)")
+    check_bound(reply, 429, "half of 4 (connections_max)")
     others = [await dial(rig.port) for _ in range(2)]
     for line in (*lines, *others):
         assert (await line.ask("GET", "/jobs")).status == 200
@@ -193,7 +193,7 @@ async def test_bodies_and_replies_are_counted_for_their_owner(
 ) -> None:
     rig, stranger = await open_to_all(start_master, cleanup, bodies_bytes_max=200_000)
     task = {"task": "1" * 120_000}
-    check_bound(await stranger.post("/submit", task), 429, "its share of 200000, half")
+    check_bound(await stranger.post("/submit", task), 429, "half of 200000")
     assert (await rig.post("/submit", task)).status == 400, "it is read"
     assert rig.server._http._replies._shares.used(str(ADDRESS)) == 0
 
@@ -208,5 +208,5 @@ async def test_after_a_restart_an_owner_s_jobs_are_still_its_own(
         assert (await stranger.post("/jobs", {"handler": "f"})).status == 201
     await rig.stop()
     rig, stranger = await open_to_all(start_master, cleanup, **options)
-    check_bound(await stranger.post("/jobs", {"handler": "f"}), 429, "its share of 4")
+    check_bound(await stranger.post("/jobs", {"handler": "f"}), 429, "half of 4")
     assert (await rig.post("/jobs", {"handler": "f"})).status == 201

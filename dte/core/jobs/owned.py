@@ -18,7 +18,9 @@ class OwnedWork:
         self._operations = Shares(
             "unfinished operations", "operations_waiting_max", limits.operations_waiting_max
         )
-        self._bytes = Shares("unfinished bytes", "bytes_waiting_max", limits.bytes_waiting_max)
+        self._bytes = Shares(
+            "bytes of unfinished jobs", "bytes_waiting_max", limits.bytes_waiting_max
+        )
 
     def ensure_room(self, owner: str, jobs: int, operations: int, size: int) -> None:
         """Check that more work of an owner may wait, as `JobTable.ensure_room`."""

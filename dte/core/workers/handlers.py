@@ -66,7 +66,7 @@ class KnownHandlers:
         if count <= NAMES_MAX:
             count, share = self._count_of(announcement, old), self._shares.share
             owner = announcement.owner
-            text = f"too many names of handlers of {owner}: {count} > {share}, its share of "
+            text = f"{owner} would have {count} names of handlers; its share is {share}, half of "
             text += f"{NAMES_MAX}"
         raise Busy(f"{text}, on all known workers together", retry_after_s=5)
 

@@ -62,6 +62,6 @@ class Budget:
             used = f"{self.bytes + more} of {self._bytes_max} bytes"
             raise Busy(f"too much in memory: {used} ({self._name})")
         if owner and self._shares.used(owner) + more > self._shares.share * part:
-            used = f"{self._shares.used(owner) + more} bytes of {owner}"
-            share = f"its share of {self._bytes_max}"
-            raise Busy(f"too much in memory: {used} > {share}, half ({self._name})")
+            used = f"{owner} has {self._shares.used(owner) + more} bytes in memory"
+            share = f"its share is {self._shares.share}, half of {self._bytes_max}"
+            raise Busy(f"{used}; {share} ({self._name})")
