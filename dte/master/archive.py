@@ -25,6 +25,8 @@ READ_AT_A_TIME = 500
 """Jobs that are read from the journal in one go."""
 NAMED_MAX = 10
 """Unknown jobs that an error names; more are counted."""
+UNKNOWN = "?"
+"""Stands for a handler that nobody knows, as the plan is lost."""
 
 
 @dataclass
@@ -145,12 +147,18 @@ class Archive:
             # Only the beginning of a long formula is kept once it has ended.
             names = [record.name for record in records]
             graph = CallGraph()
-            graph.calls = {name: Call(name, name.partition("@")[0], []) for name in names}
+            graph.calls = {name: Call(name, _handler_in(name), []) for name in names}
             return await self.slices.run(_restored(graph, records))
         plan = Plan(formula=job.task)
         if text is not None:
             plan = await self.slices.run(reading_plan(text))
         return await self.slices.run(_calls(plan, records))
+
+
+def _handler_in(name: str) -> str:
+    """The handler in the name of a call of a formula; in graphs, names say nothing of handlers."""
+    handler, is_of_formula, _ = name.partition("@")
+    return handler if is_of_formula else UNKNOWN
 
 
 def _is_past(job: Job) -> bool:
