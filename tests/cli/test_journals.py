@@ -91,7 +91,7 @@ def test_what_is_no_journal_is_refused_in_clear_words_and_left_as_it_is(
     result = dte("master", *WHERE, "--journal", str(path))
     check_refused(result, 3, words, lines=1)
     assert result.stderr.startswith(f"dte: {path} ")
-    assert result.stderr.endswith("; give another --journal\n")
+    assert result.stderr.endswith("give another --journal\n")
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["journal.db"], "nothing is left beside it"
 
@@ -356,7 +356,7 @@ def test_a_journal_of_a_newer_version_is_left_to_its_dte(
     database(path, "PRAGMA user_version = 9")
     path.chmod(0o600)
     refused = dte("master", *WHERE, "--journal", str(path)).stderr.removesuffix(
-        "; give another --journal\n"
+        ", or give another --journal\n"
     )
     result = dte("journal", command, str(path))
     check_refused(result, 2, "is a journal of version 9; this dte knows version", lines=1)

@@ -146,6 +146,8 @@ MARKS_WITHIN = 4_000_000
 """A journal has its marks among so many of its first bytes."""
 OF_ROW = ("SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_CONSTRAINT", "SQLITE_RANGE")
 """Errors that belong to a row, and not to the file."""
+OLDER_OR_NEWER = "use the dte that wrote it"
+"""The advice for a journal of an unknown version."""
 BUSY_TIMEOUT_S = 2.0
 """Longest wait for another process that has the file: perhaps a master that is ending."""
 
@@ -319,16 +321,14 @@ def _version(db: sqlite3.Connection, path: str) -> int | None:
     if application != APPLICATION_ID:
         raise JournalRefused(f"{path} is not a journal of dte but another SQLite database")
     if version != SCHEMA_VERSION and version not in MIGRATIONS:
-        raise JournalRefused(of_other_version(path, version))
+        advice = f"{OLDER_OR_NEWER}, or give another --journal"
+        raise JournalRefused(of_other_version(path, version), advice)
     return int(version)
 
 
 def of_other_version(path: str, version: int) -> str:
     """The reason why a journal of an unknown version is refused."""
-    return (
-        f"{path} is a journal of version {version}; this dte knows version "
-        f"{SCHEMA_VERSION}. Use the dte that wrote it, or another file"
-    )
+    return f"{path} is a journal of version {version}; this dte knows version {SCHEMA_VERSION}"
 
 
 def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
@@ -350,8 +350,8 @@ def refusal(path: str, error: sqlite3.Error) -> JournalRefused:
 
 def damaged(path: str, reason: str) -> JournalRefused:
     """The error for a journal with damaged pages."""
-    save = f"to save what can be read in a new file: dte journal salvage {path}"
-    return JournalRefused(f"{path} cannot be used: it is damaged, {reason}; {save}")
+    save = f"to save what can be read in a new file: dte journal salvage {path}; or give another"
+    return JournalRefused(f"{path} cannot be used: it is damaged, {reason}", f"{save} --journal")
 
 
 def _was_journal(path: str) -> bool:

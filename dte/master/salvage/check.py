@@ -12,7 +12,13 @@ from itertools import chain
 from pathlib import Path
 
 from dte.master.journal.generation import Cut, find_cut
-from dte.master.journal.schema import APPLICATION_ID, SCHEMA_VERSION, of_other_version, strangers_in
+from dte.master.journal.schema import (
+    APPLICATION_ID,
+    OLDER_OR_NEWER,
+    SCHEMA_VERSION,
+    of_other_version,
+    strangers_in,
+)
 from dte.master.journal.wal import log_of
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_readable
@@ -88,7 +94,7 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     if not os.path.exists(path):
         raise NoJournal(f"there is no file {path}")
     if not os.path.isfile(path):
-        raise NoJournal(f"{path} is no regular file")
+        raise NoJournal(f"{path} is not a regular file")
     cut = find_log_fault(path)
     try:
         pages = Pages(path, with_log=cut is not Cut.FOREIGN)
@@ -101,7 +107,7 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     version = pages.header_number(60)
     if pages.header_number(68) == APPLICATION_ID and version > SCHEMA_VERSION:
         pages.close()
-        raise NoJournal(of_other_version(path, version))
+        raise NoJournal(f"{of_other_version(path, version)}; {OLDER_OR_NEWER}")
     if cut is Cut.LOST and pages.pages_in_log:  # More can be read than SQLite takes.
         cut = None
     return pages, survey, cut
