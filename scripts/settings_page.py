@@ -52,7 +52,9 @@ class Setting:
             if name not in SERVERS and any(each.name == "master_url" for each in command.params)
         ]
         if set(clients) <= self.defaults.keys():
-            return ", ".join([*(name for name in self.defaults if name in SERVERS), "all clients"])
+            servers = [name for name in self.defaults if name in SERVERS]
+            others = [name for name in self.defaults if name not in (*SERVERS, *clients)]
+            return ", ".join([*servers, "all clients", *others])
         return ", ".join(self.defaults)
 
 
@@ -60,7 +62,7 @@ def settings() -> list[Setting]:
     """All options, in the order of the commands and of their help."""
     found: dict[tuple[str, str], Setting] = {}
     for command in (*SERVERS, *(name for name in main.commands if name not in SERVERS)):
-        for option in main.commands[command].params:
+        for option in _params_of(main.commands[command]):
             if not isinstance(option, click.Option) or option.hidden or not option.envvar:
                 continue
             variable = option.envvar if isinstance(option.envvar, str) else option.envvar[0]
@@ -69,6 +71,14 @@ def settings() -> list[Setting]:
             )
             known.defaults[command] = default_of(option)
     return list(found.values())
+
+
+def _params_of(command: click.Command) -> list[click.Parameter]:
+    """The parameters of a command, and of the commands in a group."""
+    params = [*command.params]
+    if isinstance(command, click.Group):
+        params += [each for below in command.commands.values() for each in below.params]
+    return params
 
 
 def text_of(option: click.Option) -> str:

@@ -64,7 +64,7 @@ def _target(file: Path, force: bool) -> Path:
     if target.is_dir():
         leave(EXIT_USAGE, f"{file} is a folder; FILE must be a file")
     if target.exists() and not target.is_file():
-        leave(EXIT_USAGE, f"{file} is no regular file")
+        leave(EXIT_USAGE, f"{file} is not a regular file")
     if target.exists() and not force:
         leave(EXIT_USAGE, f"{file} exists; to replace it: --force")
     _check_log(target)

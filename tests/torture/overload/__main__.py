@@ -45,6 +45,7 @@ columns:
 EXAMPLES = """\
   scripts/overload                    30 s for each scenario, about half an hour
   scripts/overload --only idle        scenarios whose names contain "idle"
+  scripts/overload --only '?'         names all scenarios, and runs none
   scripts/overload --seconds 10 --json
 """
 WRONG = "a scenario missed one of its bounds, or a master logged an error"
