@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from functools import partial
 from http import HTTPStatus
-from math import isfinite
+from math import nan
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +20,7 @@ from dte.core.errors import (
     Busy,
     DteError,
     FormulaError,
+    InvalidRequest,
     NotFound,
     TryAgain,
     Unavailable,
@@ -128,15 +129,18 @@ class JsonHandler(BodyHandler):
         """Check the seconds that a client asks to wait for.
 
         Raises:
-            WaitTooLong: they exceed the bound, or are not a number of seconds.
+            InvalidRequest: they are no number, or negative.
+            WaitTooLong: they exceed the bound.
         """
         wait_max_s = self.master.settings.wait_max_s
         try:
             wait_s = float(wait)
         except ValueError:
-            wait_s = -1.0
-        if not isfinite(wait_s) or not 0 <= wait_s <= wait_max_s:
+            wait_s = nan
+        if wait_s > wait_max_s:
             raise WaitTooLong(str(wait), wait_max_s)
+        if not wait_s >= 0:
+            raise InvalidRequest(f"wait={wait}: expected 0 to {wait_max_s:g} seconds (wait_max_s)")
         return wait_s
 
     def ensure_room_for_reply(self) -> None:
@@ -275,7 +279,7 @@ class JsonHandler(BodyHandler):
             self.set_header("Accept-Encoding", "identity")
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(self._allowed()))
-        text = HTTPStatus(status_code).phrase if error is None else str(error)
+        text = self._text(status_code) if error is None else str(error)
         # What a failing journal means for requests is logged once, by the recorder.
         if self.master.recorder.failure is None or not isinstance(error, Unavailable):
             method, path = str(self.request.method), self.request.path
@@ -292,9 +296,7 @@ class JsonHandler(BodyHandler):
         """
         reply: dict[str, Any] = {"error": text, "code": error.code if error else "http"}
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            path, method = _cut(self.request.path), _cut(str(self.request.method))
-            error_text = f"{method} is not allowed on {path}; use {' or '.join(self._methods())}"
-            reply = {"error": error_text, "code": "method"}
+            reply["code"] = "method"
         if isinstance(error, FormulaError):
             reply |= {"reason": error.reason, "column": error.column, "caret": error.caret}
             if error.index is not None:
@@ -302,6 +304,17 @@ class JsonHandler(BodyHandler):
         if isinstance(error, WaitTooLong):
             reply["wait_max_s"] = error.wait_max_s
         return encode(reply)
+
+    def _text(self, status: int) -> str:
+        """The error of a request that failed before or outside the route, for people."""
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            return self.not_allowed()
+        return HTTPStatus(status).phrase
+
+    def not_allowed(self) -> str:
+        """The error of a request whose method the route has not, in the words of the dialect."""
+        path, method = _cut(self.request.path), _cut(str(self.request.method))
+        return f"{method} is not allowed on {path}; use {' or '.join(self._methods())}"
 
     def _methods(self) -> list[str]:
         """The methods that the route is made for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -111,6 +112,9 @@ class RestHandler(JsonHandler):
                 if (call := part_of(job, match[2])) is not None:
                     return job, call
         raise NotFound("Task not found")
+
+    def not_allowed(self) -> str:
+        return HTTPStatus.METHOD_NOT_ALLOWED.phrase
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         self.set_header("Content-Type", "text/plain; charset=utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -107,6 +108,9 @@ class SchedulerHandler(PollerHandler):
                 raise Unprocessable(fault_at([name], f"{name} has another type", "type_error", {}))
             setattr(value, name, raw)
         return value
+
+    def not_allowed(self) -> str:
+        return HTTPStatus.METHOD_NOT_ALLOWED.phrase
 
     def error_body(self, text: str, error: DteError | None, status: int) -> str | bytes:
         if isinstance(error, Unprocessable):
