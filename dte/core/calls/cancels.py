@@ -59,6 +59,9 @@ class Cancels:
         is_long = job.calls is not None and job.calls.is_long
         if unread or is_long or any(call.state in BUSY for call in job.each_call()):
             return self._table.cancel(now, job)
+        for call in job.each_call():
+            if not call.is_terminal:
+                call.until_recorded = call.state
         events = self._cancel_waiting(now, job)
         end = self._end_job(now, job)
         end.events = events

@@ -176,6 +176,8 @@ class Call(Stateful[CallState]):
             ``args`` and ``kwargs``.
         refused: a worker of a dialect has failed it, so it goes to dte's own workers.
         recorded: its end is in the journal, or will be written with the job's end.
+        until_recorded: the state that is shown until its end is recorded, where its job was
+            cancelled while no worker had it.
         reported: its last worker has reported its outcome.
         resumes_at: the end of its pause, on the core's clock; None if it does not pause, or until a
             time of the wall clock.
@@ -208,6 +210,7 @@ class Call(Stateful[CallState]):
     mixed: bool = False
     refused: bool = False
     recorded: bool = False
+    until_recorded: CallState | None = None
     reported: bool = False
     resumes_at: float | None = None
     policy: HandlerPolicy | None = None
@@ -225,8 +228,11 @@ class Call(Stateful[CallState]):
         """The state that clients may see: an end only once it is recorded."""
         if self.state is CallState.ENDING:
             return CallState.RUNNING
-        if self.is_terminal and not self.recorded and not self.pure:
-            return CallState.RUNNING if self.record.attempts else CallState.WAITING
+        if self.is_terminal and not self.recorded:
+            if self.until_recorded is not None:
+                return self.until_recorded
+            if not self.pure:
+                return CallState.RUNNING if self.record.attempts else CallState.WAITING
         return self.state
 
     def filled_size(self) -> int:

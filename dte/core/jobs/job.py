@@ -154,7 +154,9 @@ class Job(Stateful[JobState]):
         """The state that clients may see: an end, and a cancel, only once it is recorded."""
         if self.cancelled and not self.is_terminal:
             return JobState.CANCELLING
-        return JobState.RUNNING if self.state is JobState.ENDING else self.state
+        if self.state is not JobState.ENDING:
+            return self.state
+        return JobState.WAITING if self.started_at is None else JobState.RUNNING
 
 
 TASK_CHARS_KEPT = 16_384

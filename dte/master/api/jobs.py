@@ -315,9 +315,9 @@ class Nodes(JobHandler):
             record.failures,
             record.worker,
             shown_answer(record.value) if ended else None,
-            record.error,
+            record.error if state is call.state else None,
             wall_time(record.started_at),
             wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
-            record.trace,
+            record.trace if state is call.state else None,
         )

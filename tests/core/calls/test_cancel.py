@@ -502,3 +502,49 @@ def test_a_job_that_was_cancelled_while_it_waited_for_another_is_over_after_a_re
     core.settle(0.0)
     assert core.jobs.job(2).state is JobState.CANCELLED
     assert not core.jobs.job(1).is_terminal
+
+
+def test_until_a_cancel_is_recorded_a_job_that_waits_is_shown_as_it_was() -> None:
+    core = Core(records_at_once=False)
+    job = core.graph(a=call("f"), b=call("f", A, run_on_failure=True), c=call("f", not_before=50.0))
+    core.record()
+    core.tick(0.0)
+    assert job.calls is not None
+    calls = job.calls.calls.values()
+    before = [(each.name, each.state.value) for each in calls]
+    assert before == [("a", "ready"), ("b", "waiting"), ("c", "paused")]
+    core.cancel(1.0, job)
+    for now in (1.0, 20.0):
+        assert (job.shown_state, job.started_at) == (JobState.WAITING, None)
+        assert [(each.name, each.shown_state.value) for each in calls] == before
+        facts = core.jobs.facts()
+        assert facts is not None
+        core.unrecorded(now, facts)
+    core.record()
+    assert job.shown_state is JobState.CANCELLED
+    assert {each.shown_state for each in calls} == {CallState.CANCELLED}
+
+
+def test_until_a_cancel_is_recorded_a_call_that_is_to_be_retried_is_not_shown_as_running() -> None:
+    core = Core(CALLER)
+    job = core.graph(a=call("f", retries=3))
+    lease = core.hand_out()["a"]
+    core.end_call(1.0, lease, Outcome(CallState.FAILED, None, "broke"))
+    assert states(job) == {"a": "paused"}
+    core.records_at_once = False
+    core.cancel(1.0, job)
+    assert job.calls is not None
+    assert job.calls.calls["a"].shown_state is CallState.PAUSED
+    assert job.shown_state is JobState.RUNNING, "it had begun"
+    core.record()
+    assert job.shown_state is JobState.CANCELLED
+
+
+def test_until_its_cancel_is_recorded_a_formula_is_shown_as_it_was() -> None:
+    core = Core(records_at_once=False)
+    (job,) = core.add("1+2")
+    core.record()
+    core.cancel(1.0, job)
+    assert (job.shown_state, job.started_at) == (JobState.WAITING, None)
+    core.record()
+    assert job.shown_state is JobState.CANCELLED
