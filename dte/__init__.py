@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         DteError,
         FormulaError,
         InvalidRequest,
+        JournalDamaged,
         NotFound,
         StorageFull,
         TooLarge,
@@ -47,8 +48,8 @@ _NAMES = {
     "dte.client.graphs": "Graph",
     "dte.client.job": "Job JobCancelled JobFailed JobSummary JobTimedOut",
     "dte.client.replies": "NodeInfo Why WorkerInfo",
-    "dte.core.errors": "Busy Conflict DteError FormulaError InvalidRequest NotFound "
-    "StorageFull TooLarge Unavailable WaitTooLong",
+    "dte.core.errors": "Busy Conflict DteError FormulaError InvalidRequest JournalDamaged "
+    "NotFound StorageFull TooLarge Unavailable WaitTooLong",
     "dte.handlers.progress": "progress",
     "dte.handlers.registry": "handler",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "JobFailed",
     "JobSummary",
     "JobTimedOut",
+    "JournalDamaged",
     "MasterFault",
     "NodeInfo",
     "NotFound",

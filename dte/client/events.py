@@ -12,10 +12,10 @@ from datetime import datetime
 import msgspec
 
 from dte.client.errors import MasterFault, Unreachable
-from dte.client.exchange import Attempt, NoReply, Response, error_of
+from dte.client.exchange import LASTING, Attempt, NoReply, Response, error_of
 from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
-from dte.core.errors import StorageFull, Unavailable
+from dte.core.errors import Unavailable
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.current_call import call_header
 
@@ -158,7 +158,7 @@ class Subscription:
         if response.is_good:
             raise MasterFault("not a stream of events of a dte master")
         error = error_of(response)
-        if not isinstance(error, Unavailable) or isinstance(error, StorageFull):
+        if not isinstance(error, Unavailable) or isinstance(error, LASTING):
             raise error
         self._again(error)
 

@@ -113,7 +113,9 @@ _error: Decoder[ErrorReply] = Decoder(ErrorReply)
 
 _FINAL = (errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge)
 _ERRORS: dict[str, type[errors.DteError]] = {error.code: error for error in _FINAL}
-_TEMPORARY = (errors.Busy, errors.Unavailable, errors.StorageFull)
+LASTING = (errors.StorageFull, errors.JournalDamaged)
+"""Errors of a master that a retry does not outlast."""
+_TEMPORARY = (errors.Busy, errors.Unavailable, *LASTING)
 _TRY_AGAIN: dict[str, type[errors.TryAgain]] = {error.code: error for error in _TEMPORARY}
 
 

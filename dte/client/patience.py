@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dte.client.errors import Unreachable
-from dte.client.exchange import Attempt, Attempts, Exchange, NoReply, Request, Response, error_of
-from dte.core.errors import DteError, StorageFull, Unavailable, WaitTooLong
+from dte.client.exchange import (
+    LASTING,
+    Attempt,
+    Attempts,
+    Exchange,
+    NoReply,
+    Request,
+    Response,
+    error_of,
+)
+from dte.core.errors import DteError, Unavailable, WaitTooLong
 from dte.wire.current_call import call_header
 
 T = TypeVar("T")
@@ -146,8 +155,8 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
                 hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds requests for less.
                 continue
-            # Retrying does not help against a full disk.
-            if not isinstance(refusal, Unavailable) or isinstance(refusal, StorageFull):
+            # Retrying does not help against a full disk, nor against damage.
+            if not isinstance(refusal, Unavailable) or isinstance(refusal, LASTING):
                 return response
             failure = refusal
         now = time.monotonic()

@@ -11,6 +11,7 @@
     └── TryAgain
         ├── Busy              429  a bound on unfinished work
         └── Unavailable       503  the master cannot accept work now
+            ├── JournalDamaged  because its journal is damaged
             └── StorageFull   507  because its disk is full
 
 Arithmetic that fails is not here: it is the outcome of a job, not a mistake of the caller.
@@ -132,6 +133,12 @@ class Unavailable(TryAgain):
 
     status = 503
     code = "unavailable"
+
+
+class JournalDamaged(Unavailable):
+    """The master's journal is damaged, which does not pass: its operator must mend it."""
+
+    code = "journal_damaged"
 
 
 class StorageFull(Unavailable):

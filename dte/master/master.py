@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from dte.core.errors import Busy, DteError
+from dte.core.errors import Busy, DteError, JournalDamaged
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
@@ -200,6 +200,8 @@ class Master:
     def _unrecorded(self, facts: Facts, error: DteError) -> None:
         self.core.unrecorded(self.clock.now(), facts)
         self.jobs.unrecorded(facts, error)
+        if isinstance(error, JournalDamaged):
+            self.awaited.give_up()
         self.wake()
 
     # The tick

@@ -37,6 +37,7 @@ def refusal(status: int, retry_after: str | None = None, **reply: Any) -> Respon
         (413, "too_large", dte.TooLarge),
         (429, "busy", dte.Busy),
         (503, "unavailable", dte.Unavailable),
+        (503, "journal_damaged", dte.JournalDamaged),
         (507, "storage_full", dte.StorageFull),
         (500, "internal", dte.MasterFault),
         (500, "http", dte.MasterFault),

@@ -26,6 +26,7 @@ SILENT = NoReply("no reply: timed out", sent=True, silent=True)
 ENDED = Response(200, b'{"job_id": 7, "finished": true, "answer": 3}')
 UNFINISHED = Response(200, b'{"job_id": 7, "finished": false}')
 UNAVAILABLE = Response(503, b'{"error": "it is ending", "code": "unavailable"}', "1")
+DAMAGED = Response(503, b'{"error": "it is damaged", "code": "journal_damaged"}')
 STORAGE_FULL = Response(507, b'{"error": "no room", "code": "storage_full"}', "60")
 
 
@@ -410,6 +411,7 @@ def test_a_wait_is_over_in_time_also_at_a_master_that_says_that_it_cannot(clock:
     ("response", "expected"),
     [
         (STORAGE_FULL, dte.StorageFull),
+        (DAMAGED, dte.JournalDamaged),
         (Response(429, b'{"error": "full", "code": "busy"}', "1"), dte.Busy),
         (Response(409, b'{"error": "used", "code": "conflict"}'), dte.Conflict),
         (Response(503, b"<html>Service Unavailable</html>"), dte.MasterFault),

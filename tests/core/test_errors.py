@@ -7,6 +7,7 @@ from dte.core.errors import (
     Conflict,
     DteError,
     FormulaError,
+    JournalDamaged,
     StorageFull,
     TryAgain,
     Unavailable,
@@ -61,7 +62,8 @@ def test_what_will_pass_says_when_to_try_again(kind: type[TryAgain], status: int
     assert kind("full", 7).retry_after_s == 7
 
 
-def test_a_full_disk_is_a_way_to_be_unavailable() -> None:
+def test_a_full_disk_or_damage_is_a_way_to_be_unavailable() -> None:
     """Whoever only wants to know that nothing is accepted now need not know why."""
     assert issubclass(StorageFull, Unavailable)
+    assert issubclass(JournalDamaged, Unavailable)
     assert StorageFull.code != Unavailable.code

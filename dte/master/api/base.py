@@ -21,6 +21,7 @@ from dte.core.errors import (
     DteError,
     FormulaError,
     InvalidRequest,
+    JournalDamaged,
     NotFound,
     TryAgain,
     Unavailable,
@@ -273,7 +274,7 @@ class JsonHandler(BodyHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         raised = kwargs["exc_info"][1] if "exc_info" in kwargs else None
         error = raised if isinstance(raised, DteError) else None
-        if isinstance(error, TryAgain):
+        if isinstance(error, TryAgain) and not isinstance(error, JournalDamaged):
             self.set_header("Retry-After", str(error.retry_after_s))
         if isinstance(error, Unsupported):
             self.set_header("Accept-Encoding", "identity")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 
-from dte.core.errors import Unavailable
+from dte.core.errors import JournalDamaged, Unavailable
 from dte.core.jobs.facts import Cancel, End, Facts, Step
 from dte.master.journal.memory import AnyRecorder
 from dte.master.waiting import Wait
@@ -43,8 +43,11 @@ class AwaitedFacts:
         """Have facts recorded, and return when all of them are.
 
         Raises:
+            JournalDamaged: they cannot be.
             Unavailable: that took longer than `RECORD_TIMEOUT_S`; they are recorded later.
         """
+        if facts and isinstance(self._recorder.failure, JournalDamaged):
+            raise self._recorder.failure
         wait = Wait(len(facts))
         for fact in facts:
             self._waits.setdefault(fact, []).append(wait)
@@ -57,6 +60,8 @@ class AwaitedFacts:
                 await wait.over
         except TimeoutError:
             raise not_recorded(self._recorder.failure) from None
+        if wait.left:
+            raise not_recorded(self._recorder.failure)
         await asyncio.sleep(0)  # The core takes its turn first.
 
     def recorded(self, facts: Facts) -> None:
@@ -72,6 +77,13 @@ class AwaitedFacts:
             if fact in self._lease_of:
                 del self._reported[self._lease_of.pop(fact)]
 
+    def give_up(self) -> None:
+        """End all waits: nothing is recorded any more."""
+        for waits in self._waits.values():
+            for wait in waits:
+                wait.end()
+        self._waits.clear()
+
 
 def not_recorded(failure: Unavailable | None) -> Unavailable:
     """The error for a request that waited too long.
@@ -79,6 +91,8 @@ def not_recorded(failure: Unavailable | None) -> Unavailable:
     Args:
         failure: why the journal cannot be written; None if it can.
     """
+    if isinstance(failure, JournalDamaged):
+        return failure
     text = f"not recorded after {RECORD_TIMEOUT_S:g} s"
     if failure is not None:
         return Unavailable(f"{text}: {failure}", 5)

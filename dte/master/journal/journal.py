@@ -38,6 +38,7 @@ from dte.master.journal.retention import Ages, Pruning, Retention
 from dte.master.journal.schema import (
     JournalFailed,
     Sync,
+    close_as_it_is,
     damaged,
     failure,
     open_journal,
@@ -113,6 +114,8 @@ class Journal:
 
     Attributes:
         boot: the number of this start, one more than that of the last start.
+        damage: the damage that a write met, after which nothing more is written: SQLite would
+            write over what could still be saved. None if no write has met any.
 
     Raises:
         JournalRefused: the file is in use, has another format or version, or cannot be opened.
@@ -156,13 +159,18 @@ class Journal:
         self._pruning = Pruning(self._db, retention, self._ages)
         self._identity = _identity(path)
         self._failures = 0
+        self.damage: JournalFailed | None = None
         with suppress(OSError):
             remove_copy(path)
 
     def close(self) -> None:
         """Close the file. Facts are safe whether this is called or not."""
-        self._checkpoints.end()
-        self._db.close()
+        if self.damage is None:
+            self._checkpoints.end()
+            self._db.close()
+        else:
+            self._checkpoints.close()
+            close_as_it_is(self._db)
 
     # Writing
 
@@ -274,6 +282,8 @@ class Journal:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Roll back after any error, and turn errors of SQLite into `JournalFailed`."""
+        if self.damage is not None:
+            raise self.damage.with_traceback(None)
         try:
             yield
         except BaseException as error:
@@ -284,7 +294,10 @@ class Journal:
             self._pruning.rolled_back()
             self._keys.rolled_back()
             if isinstance(error, sqlite3.Error):
-                raise failure(self.path, error) from None
+                failed = failure(self.path, error)
+                if failed.damaged:
+                    self.damage = failed
+                raise failed from None
             if isinstance(error, ROW_ERRORS):
                 raise JournalFailed(repr(error), full=False, of_row=True) from None
             raise

@@ -2,7 +2,8 @@
 
 While a group is being written, the next one gathers in the core: the slower the disk, the more
 facts share a commit. When a commit fails, the recorder tries again and again, and the master
-accepts nothing until a commit succeeds.
+accepts nothing until a commit succeeds. Damage is final: after a write that met it, nothing is
+written until the next start.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import partial
 from itertools import chain
 from typing import BinaryIO, TypeVar
 
-from dte.core.errors import Conflict, DteError, StorageFull, TooLarge, Unavailable
+from dte.core.errors import Conflict, DteError, JournalDamaged, StorageFull, TooLarge, Unavailable
 from dte.core.graph.call import CallRecord
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
@@ -163,6 +164,8 @@ class Recorder:
         self._thread.do(partial(work, *arguments), callback)
         outcome = await came
         if isinstance(outcome, JournalFailed):
+            if outcome is self._journal.damage:
+                self._fail(outcome)
             raise self._note(outcome)
         if isinstance(outcome, Exception):
             raise outcome
@@ -268,11 +271,17 @@ class Recorder:
         self._unrecorded(facts, self._note(error))
 
     def _fail(self, error: JournalFailed) -> None:
-        if self.failure is None:
-            log.error("the journal cannot be written: %s; no job is accepted until it can", error)
+        is_final = self._journal.damage is not None
+        if self.failure is None or (is_final and not isinstance(self.failure, JournalDamaged)):
+            until = "the master is started with a good one" if is_final else "it can"
+            text = "the journal cannot be written: %s; no job is accepted until %s"
+            log.error(text, error, until)
         self.failure = _unavailable(error)
         self._idle.set()
-        self._set_timer(RETRY_S)
+        if is_final:
+            self._timer.cancel()
+        else:
+            self._set_timer(RETRY_S)
 
     def _note(self, error: JournalFailed) -> Unavailable:
         """The error for clients; damage is noted, as it does not pass."""
@@ -296,7 +305,7 @@ class Recorder:
 
     def _time_is_up(self) -> None:
         """Try again after a failure, or delete old jobs."""
-        if self._writing:
+        if self._writing or isinstance(self.failure, JournalDamaged):
             return
         facts = self._jobs.facts() or Facts([], [])
         if self.failure is not None and not facts:
@@ -325,6 +334,8 @@ def _copying_stopped() -> Unavailable:
 
 
 def _unavailable(error: JournalFailed) -> Unavailable:
+    if error.damaged:
+        return JournalDamaged(f"the master's journal cannot be used: {error}")
     if error.full:
         return StorageFull(f"the disk of the master's journal is full: {error}", 5)
     return Unavailable(f"the master's journal cannot be used: {error}", 5)

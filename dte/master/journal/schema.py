@@ -233,6 +233,15 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     return db
 
 
+def close_as_it_is(db: sqlite3.Connection) -> None:
+    """Close a journal, and leave both of its files as they are."""
+    if sys.version_info >= (3, 12):
+        db.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+    else:
+        db.interrupt()  # It holds until the next statement, and so for the last checkpoint.
+    db.close()
+
+
 def statements(version: int | None, to: int = SCHEMA_VERSION) -> str:
     """The statements that bring a journal of a version to another one; None for an empty file."""
     first = "" if version else SCHEMA

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from dte.core.errors import Unavailable
+from dte.core.errors import JournalDamaged, Unavailable
 from dte.core.graph.call import Call
 from dte.core.jobs.facts import Facts, Step
 from dte.master.journal import awaited as module
@@ -97,3 +97,16 @@ async def test_a_report_is_known_by_its_lease_until_it_is_recorded(awaited: Awai
     awaited.recorded(steps(fact))
     assert not awaited.reported
     await wait
+
+
+async def test_nobody_waits_for_what_damage_keeps_from_being_recorded() -> None:
+    recorder = Mock(failure=None)
+    awaited = AwaitedFacts(recorder, Mock())
+    fact = step("a")
+    waiting = await wait_for(awaited, fact)
+    recorder.failure = JournalDamaged("it is damaged")
+    awaited.give_up()
+    with pytest.raises(JournalDamaged):
+        await waiting
+    with pytest.raises(JournalDamaged):
+        await awaited.until_recorded([fact])

@@ -20,6 +20,7 @@ from dte.master.journal import rows as rows_module
 from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Retention
 from dte.master.journal.schema import JournalFailed
+from master.salvage.damage import fill, garble, pages_of
 
 from .book import OFFSET_S, Book, calls_of
 
@@ -466,3 +467,46 @@ def forbidding_writes(journal: Journal) -> Iterator[None]:
     journal._db.execute("PRAGMA query_only = 1")
     yield
     journal._db.execute("PRAGMA query_only = 0")
+
+
+# Damage
+
+
+def test_nothing_is_written_any_more_once_a_write_met_damage(
+    open_book: OpenBook, tmp_path: Path
+) -> None:
+    path = tmp_path / "dte.db"
+    fill(open_book(), 300)
+    open_book().close()
+    journal = Journal(str(path))
+    garble(path, range(5, pages_of(path) + 1), seed=1)
+    with pytest.raises(JournalFailed) as raised:
+        write_one(journal, 10_001)
+    assert raised.value.damaged
+    assert journal.damage is raised.value
+    files = path, tmp_path / "dte.db-wal"
+    before = [file.read_bytes() for file in files]
+    for write in (
+        lambda: write_one(journal, 20_000),
+        journal.probe,
+        lambda: journal.remember(Announcement("w", "127.0.0.1:1"), 1.0),
+        lambda: journal.remember_replaced({}),
+        lambda: journal.delivered([1]),
+    ):
+        with pytest.raises(JournalFailed) as again:
+            write()
+        assert again.value.damaged
+    journal.close()
+    assert [file.read_bytes() for file in files] == before
+    assert len(before[1]) > 0, "the log has what was written before"
+
+
+def write_one(journal: Journal, number: int) -> None:
+    """Have a job accepted and ended."""
+    book = Book()
+    book.jobs.restore(number - 1, [], [])
+    book.accept(f"{number}", key=f"key {number}")
+    facts = book.jobs.facts()
+    assert facts is not None
+    journal.write(facts, 1.0)
+    book.close()

@@ -11,17 +11,18 @@ import pytest
 from harness.until import until
 from tornado.ioloop import IOLoop
 
-from dte.core.errors import StorageFull, Unavailable
+from dte.core.errors import JournalDamaged, StorageFull, Unavailable
 from dte.core.formula.formula import FormulaLimits, parse
 from dte.core.jobs.facts import Facts, KnownSubmission, Step, Submission
 from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
+from dte.core.workers.worker import Announcement
 from dte.master.journal import recorder as recorder_module
 from dte.master.journal.journal import Journal, Loaded
 from dte.master.journal.recorder import Recorder
 from dte.master.journal.retention import Retention
-from dte.master.journal.schema import JournalFailed
+from dte.master.journal.schema import JournalFailed, unreadable
 
 from .book import calls_of, formula_of
 
@@ -320,6 +321,56 @@ async def test_a_failure_is_logged_once_and_so_is_its_end(
         "the journal cannot be written: no; no job is accepted until it can",
         "the journal can be written again",
     ]
+
+
+async def test_once_a_write_met_damage_it_fails_for_good_and_says_so_once(
+    open_desk: OpenDesk, may_fail: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = open_desk()
+    desk.journal.error = JournalFailed("no", full=False)
+    desk.submit()
+    await until(lambda: desk.heard, "another failure before")
+    desk.journal.error = None
+    desk.journal.damage = unreadable("dte.db", "malformed")
+    await until(lambda: isinstance(desk.recorder.failure, JournalDamaged), "the next try")
+    tries = len(desk.journal.groups), desk.journal.probes
+    job = desk.submit()
+    await asyncio.sleep(5 * RETRY_S)
+    with pytest.raises(JournalDamaged):
+        await desk.recorder.delivered([1])
+    assert (len(desk.journal.groups), desk.journal.probes) == tries, "it is not tried again"
+    assert job.state is JobState.ACCEPTING
+    assert isinstance(desk.recorder.damage, JournalDamaged)
+    said = [record.message for record in caplog.records if record.name == "dte.master"]
+    assert [text.split(":")[0] for text in said] == ["the journal cannot be written"] * 2
+    assert said[1].endswith("no job is accepted until the master is started with a good one")
+
+
+@pytest.mark.parametrize("write", ["remember", "delivered"])
+async def test_damage_that_another_write_met_is_final_too(
+    write: str, open_desk: OpenDesk, may_fail: None
+) -> None:
+    desk = open_desk()
+    desk.journal.damage = unreadable("dte.db", "malformed")
+    argument = Announcement("w", "127.0.0.1:1") if write == "remember" else [1]
+    with pytest.raises(JournalDamaged):
+        await getattr(desk.recorder, write)(argument)
+    assert isinstance(desk.recorder.failure, JournalDamaged)
+
+
+async def test_damage_that_only_a_read_met_stops_no_write(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+
+    def read() -> None:
+        raise unreadable("dte.db", "malformed")
+
+    with pytest.raises(JournalDamaged):
+        await desk.recorder.run(read)
+    assert isinstance(desk.recorder.damage, JournalDamaged)
+    assert desk.recorder.failure is None
+    job = desk.submit()
+    await desk.recorder.flush()
+    assert job.state is JobState.WAITING
 
 
 async def test_a_step_or_a_cancel_alone_is_written_too(open_desk: OpenDesk) -> None:

@@ -16,7 +16,7 @@ from tornado.ioloop import IOLoop
 from dte.core.jobs.facts import Facts
 from dte.master.journal import recorder
 from dte.master.journal.journal import Journal, Unfinished
-from dte.master.journal.schema import JournalFailed
+from dte.master.journal.schema import JournalFailed, unreadable
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
 
@@ -432,3 +432,29 @@ async def test_the_log_tells_of_a_failure_once_and_of_its_end(
         ),
         ("WARNING", "the journal can be written again"),
     ]
+
+
+# Damage
+
+
+async def test_damage_is_said_at_once_to_all_and_health_says_failing_from_then_on(
+    rig: Rig, disk: Disk, expected_errors: list[str]
+) -> None:
+    expected_errors.append("the journal cannot be written")
+    number = await rig.submit("1+2")
+    journal = rig.master.recorder._journal  # type: ignore[union-attr]
+    journal.damage = unreadable(journal.path, "malformed")
+    before = disk.tries
+    refusals = [
+        await asyncio.wait_for(rig.post(f"/job/{number}/cancel"), 15),
+        await rig.post("/submit", {"task": "1+2"}),
+        await rig.post("/submit", {"task": "1+2"}),
+    ]
+    for reply in refusals:
+        assert (reply.status, reply.json["code"]) == (503, "journal_damaged")
+        assert "retry-after" not in reply.headers
+    assert disk.tries == before + 1, "it is not tried again"
+    health = await is_well(rig)
+    assert health["status"] == "failing"
+    assert "damaged" in health["error"]
+    assert (await rig.job(number))["state"] == "waiting", "as before the cancel"
