@@ -34,3 +34,13 @@ class Stateful(Generic[State]):
         if state not in self.NEXT[self.state]:
             raise ValueError(f"{self.label} is {self.state.value} and cannot become {state.value}")
         self.state = state  # type: ignore[misc]  # Subclasses have the slot.
+
+    def replace_end(self, state: State) -> None:
+        """Replace an end that nobody has seen by another one.
+
+        Raises:
+            ValueError: one of the two states is no end; the state stays.
+        """
+        if self.NEXT[self.state] or self.NEXT[state]:
+            raise ValueError(f"{self.label} is {self.state.value} and cannot end as {state.value}")
+        self.state = state  # type: ignore[misc]

@@ -132,6 +132,12 @@ class Job(Stateful[JobState]):
         calls = len(self.calls.calls) - self.calls.succeeded
         return self.operations - self.graph.remaining - calls
 
+    def result_lost(self) -> None:
+        """Count a result less: that of a call which failed after all, as it cannot be recorded."""
+        assert self.calls is not None, "it is a job of calls"
+        self.calls.succeeded -= 1
+        self.operations_done -= 1
+
     @property
     def left(self) -> int:
         """The number of operations that have not ended."""

@@ -89,6 +89,9 @@ def _cut_end(end: End, reason: str) -> bool:
             call.recorded = True  # A pure call without a record is made again by a retry.
         else:
             _fail(call.record, reason)
+            if call.state is CallState.SUCCEEDED:
+                call.replace_end(CallState.FAILED)
+                end.job.result_lost()
     return True
 
 

@@ -82,10 +82,18 @@ def test_a_hand_over_has_nothing_to_leave_out() -> None:
 def test_an_answer_that_is_refused_fails_the_job_with_the_calls_that_end_with_it() -> None:
     before, pure, last = ended("before"), ended("pure", pure=True), ended("last")
     before.recorded = True
-    end = End(job_of(before, pure, last), 2.0, b'"long"')
+    for call in (before, pure, last):
+        call.finish()
+    job = job_of(before, pure, last)
+    assert job.calls is not None
+    job.calls.succeeded = job.operations_done = 3
+    end = End(job, 2.0, b'"long"')
     assert cut_down(Facts([], [end]), REASON)
     assert (end.state, end.answer, end.error) == (JobState.FAILED, None, REASON)
     assert (last.record.state, last.record.value) == (CallState.FAILED, None)
+    assert last.state is CallState.FAILED, "as after a restart"
+    assert (job.calls.succeeded, job.progress) == (2, 2)
+    assert (before.state, pure.state) == (CallState.SUCCEEDED, CallState.SUCCEEDED)
     assert before.record.value == b'"long"', "it is recorded already"
     assert pure.recorded, "no row is written for it, so a retry makes it again"
     assert not cut_down(Facts([], [end]), REASON)

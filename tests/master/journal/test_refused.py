@@ -70,6 +70,7 @@ async def test_a_result_that_cannot_be_recorded_fails_its_job_alone(
     job = await rig.job(number, wait_s=20)
     assert (job["state"], job["answer"]) == ("failed", None)
     assert "cannot be recorded: string or blob too big (SQLITE_TOOBIG)" in job["error"]
+    nodes = await rig.nodes(number)
     assert await is_well(rig)
     await report(rig, (await claim_one(rig, handlers=["other"]))["lease"], result=2)
     assert (await rig.job(other, wait_s=20))["answer"] == 2
@@ -77,6 +78,10 @@ async def test_a_result_that_cannot_be_recorded_fails_its_job_alone(
     rig = await start_master(journal=rig.master.settings.journal)
     again = await rig.job(number)
     assert (again["state"], again["error"]) == (job["state"], job["error"])
+    if handler == "effect":
+        for name, node in (await rig.nodes(number)).items():
+            assert (node["state"], node["error"]) == (nodes[name]["state"], nodes[name]["error"])
+        assert nodes["long"]["state"] == "failed", "also before the restart"
     retry = (await rig.post(f"/job/{number}/retry")).json["job_id"]
     assert (await rig.nodes(retry))["long"]["state"] in ("waiting", "ready")
 
