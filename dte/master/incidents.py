@@ -152,7 +152,16 @@ class Incidents:
         self, method: str, path: str, status: int, error: DteError | None, why: str
     ) -> None:
         """Log a request that was refused."""
-        self.refused_input(f"{one_line(method, 20)} {one_line(path, 200)}", status, error, why)
+        self.refused_input(_request(method, path), status, error, why)
+
+    def hung_up(self, method: str, path: str) -> None:
+        """Log a request whose client closed the connection before its body was read."""
+        self._limited.add(
+            "requests whose clients closed the connection",
+            logging.INFO,
+            "the client closed the connection before its body was read: %s",
+            _request(method, path),
+        )
 
     def refused_input(self, what: str, status: int, error: DteError | None, why: str) -> None:
         """Log input that was refused."""
@@ -173,11 +182,14 @@ class Incidents:
         self._limited.add(
             "requests failed by faults of the master",
             logging.ERROR,
-            "%s %s",
-            one_line(method, 20),
-            one_line(target, 200),
+            "%s",
+            _request(method, target),
             exception=error,
         )
+
+
+def _request(method: str, target: str) -> str:
+    return f"{one_line(method, 20)} {one_line(target, 200)}"
 
 
 def _named(call: Setback) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from harness.http import HOST, Message, PlainClient, PlainServer
+from tornado.web import Application
 
 from dte.core.workers.worker import Worker
 from dte.master.master import Master
@@ -25,6 +26,12 @@ class Rig(PlainClient):
     @property
     def master(self) -> Master:
         return self.server.master
+
+    @property
+    def application(self) -> Application:
+        application: Any = self.server._http.request_callback
+        assert isinstance(application, Application)
+        return application
 
     async def stop(self, grace_s: float = 0) -> None:
         """Stop the master, if that has not been done."""

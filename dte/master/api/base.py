@@ -29,7 +29,7 @@ from dte.core.errors import (
     WaitTooLong,
 )
 from dte.core.jobs.job import Job
-from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler
+from dte.master.api.bodies import UNKNOWN_PATH, BodyHandler, HungUp
 from dte.master.api.openapi import ErrorReply
 from dte.master.http.meters import PAST_SHARE, Budget
 from dte.master.http.stream import BoundedStream
@@ -281,9 +281,11 @@ class JsonHandler(BodyHandler):
         if status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             self.set_header("Allow", ", ".join(self._allowed()))
         text = self._text(status_code) if error is None else str(error)
+        method, path = str(self.request.method), self.request.path
+        if isinstance(error, HungUp):
+            self.master.incidents.hung_up(method, path)
         # What a failing journal means for requests is logged once, by the recorder.
-        if self.master.recorder.failure is None or not isinstance(error, Unavailable):
-            method, path = str(self.request.method), self.request.path
+        elif self.master.recorder.failure is None or not isinstance(error, Unavailable):
             self.master.incidents.refused(method, path, status_code, error, text)
         body = utf8(self.error_body(_cut(text), error, status_code))
         self.finish(body if body.endswith(b"\n") else body + b"\n")

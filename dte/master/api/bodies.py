@@ -43,6 +43,13 @@ PATH_CHARS_SHOWN = 200
 UNKNOWN_PATH = "an unknown path"
 
 
+class HungUp(DteError):
+    """The client closed the connection before its body was read; nobody gets the reply."""
+
+    status = 400
+    code = "hung_up"
+
+
 @stream_request_body
 class BodyHandler(RequestHandler):
     """Base of `JsonHandler`: everything about a request until its method is called."""
@@ -217,6 +224,7 @@ class BodyHandler(RequestHandler):
             InvalidRequest: it is not JSON, or does not fit the decoder's type.
             TooLarge: it has more bytes than the bound.
             Busy: too many bodies are being received.
+            HungUp: the client hung up, and the body is dropped.
         """
         raw = self._joined()
         value = self._decoded(raw, decoder)
@@ -261,6 +269,8 @@ class BodyHandler(RequestHandler):
         self.note()
         if self._refusal is not None:
             raise self._refusal
+        if self.gone.done():
+            raise HungUp("the client closed the connection before its body was read")
         raw = b"".join(self._chunks)
         self._chunks.clear()
         return raw.removeprefix(BOM)

@@ -19,6 +19,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.logs import LINES_MAX
 from dte.master.api.openapi import Route
 from dte.master.api.routes import ROUTES
+from dte.master.http.meters import Budget
 from master import fakes
 from master.rig import Hire, Rig, StartMaster
 
@@ -627,6 +628,37 @@ async def test_nothing_is_left_of_a_body_whose_client_hung_up(rig: Rig, dial: Di
     await until(lambda: len(asyncio.all_tasks()) > 1, "the request arrives")
     line.close()
     await all_else_ends()
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/result", None),
+        ("/jobs", None),
+        ("/jobs", "k"),
+        ("/submit", None),
+        ("/tasks", None),
+        ("/workers/w/tasks/1/complete", None),
+        ("/submit-result", None),
+        ("/task_status", None),
+    ],
+)
+async def test_a_client_that_hangs_up_while_its_body_waits_for_its_turn_is_not_refused(
+    path: str, key: str | None, rig: Rig, dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its body is dropped, and is no empty one for that."""
+    caplog.set_level("INFO", "dte.master")
+    bodies: Budget = rig.application.settings["default_handler_args"]["bodies"]
+    line = await dial(rig.port)
+    async with bodies.long_ones:
+        fields = {"Idempotency_Key": key} if key else {}
+        await line.send(request_bytes("POST", path, b"{}".ljust(2_000_000), **fields))
+        await until(lambda: bodies.long_ones._waiters, "it waits for its turn")
+        line.close()
+        await until(lambda: not bodies.bytes, "it is dropped")
+    await all_else_ends()
+    (message,) = [record.message for record in caplog.records if path in record.message]
+    assert message == f"the client closed the connection before its body was read: POST {path}"
 
 
 # HTTP that is wrong
