@@ -9,6 +9,9 @@ from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 TIMEOUT_S = 10.0
 """The timeout of a request; the answer may have to wait for a slow disk."""
+BYTES_A_S = 1_000_000
+"""The timeout grows with the body: a busy master reads a long one slowly, and one that is sent
+again delays all others."""
 
 PAUSE_FIRST_S = 0.1
 
@@ -35,10 +38,15 @@ class MasterClient:
     async def post(self, path: str, body: bytes, timeout_s: float = TIMEOUT_S) -> bytes:
         """Send a request and return the body of its reply.
 
+        Args:
+            timeout_s: the timeout of a short request. A long one has a second more for each
+                `BYTES_A_S` of its body.
+
         Raises:
             MasterAway: no reply arrived in time, or its status is 5xx, 408, 425 or 429.
             Refused: the reply has another error status.
         """
+        timeout_s += len(body) // BYTES_A_S
         try:
             async with asyncio.timeout(timeout_s):
                 connection = self._connection = self._connection or _open(self._url)
