@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from random import Random
 
 from dte.core.arithmetic.lease import BatchLease
@@ -26,7 +27,7 @@ SPLIT_MIN = 16
 """Ready work is never split into less than 1/16 of a batch: smaller requests cost more than the
 parallelism gains."""
 LEASES_IN_TICK = 100
-"""Most leases made in a tick: sending one costs some 50 µs."""
+"""Most leases made or ended in a tick: sending one costs some 50 µs."""
 OPERATIONS_IN_TICK = 8_192
 """The operations in them after which the rest waits for the next tick: one costs about 1 µs."""
 REASON_CHARS_MAX = 500
@@ -286,11 +287,15 @@ class ArithmeticScheduler:
     # The tick
 
     def advance(self, now: float) -> None:
-        """End the leases of silent workers, and go on with operations whose pause is over."""
-        while self.leases:
-            lease = next(iter(self.leases.values()))
-            if lease.deadline > now:
+        """End the leases of silent workers, and go on with operations whose pause is over.
+
+        What is left of the leases that end together waits for the next tick.
+        """
+        operations = 0
+        for lease in list(islice(self.leases.values(), LEASES_IN_TICK)):
+            if lease.deadline > now or operations >= OPERATIONS_IN_TICK:
                 break
+            operations += lease.count
             lease.may_come_late = True
             self.fail(now, lease.number, f"silent for {self._limits.lease_s:g} s", Failure.BROKEN)
         self.quarantine.resume(now)

@@ -8,6 +8,7 @@ worker's within its dialect.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 from dte.core.calls.lease import CallLease
 from dte.core.calls.outgoing import Outgoing
@@ -15,6 +16,9 @@ from dte.core.graph.call import CallState
 from dte.core.timers import Timers
 from dte.core.workers.availability import AvailabilityQueue
 from dte.core.workers.worker import Delivery, Worker
+
+DUE_IN_TICK = 300
+"""Most leases whose moment is looked at in a tick: to end one takes some 20 µs."""
 
 
 class CallLeases:
@@ -78,8 +82,11 @@ class CallLeases:
         self._deadlines.add(moment, lease)
 
     def due(self, now: float) -> Iterator[CallLease]:
-        """The leases whose deadline, or the timeout of whose call, has come."""
-        for lease in self._deadlines.due(now):
+        """The first leases whose deadline, or the timeout of whose call, has come.
+
+        If there are more, `next_moment` stays in the past.
+        """
+        for lease in islice(self._deadlines.due(now), DUE_IN_TICK):
             if lease.deadline <= now or (lease.timeout_at is not None and lease.timeout_at <= now):
                 yield lease
             else:

@@ -7,7 +7,7 @@ after the restart, and a result under the old lease still counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from random import Random
 
 from dte.core.calls.attempts import Attempts, Outcome
@@ -29,6 +29,8 @@ from dte.core.workers.worker import Claim, Delivery, Failure, Worker
 
 LEASES_IN_TICK = 500
 """Most calls handed out in a tick."""
+LOST_IN_TICK = 300
+"""Most calls that are lost with their workers in a tick."""
 
 
 class CallScheduler:
@@ -63,6 +65,7 @@ class CallScheduler:
         self._to_send: list[CallLease] = []
         self._prefetch = Prefetch()
         self._more_to_match = False
+        self._lost_in_tick = 0
         self.leases = CallLeases(workers)
         self.claims = Claims(self.leases, workers)
         self.policies = Policies(workers)
@@ -137,12 +140,21 @@ class CallScheduler:
             lease.renewed = False
 
     def lose_worker(self, now: float, worker: Worker, reason: str) -> None:
-        """A worker is gone, or was started anew: its calls go to others."""
+        """A worker is gone, or was started anew: its calls go to others, many in slices."""
         if worker.claim is not None:
             self.claims.remove(worker.claim)
-        for lease in self.leases.of(worker):
+        leases = self.leases.of(worker)
+        is_long = self._lost_in_tick + len(leases) > LOST_IN_TICK
+        if not is_long:
+            self._lost_in_tick += len(leases)
+        self.jobs.chores.run(now, self._lose_all(leases, reason), is_long=is_long)
+
+    def _lose_all(self, leases: Sequence[CallLease], reason: str) -> Generator[None, None, None]:
+        for count, lease in enumerate(leases, 1):
             if self.leases.is_on(lease):  # The loss of another may have ended its job.
-                self._attempts.lose(now, lease, reason)
+                self._attempts.lose(self.jobs.chores.now, lease, reason)
+            if not count % LOST_IN_TICK:
+                yield
 
     # Results
 
@@ -248,6 +260,7 @@ class CallScheduler:
 
     def advance(self, now: float) -> None:
         """End the leases of silent workers and of calls that take too long; go on with others."""
+        self._lost_in_tick = 0
         for lease in self.leases.due(now):
             if lease.timeout_at is not None and lease.timeout_at <= now:
                 error = f"it took longer than {lease.timeout_s:g} s"

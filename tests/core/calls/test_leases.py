@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
 from core.checked import CALLER, HANDLERS, LIMITS, LOOKER, Core
 from core.plans import Plan, call
+from dte.core.calls import leases, scheduler
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.call import Call, CallState, Ref
 from dte.core.graph.handlers import HandlerPolicy
@@ -340,3 +342,105 @@ def test_arguments_that_grow_beyond_the_bound_by_what_they_refer_to_fail_their_c
     assert b.state is CallState.FAILED
     assert "> 100 (value_bytes_max)" in str(b.record.error)
     assert job.calls.calls["c"].state in (CallState.READY, CallState.RUNNING)
+
+
+# Many that end together
+
+
+MANY = replace(CALLER, handler_slots=50)
+
+
+def many_handed_out(core: Core, count: int) -> list[Call]:
+    """The calls of a job, all of which one worker has."""
+    job = core.graph(**{f"n{number:02}": call("f", number) for number in range(count)})
+    assert job.calls is not None
+    assert len(core.hand_out()) == count
+    return list(job.calls.calls.values())
+
+
+def lost_in_each_tick(core: Core, now: float, calls: list[Call]) -> list[int]:
+    """Tick until nothing is left to do, and count the calls that are lost in each tick."""
+    lost = []
+    while not lost or core.following(now) <= now:
+        before = sum(each.record.lost for each in calls)
+        core.tick(now)
+        lost.append(sum(each.record.lost for each in calls) - before)
+    return lost
+
+
+@pytest.fixture
+def ten_in_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "DUE_IN_TICK", 10)
+    monkeypatch.setattr(scheduler, "LOST_IN_TICK", 10)
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_leases_that_end_together_end_in_several_ticks() -> None:
+    core = Core(MANY)
+    calls = many_handed_out(core, 25)
+    assert lost_in_each_tick(core, 10.0, calls) == [10, 10, 5]
+    assert not len(core.calls.leases)
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_leases_that_were_extended_are_looked_at_in_several_ticks() -> None:
+    core = Core(MANY)
+    calls = many_handed_out(core, 25)
+    core.calls.extend(5.0, [each.record.lease for each in calls], {})
+    assert lost_in_each_tick(core, 10.0, calls) == [0, 0, 0]
+    assert core.calls.leases.next_moment() == 15.0
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_a_call_that_is_extended_before_its_tick_comes_goes_on() -> None:
+    core = Core(MANY)
+    calls = many_handed_out(core, 12)
+    core.tick(10.0)
+    last = calls[-1].record.lease
+    assert core.calls.extend(10.0, [last], {}) == ([last], [], [])
+    core.settle(10.0)
+    assert [each.record.lost for each in calls] == [1] * 11 + [0]
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_timeouts_that_come_together_end_calls_in_several_ticks() -> None:
+    policy = HandlerPolicy(timeout_s=1.0, retries=0)
+    core = Core(replace(MANY, handlers={"f": policy}))
+    calls = many_handed_out(core, 25)
+    for now in (4.0, 8.0):
+        core.calls.extend(now, [each.record.lease for each in calls], {})
+        core.settle(now)
+    ended = []
+    while not ended or core.following(11.0) <= 11.0:
+        core.tick(11.0)
+        core.record()
+        ended.append(sum(each.state is CallState.TIMED_OUT for each in calls))
+    assert ended[:3] == [10, 20, 25]
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_calls_of_a_worker_that_is_lost_go_to_others_in_several_ticks() -> None:
+    core = Core(MANY)
+    calls = many_handed_out(core, 25)
+    core.announce(1.0, replace(MANY, incarnation="b"))
+    assert not any(each.record.lost for each in calls), "none in the turn of the request"
+    seen = []
+    while core.following(1.0) <= 1.0:
+        core.tick(1.0)
+        seen.append(sum(each.record.lost for each in calls))
+    assert max(after - before for before, after in pairwise([0, *seen])) == 10
+    assert seen[-1] == 25
+    assert len(core.calls.leases) == 25, "the new incarnation has them"
+
+
+@pytest.mark.usefixtures("ten_in_tick")
+def test_workers_that_are_lost_together_share_what_a_tick_may_lose() -> None:
+    workers = [
+        replace(CALLER, name=f"w{port}", address=f"10.0.1.1:{port}", handler_slots=4, lease_s=100.0)
+        for port in range(6)
+    ]
+    core = Core(*workers)
+    calls = many_handed_out(core, 24)
+    lost = lost_in_each_tick(core, 60.0, calls)
+    assert sum(lost) == 24
+    assert max(lost) == 8 + 4, "those of two at once, and a slice"
