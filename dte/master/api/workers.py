@@ -144,32 +144,35 @@ class Workers(JsonHandler):
             Registered("Worker registered", unreachable or msgspec.UNSET, warning or msgspec.UNSET)
         )
 
-    @documented("List the known workers", replies={200: list[WorkerListed]})
-    def get(self) -> None:
+    @documented("List the known workers", replies={200: list[WorkerListed]}, errors=(503,))
+    async def get(self) -> None:
+        workers = self.master.core.workers()
+        names = Counter(worker.announcement.name for worker in workers)
+        async with self.room_for_list(len(workers)):
+            await self.reply_list(
+                self._listed(worker, is_alone=names[worker.announcement.name] == 1)
+                for worker in workers
+            )
+
+    def _listed(self, worker: Worker, *, is_alone: bool) -> WorkerListed:
         clock = self.master.clock
-        names = Counter(worker.announcement.name for worker in self.master.core.workers())
-        self.reply(
-            [
-                WorkerListed(
-                    worker.announcement.name,
-                    worker.announcement.address,
-                    worker.state,
-                    worker.announcement.slots,
-                    sorted(worker.announcement.handlers),
-                    worker.announcement.handler_slots,
-                    len(worker.batch_leases),
-                    len(worker.call_leases),
-                    worker.batch,
-                    worker.operations_done,
-                    worker.calls_done,
-                    worker.failures,
-                    worker.last_failure,
-                    clock.wall_time(clock.wall_s(worker.last_seen_at)),
-                    worker.announcement.failing or msgspec.UNSET,
-                    self._warning(worker) if names[worker.announcement.name] > 1 else msgspec.UNSET,
-                )
-                for worker in self.master.core.workers()
-            ]
+        return WorkerListed(
+            worker.announcement.name,
+            worker.announcement.address,
+            worker.state,
+            worker.announcement.slots,
+            sorted(worker.announcement.handlers),
+            worker.announcement.handler_slots,
+            len(worker.batch_leases),
+            len(worker.call_leases),
+            worker.batch,
+            worker.operations_done,
+            worker.calls_done,
+            worker.failures,
+            worker.last_failure,
+            clock.wall_time(clock.wall_s(worker.last_seen_at)),
+            worker.announcement.failing or msgspec.UNSET,
+            msgspec.UNSET if is_alone else self._warning(worker),
         )
 
     def _warning(self, worker: Worker) -> str | msgspec.UnsetType:
