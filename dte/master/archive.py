@@ -117,7 +117,8 @@ class Archive:
         plan = await self.slices.run(reading_plan(text))
         if not plan.merged:
             return text, records
-        calls = await self.slices.run(_calls(plan, [record.copy() for record in records]))
+        copies = await self.slices.run(collected(record.copy() for record in records))
+        calls = await self.slices.run(_calls(plan, copies))
         recorded = {record.name for record in records}
         return text, [*records, *(each.record for each in calls if each.name not in recorded)]
 
@@ -187,7 +188,8 @@ def _restored(graph: CallGraph, records: Sequence[CallRecord]) -> Generator[None
     for record in records:
         record.state = record.state or CallState.CANCELLED  # The job ended without the call.
     yield from graph.restoring(records)
-    return [call for call in graph.named() if call.recorded]
+    named = yield from collected(graph.named())
+    return [call for call in named if call.recorded]
 
 
 def _named(unknown: Sequence[int]) -> str:

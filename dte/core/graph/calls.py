@@ -68,7 +68,8 @@ class CallGraph:
         yield from calls.values()
         for name, same in self.aliases.items():
             call = replace(calls[same], name=name)
-            call.record = replace(calls[same].record, name=name)
+            call.record = call.record.copy()
+            call.record.name = name
             yield call
 
     def ready(self) -> list[Call]:
