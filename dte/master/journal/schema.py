@@ -146,6 +146,7 @@ MARKS_WITHIN = 4_000_000
 """A journal has its marks among so many of its first bytes."""
 OF_ROW = ("SQLITE_TOOBIG", "SQLITE_MISMATCH", "SQLITE_CONSTRAINT", "SQLITE_RANGE")
 """Errors that belong to a row, and not to the file."""
+COPIES = "`dte backup` copies the journal of a running master whole"
 OLDER_OR_NEWER = "use the dte that wrote it"
 """The advice for a journal of an unknown version."""
 BUSY_TIMEOUT_S = 2.0
@@ -269,10 +270,15 @@ def _look_at(path: str, sync: Sync) -> Cut | None:
 def _refuse_open_to_all(path: str) -> None:
     for file in (path, str(log_of(path))):
         if is_open_to_all(file):
-            raise JournalRefused(
-                f"every user may write to {file}, so anybody may have changed its jobs",
-                f"if you trust it: chmod 600 {file}",
-            )
+            raise open_to_all(file)
+
+
+def open_to_all(file: str) -> JournalRefused:
+    """The error for a file that every user may write."""
+    return JournalRefused(
+        f"every user may write to {file}, so anybody may have changed its jobs",
+        f"if you trust it: chmod 600 {file}",
+    )
 
 
 def _refuse_strangers(db: sqlite3.Connection, path: str, version: int | None) -> None:
@@ -281,11 +287,16 @@ def _refuse_strangers(db: sqlite3.Connection, path: str, version: int | None) ->
         return
     found = strangers_in(db.execute(catalogue.READ), version)
     if found:
-        raise JournalRefused(
-            f"{path} has what no dte has put there: {', '.join(found)}",
-            f"if that is yours, drop it with sqlite3; to have all jobs in a new file without it: "
-            f"dte journal salvage {path}",
-        )
+        raise of_strangers(path, found)
+
+
+def of_strangers(path: str, found: Iterable[str]) -> JournalRefused:
+    """The error for a journal with entries that dte has not made."""
+    return JournalRefused(
+        f"{path} has what no dte has put there: {', '.join(found)}",
+        f"if that is yours, drop it with sqlite3; to have all jobs in a new file without it: "
+        f"dte journal salvage {path}",
+    )
 
 
 def strangers_in(entries: Iterable[catalogue.Entry], version: int) -> list[str]:
@@ -294,29 +305,34 @@ def strangers_in(entries: Iterable[catalogue.Entry], version: int) -> list[str]:
     return catalogue.strangers(entries, statements(None, max(version, 2)), by_text=version > 1)
 
 
+def of_foreign_log(path: str) -> JournalRefused:
+    """The error for a journal beside the log of another state."""
+    log_path = log_of(path)
+    return JournalRefused(
+        f"{log_path} belongs to another state of {path}, which it would damage",
+        f"if {path} is a copy that `dte backup` made, move {log_path} away; if both files were "
+        f"copied while a master was running, take another copy: {COPIES}",
+    )
+
+
 def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
     """Refuse a journal with a log of another state, or without its log unless that is allowed."""
     log_path = log_of(path)
-    copies = "`dte backup` copies the journal of a running master whole"
     if cut is Cut.FOREIGN:
-        raise JournalRefused(
-            f"{log_path} belongs to another state of {path}, which it would damage",
-            f"if {path} is a copy that `dte backup` made, move {log_path} away; if both files were "
-            f"copied while a master was running, take another copy: {copies}",
-        )
+        raise of_foreign_log(path)
     if without_wal:
         log.warning("%s is used without %s; the changes in that file are lost", path, log_path)
         return
     if cut is Cut.LOST:
         raise JournalRefused(
             f"{log_path} is damaged from its beginning, so the latest changes of {path} are lost",
-            f"use another copy: {copies}. To save what can be read in a new file: dte journal "
+            f"use another copy: {COPIES}. To save what can be read in a new file: dte journal "
             f"salvage {path}. To go on without those changes: --journal-without-wal",
         )
     raise JournalRefused(
         f"{path} was cut from {log_path}, which has its latest changes",
         f"a journal that a master has not closed is two files, so put {log_path} beside it, or use "
-        f"another copy: {copies}. To go on without those changes: --journal-without-wal",
+        f"another copy: {COPIES}. To go on without those changes: --journal-without-wal",
     )
 
 

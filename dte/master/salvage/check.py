@@ -6,17 +6,22 @@ import os
 import sqlite3
 import stat
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 from dte.master.journal.generation import Cut, find_cut
+from dte.master.journal.permissions import is_open_to_all
 from dte.master.journal.schema import (
     APPLICATION_ID,
     OLDER_OR_NEWER,
     SCHEMA_VERSION,
+    of_foreign_log,
     of_other_version,
+    of_strangers,
+    open_to_all,
     strangers_in,
 )
 from dte.master.journal.wal import log_of
@@ -42,6 +47,7 @@ class Findings:
 
     Attributes:
         faults: what is wrong, each as a text; empty for a journal that is intact.
+        refused: why a master refuses it though it is not damaged, with what to do.
         remarks: what should be changed, though the journal can be used.
         log_missing: nothing is wrong but that the log is missing.
     """
@@ -60,6 +66,7 @@ class Findings:
     mode: str = ""
     damaged_pages: list[int] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     log_missing: bool = False
 
@@ -91,8 +98,10 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
         NoJournal: there is no such file, or it is something else, or of a newer version.
         InUse: a master has it open.
     """
+    if not path:
+        raise NoJournal("FILE is empty; give the name of a journal")
     if not os.path.exists(path):
-        raise NoJournal(f"there is no file {path}")
+        raise NoJournal(f"there is no file {path}; give the name of a journal")
     if not os.path.isfile(path):
         raise NoJournal(f"{path} is not a regular file")
     cut = find_log_fault(path)
@@ -108,9 +117,16 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
     if pages.header_number(68) == APPLICATION_ID and version > SCHEMA_VERSION:
         pages.close()
         raise NoJournal(f"{of_other_version(path, version)}; {OLDER_OR_NEWER}")
+    if cut is None and _is_incomplete(survey) and not os.path.exists(log_of(path)):
+        cut = Cut.MISSING  # SQLite cannot see that, as another page is damaged.
     if cut is Cut.LOST and pages.pages_in_log:  # More can be read than SQLite takes.
         cut = None
     return pages, survey, cut
+
+
+def _is_incomplete(survey: Survey) -> bool:
+    rows = [*survey.rows("generation"), *survey.rows("generation", uncertain=True)]
+    return any(row.fields[0] == 1 for row in rows)
 
 
 def check(path: str) -> Findings:
@@ -123,15 +139,11 @@ def check(path: str) -> Findings:
     pages, survey, cut = open_pages(path)
     with closing(pages):
         found = Findings(version_of(pages), pages.count, pages.pages_in_log)
+        _note_refusals(path, survey, cut, found)
         _count(survey, found)
         _note_damage(pages, survey, found)
         _note_log(path, pages, cut, found)
-        if found.schema is not None:
-            entries = [(kind, name, of, sql) for kind, name, of, sql in survey.catalogue]
-            found.faults += [
-                f"not made by dte: {each}" for each in strangers_in(entries, found.schema)
-            ]
-        if not found.faults:
+        if not found.faults and not found.refused:
             found.faults += _integrity(pages)
     _note_mode(path, found)
     return found
@@ -174,14 +186,14 @@ def _note_damage(pages: Pages, survey: Survey, found: Findings) -> None:
     for name, each in survey.found.items():
         what = CONTENTS[name]
         if each.damaged:
-            found.faults.append(_fault_of_pages(what, each.damaged))
+            found.faults.append(f"{what}: {damaged_pages(each.damaged)}")
         if each.rows_damaged:
             found.faults.append(f"{what}: damaged rows on other pages: {each.rows_damaged}")
         if not each.rooted and name not in later_tables(found.schema):
             found.faults.append(f"{what}: nothing leads to this table any more")
     for of, index in survey.indexes.items():
         if index.damaged:
-            found.faults.append(_fault_of_pages(f"index of {CONTENTS[of]}", index.damaged))
+            found.faults.append(f"index of {CONTENTS[of]}: {damaged_pages(index.damaged)}")
             found.damaged_pages = sorted({*found.damaged_pages, *index.damaged})
         if index.rows_damaged:
             found.faults.append(f"index of {CONTENTS[of]}: damaged rows: {index.rows_damaged}")
@@ -189,9 +201,32 @@ def _note_damage(pages: Pages, survey: Survey, found: Findings) -> None:
         found.faults.append("the list of free pages is damaged")
 
 
-def _fault_of_pages(what: str, numbers: list[int]) -> str:
+def damaged_pages(numbers: Sequence[int]) -> str:
+    """Say that pages are damaged."""
+    if len(numbers) == 1:
+        return f"page {numbers[0]} is damaged"
     shown = ", ".join(map(str, numbers[:FAULTS_MAX]))
-    return f"{what}: damaged pages: {len(numbers)} ({shown})"
+    more = f" and {len(numbers) - FAULTS_MAX} more" if len(numbers) > FAULTS_MAX else ""
+    return f"pages {shown}{more} are damaged"
+
+
+def damaged_parts(count: int) -> str:
+    """Say that parts of a log are damaged."""
+    if count == 1:
+        return "a part is damaged, and nobody knows which page it changed"
+    return f"{count} parts are damaged, and nobody knows which pages they changed"
+
+
+def _note_refusals(path: str, survey: Survey, cut: Cut | None, found: Findings) -> None:
+    """Note why a master refuses a file that is not damaged, with what to do."""
+    found.refused = [
+        str(open_to_all(file)) for file in (path, str(log_of(path))) if is_open_to_all(file)
+    ]
+    if cut is Cut.FOREIGN:
+        found.refused.append(str(of_foreign_log(path)))
+    strange = strangers_in(survey.catalogue, found.schema) if found.schema is not None else []
+    if strange:
+        found.refused.append(str(of_strangers(path, strange)))
 
 
 def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None:
@@ -200,10 +235,10 @@ def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None
         found.faults.append(f"{log_of(path)} is missing, which has the latest changes")
     if cut is Cut.LOST:
         found.faults.append(f"{log_of(path)} has lost its content, which was the latest changes")
-    if cut is Cut.FOREIGN:
-        found.faults.append(f"{log_of(path)} belongs to another state of the file; it was not read")
     if pages.log_damaged:
-        found.faults.append(f"{log_of(path)}: damaged pages: {len(pages.log_damaged)}")
+        found.faults.append(f"{log_of(path)}: {damaged_pages(sorted(pages.log_damaged))}")
+    if pages.log_unknown:
+        found.faults.append(f"{log_of(path)}: {damaged_parts(pages.log_unknown)}")
     if pages.torn:
         found.remarks.append(
             "the last transaction in the log is not whole, as after a loss of power"
@@ -231,7 +266,7 @@ def _integrity(pages: Pages) -> list[str]:
 def _note_mode(path: str, found: Findings) -> None:
     mode = stat.S_IMODE(os.stat(path).st_mode)
     found.mode = f"{mode:04o}"
-    if mode & 0o077:
+    if mode & 0o077 and not is_open_to_all(path):
         found.remarks.append(
             f"others may open it (mode {mode:04o}), and it has arguments and results; "
             f"a master that starts with it closes it to them"

@@ -48,6 +48,7 @@ class Pages:
         count_once: the number of pages that the last commit had.
         header: the first 100 bytes, those of the file; None if they are damaged.
         log_damaged: the pages whose last version in the log is damaged.
+        log_unknown: damaged parts of the log, each of a page that nobody knows.
         torn: the log ends with a transaction that is not whole.
 
     Raises:
@@ -60,7 +61,7 @@ class Pages:
         self._main = self._open(path)
         self._log: BinaryIO | None = None
         self._in_log: dict[int, int] = {}
-        self.log_damaged, self.torn = set[int](), False
+        self.log_damaged, self.log_unknown, self.torn = set[int](), 0, False
         try:
             self._lock()
             header = self._header_of(_read(self._main, 0, 100))
@@ -148,8 +149,11 @@ class Pages:
             for number, at in transaction.found.items():
                 self._in_log[number] = at
                 self.log_damaged.discard(number)
-            self.log_damaged |= transaction.damaged - transaction.found.keys()
             pages = transaction.pages
+            damaged = transaction.damaged - transaction.found.keys()
+            possible = {number for number in damaged if 1 <= number <= pages}
+            self.log_damaged |= possible
+            self.log_unknown += transaction.unknown + len(damaged - possible)
         return pages
 
     def _guess_header(self, header: LogHeader) -> LogHeader:
@@ -175,6 +179,7 @@ class Pages:
             was_known, is_known = is_known, frame.salt == header.salt
             if not is_known:
                 current.is_written &= not _is_older(frame.salt, header.salt)
+                current.unknown += 1
                 continue
             content = _read(self._log, frame.at, header.page_bytes)
             if len(content) < header.page_bytes or (
@@ -198,12 +203,14 @@ class _Transaction:
     Attributes:
         pages: the length of the database after it.
         is_written: none of its frames is one from before.
+        unknown: frames whose headers are damaged, or older ones.
     """
 
     def __init__(self) -> None:
         self.found: dict[int, int] = {}
         self.damaged: set[int] = set()
         self.is_written = True
+        self.unknown = 0
         self.pages = 0
 
     def note(self, frame: Frame) -> None:

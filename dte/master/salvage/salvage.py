@@ -6,6 +6,7 @@ so it fails, and whoever submitted it decides. Ids go on after the highest one t
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import secrets
@@ -32,7 +33,7 @@ from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_formula_of, is_readable
 from dte.master.salvage.records import Row
 from dte.master.salvage.survey import Survey
-from dte.master.salvage.tables import NUMBERS, Table, later_tables, tables
+from dte.master.salvage.tables import CONTENTS, NUMBERS, Table, later_tables, tables
 
 FIRST_VERSION = 2
 """New files have it, or a later version. Tables of the version before had fewer columns."""
@@ -61,6 +62,25 @@ NEWER = {
 
 
 @dataclass
+class Loss:
+    """Rows of a table that are lost, or may be.
+
+    Attributes:
+        what: what the rows are, for people.
+        table: the name of the table.
+        pages: the damaged pages that had some of them.
+        rows: the damaged rows on other pages.
+        is_certain: some are lost for sure.
+    """
+
+    what: str
+    table: str
+    pages: list[int]
+    rows: int
+    is_certain: bool
+
+
+@dataclass
 class Salvaged:
     """The outcome.
 
@@ -69,10 +89,11 @@ class Salvaged:
         rows: the number of rows that were saved, by table.
         lost_rows: tables of which rows are lost, each with the number of rows and of pages that are
             known to be damaged.
+        losses: the same, for people; without the rows that are all named by the ids of their jobs.
         lost_jobs: the ids of jobs that are known to be lost.
         unknown_jobs: ranges of ids that no table has: these jobs are lost, or were deleted before,
             or such an id was never given.
-        failed_jobs: the ids of jobs that failed, as they were in doubt.
+        failed_jobs: the ids of jobs that failed, as they were in doubt or their rows are lost.
         rebuilt_jobs: the ids of jobs whose own rows are lost, and that were kept by what their
             plans and the records of their calls say.
         lost_webhooks: the ids of lost jobs that had webhooks.
@@ -86,6 +107,7 @@ class Salvaged:
     version: int | None
     rows: dict[str, int] = field(default_factory=dict)
     lost_rows: dict[str, tuple[int, int]] = field(default_factory=dict)
+    losses: list[Loss] = field(default_factory=list)
     lost_jobs: list[int] = field(default_factory=list)
     unknown_jobs: list[tuple[int, int]] = field(default_factory=list)
     failed_jobs: list[int] = field(default_factory=list)
@@ -94,6 +116,8 @@ class Salvaged:
     lost_plans: list[int] = field(default_factory=list)
     last_job: int = 0
     damaged_pages: list[int] = field(default_factory=list)
+    damaged_in_log: int = 0
+    mark_lost: bool = False
     pages: int = 0
     pages_once: int = 0
 
@@ -101,7 +125,8 @@ class Salvaged:
     def is_whole(self) -> bool:
         jobs = self.lost_jobs or self.unknown_jobs or self.lost_plans or self.failed_jobs
         jobs = jobs or self.rebuilt_jobs
-        return not (jobs or self.damaged_pages or self.lost_rows or self.pages < self.pages_once)
+        rows = self.lost_rows or self.damaged_in_log or self.pages < self.pages_once
+        return not (jobs or rows)
 
 
 def version_of(pages: Pages) -> int | None:
@@ -130,12 +155,14 @@ def salvage(pages: Pages, survey: Survey, target: str) -> Salvaged:
             f"{statements(None, version)}"
         )
         _Filling(db, survey, pages, done).run()
+        done.failed_jobs.sort()
         db.execute("COMMIT")
     with closing(open_journal(target, Sync.FULL)) as db:  # It becomes one of the present version.
         make_complete(db)
         db.execute("PRAGMA journal_mode = DELETE")
     with open(target, "rb") as file:
         os.fsync(file.fileno())
+    done.damaged_in_log = pages.log_unknown
     done.damaged_pages = sorted({*survey.damaged, *pages.log_damaged})
     done.pages, done.pages_once = pages.cut or (pages.count, pages.count)
     return done
@@ -185,11 +212,26 @@ class _Filling:
                 ).fetchone()
             if name == "plan":
                 self._done.rows[name] -= len(self._done.lost_plans)
-            found = self._survey.found[name]
-            rows = found.rows_damaged + self._unreadable.get(name, 0)
-            is_missing = not found.rooted and name not in later_tables(self._done.version)
-            if rows or found.damaged or is_missing:
-                self._done.lost_rows[name] = rows, len(found.damaged)
+            self._note_loss(name)
+
+    def _note_loss(self, name: str) -> None:
+        """Note what is lost of a table, if it is not known that all rows are there."""
+        done, found = self._done, self._survey.found[name]
+        rows = found.rows_damaged + self._unreadable.get(name, 0)
+        is_missing = not found.rooted and name not in later_tables(done.version)
+        if not (rows or found.damaged or is_missing):
+            return
+        if name == "generation":  # The new file has a mark of its own.
+            done.mark_lost = True
+            return
+        if not rows and self._survey.has_all(name):
+            return
+        done.lost_rows[name] = rows, len(found.damaged)
+        all_named = self._survey.found[NUMBERS.name].is_whole and name == "ended"
+        if all_named or (name == "plan" and done.lost_plans):
+            return
+        is_certain = rows > 0 or any(number != found.root for number in found.damaged)
+        done.losses.append(Loss(CONTENTS[name], name, sorted(found.damaged), rows, is_certain))
 
     def _exists(self, name: str) -> bool:
         """False for a table that the version of the journal does not have."""
@@ -288,6 +330,7 @@ class _Filling:
             if self._is_alive(number) and self._endings.rebuild(number):
                 self._done.rebuilt_jobs.append(number)
                 kept.add(number)
+        self._done.failed_jobs += self._failed_of(self._done.rebuilt_jobs)
         self._done.lost_jobs = sorted(self._known - kept)
         for number in self._done.lost_jobs:
             for table, column in OF_JOBS:
@@ -298,6 +341,10 @@ class _Filling:
                     if count and table == "notice":
                         self._done.lost_webhooks.append(number)
         self._note_unknown(kept)
+
+    def _failed_of(self, numbers: Iterable[int]) -> list[int]:
+        query = "SELECT state = 'failed' FROM ended WHERE number = ?"
+        return [each for each in numbers if self._db.execute(query, (each,)).fetchone()[0]]
 
     def _kept(self) -> set[int]:
         return {
@@ -373,6 +420,8 @@ class _Filling:
         ).fetchall()
         gaps = gaps_of_calls(self._pages, self._survey.found["call"]) if waiting else []
         gaps += self._gaps
+        if self._pages.log_unknown:
+            gaps.append((-math.inf, math.inf))
         for number, task, formula, operations, plan in waiting:
             text = formula or task
             if plan == LOST_PLAN:

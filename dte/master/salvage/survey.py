@@ -123,6 +123,25 @@ class Survey:
                     if row is not None and found.table.values(row) is not None:
                         yield row
 
+    def has_all(self, name: str) -> bool:
+        """True if no row of a table is lost, as damaged pages of it only led to others."""
+        found = self.found[name]
+        if found.is_whole:
+            return True
+        if found.rows_damaged or found.outdated or not found.all_known:
+            return False
+        if found.table.is_index and found.damaged:  # Pages that lead to others have rows, too.
+            return False
+        middles = [one.middle for one in map(self._contents.of, found.pages) if one is not None]
+        return all(
+            any(
+                (low is None or middle > low) and (high is None or middle <= high)
+                for middle in middles
+                if middle is not None
+            )
+            for low, high in found.holes
+        )
+
     # Trees
 
     def _roots(self) -> Iterator[tuple[Found, int]]:

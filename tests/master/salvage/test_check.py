@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from dte.master.journal.schema import SCHEMA_VERSION
+from dte.master.journal.schema import SCHEMA_VERSION, open_to_all
+from dte.master.journal.wal import HEADER
 from dte.master.salvage.check import NoJournal, check
 from dte.master.salvage.pages import InUse
 from master.journal.book import Book
 
-from .damage import fill, fill_with_extremes, free_pages, garble, pages_of, pages_of_kind
+from .damage import fill, fill_with_extremes, free_pages, garble, pages_of, pages_of_kind, salvaged
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_damaged_pages_of_an_index_are_named(path: Path) -> None:
     garble(path, [root], seed=1)
     found = check(str(path))
     assert found.damaged_pages == [root]
-    assert f"index of idempotency keys: damaged pages: 1 ({root})" in found.faults
+    assert f"index of idempotency keys: page {root} is damaged" in found.faults
 
 
 def test_what_is_in_the_log_counts(tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_missing_log_and_one_of_another_state_are_noticed(tmp_path: Path) -> N
     other = tmp_path / "copy-other.db-wal"
     other.replace(tmp_path / "copy-one.db-wal")
     assert any("is missing" in each for each in check(str(tmp_path / "copy-other.db")).faults)
-    assert any("another state" in each for each in check(str(tmp_path / "copy-one.db")).faults)
+    assert any("another state" in each for each in check(str(tmp_path / "copy-one.db")).refused)
 
 
 def test_what_no_dte_made_is_named(path: Path) -> None:
@@ -102,9 +103,12 @@ def test_what_no_dte_made_is_named(path: Path) -> None:
         db.execute("CREATE TRIGGER planted AFTER INSERT ON ended BEGIN SELECT 1; END")
         db.execute("CREATE VIEW seen AS SELECT 1")
         db.commit()
-    faults = check(str(path)).faults
-    assert any("trigger planted on ended" in each for each in faults)
-    assert any("view seen" in each for each in faults)
+    found = check(str(path))
+    assert found.faults == []
+    (refused,) = found.refused
+    assert "trigger planted on ended" in refused
+    assert "view seen" in refused
+    assert "drop it with sqlite3" in refused
 
 
 def test_what_only_sqlite_notices_is_damage(path: Path) -> None:
@@ -125,7 +129,10 @@ def test_a_file_that_others_may_open_is_remarked(path: Path, mode: int) -> None:
     path.chmod(mode)
     found = check(str(path))
     assert found.faults == []
-    assert any(f"{mode:04o}" in each for each in found.remarks)
+    if mode & 0o002:
+        assert found.refused == [str(open_to_all(str(path)))], "as a master does"
+    else:
+        assert any(f"{mode:04o}" in each for each in found.remarks)
 
 
 def foreign(path: Path) -> None:
@@ -175,3 +182,19 @@ def test_a_journal_that_a_master_has_open_is_left_alone(path: Path) -> None:
             check(str(path))
         process.communicate()
     check(str(path))
+
+
+def test_a_damaged_part_of_the_log_is_no_page_with_an_impossible_number(tmp_path: Path) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.ended(1, 2, 3)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"dte.db{suffix}", tmp_path / f"copy.db{suffix}")
+    book.close()
+    with (tmp_path / "copy.db-wal").open("r+b") as log:
+        log.seek(HEADER.size)
+        log.write(b"\xe6" * 8)  # The number of the page of the first frame.
+    found = check(str(tmp_path / "copy.db"))
+    assert all(1 <= number <= found.pages for number in found.damaged_pages)
+    assert any("nobody knows which page" in each for each in found.faults)
+    done = salvaged(tmp_path / "copy.db", tmp_path / "new.db")
+    assert (done.damaged_in_log, done.is_whole) == (1, False)
