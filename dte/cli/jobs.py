@@ -57,7 +57,11 @@ def nodes_command(number: int, master_url: str, as_json: bool) -> None:
         for node in nodes
     ]
     header = ("NODE", "HANDLER", "STATE", "ATTEMPTS", "WORKER", "RESULT")
-    print_table(header, rows, f"job {number} has no calls; see dte job {number}")
+    print_table(
+        header,
+        rows,
+        f"job {number} has no calls, or none of them was recorded; see dte job {number}",
+    )
     for node in nodes:
         if node.trace is not None:
             click.echo(f"\n{printable(node.name)}:{indented(node.trace)}")

@@ -218,7 +218,8 @@ def test_a_damaged_journal_is_refused_checked_and_saved(
     check_refused(result, 3, f"dte journal salvage {journal}", lines=1)
     shown = dte("journal", "check", str(journal))
     assert shown.exit_code == 1
-    assert "damaged: waiting jobs: damaged pages: 1" in shown.stdout
+    assert "waiting jobs: page " in shown.stdout
+    assert "readable: jobs waiting: 0, ended: 60" in shown.stdout
     assert f"dte journal salvage {journal}" in shown.stdout
     found = json.loads(dte("journal", "check", str(journal), "--json").stdout)
     assert (found["state"], len(found["damaged_pages"])) == ("damaged", 1)
@@ -266,7 +267,8 @@ def test_a_job_whose_plan_is_lost_fails_and_is_not_retried(
     new = f"{path}-salvaged"
     shown = dte("journal", "salvage", str(path))
     assert shown.exit_code == 0
-    assert f"plans lost: at most 2, of the jobs {one.id} to {several.id}" in shown.stdout
+    lost = "the plans of 2 jobs are lost, so these cannot be retried"
+    assert f"{lost}: {one.id} to {several.id}" in shown.stdout
     processes.start_master(port, DTE_JOURNAL=new)
     with package.Client(f"http://127.0.0.1:{port}") as client:
         for number in (one.id, several.id):
@@ -281,7 +283,7 @@ def test_a_file_that_was_cut_short_is_said_to_be(dte: Dte, journal: Path) -> Non
     raw = journal.read_bytes()
     journal.write_bytes(raw[:40_000])
     words = f"the file is cut short: 9 of {len(raw) // 4_096} pages"
-    assert f"damaged: {words}" in dte("journal", "check", str(journal)).stdout
+    assert words in dte("journal", "check", str(journal)).stdout
     shown = dte("journal", "salvage", str(journal)).stdout
     assert words in shown
     assert "nothing is lost" not in shown
@@ -292,8 +294,9 @@ def test_what_is_lost_has_names_for_people(dte: Dte, journal: Path) -> None:
         damage(journal, table)
     checked = dte("journal", "check", str(journal)).stdout
     shown = dte("journal", "salvage", str(journal)).stdout
-    assert "lost, at least in part: idempotency keys (damaged pages: 1" in shown
-    assert "a repeated request may make a second job" in shown
+    assert "records of the calls of jobs: some may be lost (page" in shown
+    assert "webhooks to be sent: some may be lost (page" in shown
+    assert "; they are not sent" in shown
     for text in (checked, shown):
         assert "webhooks to be sent" in text
         assert "records of the calls of jobs" in text
@@ -331,7 +334,9 @@ def test_a_file_that_exists_is_not_replaced(dte: Dte, journal: Path, tmp_path: P
 
 def test_no_half_of_a_new_file_is_left(dte: Dte, journal: Path, tmp_path: Path) -> None:
     result = dte("journal", "salvage", str(journal), "--to", str(tmp_path / "none" / "new.db"))
-    check_refused(result, 2, "cannot write")
+    check_refused(result, 2, "there is no folder", "--to NEW")
+    check_refused(dte("journal", "salvage", str(journal), "--to", ""), 2, "--to NEW")
+    check_refused(dte("journal", "check", ""), 2, "FILE is empty")
 
 
 @pytest.mark.parametrize("command", ["check", "salvage"])
