@@ -53,15 +53,18 @@ def without(facts: Facts, some: Facts) -> Facts:
     )
 
 
-def cut_down(facts: Facts, reason: str) -> bool:
+def cut_down(facts: Facts, reason: str) -> Facts:
     """Make failures of ends that were refused, so that they can be recorded.
 
     Returns:
-        False if there is nothing more to leave out of one of them.
+        The facts in which there is nothing more to leave out. They can never be recorded.
     """
-    cut = [_cut_step(step, reason) for step in facts.steps]
-    cut += [_cut_end(end, reason) for end in facts.ends]
-    return all(cut) and not facts.cancels
+    return Facts(
+        [],
+        [end for end in facts.ends if not _cut_end(end, reason)],
+        [step for step in facts.steps if not _cut_step(step, reason)],
+        facts.cancels,
+    )
 
 
 def _cut_step(step: Step, reason: str) -> bool:

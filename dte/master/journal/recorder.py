@@ -248,22 +248,33 @@ class Recorder:
         self.wake()
 
     def _part(self, facts: Facts, error: JournalFailed, refused: Facts | Exception) -> None:
-        """Write the other facts without those that SQLite refuses, whose jobs fail."""
+        """Write the other facts without those that SQLite refuses, whose jobs fail.
+
+        A fact that is refused although nothing more can be left out is dropped, as it would keep
+        all others from being written. Its job stays unfinished until the master's next start.
+        """
         self._writing = False
         reason = f"it cannot be recorded: {error}"
-        if isinstance(refused, Exception) or not refused or not cut_down(refused, reason):
+        if isinstance(refused, Exception) or not refused:
             self._give_back(facts, error)
             return
-        jobs = [each.call.job for each in refused.steps] + [
-            each.job.number for each in refused.ends
-        ]
-        log.error(
-            "the journal refused %d submissions, and ends in the jobs %s, which fail: %s",
-            len(refused.submissions),
-            jobs[:JOBS_NAMED_MAX],
-            error,
-        )
-        self._unrecorded(refused, TooLarge(reason))
+        dropped = cut_down(refused, reason)
+        failing = without(refused, dropped)
+        if failing:
+            log.error(
+                "the journal refused %d submissions, and ends in the jobs %s, which fail: %s",
+                len(failing.submissions),
+                _jobs_of(failing),
+                error,
+            )
+            self._unrecorded(failing, TooLarge(reason))
+        if dropped:
+            log.error(
+                "the journal refused all that can be said of the jobs %s, which stay unfinished "
+                "until the next start: %s",
+                _jobs_of(dropped),
+                error,
+            )
         self._write(without(facts, refused))
 
     def _give_back(self, facts: Facts, error: JournalFailed) -> None:
@@ -313,6 +324,14 @@ class Recorder:
             self._thread.do(self._journal.probe, partial(self._written, facts))
         else:
             self._write(facts)
+
+
+def _jobs_of(facts: Facts) -> list[int]:
+    """The first of the jobs of ends, steps and cancels, for the log."""
+    jobs = [each.call.job for each in facts.steps]
+    jobs += [each.job.number for each in facts.ends]
+    jobs += [each.job.number for each in facts.cancels]
+    return jobs[:JOBS_NAMED_MAX]
 
 
 def _compare_clocks(newest: float, now: float) -> None:

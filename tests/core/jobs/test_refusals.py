@@ -57,17 +57,18 @@ def test_a_result_that_is_refused_becomes_a_failure_of_its_call() -> None:
     call = ended("a")
     call.state = CallState.ENDING
     step = Step(call, call.record.copy())
-    assert cut_down(Facts([], [], [step]), REASON)
+    assert not cut_down(Facts([], [], [step]), REASON)
     for record in (step.record, call.record):
         assert (record.state, record.value, record.error) == (CallState.FAILED, None, REASON)
-    assert not cut_down(Facts([], [], [step]), REASON), "there is nothing more to leave out"
+    again = cut_down(Facts([], [], [step]), REASON)
+    assert again.steps == [step], "there is nothing more to leave out"
 
 
 def test_a_trace_that_is_refused_is_left_out_and_the_call_goes_on() -> None:
     call = Call("a", "f", [])
     call.record.error, call.record.trace = "broke", "long"
     step = Step(call, call.record.copy())
-    assert cut_down(Facts([], [], [step]), REASON)
+    assert not cut_down(Facts([], [], [step]), REASON)
     assert (step.record.state, step.record.trace) == (None, None)
     assert call.record.error == "broke"
 
@@ -75,8 +76,15 @@ def test_a_trace_that_is_refused_is_left_out_and_the_call_goes_on() -> None:
 def test_a_hand_over_has_nothing_to_leave_out() -> None:
     step = Step(Call("a", "f", []), Call("a", "f", []).record)
     step.record.lease = 7
-    assert not cut_down(Facts([], [], [step]), REASON)
-    assert not cut_down(Facts([], [], [], [Cancel(job_of(), 1.0)]), REASON)
+    assert cut_down(Facts([], [], [step]), REASON).steps == [step]
+    cancel = Cancel(job_of(), 1.0)
+    assert cut_down(Facts([], [], [], [cancel]), REASON).cancels == [cancel]
+
+
+def test_what_can_be_cut_down_is_told_from_what_cannot() -> None:
+    stuck, long = End(job_of(), 2.0, error=REASON), End(job_of(), 2.0, b'"long"')
+    assert cut_down(Facts([Submission([], [])], [stuck, long]), REASON).ends == [stuck]
+    assert (long.state, long.answer) == (JobState.FAILED, None)
 
 
 def test_an_answer_that_is_refused_fails_the_job_with_the_calls_that_end_with_it() -> None:
@@ -88,7 +96,7 @@ def test_an_answer_that_is_refused_fails_the_job_with_the_calls_that_end_with_it
     assert job.calls is not None
     job.calls.succeeded = job.operations_done = 3
     end = End(job, 2.0, b'"long"')
-    assert cut_down(Facts([], [end]), REASON)
+    assert not cut_down(Facts([], [end]), REASON)
     assert (end.state, end.answer, end.error) == (JobState.FAILED, None, REASON)
     assert (last.record.state, last.record.value) == (CallState.FAILED, None)
     assert last.state is CallState.FAILED, "as after a restart"
@@ -96,10 +104,10 @@ def test_an_answer_that_is_refused_fails_the_job_with_the_calls_that_end_with_it
     assert (before.state, pure.state) == (CallState.SUCCEEDED, CallState.SUCCEEDED)
     assert before.record.value == b'"long"', "it is recorded already"
     assert pure.recorded, "no row is written for it, so a retry makes it again"
-    assert not cut_down(Facts([], [end]), REASON)
+    assert cut_down(Facts([], [end]), REASON).ends == [end]
 
 
 def test_a_cancelled_job_stays_cancelled() -> None:
     end = End(job_of(ended("a")), 2.0, None, "cancelled", JobState.CANCELLED)
-    assert cut_down(Facts([], [end]), REASON)
+    assert not cut_down(Facts([], [end]), REASON)
     assert end.state is JobState.CANCELLED

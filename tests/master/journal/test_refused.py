@@ -86,6 +86,25 @@ async def test_a_result_that_cannot_be_recorded_fails_its_job_alone(
     assert (await rig.nodes(retry))["long"]["state"] in ("waiting", "ready")
 
 
+async def test_an_end_that_is_refused_whatever_it_says_keeps_no_other_from_being_written(
+    rig: Rig,
+) -> None:
+    numbers = [await rig.accept(handler="effect", args=[at]) for at in range(3)]
+    rig.master.recorder._journal._db.execute(
+        f"CREATE TEMP TRIGGER no BEFORE INSERT ON main.ended WHEN NEW.number = {numbers[1]} "
+        "BEGIN SELECT raise(ABORT, 'no such job'); END"
+    )
+    cancels = [asyncio.create_task(rig.post(f"/job/{number}/cancel", {})) for number in numbers[1:]]
+    assert (await cancels[1]).status == 200
+    assert (await rig.job(numbers[2], wait_s=20))["state"] == "cancelled"
+    assert await is_well(rig)
+    await report(rig, (await claim_one(rig, handlers=["effect"]))["lease"], result=2)
+    assert (await rig.job(numbers[0], wait_s=20))["answer"] == 2
+    assert not (await rig.job(numbers[1]))["finished"]
+    assert await is_well(rig)
+    cancels[0].cancel()
+
+
 def test_facts_that_are_tried_leave_nothing_behind(tmp_path: Path) -> None:
     book = Book(tmp_path / "dte.db")
     book.accept("1+1", key="a")
