@@ -18,7 +18,7 @@ from dte.wire.codec import encode
 OWNERS = "SELECT owner, count(*), min(sequence) FROM ended WHERE owner IS NOT NULL GROUP BY owner"
 OLDEST_OF_OWNER = """
 SELECT sequence FROM (
-    SELECT sequence, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
+    SELECT sequence, total(rows) OVER (ORDER BY sequence) - rows AS before FROM (
         SELECT sequence, iif(state IS NULL, 1, 1 + operations) AS rows FROM ended
         WHERE sequence > :after AND sequence <= :last AND owner = :owner
         ORDER BY sequence LIMIT :excess))

@@ -20,24 +20,26 @@ from dte.master.journal.ended import EndedRows
 
 log = logging.getLogger("dte.master")
 
-OLD = """
+RECORDED_S = "CAST(coalesce(recorded_s, 0) AS REAL)"
+"""A number, whatever a damaged row has."""
+OLD = f"""
 sequence IN (
     SELECT sequence FROM (SELECT sequence, recorded_s FROM ended ORDER BY sequence LIMIT :rows)
-    WHERE sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest)
+    WHERE sequence <= :sequence OR {RECORDED_S} < :oldest)
 """
-OLD_WITH_CALLS = """
+OLD_WITH_CALLS = f"""
 sequence IN (
     SELECT sequence FROM (
-        SELECT sequence, recorded_s, sum(rows) OVER (ORDER BY sequence) - rows AS before FROM (
+        SELECT sequence, recorded_s, total(rows) OVER (ORDER BY sequence) - rows AS before FROM (
             SELECT sequence, recorded_s, iif(state IS NULL, 1, 1 + operations) AS rows
             FROM ended ORDER BY sequence LIMIT :rows))
-    WHERE before < :rows AND (sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest))
+    WHERE before < :rows AND (sequence <= :sequence OR {RECORDED_S} < :oldest))
 """
 """Counts a call as it does a job, as it is deleted with its job; one job is deleted in any case."""
-DELETE_SUBMISSIONS = """
+DELETE_SUBMISSIONS = f"""
 DELETE FROM submission WHERE sequence IN (
     SELECT sequence FROM (SELECT * FROM submission ORDER BY sequence LIMIT :rows)
-    WHERE (sequence <= :sequence OR coalesce(recorded_s, 0) < :oldest) AND NOT EXISTS (
+    WHERE (sequence <= :sequence OR {RECORDED_S} < :oldest) AND NOT EXISTS (
         SELECT 1 FROM waiting WHERE number BETWEEN first AND first + count - 1))
 """
 PRUNE_S = 1.0
@@ -132,7 +134,7 @@ class Pruning:
 
     def _prune(self, table: str, rows: int, oldest: float, with_calls: bool = False) -> None:
         first = self._db.execute(
-            f"SELECT sequence, coalesce(recorded_s, 0) FROM {table} ORDER BY sequence LIMIT 1"
+            f"SELECT sequence, {RECORDED_S} FROM {table} ORDER BY sequence LIMIT 1"
         ).fetchone()
         if first is None:
             return
