@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from dte.master.journal.bounds import is_time
+
 log = logging.getLogger("dte.master")
 
 LOOK_S = 1.0
@@ -61,14 +63,16 @@ class Clock:
 
     def moment_of(self, past: datetime) -> float:
         """The moment of a time in the past. A time that is still to come is taken as now."""
+        if past.tzinfo is None:
+            past = past.replace(tzinfo=UTC)  # Local times near year 1 are none.
         return min(self.now(), past.timestamp() - self.offset_s)
 
     @staticmethod
     def wall_time(wall_s: float | None) -> datetime | None:
-        """Seconds since 1970 as a UTC datetime; None for None."""
+        """Seconds since 1970 as a UTC datetime; None for None, and for what is no date."""
         return None if wall_s is None else _wall_time(wall_s)
 
 
 @lru_cache(TIMES_KEPT)
-def _wall_time(wall_s: float) -> datetime:
-    return datetime.fromtimestamp(wall_s, UTC)
+def _wall_time(wall_s: float) -> datetime | None:
+    return datetime.fromtimestamp(wall_s, UTC) if is_time(wall_s) else None

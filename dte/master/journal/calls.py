@@ -19,6 +19,7 @@ from typing import Any
 from dte.core.graph.call import CallRecord, CallState
 from dte.core.jobs.facts import Cancel, End, Step
 from dte.core.jobs.job import Job
+from dte.master.journal.bounds import without_odd
 from dte.master.journal.rows import Insertion, as_json, json_field, json_read, writable
 from dte.wire.codec import encode
 
@@ -111,7 +112,7 @@ class CallTables:
         return [self._record(row) for row in self._db.execute(RECORDS, (job,))]
 
     def _record(self, row: Sequence[Any]) -> CallRecord:
-        values = dict(zip(RECORD, row, strict=True))
+        values = without_odd("call", dict(zip(RECORD, row, strict=True)))
         if values["state"] is not None:
             values["state"] = CallState(values["state"])
         values["value"] = json_read(values["value"])

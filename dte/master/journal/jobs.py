@@ -13,6 +13,7 @@ from dte.core.graph.numbers import Number
 from dte.core.jobs.facts import End, Submission
 from dte.core.jobs.job import Job, JobState
 from dte.core.shares import OWN_USER
+from dte.master.journal.bounds import check_kinds, without_odd
 from dte.master.journal.rows import (
     Insertion,
     as_json,
@@ -163,6 +164,7 @@ class JobTables:
         ended: list[Job] = []
         for row in self._db.execute(query, (count,)):
             fields = dict(zip(FOUND, row, strict=True))
+            check_kinds("ended", fields)
             size -= len(fields["task"]) + len(fields["answer"] or "") // 2
             size -= len(fields["answer_json"] or "") + len(fields["trace"] or "")
             if size < 0:
@@ -178,7 +180,11 @@ class JobTables:
         return {job.number: job for job in jobs}
 
     def _ended_job(self, fields: dict[str, Any]) -> Job:
-        """The job of a row, whose fields but `answer_json` have the names of the job's."""
+        """The job of a row, whose fields but `answer_json` have the names of the job's.
+
+        A time or a count that no master writes is not known.
+        """
+        fields = without_odd("ended", fields)
         answer_json, owner = fields.pop("answer_json"), fields.pop("owner")
         job = Job(graph=None, owner=owner or OWN_USER, **fields)
         answer, state = fields["answer"], fields["state"]

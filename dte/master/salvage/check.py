@@ -26,7 +26,7 @@ from dte.master.journal.schema import (
 )
 from dte.master.journal.wal import log_of
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.reading import Values, is_readable
+from dte.master.salvage.reading import Values, is_readable, odd_texts
 from dte.master.salvage.salvage import version_of
 from dte.master.salvage.survey import Survey
 from dte.master.salvage.tables import CONTENTS, later_tables, tables
@@ -151,15 +151,18 @@ def check(path: str) -> Findings:
 
 def _count(survey: Survey, found: Findings) -> None:
     counts: dict[str, int] = {}
+    odd: list[str] = []
     for name, table in tables().items():
         for row in chain(survey.rows(name), survey.rows(name, uncertain=True)):
             values: Values = dict(zip(table.columns, table.values(row) or (), strict=False))
             if not is_readable(name, values):
                 survey.found[name].rows_damaged += 1
+                odd += odd_texts(name, values) if len(odd) < FAULTS_MAX else ()
                 continue
             counts[name] = counts.get(name, 0) + 1
             if name in ("waiting", "ended", "master"):
                 _note_job(values, found)
+    found.faults += odd[:FAULTS_MAX]
     found.jobs_waiting, found.jobs_ended = counts.get("waiting", 0), counts.get("ended", 0)
     found.calls, found.plans = counts.get("call", 0), counts.get("plan", 0)
     found.keys, found.webhooks = counts.get("submission", 0), counts.get("notice", 0)

@@ -14,6 +14,7 @@ from dte.core.graph.call import TERMINAL as CALL_ENDS
 from dte.core.graph.call import CallState
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import TERMINAL, JobState
+from dte.master.journal.bounds import odd_columns, odd_text
 from dte.master.journal.jobs import read_number
 from dte.master.journal.workers import read_announcement
 from dte.master.parsing import NO_LIMITS
@@ -23,6 +24,8 @@ ZEROED = 64 * "\0"
 """Texts may have NULs; so many in a row are left by a page that was overwritten."""
 NUMBER_MAX = 2**53
 Values = dict[str, Any]
+REPAIRED = ("waiting", "ended")
+"""Tables of jobs: a time or a count is worth less than the rest of such a row."""
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
@@ -33,6 +36,8 @@ class _Unreadable(ValueError):
 
 def is_readable(table: str, values: Values) -> bool:
     """True if a master can read a row."""
+    if odd_columns(table, values):
+        return False
     try:
         for column in ("number", "job", "retry_of", "first"):
             if not 1 <= (values.get(column) or 1) < NUMBER_MAX:
@@ -47,6 +52,30 @@ def is_readable(table: str, values: Values) -> bool:
     except (ValueError, KeyError, TypeError, DteError, msgspec.MsgspecError):
         return False
     return True
+
+
+def odd_texts(table: str, values: Values) -> list[str]:
+    """The times and counts of a row that no master writes, for people."""
+    return [odd_text(table, column, values) for column in odd_columns(table, values)]
+
+
+def repaired(table: str, values: Values, now: float) -> Values | None:
+    """The row of a job without times and counts that no master writes; None for any other row.
+
+    Args:
+        now: stands for a time that a row must have, if it has no other; seconds since 1970.
+    """
+    odd = odd_columns(table, values)
+    if table not in REPAIRED or not odd:
+        return None
+    kept = values | dict.fromkeys(odd)
+    times = [kept[name] for name in ("ended_at", "started_at", "submitted_at") if kept.get(name)]
+    for column in odd:
+        if column in ("submitted_at", "ended_at"):
+            kept[column] = times[0] if times else now
+        elif column.startswith("operations"):
+            kept[column] = 0
+    return kept if is_readable(table, kept) else None
 
 
 def is_formula_of(text: str, operations: int, task: str) -> bool:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from dte.master.plans import LOST_PLAN, read_plan
 from dte.master.salvage.endings import END_LOST, Endings
 from dte.master.salvage.gaps import Gap, gaps_of_calls
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.reading import Values, is_formula_of, is_readable
+from dte.master.salvage.reading import Values, is_formula_of, is_readable, repaired
 from dte.master.salvage.records import Row
 from dte.master.salvage.survey import Survey
 from dte.master.salvage.tables import CONTENTS, NUMBERS, Table, later_tables, tables
@@ -190,6 +191,8 @@ class _Filling:
         self._ended: dict[int, int] = {}
         self._endings = Endings(db, self._ended)
         self._unreadable: dict[str, int] = {}
+        self._repaired: set[tuple[str, int]] = set()
+        self._now = time.time()
         self._gaps: list[Gap] = []
         self._deleted_to: int | None = None
         self._oldest_ended = 0
@@ -218,6 +221,7 @@ class _Filling:
         """Note what is lost of a table, if it is not known that all rows are there."""
         done, found = self._done, self._survey.found[name]
         rows = found.rows_damaged + self._unreadable.get(name, 0)
+        rows += sum(table == name for table, _ in self._repaired)
         is_missing = not found.rooted and name not in later_tables(done.version)
         if not (rows or found.damaged or is_missing):
             return
@@ -263,6 +267,10 @@ class _Filling:
         values: Values = dict(zip(table.columns, table.values(row) or (), strict=False))
         if is_readable(table.name, values):
             return values
+        kept = repaired(table.name, values, self._now)
+        if kept is not None:
+            self._repaired.add((table.name, kept["number"]))
+            return kept
         self._unreadable[table.name] = self._unreadable.get(table.name, 0) + 1
         if table.name == "call":
             self._gaps.append((values["job"], values["job"]))

@@ -198,3 +198,19 @@ def test_a_damaged_part_of_the_log_is_no_page_with_an_impossible_number(tmp_path
     assert any("nobody knows which page" in each for each in found.faults)
     done = salvaged(tmp_path / "copy.db", tmp_path / "new.db")
     assert (done.damaged_in_log, done.is_whole) == (1, False)
+
+
+@pytest.mark.parametrize("value", ["1e300", "-1e300", "9e999", "253402300800"])
+@pytest.mark.parametrize("column", ["ended.ended_at", "waiting.submitted_at", "call.started_at"])
+def test_times_that_are_no_dates_are_named(path: Path, column: str, value: str) -> None:
+    table, name = column.split(".")
+    key = "job" if table == "call" else "number"
+    with closing(sqlite3.connect(path)) as db:
+        (number,) = db.execute(f"SELECT max({key}) FROM {table}").fetchone()
+        db.execute(f"UPDATE {table} SET {name} = {value} WHERE {key} = {number}")
+        db.commit()
+    found = check(str(path))
+    assert any(fault.startswith(f"{column} of job {number} is ") for fault in found.faults)
+    assert any("damaged rows on other pages: " in fault for fault in found.faults)
+    assert found.newest_end is not None
+    assert found.newest_end < 2e9

@@ -17,6 +17,7 @@ from dte.master.journal.journal import Journal
 from dte.master.journal.retention import Retention
 from dte.master.journal.wal import FRAME_HEADER, frames, read_header
 from dte.master.plans import LOST_PLAN
+from dte.master.salvage.check import check
 from master.journal.book import Book, calls_of
 
 from .damage import (
@@ -456,3 +457,76 @@ def test_nothing_but_rows_is_saved(tmp_path: Path, new: Path) -> None:
         names = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     assert not {"planted", "notes"} & names
     assert len(jobs_in(new)) == 1
+
+
+ODD = [
+    "waiting SET submitted_at = 9e999",
+    "waiting SET operations = -1",
+    "waiting SET cancelled_at = 1e300",
+    "ended SET ended_at = 1e300",
+    "ended SET submitted_at = -1e300, ended_at = 253402300800",
+    "ended SET operations = -1, operations_done = -7",
+]
+
+
+@pytest.mark.parametrize("change", ODD)
+def test_a_job_with_an_odd_time_or_count_is_kept_without_it(
+    tmp_path: Path, new: Path, change: str
+) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.ended(3)
+    book.accept("1+1")
+    book.write()
+    book.close()
+    with closing(sqlite3.connect(tmp_path / "dte.db")) as db:
+        db.execute(f"UPDATE {change}")
+        db.commit()
+    done = salvaged(tmp_path / "dte.db", new)
+    assert done.lost_rows == {change.split()[0]: (1, 0)}
+    assert (done.lost_jobs, done.unknown_jobs, done.failed_jobs) == ([], [], [])
+    assert not done.is_whole
+    book = Book(new)
+    (ended,) = book.loaded.ended
+    (waiting,) = book.loaded.waiting
+    assert (ended.answer, waiting.task) == (3, "1+1")
+    assert ended.ended_at is not None
+    assert abs(ended.ended_at - ended.submitted_at) < 1e10
+    book.end(book.jobs.job(waiting.number), 2)
+    book.write()
+    assert book.count("ended") == 2
+    book.close()
+    assert check(str(new)).faults == []
+
+
+@pytest.mark.parametrize("change", ["waiting SET operations = 'x'", "ended SET ended_at = X'00'"])
+def test_a_row_with_a_time_or_count_that_is_no_number_counts_as_lost(
+    tmp_path: Path, new: Path, change: str
+) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.ended(1, 2, 3, 4)
+    book.accept("1+1", "2+2", "3+3", "4+4")
+    book.write()
+    book.close()
+    table = change.split()[0]
+    with closing(sqlite3.connect(tmp_path / "dte.db")) as db:
+        db.execute(f"UPDATE {change} WHERE number = (SELECT max(number) FROM {table})")
+        db.commit()
+    done = salvaged(tmp_path / "dte.db", new)
+    assert done.lost_rows == {table: (1, 0)}
+    assert (len(done.lost_jobs), len(jobs_in(new))) == (table == "ended", 7)
+    assert check(str(new)).faults == []
+
+
+def test_odd_records_of_calls_count_as_lost(tmp_path: Path, new: Path) -> None:
+    book = Book(tmp_path / "dte.db")
+    job = book.accept_plan("a", plan=PLAN)
+    book.write()
+    book.step(*calls_of(job).values(), attempts=1, lease=7, worker="w")
+    book.write()
+    book.close()
+    with closing(sqlite3.connect(tmp_path / "dte.db")) as db:
+        db.execute("UPDATE call SET attempts = -1")
+        db.commit()
+    done = salvaged(tmp_path / "dte.db", new)
+    assert done.lost_rows == {"call": (1, 0)}
+    assert done.failed_jobs == [job.number], "it may have begun"
