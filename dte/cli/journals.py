@@ -22,7 +22,7 @@ from dte.client.exact import encode
 if TYPE_CHECKING:
     from dte.master.journal.generation import Cut
     from dte.master.salvage.check import Findings
-    from dte.master.salvage.salvage import Loss, Salvaged
+    from dte.master.salvage.outcome import Loss, Salvaged
 
 EXIT_DAMAGED = EXIT_JOB_FAILED
 RANGES_MAX = 20

@@ -11,8 +11,9 @@ from typing import Any
 
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
+from dte.master.salvage.outcome import Salvaged
 from dte.master.salvage.pages import Pages
-from dte.master.salvage.salvage import Salvaged, salvage
+from dte.master.salvage.salvage import salvage
 from dte.master.salvage.survey import Survey
 from master.journal.book import Book, calls_of
 

@@ -13,7 +13,7 @@ import pytest
 from dte.core.graph.call import CallState
 from dte.core.jobs.job import JobState
 from dte.master.journal.schema import APPLICATION_ID, statements
-from dte.master.salvage.salvage import Salvaged
+from dte.master.salvage.outcome import Salvaged
 from master.journal.book import Book, calls_of
 
 from .damage import (
