@@ -29,6 +29,7 @@ from dte.master.journal.wal import (
     has_transaction,
     log_of,
     read_header,
+    unread_frames,
 )
 
 LOG_PAGES = 1_000
@@ -157,6 +158,7 @@ class Cut(Enum):
     MISSING = "missing"
     LOST = "without its content"
     FOREIGN = "of another state"
+    BROKEN = "damaged before transactions that are whole"
 
 
 def find_cut(db: sqlite3.Connection, path: str, *, is_synced: bool = False) -> Cut | None:
@@ -164,7 +166,8 @@ def find_cut(db: sqlite3.Connection, path: str, *, is_synced: bool = False) -> C
 
     Args:
         db: the main file alone, without its log.
-        is_synced: each transaction was on the disk before the next one began.
+        is_synced: each transaction was on the disk before the next one began. If not, a loss of
+            power may leave a log that is `BROKEN`.
     """
     log = log_of(path)
     # The log first: a master that is just ending closes the main file before it deletes the log.
@@ -173,19 +176,30 @@ def find_cut(db: sqlite3.Connection, path: str, *, is_synced: bool = False) -> C
         row = db.execute(READ).fetchone()
         (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
     except sqlite3.Error:  # An older version, or a crash in the midst of a checkpoint.
-        return None
-    if row is None or not is_readable(*row[:2]):  # Opening the journal refuses that.
-        return None
-    incomplete, marks, page = row
+        row = None
+    is_incomplete = row is not None and is_readable(*row[:2]) and bool(row[0])
     if is_empty:
-        return Cut.MISSING if incomplete else None
-    mark = marks[-SIZE:]
+        return Cut.MISSING if is_incomplete else None
     try:
-        found = list(_marks_in(log, page))
-        if not found and incomplete and _has_lost_content(log, page_bytes, mark, is_synced):
-            return Cut.LOST
+        # Opening the journal refuses a row that cannot be read.
+        if row is not None and is_readable(*row[:2]):
+            cut = _find_cut_by_marks(log, row, page_bytes, is_synced)
+            if cut is not None:
+                return cut
+        return Cut.BROKEN if unread_frames(log) else None
     except FileNotFoundError:  # A master has just ended.
-        return Cut.MISSING if incomplete else None
+        return Cut.MISSING if is_incomplete else None
+
+
+def _find_cut_by_marks(
+    log: Path, row: tuple[int, bytes, int], page_bytes: int, is_synced: bool
+) -> Cut | None:
+    """What is wrong with a log by the marks in it and that of the main file."""
+    incomplete, marks, page = row
+    mark = marks[-SIZE:]
+    found = list(_marks_in(log, page))
+    if not found and incomplete and _has_lost_content(log, page_bytes, mark, is_synced):
+        return Cut.LOST
     if found and not any(mark in (each[-SIZE:], each[-2 * SIZE : -SIZE]) for each in found):
         return Cut.FOREIGN
     return None

@@ -13,7 +13,7 @@ from pathlib import Path
 from dte.master.journal import catalogue, generation
 from dte.master.journal.generation import Cut, find_cut
 from dte.master.journal.permissions import close_to_others, create_private, is_open_to_all
-from dte.master.journal.wal import log_of
+from dte.master.journal.wal import log_of, unread_frames
 
 log = logging.getLogger("dte.master")
 
@@ -199,7 +199,7 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     cut = _look_at(path, sync)
     # A master that is just ending changes both files; another look sees them at rest.
     if cut is not None and cut is _look_at(path, sync):
-        _refuse_cut(path, cut, without_wal)
+        _refuse_cut(path, cut, sync, without_wal)
     if path != IN_MEMORY:
         create_private(path)
     db = sqlite3.connect(
@@ -315,11 +315,14 @@ def of_foreign_log(path: str) -> JournalRefused:
     )
 
 
-def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
+def _refuse_cut(path: str, cut: Cut, sync: Sync, without_wal: bool) -> None:
     """Refuse a journal with a log of another state, or without its log unless that is allowed."""
     log_path = log_of(path)
     if cut is Cut.FOREIGN:
         raise of_foreign_log(path)
+    if cut is Cut.BROKEN:
+        _refuse_broken_log(path, is_allowed=without_wal or sync is not Sync.FULL)
+        return
     if without_wal:
         log.warning("%s is used without %s; the changes in that file are lost", path, log_path)
         return
@@ -333,6 +336,32 @@ def _refuse_cut(path: str, cut: Cut, without_wal: bool) -> None:
         f"{path} was cut from {log_path}, which has its latest changes",
         f"a journal that a master has not closed is two files, so put {log_path} beside it, or use "
         f"another copy: {COPIES}. To go on without those changes: --journal-without-wal",
+    )
+
+
+def _refuse_broken_log(path: str, *, is_allowed: bool) -> None:
+    """Refuse a journal whose log is damaged before whole transactions, unless that is allowed."""
+    log_path = log_of(path)
+    unread = unread_frames(log_path)
+    if unread is None:
+        return
+    damaged, first, last = unread
+    if is_allowed:
+        log.warning(
+            "frame %s of %s is damaged or was never written; "
+            "the changes in frames %s to %s are lost",
+            damaged,
+            log_path,
+            first,
+            last,
+        )
+        return
+    raise JournalRefused(
+        f"frame {damaged} of {log_path} is damaged, so SQLite would not read the changes in frames "
+        f"{first} to {last}",
+        f"to save them in a new file: dte journal salvage {path}. To go on without them: "
+        f"--journal-without-wal. If the master ran with --journal-sync normal, a loss of power may "
+        f"have done this",
     )
 
 

@@ -21,6 +21,8 @@ SALT_AT = 8
 """The place of the salt in the header of a frame."""
 MAGIC = 0x377F0682
 """The lowest bit beside it: checksums take numbers with the highest byte first."""
+SECTOR_BYTES = 512
+"""Every disk writes at least so much whole or not at all."""
 
 
 class LogHeader(NamedTuple):
@@ -73,6 +75,24 @@ class Frame(NamedTuple):
         head = FRAME_HEADER.pack(self.page, self.pages, self.salt, *self.sums)[:SALT_AT]
         return checksums(head + content, self.before, order) == self.sums
 
+    @property
+    def has_whole_head(self) -> bool:
+        """True if its header is in one sector, so a loss of power cannot mix it with another."""
+        return (self.at - FRAME_HEADER.size) // SECTOR_BYTES == (self.at - 1) // SECTOR_BYTES
+
+
+class Unread(NamedTuple):
+    """Frames that SQLite will not read, by their numbers from 1.
+
+    Attributes:
+        damaged: the first one that is not whole.
+        first, last: those of the transactions that are lost thereby.
+    """
+
+    damaged: int
+    first: int
+    last: int
+
 
 def log_of(path: str) -> Path:
     """The log of a journal. SQLite puts it beside the file, not beside a link to it."""
@@ -109,6 +129,37 @@ def has_transaction(file: BinaryIO, header: LogHeader) -> bool:
         if frame.pages:
             return True
     return False
+
+
+def unread_frames(log: Path) -> Unread | None:
+    """The frames that SQLite will not read, though a transaction among them is whole.
+
+    A transaction that was being written when the power ended has none behind it, nor has one that
+    failed: the next one is written over its beginning, so its other frames no longer follow.
+
+    Returns:
+        None if no transaction behind a damaged frame is whole.
+    """
+    with log.open("rb", buffering=0) as file:
+        header = read_header(file)
+        if header is None or not header.is_whole:
+            return None
+        damaged = last = 0
+        first = 1
+        begins = is_inside = False
+        for number, frame in enumerate(frames(file, header), 1):
+            is_present = frame.salt == header.salt
+            content = os.pread(file.fileno(), header.page_bytes, frame.at) if is_present else b""
+            is_whole = len(content) == header.page_bytes and frame.is_whole(content, header.order)
+            if not is_whole:
+                damaged = damaged or number
+            elif frame.pages and not damaged:
+                first = number + 1
+            is_inside = damaged > 0 and is_whole and (begins or is_inside)
+            if is_inside and frame.pages:
+                last = number
+            begins = is_present and frame.pages > 0 and (is_whole or frame.has_whole_head)
+        return Unread(damaged, first, last) if last else None
 
 
 def checksums(content: bytes, before: list[int], order: str) -> list[int]:

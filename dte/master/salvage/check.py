@@ -24,7 +24,7 @@ from dte.master.journal.schema import (
     open_to_all,
     strangers_in,
 )
-from dte.master.journal.wal import log_of
+from dte.master.journal.wal import Unread, log_of, unread_frames
 from dte.master.salvage.pages import Pages
 from dte.master.salvage.reading import Values, is_readable, odd_texts
 from dte.master.salvage.salvage import version_of
@@ -119,7 +119,7 @@ def open_pages(path: str) -> tuple[Pages, Survey, Cut | None]:
         raise NoJournal(f"{of_other_version(path, version)}; {OLDER_OR_NEWER}")
     if cut is None and _is_incomplete(survey) and not os.path.exists(log_of(path)):
         cut = Cut.MISSING  # SQLite cannot see that, as another page is damaged.
-    if cut is Cut.LOST and pages.pages_in_log:  # More can be read than SQLite takes.
+    if cut in (Cut.LOST, Cut.BROKEN) and pages.pages_in_log:  # More is read than SQLite takes.
         cut = None
     return pages, survey, cut
 
@@ -238,6 +238,13 @@ def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None
         found.faults.append(f"{log_of(path)} is missing, which has the latest changes")
     if cut is Cut.LOST:
         found.faults.append(f"{log_of(path)} has lost its content, which was the latest changes")
+    unread = None if cut is not None else _unread_frames(path)
+    if unread is not None:
+        damaged, first, last = unread
+        found.faults.append(
+            f"{log_of(path)}: frame {damaged} is damaged, so SQLite will not read frames {first} "
+            f"to {last}; a salvage reads them"
+        )
     if pages.log_damaged:
         found.faults.append(f"{log_of(path)}: {damaged_pages(sorted(pages.log_damaged))}")
     if pages.log_unknown:
@@ -246,6 +253,12 @@ def _note_log(path: str, pages: Pages, cut: Cut | None, found: Findings) -> None
         found.remarks.append(
             "the last transaction in the log is not whole, as after a loss of power"
         )
+
+
+def _unread_frames(path: str) -> Unread | None:
+    with suppress(FileNotFoundError):
+        return unread_frames(log_of(path))
+    return None
 
 
 def _integrity(pages: Pages) -> list[str]:

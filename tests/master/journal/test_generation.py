@@ -14,7 +14,14 @@ import pytest
 from dte.master.journal import generation
 from dte.master.journal.journal import Journal
 from dte.master.journal.schema import JournalFailed, JournalRefused, Sync
-from dte.master.journal.wal import FRAME_HEADER, HEADER, LogHeader, checksums, read_header
+from dte.master.journal.wal import (
+    FRAME_HEADER,
+    HEADER,
+    LogHeader,
+    checksums,
+    frames,
+    read_header,
+)
 
 from .book import Book
 
@@ -320,3 +327,76 @@ def test_changes_that_were_not_synced_may_be_lost_with_the_power(path: Path) -> 
     log = log_of(crashed).read_bytes()
     log_of(crashed).write_bytes(LOSSES["another first frame"](log))
     assert waiting(crashed, sync=Sync.NORMAL) == 0
+
+
+# A log that is damaged before transactions that are whole
+
+
+def crash(path: Path) -> tuple[Path, bytes, list[bool]]:
+    """A journal of ten commits as a crash leaves it, its log, and the frames that end commits."""
+    book = Book(path)
+    for _ in range(10):
+        book.accept("1+1")
+        book.write()
+    crashed = copy(path, "crashed.db")
+    book.close()
+    with log_of(crashed).open("rb") as file:
+        header = read_header(file)
+        assert header is not None
+        ends = [each.pages > 0 for each in frames(file, header) if each.salt == header.salt]
+    return crashed, log_of(crashed).read_bytes(), ends
+
+
+def frame_at(number: int) -> int:
+    return HEADER.size + (number - 1) * FRAME_BYTES
+
+
+def changed(log: bytes, at: int, count: int) -> bytes:
+    return log[:at] + bytes(byte ^ 0xFF for byte in log[at : at + count]) + log[at + count :]
+
+
+def test_damage_to_any_frame_before_the_last_commit_is_refused_and_loses_nothing(
+    path: Path,
+) -> None:
+    crashed, log, ends = crash(path)
+    main = crashed.read_bytes()
+    last = max(number for number, is_end in enumerate(ends[:-1], 1) if is_end)
+    for number in range(1, len(ends) + 1):
+        crashed.write_bytes(main)
+        log_of(crashed).write_bytes(changed(log, frame_at(number) + 1_000, 50))
+        if number > last:  # As after a loss of power in the midst of the last commit.
+            assert waiting(crashed) == 9
+            continue
+        text = refusal(crashed)
+        for part in (f"{crashed}-wal", "dte journal salvage", "--journal-without-wal"):
+            assert part in text
+        if number > 1:
+            assert f"frame {number} of" in text
+
+
+def test_damage_to_the_head_of_any_frame_before_the_last_two_commits_is_refused(path: Path) -> None:
+    crashed, log, ends = crash(path)
+    before_last_two = [number for number, is_end in enumerate(ends, 1) if is_end][-3]
+    for number in range(1, before_last_two + 1):
+        log_of(crashed).write_bytes(changed(log, frame_at(number), 16))
+        assert "dte journal salvage" in refusal(crashed)
+
+
+def test_a_log_that_is_damaged_can_be_used_on_request_up_to_the_damage(path: Path) -> None:
+    crashed, log, ends = crash(path)
+    second_last = max(number for number, is_end in enumerate(ends[:-1], 1) if is_end)
+    log_of(crashed).write_bytes(changed(log, frame_at(second_last) + 1_000, 50))
+    assert waiting(crashed, without_wal=True) == 8
+    assert waiting(crashed) == 8
+
+
+def test_without_syncs_a_loss_of_power_may_leave_later_commits_and_they_are_named(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed, log, ends = crash(path)
+    second_last = max(number for number, is_end in enumerate(ends[:-1], 1) if is_end)
+    log_of(crashed).write_bytes(changed(log, frame_at(second_last) + 1_000, 50))
+    book = Book(crashed, sync=Sync.NORMAL)
+    book.close()
+    assert len(book.loaded.waiting) == 8
+    assert f"to {len(ends)} are lost" in caplog.text

@@ -84,6 +84,22 @@ def test_what_is_in_the_log_counts(tmp_path: Path) -> None:
     assert found.pages_in_log > 0
 
 
+def test_a_damaged_frame_before_whole_transactions_in_the_log_is_named(tmp_path: Path) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.ended(1, 2, 3)
+    book.ended(4)
+    for suffix in ("", "-wal"):
+        shutil.copyfile(tmp_path / f"dte.db{suffix}", tmp_path / f"copy.db{suffix}")
+    book.close()
+    log = tmp_path / "copy.db-wal"
+    content = bytearray(log.read_bytes())
+    content[100:150] = bytes(byte ^ 0xFF for byte in content[100:150])
+    log.write_bytes(content)
+    found = check(str(tmp_path / "copy.db"))
+    assert any("frame 1 is damaged" in each and str(log) in each for each in found.faults)
+    assert (found.jobs_ended, found.last_job) == (4, 4)
+
+
 def test_a_missing_log_and_one_of_another_state_are_noticed(tmp_path: Path) -> None:
     for name in ("one.db", "other.db"):
         book = Book(tmp_path / name)

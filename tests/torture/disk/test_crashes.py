@@ -39,7 +39,7 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
 ) -> None:
     """As after a loss of power with a disk that did not do what it said.
 
-    A log in which nothing is left is refused.
+    A log in which nothing is left is refused, and one with whole transactions behind the damage.
     """
     live, left = memory_folder / "live", memory_folder / "left"
     live.mkdir()
@@ -56,9 +56,9 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
         Life(live).go_on()
     stands = every_stand(live)
     log = (left / f"{JOURNAL}-wal").read_bytes()
-    first = end_of_first_transaction(left / f"{JOURNAL}-wal")
+    ends = ends_of_transactions(left / f"{JOURNAL}-wal")
     random = Random(1)
-    seen = set()
+    seen, refused = set(), 0
     for _ in range(CUTS):
         place = random.randrange(len(log))
         rest = random.randbytes(GARBLED_BYTES) + log[place + GARBLED_BYTES :] if garbled else b""
@@ -71,22 +71,32 @@ def test_whatever_is_missing_at_the_end_of_the_log_what_is_left_is_as_after_some
         stand = {"waiting": sorted(content.waiting), "ended": sorted(content.ended)}
         assert stand in stands, f"cut at {place}"
         seen.add(stands.index(stand))
-        if place < first:
-            with pytest.raises(JournalRefused, match=r"damaged from its beginning|was cut from"):
+        # Whoever damages the end of a commit and the next one cuts off both.
+        if place < ends[0] or (garbled and place < ends[-3]):
+            refusals = r"damaged from its beginning|was cut from|frame \d+ of .* is damaged"
+            with pytest.raises(JournalRefused, match=refusals):
                 Life(case)
+            refused += 1
+            if place < ends[0]:
+                continue
+            Journal(str(case / JOURNAL), without_wal=True).close()
+        elif garbled and place < ends[-2]:
             continue
         Life(case).go_on()
         assert problems(read(case / JOURNAL), read_told(case / TOLD), finished=True) == []
     assert len(seen) > len(stands) / 3
+    assert refused > (CUTS / 3 if garbled else 0)
 
 
-def end_of_first_transaction(path: Path) -> int:
+def ends_of_transactions(path: Path) -> list[int]:
     with path.open("rb") as log:
         header = read_header(log)
         assert header is not None
-        return next(
-            frame.at + header.page_bytes for frame in frames(log, header) if frame.pages > 0
-        )
+        return [
+            frame.at + header.page_bytes
+            for frame in frames(log, header)
+            if frame.pages > 0 and frame.salt == header.salt
+        ]
 
 
 def every_stand(folder: Path) -> list[dict[str, list[int]]]:
