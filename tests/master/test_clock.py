@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from harness.until import until
@@ -222,3 +224,26 @@ async def test_a_clock_that_is_set_deletes_no_job_and_no_key(
             assert again.json["job_id"] == number
         await rig.stop()
     assert numbers == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    "seconds", [1e300, -1e300, inf, -inf, nan, 1e15, 253_402_300_800, -62_135_596_801, "x", b""]
+)
+def test_what_is_no_date_is_shown_as_unknown(seconds: Any) -> None:
+    assert Clock.wall_time(seconds) is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, -62_135_000_000, 253_370_764_799])
+def test_all_dates_can_be_shown_in_each_time_zone(seconds: float) -> None:
+    shown = Clock.wall_time(seconds)
+    assert shown is not None
+    assert shown.timestamp() == seconds
+    for hours in (-14, 14):
+        shown.astimezone(timezone(timedelta(hours=hours)))
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("zone", [None, UTC])
+def test_a_past_moment_may_be_any_date(year: int, zone: tzinfo | None) -> None:
+    clock = Clock()
+    assert clock.moment_of(datetime(year, 1, 1, tzinfo=zone)) <= clock.now()
