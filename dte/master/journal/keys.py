@@ -14,7 +14,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from dte.core.jobs.facts import KnownSubmission, Submission
+from dte.master.journal.bounds import COUNT
 
+NO_JOB = 0
+"""The number that no job has."""
+COUNT_MAX = 10_000_000
+"""No submission has more jobs."""
 KNOWN = "SELECT digest, first, count FROM submission WHERE key = ?"
 INSERT = (
     "INSERT INTO submission (key, digest, first, count, submitted_at, recorded_s, owner) "
@@ -42,9 +47,18 @@ class KeyTable:
         self._owned: dict[str, deque[int]] | None = None
 
     def known(self, key: str) -> KnownSubmission | None:
-        """The submission with a key, if there was one."""
+        """The submission with a key, if there was one.
+
+        Where the row has numbers that no master writes, it is that of no job: a repeat may not be
+        accepted as another submission.
+        """
         row = self._db.execute(KNOWN, (key,)).fetchone()
-        return KnownSubmission(*row) if row is not None else None
+        if row is None:
+            return None
+        digest, first, count = row
+        if COUNT.has(first) and COUNT.has(count) and count <= COUNT_MAX:
+            return KnownSubmission(digest, first, count)
+        return KnownSubmission(str(digest), NO_JOB, 1)
 
     def insert(
         self, submissions: Iterable[Submission], ran_s: float

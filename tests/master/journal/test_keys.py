@@ -16,6 +16,8 @@ from dte.master.journal.journal import Journal
 from dte.master.journal.memory import KeyMemory
 from dte.master.journal.retention import Retention
 
+from .book import Book
+
 STRANGER, OTHER = "10.0.0.5", "10.0.0.6"
 
 
@@ -130,3 +132,18 @@ def _write(table: JobTable, journal: Journal) -> None:
         table.admit(submission)
     for end in facts.ends:
         table.close(end)
+
+
+@pytest.mark.parametrize("change", ["count = 'x'", "count = -1", "first = X'00'", "first = 1e300"])
+def test_a_key_whose_jobs_are_unknown_is_not_accepted_again(tmp_path: Path, change: str) -> None:
+    book = Book(tmp_path / "dte.db")
+    book.accept("1+1", key="a")
+    book.write()
+    book.journal._db.execute(f"UPDATE submission SET {change}")
+    book.accept("1+1", key="a")
+    (known,) = book.write().values()
+    assert (known.first, known.count) == (0, 1), "no job has this number"
+    book.accept("1+1", key="b")
+    assert not book.write()
+    assert book.count("waiting") == 2
+    book.close()
