@@ -213,6 +213,8 @@ class JsonHandler(BodyHandler):
     ) -> None:
         """Answer with the JSON of a list, encoded in slices, between two other texts.
 
+        A value may be a generator that writes its own JSON in slices.
+
         Raises:
             Busy: there is no room for a long reply to a GET.
         """
@@ -226,7 +228,10 @@ class JsonHandler(BodyHandler):
         start, part_size, slice_size = before + b"[", 0, 0
         began = time.monotonic()
         for value in values:
-            texts.append(encode(value))
+            if isinstance(value, Generator):
+                texts.append((yield from value))
+            else:
+                texts.append(encode(value))
             slice_size += len(texts[-1])
             # A short text may have taken long to make.
             if slice_size > REPLY_SLICE_BYTES or time.monotonic() - began > REPLY_SLICE_S:

@@ -145,8 +145,8 @@ class Tasks(RestHandler):
             past = [job for job in jobs if is_past(job)]
             plans = await self.master.archive.plans_of(past)
             remembered = {job.number: plan for job, plan in zip(past, plans, strict=True)}
-            show = self.viewer.task
-            await self.reply_list(show(job, remembered.get(job.number)) for job in jobs)
+            write = self.viewer.writing
+            await self.reply_list(write(job, remembered.get(job.number)) for job in jobs)
 
 
 class OneTask(RestHandler):
@@ -157,7 +157,8 @@ class OneTask(RestHandler):
             self.reply(self.viewer.part(job, part))
             return
         remembered = await self.master.archive.plan_of(job) if is_past(job) else None
-        self.reply(self.viewer.task(job, remembered))
+        task = await self.master.slices.run(self.viewer.writing(job, remembered))
+        self.reply(msgspec.Raw(task))
 
 
 def is_past(job: Job) -> bool:

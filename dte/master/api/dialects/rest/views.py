@@ -20,8 +20,10 @@ from dte.core.graph.call import TERMINAL, Call, CallRecord, CallState
 from dte.core.graph.json_template import JsonTemplate
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
+from dte.core.slices import at_once
 from dte.core.workers.worker import Worker
 from dte.master.api.base import REPLY_SLICE_S
+from dte.master.api.dialects.long_bodies import LONG_BYTES
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
 from dte.master.arguments import compact
 from dte.master.expected import id_of
@@ -136,14 +138,37 @@ class Viewer:
 
     def task(self, job: Job, remembered: Remembered | None = None) -> Task:
         """A job as a task; `remembered` comes from the journal if the job ended long ago."""
+        return at_once(self._making(job, remembered))
+
+    def writing(
+        self, job: Job, remembered: Remembered | None = None
+    ) -> Generator[None, None, bytes]:
+        """The JSON of what `task` returns, a long one made in slices."""
+        task = yield from self._making(job, remembered)
+        if len(task.args or b"") + len(task.result or b"") <= LONG_BYTES:
+            return encode(task)
+        parts: list[bytes] = []
+        for field in msgspec.structs.fields(task):
+            value = getattr(task, field.name)
+            if value is msgspec.UNSET:
+                continue
+            if isinstance(value, bytes):  # Megabytes of base64 take long.
+                yield
+            parts.append(encode(field.encode_name) + b":" + encode(value))
+        yield
+        return b"{" + b",".join(parts) + b"}"
+
+    def _making(self, job: Job, remembered: Remembered | None) -> Generator[None, None, Task]:
         text, records = remembered or (job.plan, ())
         plan = self._plan_of_one_call(job, text)
         if plan is None:
             return self._whole(job, text)
+        if text is not None and len(text) > LONG_BYTES:
+            yield
         ((name, node),) = plan.graph.items()
         call = job.calls.calls.get(name) if job.calls is not None else None
         record = next((each for each in records if each.name == name), None)
-        return self._single(job, plan, node, call or record)
+        return (yield from self._single(job, plan, node, call or record))
 
     def part(self, job: Job, call: Call) -> Task:
         """A call as a task: its whole job if that has no other call."""
@@ -212,14 +237,19 @@ class Viewer:
                 return plan
         return None
 
-    def _single(self, job: Job, plan: Plan, node: Node, call: KnownCall) -> Task:
+    def _single(
+        self, job: Job, plan: Plan, node: Node, call: KnownCall
+    ) -> Generator[None, None, Task]:
         """A job of one call."""
         about = plan.about if plan.about.get("dialect") == DIALECT else {}
         sent = _sent_here(about)
         if not about:
             sent = _sent(call) if isinstance(call, Call) else _sent_of_node(node)
+        if sent is not None and len(sent) > LONG_BYTES:
+            yield
         status = _status_of_job(job, call)
         value = _answer(job) if status == COMPLETED else None
+        result = None if value is None else given_result(node.handler, sent or b"", value)
         record = call.record if isinstance(call, Call) else call
         error = record.error if record is not None and record.error else job.error
         # A task that is retried as a new job leaves its id to the first.
@@ -232,7 +262,7 @@ class Viewer:
             args=sent,
             dependencies=awaited or None,
             priority=plan.priority if node.priority is None else node.priority,
-            result=None if value is None else given_result(node.handler, sent or b"", value),
+            result=result,
             metadata=about.get("metadata") or None,
             **self._course(status, error, job, record, job.ended_at),
         )
