@@ -208,12 +208,23 @@ class JsonHandler(BodyHandler):
         """
         self._replies.ensure_room(begun=True, owner=self.owner, more=size)
 
+    async def reply_written(self, writing: Generator[None, None, list[bytes]]) -> None:
+        """Answer with JSON that is written in slices, and given in pieces.
+
+        Raises:
+            Busy: there is no room for a long reply to a GET.
+        """
+        pieces = await self.master.slices.run(writing)
+        if sum(map(len, pieces)) > REPLY_SLICE_BYTES and self.request.method == "GET":
+            self._replies.ensure_room(owner=self.owner)
+        self._send([*pieces, b"\n"])
+
     async def reply_list(
         self, values: Iterable[Any], before: bytes = b"", after: bytes = b""
     ) -> None:
         """Answer with the JSON of a list, encoded in slices, between two other texts.
 
-        A value may be a generator that writes its own JSON in slices.
+        A value may be a generator that writes its own JSON in slices, and returns its pieces.
 
         Raises:
             Busy: there is no room for a long reply to a GET.
@@ -228,10 +239,19 @@ class JsonHandler(BodyHandler):
         start, part_size, slice_size = before + b"[", 0, 0
         began = time.monotonic()
         for value in values:
-            if isinstance(value, Generator):
-                texts.append((yield from value))
-            else:
-                texts.append(encode(value))
+            pieces = (yield from value) if isinstance(value, Generator) else (encode(value),)
+            if (size := sum(map(len, pieces))) > REPLY_PART_BYTES:  # Joined, they would be copied.
+                parts += start + b"".join(text + b"," for text in texts), *pieces
+                texts.clear()
+                start, part_size = b",", 0
+                self._count_reply(slice_size + size)
+                slice_size = 0
+                yield
+                began = time.monotonic()
+                if self.gone.done():
+                    break
+                continue
+            texts.append(b"".join(pieces))
             slice_size += len(texts[-1])
             # A short text may have taken long to make.
             if slice_size > REPLY_SLICE_BYTES or time.monotonic() - began > REPLY_SLICE_S:

@@ -157,8 +157,7 @@ class OneTask(RestHandler):
             self.reply(self.viewer.part(job, part))
             return
         remembered = await self.master.archive.plan_of(job) if is_past(job) else None
-        task = await self.master.slices.run(self.viewer.writing(job, remembered))
-        self.reply(msgspec.Raw(task))
+        await self.reply_written(self.viewer.writing(job, remembered))
 
 
 def is_past(job: Job) -> bool:

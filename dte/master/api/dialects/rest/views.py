@@ -142,21 +142,22 @@ class Viewer:
 
     def writing(
         self, job: Job, remembered: Remembered | None = None
-    ) -> Generator[None, None, bytes]:
-        """The JSON of what `task` returns, a long one made in slices."""
+    ) -> Generator[None, None, list[bytes]]:
+        """The JSON of what `task` returns, a long one in pieces made in slices."""
         task = yield from self._making(job, remembered)
         if len(task.args or b"") + len(task.result or b"") <= LONG_BYTES:
-            return encode(task)
-        parts: list[bytes] = []
+            return [encode(task)]
+        pieces: list[bytes] = []
+        before = b"{"
         for field in msgspec.structs.fields(task):
             value = getattr(task, field.name)
             if value is msgspec.UNSET:
                 continue
             if isinstance(value, bytes):  # Megabytes of base64 take long.
                 yield
-            parts.append(encode(field.encode_name) + b":" + encode(value))
-        yield
-        return b"{" + b",".join(parts) + b"}"
+            pieces += before + encode(field.encode_name) + b":", encode(value)
+            before = b","
+        return [*pieces, b"}"]
 
     def _making(self, job: Job, remembered: Remembered | None) -> Generator[None, None, Task]:
         text, records = remembered or (job.plan, ())
