@@ -12,6 +12,7 @@ import pytest
 from harness.http import Message, PlainClient
 from harness.until import until
 
+from dte.master.api import base
 from dte.master.api.dialects.rest import views
 from dte.master.api.dialects.rest import workers as rest_workers
 from dte.master.api.dialects.rest.durations import duration_text
@@ -164,6 +165,21 @@ async def test_errors_are_plain_text(rig: Rig) -> None:
     assert reply.status == 404
     assert reply.headers["content-type"] == "text/plain; charset=utf-8"
     assert reply.body == b"Task not found\n"
+
+
+@pytest.mark.parametrize("part_bytes", [0, 400], ids=["all long", "some long"])
+async def test_long_tasks_are_written_like_short_ones(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    client = SeedClient(rig)
+    for args in (b"a", b"[" + b"1," * 200 + b"1]", b"b", None, b"c"):
+        task_id = await client.submit("echo", args)
+    paths = ("/tasks", f"/tasks/{task_id}")
+    short = [(await rig.get(path)).body for path in paths]
+    monkeypatch.setattr(views, "LONG_BYTES", -1)
+    monkeypatch.setattr(base, "REPLY_PART_BYTES", part_bytes)
+    assert [(await rig.get(path)).body for path in paths] == short
+    assert len(json.loads(short[0])) == 5
 
 
 # Handlers
