@@ -24,6 +24,7 @@ from dte.core.errors import (
 from dte.core.formula.formula import SLICE_CHARS, parse_in_slices
 from dte.core.formula.templates import Templates
 from dte.core.graph.call import CallRecord
+from dte.core.graph.calls import CALLS_IN_SLICE
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
@@ -219,6 +220,8 @@ class Jobs:
         begin_delays(plan, self._wall_time(now))
         work = yield from build(plan, self.settings.plan_limits(), now, pure)
         plan.merged = merged_handlers(plan, work)
+        if len(plan.graph) > CALLS_IN_SLICE:
+            yield
         if work.calls is not None:
             reusable = yield from work.calls.reusing(records)
             yield from work.calls.restoring(reusable)

@@ -68,7 +68,7 @@ class CallGraph:
         yield from calls.values()
         for name, same in self.aliases.items():
             call = replace(calls[same], name=name)
-            call.record = call.record.copy()
+            call.record = calls[same].record.copy()
             call.record.name = name
             yield call
 
