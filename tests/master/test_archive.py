@@ -25,4 +25,5 @@ def test_the_names_of_equal_calls_of_an_ended_job_are_found_in_slices(
         count += 1
     assert [call.name for call in calls] == ["hub", *equal]
     assert {call.record.name for call in calls} == {"hub", *equal}
+    assert {call.record.state for call in calls[1:]} == {CallState.SKIPPED}
     assert count >= len(calls)
