@@ -90,7 +90,7 @@ def test_a_link_stays_a_link(dte: Dte, keeper: MasterThread, folder: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("", "is a folder"), ("none/copy.db", "there is no folder"), ("pipe", "no regular file")],
+    [("", "is a folder"), ("none/copy.db", "there is no folder"), ("pipe", "not a regular file")],
 )
 def test_a_place_where_no_copy_can_be_is_refused_before_the_master_is_asked(
     dte: Dte, folder: Path, name: str, words: str

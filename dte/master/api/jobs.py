@@ -307,6 +307,7 @@ class Nodes(JobHandler):
     def _reply(self, call: Call) -> NodeReply:
         wall_time, state, record = self.master.clock.wall_time, call.shown_state, call.record
         ended = call.is_terminal and state is call.state
+        told = call.until_recorded is None or ended
         return NodeReply(
             call.name,
             call.handler,
@@ -315,9 +316,9 @@ class Nodes(JobHandler):
             record.failures,
             record.worker,
             shown_answer(record.value) if ended else None,
-            record.error if state is call.state else None,
+            record.error if told else None,
             wall_time(record.started_at),
             wall_time(record.ended_at) if ended else None,
             ProgressReply(*call.progress) if call.progress is not None else None,
-            record.trace if state is call.state else None,
+            record.trace if told else None,
         )

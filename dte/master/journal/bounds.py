@@ -36,8 +36,8 @@ class Range(NamedTuple):
         return f"({column} IS NOT NULL AND NOT ({within}{self.high}))"
 
 
-TIME = Range((int, float), -62_135_424_000, 253_370_764_800)
-"""From January 3 of year 1 to the end of 9998, in seconds since 1970: a date in each time zone."""
+TIME = Range((int, float), -62_135_424_000, 253_402_214_400)
+"""Dates in each time zone: January 3 of year 1 to December 30 of 9999, in seconds since 1970."""
 DURATION = Range((int, float), 0, 10_000_000_000)
 AGED_FROM = Range((int, float), -DURATION.high, DURATION.high)
 """By `ran_s`."""
