@@ -84,3 +84,14 @@ def test_arguments_are_filled_wherever_a_reference_stands() -> None:
     assert filled(args, {"a": 1, "b": [2]}) == [1, {"x": [[2], 1], "ref": "a"}, "a", None, [1]]
     assert filled({"n": Ref("a")}, {"a": 1}) == {"n": 1}
     assert args[0] == Ref("a"), "what is filled is a copy"
+
+
+def test_only_an_end_is_replaced_and_only_by_an_end() -> None:
+    call = Call("a", "f", [])
+    with pytest.raises(ValueError, match="call a is waiting and cannot end as failed"):
+        call.replace_end(CallState.FAILED)
+    call.state = CallState.SUCCEEDED
+    with pytest.raises(ValueError, match="call a is succeeded and cannot end as running"):
+        call.replace_end(CallState.RUNNING)
+    call.replace_end(CallState.FAILED)
+    assert call.state is CallState.FAILED
