@@ -155,7 +155,6 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
                 hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds requests for less.
                 continue
-            # Retrying does not help against a full disk, nor against damage.
             if not isinstance(refusal, Unavailable) or isinstance(refusal, LASTING):
                 return response
             failure = refusal

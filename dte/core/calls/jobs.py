@@ -21,7 +21,7 @@ from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CALLS_IN_SLICE, SKIPPED, CallGraph
 from dte.core.graph.numbers import number_of
 from dte.core.jobs.facts import JOB_ENDED, Cancel, End, Event, Step, call_event
-from dte.core.jobs.job import Job, JobState, state_by
+from dte.core.jobs.job import Job, JobState, state_after
 from dte.core.jobs.table import JobTable
 from dte.core.limits import SchedulerLimits
 
@@ -323,7 +323,7 @@ class CallJobs:
         assert graph is not None
         if call.state is not CallState.SUCCEEDED:
             error, trace = f"{call.name}: {call.record.error}", call.record.trace
-            return self.fail(now, job, error, trace, state_by(call.state))
+            return self.fail(now, job, error, trace, state_after(call.state))
         for reader in call.readers:
             if reader.state is CallState.WAITING and not reader.missing:
                 self.begin_call(now, job, reader)
@@ -378,7 +378,7 @@ class CallJobs:
         cause = yield from calls.finding_cause(bad)
         # The name of a job's only call means nothing to anybody.
         node = f"node {bad.name!r}: " if len(calls.calls) > 1 else ""
-        error, state = f"{node}{bad.record.error}", state_by(bad.state)
+        error, state = f"{node}{bad.record.error}", state_after(bad.state)
         return self._end(self.chores.now, job, error=error, trace=cause.record.trace, state=state)
 
     def _end(

@@ -39,7 +39,7 @@ class JobState(Enum):
     __hash__ = object.__hash__  # Members are unique; the hash of `Enum` costs more than `enter`.
 
 
-def state_by(state: CallState) -> JobState:
+def state_after(state: CallState) -> JobState:
     """The end of a job by that of the call that failed it."""
     if state is CallState.TIMED_OUT:
         return JobState.TIMED_OUT
@@ -201,7 +201,7 @@ def _plan_bytes(job: Job) -> int:
     return 0 if job.plan is None else len(job.plan)
 
 
-def forget_much(job: Job, is_recorded: bool) -> CallGraph | None:
+def forget_large_plan(job: Job, is_recorded: bool) -> CallGraph | None:
     """Forget a large plan of an ended job, with its calls; only the edges if nothing is recorded.
 
     Returns:

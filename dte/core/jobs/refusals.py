@@ -1,4 +1,4 @@
-"""Facts that cannot be recorded because of what is in them: found by halves, and cut down.
+"""Facts that cannot be recorded because of what is in them, and what is recorded in their place.
 
 A result may be too long for the journal. Then a failure is recorded in its place, so that one job
 fails and all others go on.
@@ -11,25 +11,6 @@ from itertools import chain
 from dte.core.graph.call import CallRecord, CallState
 from dte.core.jobs.facts import End, Facts, Step
 from dte.core.jobs.job import JobState
-
-
-def halves(facts: Facts) -> list[Facts]:
-    """Facts in two parts; nothing for a single one, which has none."""
-    count = len(facts.submissions) + len(facts.ends) + len(facts.steps) + len(facts.cancels)
-    if count < 2:
-        return []
-    first, second = Facts([], []), Facts([], [])
-    left = count // 2
-    for of_all, of_first, of_second in (
-        (facts.submissions, first.submissions, second.submissions),
-        (facts.steps, first.steps, second.steps),
-        (facts.ends, first.ends, second.ends),
-        (facts.cancels, first.cancels, second.cancels),
-    ):
-        of_first += of_all[:left]  # type: ignore[operator]
-        of_second += of_all[left:]  # type: ignore[operator]
-        left -= min(left, len(of_all))
-    return [first, second]
 
 
 def together(parts: list[Facts]) -> Facts:

@@ -17,7 +17,7 @@ from dte.core.graph.calls import CallGraph
 from dte.core.graph.numbers import Number
 from dte.core.graph.work import Work
 from dte.core.jobs.facts import Cancel, End, Event, Facts, Step, Submission, end_at_once
-from dte.core.jobs.job import Job, JobState, forget_much, kept_task
+from dte.core.jobs.job import Job, JobState, forget_large_plan, kept_task
 from dte.core.jobs.outbox import Outbox
 from dte.core.jobs.owned import OwnedWork
 from dte.core.jobs.ready import ReadySet
@@ -26,6 +26,7 @@ from dte.core.limits import SchedulerLimits
 from dte.core.shares import OWN_USER
 
 ENDED_IN_TICK = 500
+"""Most ended jobs of which a tick tells those who wait for them."""
 SWEEP_OPERATIONS = 20_000
 """Operations of an ended graph that are freed in a tick: about a millisecond's work."""
 
@@ -245,7 +246,7 @@ class JobTable:
         self.bytes_waiting -= job.size
         if job.owner:
             self._owned.remove(job)
-        if (unneeded := forget_much(job, self.keeps_plans)) is not None:
+        if (unneeded := forget_large_plan(job, self.keeps_plans)) is not None:
             self._sweep.append(unneeded)
         self._ring.ended(job)
         self._ended.append(job)

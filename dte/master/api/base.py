@@ -235,41 +235,29 @@ class JsonHandler(BodyHandler):
         self, values: Iterable[Any], before: bytes, after: bytes
     ) -> Generator[None, None, list[bytes]]:
         parts: list[bytes] = []
-        texts: list[bytes] = []
-        start, part_size, slice_size = before + b"[", 0, 0
+        texts = [before + b"["]
+        comma, part_size, slice_size = b"", 0, 0
         began = time.monotonic()
         for value in values:
             pieces = (yield from value) if isinstance(value, Generator) else (encode(value),)
-            if (size := sum(map(len, pieces))) > REPLY_PART_BYTES:  # Joined, they would be copied.
-                parts += start + b"".join(text + b"," for text in texts), *pieces
-                texts.clear()
-                start, part_size = b",", 0
-                self._count_reply(slice_size + size)
-                slice_size = 0
-                yield
-                began = time.monotonic()
-                if self.gone.done():
-                    break
-                continue
-            texts.append(b"".join(pieces))
-            slice_size += len(texts[-1])
+            texts += comma, *pieces
+            comma = b","
+            slice_size += sum(map(len, pieces))
             # A short text may have taken long to make.
             if slice_size > REPLY_SLICE_BYTES or time.monotonic() - began > REPLY_SLICE_S:
                 self._count_reply(slice_size)
                 part_size += slice_size
                 slice_size = 0
                 if part_size > REPLY_PART_BYTES:
-                    parts.append(start + b",".join(texts))
-                    texts.clear()
-                    start, part_size = b",", 0
+                    # To join long texts would copy them.
+                    is_long = max(map(len, texts)) > REPLY_PART_BYTES
+                    parts += texts if is_long else [b"".join(texts)]
+                    texts, part_size = [], 0
                 yield
                 began = time.monotonic()
                 if self.gone.done():
                     break  # Nobody reads the rest.
-        if texts or not parts:
-            parts.append(start + b",".join(texts))
-        parts.append(b"]" + after + b"\n")
-        return parts
+        return [*parts, b"".join([*texts, b"]", after, b"\n"])]
 
     def _count_reply(self, count: int) -> None:
         self._reply_size += count

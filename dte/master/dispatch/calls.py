@@ -26,7 +26,13 @@ from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import outcome_of_result
 from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, encode
-from dte.wire.http.client import ConnectionFailed, Reply, ReplyRefused
+from dte.wire.http.client import (
+    ConnectionFailed,
+    Reply,
+    ReplyRefused,
+    future_outcome,
+    reply_of,
+)
 from dte.wire.messages.batches import Refusal
 from dte.wire.messages.calls import Call, CallResult, Calls, Stop
 
@@ -141,7 +147,7 @@ class CallDispatcher:
         request = _Request(self.pool, address, body)
         del body  # It is kept until it is sent, and no longer.
         try:
-            status, reply = await self._reply_to(request, leases, holds=False)
+            status, _, reply = await self._reply_to(request, leases, holds=False)
         except ReplyRefused as error:
             if error.status == HTTPStatus.ACCEPTED:
                 return
@@ -168,7 +174,7 @@ class CallDispatcher:
         request = _Request(self.pool, address, encode(message), most)
         del message
         try:
-            status, reply = await self._reply_to(request, [lease], holds=True)
+            status, _, reply = await self._reply_to(request, [lease], holds=True)
         except ReplyRefused as error:
             self._refused(lease, error)
         except ConnectionFailed as error:
@@ -182,9 +188,7 @@ class CallDispatcher:
         finally:
             self._open.pop(lease.number, None)
 
-    async def _reply_to(
-        self, request: _Request, leases: list[CallLease], *, holds: bool
-    ) -> tuple[int, bytes]:
+    async def _reply_to(self, request: _Request, leases: list[CallLease], *, holds: bool) -> Reply:
         """The reply to a request, which is given up if the leases end before it is sent.
 
         Args:
@@ -195,12 +199,12 @@ class CallDispatcher:
             request.connection.when_sent(partial(self._sent, leases))
         try:
             if not (is_long or holds):
-                return _checked(await request.reply)
+                return reply_of(await request.reply)
             left = request.connection.unsent
             while True:
                 await asyncio.wait((request.reply,), timeout=ALIVE_S)
                 if request.reply.done():
-                    return _checked(request.reply.result())
+                    return reply_of(request.reply.result())
                 left, before = request.connection.unsent, left
                 if left and not any(map(self.core.calls.leases.is_on, leases)):
                     raise ConnectionFailed("the leases ended before the request was sent")
@@ -275,20 +279,5 @@ class _Request:
     def __init__(
         self, pool: ConnectionPool, address: str, body: bytes, most: int = SMALL_REPLY_BYTES
     ) -> None:
-        reply: asyncio.Future[Reply | ConnectionFailed]
-        reply = self.reply = asyncio.get_running_loop().create_future()
-
-        def on_reply(outcome: Reply | ConnectionFailed) -> None:
-            if not reply.done():
-                reply.set_result(outcome)
-
+        self.reply, on_reply = future_outcome()
         self.connection = pool.send(address, "/compute", body, on_reply, most)
-
-
-def _checked(outcome: Reply | ConnectionFailed) -> tuple[int, bytes]:
-    if not isinstance(outcome, Reply):
-        try:
-            raise outcome
-        finally:
-            del outcome  # It refers to this frame, and the frame to the connection.
-    return outcome.status, outcome.body

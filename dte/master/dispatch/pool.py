@@ -11,7 +11,7 @@ from dte.wire.http.client import (
     ConnectionFailed,
     KeptAliveConnection,
     OnReply,
-    Reply,
+    Outcome,
     ReplyRefused,
 )
 
@@ -58,7 +58,7 @@ class ConnectionPool:
     ) -> KeptAliveConnection:
         """Send a request to a worker, on a connection that is the caller's until the reply."""
 
-        def callback(reply: Reply | ConnectionFailed) -> None:
+        def callback(reply: Outcome) -> None:
             self._put_back(address, connection, reply)
             on_reply(reply)
 
@@ -107,9 +107,7 @@ class ConnectionPool:
         host, _, port = address.rpartition(":")
         return KeptAliveConnection(host, int(port), self._replies)
 
-    def _put_back(
-        self, address: str, connection: KeptAliveConnection, reply: Reply | ConnectionFailed
-    ) -> None:
+    def _put_back(self, address: str, connection: KeptAliveConnection, reply: Outcome) -> None:
         if isinstance(reply, ConnectionFailed):
             self._close_idle(address)
             self._broken(address)

@@ -10,12 +10,6 @@ from dte.core.scheduler import LEASES_OF_A_BOOT
 from dte.master.journal import generation
 
 JOB_MAX = 2**53
-BOUNDS: dict[str, float] = {
-    "boot": 2**63 // LEASES_OF_A_BOOT,
-    "last_job": JOB_MAX,
-    "ran_s": 1e10,
-}
-"""What the columns of the table `master` stay below: leases have 64 bits; 317 years."""
 VALUE_CHARS = 40
 
 
@@ -39,11 +33,18 @@ class Range(NamedTuple):
 TIME = Range((int, float), -62_135_424_000, 253_402_214_400)
 """Dates in each time zone: January 3 of year 1 to December 30 of 9999, in seconds since 1970."""
 DURATION = Range((int, float), 0, 10_000_000_000)
+"""Up to 317 years."""
 AGED_FROM = Range((int, float), -DURATION.high, DURATION.high)
 """By `ran_s`."""
 COUNT = Range((int,), 0, JOB_MAX)
 LEASE = Range((int,), 0, 2**63 - 1)
 RANGES: dict[str, dict[str, Range]] = {
+    # Leases have 64 bits.
+    "master": {
+        "boot": Range((int,), 0, 2**63 // LEASES_OF_A_BOOT),
+        "last_job": COUNT,
+        "ran_s": DURATION,
+    },
     "waiting": {"submitted_at": TIME, "operations": COUNT, "cancelled_at": TIME},
     "ended": {
         "submitted_at": TIME,
@@ -119,12 +120,6 @@ def odd_text(table: str, column: str, values: Mapping[str, Any]) -> str:
     return str(_wrong(place, values[column]))
 
 
-def is_possible(column: str, value: object) -> bool:
-    """True for a value of the table `master` that a master may have written."""
-    kinds = (int, float) if column == "ran_s" else (int,)
-    return isinstance(value, kinds) and 0 <= value < BOUNDS[column]
-
-
 def check_rows(db: sqlite3.Connection) -> None:
     """Check the two tables of one row, the numbers of jobs, and what a master resumes from.
 
@@ -135,9 +130,9 @@ def check_rows(db: sqlite3.Connection) -> None:
         (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
         if count != 1:
             raise ValueError(f"the table {table} has {count} rows instead of one")
-    for column in BOUNDS:
+    for column, range_ in RANGES["master"].items():
         (value,) = db.execute(f"SELECT {column} FROM master").fetchone()
-        if not is_possible(column, value):
+        if not range_.has(value):
             raise _wrong(f"master.{column}", value)
     row = db.execute("SELECT incomplete, marks FROM generation").fetchone()
     if not generation.is_readable(*row):

@@ -26,7 +26,7 @@ from dte.core.graph.call import CallRecord
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
-from dte.core.jobs.refusals import halves, together
+from dte.core.jobs.refusals import together
 from dte.core.workers.worker import Announcement
 from dte.master.journal.bounds import check_rows
 from dte.master.journal.calls import CallTables
@@ -223,16 +223,8 @@ class Journal:
         Args:
             now: the moment, on the core's clock.
         """
-        found: list[Facts] = []
-        left = [facts]
-        while left:
-            some = left.pop()
-            if not self._takes(some, self._ages.ran_s(now)):
-                parts = halves(some)
-                left += reversed(parts)
-                if not parts:
-                    found.append(some)
-        return together(found)
+        ran_s = self._ages.ran_s(now)
+        return together([one for one in facts.parts(1) if not self._takes(one, ran_s)])
 
     def _takes(self, facts: Facts, ran_s: float) -> bool:
         """True if facts can be written; nothing is."""

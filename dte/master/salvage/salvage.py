@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import chain, pairwise
 
-from dte.master.journal.bounds import BOUNDS, JOB_MAX, is_possible
+from dte.master.journal.bounds import DURATION, JOB_MAX, RANGES
 from dte.master.journal.copying import BOOTS_MORE, BOOTS_SKIPPED
 from dte.master.journal.generation import make_complete
 from dte.master.journal.schema import (
@@ -221,10 +221,10 @@ class _Filling:
         """Go on after the highest numbers of starts and of jobs, and after the longest time."""
         boot = last_job = 0
         ran_s = 0.0
-        survey = self._survey
+        survey, ranges = self._survey, RANGES["master"]
         for row in chain(survey.rows("master"), survey.rows("master", uncertain=True)):
-            found: Values = dict(zip(BOUNDS, row.fields, strict=False))
-            possible = {name: each for name, each in found.items() if is_possible(name, each)}
+            found: Values = dict(zip(ranges, row.fields, strict=False))
+            possible = {name: each for name, each in found.items() if ranges[name].has(each)}
             boot = max(boot, possible.get("boot", 0))
             last_job = max(last_job, possible.get("last_job", 0))
             ran_s = max(ran_s, possible.get("ran_s", 0.0))
@@ -236,7 +236,7 @@ class _Filling:
         if "ran_s" in self._columns("master"):
             query = "SELECT max(recorded_s) FROM {} WHERE recorded_s < ?"
             ages = [
-                self._db.execute(query.format(name), (BOUNDS["ran_s"],)).fetchone()[0]
+                self._db.execute(query.format(name), (DURATION.high,)).fetchone()[0]
                 for name in ("ended", "submission")
             ]
             self._db.execute(

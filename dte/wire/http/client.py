@@ -57,7 +57,9 @@ class Reply(NamedTuple):
     body: bytes
 
 
-OnReply = Callable[[Reply | ConnectionFailed], None]
+Outcome = Reply | ConnectionFailed
+"""The reply to a request, or the reason why none came."""
+OnReply = Callable[[Outcome], None]
 """A callback for the outcome of a request, called once."""
 
 
@@ -138,25 +140,13 @@ class KeptAliveConnection:
                 request opens it again.
             ReplyRefused: the reply exceeds a bound.
         """
-        replied: asyncio.Future[Reply | ConnectionFailed]
-        replied = asyncio.get_running_loop().create_future()
-
-        def on_reply(outcome: Reply | ConnectionFailed) -> None:
-            if not replied.done():
-                replied.set_result(outcome)
-
+        replied, on_reply = future_outcome()
         self.send(method, path, body, on_reply, more, reply_bytes_max)
         try:
-            outcome = await replied
-        except BaseException:
-            self.abandon()  # Cancelled: a reply that arrives now answers no later request.
+            return reply_of(await replied)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.abandon()  # A reply that arrives now answers no later request.
             raise
-        if isinstance(outcome, ConnectionFailed):
-            try:
-                raise outcome
-            finally:
-                del outcome  # It refers to this frame, and the frame to the connection.
-        return outcome
 
     def send(
         self,
@@ -216,7 +206,7 @@ class KeptAliveConnection:
         # Its incomplete reply is freed now, and not with the connection.
         self._reader = MessageReader(replies=True, body_bytes_max=self._reader.body_bytes_max)
 
-    def _finish(self, outcome: Reply | ConnectionFailed) -> None:
+    def _finish(self, outcome: Outcome) -> None:
         if self._is_counted and self._bounds is not None:
             self._is_counted = False
             self._bounds.ended(self)
@@ -333,6 +323,31 @@ class KeptAliveConnection:
         self._disconnect()
         if self.on_close is not None:
             self.on_close()
+
+
+def future_outcome() -> tuple[asyncio.Future[Outcome], OnReply]:
+    """A future for the outcome of a request, and what `send` calls with it."""
+    future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def on_reply(outcome: Outcome) -> None:
+        if not future.done():
+            future.set_result(outcome)
+
+    return future, on_reply
+
+
+def reply_of(outcome: Outcome) -> Reply:
+    """The reply to a request.
+
+    Raises:
+        ConnectionFailed: the outcome is that none came.
+    """
+    if isinstance(outcome, ConnectionFailed):
+        try:
+            raise outcome
+        finally:
+            del outcome  # It refers to this frame.
+    return outcome
 
 
 def _reply(message: Message) -> Reply:

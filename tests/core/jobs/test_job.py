@@ -14,7 +14,7 @@ from dte.core.jobs.job import (
     TERMINAL,
     Job,
     JobState,
-    forget_much,
+    forget_large_plan,
     kept_bytes,
     kept_task,
 )
@@ -115,23 +115,23 @@ GRAPH = {"a": call("f"), "b": call("f", Ref("a"))}
 )
 def test_a_large_graph_is_forgotten_if_the_journal_has_it(calls, size, forgotten) -> None:
     job = ended_job(calls, size)
-    assert forget_much(job, is_recorded=False) is None
+    assert forget_large_plan(job, is_recorded=False) is None
     assert job.calls is calls
-    assert (forget_much(job, is_recorded=True) is calls) == forgotten
+    assert (forget_large_plan(job, is_recorded=True) is calls) == forgotten
     assert (job.calls is None, job.plan is None) == (forgotten, forgotten)
 
 
 def test_the_calls_of_a_formula_stay_as_the_journal_has_only_its_beginning() -> None:
     job = ended_job(built(GRAPH), PLAN_BYTES_KEPT, plan=None)
-    assert forget_much(job, is_recorded=True) is None
+    assert forget_large_plan(job, is_recorded=True) is None
     assert job.calls is not None
 
 
 def test_a_long_formula_with_options_is_forgotten_if_the_journal_has_it() -> None:
     job = ended_job(None, plan="1" * (PLAN_BYTES_KEPT + 1))
-    forget_much(job, is_recorded=False)
+    forget_large_plan(job, is_recorded=False)
     assert job.plan is not None
-    forget_much(job, is_recorded=True)
+    forget_large_plan(job, is_recorded=True)
     assert job.plan is None
 
 
@@ -140,5 +140,5 @@ def test_many_edges_of_an_ended_job_are_freed_in_any_case() -> None:
     graph = built({name: call("f", after=names[:at]) for at, name in enumerate(names)})
     assert graph.edges > EDGES_KEPT
     job = ended_job(graph, plan=None)
-    assert forget_much(job, is_recorded=False) is graph
+    assert forget_large_plan(job, is_recorded=False) is graph
     assert job.calls is graph

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from dte.core.graph.arithmetic import Graph
 from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.facts import Cancel, End, Facts, Step, Submission
 from dte.core.jobs.job import Job, JobState
-from dte.core.jobs.refusals import cut_down, halves, together, without
+from dte.core.jobs.refusals import cut_down, together, without
 
 REASON = "it cannot be recorded: too big"
 
@@ -31,26 +29,19 @@ def lists(facts: Facts) -> tuple[list[object], ...]:
     return [*facts.submissions], [*facts.steps], [*facts.ends], [*facts.cancels]
 
 
-@pytest.mark.parametrize("count", range(2, 9))
-def test_halves_have_each_fact_once_and_in_order(count: int) -> None:
+def test_facts_that_were_tried_one_by_one_are_put_together_again() -> None:
     job = job_of()
     facts = Facts(
-        [Submission([job], [""]) for _ in range(count // 3)],
-        [End(job, 1.0) for _ in range(count - count // 3 - count // 4)],
+        [Submission([job], [""]) for _ in range(2)],
+        [End(job, 1.0) for _ in range(3)],
         [],
-        [Cancel(job, 1.0) for _ in range(count // 4)],
+        [Cancel(job, 1.0)],
     )
-    first, second = halves(facts)
-    assert first
-    assert second
-    assert lists(together([first, second])) == lists(facts)
-    assert lists(without(facts, first)) == lists(second)
+    first, *others = facts.parts(1)
+    assert len(others) == 5
+    assert lists(together([first, *others])) == lists(facts)
+    assert lists(without(facts, first)) == lists(together(others))
     assert not without(facts, facts)
-
-
-def test_a_single_fact_has_no_halves() -> None:
-    assert halves(Facts([], [End(job_of(), 1.0)])) == []
-    assert halves(Facts([], [])) == []
 
 
 def test_a_result_that_is_refused_becomes_a_failure_of_its_call() -> None:

@@ -264,14 +264,20 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-def test_a_log_that_has_lost_its_content_is_refused(path: Path, loss: str) -> None:
-    book = Book(path)
+def crash_after_ten(path: Path, sync: Sync = Sync.FULL) -> Path:
+    """A journal of ten commits as a crash leaves it."""
+    book = Book(path, sync=sync)
     for _ in range(10):
         book.accept("1+1")
         book.write()
-    lost = copy(path, "lost.db")
+    crashed = copy(path, "crashed.db")
     book.close()
+    return crashed
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_log_that_has_lost_its_content_is_refused(path: Path, loss: str) -> None:
+    lost = crash_after_ten(path)
     log_of(lost).write_bytes(LOSSES[loss](log_of(lost).read_bytes()))
     text = refusal(lost)
     for part in (f"{lost}-wal", "dte backup", "dte journal salvage", "--journal-without-wal"):
@@ -318,12 +324,7 @@ def test_a_power_loss_as_the_log_begins_anew_is_no_loss(path: Path, sync: Sync) 
 
 
 def test_changes_that_were_not_synced_may_be_lost_with_the_power(path: Path) -> None:
-    book = Book(path, sync=Sync.NORMAL)
-    for _ in range(10):
-        book.accept("1+1")
-        book.write()
-    crashed = copy(path, "crashed.db")
-    book.close()
+    crashed = crash_after_ten(path, Sync.NORMAL)
     log = log_of(crashed).read_bytes()
     log_of(crashed).write_bytes(LOSSES["another first frame"](log))
     assert waiting(crashed, sync=Sync.NORMAL) == 0
@@ -334,12 +335,7 @@ def test_changes_that_were_not_synced_may_be_lost_with_the_power(path: Path) -> 
 
 def crash(path: Path) -> tuple[Path, bytes, list[bool]]:
     """A journal of ten commits as a crash leaves it, its log, and the frames that end commits."""
-    book = Book(path)
-    for _ in range(10):
-        book.accept("1+1")
-        book.write()
-    crashed = copy(path, "crashed.db")
-    book.close()
+    crashed = crash_after_ten(path)
     with log_of(crashed).open("rb") as file:
         header = read_header(file)
         assert header is not None
