@@ -21,13 +21,14 @@ from dte.master.posting import URLS_NOTED_MAX
 
 AT_A_TIME = 20
 """Deliveries that are being posted at a time to receivers that take them."""
-NEW_AT_A_TIME = 40
-"""Deliveries to receivers that were not asked yet: some of these may never answer."""
+NEW_AT_A_TIME = 100
+"""Deliveries to receivers that have not replied yet, one to each: some may never reply."""
 FAILING_AT_A_TIME = 10
 """Deliveries to receivers that fail."""
 AT_A_TIME_TO_A_HOST = 4
-"""Deliveries to one receiver at a time. It gets one at a time while it fails, and while half of the
-turns of its line are in use, so that a few slow receivers do not block the others."""
+"""Deliveries to one receiver at a time. It gets one at a time until it has replied, while it fails,
+and while half of the turns of its line are in use, so that a few slow receivers do not block the
+others."""
 RANKS = 64
 KNOWN_MAX = 10_000
 """Most names of receivers that have answered before and for which nothing waits now."""
@@ -113,7 +114,8 @@ class Line:
         if not receiver.active:
             return True
         few = self.active < self._most // 2
-        return few and not receiver.failures and receiver.active < AT_A_TIME_TO_A_HOST
+        is_good = receiver.answered and not receiver.failures
+        return few and is_good and receiver.active < AT_A_TIME_TO_A_HOST
 
 
 class Receivers:

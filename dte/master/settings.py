@@ -89,7 +89,7 @@ class Settings:
         "Maximum bytes of replies that clients have not taken, before lists are refused.",
     )
     worker_replies_bytes_max: int = _bound(
-        256_000_000, "Maximum bytes of replies of workers that are incomplete, in all."
+        250_000_000, "Maximum bytes of replies of workers that are incomplete, in all."
     )
     slow_client_s: float = _bound(
         20.0, "Seconds a client has to send or receive each 100,000 bytes, or the rest.", 0.1

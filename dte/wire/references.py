@@ -51,7 +51,7 @@ _unmarked = {
 """
 NAME, OBJECT, LIST, END = range(1, 5)
 _event = re.compile(
-    rb'(?:\[[^][{}"]*+\]|\{%b\}|[^][{}"]++|%b(?!%b:)){0,1000}+' % (_SPACE, _TEXT, _SPACE)
+    rb'(?:\[[^][{}"]*+\]|\{%b\}|[^][{}"]++|%b(?!%b:)){0,100}+' % (_SPACE, _TEXT, _SPACE)
     + rb"(?:(%b)%b|(\{)|(\[)|([]}]))?+" % (_TEXT, _COLON),
     re.DOTALL,
 )
@@ -185,8 +185,10 @@ def _cut_object(cuts: _Cuts, start: int) -> Generator[None, None, int]:
     """Cut the object that begins at a place, and those in it; return where it ends."""
     raw = cuts.raw
     opened: list[_Object | None] = []
+    sliced_at = start
     for count, event in enumerate(_event.finditer(raw, start)):
-        if count % EVENTS_IN_SLICE == EVENTS_IN_SLICE - 1:
+        if count % EVENTS_IN_SLICE == EVENTS_IN_SLICE - 1 or event.end() > sliced_at + SLICE_BYTES:
+            sliced_at = event.end()
             yield
         what = event.lastindex
         if what == NAME:

@@ -157,3 +157,12 @@ def test_marked_objects_in_each_other_are_looked_at_once() -> None:
     deep = b'{"ref":' * 400 + b"[%s]" % b",".join([b"[[]]"] * 10_000) + b"}" * 400
     slices = sum(1 for _ in template_of(b"[%s]" % deep, 10**6))
     assert slices < 40
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize("fill", [b'"ref"', b'"%s"' % (b"a" * 1_000), b"[1]"])
+def test_a_slice_has_so_many_bytes_however_few_marks_are_in_them(fill: bytes) -> None:
+    """A hundred values are matched at once."""
+    raw = b'{"ref":{"y":1},"x":[%s]}' % b",".join([fill] * (3_000_000 // len(fill)))
+    slices = sum(1 for _ in template_of(raw, 10**6))
+    assert slices >= len(raw) // (3 * references.SLICE_BYTES)

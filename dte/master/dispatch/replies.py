@@ -15,7 +15,7 @@ HEALTH_BYTES = 1_000_000
 NUMBER_BYTES = INTEGER_DIGITS_MAX + 10
 REPLY_BYTES_BESIDE = 1_000
 """The bytes of a reply besides its values."""
-BYTES_MAX = 256_000_000
+BYTES_MAX = 250_000_000
 SLOW_BYTES, SLOW_S = 100_000, 20.0
 """A reply that has begun has these bytes, or its rest, in this time."""
 SWEEPS = 4
