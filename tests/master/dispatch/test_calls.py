@@ -582,9 +582,11 @@ async def test_what_a_worker_never_receives_is_bounded_and_is_given_up_with_its_
         port = deaf.getsockname()[1]
         await rig.announce(port, **LONG_FORM | form | {"handlers": ["echo"]})
         number = await rig.accept(graph=long_graph(20))
-        await until(lambda: kept.outgoing.bytes, "arguments are on their way")
+        await until(lambda: any(lease.unsent and lease.sent for lease in kept), "some are sent")
         assert len(kept) <= 2
         rig.pass_over(10.0)
         await until(lambda: not kept.outgoing.bytes, "the requests are given up")
+        first = rig.master.core.jobs.job(number).calls.calls["n0"]
+        await until(lambda: first.is_terminal and first.recorded, "its end is recorded")
         error = (await rig.nodes(number))["n0"]["error"]
         assert error.endswith("worker w: silent for 10 s")
