@@ -24,6 +24,8 @@ TURN_S = 0.25
 each turn takes a second, a worker that has ended is noticed four times as late."""
 WAIT_S = 0.2
 """Longest wait for input, so that a wait with nothing to do takes no longer than `TURN_S`."""
+OVERSLEPT_S = 0.02
+"""A wait that was so much longer than it was to be was a pause, or a wait for the processor."""
 
 
 class LoopTime:
@@ -39,15 +41,15 @@ class LoopTime:
         now = self._clock() - self._still_s
         return now if now < self._latest else self._latest
 
-    def turn(self) -> bool:
-        """Note that the loop begins or ends to wait; True if it stood still since the last time."""
+    def turn(self) -> float:
+        """Note that the loop begins or ends to wait; return how long ago it did so last."""
         now = self._clock() - self._still_s
         late_s = now - self._latest
         if late_s > 0:
             self._still_s += late_s
             now = self._latest
         self._latest = now + TURN_S
-        return late_s > 0
+        return late_s + TURN_S
 
 
 class _Selector(DefaultSelector):
@@ -64,7 +66,7 @@ class _Selector(DefaultSelector):
         self._time.turn()
         events = super().select(wait_s)
         # The end of a pause ends the wait too, without the input that came meanwhile.
-        if self._time.turn() and not events:
+        if self._time.turn() > wait_s + OVERSLEPT_S and not events:
             events = super().select(0)
         self._turns.begin()
         return events

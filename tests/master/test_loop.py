@@ -6,10 +6,13 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from dte.master import loop as loops
 from dte.master.loop import TURN_S, WAIT_S, LoopTime, MasterLoop
+from dte.master.turns import Turns
 
 
 class Stopwatch:
@@ -113,6 +116,26 @@ def test_what_came_during_a_pause_is_read_before_deadlines_pass(loop: MasterLoop
     with ours, theirs:
         loop.run_until_complete(live())
     assert events == ["alive", "deadline"]
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "looks"), [(0.0, 1), (0.01, 1), (0.05, 2), (0.2, 2), (12.0, 2)]
+)
+def test_a_wait_that_was_longer_than_it_was_to_be_is_followed_by_another_look(
+    pause_s: float, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause ends the wait, too, without what came meanwhile; then deadlines are looked at."""
+    at, asked = [1_000.0], []
+
+    def select(_: object, timeout: float) -> list[object]:
+        at[0] += timeout + (0.0 if asked else pause_s)
+        asked.append(timeout)
+        return []
+
+    monkeypatch.setattr(loops.DefaultSelector, "select", select)
+    with closing(loops._Selector(LoopTime(lambda: at[0]), Turns())) as selector:
+        assert selector.select(0.1) == []
+    assert asked == [0.1, 0][:looks]
 
 
 def test_a_loop_with_nothing_to_do_keeps_time(loop: MasterLoop) -> None:

@@ -38,6 +38,7 @@ from dte.master import jobs as master_jobs
 from dte.master.dispatch import batches as dispatch
 from dte.master.journal import journal, recorder, retention
 from dte.master.journal import rows as journal_rows
+from dte.master.loop import TURN_S
 from dte.master.settings import Settings
 
 Knob = tuple[Sequence[object], str, float]
@@ -78,8 +79,9 @@ CALLING = 0.4
 """How many worlds have calls."""
 
 
-PAUSING = 0.1
-"""How many worlds have a master that pauses."""
+PAUSING = 0.15
+"""How many worlds have a master that pauses, of those whose leases last many turns of its loop."""
+TURNS_OF_A_LEASE = 4
 TROUBLING = 0.5
 """How many worlds with calls have workers in trouble, if little else happens to workers."""
 BESIDE_PAUSES = ("the clock steps", "the disk is slow", "the master crashes", "the master is ended")
@@ -195,7 +197,8 @@ class Profile:
 
     def _pause(self, random: Random) -> None:
         """Have the master pause in some worlds, in which nothing can be blamed on a worker."""
-        self.pauses = random.random() < PAUSING
+        lasts = self.lease_s > TURNS_OF_A_LEASE * TURN_S
+        self.pauses = random.random() < PAUSING and lasts
         if not self.pauses:
             return
         self._spare_workers(random)
