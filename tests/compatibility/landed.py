@@ -13,6 +13,7 @@ LANDED = {
     "0722bd4": "schema 2; before its modules had folders",
     "b9b22b0": "schema 2; the last one whose journal has no stack traces",
     "78e7676": "schema 3; the first one whose time stands still while its loop does",
+    "740d1c7": "schema 4; the last one without access control",
 }
 """What is special about each. Every landing adds a line, and its journal: see `make_journal`."""
 NEWEST = list(LANDED)[-1]
