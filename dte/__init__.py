@@ -25,12 +25,14 @@ if TYPE_CHECKING:
         Busy,
         Conflict,
         DteError,
+        Forbidden,
         FormulaError,
         InvalidRequest,
         JournalDamaged,
         NotFound,
         StorageFull,
         TooLarge,
+        Unauthorized,
         Unavailable,
         WaitTooLong,
     )
@@ -48,8 +50,8 @@ _NAMES = {
     "dte.client.graphs": "Graph",
     "dte.client.job": "Job JobCancelled JobFailed JobSummary JobTimedOut",
     "dte.client.replies": "NodeInfo Why WorkerInfo",
-    "dte.core.errors": "Busy Conflict DteError FormulaError InvalidRequest JournalDamaged "
-    "NotFound StorageFull TooLarge Unavailable WaitTooLong",
+    "dte.core.errors": "Busy Conflict DteError Forbidden FormulaError InvalidRequest "
+    "JournalDamaged NotFound StorageFull TooLarge Unauthorized Unavailable WaitTooLong",
     "dte.handlers.progress": "progress",
     "dte.handlers.registry": "handler",
 }
@@ -62,6 +64,7 @@ __all__ = [
     "Conflict",
     "DteError",
     "Event",
+    "Forbidden",
     "FormulaError",
     "Graph",
     "InvalidRequest",
@@ -76,6 +79,7 @@ __all__ = [
     "NotFound",
     "StorageFull",
     "TooLarge",
+    "Unauthorized",
     "Unavailable",
     "Unreachable",
     "WaitTimeout",

@@ -111,8 +111,15 @@ Attempts = Generator[Attempt, Response, T]
 
 _error: Decoder[ErrorReply] = Decoder(ErrorReply)
 
-_FINAL = (errors.InvalidRequest, errors.NotFound, errors.Conflict, errors.TooLarge)
+_FINAL = (
+    *(errors.InvalidRequest, errors.Unauthorized, errors.Forbidden, errors.NotFound),
+    *(errors.Conflict, errors.TooLarge),
+)
 _ERRORS: dict[str, type[errors.DteError]] = {error.code: error for error in _FINAL}
+_BY_PROXIES: dict[int, type[errors.DteError]] = {
+    error.status: error for error in (errors.Unauthorized, errors.Forbidden)
+}
+"""The errors that a proxy in front of a master gives in words of its own."""
 LASTING = (errors.StorageFull, errors.JournalDamaged)
 """Errors of a master that a retry does not outlast."""
 _TEMPORARY = (errors.Busy, errors.Unavailable, *LASTING)
@@ -136,7 +143,8 @@ def error_of(response: Response) -> errors.DteError:
         reply = _error.decode(response.body)
     except Malformed:
         text = response.body[:200].decode(errors="replace").strip()
-        return MasterFault(f"status {response.status}, not from a dte master: {text}")
+        kind = _BY_PROXIES.get(response.status, MasterFault)
+        return kind(f"status {response.status}, not from a dte master: {text}")
     if reply.code == errors.FormulaError.code:
         return errors.FormulaError(reply.reason, reply.column, reply.caret, reply.index)
     if reply.code == errors.WaitTooLong.code:

@@ -4,6 +4,8 @@
     ├── InvalidRequest        400  the request cannot be understood
     │   ├── FormulaError      400  the formula has a syntax error, at a column
     │   └── WaitTooLong       400  a request asks to wait for longer than the bound
+    ├── Unauthorized          401  there is no token, or an unknown or expired one
+    ├── Forbidden             403  the token does not allow the request
     ├── NotFound              404
     ├── Conflict              409  a key or a name is in use for something else
     ├── TooLarge              413  a bound on one request or one formula
@@ -87,6 +89,20 @@ class WaitTooLong(InvalidRequest):
         super().__init__(f"wait={wait}: expected 0 to {wait_max_s:g} seconds (wait_max_s)")
         self.wait = wait
         self.wait_max_s = wait_max_s
+
+
+class Unauthorized(DteError):
+    """The request has no token, or one that the master does not know or that has expired."""
+
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(DteError):
+    """The token of the request does not allow it, or a browser sent it from another site."""
+
+    status = 403
+    code = "forbidden"
 
 
 class NotFound(DteError):

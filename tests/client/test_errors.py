@@ -14,6 +14,8 @@ FAILED = Job(7, True, error="division by zero: 1 / 0")
 ERRORS = [
     dte.InvalidRequest("give task or tasks, not both"),
     dte.FormulaError("bad", 5, "1+2*)\n    ^", 3),
+    dte.Unauthorized("a token is needed"),
+    dte.Forbidden("a reader may not submit"),
     dte.NotFound("Job not found"),
     dte.Conflict("the key was used for another formula"),
     dte.TooLarge("too long"),

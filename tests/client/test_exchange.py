@@ -32,6 +32,8 @@ def refusal(status: int, retry_after: str | None = None, **reply: Any) -> Respon
     ("status", "code", "expected"),
     [
         (400, "invalid", dte.InvalidRequest),
+        (401, "unauthorized", dte.Unauthorized),
+        (403, "forbidden", dte.Forbidden),
         (404, "not_found", dte.NotFound),
         (409, "conflict", dte.Conflict),
         (413, "too_large", dte.TooLarge),
@@ -101,6 +103,16 @@ def test_an_error_page_of_something_else_is_quoted_but_not_at_length() -> None:
     assert "status 502" in str(error)
     assert "Bad Gateway" in str(error)
     assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, dte.Unauthorized), (403, dte.Forbidden)])
+def test_a_proxy_that_demands_a_login_is_told_from_a_broken_master(
+    status: int, kind: type[dte.DteError]
+) -> None:
+    error = fail(Response(status, b"<html>Authorization Required</html>"))
+    assert type(error) is kind
+    assert f"status {status}" in str(error)
+    assert "not from a dte master" in str(error)
 
 
 def test_an_answer_is_read_bit_for_bit_and_in_its_type() -> None:
