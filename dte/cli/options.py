@@ -326,6 +326,16 @@ webhook_option = option(
 )
 
 
+tokens_option = option(
+    "--tokens",
+    metavar="FILE",
+    default="",
+    show_default=False,
+    help="File of tokens, which dte token new makes; the master reads it again when it changes.  "
+    "[default: dte.tokens beside the journal]",
+)
+
+
 def bounds() -> Callable[[F], F]:
     """An option for each bound of the master."""
     decorators = []

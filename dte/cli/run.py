@@ -25,6 +25,7 @@ from dte.cli.options import (
     process_options,
     slots_option,
     timeout_option,
+    tokens_option,
     webhook_option,
 )
 from dte.cli.output import (
@@ -39,6 +40,7 @@ from dte.cli.output import (
 from dte.cli.servers import HOST_HELP, PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
 from dte.cli.watching import Explainer
+from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
@@ -83,6 +85,7 @@ JOURNAL = "dte.db"
 @json_option
 @timeout_option
 @journal_options(None, "dte.db; with formulas: none")
+@tokens_option
 @webhook_option
 @bounds()
 @log_options("warning")
@@ -148,6 +151,8 @@ def run_command(
             leave(EXIT_MASTER, str(error))
         except CannotListen as error:
             leave(EXIT_MASTER, f"{error}; {another(error, for_master=not formulas)}")
+        except TokensRefused as error:
+            leave(EXIT_MASTER, str(error))
         except JournalRefused as error:
             leave(EXIT_MASTER, f"{error}. To run without a journal: --journal none")
 

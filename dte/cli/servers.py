@@ -26,11 +26,13 @@ from dte.cli.options import (
     option,
     process_options,
     slots_option,
+    tokens_option,
     webhook_option,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, leave
 from dte.cli.stopping import StopRequests
 from dte.core.graph.handlers import NAME_CHARS_MAX
+from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
@@ -57,6 +59,7 @@ HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and 
     help="Port to listen on; 0 selects a free one.",
 )
 @journal_options("dte.db")
+@tokens_option
 @webhook_option
 @bounds()
 @log_options("info")
@@ -265,7 +268,7 @@ def _serve(
             runner.run(serve_until_signal())
     except CannotListen as error:
         leave(EXIT_MASTER, f"{error}; {another(error, for_master)}")
-    except JournalRefused as error:
+    except (JournalRefused, TokensRefused) as error:
         leave(EXIT_MASTER, str(error))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from dte.core.formula.formula import FormulaLimits
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.limits import SchedulerLimits
+from dte.master.access.tokens import file_beside
 from dte.master.journal.retention import Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
@@ -36,6 +37,7 @@ class Settings:
     journal_sync: Sync = Sync.FULL
     journal_without_wal: bool = False
     webhook_secret: str = field(default="", repr=False)
+    tokens: str = ""
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(
@@ -141,6 +143,11 @@ class Settings:
     grace_s: float = _bound(
         5.0, "Time in seconds that a master that ends waits for the results of workers.", 0
     )
+
+    @property
+    def tokens_file(self) -> str:
+        """The file of tokens: by default beside the journal."""
+        return self.tokens or file_beside(self.journal)
 
     def formula_limits(self) -> FormulaLimits:
         return FormulaLimits(

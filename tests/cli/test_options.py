@@ -27,6 +27,7 @@ command = click.command()(show)
 
 def test_every_bound_of_a_master_is_an_option_with_its_default() -> None:
     others = {"host", "port", "journal", "journal_sync", "journal_without_wal", "webhook_secret"}
+    others |= {"tokens"}
     assert {field.name for field in fields(Settings)} == others | {each.name for each in BOUNDS}
     assert CliRunner().invoke(command).stdout == f"{Settings()}\n"
 

@@ -14,11 +14,17 @@ from dte.master.settings import Settings
 BOUNDS = [field for field in fields(Settings) if field.metadata]
 
 
-def test_every_setting_but_the_address_the_journal_and_the_secret_is_a_bound() -> None:
+def test_every_setting_but_the_address_the_files_and_the_secret_is_a_bound() -> None:
     assert {field.name for field in fields(Settings)} - {field.name for field in BOUNDS} == {
         *("host", "port"),
-        *("journal", "journal_sync", "journal_without_wal", "webhook_secret"),
+        *("journal", "journal_sync", "journal_without_wal", "webhook_secret", "tokens"),
     }
+
+
+def test_tokens_are_beside_the_journal_unless_a_file_is_given() -> None:
+    assert Settings(journal="/data/dte.db").tokens_file == "/data/dte.tokens"
+    assert Settings().tokens_file == "dte.tokens"
+    assert Settings(journal="/data/dte.db", tokens="other").tokens_file == "other"
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
