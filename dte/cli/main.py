@@ -21,6 +21,7 @@ from dte.cli.output import EXIT_USAGE, explained, leave
 from dte.cli.run import run_command
 from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
 from dte.cli.streams import discard_unwritten, open_missing
+from dte.cli.tokens import token_commands
 
 
 class Commands(click.Group):
@@ -106,5 +107,6 @@ for command in (
     workers_command,
     backup_command,
     journal_commands,
+    token_commands,
 ):
     main.add_command(command)
