@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
+from harness.certificates import Authority, Pair
 from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from harness.processes import Processes
 from harness.skips import reasons
@@ -138,6 +139,18 @@ def serve_plainly(cleanup: AsyncExitStack) -> ServePlainly:
         return server
 
     return start
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that signs certificates."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def server_pair(authority: Authority) -> Pair:
+    """The certificate of a server on this machine, by its name and its address."""
+    return authority.issue("DNS:localhost", "IP:127.0.0.1", file="server")
 
 
 @pytest.fixture

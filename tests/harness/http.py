@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -271,8 +272,10 @@ class PlainServer:
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, host: str = HOST, port: int = 0) -> None:
-        self._server = await asyncio.start_server(self._accept, host, port)
+    async def start(
+        self, host: str = HOST, port: int = 0, secure: ssl.SSLContext | None = None
+    ) -> None:
+        self._server = await asyncio.start_server(self._accept, host, port, ssl=secure)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+from dte.wire.http import tls
 from dte.wire.http.reader import BeyondBound, LongBody, Message, MessageReader, NotHttp
 from dte.wire.http.stream import COPIED_BYTES, Stream
 
@@ -19,6 +21,8 @@ REPLY_BYTES_MAX = 64_000_000
 """The longest body of a reply, unless a request asks for less."""
 CONNECT_TIMEOUT_S = 2.0
 """A host that has vanished refuses nothing; it does not answer at all."""
+HANDSHAKE_TIMEOUT_S = 5.0
+"""The time for the handshake of TLS, in addition."""
 
 
 class ConnectionFailed(OSError):
@@ -27,12 +31,16 @@ class ConnectionFailed(OSError):
     Attributes:
         refused: no server was listening, so the request cannot have arrived.
         sent: a connection existed, so the request may have arrived.
+        insecure: there is no secure connection, and the next attempt will fail too.
     """
 
-    def __init__(self, reason: str, *, refused: bool = False, sent: bool = True) -> None:
+    def __init__(
+        self, reason: str, *, refused: bool = False, sent: bool = True, insecure: bool = False
+    ) -> None:
         super().__init__(reason)
         self.refused = refused
         self.sent = sent
+        self.insecure = insecure
 
 
 class ReplyRefused(ConnectionFailed):
@@ -81,13 +89,21 @@ class KeptAliveConnection:
 
     Args:
         bounds: the bounds that its replies share with others.
+        secure: the context of TLS; None for a connection without it.
 
     Attributes:
         on_close: called when the server closes the connection while it is idle.
     """
 
-    def __init__(self, host: str, port: int, bounds: ReplyBounds | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        bounds: ReplyBounds | None = None,
+        secure: ssl.SSLContext | None = None,
+    ) -> None:
         self.host = host
+        self._secure = secure
         self._port = port
         self._bounds = bounds
         self._is_counted = False
@@ -225,9 +241,14 @@ class KeptAliveConnection:
         """
         try:
             connected = await self._connected()
-        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name.
+            if self._secure is not None:
+                async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+                    connected = await tls.begin(connected, self._secure, self.host)
+        except (OSError, ValueError) as error:  # ValueError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
-            raise ConnectionFailed(_reason(error), refused=refused, sent=False) from None
+            insecure = isinstance(error, ssl.SSLError)
+            reason = _reason(error, self.host)
+            raise ConnectionFailed(reason, refused=refused, sent=False, insecure=insecure) from None
         self._stream = Stream(connected, self._received, self._lost)
 
     async def _open(self, *parts: bytes) -> None:
@@ -288,6 +309,10 @@ class KeptAliveConnection:
                 self._disconnect()
             self._finish(_reply(message))
             return
+        if self._reader.status is None and tls.is_alert(data):
+            self._disconnect()
+            self._finish(ConnectionFailed(tls.SPEAKS_TLS))
+            return
         if self._reader.is_behind:
             self._read_later()
         if self._bounds is not None:
@@ -315,7 +340,9 @@ class KeptAliveConnection:
             self._finish(_reply(message))
         elif self._on_reply is not None:
             reason = "the connection was closed before a complete reply"
-            self._finish(ConnectionFailed(reason if error is None else _reason(error)))
+            insecure = isinstance(error, ssl.SSLError)
+            reason = reason if error is None else _reason(error, self.host)
+            self._finish(ConnectionFailed(reason, insecure=insecure))
         else:
             self._closed_by_server()
 
@@ -354,7 +381,9 @@ def _reply(message: Message) -> Reply:
     return Reply(int(message.start_line[1]), message.headers, message.body)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, host: str) -> str:
+    if (fault := tls.fault(error, host)) is not None:
+        return fault
     if isinstance(error, TimeoutError) and not error.args:
         return "no connection in time"
     if isinstance(error, OSError) and error.errno is not None:

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 RECEIVED_BYTES = 65_536
-"""The most bytes that a connection receives in one iteration of the loop."""
+"""The most bytes that a connection receives in one iteration of the loop. It is more than the 16 kB
+that TLS decrypts at once, as the loop does not see what would stay in the buffer of TLS."""
 COPIED_BYTES = 65_536
 """More unsent bytes are not copied."""
+
+
+NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a socket that does not block raises instead of waiting."""
 
 
 class Stream:
     """A connected socket on the running loop.
 
     Args:
-        connection: the socket; the stream closes it.
+        connection: the socket, in TLS if its handshake is over; the stream closes it.
         received: called with received bytes.
         lost: called when the peer closed the connection (None) or it broke (the error). The stream
             is closed by then. `close` and `finish` do not call it.
@@ -55,7 +61,7 @@ class Stream:
         if not self._unsent:
             try:
                 sent = self._socket.send(data)
-            except BlockingIOError:
+            except NOT_NOW:
                 sent = 0
             except OSError as error:
                 self._loop.call_soon(self._end, error)
@@ -109,7 +115,7 @@ class Stream:
         assert self._socket is not None
         try:
             data = self._socket.recv(RECEIVED_BYTES)
-        except BlockingIOError:
+        except NOT_NOW:
             return
         except OSError as error:
             self._end(error)
@@ -123,7 +129,7 @@ class Stream:
         assert self._socket is not None
         try:
             sent = self._socket.send(self._unsent)
-        except BlockingIOError:
+        except NOT_NOW:
             return
         except OSError as error:
             self._end(error)
@@ -165,8 +171,10 @@ def is_silent(connection: socket.socket) -> bool:
     try:
         if timeout_s != 0:
             connection.settimeout(0)
-        connection.recv(1, socket.MSG_PEEK)
-    except BlockingIOError:
+        # TLS has no way to peek. What comes here answers no request, so it is not missed; but a
+        # session's tickets are no answer, and are read on the way.
+        connection.recv(1, 0 if isinstance(connection, ssl.SSLSocket) else socket.MSG_PEEK)
+    except NOT_NOW:
         if timeout_s != 0:
             connection.settimeout(timeout_s)
         return True
