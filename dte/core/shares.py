@@ -10,6 +10,24 @@ from dte.core.errors import Busy, TooLarge
 
 OWN_USER = ""
 """The machine's own user."""
+OF_TOKEN = "token:"
+"""Prefix of owners that are tokens; keys and names of jobs are their own, too."""
+
+
+def view_of(owner: str) -> str:
+    """The group of owners who see each other's jobs: a token alone, or all that are none."""
+    return owner if owner.startswith(OF_TOKEN) else OWN_USER
+
+
+def scoped(owner: str, name: str) -> str:
+    """A key or the name of a job, as it is looked up."""
+    view = view_of(owner)
+    return f"{view}\n{name}" if view and name else name
+
+
+def unscoped(name: str) -> str:
+    """A key or the name of a job, as its client gave it."""
+    return name.partition("\n")[2] if name.startswith(OF_TOKEN) else name
 
 
 class Shares:
