@@ -71,7 +71,8 @@ EXPORTED = {f"dte.{name}" for name in dte.__all__ if name != "__version__"}
 API = "dte.master.api"
 QUEUE_TASKS = f"{API}.dialects.queue.tasks"
 NO_DIALECTS = (
-    *("base", "bodies", "job_handler", "openapi", "routes", "strict", "submission"),
+    *("base", "bodies", "job_handler", "login", "openapi", "replies", "routes", "strict"),
+    "submission",
     *("long_bodies", "polling", "tasks"),
 )
 """What dialects share, and the table of all."""

@@ -13,6 +13,7 @@ from dte.core.graph.call import Call, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
+from dte.core.shares import unscoped
 from dte.core.workers.worker import Worker
 
 POSITIONS_MAX = 100
@@ -82,7 +83,7 @@ def reasons(
     if awaited:
         text = f"starts after {_listed('job', awaited)}"
         yield Reason("", state, "jobs", text, tuple(awaited[:NAMED_MAX]))
-    expected = sorted(job.expects)
+    expected = sorted(map(unscoped, job.expects))
     if expected:
         text = f"starts after {_listed('task', expected)}, not submitted yet"
         yield Reason("", state, "jobs", text, tuple(expected[:NAMED_MAX]))

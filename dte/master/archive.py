@@ -13,6 +13,7 @@ from dte.core.graph.call import Call, CallRecord, CallState
 from dte.core.graph.calls import CallGraph
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job
 from dte.core.jobs.table import JobTable
+from dte.master.access.caller import OWN_USERS, Caller
 from dte.master.clock import Clock
 from dte.master.journal.memory import AnyRecorder
 from dte.master.long_plans import reading_plan
@@ -38,21 +39,27 @@ class Archive:
     slices: Slices
     clock: Clock
 
-    def in_memory(self, number: int) -> Job | None:
+    def in_memory(self, number: int, caller: Caller = OWN_USERS) -> Job | None:
         """The job of this number, if it is not in the journal alone.
 
         Raises:
-            NotFound: there has never been such a job.
+            NotFound: there has never been such a job, or the caller does not see it.
         """
         try:
-            return self.jobs.job(number)
+            job = self.jobs.job(number)
+            if not caller.sees(job.owner):
+                raise NotFound("Job not found")
+            return job
         except NotFound:
             if not self.jobs.is_past(number):
                 raise
         return None
 
-    async def find(self, numbers: Sequence[int]) -> list[Job]:
+    async def find(self, numbers: Sequence[int], caller: Caller = OWN_USERS) -> list[Job]:
         """The jobs of these numbers, in their order.
+
+        Args:
+            caller: jobs that it does not see are not there.
 
         Raises:
             NotFound: there is no such job, or it ended so long ago that it is deleted.
@@ -64,6 +71,9 @@ class Archive:
         if missing and not unknown:  # Otherwise at once: the journal may be busy for a while.
             jobs |= await self._ended(missing)
             unknown = [each for each in dict.fromkeys(missing) if each not in jobs]
+        if not caller.sees_all:
+            hidden = {number for number, job in jobs.items() if not caller.sees(job.owner)}
+            unknown = [each for each in dict.fromkeys(numbers) if each in {*unknown, *hidden}]
         if unknown:
             raise NotFound("Job not found" + (_named(unknown) if len(numbers) > 1 else ""))
         return [jobs[number] for number in numbers]

@@ -44,6 +44,7 @@ class EventLog:
     Args:
         boot: the number of this start.
         wall_time: turns the times of events into datetimes.
+        view_of_job: gives the `view_of` the owner of a job; None if it is not in memory any more.
         streams_max: the most listeners.
     """
 
@@ -52,6 +53,7 @@ class EventLog:
         boot: int,
         wall_time: Callable[[float | None], datetime | None],
         *,
+        view_of_job: Callable[[int], str | None] = lambda job: OWN_USER,
         streams_max: int,
         kept: int = EVENTS_KEPT,
         texts_bytes_max: int = TEXTS_BYTES_MAX,
@@ -70,7 +72,8 @@ class EventLog:
         self._encoded: dict[int, bytes] = {}
         self._listeners: set[Listener] = set()
         self._idle: set[Listener] = set()
-        self._watched: dict[int, _Watched] = {}
+        self._view_of_job = view_of_job
+        self._watched: dict[int | str, _Watched] = {}
         self._line: deque[Listener] = deque()
         self._beating: asyncio.TimerHandle | None = None
         self._closed = False
@@ -92,12 +95,14 @@ class EventLog:
         self._events += events
         self._texts_bytes += _texts_bytes(events)
         if self._watched:
+            by_view = any(isinstance(key, str) for key in self._watched)
             for event in events:
                 number += 1
-                watched = self._watched.get(event.job)
-                if watched is not None:
-                    watched.numbers.append(number)
-                    self._wake(watched.idle)
+                for key in (event.job, self._view_of_job(event.job)) if by_view else (event.job,):
+                    watched = self._watched.get(key) if key is not None else None
+                    if watched is not None:
+                        watched.numbers.append(number)
+                        self._wake(watched.idle)
         if len(self._events) > 2 * self._kept or self._texts_bytes > self._texts_bytes_max:
             self._trim()
         if self._idle:
@@ -119,7 +124,13 @@ class EventLog:
 
     # Listening
 
-    def since(self, number: int | None, job: int | None = None, owner: str = OWN_USER) -> Listener:
+    def since(
+        self,
+        number: int | None,
+        job: int | None = None,
+        owner: str = OWN_USER,
+        view: str | None = None,
+    ) -> Listener:
         """Listen to the events after an event.
 
         Args:
@@ -128,6 +139,7 @@ class EventLog:
                 event that is kept; a listener to one job, with the next one.
             job: the number of a job, to listen to that job alone.
             owner: whose listener it is.
+            view: listen to the jobs of these owners alone; see `view_of`.
 
         Raises:
             Busy: there are too many listeners.
@@ -146,8 +158,9 @@ class EventLog:
             elif not self._base <= number <= self.last:
                 listener.number = self._first - 1
                 listener.uncounted = True
-        if job is not None:
-            watched = listener.watched = self._watch(job)
+        key = view if job is None else job
+        if key is not None:
+            watched = listener.watched = self._watch(key)
             watched.listeners.add(listener)
             listener.position = watched.position_after(listener.number)
         self._listeners.add(listener)
@@ -156,12 +169,14 @@ class EventLog:
             self._beat_later()
         return listener
 
-    def _watch(self, job: int) -> _Watched:
-        watched = self._watched.get(job)
+    def _watch(self, key: int | str) -> _Watched:
+        """Watch a job by its number, or the jobs of a view."""
+        watched = self._watched.get(key)
         if watched is None:
+            key_of = self._view_of_job if isinstance(key, str) else int
             numbered = enumerate(self._events, self._first)
-            numbers = [number for number, event in numbered if event.job == job]
-            watched = self._watched[job] = _Watched(job, numbers)
+            numbers = [number for number, event in numbered if key_of(event.job) == key]
+            watched = self._watched[key] = _Watched(key, numbers)
         return watched
 
     def leave(self, listener: Listener) -> None:
@@ -175,7 +190,7 @@ class EventLog:
             watched.idle.discard(listener)
             watched.listeners.discard(listener)
             if not watched.listeners:
-                del self._watched[watched.job]
+                del self._watched[watched.key]
         if not self._listeners and self._beating is not None:
             self._beating.cancel()
             self._beating = None
@@ -252,7 +267,7 @@ class EventLog:
             parts.append(self._encoded_block(listener.number))
             size += len(parts[-1])
             event = self._events[listener.number - self._first]
-            listener.over |= not event.node and event.state in ENDS
+            listener.over |= watched.is_job and not event.node and event.state in ENDS
         if listener.position == watched.count:
             listener.number = self.last  # Later events are those of other jobs.
         return b"".join(parts) or heartbeat(listener.number)
@@ -276,7 +291,7 @@ class Listener:
 
     Attributes:
         owner: whose listener it is.
-        watched: the job's events; None for all jobs.
+        watched: the events of a job or of a view; None for all jobs.
         number: the last event that was taken, or that is not for this listener.
         position: which of its job's events, from 0, is the next.
         lost: it has missed events, whatever follows.
@@ -332,20 +347,25 @@ class Listener:
 
 
 class _Watched:
-    """The events of a job that has listeners of its own.
+    """The events of a job, or of the jobs of a view, that have listeners of their own.
 
     Attributes:
+        key: the job's number, or the view.
         numbers: the numbers of its events that are kept.
         forgotten: events that are not kept any more, since the job is watched.
         idle: the listeners that have nothing to take.
     """
 
-    def __init__(self, job: int, numbers: list[int]) -> None:
-        self.job = job
+    def __init__(self, key: int | str, numbers: list[int]) -> None:
+        self.key = key
         self.numbers = numbers
         self.forgotten = 0
         self.listeners: set[Listener] = set()
         self.idle: set[Listener] = set()
+
+    @property
+    def is_job(self) -> bool:
+        return isinstance(self.key, int)
 
     @property
     def count(self) -> int:

@@ -12,7 +12,8 @@ from dte.core.errors import Busy, InvalidRequest, NotFound, Unavailable
 from dte.core.jobs.facts import Facts, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
-from dte.core.shares import Shares
+from dte.core.shares import Shares, scoped, unscoped
+from dte.master.access.caller import OWN_USERS, Caller, caller_of
 from dte.master.clock import Clock
 from dte.master.jobs import ID_KEY, Jobs
 from dte.master.slices import Slices
@@ -53,17 +54,20 @@ class ExpectedTasks:
         for task in self._looking:
             task.cancel()
 
-    async def find(self, task_id: str) -> Job:
+    async def find(self, task_id: str, caller: Caller = OWN_USERS) -> Job:
         """Find a job by its id as a task: one that a client gave it, or its number.
+
+        Args:
+            caller: whose client it is; jobs that it does not see are not there.
 
         Raises:
             NotFound: there is none.
         """
         with suppress(NotFound):
-            return await self.jobs.find_named(task_id)
+            return await self.jobs.find_named(task_id, caller.owner)
         if not NUMBERED.fullmatch(task_id):
             raise NotFound("Task not found")
-        (job,) = await self.jobs.archive.find([int(task_id, 16)])
+        (job,) = await self.jobs.archive.find([int(task_id, 16)], caller)
         return job
 
     def ensure_room(self, count: int, owner: str) -> None:
@@ -98,8 +102,8 @@ class ExpectedTasks:
             job = left.pop()
             if task_id in job.expects:
                 raise InvalidRequest(
-                    f"dependencies: task {id_of(job.number)!r} waits for {task_id!r}, which would "
-                    "wait for it"
+                    f"dependencies: task {id_of(job.number)!r} waits for {unscoped(task_id)!r}, "
+                    "which would wait for it"
                 )
             if job.number not in seen:
                 seen.add(job.number)
@@ -124,11 +128,15 @@ class ExpectedTasks:
         for name in names:
             while name in job.expects:
                 try:
-                    self._found(name, await self.find(name))
+                    self._found(name, await self._expected(name, job.owner))
                 except NotFound:
                     break
                 except Unavailable:
                     await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _expected(self, name: str, owner: str) -> Job:
+        """Find a job by its name among those of an owner."""
+        return await self.find(unscoped(name), caller_of(owner))
 
     def recorded(self, facts: Facts, void: Collection[Submission]) -> None:
         """Note the jobs of submissions that are recorded, and let go on what waits for them."""
@@ -138,9 +146,11 @@ class ExpectedTasks:
             for job in submission.jobs:
                 self.add(job)
                 if self._waiting:
-                    self._found(id_of(job.number), job)
-            if self._waiting and submission.key.startswith(ID_KEY):
-                self._found(submission.key.removeprefix(ID_KEY), submission.jobs[0])
+                    self._found(scoped(job.owner, id_of(job.number)), job)
+            key = unscoped(submission.key)
+            if self._waiting and key.startswith(ID_KEY):
+                first = submission.jobs[0]
+                self._found(scoped(first.owner, key.removeprefix(ID_KEY)), first)
 
     def _found(self, name: str, found: Job) -> None:
         waiting = self._waiting.pop(name, {})

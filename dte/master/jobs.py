@@ -29,6 +29,8 @@ from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
+from dte.core.shares import OWN_USER, scoped
+from dte.master.access.caller import OWN_USERS, Caller
 from dte.master.archive import Archive
 from dte.master.clock import Clock
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, not_recorded
@@ -99,27 +101,36 @@ class Jobs:
         """Refuse all further jobs."""
         self._closed = True
 
+    @property
+    def refusal(self) -> DteError | None:
+        """The reason why no job is accepted now; None if jobs are."""
+        return shutting_down() if self._closed else self.recorder.failure
+
     def ensure_room(self, jobs: int, owner: str) -> None:
         """Check that an owner's jobs can be accepted now; raise `Busy` or `Unavailable` if not."""
-        if self._closed:
-            raise shutting_down()
-        if self.recorder.failure is not None:
-            raise self.recorder.failure
+        if self.refusal is not None:
+            raise self.refusal
         self.core.jobs.ensure_room(jobs, owner=owner)
 
     # Formulas
 
-    async def submit(self, task: str, key: str = "", digest: str = "", owner: str = "") -> Job:
+    async def submit(
+        self, task: str, key: str = "", digest: str = "", caller: Caller = OWN_USERS
+    ) -> Job:
         """Accept a formula; a long one is parsed in slices."""
-        return (await self._accept(self._parse(task, owner), key, digest, owner))[0]
+        return (await self._accept(self._parse(task, caller.owner), key, digest, caller))[0]
 
     async def submit_all(
-        self, tasks: Sequence[str], key: str = "", digest: str = "", owner: str = ""
+        self,
+        tasks: Sequence[str],
+        key: str = "",
+        digest: str = "",
+        caller: Caller = OWN_USERS,
     ) -> Sequence[Job]:
         """Accept formulas, all or none."""
         if not tasks:
             return []
-        return await self._accept(self._parse_all(tasks, owner), key, digest, owner)
+        return await self._accept(self._parse_all(tasks, caller.owner), key, digest, caller)
 
     async def _parse(self, task: str, owner: str) -> list[NewJob]:
         self.ensure_room(1, owner)
@@ -141,7 +152,12 @@ class Jobs:
     # Plans
 
     async def submit_plan(
-        self, plan: Plan, key: str = "", digest: str = "", name: str = "", owner: str = ""
+        self,
+        plan: Plan,
+        key: str = "",
+        digest: str = "",
+        name: str = "",
+        caller: Caller = OWN_USERS,
     ) -> Job:
         """Accept a plan as a job.
 
@@ -150,17 +166,21 @@ class Jobs:
         """
         if name:
             key = ID_KEY + name
-        return (await self.submit_plans([plan], key, digest, owner))[0]
+        return (await self.submit_plans([plan], key, digest, caller))[0]
 
     async def submit_plans(
-        self, plans: Sequence[Plan], key: str = "", digest: str = "", owner: str = ""
+        self,
+        plans: Sequence[Plan],
+        key: str = "",
+        digest: str = "",
+        caller: Caller = OWN_USERS,
     ) -> Sequence[Job]:
         """Accept plans as jobs, all or none."""
         if not plans:
             return []
-        return await self._accept(self._prepare(plans, owner), key, digest, owner)
+        return await self._accept(self._prepare(plans, caller), key, digest, caller)
 
-    async def retry(self, job: Job, key: str = "", owner: str = "") -> Job:
+    async def retry(self, job: Job, key: str = "", caller: Caller = OWN_USERS) -> Job:
         """Run the failed part of a job again, as a new job that keeps the other results.
 
         Raises:
@@ -182,14 +202,14 @@ class Jobs:
         plan.retry_of = job.number
         shorten_delays(plan, self._wall_time(self.clock.now()))
         digest = f"retry of {job.number}"
-        preparing = self._prepare([plan], owner, records)
-        return (await self._accept(preparing, key, digest, owner))[0]
+        preparing = self._prepare([plan], caller, records)
+        return (await self._accept(preparing, key, digest, caller))[0]
 
     async def _prepare(
-        self, plans: Sequence[Plan], owner: str, records: Sequence[CallRecord] = ()
+        self, plans: Sequence[Plan], caller: Caller, records: Sequence[CallRecord] = ()
     ) -> list[NewJob]:
-        self.ensure_room(len(plans), owner)
-        awaited = await self._jobs_before(plans)
+        self.ensure_room(len(plans), caller.owner)
+        awaited = await self._jobs_before(plans, caller)
         return await self.slices.run(self._plan_all(plans, awaited, records))
 
     def _plan_all(
@@ -231,7 +251,7 @@ class Jobs:
     def _wall_time(self, moment: float) -> datetime:
         return datetime.fromtimestamp(self.clock.wall_s(moment), UTC)
 
-    async def _jobs_before(self, plans: Sequence[Plan]) -> list[list[Job]]:
+    async def _jobs_before(self, plans: Sequence[Plan], caller: Caller) -> list[list[Job]]:
         """The jobs that must end before each of the plans begins."""
         count = sum(len(plan.after) for plan in plans)
         if count > AFTER_MAX:
@@ -240,6 +260,8 @@ class Jobs:
         if any(len(each) > AWAITED_MAX for each in numbers):
             raise TooLarge(f"after has more than {AWAITED_MAX} jobs")
         known = await self.archive.known(dict.fromkeys(chain.from_iterable(numbers)))
+        if not caller.sees_all:
+            known = {number: job for number, job in known.items() if caller.sees(job.owner)}
         try:
             return [[known[number] for number in each] for each in numbers]
         except KeyError as error:
@@ -248,11 +270,15 @@ class Jobs:
     # Accepting
 
     async def _accept(
-        self, preparing: Awaitable[Sequence[NewJob]], key: str, digest: str, owner: str
+        self, preparing: Awaitable[Sequence[NewJob]], key: str, digest: str, caller: Caller
     ) -> Sequence[Job]:
         """Accept jobs once they are prepared, and return them when that is recorded."""
+        owner = caller.owner
+        key = scoped(owner, key)
         try:
             new = await preparing
+            if caller.is_restricted:
+                await self.slices.run(_check_handlers(new, caller))
             self.ensure_room(1, owner)
             submission = self.core.jobs.accept(self.clock.now(), new, key, digest, owner)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()
@@ -276,13 +302,16 @@ class Jobs:
             job = f"job {known.first}, which has been deleted since it ended"
             raise NotFound(f"Idempotency-Key was used for {job}") from None
 
-    async def find_named(self, name: str) -> Job:
+    async def find_named(self, name: str, owner: str = OWN_USER) -> Job:
         """The job to which a client gave a name.
+
+        Args:
+            owner: whose job it is.
 
         Raises:
             NotFound: there is no such job.
         """
-        known = await self._look_up(ID_KEY + name)
+        known = await self._look_up(scoped(owner, ID_KEY + name))
         if known is None:
             raise NotFound("Job not found")
         return (await self.archive.find([known.first]))[0]
@@ -330,3 +359,17 @@ class Jobs:
         if not job.is_terminal:
             raise not_recorded(self.recorder.failure)
         return job.state is JobState.CANCELLED
+
+
+def _check_handlers(jobs: Sequence[NewJob], caller: Caller) -> Generator[None, None, None]:
+    """Check in slices that a caller may use the handlers of some jobs."""
+    checked: set[str] = set()
+    count = 0
+    for job in jobs:
+        for call in job.work.calls.calls.values() if job.work.calls is not None else ():
+            if call.handler not in checked:
+                caller.check_handlers([call.handler])
+                checked.add(call.handler)
+            count += 1
+            if not count % CALLS_IN_SLICE:
+                yield

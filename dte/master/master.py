@@ -13,10 +13,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from dte.core.errors import Busy, DteError, JournalDamaged
+from dte.core.errors import Busy, DteError, JournalDamaged, NotFound
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
+from dte.core.shares import view_of
 from dte.master.archive import Archive
 from dte.master.clock import LOOK_S, Clock
 from dte.master.dispatch.batches import Dispatcher
@@ -26,6 +27,7 @@ from dte.master.dispatch.reach import Reach
 from dte.master.dispatch.replies import Replies
 from dte.master.events import EventLog
 from dte.master.expected import ExpectedTasks
+from dte.master.http.access import Access
 from dte.master.incidents import Incidents
 from dte.master.jobs import Jobs
 from dte.master.journal.awaited import AwaitedFacts
@@ -58,6 +60,7 @@ class Master:
     """One core with its journal, dispatchers and timer, on the running event loop.
 
     Attributes:
+        access: who may do what.
         jobs: requests of clients.
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
@@ -67,6 +70,7 @@ class Master:
 
     Raises:
         JournalRefused: the journal cannot be used.
+        TokensRefused: the file of tokens cannot be used.
     """
 
     encode_job: Callable[[Job], bytes]
@@ -77,6 +81,7 @@ class Master:
         self.clock = clock = Clock(loop.time)
         self.turns = turns_of(loop)
         self.started_at = clock.now()
+        self.access = Access(settings, clock)
         # A worker may report results from the time of another journal, so boots do not begin at 1.
         first_boot = 1 + secrets.randbits(32) % FIRST_BOOTS
         self.recorder = recorder = open_recorder(settings, clock.now(), first_boot)
@@ -108,7 +113,12 @@ class Master:
         self._timer: asyncio.TimerHandle | None = None
         self._restart: asyncio.Task[None] | None = None
         self._hearing: asyncio.Task[None] | None = None
-        self.events = EventLog(recorder.boot, clock.wall_time, streams_max=settings.streams_max)
+        self.events = EventLog(
+            recorder.boot,
+            clock.wall_time,
+            view_of_job=self._view_of_job,
+            streams_max=settings.streams_max,
+        )
         self.webhooks = Webhooks(
             self._encoded,
             recorder.delivered,
@@ -184,6 +194,12 @@ class Master:
     async def _encoded(self, number: int) -> bytes:
         (job,) = await self.archive.find([number])
         return self.encode_job(job)
+
+    def _view_of_job(self, number: int) -> str | None:
+        try:
+            return view_of(self.core.jobs.job(number).owner)
+        except NotFound:
+            return None
 
     # Recording
 

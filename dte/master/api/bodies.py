@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import nullcontext
 from functools import partial, wraps
 from hashlib import blake2b
@@ -14,6 +14,8 @@ from tornado.web import RequestHandler, stream_request_body
 
 from dte.core.errors import DteError, InvalidRequest, TooLarge, Unsupported
 from dte.core.slices import at_once
+from dte.master.access.caller import Caller
+from dte.master.access.roles import KNOWN, NO_METHODS, May
 from dte.master.api.openapi import documentation, documented
 from dte.master.api.strict import (
     check_encoding,
@@ -21,6 +23,7 @@ from dte.master.api.strict import (
     check_no_body,
     check_query,
 )
+from dte.master.http.access import WrongToken, check_role
 from dte.master.http.meters import Budget
 from dte.master.http.server import URGENT
 from dte.master.master import Master
@@ -69,8 +72,17 @@ class BodyHandler(RequestHandler):
             if name in vars(cls):
                 setattr(cls, name, _noted(vars(cls)[name]))
 
-    def initialize(self, master: Master, bodies: Budget, path: str = UNKNOWN_PATH) -> None:
+    def initialize(
+        self,
+        master: Master,
+        bodies: Budget,
+        path: str = UNKNOWN_PATH,
+        may: May = NO_METHODS,
+    ) -> None:
         self.master = master
+        self._may = may
+        self.identified: Caller | None = None
+        """Who makes the request; None for nobody that is known."""
         self._what: What = (str(self.request.method), path)
         self._bodies = bodies
         self._chunks: list[bytes] = []
@@ -83,7 +95,14 @@ class BodyHandler(RequestHandler):
     @property
     def owner(self) -> str:
         """Whose share of the bounds the request uses."""
-        return owner_of(self.request.remote_ip or "")
+        known = self.identified
+        return owner_of(self.request.remote_ip or "") if known is None else known.owner
+
+    @property
+    def caller(self) -> Caller:
+        """Who makes the request, on a route that needs a token."""
+        assert self.identified is not None, "the route is not for everybody"
+        return self.identified
 
     def body_bytes_max(self) -> int:
         """The bound on the bodies of the route, with the setting."""
@@ -93,16 +112,43 @@ class BodyHandler(RequestHandler):
         """Note that the work of the loop is for this request."""
         self.master.turns.note(self._what)
 
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         what_for.set(self._what)
         self.note()
+        method = "get" if self.request.method == "HEAD" else str(self.request.method).lower()
+        try:
+            access = self.master.access
+            access.check_origin(self.request)
+            self.identified = access.caller(self.request)
+            request = f"{self.request.method} {self.request.path[:PATH_CHARS_SHOWN]}"
+            check_role(self.identified, self._may.get(method, KNOWN), request)
+        except DteError as error:
+            self.request.connection.stream.lingers = True  # type: ignore[union-attr]
+            if isinstance(error, WrongToken) and error.pause_s:
+                return self._refuse_later(error)
+            raise
+        self._prepare_body(method)
+        return None
+
+    async def _refuse_later(self, error: WrongToken) -> None:
+        await self.pause(error)
+        raise error
+
+    async def pause(self, error: WrongToken) -> None:
+        """Wait before a wrong token is refused."""
+        try:
+            await asyncio.sleep(error.pause_s)
+        finally:
+            self.master.access.guesses.over(self.request.remote_ip or "")
+
+    def _prepare_body(self, method: str) -> None:
+        """Refuse a body that is too long, and what the method would ignore."""
         headers = self.request.headers
         length = headers.get("Content-Length", "")
         has_body = length not in ("", "0") or "Transfer-Encoding" in headers
         # Tornado itself refuses a length with more digits than `int` takes.
         if length.isdecimal() and int(length[:20]) > self.body_bytes_max():
             self._refusal = self._too_large()
-        method = "get" if self.request.method == "HEAD" else str(self.request.method).lower()
         operation = documentation(getattr(self, method, None))
         if operation is not None and (has_body or self.request.query):
             self._check_request(operation, has_body, getattr(self, method))
@@ -135,7 +181,7 @@ class BodyHandler(RequestHandler):
         raise self._refusal
 
     def _without_body(self, request: str, call: Callable[..., Any], *parameters: str) -> Any:
-        check_no_body(request, self._joined())
+        check_no_body(request, self.raw_body())
         return call(*parameters)
 
     def data_received(self, chunk: bytes) -> None:
@@ -226,8 +272,8 @@ class BodyHandler(RequestHandler):
             Busy: too many bodies are being received.
             HungUp: the client hung up, and the body is dropped.
         """
-        raw = self._joined()
-        value = self._decoded(raw, decoder)
+        raw = self.raw_body()
+        value = self.decoded(raw, decoder)
         if self.NAMES_DEPTH:
             check_names(find_duplicate(raw, self.NAMES_DEPTH))
         return value
@@ -240,7 +286,7 @@ class BodyHandler(RequestHandler):
             return await self.master.slices.run(self._body_slices(decoder))
 
     def _body_slices(self, decoder: Decoder[T]) -> Generator[None, None, T]:
-        raw = self._joined()
+        raw = self.raw_body()
         yield
         try:
             value = yield from decoder.decoding(raw)
@@ -251,7 +297,7 @@ class BodyHandler(RequestHandler):
             check_names((yield from search_duplicate(raw, self.NAMES_DEPTH)))
         return value
 
-    def _decoded(self, raw: bytes, decoder: Decoder[T]) -> T:
+    def decoded(self, raw: bytes, decoder: Decoder[T]) -> T:
         try:
             return decoder.decode(raw)
         except Malformed as error:
@@ -265,7 +311,7 @@ class BodyHandler(RequestHandler):
             return Unsupported(encoding)
         return InvalidRequest(explained(raw, decoder.shape) or plain(error))
 
-    def _joined(self) -> bytes:
+    def raw_body(self) -> bytes:
         self.note()
         if self._refusal is not None:
             raise self._refusal

@@ -44,7 +44,6 @@ POLICY = (
 """The page loads files from this master alone, and runs no inline code."""
 
 
-@cache  # Tests start many masters in a process.
 def encoded(routes: tuple[Route, ...]) -> bytes:
     """The OpenAPI document of some routes, as JSON."""
     return encode(document(routes)) + b"\n"
@@ -72,14 +71,7 @@ class Served(JsonHandler):
 
     def serve(self, raw: bytes, media: str) -> None:
         self.set_header("Content-Type", media)
-        self.set_header("X-Content-Type-Options", "nosniff")
         self._send([raw])
-
-    @property
-    def wants_html(self) -> bool:
-        """True if a browser asks; other programs get text that is read in a terminal."""
-        self.set_header("Vary", "Accept")
-        return "text/html" in self.request.headers.get("Accept", "").lower()
 
     def serve_text(self, text: str) -> None:
         """Serve a text in which ``{url}`` stands for the URL of the master."""

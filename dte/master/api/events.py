@@ -82,7 +82,11 @@ class AllEvents(EventsHandler):
         "longer kept.",
     )
     async def get(self) -> None:
-        await self.stream(self.master.events.since(self.last_event_id(), owner=self.owner))
+        self.master.publish()  # Events that are on their way belong to the time before.
+        listener = self.master.events.since(
+            self.last_event_id(), owner=self.owner, view=self.caller.view
+        )
+        await self.stream(listener)
 
 
 class JobEvents(EventsHandler):

@@ -75,9 +75,9 @@ class Submit(JobHandler):
         self.check_notify([submission.notify])
         if isinstance(task, str) and special:
             plan = Plan(formula=task, priority=submission.priority, notify=submission.notify)
-            return await self.master.jobs.submit_plan(plan, key, digest, owner=self.owner)
+            return await self.master.jobs.submit_plan(plan, key, digest, caller=self.caller)
         if isinstance(task, str):
-            return await self.master.jobs.submit(task, key, digest, self.owner)
+            return await self.master.jobs.submit(task, key, digest, self.caller)
         if special:
             raise InvalidRequest('priority and notify apply to "task", not to "tasks"')
         if not isinstance(tasks, list):
@@ -88,4 +88,4 @@ class Submit(JobHandler):
             )
         if wait_s:
             self.ensure_room_for_reply()
-        return await self.master.jobs.submit_all(tasks, key, digest, self.owner)
+        return await self.master.jobs.submit_all(tasks, key, digest, self.caller)

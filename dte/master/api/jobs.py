@@ -158,7 +158,7 @@ class Jobs(JobHandler):
         self._check(plans)
         if is_many and wait_s:
             self.ensure_room_for_reply()
-        jobs = await self.master.jobs.submit_plans(plans, key, digest, self.owner)
+        jobs = await self.master.jobs.submit_plans(plans, key, digest, self.caller)
         del plans
         self.release_body()
         self.set_status(201)
@@ -184,7 +184,7 @@ class Jobs(JobHandler):
             return
         if "wait" in self.request.query_arguments:
             raise InvalidRequest("wait applies to jobs by id: GET /jobs?ids=1-50&wait=20")
-        newest = list(self.master.core.jobs.newest(JOBS_LISTED))
+        newest = await self.newest_jobs(JOBS_LISTED)
         await self.reply_list(self._listed(job) for job in newest)
 
     def _listed(self, job: Job) -> JobListed:
@@ -197,7 +197,7 @@ class Jobs(JobHandler):
         # Ten thousand numbers take half a megabyte, so none are kept while this request waits.
         count = len(self._numbers(ids))
         async with self.room_for_list(count):
-            jobs = await self.master.archive.find(self._numbers(ids))
+            jobs = await self.master.archive.find(self._numbers(ids), self.caller)
             waiting = [job for job in jobs if not job.is_terminal] if wait_s else []
             if not waiting:
                 await self.reply_list(map(self.job_reply, jobs))
@@ -209,7 +209,7 @@ class Jobs(JobHandler):
             known = {job.number: job for job in waiting}
             numbers = self._numbers(ids)
             ended = [number for number in numbers if number not in known]
-            known |= {job.number: job for job in await self.master.archive.find(ended)}
+            known |= {job.number: job for job in await self.master.archive.find(ended, self.caller)}
             await self.reply_list(self.job_reply(known[number]) for number in numbers)
 
     def _numbers(self, ids: str) -> list[int]:
@@ -252,7 +252,7 @@ class Retry(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        again = await self.master.jobs.retry(job, self.key(), self.owner)
+        again = await self.master.jobs.retry(job, self.key(), self.caller)
         self.created(Retried(again.number, job.number))
 
 

@@ -20,6 +20,7 @@ from tornado.web import RequestHandler
 
 from dte import __version__
 from dte.core.errors import Busy, InvalidRequest, StorageFull, TooLarge, Unavailable, Unsupported
+from dte.master.access.roles import NO_METHODS, May
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -94,11 +95,13 @@ class Route(NamedTuple):
             document: for any other text the method itself answers with 404.
         handler: its methods are `documented`.
         section: one of `SECTIONS`; the name of the handler's module by default.
+        may: the roles that each method is for.
     """
 
     path: str
     handler: type[RequestHandler]
     section: str = ""
+    may: May = NO_METHODS
 
     @property
     def pattern(self) -> str:
@@ -126,6 +129,12 @@ class Route(NamedTuple):
             function = getattr(self.handler, method)
             if method not in FOLLOWING and function is not getattr(RequestHandler, method):
                 yield method, function
+
+    def check_roles(self) -> None:
+        """Check that `may` has exactly the methods of the handler."""
+        methods = {method for method, _ in self.methods()}
+        if methods != self.may.keys():
+            raise ValueError(f"{self.path}: roles for {sorted(self.may)}, not {sorted(methods)}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from dte.core.shares import OWN_USER
 from dte.logs import one_line
 from dte.master.http.meters import Budget
 from dte.wire.codec import encode
+from dte.wire.http.lingering import linger
 from dte.wire.http.reader import FIELDS_MAX, HEAD_BYTES_MAX
 
 SENT_A_TURN = 262_144
@@ -126,6 +127,7 @@ class BoundedStream(IOStream):
     Attributes:
         owner: whose share of the bounds it uses.
         unsent: bytes of replies that the system has not taken yet.
+        lingers: a request is refused before its body has come.
         when_closed: called too when its descriptor is closed.
     """
 
@@ -156,6 +158,7 @@ class BoundedStream(IOStream):
         self.awaited = Awaited.HEAD
         self._awaited_since = asyncio.get_running_loop().time()
         self.unsent = 0
+        self.lingers = False
         self.when_closed: Callable[[], None] | None = None
 
     def await_now(self, awaited: Awaited) -> None:
@@ -304,6 +307,8 @@ class BoundedStream(IOStream):
 
     def close_fd(self) -> None:
         self._count(-self.unsent)
+        if self.lingers:
+            linger(self.socket)
         super().close_fd()
         self._on_close(self)
         if self.when_closed is not None:

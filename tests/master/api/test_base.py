@@ -36,6 +36,8 @@ METHODS = {
     "/result": "POST",
     "/extend": "POST",
     "/": "GET",
+    "/live": "GET",
+    "/ready": "GET",
     "/health": "GET",
     "/openapi.json": "GET",
     "/docs": "GET",
@@ -307,10 +309,8 @@ async def test_head_of_a_long_list_has_its_length_and_leaves_the_connection_usab
     assert (await line.ask("GET", "/health")).status == 200
 
 
-async def test_options_grant_nothing_to_other_origins(rig: Rig) -> None:
-    reply = await rig.ask(
-        "OPTIONS", "/jobs", Origin="http://a", Access_Control_Request_Method="POST"
-    )
+async def test_options_grant_nothing(rig: Rig) -> None:
+    reply = await rig.ask("OPTIONS", "/jobs", Access_Control_Request_Method="POST")
     assert (reply.status, reply.body) == (204, b"")
     assert not any(name.startswith("access-control") for name in reply.headers)
     assert (await rig.ask("OPTIONS", "*")).status == 204

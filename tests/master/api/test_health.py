@@ -29,6 +29,7 @@ async def test_health_of_a_master_with_nothing_to_do(rig: Rig) -> None:
         "journal": "none",
         "commits": 0,
         "error": None,
+        "auth": "none",
     }
 
 

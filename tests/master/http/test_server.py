@@ -20,7 +20,7 @@ from harness.http import HOST, Dial, Line, Message, head, open_line, request_byt
 from harness.until import until
 from tornado.ioloop import IOLoop
 
-from dte.master.api import base, bodies
+from dte.master.api import base, bodies, replies
 from dte.master.http import server as connections
 from dte.master.http.server import BoundedServer, connections_max
 from dte.master.settings import Settings
@@ -341,7 +341,7 @@ async def test_who_is_idle_for_very_long_is_hung_up_on(
 async def test_a_long_reply_is_the_same_as_short_ones_together(rig: Rig) -> None:
     await rig.post("/submit", {"tasks": [LONG_ANSWER, "1", "0.5"] * 300})
     reply = await rig.get("/jobs?ids=1-900")
-    assert len(reply.body) > base.REPLY_PART_BYTES
+    assert len(reply.body) > replies.REPLY_PART_BYTES
     assert [job["job_id"] for job in reply.json] == list(range(1, 901))
     for number in (1, 2, 450, 899, 900):
         assert reply.json[number - 1] == await rig.job(number)

@@ -18,6 +18,7 @@ from dte.core.graph.handlers import NAME_CHARS_MAX, HandlerPolicy
 from dte.core.jobs.job import Job
 from dte.core.shares import OWN_USER
 from dte.core.workers.worker import Announcement, Delivery, Worker
+from dte.master.access.caller import Caller
 from dte.master.api.dialects.long_bodies import LONG_BYTES
 from dte.master.api.dialects.tasks import TASK, only_call
 from dte.master.api.job_handler import JobHandler
@@ -111,10 +112,10 @@ class Pollers:
         self._master.wake()
         return worker
 
-    async def submit(self, plan: Plan, owner: str) -> Job:
+    async def submit(self, plan: Plan, caller: Caller) -> Job:
         """Accept the plan of a task; errors do not mention its node."""
         try:
-            return await self._master.jobs.submit_plan(plan, owner=owner)
+            return await self._master.jobs.submit_plan(plan, caller=caller)
         except (InvalidRequest, TooLarge) as error:
             raise type(error)(str(error).removeprefix(f"node {TASK!r}: ")) from None
 

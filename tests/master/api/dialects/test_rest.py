@@ -12,7 +12,7 @@ import pytest
 from harness.http import Message, PlainClient
 from harness.until import until
 
-from dte.master.api import base
+from dte.master.api import replies
 from dte.master.api.dialects.rest import views
 from dte.master.api.dialects.rest import workers as rest_workers
 from dte.master.api.dialects.rest.durations import duration_text
@@ -177,7 +177,7 @@ async def test_long_tasks_are_written_like_short_ones(
     paths = ("/tasks", f"/tasks/{task_id}")
     short = [(await rig.get(path)).body for path in paths]
     monkeypatch.setattr(views, "LONG_BYTES", -1)
-    monkeypatch.setattr(base, "REPLY_PART_BYTES", part_bytes)
+    monkeypatch.setattr(replies, "REPLY_PART_BYTES", part_bytes)
     assert [(await rig.get(path)).body for path in paths] == short
     assert len(json.loads(short[0])) == 5
 

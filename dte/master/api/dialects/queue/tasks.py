@@ -115,7 +115,7 @@ class SubmitTask(QueueHandler):
             retries=0,
             lost_max=attempts,
         )
-        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}), self.owner)
+        job = await self.pollers.submit(Plan({TASK: node}, about={"dialect": DIALECT}), self.caller)
         accepted = TaskAccepted(job.number, task_type, "pending", attempts)
         message = "Task submitted successfully"
         self.created(SubmissionReply("success", message, accepted, job.number))

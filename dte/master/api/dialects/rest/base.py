@@ -49,10 +49,6 @@ class RestHandler(JsonHandler):
     def viewer(self) -> Viewer:
         return Viewer(self.master)
 
-    def set_default_headers(self) -> None:
-        super().set_default_headers()
-        self.set_header("X-Content-Type-Options", "nosniff")
-
     async def read(self, shape: type[T]) -> T:
         """Read the request's body: keys match in any case, and unknown keys are ignored.
 
@@ -105,7 +101,7 @@ class RestHandler(JsonHandler):
         if len(task_id) > NAME_CHARS_MAX or not task_id.isprintable():
             raise NotFound("Task not found")
         with suppress(NotFound):
-            return await self.master.expected.find(task_id), None
+            return await self.master.expected.find(task_id, self.caller), None
         with suppress(NotFound):
             if match := PART_ID.fullmatch(task_id):
                 job = await self.find_by_number(int(match[1], 16))

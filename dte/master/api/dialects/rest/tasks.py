@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from dte.core.errors import Conflict, InvalidRequest, NotFound
 from dte.core.jobs.job import Job
+from dte.core.shares import scoped
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, plan_arguments
 from dte.master.api.dialects.rest.views import DIALECT, PENDING, Task
@@ -83,7 +84,7 @@ class Tasks(RestHandler):
         plan = await self._plan(body)
         try:
             job = await self.master.jobs.submit_plan(
-                plan, digest=digest if body.id else "", name=body.id, owner=self.owner
+                plan, digest=digest if body.id else "", name=body.id, caller=self.caller
             )
         except (Conflict, NotFound):
             raise Conflict(f"the id {body.id!r} was used for another task before") from None
@@ -121,16 +122,16 @@ class Tasks(RestHandler):
                 check_name("dependencies", task_id)
                 if not task_id:
                     raise InvalidRequest("dependencies has an empty id") from None
-                expects.append(task_id)
+                expects.append(scoped(self.owner, task_id))
                 continue
             if part is not None:
                 raise InvalidRequest(f"dependencies: {task_id!r} is a part of a task, not a task")
             awaited.append(job)
-        if body.id and body.id in expects:
+        if body.id and scoped(self.owner, body.id) in expects:
             raise InvalidRequest(f"dependencies: task {body.id!r} cannot wait for itself")
         self.master.expected.ensure_room(len(expects), self.owner)
         if body.id:
-            await self.master.expected.ensure_no_cycle(body.id, awaited)
+            await self.master.expected.ensure_no_cycle(scoped(self.owner, body.id), awaited)
         return [job.number for job in awaited], expects
 
     @documented(
@@ -140,7 +141,7 @@ class Tasks(RestHandler):
         description="The list includes jobs of all dialects.",
     )
     async def get(self) -> None:
-        jobs = list(self.master.core.jobs.newest(TASKS_LISTED))
+        jobs = await self.newest_jobs(TASKS_LISTED)
         async with self.room_for_list(len(jobs)):
             past = [job for job in jobs if is_past(job)]
             plans = await self.master.archive.plans_of(past)

@@ -22,9 +22,9 @@ from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job, JobState
 from dte.core.slices import at_once
 from dte.core.workers.worker import Worker
-from dte.master.api.base import REPLY_SLICE_S
 from dte.master.api.dialects.long_bodies import LONG_BYTES
 from dte.master.api.dialects.rest.payloads import given_result, sent_arguments
+from dte.master.api.replies import REPLY_SLICE_S
 from dte.master.arguments import compact
 from dte.master.expected import id_of
 from dte.master.master import Master

@@ -76,17 +76,17 @@ class AddTask(SchedulerHandler):
             lost_max=ATTEMPTS_MAX,
         )
         plan = Plan({TASK: node}, after=after, priority=body.priority, about=about)
-        job = await self.pollers.submit(plan, self.owner)
+        job = await self.pollers.submit(plan, self.caller)
         self.created(TaskAdded("Task added successfully", str(job.number)))
 
     async def _jobs_of(self, dependencies: list[str | int]) -> list[int]:
         numbers = [_number(each) for each in dependencies]
         try:
-            await self.master.archive.find(numbers)
+            await self.master.archive.find(numbers, self.caller)
         except NotFound:  # The error does not name the task, so look for one after another.
             for number in numbers:
                 try:
-                    await self.master.archive.find([number])
+                    await self.master.archive.find([number], self.caller)
                 except NotFound:
                     raise InvalidRequest(f"dependencies: there is no task '{number}'") from None
         return numbers

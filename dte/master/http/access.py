@@ -1,0 +1,155 @@
+"""Decides who makes a request, and whether it is served.
+
+A master has two states. Without tokens, whoever reaches it may do all: it listens on this machine
+alone, unless its operator says otherwise. With tokens, a request needs one whose role is among
+those of its route. Requests that pages of other sites make are refused in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from http import HTTPStatus
+
+from tornado.httputil import HTTPServerRequest
+
+from dte.core.errors import Busy, DteError, Forbidden, Unauthorized
+from dte.master.access.caller import Caller, owner_named
+from dte.master.access.guesses import Guesses
+from dte.master.access.roles import Roles
+from dte.master.access.sessions import COOKIE, Sessions
+from dte.master.access.tokens import Role, Token, Tokens
+from dte.master.clock import Clock
+from dte.master.owners import owner_of
+from dte.master.settings import Settings
+from dte.wire.http.browsers import HostNames, refusal_of
+
+BEARER = "bearer "
+NO_TOKEN = (
+    "a token is needed, as the header Authorization: Bearer TOKEN; dte commands take it from "
+    "DTE_TOKEN, and the master's operator makes one: dte token new client NAME"
+)
+WRONG_TOKEN = "the token is unknown or has expired"
+
+
+class Misdirected(DteError):
+    """The request is for a server of another name."""
+
+    status = HTTPStatus.MISDIRECTED_REQUEST
+    code = "misdirected"
+
+
+class WrongToken(Unauthorized):
+    """The token is unknown or has expired.
+
+    Attributes:
+        pause_s: the time after which the request is refused.
+    """
+
+    def __init__(self, pause_s: float) -> None:
+        super().__init__(WRONG_TOKEN)
+        self.pause_s = pause_s
+
+
+class Access:
+    """Decides who makes a request, and whether it is served.
+
+    Raises:
+        TokensRefused: the file of tokens cannot be used.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        now: Callable[[], float] = clock.now
+        self.tokens = Tokens(settings.tokens_file)
+        self.sessions = Sessions(self.tokens, now)
+        self.guesses = Guesses(now)
+        self._clock = clock
+        self._names = HostNames(settings.host, settings.host_names)
+        self._open_clients = settings.open_clients
+
+    @property
+    def is_open(self) -> bool:
+        """True while there are no tokens: whoever reaches the master may do all."""
+        return not self.tokens
+
+    def check_origin(self, request: HTTPServerRequest) -> None:
+        """Refuse a request that a page of another site makes.
+
+        Raises:
+            Misdirected: it is for another host.
+            Forbidden: a page of another origin makes it.
+        """
+        refusal = refusal_of(request.headers, self._names)
+        if refusal is not None:
+            kind = Forbidden if refusal.status == HTTPStatus.FORBIDDEN else Misdirected
+            raise kind(refusal.text)
+
+    def caller(self, request: HTTPServerRequest) -> Caller | None:
+        """Return who makes a request; None for nobody that is known.
+
+        Raises:
+            WrongToken: the token is unknown or has expired.
+            Busy: the address has sent too many wrong ones just now.
+        """
+        address = request.remote_ip or ""
+        if self.is_open:
+            return _without_token(Role.ADMIN, address)
+        token = self._token(request, address)
+        if token is not None:
+            return Caller(token.role, owner_named(token.name), token)
+        return _without_token(Role.CLIENT, address) if self._open_clients else None
+
+    def _token(self, request: HTTPServerRequest, address: str) -> Token | None:
+        given = request.headers.get("Authorization", "")
+        if given[: len(BEARER)].lower() == BEARER:
+            return self.find(given[len(BEARER) :].strip(), address)
+        cookie = request.cookies.get(COOKIE)
+        if cookie is None:
+            return None
+        return self.sessions.find(cookie.value, self.wall_s())
+
+    def find(self, secret: str, address: str) -> Token:
+        """Find the token that an address sends.
+
+        Raises:
+            WrongToken, Busy: as `caller`.
+        """
+        token = self.tokens.find(secret, self.wall_s())
+        if token is not None:
+            return token
+        pause_s = self.guesses.wrong(address)
+        if pause_s is None:
+            raise Busy("too many wrong tokens from this address", retry_after_s=5)
+        raise WrongToken(pause_s)
+
+    def wall_s(self) -> float:
+        return self._clock.wall_s(self._clock.now())
+
+
+def check_role(caller: Caller | None, roles: Roles, request: str) -> None:
+    """Check that a caller may make a request.
+
+    Args:
+        request: its method and path, for the error.
+
+    Raises:
+        Unauthorized: a token is needed.
+        Forbidden: the token is for another role.
+    """
+    if not roles:
+        return
+    if caller is None:
+        raise Unauthorized(NO_TOKEN)
+    if caller.role not in roles:
+        whose = (
+            f"the token {caller.name} is for a {caller.role.value}"
+            if caller.name
+            else ("without a token you are a client")
+        )
+        allowed = " or ".join(sorted(role.value for role in roles))
+        raise Forbidden(f"{whose}, and {request} needs the role {allowed}")
+
+
+@lru_cache(maxsize=10_000)
+def _without_token(role: Role, address: str) -> Caller:
+    return Caller(role, owner_of(address))
