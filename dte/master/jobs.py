@@ -279,6 +279,7 @@ class Jobs:
             new = await preparing
             if caller.is_restricted:
                 await self.slices.run(_check_handlers(new, caller))
+            caller.check_quota(self.core.jobs.owned.jobs_of(owner), len(new))
             self.ensure_room(1, owner)
             submission = self.core.jobs.accept(self.clock.now(), new, key, digest, owner)
             accepted = self._accepting[submission] = asyncio.get_running_loop().create_future()

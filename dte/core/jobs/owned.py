@@ -22,6 +22,10 @@ class OwnedWork:
             "bytes of unfinished jobs", "bytes_waiting_max", limits.bytes_waiting_max
         )
 
+    def jobs_of(self, owner: str) -> int:
+        """The number of unfinished jobs of an owner."""
+        return self._jobs.used(owner)
+
     def ensure_room(self, owner: str, jobs: int, operations: int, size: int) -> None:
         """Check that more work of an owner may wait, as `JobTable.ensure_room`."""
         self._jobs.ensure_room(owner, jobs)

@@ -68,6 +68,7 @@ class JobTable:
         bytes_waiting: about how many bytes texts, arguments and results of these jobs take.
         wall_offset_s: turns a moment of the core's clock into one of the wall clock, as that stands
             now. Times that people see are stamped with it, and not changed when it changes.
+        owned: the unfinished work of each owner.
         events: those that `take_events` gives next.
         keeps_plans: the recorder gives plans of ended jobs, so the table forgets large ones.
     """
@@ -78,7 +79,7 @@ class JobTable:
         self._ring = JobRing(limits.jobs_kept, limits.jobs_kept_bytes)
         self._sweep: deque[Graph | CallGraph] = deque()
         self._outbox = Outbox()
-        self._owned = OwnedWork(limits)
+        self.owned = OwnedWork(limits)
         self._ended: list[Job] = []
         self._last = 0
         self.ready = ReadySet()
@@ -153,7 +154,7 @@ class JobTable:
                     f"too many unfinished {name}: {waiting} + {more} > {most} ({name}_waiting_max)"
                 )
         if owner:
-            self._owned.ensure_room(owner, jobs, operations, size)
+            self.owned.ensure_room(owner, jobs, operations, size)
 
     def accept(
         self,
@@ -197,7 +198,7 @@ class JobTable:
             self._ring.add(job)
             if owner:
                 job.owner = owner
-                self._owned.add(job)
+                self.owned.add(job)
         self._last += len(jobs)
         self.waiting += len(jobs)
         self.operations_waiting += operations
@@ -232,7 +233,7 @@ class JobTable:
             self.operations_waiting -= job.left
             self.bytes_waiting -= job.size
             if job.owner:
-                self._owned.remove(job)
+                self.owned.remove(job)
             job.calls = None
             self._let_go(job)
 
@@ -245,7 +246,7 @@ class JobTable:
         self.waiting -= 1
         self.bytes_waiting -= job.size
         if job.owner:
-            self._owned.remove(job)
+            self.owned.remove(job)
         if (unneeded := forget_large_plan(job, self.keeps_plans)) is not None:
             self._sweep.append(unneeded)
         self._ring.ended(job)
@@ -291,16 +292,16 @@ class JobTable:
             job.size, job.cancel_accepted = len(job.task), job.cancelled
             self.operations_waiting += job.operations
             self.bytes_waiting += job.size
-            self._owned.add(job)
+            self.owned.add(job)
 
     def resume(self, job: Job, new: NewJob) -> None:
         """Give a restored job its operations, read again from its text."""
         self.operations_waiting -= job.operations
         self.bytes_waiting -= job.size
-        self._owned.remove(job)
+        self.owned.remove(job)
         self.operations_waiting += _fill(job, new)
         self.bytes_waiting += job.size
-        self._owned.add(job)
+        self.owned.add(job)
 
     # The life of a job
 
@@ -364,7 +365,7 @@ class JobTable:
         self.bytes_waiting += size
         job.size += size
         if job.owner:
-            self._owned.grow(job, size)
+            self.owned.grow(job, size)
 
     def _stop(self, job: Job) -> None:
         assert job.graph is not None, "a job ends once"
@@ -408,7 +409,7 @@ class JobTable:
         ending = {end.job.number for end in self._outbox.ends}
         assert len(ending) == len(self._outbox.ends), "a job ends twice"
         assert self.bytes_waiting == sum(job.size for job in open_jobs)
-        self._owned.check(open_jobs)
+        self.owned.check(open_jobs)
         for job in jobs:
             assert (job.answer is None and job.error is None) or job.is_terminal
             assert not job.cancelled or job.cancel_accepted

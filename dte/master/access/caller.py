@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dte.core.errors import Forbidden
+from dte.core.errors import Busy, Forbidden, TooLarge
 from dte.core.shares import OF_TOKEN, OWN_USER, view_of
 from dte.master.access.tokens import Role, Token
 
@@ -66,6 +66,20 @@ class Caller:
                 raise Forbidden(
                     f"the token {self.name} is not for the handler {handler!r}, but for {allowed}"
                 )
+
+    def check_quota(self, waiting: int, more: int) -> None:
+        """Check that it may have more unfinished jobs than those that wait.
+
+        Raises:
+            Busy: it may not now.
+            TooLarge: it never may have so many.
+        """
+        most = None if self.token is None else self.token.jobs_waiting_max
+        if most is None or waiting + more <= most:
+            return
+        text = f"the token {self.name} has {waiting} unfinished jobs and asks for {more} more"
+        text += f", and may have {most} (jobs_waiting_max of the token)"
+        raise TooLarge(text) if more > most else Busy(text)
 
 
 OWN_USERS = Caller(Role.ADMIN, OWN_USER)

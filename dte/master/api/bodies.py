@@ -135,9 +135,9 @@ class BodyHandler(RequestHandler):
         raise error
 
     async def pause(self, error: WrongToken) -> None:
-        """Wait before a wrong token is refused."""
+        """Wait before a wrong token is refused, unless the client hangs up."""
         try:
-            await asyncio.sleep(error.pause_s)
+            await asyncio.wait([self.gone], timeout=error.pause_s)
         finally:
             self.master.access.guesses.over(self.request.remote_ip or "")
 
