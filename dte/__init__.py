@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dte.client.asynchronous import AsyncClient
     from dte.client.blocking import Client
-    from dte.client.errors import MasterFault, Unreachable, WaitTimeout
+    from dte.client.errors import MasterFault, TlsFailed, Unreachable, WaitTimeout
     from dte.client.events import Event
     from dte.client.graphs import Graph
     from dte.client.job import Job, JobCancelled, JobFailed, JobSummary, JobTimedOut
@@ -45,7 +45,7 @@ __version__ = "0.1.0"
 _NAMES = {
     "dte.client.asynchronous": "AsyncClient",
     "dte.client.blocking": "Client",
-    "dte.client.errors": "MasterFault Unreachable WaitTimeout",
+    "dte.client.errors": "MasterFault TlsFailed Unreachable WaitTimeout",
     "dte.client.events": "Event",
     "dte.client.graphs": "Graph",
     "dte.client.job": "Job JobCancelled JobFailed JobSummary JobTimedOut",
@@ -78,6 +78,7 @@ __all__ = [
     "NodeInfo",
     "NotFound",
     "StorageFull",
+    "TlsFailed",
     "TooLarge",
     "Unauthorized",
     "Unavailable",

@@ -16,11 +16,12 @@ from typing import IO
 
 import click
 
-from dte.cli.options import json_option, master_option, option
-from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, hinted, leave
+from dte.cli.options import json_option, master_option, option, shown_to_master
+from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, files_explained, hinted, leave
 from dte.cli.text import printable
 from dte.client.backup import Backup
 from dte.client.exact import encode
+from dte.wire.access import Access
 
 TERMINAL_S, LINE_S = 0.5, 10.0
 """Time between messages of progress on a terminal, which replace each other, and elsewhere."""
@@ -44,8 +45,11 @@ def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> N
     """
     target = _target(file, force)
     with explained(master_url):
+        with files_explained():
+            access = Access(master_url, **shown_to_master())
+            access.check()
         with hinted(f"the master at {master_url} copies its journal; then it sends the copy"):
-            backup = Backup(master_url)
+            backup = Backup(access)
         with closing(backup), _leaving_by_exit():
             _write(target, backup, force)
     if as_json:

@@ -175,5 +175,5 @@ def workers_command(master_url: str, as_json: bool) -> None:
         for worker in workers
     ]
     header = ("WORKER", "ADDRESS", "STATE", "BUSY", "OPERATIONS", "LAST FAILURE")
-    empty = f"no workers yet; to start one: dte worker{at(master_url)}"
+    empty = f"no workers yet; to start one: dte worker{at(master_url, for_worker=True)}"
     print_table(header, rows, empty)

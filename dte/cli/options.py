@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
@@ -10,12 +11,14 @@ from math import isfinite
 from typing import Any, ClassVar, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dte.cli.text import printable
-from dte.client.requests import check_url as parse_url
 from dte.logs import FORMATS as LOG_FORMATS
 from dte.master.journal.schema import Sync
 from dte.master.settings import Settings
+from dte.wire.access import TLS_CA, TLS_CERT, TLS_KEY, TOKEN, TOKEN_FILE, Shown
+from dte.wire.http.address import parse
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,26 +160,81 @@ def submission_option(*names: str, **attributes: Any) -> Callable[[F], F]:
 
 def check_url(ctx: click.Context, param: click.Parameter, value: str) -> str:
     try:
-        parse_url(value)
+        parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value
 
 
-def at(master_url: str) -> str:
-    """Return the option for a master, in a command to print; nothing if that is the default."""
+def at(master_url: str, *, for_worker: bool = False) -> str:
+    """Return the options for a master, in a command to print; nothing if they are the default.
+
+    Args:
+        for_worker: the command is that of a worker, which needs another token.
+    """
     is_default = os.environ.get(MASTER_VARIABLE, MASTER) == master_url == MASTER
-    return "" if is_default else f" --master {master_url}"
+    shown = [] if is_default else ["--master", master_url]
+    ctx = click.get_current_context(silent=True)
+    for name, value in sorted(shown_to_master().items()):
+        is_typed = ctx and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_typed and not (for_worker and name == "token_file"):
+            shown += [f"--{name.replace('_', '-')}", str(value)]
+    return "".join(f" {shlex.quote(each)}" for each in shown)
 
 
-master_option = option(
-    "--master",
-    "master_url",
-    envvar=MASTER_VARIABLE,
-    default=MASTER,
-    metavar="URL",
-    callback=check_url,
-    help="URL of the master.",
+SHOWN = "dte.shown"
+"""The name under which a context keeps the options of `shown_option`."""
+
+
+def _keep(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Keep the value of an option in the context, for `shown_to_master`."""
+    is_typed = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+    # Besides DTE_TOKEN, the variable has no effect.
+    if value is not None and (is_typed or param.name != "token_file"):
+        ctx.meta.setdefault(SHOWN, {})[param.name] = value
+
+
+def shown_to_master() -> Shown:
+    """The options of this command for what it shows to a master."""
+    ctx = click.get_current_context(silent=True)
+    found: Shown = ctx.meta.get(SHOWN, {}) if ctx is not None else {}
+    return found
+
+
+def shown_option(*names: str, **attributes: Any) -> Callable[[F], F]:
+    """An option for something that a program shows to a master, which no command needs to know."""
+    return option(
+        *names, metavar="FILE", expose_value=False, callback=_keep, is_eager=True, **attributes
+    )
+
+
+master_option = options(
+    option(
+        "--master",
+        "master_url",
+        envvar=MASTER_VARIABLE,
+        default=MASTER,
+        metavar="URL",
+        callback=check_url,
+        help="URL of the master; https:// for TLS, with the path of a proxy if it has one.",
+    ),
+    shown_option(
+        "--token-file",
+        envvar=TOKEN_FILE,
+        help=f"File with the token to send to the master; instead, {TOKEN} may have the token.",
+    ),
+    shown_option(
+        "--tls-ca",
+        envvar=TLS_CA,
+        help="File with the certificate of the authority that signed the master's.  "
+        "[default: the authorities that this system trusts]",
+    ),
+    shown_option(
+        "--tls-cert",
+        envvar=TLS_CERT,
+        help="File with the certificate to show to a master that demands one.",
+    ),
+    shown_option("--tls-key", envvar=TLS_KEY, help="File with the key of --tls-cert."),
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 timeout_option = option(

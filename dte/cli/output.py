@@ -17,14 +17,21 @@ from typing import Any, NoReturn
 
 import click
 
-from dte.cli.options import at, no_such_option
+from dte.cli.options import at, no_such_option, shown_to_master
 from dte.cli.text import printable, short
 from dte.client.blocking import Client
-from dte.client.errors import Unreachable, WaitTimeout
+from dte.client.errors import TlsFailed, Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
 from dte.client.job import Job, JobFailed
 from dte.client.patience import PATIENCE_S
-from dte.core.errors import Conflict, DteError, FormulaError, InvalidRequest, NotFound
+from dte.core.errors import (
+    Conflict,
+    DteError,
+    FormulaError,
+    InvalidRequest,
+    NotFound,
+    Unauthorized,
+)
 
 EXIT_JOB_FAILED = 1
 EXIT_USAGE = 2
@@ -32,6 +39,10 @@ EXIT_MASTER = 3
 EXIT_TIMEOUT = 4
 EXIT_INTERRUPTED = 130
 
+TOKEN_HINT = (
+    "The token comes from DTE_TOKEN, or from a file: DTE_TOKEN_FILE or --token-file. Whoever runs "
+    "the master makes one: dte token new client NAME"
+)
 FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 """What is wrong when the output goes to a full disk."""
 
@@ -62,11 +73,22 @@ def connected(master_url: str, timeout_s: float | None = None) -> Iterator[Clien
     """Give a client that retries a master for no longer than the command waits."""
     patience_s = PATIENCE_S if timeout_s is None else min(PATIENCE_S, timeout_s)
     hint = f"no answer from {master_url} yet"
+    with files_explained():
+        opened = Client(master_url, patience_s=patience_s, **shown_to_master())
     with (
-        Client(master_url, patience_s=patience_s) as client,
+        opened as client,
         hinted(hint, lambda: not client.reached, SILENT_S),
     ):
         yield client
+
+
+@contextmanager
+def files_explained() -> Iterator[None]:
+    """Exit with the reason where the token or a file of TLS cannot be used."""
+    try:
+        yield
+    except ValueError as error:
+        leave(EXIT_USAGE, printable(str(error)))
 
 
 @contextmanager
@@ -134,7 +156,7 @@ def interruptible(job: Job, master_url: str) -> Iterator[None]:
 def explain_workers(client: Client, job: Job) -> None:
     """Print a hint if no worker is connected."""
     if not any(worker.state in ("free", "busy", "failing") for worker in client.workers()):
-        hint = f"dte worker{at(client.master_url)}"
+        hint = f"dte worker{at(client.master_url, for_worker=True)}"
         click.echo(f"no worker is connected; to start one: {hint}", err=True)
 
 
@@ -279,6 +301,10 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
     except FormulaError as error:
         click.echo(syntax_error(error), err=True)
         sys.exit(EXIT_USAGE)
+    except Unauthorized as error:
+        leave(EXIT_MASTER, f"{error}\n{TOKEN_HINT}")
+    except TlsFailed as error:
+        leave(EXIT_MASTER, str(error))
     except Unreachable as error:
         hint = "Is a master running there? Start one with `dte run`, or pass --master URL"
         leave(EXIT_MASTER, f"{error}\n{hint}")

@@ -41,7 +41,7 @@ class Explainer:
             click.echo(err=True)  # The progress bar stands in this line.
         about = f"{reason.node}: " if reason.node else ""
         needs = " --handlers MODULE" if reason.node else ""
-        start = self._start_worker or f"dte worker{needs}{at(client.master_url)}"
+        start = self._start_worker or f"dte worker{needs}{at(client.master_url, for_worker=True)}"
         if reason.waits_for == "worker" and not reason.node:
             problem = reason.text.rpartition("; ")[2]  # Counts of operations help nobody here.
             click.echo(printable(f"{problem}; to start one: {start}"), err=True)

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
+from dte.client.connecting import no_reply
 from dte.client.events import Event, Subscription
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
 from dte.client.graphs import (
@@ -24,6 +25,7 @@ from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.client.streaming import StreamingReply
 from dte.client.values import Node
+from dte.wire.access import Access, Shown
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
 
 T = TypeVar("T")
@@ -36,11 +38,16 @@ class AsyncClient:
     """A client for coroutines. Arguments, methods, errors and retries are those of `dte.Client`."""
 
     def __init__(
-        self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
+        self,
+        master_url: str = "http://localhost:5000",
+        *,
+        patience_s: float = PATIENCE_S,
+        **shown: Unpack[Shown],
     ) -> None:
         self.master_url = master_url
-        self._host, self._port = requests.check_url(master_url)
-        self._contact = Contact(patience_s)
+        self._access = Access(master_url, **shown)
+        self._access.check()
+        self._contact = Contact(patience_s, self._access)
         self._idle: list[KeptAliveConnection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -175,6 +182,9 @@ class AsyncClient:
     async def __aexit__(self, *error: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.master_url!r})"
+
     async def _stream(
         self, reply: StreamingReply, subscription: Subscription
     ) -> AsyncGenerator[Event, None]:
@@ -182,9 +192,9 @@ class AsyncClient:
         attempt = subscription.attempt()
         try:
             async with asyncio.timeout(attempt.timeout_s):
-                await reply.begin(self._host, self._port, attempt.path, attempt.headers)
+                await reply.begin(self._access, attempt.path, attempt.headers)
         except OSError as error:
-            subscription.lost(self._no_reply(error.strerror or str(error), sent=False))
+            subscription.lost(no_reply(self._access, error, sent=False))
             return
         headers = reply.headers
         is_stream = subscription.is_stream(reply.status, headers.get("Content-Type", ""))
@@ -224,31 +234,36 @@ class AsyncClient:
             return stop.value  # type: ignore[no-any-return]
 
     async def _send(self, attempt: Attempt) -> Response:
+        headers = {**attempt.headers, **self._access.headers()}
+        path = self._access.path(attempt.path)
         connection = self._connection()
         try:
             async with asyncio.timeout(attempt.timeout_s):
-                status, headers, body = await connection.request(
-                    attempt.method, attempt.path, attempt.body, attempt.headers
+                status, fields, body = await connection.request(
+                    attempt.method, path, attempt.body, headers
                 )
         except TimeoutError as error:
             raise self._no_reply("timed out", sent=True, silent=True) from error
         except ConnectionFailed as error:
-            raise self._no_reply(str(error), sent=error.sent) from error
+            raise self._no_reply(str(error), sent=error.sent, insecure=error.insecure) from error
         if len(self._idle) < IDLE_MAX:
             self._idle.append(connection)
         else:
             connection.close()
-        return Response(status, body, headers.get("retry-after"))
+        return Response(status, body, fields.get("retry-after"))
 
-    def _no_reply(self, reason: str, *, sent: bool, silent: bool = False) -> NoReply:
-        return NoReply(f"no reply from {self.master_url}: {reason}", sent=sent, silent=silent)
+    def _no_reply(self, reason: str, **about: bool) -> NoReply:
+        return NoReply(f"no reply from {self.master_url}: {reason}", **about)
 
     def _connection(self) -> KeptAliveConnection:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # Connections belong to the loop that opened them.
             self.close()
             self._loop = loop
-        return self._idle.pop() if self._idle else KeptAliveConnection(self._host, self._port)
+        if self._idle:
+            return self._idle.pop()
+        address = self._access.address
+        return KeptAliveConnection(address.host, address.port, secure=self._access.tls)
 
 
 class AsyncCalls:

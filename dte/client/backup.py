@@ -5,10 +5,10 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterator
 
-from dte.client import requests
-from dte.client.errors import MasterFault, Unreachable
+from dte.client.connecting import new_connection, no_reply
+from dte.client.errors import MasterFault, TlsFailed, Unreachable
 from dte.client.exchange import Response, error_of
-from dte.wire.http.client import CONNECT_TIMEOUT_S
+from dte.wire.access import Access
 
 COPY_TIMEOUT_S = 3_600.0
 """Longest time for the master to copy its journal before it sends anything."""
@@ -28,14 +28,14 @@ class Backup:
         StorageFull: it has no room for a copy.
     """
 
-    def __init__(self, master_url: str) -> None:
-        self._master_url = master_url
-        host, port = requests.check_url(master_url)
-        self._connection = http.client.HTTPConnection(host, port, CONNECT_TIMEOUT_S)
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._connection = new_connection(access)
         try:
             self._connection.connect()
             self._connection.sock.settimeout(COPY_TIMEOUT_S)
-            self._connection.request("POST", "/backup")
+            path, headers = access.path("/backup"), access.headers()
+            self._connection.request("POST", path, headers=headers)
             self._reply = self._connection.getresponse()
             length = self._reply.headers.get("Content-Length", "")
             if self._reply.status != http.HTTPStatus.OK:
@@ -49,7 +49,7 @@ class Backup:
             raise
         if not length.isdecimal():
             self.close()
-            raise MasterFault(f"no copy of a journal, but another reply, came from {master_url}")
+            raise MasterFault(f"no copy of a journal, but another reply, came from {access.url}")
         self.size = int(length)
 
     def close(self) -> None:
@@ -71,11 +71,11 @@ class Backup:
             if not piece:
                 received = self.size - left
                 raise Unreachable(
-                    f"{self._master_url} sent {received} of {self.size} bytes of the copy"
+                    f"{self._access.url} sent {received} of {self.size} bytes of the copy"
                 )
             left -= len(piece)
             yield piece
 
     def _no_reply(self, error: Exception) -> Unreachable:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return Unreachable(f"no reply from {self._master_url}: {reason}")
+        failure = no_reply(self._access, error, sent=True)
+        return (TlsFailed if failure.insecure else Unreachable)(str(failure))

@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Mapping
 from typing import Any, TypeVar, Unpack
 
 from dte.client import requests
+from dte.client.connecting import new_connection, no_reply
 from dte.client.events import Event, Subscription
 from dte.client.exchange import Attempt, Exchange, NoReply, Response
 from dte.client.graphs import (
@@ -23,7 +24,7 @@ from dte.client.job import Job, JobSummary
 from dte.client.patience import PATIENCE_S, Contact, patiently
 from dte.client.replies import NodeInfo, Why, WorkerInfo
 from dte.client.values import Node
-from dte.wire.http.client import CONNECT_TIMEOUT_S
+from dte.wire.access import Access, Shown
 from dte.wire.http.stream import is_silent
 
 T = TypeVar("T")
@@ -45,16 +46,28 @@ class Client:
     no such job, and another `dte.DteError` if the master refuses the request.
 
     Args:
-        master_url: the URL of the master, ``http://host:port``.
+        master_url: the URL of the master, ``http://host:port``, or ``https://host/path``.
         patience_s: the time to retry a master that has answered before.
+        token: the token to send; by default that in DTE_TOKEN, or in the file that DTE_TOKEN_FILE
+            names.
+        token_file: a file with the token, which is read again once the token is refused.
+        tls_ca: a file with the certificate of the authority that signed the master's; by default
+            DTE_TLS_CA, or else the authorities that the system trusts.
+        tls_cert, tls_key: files with the certificate and the key that this client shows to a master
+            that demands one; by default DTE_TLS_CERT and DTE_TLS_KEY.
     """
 
     def __init__(
-        self, master_url: str = "http://localhost:5000", *, patience_s: float = PATIENCE_S
+        self,
+        master_url: str = "http://localhost:5000",
+        *,
+        patience_s: float = PATIENCE_S,
+        **shown: Unpack[Shown],
     ) -> None:
         self.master_url = master_url
-        self._host, self._port = requests.check_url(master_url)
-        self._contact = Contact(patience_s)
+        self._access = Access(master_url, **shown)
+        self._access.check()
+        self._contact = Contact(patience_s, self._access)
         self._idle: list[http.client.HTTPConnection] = []
 
     @property
@@ -270,14 +283,18 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.master_url!r})"
+
     def _events(self, subscription: Subscription) -> Generator[Event, None, None]:
         while not subscription.over:
             time.sleep(subscription.pause_s)
-            connection = http.client.HTTPConnection(self._host, self._port, CONNECT_TIMEOUT_S)
+            connection = new_connection(self._access)
             try:
                 yield from self._stream(connection, subscription)
             except (OSError, http.client.HTTPException) as error:
-                subscription.lost(self._no_reply(error, sent=connection.sock is not None))
+                sent = connection.sock is not None
+                subscription.lost(no_reply(self._access, error, sent=sent))
             finally:
                 connection.close()
 
@@ -288,7 +305,8 @@ class Client:
         attempt = subscription.attempt()
         connection.connect()
         connection.sock.settimeout(attempt.timeout_s)
-        connection.request(attempt.method, attempt.path, headers=dict(attempt.headers))
+        headers = {**attempt.headers, **self._access.headers()}
+        connection.request(attempt.method, self._access.path(attempt.path), headers=headers)
         reply = connection.getresponse()
         if not subscription.is_stream(reply.status, reply.headers.get("Content-Type", "")):
             retry_after = reply.headers.get("Retry-After")
@@ -317,6 +335,9 @@ class Client:
             return stop.value  # type: ignore[no-any-return]
 
     def _send(self, attempt: Attempt) -> Response:
+        shown = self._access.headers()
+        headers = {"Content-Type": "application/json", **attempt.headers, **shown}
+        path = self._access.path(attempt.path)
         connection = self._connection()
         sent = connection.sock is not None
         try:
@@ -324,23 +345,18 @@ class Client:
                 connection.connect()
                 sent = True
             connection.sock.settimeout(attempt.timeout_s)
-            headers = {"Content-Type": "application/json", **attempt.headers}
-            connection.request(attempt.method, attempt.path, attempt.body, headers)
+            connection.request(attempt.method, path, attempt.body, headers)
             reply = connection.getresponse()
             body = reply.read()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             silent = sent and isinstance(error, TimeoutError)
-            raise self._no_reply(error, sent=sent, silent=silent) from error
+            raise no_reply(self._access, error, sent=sent, silent=silent) from error
         except BaseException:
             connection.close()
             raise
         self._idle.append(connection)
         return Response(reply.status, body, reply.headers.get("Retry-After"))
-
-    def _no_reply(self, error: Exception, *, sent: bool, silent: bool = False) -> NoReply:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        return NoReply(f"no reply from {self.master_url}: {reason}", sent=sent, silent=silent)
 
     def _connection(self) -> http.client.HTTPConnection:
         while self._idle:
@@ -351,7 +367,7 @@ class Client:
             if connection.sock is not None and is_silent(connection.sock):
                 return connection
             connection.close()
-        return http.client.HTTPConnection(self._host, self._port, CONNECT_TIMEOUT_S)
+        return new_connection(self._access)
 
 
 class Calls:

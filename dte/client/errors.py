@@ -6,6 +6,7 @@ DteError                 (dte.core.errors, with InvalidRequest, FormulaError, No
 │   └── JobTimedOut      a call exceeded its timeout
 ├── WaitTimeout          the job has not ended in the given time; it continues
 ├── Unreachable          no reply from the master
+│   └── TlsFailed        there is no secure connection to it, for example to a wrong certificate
 └── MasterFault          the master reports an internal error, or the reply is not a master's
 """
 
@@ -28,6 +29,12 @@ class WaitTimeout(DteError, TimeoutError):
 
 class Unreachable(DteError):
     code = "unreachable"
+
+
+class TlsFailed(Unreachable):
+    """There is no secure connection to the master. The text says why, and what to do."""
+
+    code = "tls_failed"
 
 
 class MasterFault(DteError):

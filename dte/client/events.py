@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from dte.client.errors import MasterFault, Unreachable
+from dte.client.errors import MasterFault, TlsFailed, Unreachable
 from dte.client.exchange import LASTING, Attempt, NoReply, Response, error_of
 from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
@@ -158,6 +158,9 @@ class Subscription:
         if response.is_good:
             raise MasterFault("not a stream of events of a dte master")
         error = error_of(response)
+        if self._contact.may_ask_again(error):
+            self.pause_s = 0.0
+            return
         if not isinstance(error, Unavailable) or isinstance(error, LASTING):
             raise error
         self._again(error)
@@ -174,5 +177,7 @@ class Subscription:
             self.pause_s = pause_s
         elif isinstance(failure, Unavailable):
             raise failure
+        elif failure.insecure:
+            raise TlsFailed(str(failure))
         else:
             raise Unreachable(str(failure))

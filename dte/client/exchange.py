@@ -98,12 +98,16 @@ class NoReply(Exception):
     Attributes:
         sent: there was a connection, so the attempt may have arrived.
         silent: the connection is intact, but the attempt has timed out.
+        insecure: there is no secure connection, and the next attempt will fail too.
     """
 
-    def __init__(self, text: str, *, sent: bool, silent: bool = False) -> None:
+    def __init__(
+        self, text: str, *, sent: bool, silent: bool = False, insecure: bool = False
+    ) -> None:
         super().__init__(text)
         self.sent = sent
         self.silent = silent
+        self.insecure = insecure
 
 
 Exchange = Generator[Request, Response, T]

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dte.client.errors import Unreachable
+from dte.client.errors import TlsFailed, Unreachable
 from dte.client.exchange import (
     LASTING,
     Attempt,
@@ -22,7 +22,8 @@ from dte.client.exchange import (
     Response,
     error_of,
 )
-from dte.core.errors import DteError, Unavailable, WaitTooLong
+from dte.core.errors import DteError, Unauthorized, Unavailable, WaitTooLong
+from dte.wire.access import Access
 from dte.wire.current_call import call_header
 
 T = TypeVar("T")
@@ -55,11 +56,13 @@ class Contact:
 
     Attributes:
         patience_s: the time to retry the master once it has answered.
+        access: its URL, and what is sent with each request.
         answered: the master has answered before.
         explained_at: the time when it was logged last that the master is retried.
     """
 
     patience_s: float = PATIENCE_S
+    access: Access | None = None
     answered: bool = False
     explained_at: float = float("-inf")
 
@@ -68,6 +71,16 @@ class Contact:
             raise ValueError(
                 f"patience_s is {self.patience_s}; a number of seconds from 0 is expected"
             )
+
+    @property
+    def is_plain(self) -> bool:
+        """True if requests are sent without TLS."""
+        return self.access is not None and not self.access.address.is_secure
+
+    def may_ask_again(self, refusal: DteError) -> bool:
+        """True if the token was refused, and has been replaced since it was read."""
+        is_refused = isinstance(refusal, Unauthorized)
+        return is_refused and self.access is not None and self.access.renew()
 
     def explain(self, failure: NoReply | Unavailable, now: float, left_s: float) -> None:
         """Log that the master is retried, unless it was logged just now or it ends soon."""
@@ -103,6 +116,8 @@ class Patience:
             retry_after_s = min(failure.retry_after_s, RETRY_AFTER_MAX_S)
         elif failure.silent:
             return None  # Each further attempt would take a minute.
+        elif failure.insecure and not self.known:
+            return None
         elif failure.sent and took_s >= HELD_S:
             self._held = True
             self._failed_at = None  # The master was back, so earlier failures do not count.
@@ -152,6 +167,9 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
         else:
             contact.answered = True
             refusal = None if response.is_good else error_of(response)
+            if refusal is not None and contact.may_ask_again(refusal):
+                pause_s = 0.0
+                continue
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
                 hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds requests for less.
                 continue
@@ -161,7 +179,7 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
         now = time.monotonic()
         again_s = patience.pause_s(failure, now, now - sent_at)
         if again_s is None:
-            raise _given_up(request, failure, patience.known, arrived) from failure.__cause__
+            raise _given_up(request, failure, contact, patience, arrived) from failure.__cause__
         pause_s = again_s
 
 
@@ -180,13 +198,23 @@ def _attempt(request: Request, hold_s: float, pause_s: float) -> Attempt:
 
 
 def _given_up(
-    request: Request, failure: NoReply | Unavailable, known: bool, arrived: bool
+    request: Request,
+    failure: NoReply | Unavailable,
+    contact: Contact,
+    patience: Patience,
+    arrived: bool,
 ) -> DteError:
     silent = isinstance(failure, NoReply) and failure.silent
-    if request.jobs and known and not silent and not request.deadline.left_s():
+    if request.jobs and patience.known and not silent and not request.deadline.left_s():
         return request.deadline.missed(request.jobs)
     if isinstance(failure, Unavailable):
         return failure
+    if failure.insecure:
+        return TlsFailed(str(failure))
+    text = str(failure)
+    if failure.sent and not silent and not patience.known and contact.is_plain:
+        # Some servers with TLS close such a connection without a word.
+        text += "; if that master has TLS, write https://"
     if arrived and request.method == "POST":
-        return Unreachable(f"{failure}; the request may or may not have been accepted")
-    return Unreachable(str(failure))
+        text += "; the request may or may not have been accepted"
+    return Unreachable(text)

@@ -7,13 +7,11 @@ send the requests to the master and pass the responses back.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from dte.client.errors import MasterFault
 from dte.client.exact import Decoder, encode
@@ -31,7 +29,6 @@ SOON_S = 0.1
 BATCH_FORMULAS = 2_000
 BATCH_CHARS = 1_000_000
 """Bounds of one batch: large for speed, and small enough for a quick reply."""
-URL_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 
 _job: Decoder[Job] = Decoder(Job)
 _jobs: Decoder[list[Job]] = Decoder(list[Job])
@@ -347,16 +344,3 @@ def number_of(job: Job | int) -> int:
         return int(job) if isinstance(job, str) else index(job)
     except (TypeError, ValueError):
         raise TypeError(f"one job is expected, as a dte.Job or by its id, not {job!r}") from None
-
-
-def check_url(url: str) -> tuple[str, int]:
-    """Return host and port of a URL; raise ValueError if it is not ``http://HOST[:PORT]``."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        host, port = "", None
-    rest = url.partition("://")[2].rstrip("/")
-    if url.partition("://")[0] != "http" or not URL_HOST.fullmatch(rest) or not host:
-        raise ValueError(f"{url!r} is not a master's URL; http://HOST:PORT is expected")
-    return host, 80 if port is None else port

@@ -12,6 +12,7 @@ from tornado.http1connection import HTTP1Connection, HTTP1ConnectionParameters
 from tornado.iostream import IOStream
 from tornado.tcpclient import TCPClient
 
+from dte.wire.access import Access
 from dte.wire.http.client import CONNECT_TIMEOUT_S
 
 PIECES_AHEAD = 4
@@ -34,17 +35,20 @@ class StreamingReply(httputil.HTTPMessageDelegate):
         self._stream: IOStream | None = None
         self._reading: asyncio.Task[None] | None = None
 
-    async def begin(self, host: str, port: int, path: str, headers: Mapping[str, str]) -> None:
+    async def begin(self, access: Access, path: str, headers: Mapping[str, str]) -> None:
         """Send the request, and return when the headers of the reply have arrived.
 
         Raises:
             OSError: there is no reply.
         """
-        self._stream = await TCPClient().connect(host, port, timeout=CONNECT_TIMEOUT_S)
+        address = access.address
+        self._stream = await TCPClient().connect(
+            address.host, address.port, ssl_options=access.tls, timeout=CONNECT_TIMEOUT_S
+        )
         http = HTTP1Connection(self._stream, True, _endless)
-        host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        fields = httputil.HTTPHeaders({"Host": host_field, **headers})
-        http.write_headers(httputil.RequestStartLine("GET", path, ""), fields)
+        host = {"Host": address.host_field}
+        fields = httputil.HTTPHeaders({**host, **headers, **access.headers()})
+        http.write_headers(httputil.RequestStartLine("GET", access.path(path), ""), fields)
         http.finish()
         self._reading = asyncio.create_task(self._read(http))
         await self._began.wait()

@@ -415,7 +415,7 @@ def test_a_server_that_is_no_master_exits_with_3(dte: Dte, web_server: str) -> N
         assert result.stderr.startswith("dte: not a reply of a dte master: ")
 
 
-@pytest.mark.parametrize("url", ["localhost:5000", "https://localhost", "nonsense"])
+@pytest.mark.parametrize("url", ["localhost:5000", "ftp://localhost", "nonsense"])
 def test_a_master_that_is_no_url_exits_with_2_and_says_what_is_expected(dte: Dte, url: str) -> None:
     for result in (dte("jobs", "--master", url), dte("jobs", DTE_MASTER=url)):
         assert result.exit_code == 2

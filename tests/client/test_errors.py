@@ -25,6 +25,7 @@ ERRORS = [
     dte.JobFailed(FAILED),
     dte.WaitTimeout([7], 1.5),
     dte.Unreachable("no reply"),
+    dte.TlsFailed("its certificate is not for master"),
     dte.MasterFault("no master"),
 ]
 

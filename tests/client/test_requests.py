@@ -332,54 +332,6 @@ def test_a_job_is_asked_for_by_itself_or_by_its_id() -> None:
     assert requests.number_of(Job(7, False)) == requests.number_of(7) == 7
 
 
-# The master's URL
-
-
-@pytest.mark.parametrize(
-    ("url", "host", "port"),
-    [
-        ("http://localhost:5000", "localhost", 5000),
-        ("http://localhost:5000/", "localhost", 5000),
-        ("http://master", "master", 80),
-        ("http://127.0.0.1:65535", "127.0.0.1", 65535),
-        ("http://[::1]:5000", "::1", 5000),
-        pytest.param(
-            *("http://[::1]", "::1", 80),
-        ),
-    ],
-)
-def test_a_url_is_split_into_host_and_port(url: str, host: str, port: int) -> None:
-    assert requests.check_url(url) == (host, port)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "localhost:5000",
-        "http://",
-        "https://localhost:5000",
-        "ftp://localhost",
-        "http://localhost:",
-        "http://localhost:x",
-        "http://localhost:65536",
-        "http://localhost:-1",
-        "http://localhost:5000/path",
-        "http://localhost:5000?query",
-        *(
-            pytest.param(url)
-            for url in ("http://:5000", "http://local host:5000", "http://me@localhost:5000")
-        ),
-        pytest.param(
-            "http://localhost:²",
-        ),
-    ],
-)
-def test_a_url_that_is_none_is_refused_with_what_is_expected(url: str) -> None:
-    with pytest.raises(ValueError, match="http://HOST:PORT is expected"):
-        requests.check_url(url)
-
-
 @pytest.mark.parametrize("job", [[1, 2], "abc", 1.5, None, {"id": 1}])
 def test_what_is_no_job_is_refused_before_anything_is_sent(job: Any) -> None:
     with pytest.raises(TypeError, match=r"one job is expected, as a dte\.Job or by its id, not "):

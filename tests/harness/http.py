@@ -6,6 +6,7 @@ None of them shares code with what is tested.
     Line            one end of a connection, for messages and for bytes that are none
     PlainClient     asks on a loop, BlockingClient without one
     exchange        asks once, and tells a whole reply from a part and from nonsense
+    accepting       does with connections whatever a test wants
     PlainServer     hands each request to a conduct
 """
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from typing import Any
@@ -199,6 +202,40 @@ def _whole(raw: bytes) -> Message:
     except (ValueError, LookupError) as error:
         raise Malformed(f"{error!r}: {raw[:500]!r}") from None
     return reply
+
+
+def drain(connection: socket.socket) -> None:
+    """End a connection in order: one that is closed with unread bytes is reset.
+
+    What was sent before a reset may be lost.
+    """
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while os.read(connection.fileno(), 65_536):
+            pass
+
+
+@contextmanager
+def accepting(act: Callable[[socket.socket], object]) -> Iterator[int]:
+    """Listen on the port that is given, act on each connection in a thread, and end it."""
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                connection.settimeout(60.0)
+                with connection, suppress(OSError):
+                    act(connection)
+                    drain(connection)
+
+    with socket.create_server((HOST, 0)) as listening:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 class PlainClient:

@@ -21,8 +21,6 @@ REPLY_BYTES_MAX = 64_000_000
 """The longest body of a reply, unless a request asks for less."""
 CONNECT_TIMEOUT_S = 2.0
 """A host that has vanished refuses nothing; it does not answer at all."""
-HANDSHAKE_TIMEOUT_S = 5.0
-"""The time for the handshake of TLS, in addition."""
 
 
 class ConnectionFailed(OSError):
@@ -242,8 +240,7 @@ class KeptAliveConnection:
         try:
             connected = await self._connected()
             if self._secure is not None:
-                async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
-                    connected = await tls.begin(connected, self._secure, self.host)
+                connected = await tls.begin(connected, self._secure, self.host)
         except (OSError, ValueError) as error:  # ValueError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
             insecure = isinstance(error, ssl.SSLError)
@@ -311,7 +308,7 @@ class KeptAliveConnection:
             return
         if self._reader.status is None and tls.is_alert(data):
             self._disconnect()
-            self._finish(ConnectionFailed(tls.SPEAKS_TLS))
+            self._finish(ConnectionFailed(tls.SPEAKS_TLS, insecure=True))
             return
         if self._reader.is_behind:
             self._read_later()

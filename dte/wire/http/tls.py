@@ -8,6 +8,7 @@ import socket
 import ssl
 from contextlib import suppress
 
+HANDSHAKE_TIMEOUT_S = 5.0
 NOT_TRUSTED = (18, 19, 20, 21)
 """OpenSSL's numbers for certificates without a trusted authority."""
 NOT_YET_VALID, EXPIRED = 9, 10
@@ -20,6 +21,10 @@ UNKNOWN_AUTHORITY = "UNKNOWN_CA"
 ALERT = b"\x15\x03"
 """Begins what a server with TLS replies to plain HTTP, if it replies."""
 SPEAKS_TLS = "it speaks TLS; write https://"
+
+
+class NoHandshake(TimeoutError):
+    """There is a connection, but TLS has not begun in time."""
 
 
 class FilesRefused(ValueError):
@@ -83,7 +88,16 @@ async def begin(connection: socket.socket, context: ssl.SSLContext, host: str) -
 
     Raises:
         OSError: the handshake failed; the socket is closed.
+        NoHandshake: the server has not replied in time.
     """
+    try:
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
+            return await _begin(connection, context, host)
+    except TimeoutError:
+        raise NoHandshake from None
+
+
+async def _begin(connection: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     secure = context.wrap_socket(connection, server_hostname=host, do_handshake_on_connect=False)
     try:
         while True:
@@ -123,6 +137,8 @@ def fault(error: BaseException, host: str) -> str | None:
     """Say in words why there is no secure connection, and what to do; None for other errors."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _of_certificate(error, host)
+    if isinstance(error, NoHandshake):
+        return "TLS has not begun in time; if it does not speak TLS, write http://"
     if not isinstance(error, ssl.SSLError):
         return None
     reason = error.reason or ""

@@ -6,14 +6,13 @@ import asyncio
 import os
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from harness.certificates import Authority, Pair, serving
-from harness.http import Line, Message, ServePlainly
+from harness.http import Line, Message, ServePlainly, accepting, drain
 from harness.until import until
 
 from dte.wire.http import tls
@@ -32,27 +31,6 @@ def secure(
     connection = KeptAliveConnection(host, port, secure=context)
     cleanup.callback(connection.close)
     return connection
-
-
-@contextmanager
-def accepting(act: Callable[[socket.socket], object]) -> Iterator[int]:
-    """Listen on the port that is given, and act on each connection; then close it."""
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listening.accept()
-                with connection, suppress(OSError):
-                    act(connection)
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield listening.getsockname()[1]
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
 
 
 async def failure(connection: KeptAliveConnection) -> ConnectionFailed:
@@ -166,17 +144,13 @@ def demanding(pair: Pair, client_ca: str) -> Callable[[socket.socket], None]:
     context = serving(pair, client_ca)
 
     def act(connection: socket.socket) -> None:
-        with context.wrap_socket(
-            connection, server_side=True, do_handshake_on_connect=False
-        ) as begun:
+        begun = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        with begun:
             try:
                 begun.do_handshake()
             except ssl.SSLError:
-                # Closed with unread bytes, the connection would be reset, and the alert lost.
-                begun.shutdown(socket.SHUT_WR)
-                while os.read(begun.fileno(), 100_000):
-                    pass
-                return
+                drain(begun)
+                raise
             begun.recv(100_000)
             begun.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
@@ -208,11 +182,11 @@ async def test_a_certificate_of_an_authority_that_the_server_does_not_know_is_re
 async def test_a_silent_server_is_given_up(
     cleanup: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dte.wire.http.client.HANDSHAKE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(tls, "HANDSHAKE_TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         error = await failure(secure(cleanup, port, tls.client_context()))
-    assert str(error) == "no connection in time"
+    assert "if it does not speak TLS, write http://" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,172 @@
+"""How a program gets at its master: the URL, the token that it sends, and the certificates.
+
+What is not given comes from the environment, so that programs, commands, and handlers that ask the
+master find the same: DTE_TOKEN or DTE_TOKEN_FILE, DTE_TLS_CA, DTE_TLS_CERT and DTE_TLS_KEY.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import stat
+from functools import cached_property
+from typing import TypedDict
+
+from dte.core.errors import Unauthorized
+from dte.wire.http.address import parse
+from dte.wire.http.tls import client_context
+
+log = logging.getLogger("dte")
+
+TOKEN, TOKEN_FILE = "DTE_TOKEN", "DTE_TOKEN_FILE"
+TLS_CA, TLS_CERT, TLS_KEY = "DTE_TLS_CA", "DTE_TLS_CERT", "DTE_TLS_KEY"
+TOKEN_CHARS_MAX = 1_000
+OTHERS = 0o077
+"""What the group and all others may do with a file."""
+
+_warned: set[str] = set()
+"""What has been logged; once is enough, however many clients a program makes."""
+
+
+class Shown(TypedDict, total=False):
+    """What a program may give of an `Access`, besides the URL."""
+
+    token: str | None
+    token_file: str | None
+    tls_ca: str | None
+    tls_cert: str | None
+    tls_key: str | None
+
+
+class NoToken(Unauthorized):
+    """The file with the token cannot be used. The text names it."""
+
+
+class Access:
+    """A master's URL, and what must be shown there.
+
+    Args:
+        token: the token; empty for none.
+        token_file: a file with the token, which may be replaced at any time. It is used unless
+            `token` is given.
+        tls_ca: a file with the certificates of trusted authorities; empty for the system's.
+        tls_cert, tls_key: files with the certificate, and its key, that this program shows to a
+            master that demands one.
+
+    Raises:
+        ValueError: the URL or the token is wrong.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        token_file: str | None = None,
+        tls_ca: str | None = None,
+        tls_cert: str | None = None,
+        tls_key: str | None = None,
+    ) -> None:
+        self.url = url
+        self.address = parse(url)
+        self._given = _checked(token, "the token") if token is not None else None
+        self._file = token_file or ""
+        if token is None and not token_file:
+            self._given = _checked(os.environ.get(TOKEN, ""), TOKEN) or None
+            self._file = os.environ.get(TOKEN_FILE, "")
+        self._token = self._given
+        self._files = tuple(
+            os.environ.get(name, "") if file is None else file
+            for name, file in ((TLS_CA, tls_ca), (TLS_CERT, tls_cert), (TLS_KEY, tls_key))
+        )
+
+    def __repr__(self) -> str:
+        return f"Access({self.url!r})"  # Without the token.
+
+    @cached_property
+    def tls(self) -> ssl.SSLContext | None:
+        """The context of connections; None for ``http``.
+
+        Raises:
+            FilesRefused: a file cannot be used.
+        """
+        return client_context(*self._files) if self.address.is_secure else None
+
+    def check(self) -> None:
+        """Read the token and the certificates.
+
+        Raises:
+            NoToken: the file with the token cannot be used.
+            FilesRefused: a file of a certificate cannot be used.
+        """
+        self.headers()
+        _ = self.tls
+
+    @property
+    def has_token(self) -> bool:
+        return bool(self._token or (self._given is None and self._file))
+
+    def path(self, path: str) -> str:
+        """The path of a route behind the prefix of the URL."""
+        return f"{self.address.prefix}{path}"
+
+    def headers(self) -> dict[str, str]:
+        """The header with the token; empty without one.
+
+        Raises:
+            NoToken: the file with the token cannot be used.
+        """
+        if self._token is None:
+            self._token = self._read() if self._file else ""
+        if not self._token:
+            return {}
+        if not self.address.is_secure and not self.address.is_loopback:
+            host = self.address.host_field
+            _warn_once(f"the token is sent to {host} without TLS, where others may read it")
+        return {"Authorization": f"Bearer {self._token}"}
+
+    def renew(self) -> bool:
+        """Read the file with the token again, after a 401; return True if it has another one."""
+        if self._given is not None or not self._file:
+            return False
+        before, self._token = self._token, None
+        try:
+            self._token = self._read()
+        except NoToken:
+            return False
+        return self._token != before
+
+    def _read(self) -> str:
+        try:
+            with open(self._file, "rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                raw = file.read(TOKEN_CHARS_MAX + 2)
+        except OSError as error:
+            raise NoToken(f"cannot read the token in {self._file}: {error.strerror}") from None
+        if os.name == "posix" and stat.S_IMODE(mode) & OTHERS:
+            text = f"others may read the token in {self._file} (mode {stat.S_IMODE(mode):04o})"
+            _warn_once(f"{text}; to prevent that: chmod 600 {self._file}")
+        try:
+            token = _checked(raw.decode("latin-1").strip(), self._file)
+        except ValueError as error:
+            raise NoToken(str(error)) from None
+        if not token:
+            raise NoToken(f"{self._file} is empty; it must have a token")
+        return token
+
+
+def _checked(token: str, what: str) -> str:
+    """Return a token that can be sent; the error does not quote any other."""
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(f"{what} has characters that no token has")
+    if len(token) > TOKEN_CHARS_MAX:
+        raise ValueError(f"{what} has more than {TOKEN_CHARS_MAX} characters; no token does")
+    return token
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        log.warning("%s", text)
