@@ -208,7 +208,7 @@ def shown_option(*names: str, **attributes: Any) -> Callable[[F], F]:
     )
 
 
-master_option = options(
+worker_master_options = options(
     option(
         "--master",
         "master_url",
@@ -229,6 +229,10 @@ master_option = options(
         help="File with the certificate of the authority that signed the master's.  "
         "[default: the authorities that this system trusts]",
     ),
+)
+# A worker has these two for its own server, see `dte.cli.servers`, and shows them to the master.
+master_option = options(
+    worker_master_options,
     shown_option(
         "--tls-cert",
         envvar=TLS_CERT,

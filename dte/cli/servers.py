@@ -22,19 +22,21 @@ from dte.cli.options import (
     handlers_option,
     journal_options,
     log_options,
-    master_option,
     option,
     process_options,
+    shown_to_master,
     slots_option,
     tokens_option,
     webhook_option,
+    worker_master_options,
 )
-from dte.cli.output import EXIT_MASTER, EXIT_USAGE, leave
+from dte.cli.output import EXIT_MASTER, EXIT_USAGE, files_explained, leave
 from dte.cli.stopping import StopRequests
 from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
+from dte.wire.access import TOKEN, VARIABLES, Access
 from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
 
 PORT = Whole(0, 65_535)
@@ -93,7 +95,7 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
 
 
 @click.command("worker", short_help="Run a worker.")
-@master_option
+@worker_master_options
 @option("--host", envvar="DTE_WORKER_HOST", default=EVERY_ADDRESS, help=HOST_HELP)
 @option(
     "--port",
@@ -189,6 +191,7 @@ def worker_command(
     from dte.worker.spool import SpoolUnusable
 
     logs.configure(own_log_level or values["log_level"], log_format)
+    _show_to_master(values)
     given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(**given)
     try:
@@ -197,6 +200,21 @@ def worker_command(
         leave(EXIT_USAGE, str(error))
     except SpoolUnusable as error:
         leave(EXIT_USAGE, f"{error}; give another --spool")
+
+
+def _show_to_master(values: dict[str, Any]) -> None:
+    """Put what is shown to the master where the worker and its handlers find it; check the files.
+
+    A file with a token that is not there yet may come, so the worker waits for that.
+    """
+    given: dict[str, Any] = {**shown_to_master()}
+    given |= {name: values[name] for name in ("tls_cert", "tls_key") if values.get(name)}
+    if "token_file" in given:
+        os.environ.pop(TOKEN, None)
+    for name, value in given.items():
+        os.environ[VARIABLES[name]] = value
+    with files_explained():
+        _ = Access(values["master_url"]).tls
 
 
 def check_system() -> None:

@@ -21,6 +21,12 @@ log = logging.getLogger("dte")
 
 TOKEN, TOKEN_FILE = "DTE_TOKEN", "DTE_TOKEN_FILE"
 TLS_CA, TLS_CERT, TLS_KEY = "DTE_TLS_CA", "DTE_TLS_CERT", "DTE_TLS_KEY"
+VARIABLES = {
+    "token_file": TOKEN_FILE,
+    "tls_ca": TLS_CA,
+    "tls_cert": TLS_CERT,
+    "tls_key": TLS_KEY,
+}
 TOKEN_CHARS_MAX = 1_000
 OTHERS = 0o077
 """What the group and all others may do with a file."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from http import HTTPStatus
 
-from dte.wire.http.client import ConnectionFailed, KeptAliveConnection
+from dte.core.errors import Unauthorized
+from dte.wire.access import Access
+from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
 
 TIMEOUT_S = 10.0
 """The timeout of a request; the answer may have to wait for a slow disk."""
@@ -14,6 +17,12 @@ BYTES_A_S = 1_000_000
 again delays all others."""
 
 PAUSE_FIRST_S = 0.1
+PASSING = (401, 408, 421, 425, 429)
+"""Statuses of replies, besides 5xx, after which the same request may be accepted later."""
+TOKEN_ADVICE = (
+    "a worker takes its token from DTE_TOKEN, or from a file that DTE_TOKEN_FILE or --token-file "
+    "names; dte token new worker NAME makes one"
+)
 
 
 class MasterAway(OSError):
@@ -29,36 +38,53 @@ class Refused(ValueError):
 
 
 class MasterClient:
-    """A client of a master, for one request at a time."""
+    """A client of a master, for one request at a time.
+
+    What it shows there comes from the environment (`dte.wire.access`).
+    """
 
     def __init__(self, master_url: str) -> None:
         self._url = master_url
+        self._access: Access | None = None
         self._connection: KeptAliveConnection | None = None
 
-    async def post(self, path: str, body: bytes, timeout_s: float = TIMEOUT_S) -> bytes:
+    async def post(
+        self,
+        path: str,
+        body: bytes,
+        timeout_s: float = TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Send a request and return the body of its reply.
 
         Args:
             timeout_s: the timeout of a short request. A long one has a second more for each
                 `BYTES_A_S` of its body.
+            headers: headers besides those of every request.
 
         Raises:
-            MasterAway: no reply arrived in time, or its status is 5xx, 408, 425 or 429.
+            MasterAway: no reply arrived in time, or its status is 5xx or one of `PASSING`.
             Refused: the reply has another error status.
         """
         timeout_s += len(body) // BYTES_A_S
         try:
             async with asyncio.timeout(timeout_s):
-                connection = self._connection = self._connection or _open(self._url)
-                status, _, reply = await connection.request("POST", path, body)
+                status, _, reply = await self._request(path, body, headers or {})
         except TimeoutError:
             raise MasterAway(f"no reply within {timeout_s:g} s") from None
-        except (ConnectionFailed, ValueError) as error:
+        except ConnectionFailed as error:
+            if error.insecure:
+                self._begin_anew()  # A file of TLS may be replaced meanwhile.
+            raise MasterAway(str(error)) from None
+        except (Unauthorized, ValueError) as error:
+            self._begin_anew()
             raise MasterAway(str(error)) from None
         if 200 <= status < 300:
             return reply
         reason = f"HTTP {status} {reply[:500].decode(errors='replace')}".strip()
-        if status in (408, 425, 429) or status >= 500:
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise MasterAway(f"{reason}; {TOKEN_ADVICE}")
+        if status in PASSING or status >= 500:
             raise MasterAway(reason)
         raise Refused(reason, status)
 
@@ -67,10 +93,20 @@ class MasterClient:
         if self._connection is not None:
             self._connection.close()
 
+    async def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Send a request; send it again if its token was refused and has been replaced."""
+        access = self._access = self._access or Access(self._url)
+        place = access.address
+        self._connection = self._connection or KeptAliveConnection(
+            place.host, place.port, secure=access.tls
+        )
+        while True:
+            more = {**headers, **access.headers()}
+            reply = await self._connection.request("POST", access.path(path), body, more)
+            if reply.status != HTTPStatus.UNAUTHORIZED or not access.renew():
+                return reply
 
-def _open(url: str) -> KeptAliveConnection:
-    """Return an unopened connection to the host of a URL."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ValueError(f"{url!r} is not of the form http://HOST:PORT")
-    return KeptAliveConnection(parts.hostname, parts.port or 80)
+    def _begin_anew(self) -> None:
+        """Read the files that the master is shown again for the next request."""
+        self.close()
+        self._access = self._connection = None

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
-from harness.http import Line, Message
+from harness.certificates import Authority, Pair, serving
+from harness.http import HOST, Conduct, Line, Message, ServePlainly
 
-from dte.worker.master_client import MasterAway, MasterClient
+from dte.worker.master_client import MasterAway, MasterClient, Refused
 
 from .fakes import FakeMaster
 
 SHORT_S = 0.1
+TOKEN, OTHER = "dte_w_" + "a" * 43, "dte_w_" + "b" * 43
 
 
 async def test_a_long_request_is_waited_for_longer_than_a_short_one(
@@ -32,3 +35,119 @@ async def test_a_long_request_is_waited_for_longer_than_a_short_one(
     may_reply.set()
     assert await sending
     assert len(fake_master.said("/result")) == 2
+
+
+# What the master is shown
+
+
+@pytest.fixture
+def token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with the token of this process."""
+    monkeypatch.delenv("DTE_TOKEN", raising=False)
+    path = tmp_path / "token"
+    path.touch(0o600)
+    path.write_text(f"{TOKEN}\n")
+    monkeypatch.setenv("DTE_TOKEN_FILE", str(path))
+    return path
+
+
+def knowing(token: str) -> Conduct:
+    """A master that knows one token."""
+
+    async def conduct(request: Message, line: Line) -> None:
+        is_known = request.headers.get("authorization") == f"Bearer {token}"
+        await line.reply(200 if is_known else 401, {"error": "the token is unknown"})
+
+    return conduct
+
+
+async def test_the_token_is_sent_with_each_request(
+    serve_plainly: ServePlainly, token_file: Path
+) -> None:
+    server = await serve_plainly(knowing(TOKEN))
+    client = MasterClient(f"http://{HOST}:{server.port}/team/dte/")
+    for _ in range(2):
+        await client.post("/claim", b"{}", headers={"X-Mine": "7"})
+    client.close()
+    assert [each.path for each in server.requests] == ["/team/dte/claim"] * 2
+    assert [each.headers["x-mine"] for each in server.requests] == ["7", "7"]
+    assert len(server.lines) == 1
+
+
+async def test_a_token_that_was_replaced_is_read_again(
+    serve_plainly: ServePlainly, token_file: Path
+) -> None:
+    server = await serve_plainly(knowing(TOKEN))
+    client = MasterClient(f"http://{HOST}:{server.port}")
+    await client.post("/worker", b"{}")
+    server.conduct = knowing(OTHER)
+    with pytest.raises(MasterAway, match="the token is unknown"):
+        await client.post("/worker", b"{}")
+    token_file.write_text(OTHER)
+    await client.post("/worker", b"{}")
+    client.close()
+
+
+async def test_a_wrong_token_is_no_end_and_points_to_the_right_one(
+    serve_plainly: ServePlainly, token_file: Path
+) -> None:
+    """A refusal for good would drop results that the master takes with another token."""
+    server = await serve_plainly(knowing(OTHER))
+    client = MasterClient(f"http://{HOST}:{server.port}")
+    with pytest.raises(MasterAway, match="dte token new worker NAME") as raised:
+        await client.post("/result", b"{}")
+    client.close()
+    assert "DTE_TOKEN" in str(raised.value)
+    assert TOKEN not in str(raised.value)
+    assert len(server.requests) == 1
+
+
+async def test_a_token_that_may_not_is_refused_for_good(serve_plainly: ServePlainly) -> None:
+    async def forbid(request: Message, line: Line) -> None:
+        await line.reply(403, {"error": "a client"})
+
+    server = await serve_plainly(forbid)
+    client = MasterClient(f"http://{HOST}:{server.port}")
+    with pytest.raises(Refused, match="a client"):
+        await client.post("/result", b"{}")
+    client.close()
+
+
+async def test_a_file_with_a_token_may_come_later(
+    serve_plainly: ServePlainly, token_file: Path
+) -> None:
+    server = await serve_plainly(knowing(TOKEN))
+    client = MasterClient(f"http://{HOST}:{server.port}")
+    token_file.unlink()
+    with pytest.raises(MasterAway, match=f"cannot read the token in {token_file}"):
+        await client.post("/worker", b"{}")
+    assert server.requests == []
+    token_file.touch(0o600)
+    token_file.write_text(TOKEN)
+    await client.post("/worker", b"{}")
+    client.close()
+
+
+async def test_a_master_with_tls_is_trusted_by_its_authority_which_may_come_later(
+    serve_plainly: ServePlainly,
+    authority: Authority,
+    server_pair: Pair,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def good(request: Message, line: Line) -> None:
+        await line.reply(200, {})
+
+    server = await serve_plainly(good, secure=serving(server_pair))
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(Authority(tmp_path, "another").file).read_bytes())
+    monkeypatch.setenv("DTE_TLS_CA", str(ca))
+    client = MasterClient(f"https://localhost:{server.port}/dte")
+    with pytest.raises(MasterAway, match="--tls-ca or DTE_TLS_CA"):
+        await client.post("/worker", b"{}")
+    ca.write_bytes(Path(authority.file).read_bytes())
+    await client.post("/worker", b"{}")
+    ca.unlink()
+    await client.post("/worker", b"{}")
+    client.close()
+    assert [each.path for each in server.requests] == ["/dte/worker"] * 2

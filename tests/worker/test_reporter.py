@@ -343,3 +343,17 @@ async def test_closing_without_a_spool_says_which_results_are_lost(
     with caplog.at_level(logging.WARNING, "dte.worker"):
         await reporter.close()
     assert "lost the result of lease 41" in caplog.text
+
+
+async def test_a_result_outlasts_a_token_that_is_refused(
+    fake_master: FakeMaster, start_reporter: StartReporter, settled: list[int]
+) -> None:
+    good = fake_master.replies["/result"]
+    fake_master.replies["/result"] = (401, {"error": "the token has expired"})
+    reporter = start_reporter()
+    reporter.on_settled = settled.append
+    reporter.report(succeeded(7))
+    await until(lambda: len(fake_master.said("/result")) > 1, "the result is sent again")
+    assert settled == []
+    fake_master.replies["/result"] = good
+    await until(lambda: settled == [7], "the master has it")
