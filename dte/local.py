@@ -15,12 +15,18 @@ from dte.local_workers import LocalWorkers, WorkerOptions
 from dte.master.loop import MasterLoop
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
-from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
+from dte.wire.http.listening import EVERY_ADDRESS, LOOPBACK, CannotListen
 
 START_TIMEOUT_S = 30.0
 EXPLAIN_AFTER_S = 5.0
-HERE = {EVERY_ADDRESS: "127.0.0.1", "": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
-"""Addresses that stand for all of this machine, and the one at which it calls itself."""
+HERE = {
+    LOOPBACK: "127.0.0.1",
+    EVERY_ADDRESS: "127.0.0.1",
+    "": "127.0.0.1",
+    "0.0.0.0": "127.0.0.1",
+    "::": "::1",
+}
+"""Hosts that stand for several addresses of this machine, and the one at which it calls itself."""
 
 T = TypeVar("T")
 
@@ -59,7 +65,7 @@ class LocalCluster:
         port: int,
         settings: Settings | None = None,
         options: WorkerOptions | None = None,
-        host: str = "127.0.0.1",
+        host: str = LOOPBACK,
     ) -> None:
         self._count = workers
         self._options = options or WorkerOptions()

@@ -43,7 +43,7 @@ from dte.cli.watching import Explainer
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.http.listening import CannotListen
+from dte.wire.http.listening import LOOPBACK, CannotListen
 
 if TYPE_CHECKING:
     from dte.local import LocalCluster
@@ -65,7 +65,7 @@ JOURNAL = "dte.db"
 @option(
     "--host",
     envvar="DTE_RUN_HOST",
-    default="127.0.0.1",
+    default=LOOPBACK,
     help=HOST_HELP,
 )
 @option(

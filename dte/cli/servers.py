@@ -37,19 +37,22 @@ from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.access import TOKEN, VARIABLES, Access
-from dte.wire.http.listening import EVERY_ADDRESS, CannotListen
+from dte.wire.http.listening import LOOPBACK, CannotListen
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
 FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MASTER"
-HOST_HELP = "Address to listen on; * is every address of this machine, IPv4 and IPv6."
+HOST_HELP = (
+    "Address to listen on. localhost is for this machine alone; * is every address of it, IPv4 and "
+    "IPv6."
+)
 
 
 @click.command("master", short_help="Run a master.")
 @option(
     "--host",
     envvar="DTE_MASTER_HOST",
-    default=EVERY_ADDRESS,
+    default=LOOPBACK,
     help=HOST_HELP,
 )
 @option(
@@ -96,7 +99,12 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
 
 @click.command("worker", short_help="Run a worker.")
 @worker_master_options
-@option("--host", envvar="DTE_WORKER_HOST", default=EVERY_ADDRESS, help=HOST_HELP)
+@option(
+    "--host",
+    envvar="DTE_WORKER_HOST",
+    help=f"{HOST_HELP}  [default: localhost if the master is on this machine, else the address "
+    "that leads to it]",
+)
 @option(
     "--port",
     envvar="DTE_WORKER_PORT",

@@ -15,7 +15,7 @@ from dte.master.access.tokens import file_beside
 from dte.master.journal.retention import Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
-from dte.wire.http.listening import EVERY_ADDRESS
+from dte.wire.http.listening import LOOPBACK
 
 CORE, FORMULA = SchedulerLimits(), FormulaLimits()
 
@@ -31,7 +31,7 @@ class Settings:
     Bounds of the core have the default, and most of them the name, that they have there.
     """
 
-    host: str = EVERY_ADDRESS
+    host: str = LOOPBACK
     port: int = 5000
     journal: str = "none"
     journal_sync: Sync = Sync.FULL

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from dte.handlers import registry
 from dte.wire.http.client import REPLY_BYTES_MAX
-from dte.wire.http.listening import EVERY_ADDRESS, listen
+from dte.wire.http.listening import LOOPBACK, listen
 from dte.wire.http.server import HttpServer
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.calls import Claim
@@ -23,6 +24,7 @@ from dte.worker.calls import RunningCalls
 from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.cpus import cpus
 from dte.worker.orphans import reaped
+from dte.worker.place import await_hosts
 from dte.worker.processes.executor import Executor
 from dte.worker.processes.output import log_without_waiting
 from dte.worker.puller import Puller
@@ -46,7 +48,8 @@ class WorkerSettings:
 
     Attributes:
         master_url: the URL of the master, ``http://host:port``.
-        host: the address to listen on; ``*`` for every address, of IPv4 and IPv6.
+        host: the address to listen on; ``*`` for every address, of IPv4 and IPv6; empty for the one
+            that leads to the master (`dte.worker.place`).
         port: the port to listen on; 0 for a free one.
         name: the worker's name; empty for one from host name and process id.
         slots: the number of calls of handlers at once; 0 for the number of CPUs.
@@ -64,7 +67,7 @@ class WorkerSettings:
     """
 
     master_url: str = "http://localhost:5000"
-    host: str = EVERY_ADDRESS
+    host: str = ""
     port: int = 6000
     name: str = ""
     slots: int = 0
@@ -126,22 +129,27 @@ class _Worker:
 
 
 class WorkerServer(_Worker):
-    """A worker with an HTTP server, on the running loop."""
+    """A worker with an HTTP server, on the running loop.
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    Args:
+        hosts: the addresses to listen on if the settings name none.
+    """
+
+    def __init__(self, settings: WorkerSettings, hosts: Sequence[str] = (LOOPBACK,)) -> None:
         super().__init__(settings)
         self._compute = ComputeServer(
             self.name, self._calls, self._incarnation, settings.master_url, self._slots
         )
         self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS)
         self._announcer: Announcer | None = None
+        self._hosts = (settings.host,) if settings.host else hosts
         self.port = 0
 
     def start(self) -> None:
         """Listen, and announce the worker from then on."""
-        sockets, self.port = listen(self._settings.host, self._settings.port)
+        sockets, self.port = listen(self._hosts, self._settings.port)
         self._http.add_sockets(sockets)
-        log.info("worker %s listens on port %d", self.name, self.port)
+        log.info("worker %s listens on port %d of %s", self.name, self.port, ", ".join(self._hosts))
         self._begin()
         announce = Announce(
             self.name,
@@ -220,7 +228,14 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
 
 
 async def _serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
-    worker = PullingWorker(settings) if settings.pull else WorkerServer(settings)
+    worker: PullingWorker | WorkerServer
+    if settings.pull:
+        worker = PullingWorker(settings)
+    else:
+        hosts = () if settings.host else await await_hosts(settings.master_url, stop)
+        if stop.is_set():
+            return
+        worker = WorkerServer(settings, hosts)
     worker.start()
     await stop.wait()
     worker.leave()

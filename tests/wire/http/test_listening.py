@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from harness.http import HOST
 
-from dte.wire.http.listening import CannotListen, listen
+from dte.wire.http.listening import LOOPBACK, CannotListen, is_local, listen
 
 
 def has_ipv6() -> bool:
@@ -89,8 +89,54 @@ def test_an_explicit_address_is_one_of_ipv4_alone() -> None:
             assert other.connect_ex(("::1", port)) != 0
 
 
+@pytest.mark.parametrize("address", [HOST, "::1"])
+def test_this_machine_alone_is_listened_to_on_both_families(address: str) -> None:
+    if address == "::1" and not HAS_IPV6:
+        pytest.skip("this machine has no IPv6")
+    sockets, port = listen(LOOPBACK, 0)
+    with closed(sockets):
+        places = {listening.getsockname()[:2] for listening in sockets}
+        assert places == {(HOST, port), ("::1", port)} if HAS_IPV6 else {(HOST, port)}
+        socket.create_connection((address, port)).close()
+
+
+def test_several_hosts_are_listened_on_at_one_port() -> None:
+    sockets, port = listen((HOST, "127.0.0.2", HOST), 0)
+    with closed(sockets):
+        places = [listening.getsockname() for listening in sockets]
+        assert places == [(HOST, port), ("127.0.0.2", port)]
+
+
+def test_one_of_several_hosts_that_cannot_be_listened_on_is_what_is_wrong() -> None:
+    with pytest.raises(CannotListen, match=r"cannot listen on 127\.0\.0\.1,192\.0\.2\.1:0: "):
+        listen((HOST, "192.0.2.1"), 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        (LOOPBACK, True),
+        (HOST, True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("*", False),
+        ("", False),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.0.2.1", False),
+        ("fe80::1%lo", False),
+        ("nobody.invalid", True),
+    ],
+)
+def test_a_host_is_local_if_only_this_machine_reaches_it(host: str, local: bool) -> None:
+    assert is_local(host) is local
+
+
+@pytest.mark.parametrize(("host", "first"), [("*", "0.0.0.0"), (LOOPBACK, HOST)])
 @pytest.mark.parametrize("number", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
-def test_ipv6_may_be_switched_off(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipv6_may_be_switched_off(
+    number: int, host: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     create = socket.create_server
 
     def without_ipv6(address: Any, *, family: int, backlog: int) -> socket.socket:
@@ -99,9 +145,9 @@ def test_ipv6_may_be_switched_off(number: int, monkeypatch: pytest.MonkeyPatch) 
         return create(address, family=family, backlog=backlog)
 
     monkeypatch.setattr(socket, "create_server", without_ipv6)
-    sockets, port = listen("*", 0)
+    sockets, port = listen(host, 0)
     with closed(sockets):
-        assert [listening.getsockname() for listening in sockets] == [("0.0.0.0", port)]
+        assert [listening.getsockname() for listening in sockets] == [(first, port)]
 
 
 def test_a_port_that_is_taken_on_either_family_is_what_is_wrong() -> None:
