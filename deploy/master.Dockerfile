@@ -17,7 +17,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 
 FROM python:3.12-slim
 COPY --from=build /opt/dte /opt/dte
-ENV PATH=/opt/dte/bin:$PATH DTE_MASTER_PORT=5000 DTE_JOURNAL=/var/lib/dte/dte.db
+ENV PATH=/opt/dte/bin:$PATH DTE_MASTER_HOST=* DTE_MASTER_PORT=5000 DTE_JOURNAL=/var/lib/dte/dte.db
 RUN install --directory --owner=10001 --group=10001 /var/lib/dte
 VOLUME /var/lib/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.

@@ -22,7 +22,9 @@ USER 10001:10001
 # An image with handlers of your own is made from this one: see examples/own-handlers. The user owns
 # the environment, so that pip can install there what the handlers need.
 COPY --from=build --chown=10001:10001 /opt/dte /opt/dte
-ENV PATH=/opt/dte/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 DTE_WORKER_PORT=6000
+ENV PATH=/opt/dte/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+# The health check asks at 127.0.0.1, and the master calls at another address.
+ENV DTE_WORKER_HOST=0.0.0.0 DTE_WORKER_PORT=6000
 RUN python -m ensurepip --default-pip
 WORKDIR /handlers
 EXPOSE 6000

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from dte import __version__, logs
+from dte.cli.exposure import check_exposure, exposure_options
 from dte.cli.options import (
     FORMULAS,
     Whole,
@@ -37,13 +38,13 @@ from dte.cli.output import (
     hinted,
     leave,
 )
-from dte.cli.servers import HOST_HELP, PORT, another, check_system
+from dte.cli.servers import PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
 from dte.cli.watching import Explainer
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.http.listening import LOOPBACK, CannotListen
+from dte.wire.http.listening import CannotListen
 
 if TYPE_CHECKING:
     from dte.local import LocalCluster
@@ -62,12 +63,7 @@ JOURNAL = "dte.db"
 )
 @slots_option
 @process_options
-@option(
-    "--host",
-    envvar="DTE_RUN_HOST",
-    default=LOOPBACK,
-    help=HOST_HELP,
-)
+@exposure_options("DTE_RUN_HOST")
 @option(
     "--port",
     envvar="DTE_RUN_PORT",
@@ -95,7 +91,6 @@ def run_command(
     slots: int | None,
     memory_mb: int | None,
     calls_per_process: int | None,
-    host: str,
     port: int | None,
     handlers: tuple[str, ...],
     reload: bool,
@@ -139,7 +134,8 @@ def run_command(
     _exit_on_signals(formulas)
     with explained(""):
         try:
-            with LocalCluster(workers, port, settings, options, host) as cluster:
+            check_exposure(settings)
+            with LocalCluster(workers, port, settings, options, settings.host) as cluster:
                 if formulas:
                     explain = Explainer("dte run --handlers MODULE")
                     url = cluster.master_url

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from dte import logs
+from dte.cli.exposure import HOST_HELP, check_exposure, exposure_options
 from dte.cli.options import (
     Seconds,
     Whole,
@@ -37,24 +38,15 @@ from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.access import TOKEN, VARIABLES, Access
-from dte.wire.http.listening import LOOPBACK, CannotListen
+from dte.wire.http.listening import CannotListen
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
 FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MASTER"
-HOST_HELP = (
-    "Address to listen on. localhost is for this machine alone; * is every address of it, IPv4 and "
-    "IPv6."
-)
 
 
 @click.command("master", short_help="Run a master.")
-@option(
-    "--host",
-    envvar="DTE_MASTER_HOST",
-    default=LOOPBACK,
-    help=HOST_HELP,
-)
+@exposure_options("DTE_MASTER_HOST")
 @option(
     "--port",
     envvar="DTE_MASTER_PORT",
@@ -85,6 +77,10 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     logs.configure(log_level, log_format)
     _allow_many_connections()
     settings = Settings(**values)
+    try:
+        check_exposure(settings)
+    except TokensRefused as error:
+        leave(EXIT_MASTER, str(error))
     _serve(partial(serve, settings), for_master=True, new_loop=MasterLoop)
 
 

@@ -6,6 +6,7 @@ The command line makes an option and an environment variable of each bound (`dte
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from dte.core.formula.formula import FormulaLimits
@@ -16,6 +17,8 @@ from dte.master.journal.retention import Retention
 from dte.master.journal.schema import Sync
 from dte.master.plans import PlanLimits
 from dte.wire.http.listening import LOOPBACK
+
+Network = IPv4Network | IPv6Network
 
 CORE, FORMULA = SchedulerLimits(), FormulaLimits()
 
@@ -40,6 +43,7 @@ class Settings:
     open_clients: bool = False
     webhook_secret: str = field(default="", repr=False)
     tokens: str = ""
+    no_auth: bool = False
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(

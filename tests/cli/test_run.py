@@ -392,7 +392,7 @@ def test_run_gives_its_workers_slots_and_its_host(dte: Dte, processes: Processes
 
 @pytest.mark.parametrize("host", ["*", "0.0.0.0"])
 def test_run_on_all_addresses_calls_itself_at_one(processes: Processes, host: str) -> None:
-    process = processes.start(*SERVE, "--port", str(free_port()), "--host", host)
+    process = processes.start(*SERVE, "--port", str(free_port()), "--host", host, "--no-auth")
     until(lambda: "a master at http://127.0.0.1:" in process.output, "it serves")
     assert process.end() == 0
 

@@ -80,7 +80,7 @@ def test_no_server_says_a_word_of_python_when_its_port_is_in_use(
 
 
 def test_master_says_that_the_host_is_wrong_and_not_the_port(dte_process: DteProcess) -> None:
-    result = dte_process("master", "--host", "203.0.113.7", "--port", "0")
+    result = dte_process("master", "--host", "203.0.113.7", "--port", "0", "--no-auth")
     assert result.returncode == 3
     assert "--host" in result.stderr
 

@@ -1,0 +1,101 @@
+"""Options that say who reaches a master, and the refusal of one that anybody could use."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any, TypeVar
+
+import click
+
+from dte.cli.options import option, options
+from dte.cli.output import EXIT_USAGE, leave
+from dte.master.access.tokens import TokenFile
+from dte.master.settings import Network, Settings
+from dte.wire.http.listening import LOOPBACK, is_local
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+log = logging.getLogger("dte.access")
+
+HOST_HELP = (
+    "Address to listen on. localhost is for this machine alone; * is every address of it, IPv4 and "
+    "IPv6."
+)
+
+
+def split_names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split names that are separated by commas or spaces."""
+    return tuple(value.replace(",", " ").split())
+
+
+def split_networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Network, ...]:
+    """Read networks and addresses that are separated by commas or spaces."""
+    found = []
+    for text in split_names(ctx, param, value):
+        try:
+            found.append(ip_network(text))
+        except ValueError as error:
+            advice = "expected an address or a network, such as 10.0.0.7 or 10.0.0.0/8"
+            raise click.BadParameter(f"{text!r} is neither of them ({error}); {advice}") from None
+    return tuple(found)
+
+
+def networks_option(name: str, help_text: str) -> Callable[[F], F]:
+    return option(
+        name,
+        metavar="CIDR,…",
+        default="",
+        show_default=False,
+        callback=split_networks,
+        help=f"{help_text}  [default: none]",
+    )
+
+
+def exposure_options(variable: str) -> Callable[[F], F]:
+    """The options of a command that runs a master.
+
+    Args:
+        variable: the environment variable of its host.
+    """
+    return options(
+        option("--host", envvar=variable, default=LOOPBACK, help=HOST_HELP),
+        option(
+            "--no-auth",
+            is_flag=True,
+            help="Serve everybody who reaches --host, without any token: they can run every "
+            "handler, and see and cancel all jobs.",
+        ),
+    )
+
+
+def check_exposure(settings: Settings) -> None:
+    """Exit if a master would serve anybody without having been told so.
+
+    Raises:
+        TokensRefused: its file of tokens cannot be used.
+    """
+    path = settings.tokens_file
+    has_tokens = bool(TokenFile(path).read())
+    if settings.no_auth:
+        if has_tokens:
+            leave(
+                EXIT_USAGE,
+                f"--no-auth contradicts the tokens in {path}: leave out --no-auth or DTE_NO_AUTH, "
+                "or delete the file",
+            )
+        log.warning(
+            "the master serves everybody who reaches %s, without any token (--no-auth)",
+            settings.host,
+        )
+    elif not has_tokens and not is_local(settings.host):
+        where = f" --tokens {shlex.quote(settings.tokens)}" if settings.tokens else ""
+        leave(
+            EXIT_USAGE,
+            f"others could run your handlers: --host {settings.host} is reached from elsewhere, "
+            f"and there are no tokens in {path}. Make one for each client and worker: dte token "
+            f"new client NAME{where}, and dte token new worker NAME{where}. Or serve everybody: "
+            "--no-auth or DTE_NO_AUTH=1",
+        )
