@@ -54,6 +54,40 @@ def networks_option(name: str, help_text: str) -> Callable[[F], F]:
     )
 
 
+tls_ca_option = option(
+    "--tls-ca",
+    metavar="FILE",
+    default="",
+    show_default=False,
+    help="File with the authorities of the certificates of workers that speak TLS.  [default: "
+    "those of the system]",
+)
+tls_options = options(
+    option(
+        "--tls-cert",
+        metavar="FILE",
+        default="",
+        show_default=False,
+        help="File with the certificate of this server in PEM, and those between it and its "
+        "authority. The server then speaks TLS. SIGHUP has the files read again.",
+    ),
+    option(
+        "--tls-key",
+        metavar="FILE",
+        default="",
+        show_default=False,
+        help="File with the key of --tls-cert, without a password.  [default: the same file]",
+    ),
+    option(
+        "--tls-client-ca",
+        metavar="FILE",
+        default="",
+        show_default=False,
+        help="File with authorities: only who has a certificate of one of them is served.",
+    ),
+)
+
+
 def exposure_options(variable: str) -> Callable[[F], F]:
     """The options of a command that runs a master.
 

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from dte import logs
-from dte.cli.exposure import HOST_HELP, check_exposure, exposure_options
+from dte.cli.exposure import HOST_HELP, check_exposure, exposure_options, tls_ca_option, tls_options
 from dte.cli.options import (
     Seconds,
     Whole,
@@ -39,6 +39,7 @@ from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.access import TOKEN, VARIABLES, Access
 from dte.wire.http.listening import CannotListen
+from dte.wire.http.tls import FilesRefused
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
@@ -55,6 +56,8 @@ FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MAS
     default=5000,
     help="Port to listen on; 0 selects a free one.",
 )
+@tls_options
+@tls_ca_option
 @journal_options("dte.db")
 @tokens_option
 @webhook_option
@@ -81,7 +84,8 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
         check_exposure(settings)
     except TokensRefused as error:
         leave(EXIT_MASTER, str(error))
-    _serve(partial(serve, settings), for_master=True, new_loop=MasterLoop)
+    reloads = bool(settings.tls_cert)
+    _serve(partial(serve, settings), reloads=reloads, for_master=True, new_loop=MasterLoop)
 
 
 def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> str | None:
@@ -109,6 +113,7 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     default=6000,
     help="Port to listen on; 0 selects a free one.",
 )
+@tls_options
 @option(
     "--announce-port",
     envvar="DTE_WORKER_ANNOUNCE_PORT",
@@ -199,7 +204,7 @@ def worker_command(
     given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(**given)
     try:
-        _serve(partial(serve, settings), leave_with_stdin)
+        _serve(partial(serve, settings), leave_with_stdin, reloads=bool(settings.tls_cert))
     except CannotLoad as error:
         leave(EXIT_USAGE, str(error))
     except SpoolUnusable as error:
@@ -243,10 +248,16 @@ def _allow_many_connections() -> None:
 def _serve(
     serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
     leave_with_stdin: bool = False,
+    *,
+    reloads: bool = False,
     for_master: bool = False,
     new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, or until stdin ends."""
+    """Serve until SIGTERM or Ctrl-C, or until stdin ends.
+
+    Args:
+        reloads: SIGHUP is for the server, which reads its certificate again; otherwise it ends it.
+    """
 
     async def serve_until_signal() -> None:
         loop = asyncio.get_running_loop()
@@ -271,7 +282,7 @@ def _serve(
                 requests.add_end_of_stdin()
 
         exit_codes: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, *(() if reloads else (signal.SIGHUP,))):
             if signal.getsignal(number) == signal.SIG_IGN:
                 continue  # nohup ignores SIGHUP, and a shell's & ignores Ctrl-C.
             loop.add_signal_handler(number, on_signal, number)
@@ -292,6 +303,8 @@ def _serve(
         leave(EXIT_MASTER, f"{error}; {another(error, for_master)}")
     except (JournalRefused, TokensRefused) as error:
         leave(EXIT_MASTER, str(error))
+    except FilesRefused as error:
+        leave(EXIT_USAGE, str(error))
 
 
 def another(error: CannotListen, for_master: bool = False) -> str:

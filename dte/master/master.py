@@ -12,6 +12,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from dte.core.errors import Busy, DteError, JournalDamaged, NotFound
 from dte.core.jobs.facts import Facts, KnownSubmission, Submission
@@ -38,6 +39,7 @@ from dte.master.past import PastJobs
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
+from dte.master.tls import worker_context
 from dte.master.turns import turns_of, what_for
 from dte.master.waiting import Waiters
 from dte.master.webhooks import Webhooks
@@ -99,7 +101,7 @@ class Master:
         )
         self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
         replies = Replies(settings.worker_replies_bytes_max, settings.slow_client_s)
-        self._pool = ConnectionPool(replies)
+        self._pool = ConnectionPool(replies, partial(worker_context, settings))
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._pool.on_broken = self.workers.presence.broken

@@ -13,6 +13,8 @@ from dte.master.heap import Heap, give_large_blocks_back
 from dte.master.http.server import BoundedServer
 from dte.master.master import Master
 from dte.master.settings import Settings
+from dte.master.tls import worker_context
+from dte.wire.http.certificates import server_tls
 from dte.wire.http.listening import listen
 
 log = logging.getLogger("dte.master")
@@ -23,13 +25,27 @@ REPLY_S = 0.05
 
 
 class MasterServer:
-    """A master and its HTTP server on the running loop."""
+    """A master and its HTTP server on the running loop.
+
+    Attributes:
+        tls: the certificate that it shows; None if it speaks plain HTTP.
+
+    Raises:
+        FilesRefused: the certificate cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
+        self.tls = server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        if settings.tls_ca:
+            worker_context(settings)  # A file that cannot be used is refused now.
         self.master = Master(settings)
         # `JsonHandler` bounds bodies and replies with an error; this bound would close connections.
         self._http = BoundedServer(
-            application(self.master), settings, self.master.incidents, max_body_size=1 << 40
+            application(self.master),
+            settings,
+            self.master.incidents,
+            self.tls,
+            max_body_size=1 << 40,
         )
         self._garbage = GarbageCollector(self.master.turns, self._ended_bytes, self._waiting)
         self._heap = Heap(self._ended_bytes)
@@ -48,7 +64,8 @@ class MasterServer:
         self._heap.start()
         self.master.turns.begin()  # Nobody waited before.
         self.master.wake()
-        log.info("master listens on %s:%d", settings.host, self.port)
+        over = " with TLS" if self.tls is not None else ""
+        log.info("master listens on %s:%d%s", settings.host, self.port, over)
 
     async def stop(self, grace_s: float = 0.0) -> None:
         """Stop listening, wait for workers, close the connections, and close the journal.
@@ -83,6 +100,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     server = MasterServer(settings)
     gc.freeze()  # The jobs of a long journal: a search through 100,000 takes 0.1 s.
     server.start()
+    if server.tls is not None:
+        server.tls.reload_on_hangup()
     await stop.wait()
     log.info("the master ends; unfinished jobs go on after the next start")
     await server.stop(settings.grace_s)

@@ -44,6 +44,10 @@ class Settings:
     webhook_secret: str = field(default="", repr=False)
     tokens: str = ""
     no_auth: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    tls_ca: str = ""
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(

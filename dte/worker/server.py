@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from dte.handlers import registry
+from dte.wire.http.certificates import server_tls
 from dte.wire.http.client import REPLY_BYTES_MAX
 from dte.wire.http.listening import LOOPBACK, listen
 from dte.wire.http.server import HttpServer
@@ -64,6 +65,9 @@ class WorkerSettings:
         spool: the folder for results while the master is away; empty to keep them in memory only.
         spool_retry_s: the longest pause before results are sent again, in seconds.
         spool_ttl_s: the age at which results are dropped, in seconds.
+        tls_cert: the file with the certificate that the worker shows; empty for plain HTTP.
+        tls_key: the file with its key; empty if that is in the same file.
+        tls_client_ca: the file with the CA of the master's certificate; empty to ask for none.
     """
 
     master_url: str = "http://localhost:5000"
@@ -82,6 +86,9 @@ class WorkerSettings:
     spool: str = ""
     spool_retry_s: float = RETRY_S
     spool_ttl_s: float = TTL_S
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
 
 
 class _Worker:
@@ -133,6 +140,9 @@ class WorkerServer(_Worker):
 
     Args:
         hosts: the addresses to listen on if the settings name none.
+
+    Attributes:
+        tls: the TLS of its port; None for plain HTTP.
     """
 
     def __init__(self, settings: WorkerSettings, hosts: Sequence[str] = (LOOPBACK,)) -> None:
@@ -140,7 +150,8 @@ class WorkerServer(_Worker):
         self._compute = ComputeServer(
             self.name, self._calls, self._incarnation, settings.master_url, self._slots
         )
-        self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS)
+        self.tls = server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS, tls=self.tls)
         self._announcer: Announcer | None = None
         self._hosts = (settings.host,) if settings.host else hosts
         self.port = 0
@@ -161,6 +172,7 @@ class WorkerServer(_Worker):
             handler_slots=self._slots,
             replaced=registry.replaced(),
             kwargs=True,
+            tls=self.tls is not None,
         )
         settings = self._settings
         self._announcer = announcer = Announcer(
@@ -221,6 +233,7 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
         CannotListen: the address or the port is not available.
         CannotLoad: a module with handlers cannot be imported.
         SpoolUnusable: the folder of the spool is not writable.
+        FilesRefused: the certificate cannot be used.
     """
     async with log_without_waiting():
         with reaped():
@@ -236,6 +249,8 @@ async def _serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
         if stop.is_set():
             return
         worker = WorkerServer(settings, hosts)
+        if worker.tls is not None:
+            worker.tls.reload_on_hangup()
     worker.start()
     await stop.wait()
     worker.leave()

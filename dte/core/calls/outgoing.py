@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 
 from dte.core.calls.lease import CallLease
-from dte.core.workers.worker import Delivery, Worker
+from dte.core.workers.worker import HTTPS, Delivery, Worker
 
 BYTES_MAX = 256_000_000
 HOST_BYTES_MAX = BYTES_MAX // 2
@@ -75,4 +75,4 @@ class Outgoing:
 
 
 def _host(address: str) -> str:
-    return address.rpartition(":")[0]
+    return address.removeprefix(HTTPS).rpartition(":")[0]

@@ -12,6 +12,8 @@ PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
 DIALECTS = "pull/"
 """Prefix of those identities of workers of a dialect; its name follows."""
+HTTPS = "https://"
+"""Prefix of the addresses of workers that speak TLS."""
 CLAIM_BYTES_MAX = 16_000_000
 """Arguments of calls that fill a claim: further calls go to the next one."""
 PREFETCH_MAX = 64
@@ -53,7 +55,7 @@ class Announcement:
 
     Attributes:
         name: need not be unique for a worker with an address.
-        address: where it listens, as ``host:port``.
+        address: where it listens, as ``host:port``, or ``https://host:port`` if it speaks TLS.
         slots: most batches of arithmetic that it takes at once.
         batch_max: most operations in a request; 1 for the seed's form.
         incarnation: differs for each start of the worker; "" if it does not say.

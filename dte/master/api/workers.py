@@ -11,7 +11,7 @@ from math import isfinite
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.workers.worker import Announcement, Delivery, Worker
+from dte.core.workers.worker import HTTPS, Announcement, Delivery, Worker
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.batch_results import read_batch_results
@@ -124,7 +124,7 @@ class Workers(JsonHandler):
         handlers = policies(announce.handlers)
         announcement = Announcement(
             announce.worker_name,
-            f"{self.request.remote_ip}:{announce.port}",
+            f"{HTTPS if announce.tls else ''}{self.request.remote_ip}:{announce.port}",
             announce.slots,
             announce.batch_max,
             announce.incarnation,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from ssl import SSLContext
 
-from dte.core.workers.worker import Failure
+from dte.core.workers.worker import HTTPS, Failure
 from dte.master.dispatch.replies import HEALTH_BYTES, SMALL_REPLY_BYTES, Replies
 from dte.wire.http.client import (
     ConnectionFailed,
@@ -14,6 +15,7 @@ from dte.wire.http.client import (
     Outcome,
     ReplyRefused,
 )
+from dte.wire.http.tls import client_context
 
 
 class ConnectionPool:
@@ -21,13 +23,17 @@ class ConnectionPool:
 
     Args:
         replies: the bounds that all replies share.
+        tls: makes the context for workers that speak TLS, when the first of them is called.
 
     Attributes:
         on_broken: called with the address when a worker closes a connection or takes no request.
     """
 
-    def __init__(self, replies: Replies | None = None) -> None:
+    def __init__(
+        self, replies: Replies | None = None, tls: Callable[[], SSLContext] = client_context
+    ) -> None:
         self._replies = replies or Replies()
+        self._tls = cache(tls)
         self.on_broken: Callable[[str], None] | None = None
         self._idle: dict[str, list[KeptAliveConnection]] = {}
 
@@ -104,8 +110,9 @@ class ConnectionPool:
         return connection
 
     def _connection(self, address: str) -> KeptAliveConnection:
-        host, _, port = address.rpartition(":")
-        return KeptAliveConnection(host, int(port), self._replies)
+        secure = self._tls() if address.startswith(HTTPS) else None
+        host, _, port = address.removeprefix(HTTPS).rpartition(":")
+        return KeptAliveConnection(host, int(port), self._replies, secure)
 
     def _put_back(self, address: str, connection: KeptAliveConnection, reply: Outcome) -> None:
         if isinstance(reply, ConnectionFailed):

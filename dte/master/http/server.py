@@ -11,6 +11,7 @@ import asyncio
 import logging
 import resource
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
@@ -32,10 +33,13 @@ from dte.core.shares import Shares
 from dte.master.http.admission import Admission
 from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, LongHead, error_reply, last_reply
+from dte.master.http.tls import TlsStream
 from dte.master.incidents import Incidents
 from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor
+from dte.wire.http.certificates import ServerTls
+from dte.wire.http.handshakes import Handshakes
 from dte.wire.http.reader import HEAD_BYTES_MAX, origin_form
 
 log = logging.getLogger("dte.master")
@@ -88,12 +92,26 @@ def connections_max(settings: Settings, descriptors: int) -> int:
     return min(settings.connections_max, descriptors - min(beside, descriptors // 2))
 
 
+def _group_of(address: Any) -> str:
+    return owner_of(address[0])
+
+
 class BoundedServer(HTTPServer):
-    """An HTTP server whose connections are bounded in number, in memory, and in slowness."""
+    """An HTTP server whose connections are bounded in number, in memory, and in slowness.
+
+    With a certificate it speaks TLS.
+    """
 
     def initialize(  # type: ignore[override]
-        self, application: Any, settings: Settings, incidents: Incidents, **options: Any
+        self,
+        application: Any,
+        settings: Settings,
+        incidents: Incidents,
+        tls: ServerTls | None = None,
+        **options: Any,
     ) -> None:
+        if tls is not None:
+            options["protocol"] = "https"
         super().initialize(application, max_header_size=HEAD_BYTES_MAX, **options)
         # Two timers for each request cost more than a regular look at all connections.
         self.conn_params.header_timeout = None
@@ -109,7 +127,9 @@ class BoundedServer(HTTPServer):
         self._heads = Admission(HEADS_MAX, HEADS_MIN)
         self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
         self._shares = Shares("connections", "connections_max", self._connections_max)
-        self._acceptor = Acceptor(self._take, self._cannot_accept)
+        self._handshakes = Handshakes(tls, self._take, _group_of) if tls is not None else None
+        accepted = self._take if self._handshakes is None else self._handshakes.begin
+        self._acceptor = Acceptor(accepted, self._cannot_accept)
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
         self._extra: dict[BoundedStream, None] = {}
@@ -129,6 +149,8 @@ class BoundedServer(HTTPServer):
     def stop(self) -> None:
         """Accept no more connections; open ones go on."""
         self._acceptor.stop()
+        if self._handshakes is not None:
+            self._handshakes.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -137,7 +159,8 @@ class BoundedServer(HTTPServer):
 
     def _take(self, connection: socket.socket, address: Any) -> None:
         owner = owner_of(address[0])
-        stream = BoundedStream(
+        kind = TlsStream if isinstance(connection, ssl.SSLSocket) else BoundedStream
+        stream = kind(
             connection, self._replies, self._closed, self._heads.enter, self._refused, owner
         )
         if not self._shares.has_room(owner) and not self._close_idle(IDLE_S, owner):

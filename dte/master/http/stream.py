@@ -126,6 +126,7 @@ class BoundedStream(IOStream):
 
     Attributes:
         owner: whose share of the bounds it uses.
+        peer_name: the common name in the client's certificate; "" if it showed none.
         unsent: bytes of replies that the system has not taken yet.
         lingers: a request is refused before its body has come.
         when_closed: called too when its descriptor is closed.
@@ -150,6 +151,7 @@ class BoundedStream(IOStream):
         self._head_waits = False
         self._has_refused = False
         self.owner = owner
+        self.peer_name = ""
         self._sent_now = False
         self._moved = 0
         self._moved_before = 0

@@ -19,8 +19,10 @@ from typing import NamedTuple
 
 from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
+from dte.wire.http.certificates import ServerTls
 from dte.wire.http.crowd import Crowd
 from dte.wire.http.encodings import encoding_fault
+from dte.wire.http.handshakes import Handshakes
 from dte.wire.http.reader import Message, MessageReader, NotHttp, origin_form
 from dte.wire.http.stream import Stream
 
@@ -58,6 +60,7 @@ class HttpServer:
         body_bytes_max: the longest body; a longer one ends its connection.
         methods: the methods of each path, as the header Allow lists them.
         crowd: the bounds that all connections share.
+        tls: the certificate of a server that speaks TLS.
 
     Attributes:
         closed_by_peer: called when the peer has closed a connection.
@@ -69,12 +72,15 @@ class HttpServer:
         body_bytes_max: int,
         methods: Mapping[str, str] | None = None,
         crowd: Crowd | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self.answer = answer
         self.methods = {**methods, "*": ASTERISK} if methods else {}
         self.body_bytes_max = body_bytes_max
         self.closed_by_peer: Callable[[], None] = lambda: None
-        self._acceptor = Acceptor(self._take, self._cannot_accept)
+        self._handshakes = Handshakes(tls, self._take) if tls is not None else None
+        accepted = self._take if self._handshakes is None else self._handshakes.begin
+        self._acceptor = Acceptor(accepted, self._cannot_accept)
         self._open: set[_Connection] = set()
         self.crowd = crowd or Crowd()
         self.turns = _Turns()
@@ -86,6 +92,8 @@ class HttpServer:
     def stop(self) -> None:
         """Stop accepting, and close each connection once its answers are sent."""
         self._acceptor.stop()
+        if self._handshakes is not None:
+            self._handshakes.close()
         for connection in tuple(self._open):
             connection.finish()
 

@@ -32,6 +32,7 @@ class Announce(msgspec.Struct, omit_defaults=True):
         replaced: the built-in handlers that its own ones of the same names replace. It runs them
             under their names with the prefix ``builtin:``.
         kwargs: it takes calls with arguments by position and by name.
+        tls: the worker speaks TLS on its port.
     """
 
     worker_name: str
@@ -46,6 +47,7 @@ class Announce(msgspec.Struct, omit_defaults=True):
     failing: str | None = None
     replaced: Handlers = {}
     kwargs: bool = False
+    tls: bool = False
 
 
 class Single(msgspec.Struct):
