@@ -54,6 +54,15 @@ def networks_option(name: str, help_text: str) -> Callable[[F], F]:
     )
 
 
+host_names_option = option(
+    "--host-names",
+    metavar="NAME,…",
+    default="",
+    show_default=False,
+    callback=split_names,
+    help="Further names by which clients may call this server, such as dte.example.com. An "
+    "address, a name without a dot, and --host need not be named.",
+)
 tls_ca_option = option(
     "--tls-ca",
     metavar="FILE",
@@ -101,6 +110,23 @@ def exposure_options(variable: str) -> Callable[[F], F]:
             is_flag=True,
             help="Serve everybody who reaches --host, without any token: they can run every "
             "handler, and see and cancel all jobs.",
+        ),
+        host_names_option,
+        networks_option(
+            "--trust-proxy",
+            "Addresses of proxies in front of the master. It takes the address of a client from "
+            "their X-Forwarded-For, and believes X-Forwarded-Host and X-Forwarded-Proto.",
+        ),
+        networks_option(
+            "--seeds",
+            "Addresses from which workers may come without a token, for arithmetic and the tasks "
+            "of their own protocol alone: programs that send no tokens.",
+        ),
+        option(
+            "--open-clients",
+            is_flag=True,
+            help="Serve clients without a token, as if they all had the same token of a client; "
+            "workers need theirs. For a port that only trusted clients reach.",
         ),
     )
 

@@ -15,7 +15,14 @@ from typing import Any
 import click
 
 from dte import logs
-from dte.cli.exposure import HOST_HELP, check_exposure, exposure_options, tls_ca_option, tls_options
+from dte.cli.exposure import (
+    HOST_HELP,
+    check_exposure,
+    exposure_options,
+    host_names_option,
+    tls_ca_option,
+    tls_options,
+)
 from dte.cli.options import (
     Seconds,
     Whole,
@@ -113,6 +120,7 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     default=6000,
     help="Port to listen on; 0 selects a free one.",
 )
+@host_names_option
 @tls_options
 @option(
     "--announce-port",

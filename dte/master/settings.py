@@ -44,6 +44,10 @@ class Settings:
     webhook_secret: str = field(default="", repr=False)
     tokens: str = ""
     no_auth: bool = False
+    host_names: tuple[str, ...] = ()
+    trust_proxy: tuple[Network, ...] = ()
+    seeds: tuple[Network, ...] = ()
+    open_clients: bool = False
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""

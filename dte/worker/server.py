@@ -65,6 +65,7 @@ class WorkerSettings:
         spool: the folder for results while the master is away; empty to keep them in memory only.
         spool_retry_s: the longest pause before results are sent again, in seconds.
         spool_ttl_s: the age at which results are dropped, in seconds.
+        host_names: further names by which a master may call the worker.
         tls_cert: the file with the certificate that the worker shows; empty for plain HTTP.
         tls_key: the file with its key; empty if that is in the same file.
         tls_client_ca: the file with the CA of the master's certificate; empty to ask for none.
@@ -86,6 +87,7 @@ class WorkerSettings:
     spool: str = ""
     spool_retry_s: float = RETRY_S
     spool_ttl_s: float = TTL_S
+    host_names: tuple[str, ...] = ()
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""

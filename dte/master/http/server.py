@@ -29,8 +29,9 @@ from tornado.httputil import (
 )
 
 from dte.core.errors import Busy, DteError
-from dte.core.shares import Shares
+from dte.core.shares import OWN_USER, Shares
 from dte.master.http.admission import Admission
+from dte.master.http.forwarded import Networks, Proxies
 from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, LongHead, error_reply, last_reply
 from dte.master.http.tls import TlsStream
@@ -129,6 +130,8 @@ class BoundedServer(HTTPServer):
         self._shares = Shares("connections", "connections_max", self._connections_max)
         self._handshakes = Handshakes(tls, self._take, _group_of) if tls is not None else None
         accepted = self._take if self._handshakes is None else self._handshakes.begin
+        trusted = Networks(settings.trust_proxy)
+        self.proxies = Proxies(trusted) if trusted else None
         self._acceptor = Acceptor(accepted, self._cannot_accept)
         self._open: set[BoundedStream] = set()
         self._idle: dict[BoundedStream, float] = {}
@@ -158,7 +161,9 @@ class BoundedServer(HTTPServer):
         self._to_log[f"times no connection could be accepted: {error.strerror}"] += 1
 
     def _take(self, connection: socket.socket, address: Any) -> None:
-        owner = owner_of(address[0])
+        # A proxy is not its clients: its connections are no single client's.
+        is_proxy = self.proxies is not None and self.proxies.trusted.have(address[0])
+        owner = OWN_USER if is_proxy else owner_of(address[0])
         kind = TlsStream if isinstance(connection, ssl.SSLSocket) else BoundedStream
         stream = kind(
             connection, self._replies, self._closed, self._heads.enter, self._refused, owner
@@ -310,6 +315,8 @@ class _Gate(HTTPMessageDelegate):
 
     def _begin(self, start_line: RequestStartLine, headers: HTTPHeaders) -> Awaitable[None] | None:
         self.stream.await_now(Awaited.BODY)
+        if self.server.proxies is not None:
+            self.server.proxies.apply(self.connection.context, headers)  # type: ignore[attr-defined]
         return self.inner.headers_received(start_line, headers)
 
     async def _begin_later(
