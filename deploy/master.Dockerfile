@@ -1,6 +1,9 @@
 # A master:
 #   docker build --file deploy/master.Dockerfile --tag dte-master .
-#   docker run --publish 5000:5000 --volume dte-journal:/var/lib/dte dte-master
+#   docker run --name master --publish 5000:5000 --volume dte-journal:/var/lib/dte dte-master
+# It listens on all addresses, so clients and workers need tokens:
+#   docker exec master dte token new client NAME
+#   docker exec master dte token new worker NAME
 
 # The stage `build` is the same for a master and a worker, so that it is built once for both.
 FROM python:3.12-slim AS build
@@ -17,9 +20,10 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 
 FROM python:3.12-slim
 COPY --from=build /opt/dte /opt/dte
+COPY deploy/dte-master /usr/local/bin/
 ENV PATH=/opt/dte/bin:$PATH DTE_MASTER_HOST=* DTE_MASTER_PORT=5000 DTE_JOURNAL=/var/lib/dte/dte.db
-RUN install --directory --owner=10001 --group=10001 /var/lib/dte
-VOLUME /var/lib/dte
+RUN install --directory --owner=10001 --group=10001 --mode=700 /var/lib/dte /run/dte
+VOLUME /var/lib/dte /run/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
 EXPOSE 5000
@@ -28,4 +32,4 @@ from http.client import HTTPConnection; \
 master = HTTPConnection('127.0.0.1:$DTE_MASTER_PORT', timeout=4); \
 master.request('GET', '/health'); \
 exit(master.getresponse().status != 200)"
-ENTRYPOINT ["dte", "master"]
+ENTRYPOINT ["dte-master"]

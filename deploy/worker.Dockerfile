@@ -1,6 +1,6 @@
 # A worker for the master at DTE_MASTER:
 #   docker build --file deploy/worker.Dockerfile --tag dte-worker .
-#   docker run --publish 6000:6000 --env DTE_MASTER=http://HOST:5000 dte-worker
+#   docker run --publish 6000:6000 --env DTE_MASTER=http://HOST:5000 --env DTE_TOKEN dte-worker
 # The master calls it back there, so one more on the same host needs a DTE_WORKER_PORT of its own.
 
 # The stage `build` is the same for a master and a worker, so that it is built once for both.
@@ -17,6 +17,8 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
     && pip --python /opt/dte install --no-deps dist/*.whl
 
 FROM python:3.12-slim
+# The volume with the token: its owner is that of this folder in the image that is started first.
+RUN install --directory --owner=10001 --group=10001 --mode=700 /run/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
 # An image with handlers of your own is made from this one: see examples/own-handlers. The user owns
