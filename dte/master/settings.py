@@ -39,8 +39,6 @@ class Settings:
     journal: str = "none"
     journal_sync: Sync = Sync.FULL
     journal_without_wal: bool = False
-    host_names: tuple[str, ...] = ()
-    open_clients: bool = False
     webhook_secret: str = field(default="", repr=False)
     tokens: str = ""
     no_auth: bool = False

@@ -20,6 +20,8 @@ from dte.master.access.roles import Roles
 from dte.master.access.sessions import COOKIE, Sessions
 from dte.master.access.tokens import Role, Token, Tokens
 from dte.master.clock import Clock
+from dte.master.http.forwarded import forwarded_host
+from dte.master.http.stream import certified_name
 from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.browsers import HostNames, refusal_of
@@ -65,12 +67,13 @@ class Access:
         self.guesses = Guesses(now)
         self._clock = clock
         self._names = HostNames(settings.host, settings.host_names)
+        self._no_auth = settings.no_auth
         self._open_clients = settings.open_clients
 
     @property
     def is_open(self) -> bool:
-        """True while there are no tokens: whoever reaches the master may do all."""
-        return not self.tokens
+        """True while no tokens are in use: whoever reaches the master may do all."""
+        return self._no_auth or not self.tokens
 
     def check_origin(self, request: HTTPServerRequest) -> None:
         """Refuse a request that a page of another site makes.
@@ -79,7 +82,7 @@ class Access:
             Misdirected: it is for another host.
             Forbidden: a page of another origin makes it.
         """
-        refusal = refusal_of(request.headers, self._names)
+        refusal = refusal_of(request.headers, self._names, forwarded_host(request))
         if refusal is not None:
             kind = Forbidden if refusal.status == HTTPStatus.FORBIDDEN else Misdirected
             raise kind(refusal.text)
@@ -104,9 +107,10 @@ class Access:
         if given[: len(BEARER)].lower() == BEARER:
             return self.find(given[len(BEARER) :].strip(), address)
         cookie = request.cookies.get(COOKIE)
-        if cookie is None:
-            return None
-        return self.sessions.find(cookie.value, self.wall_s())
+        if cookie is not None:
+            return self.sessions.find(cookie.value, self.wall_s())
+        named = certified_name(request)
+        return self.tokens.named(named, self.wall_s()) if named else None
 
     def find(self, secret: str, address: str) -> Token:
         """Find the token that an address sends.

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from tornado.concurrent import Future
+from tornado.httputil import HTTPServerRequest
 from tornado.iostream import IOStream, UnsatisfiableReadError
 
 from dte.core.errors import DteError, TooLarge
@@ -112,6 +113,12 @@ class Awaited(Enum):
     HEAD = "the next request"
     BODY = "a request's body"
     NOTHING = "nothing: the request is being answered"
+
+
+def certified_name(request: HTTPServerRequest) -> str:
+    """The common name in the certificate of the client that makes a request; "" if it has none."""
+    stream = getattr(request.connection, "stream", None)
+    return stream.peer_name if isinstance(stream, BoundedStream) else ""
 
 
 class BoundedStream(IOStream):

@@ -7,6 +7,7 @@ see the reply that was sent before. So what the peer sends is read and dropped f
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from contextlib import suppress
 
@@ -24,7 +25,10 @@ def linger(connection: socket.socket) -> None:
     if len(_lingering) < AT_A_TIME:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
-            _Lingering(connection.dup())
+            # A socket that speaks TLS cannot be copied itself; what comes is dropped unread anyway.
+            copy = socket.socket(fileno=os.dup(connection.fileno()))
+            copy.setblocking(False)
+            _Lingering(copy)
 
 
 class _Lingering:

@@ -6,14 +6,16 @@ import asyncio
 import json
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.certificates import Authority, Pair
-from harness.http import HOST, Conduct, Line, Message, PlainServer, request_bytes
+from harness.http import HOST, Conduct, Line, Message, PlainServer, head, request_bytes
 from harness.tls import ask_tls, open_tls, trusting
 from harness.until import until
 
+from dte.master.access.tokens import Role, TokenFile
 from dte.master.http import server as connections
 from dte.master.http.server import BoundedServer
 from dte.wire.http.tls import FilesRefused
@@ -138,6 +140,51 @@ async def test_the_name_in_a_clients_certificate_is_known(
     line.close()
     with pytest.raises((OSError, AssertionError)):
         await ask_tls(rig.port, trusting(authority), "GET", "/jobs")
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> TokenFile:
+    """A file with one token, of the client `shop`."""
+    file = TokenFile(str(tmp_path / "dte.tokens"))
+    file.new(Role.CLIENT, "shop")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("shop", 201), ("stranger", 401)], ids=["known", "unknown"]
+)
+async def test_a_certificate_in_the_name_of_a_token_stands_for_it(
+    start_master: StartMaster,
+    server_pair: Pair,
+    authority: Authority,
+    tokens: TokenFile,
+    name: str,
+    status: int,
+) -> None:
+    rig = await start_master(
+        tls_cert=server_pair.cert,
+        tls_key=server_pair.key,
+        tls_client_ca=authority.file,
+        tokens=tokens.path,
+    )
+    context = trusting(authority, authority.issue(f"DNS:{name}", file=name))
+    call = {"handler": "echo", "args": [1]}
+    assert (await ask_tls(rig.port, context, "POST", "/jobs", call)).status == status
+    if status == 201:
+        (job,) = rig.master.core.jobs.newest(1)
+        assert job.owner.endswith("shop")
+
+
+async def test_a_token_is_refused_over_tls_before_its_body_has_come(
+    secure: Any, authority: Authority, tokens: TokenFile
+) -> None:
+    rig = await secure(tokens=tokens.path)
+    line = await open_tls(rig.port, trusting(authority))
+    await line.send(head("POST /submit HTTP/1.1", {"Host": HOST, "Content-Length": 30_000_000}))
+    await line.send(b"x" * 1_000_000)
+    reply = await _reply(line)
+    assert reply.status == 401
+    line.writer.transport.abort()
 
 
 async def test_a_worker_with_tls_is_called_over_tls(
