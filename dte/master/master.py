@@ -19,6 +19,7 @@ from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
 from dte.core.shares import view_of
+from dte.master.access.seeds import Seeds
 from dte.master.archive import Archive
 from dte.master.clock import LOOK_S, Clock
 from dte.master.dispatch.batches import Dispatcher
@@ -63,6 +64,7 @@ class Master:
 
     Attributes:
         access: who may do what.
+        seeds: the workers without a token.
         jobs: requests of clients.
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
@@ -89,6 +91,7 @@ class Master:
         self.recorder = recorder = open_recorder(settings, clock.now(), first_boot)
         seed = secrets.randbits(32)
         self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)
+        self.seeds = Seeds(core)
         core.jobs.wall_offset_s = clock.offset_s
         self.slices = Slices(self.turns)
         self.waiters = Waiters()

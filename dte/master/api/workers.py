@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import isfinite
+from typing import Literal
 
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
 from dte.core.workers.worker import HTTPS, Announcement, Delivery, Worker
+from dte.master.access.seeds import is_seed
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.batch_results import read_batch_results
@@ -50,7 +52,7 @@ PROGRESS_CHARS_MAX = 500
 
 
 class WorkerListed(msgspec.Struct):
-    """A worker that the master knows."""
+    """A worker that the master knows; `seed` marks one that came without a token."""
 
     worker_name: str
     address: str
@@ -68,6 +70,7 @@ class WorkerListed(msgspec.Struct):
     heard_at: datetime | None
     failing: str | msgspec.UnsetType = msgspec.UNSET
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    seed: Literal[True] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RawReports(msgspec.Struct):
@@ -138,6 +141,7 @@ class Workers(JsonHandler):
             owner=self.owner,
         )
         workers = self.master.workers
+        announcement = self.master.seeds.admit(announcement)
         unreachable = await workers.announce(announcement)
         warning = workers.warning_for(announcement)
         self.reply(
@@ -173,6 +177,7 @@ class Workers(JsonHandler):
             clock.wall_time(clock.wall_s(worker.last_seen_at)),
             worker.announcement.failing or msgspec.UNSET,
             msgspec.UNSET if is_alone else self._warning(worker),
+            True if is_seed(worker.announcement.owner) else msgspec.UNSET,
         )
 
     def _warning(self, worker: Worker) -> str | msgspec.UnsetType:

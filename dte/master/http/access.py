@@ -17,11 +17,13 @@ from dte.core.errors import Busy, DteError, Forbidden, Unauthorized
 from dte.master.access.caller import Caller, owner_named
 from dte.master.access.guesses import Guesses
 from dte.master.access.roles import Roles
+from dte.master.access.seeds import seed_at
 from dte.master.access.sessions import COOKIE, Sessions
 from dte.master.access.tokens import Role, Token, Tokens
 from dte.master.clock import Clock
 from dte.master.http.forwarded import forwarded_host
 from dte.master.http.stream import certified_name
+from dte.master.networks import Networks
 from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.browsers import HostNames, refusal_of
@@ -69,6 +71,7 @@ class Access:
         self._names = HostNames(settings.host, settings.host_names)
         self._no_auth = settings.no_auth
         self._open_clients = settings.open_clients
+        self._seeds = Networks(settings.seeds)
 
     @property
     def is_open(self) -> bool:
@@ -100,7 +103,10 @@ class Access:
         token = self._token(request, address)
         if token is not None:
             return Caller(token.role, owner_named(token.name), token)
-        return _without_token(Role.CLIENT, address) if self._open_clients else None
+        seed = seed_at(address, request.path, self._seeds) if self._seeds else None
+        if seed is None and self._open_clients:
+            return _without_token(Role.CLIENT, address)
+        return seed
 
     def _token(self, request: HTTPServerRequest, address: str) -> Token | None:
         given = request.headers.get("Authorization", "")
@@ -148,7 +154,7 @@ def check_role(caller: Caller | None, roles: Roles, request: str) -> None:
         whose = (
             f"the token {caller.name} is for a {caller.role.value}"
             if caller.name
-            else ("without a token you are a client")
+            else f"without a token you are a {caller.role.value}"
         )
         allowed = " or ".join(sorted(role.value for role in roles))
         raise Forbidden(f"{whose}, and {request} needs the role {allowed}")

@@ -6,48 +6,14 @@ end of `X-Forwarded-For`, so the last address that is none of theirs is the clie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from collections.abc import Mapping
 from typing import Any
 
 from tornado.httputil import HTTPServerRequest
 
+from dte.master.networks import Networks, address_in
+
 PROTOCOLS = ("http", "https")
-
-
-def address_in(text: str) -> IPv4Address | IPv6Address | None:
-    """The address that a text is, with or without a port; None if it is none.
-
-    An IPv4 address that is mapped to IPv6 counts as what it is.
-    """
-    text = text.strip().partition("%")[0]
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        found = ip_address(text)
-    except ValueError:
-        return None
-    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
-    return mapped or found
-
-
-class Networks:
-    """Some networks, and whether an address is in one of them."""
-
-    def __init__(self, networks: Sequence[IPv4Network | IPv6Network]) -> None:
-        self._networks = tuple(networks)
-        self.have = lru_cache(maxsize=10_000)(self._find)
-
-    def __bool__(self) -> bool:
-        return bool(self._networks)
-
-    def _find(self, text: str) -> bool:
-        """True if an address is in one of the networks."""
-        address = address_in(text)
-        return address is not None and any(address in each for each in self._networks)
 
 
 class Proxies:

@@ -31,11 +31,12 @@ from tornado.httputil import (
 from dte.core.errors import Busy, DteError
 from dte.core.shares import OWN_USER, Shares
 from dte.master.http.admission import Admission
-from dte.master.http.forwarded import Networks, Proxies
+from dte.master.http.forwarded import Proxies
 from dte.master.http.meters import Budget
 from dte.master.http.stream import Awaited, BoundedStream, LongHead, error_reply, last_reply
 from dte.master.http.tls import TlsStream
 from dte.master.incidents import Incidents
+from dte.master.networks import Networks
 from dte.master.owners import owner_of
 from dte.master.settings import Settings
 from dte.wire.http.accepting import Acceptor

@@ -17,6 +17,7 @@ from dte.core.graph.handlers import HandlerPolicy
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.core.workers.worker import DIALECTS, PULLS, Announcement, Delivery, Worker
+from dte.master.access.seeds import is_seed
 from dte.master.api.dialects.rest.base import RestHandler
 from dte.master.api.dialects.rest.payloads import decoded_base64, kept_result
 from dte.master.api.dialects.rest.tasks import Base64
@@ -104,11 +105,22 @@ class WorkersHandler(RestHandler):
                 return worker
         raise NotFound("Worker not found")
 
+    def own(self, worker_id: str) -> Worker:
+        """Find a worker; one without a token finds itself alone.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: it is another's.
+        """
+        worker = self.known(worker_id)
+        self.master.seeds.check_own(self.owner, worker)
+        return worker
+
     async def beat(
         self, announcement: Announcement, info: Mapping[str, object] | None = None
     ) -> None:
         """Note a sign of life of a worker, which also keeps its leases."""
-        await self.master.workers.announce(announcement)
+        await self.master.workers.announce(self.master.seeds.admit(announcement))
         self.master.workers.seen(self.known(announcement.name), info)
 
 
@@ -167,7 +179,7 @@ class Workers(WorkersHandler):
 class OneWorker(WorkersHandler):
     @documented("Get a worker and its current tasks", replies={200: ShownWorker}, errors=(404,))
     async def get(self, worker_id: str) -> None:
-        workers = [self.known(worker_id)]
+        workers = [self.own(worker_id)]
         (shown,) = await self.master.slices.run(self.viewer.workers(workers))
         self.reply(shown)
 
@@ -177,7 +189,7 @@ class Heartbeat(WorkersHandler):
 
     @documented("Send a heartbeat", replies={204: None}, errors=(404, 413))
     async def put(self, worker_id: str) -> None:
-        worker = self.known(worker_id)
+        worker = self.own(worker_id)
         # Workers of other dialects have their own signs of life.
         if worker.announcement.delivery is Delivery.MAILBOX:
             await self.beat(worker.announcement)
@@ -200,6 +212,8 @@ class Complete(WorkersHandler):
     async def post(self, worker_id: str, task_id: str) -> None:
         body = await self.read(Completion)
         self.release_body()
+        if is_seed(self.owner):
+            self.own(worker_id)
         if body.status not in (COMPLETED, FAILED):
             raise InvalidRequest(
                 f"status is {body.status[:50]!r}; {COMPLETED} or {FAILED} is expected"

@@ -162,7 +162,8 @@ class UnregisterWorker(SchedulerHandler):
         description="Its task goes to another worker at once.",
     )
     def delete(self, worker_id: str) -> None:
-        worker = self.master.core.worker(self.pollers.announcement(worker_id).identity)
+        announcement = self.pollers.announcement(worker_id, self.owner)
+        worker = self.master.core.worker(announcement.identity)
         if worker is not None:
             self.master.workers.leave(worker)
         self.reply(Done(f"Worker {worker_id} unregistered"))
