@@ -12,6 +12,7 @@ from dte import __version__
 from dte.core.errors import NotFound
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import HTML, TEXT, Content, Route, document, documented
+from dte.master.http.forwarded import url_of
 from dte.wire.codec import encode
 
 MEDIA = {"page.css": "text/css", "page.js": "text/javascript"}
@@ -20,7 +21,6 @@ LINK = re.compile(rb'((?:href|src)=")(?!data:)')
 """A link of the page. Links are relative: a proxy may serve the page below a prefix."""
 BELOW = b"../"
 CACHE_S = 600
-HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", re.ASCII)
 TITLE = f"dte {__version__}, a master: it accepts jobs and hands them to workers."
 MORE = "With all fields: {url}/openapi.json, or {url}/docs in a browser.\n"
 INDEX = f"""\
@@ -75,10 +75,9 @@ class Served(JsonHandler):
 
     def serve_text(self, text: str) -> None:
         """Serve a text in which ``{url}`` stands for the URL of the master."""
-        host = self.request.host if HOST.fullmatch(self.request.host) else "localhost:5000"
         self.set_header("Cache-Control", "no-cache")
-        url = f"{self.request.protocol}://{host}"
-        self.serve(text.replace("{url}", url).encode(), "text/plain; charset=utf-8")
+        text = text.replace("{url}", url_of(self.request))
+        self.serve(text.encode(), "text/plain; charset=utf-8")
 
 
 class Index(Served):
