@@ -89,7 +89,7 @@ def test_clients_and_workers_work_through_a_proxy(site: Site, processes: Process
         long = f"{' ' * 3_000_000}6*7"
         assert client.compute(long) == 42
     shown = run(*DTE, "submit", "2*21", **site.settings("client"))
-    assert (shown.returncode, shown.stdout.strip()) == (0, "42")
+    assert (shown.returncode, shown.stdout.strip()) == (0, "2*21 = 42")
 
 
 def test_a_worker_is_called_at_the_address_that_the_proxy_forwards(

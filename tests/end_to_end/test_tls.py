@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from harness.certificates import Authority, Pair
 from harness.machine import HOST, free_port
-from harness.processes import Process, Processes, until, until_listening
+from harness.processes import DTE, Process, Processes, run, until, until_listening
 from harness.tls import trusting
+
+import dte
 
 
 def ask(port: int, context: ssl.SSLContext, method: str, path: str, body: Any = None) -> Any:
@@ -84,3 +86,29 @@ def test_a_certificate_that_cannot_be_used_is_refused(processes: Processes, comm
     assert server.exit_code() == 2
     assert "missing.pem" in server.output
     assert "Traceback" not in server.output
+
+
+def test_certificates_are_enough_where_both_sides_demand_them(
+    processes: Processes, authority: Authority, server_pair: Pair
+) -> None:
+    """Master and worker call each other, each by its own certificate, and nobody sends a token."""
+    file = str(processes.folder / "dte.tokens")
+    for role, name in (("worker", "gpu"), ("client", "shop")):
+        assert run(*DTE, "token", "new", role, name, "--tokens", file).returncode == 0
+    demanding = {"DTE_TLS_CLIENT_CA": authority.file, "DTE_TLS_CA": authority.file}
+    _, port = start(processes, "master", server_pair, DTE_TOKENS=file, **demanding)
+    url = f"https://{HOST}:{port}"
+    mine = authority.issue("DNS:gpu", f"IP:{HOST}", file="gpu")
+    worker, _ = start(processes, "worker", mine, DTE_MASTER=url, DTE_WORKER_NAME="gpu", **demanding)
+    until(lambda: "announced to" in worker.output, "the worker is announced")
+    shop = authority.issue("DNS:shop", file="shop")
+    shown = {"tls_cert": shop.cert, "tls_key": shop.key, "tls_ca": authority.file}
+    with dte.Client(url, **shown) as client:
+        assert client.compute("1+(2*3)/4-5") == -2.5
+        assert client.call("echo", ["hello"]) == ["hello"]
+    settings = {f"DTE_{name.upper()}": value for name, value in shown.items()}
+    done = run(*DTE, "submit", "2*21", DTE_MASTER=url, **settings)
+    assert (done.returncode, done.stdout) == (0, "2*21 = 42\n")
+    stranger = run(*DTE, "submit", "2*21", DTE_MASTER=url, DTE_TLS_CA=authority.file)
+    assert stranger.returncode != 0
+    assert "--tls-cert" in stranger.stderr
