@@ -30,7 +30,7 @@ UNRUN = {
     "scripts/setup": "installs from a package registry",
 }
 """Commands of the documents that are not run, and why."""
-SHOWN_ONLY = frozenset(("text", "yaml", "ini", "dockerfile"))
+SHOWN_ONLY = frozenset(("text", "yaml", "ini", "dockerfile", "nginx"))
 """Languages of blocks that are not for a shell."""
 SERVERS = {
     "scripts/run": "run",

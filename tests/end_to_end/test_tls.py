@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from harness.machine import HOST, free_port
 from harness.processes import DTE, Process, Processes, run, until, until_listening
 from harness.tls import trusting
 
-import dte
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
 
 
 def ask(port: int, context: ssl.SSLContext, method: str, path: str, body: Any = None) -> Any:
@@ -88,27 +89,69 @@ def test_a_certificate_that_cannot_be_used_is_refused(processes: Processes, comm
     assert "Traceback" not in server.output
 
 
-def test_certificates_are_enough_where_both_sides_demand_them(
+def recipe(heading: str, files: dict[str, str], master_url: str) -> list[dict[str, str]]:
+    """The settings that the documents show below a heading, with files and a master of a test."""
+    (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.M | re.S)
+    found = []
+    for block in re.findall(r"```ini\n(.*?)```", section, re.S):
+        pairs = [line.split("=", 1) for line in block.splitlines() if not line.startswith("#")]
+        settings = {name: files.get(Path(value).name, value) for name, value in pairs}
+        if "DTE_MASTER" in settings:
+            settings["DTE_MASTER"] = master_url
+        found.append(settings)
+    return found
+
+
+def serve(processes: Processes, command: str, settings: dict[str, str]) -> Process:
+    server = processes.start(command, **settings)
+    until(lambda: "listens on" in server.output, "it listens")
+    return server
+
+
+def token(processes: Processes, role: str, name: str) -> str:
+    made = run(*DTE, "token", "new", role, name, folder=processes.folder)
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
+def test_a_master_with_tls_as_the_documents_show_it(
+    processes: Processes, authority: Authority, server_pair: Pair
+) -> None:
+    port = free_port()
+    files = {"master.pem": server_pair.cert, "master.key": server_pair.key}
+    files |= {"authority.pem": authority.file, "shop.token": str(processes.folder / "shop.token")}
+    master, client = recipe("A master with TLS", files, f"https://localhost:{port}")
+    Path(files["shop.token"]).write_text(token(processes, "client", "shop"))
+    Path(files["shop.token"]).chmod(0o600)
+    worker = client | {"DTE_TOKEN": token(processes, "worker", "gpu"), "DTE_WORKER_NAME": "gpu"}
+    del worker["DTE_TOKEN_FILE"]
+    serve(processes, "master", master | {"DTE_MASTER_PORT": str(port)})
+    serve(processes, "worker", worker | {"DTE_WORKER_PORT": str(free_port())})
+    done = run(*DTE, "submit", "2*21", **client)
+    assert (done.returncode, done.stdout) == (0, "2*21 = 42\n")
+
+
+def test_mutual_tls_as_the_documents_show_it(
     processes: Processes, authority: Authority, server_pair: Pair
 ) -> None:
     """Master and worker call each other, each by its own certificate, and nobody sends a token."""
-    file = str(processes.folder / "dte.tokens")
-    for role, name in (("worker", "gpu"), ("client", "shop")):
-        assert run(*DTE, "token", "new", role, name, "--tokens", file).returncode == 0
-    demanding = {"DTE_TLS_CLIENT_CA": authority.file, "DTE_TLS_CA": authority.file}
-    _, port = start(processes, "master", server_pair, DTE_TOKENS=file, **demanding)
-    url = f"https://{HOST}:{port}"
-    mine = authority.issue("DNS:gpu", f"IP:{HOST}", file="gpu")
-    worker, _ = start(processes, "worker", mine, DTE_MASTER=url, DTE_WORKER_NAME="gpu", **demanding)
-    until(lambda: "announced to" in worker.output, "the worker is announced")
+    port = free_port()
+    gpu = authority.issue("DNS:gpu", file="gpu")
     shop = authority.issue("DNS:shop", file="shop")
-    shown = {"tls_cert": shop.cert, "tls_key": shop.key, "tls_ca": authority.file}
-    with dte.Client(url, **shown) as client:
-        assert client.compute("1+(2*3)/4-5") == -2.5
-        assert client.call("echo", ["hello"]) == ["hello"]
-    settings = {f"DTE_{name.upper()}": value for name, value in shown.items()}
-    done = run(*DTE, "submit", "2*21", DTE_MASTER=url, **settings)
+    files = {"master.pem": server_pair.cert, "master.key": server_pair.key}
+    files |= {"authority.pem": authority.file, "gpu.pem": gpu.cert, "gpu.key": gpu.key}
+    files |= {"shop.pem": shop.cert, "shop.key": shop.key}
+    master, worker, client = recipe("Mutual TLS", files, f"https://localhost:{port}")
+    token(processes, "worker", "gpu")
+    token(processes, "client", "shop")
+    serve(processes, "master", master | {"DTE_MASTER_PORT": str(port)})
+    started = serve(processes, "worker", worker | {"DTE_WORKER_PORT": str(free_port())})
+    until(lambda: "announced to" in started.output, "the worker is announced")
+    done = run(*DTE, "submit", "2*21", **client)
     assert (done.returncode, done.stdout) == (0, "2*21 = 42\n")
-    stranger = run(*DTE, "submit", "2*21", DTE_MASTER=url, DTE_TLS_CA=authority.file)
+    done = run(*DTE, "call", "echo", '"hello"', **client)
+    assert (done.returncode, "hello" in done.stdout) == (0, True)
+    known = {"DTE_MASTER": client["DTE_MASTER"], "DTE_TLS_CA": client["DTE_TLS_CA"]}
+    stranger = run(*DTE, "submit", "2*21", **known)
     assert stranger.returncode != 0
     assert "--tls-cert" in stranger.stderr

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from dte.wire.http.certificates import ServerTls
+from dte.wire.http.lingering import linger
 
 log = logging.getLogger("dte.wire")
 
@@ -28,7 +29,6 @@ STEPS_MAX = 4
 """Steps of handshakes in an iteration of the loop."""
 TLS_HANDSHAKE = b"\x16"
 """The first byte of a client that speaks TLS."""
-DRAINED_BYTES = 65_536
 PLAIN = b'{"error": "this port speaks TLS; use https://", "code": "tls"}\n'
 PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
@@ -188,14 +188,14 @@ class _Handshake:
         self._all.note_plain(self._address)
         if first.isalpha():
             with suppress(OSError):
-                # A system that closes with something unread resets the connection, reply and all.
-                connection.recv(DRAINED_BYTES)
                 connection.send(PLAIN_HTTP)
-                connection.shutdown(socket.SHUT_WR)
+            linger(connection)
         self.end()
 
     def _fail(self, reason: str) -> None:
         log.info("no TLS with %s: %s", self._address[0], reason)
+        if self._wrapped is not None:
+            linger(self._wrapped)  # OpenSSL has said why.
         self.end()
 
 
