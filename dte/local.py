@@ -11,7 +11,8 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from dte.local_workers import LocalWorkers, WorkerOptions
+from dte.local_workers import WORKER, LocalWorkers, WorkerOptions
+from dte.master.access.tokens import Role, Tokens
 from dte.master.loop import MasterLoop
 from dte.master.server import MasterServer
 from dte.master.settings import Settings
@@ -86,7 +87,10 @@ class LocalCluster:
             self.master_url = f"http://{shown}:{self._server.port}"
             # Connections to any address of the loopback network come from this one.
             theirs = "127.0.0.1" if host.startswith("127.") else host
-            self._workers = LocalWorkers(self.master_url, theirs, self._options, self._announced)
+            token = self.admit(Role.WORKER, WORKER)
+            self._workers = LocalWorkers(
+                self.master_url, theirs, self._options, self._announced, token
+            )
             self._workers.start(self._count)
             self._wait_for_workers()
             self._workers.watch()
@@ -107,6 +111,28 @@ class LocalCluster:
             return self._server.master.core.jobs.last + 1
 
         return self._call(number())
+
+    @property
+    def needs_tokens(self) -> bool:
+        """True if requests need a token."""
+
+        async def has_tokens() -> bool:
+            return bool(self._tokens)
+
+        return self._call(has_tokens())
+
+    def admit(self, role: Role, name: str) -> str:
+        """Make a token for this process and what it starts."""
+
+        async def secret() -> str:
+            return self._tokens.admit(role, name)
+
+        return self._call(secret())
+
+    @property
+    def _tokens(self) -> Tokens:
+        assert self._server is not None
+        return self._server.master.access.tokens
 
     def wait(self) -> None:
         """Wait for SIGTERM."""

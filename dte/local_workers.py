@@ -21,6 +21,8 @@ from dte.handlers.modules import files_of
 from dte.worker.orphans import gets_orphans, reap_orphans
 from dte.worker.processes.reports import description_of_end
 
+WORKER = "worker"
+"""Begins the names of workers, and is that of their token."""
 PROGRAM = str(Path(__file__).with_name("__main__.py"))
 WATCH_S = 0.2
 REAP_S = 1.0
@@ -85,11 +87,18 @@ class LocalWorkers:
     Args:
         host: the address on which they listen.
         announced: returns the names of the workers that the master knows.
+        token: what they send to the master.
     """
 
     def __init__(
-        self, master_url: str, host: str, options: WorkerOptions, announced: Callable[[], set[str]]
+        self,
+        master_url: str,
+        host: str,
+        options: WorkerOptions,
+        announced: Callable[[], set[str]],
+        token: str,
     ) -> None:
+        self._token = token
         self._master_url = master_url
         self._host = host
         self._options = options
@@ -148,11 +157,11 @@ class LocalWorkers:
 
     def _start(self, number: int) -> _Worker:
         generation = f"-{self._generation}" if self._generation > 1 else ""
-        name = f"worker-{number}{generation}"
+        name = f"{WORKER}-{number}{generation}"
         options = self._options
         grace_s = REPLACED_GRACE_S if options.reload else GRACE_S
         arguments = ["--master", self._master_url, "--host", self._host, "--port", "0"]
-        arguments += ["--name", name, "--leave-with-stdin"]
+        arguments += ["--name", name, "--token-from-stdin", "--leave-with-stdin"]
         arguments += ["--own-log-level", options.log_level]
         arguments += ["--log-level", options.handlers_log_level]
         arguments += ["--log-format", options.log_format, "--grace-s", f"{grace_s:g}"]
@@ -177,6 +186,10 @@ class LocalWorkers:
             start_new_session=True,
             env=os.environ | more,
         )
+        assert process.stdin is not None
+        with suppress(OSError):  # It has ended already.
+            process.stdin.write(f"{self._token}\n".encode())
+            process.stdin.flush()
         return _Worker(number, name, process)
 
     # Watching, in a thread

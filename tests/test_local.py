@@ -19,6 +19,7 @@ import dte
 from dte import local, local_workers
 from dte.local import LocalCluster, WorkersFailed
 from dte.local_workers import WorkerOptions
+from dte.master.access.tokens import Role, TokenFile
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
@@ -203,3 +204,43 @@ def test_wait_returns_on_sigterm() -> None:
         sender.start()
         cluster.wait()
         sender.join()
+
+
+def test_a_cluster_with_tokens_knows_its_own_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody types a token for what one command starts; others need one."""
+    monkeypatch.delenv("DTE_TOKEN", raising=False)
+    (tmp_path / "showing.py").write_text(
+        "import os, dte\n\n"
+        "@dte.handler('shown')\ndef shown():\n    return os.environ.get('DTE_TOKEN')\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("DTE_TOKEN", "dte_c_of_elsewhere")
+    file = TokenFile(str(tmp_path / "dte.tokens"))
+    secret = file.new(Role.CLIENT, "shop")
+    settings = Settings(tokens=file.path)
+    with LocalCluster(1, 0, settings, WorkerOptions(handlers=["showing"])) as cluster:
+        assert cluster.needs_tokens
+        for token in (secret, cluster.admit(Role.ADMIN, "run")):
+            with dte.Client(cluster.master_url, token=token) as client:
+                assert client.compute("1+2") == 3
+                # Handlers get the environment, and not the token of their worker.
+                assert client.call("shown") == "dte_c_of_elsewhere"
+        with dte.Client(cluster.master_url) as client, pytest.raises(dte.Unauthorized):
+            client.compute("1+2")
+
+
+def test_a_cluster_goes_on_when_it_gets_its_first_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DTE_TOKEN", raising=False)
+    file = TokenFile(str(tmp_path / "dte.tokens"))
+    with LocalCluster(1, 0, Settings(tokens=file.path)) as cluster:
+        assert not cluster.needs_tokens
+        with dte.Client(cluster.master_url) as client:
+            assert client.compute("1+2") == 3
+        secret = file.new(Role.CLIENT, "shop")
+        until(lambda: cluster.needs_tokens, "the master has read its tokens")
+        with dte.Client(cluster.master_url, token=secret) as client:
+            assert client.compute("2+3") == 5

@@ -302,7 +302,8 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
         click.echo(syntax_error(error), err=True)
         sys.exit(EXIT_USAGE)
     except Unauthorized as error:
-        leave(EXIT_MASTER, f"{error}\n{TOKEN_HINT}")
+        text = str(error)
+        leave(EXIT_MASTER, text if "DTE_TOKEN" in text else f"{text}\n{TOKEN_HINT}")
     except TlsFailed as error:
         leave(EXIT_MASTER, str(error))
     except Unreachable as error:

@@ -16,6 +16,7 @@ from dte import __version__, logs
 from dte.cli.exposure import check_exposure, exposure_options
 from dte.cli.options import (
     FORMULAS,
+    SHOWN,
     Whole,
     bounds,
     handlers_option,
@@ -41,7 +42,7 @@ from dte.cli.output import (
 from dte.cli.servers import PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
 from dte.cli.watching import Explainer
-from dte.master.access.tokens import TokensRefused
+from dte.master.access.tokens import Role, TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
 from dte.wire.http.listening import CannotListen
@@ -139,6 +140,7 @@ def run_command(
                 if formulas:
                     explain = Explainer("dte run --handlers MODULE")
                     url = cluster.master_url
+                    ctx.meta[SHOWN] = {"token": cluster.admit(Role.ADMIN, "run")}
                     answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
                 else:
                     _say_how_to_use(cluster, workers, settings.journal)
@@ -198,4 +200,6 @@ def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
         f"  curl {master_url}/job/{cluster.next_job}\n"
         f"  {program} submit '1+(2*3)/4-5' --master {master_url}\n"
     )
+    if cluster.needs_tokens:
+        click.echo(f"These need a token; to make one: {program} token new client NAME")
     sys.stdout.flush()

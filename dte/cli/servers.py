@@ -44,7 +44,7 @@ from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.access import TOKEN, VARIABLES, Access
+from dte.wire.access import TOKEN, VARIABLES, Access, use_token
 from dte.wire.http.listening import CannotListen
 from dte.wire.http.tls import FilesRefused
 
@@ -188,9 +188,15 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
 @option("--leave-with-stdin", is_flag=True, hidden=True)
 # For `dte run`, which shows what handlers log and less of what its workers log.
 @click.option("--own-log-level", hidden=True)
+# Also for `dte run`: handlers, which get the environment, do not get this token.
+@click.option("--token-from-stdin", is_flag=True, hidden=True)
 @log_options("info")
 def worker_command(
-    leave_with_stdin: bool, own_log_level: str | None, log_format: str, **values: Any
+    leave_with_stdin: bool,
+    own_log_level: str | None,
+    token_from_stdin: bool,
+    log_format: str,
+    **values: Any,
 ) -> None:
     """Run a worker, which computes operations and runs handlers for a master.
 
@@ -209,6 +215,8 @@ def worker_command(
 
     logs.configure(own_log_level or values["log_level"], log_format)
     _show_to_master(values)
+    if token_from_stdin:
+        use_token(_line_of_stdin())
     given = {name: value for name, value in values.items() if value is not None}
     settings = WorkerSettings(**given)
     try:
@@ -232,6 +240,14 @@ def _show_to_master(values: dict[str, Any]) -> None:
         os.environ[VARIABLES[name]] = value
     with files_explained():
         _ = Access(values["master_url"]).tls
+
+
+def _line_of_stdin() -> str:
+    """Read the first line of stdin, and nothing more."""
+    line = b""
+    while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"", b"\n"):
+        line += byte
+    return line.decode("latin-1")
 
 
 def check_system() -> None:

@@ -35,6 +35,16 @@ _warned: set[str] = set()
 """What has been logged; once is enough, however many clients a program makes."""
 
 
+_own_token = ""
+"""The token of this process, which the processes that it starts do not get."""
+
+
+def use_token(token: str) -> None:
+    """Have this process send a token wherever it is given no other."""
+    global _own_token
+    _own_token = _checked(token, "the token")
+
+
 class Shown(TypedDict, total=False):
     """What a program may give of an `Access`, besides the URL."""
 
@@ -79,7 +89,7 @@ class Access:
         self._given = _checked(token, "the token") if token is not None else None
         self._file = token_file or ""
         if token is None and not token_file:
-            self._given = _checked(os.environ.get(TOKEN, ""), TOKEN) or None
+            self._given = _own_token or _checked(os.environ.get(TOKEN, ""), TOKEN) or None
             self._file = os.environ.get(TOKEN_FILE, "")
         self._token = self._given
         self._files = tuple(

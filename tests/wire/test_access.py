@@ -14,7 +14,7 @@ from harness.certificates import Authority, Pair
 
 from dte.core.errors import Unauthorized
 from dte.wire import access as access_module
-from dte.wire.access import Access, NoToken
+from dte.wire.access import Access, NoToken, use_token
 from dte.wire.http.tls import FilesRefused
 
 URL = "http://localhost:5000"
@@ -79,6 +79,19 @@ def test_what_is_given_wins_over_the_environment(
     assert sent(Access(URL)) == OTHER
     environment.setenv("DTE_TOKEN", "")
     assert sent(Access(URL)) == TOKEN
+
+
+def test_a_token_of_the_process_wins_over_the_environment_alone(
+    file: Path, environment: pytest.MonkeyPatch
+) -> None:
+    environment.setattr(access_module, "_own_token", "")
+    environment.setenv("DTE_TOKEN", OTHER)
+    use_token(f"{TOKEN}\n")
+    assert sent(Access(URL)) == TOKEN
+    assert sent(Access(URL, token=OTHER)) == OTHER
+    file.write_text(OTHER)
+    assert sent(Access(URL, token_file=str(file))) == OTHER
+    assert os.environ["DTE_TOKEN"] == OTHER, "what this process starts does not get it"
 
 
 def test_a_file_is_read_again_when_its_token_was_refused(file: Path) -> None:

@@ -122,6 +122,10 @@ def hash_of(secret: str) -> str:
     return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
+def _new_secret(role: Role) -> str:
+    return f"dte_{role[0]}_{secrets.token_urlsafe(SECRET_BYTES)}"
+
+
 class TokenFile:
     """A file of tokens, which only its owner may open."""
 
@@ -162,7 +166,7 @@ class TokenFile:
             NameTaken: there is a token of this name.
             TokensRefused: an argument is wrong, or the file is refused.
         """
-        secret = f"dte_{role[0]}_{secrets.token_urlsafe(SECRET_BYTES)}"
+        secret = _new_secret(role)
         token = Token(
             name, role, hash_of(secret), tuple(handlers), jobs_waiting_max, expires_at, code
         )
@@ -274,6 +278,7 @@ class Tokens:
         self._seen = self._look()
         self._by_hash: dict[str, Token] = {}
         self._by_name: dict[str, Token] = {}
+        self._own: list[Token] = []
         self._in_use = False
         self._use(self._file.read())
 
@@ -292,6 +297,15 @@ class Tokens:
         self.reload()
         return _valid(self._by_name.get(name), wall_s)
 
+    def admit(self, role: Role, name: str) -> str:
+        """Make a token that is in no file, for what this process starts; return its secret."""
+        secret = _new_secret(role)
+        token = Token(name, role, hash_of(secret))
+        self._own.append(token)
+        self._by_hash[token.sha256] = token
+        self._by_name.setdefault(name, token)
+        return secret
+
     def reload(self) -> None:
         """Read the file again if it has changed, and if it was not looked at just now."""
         now = self._clock()
@@ -303,7 +317,7 @@ class Tokens:
             return
         self._seen = seen
         try:
-            if seen is None and self._by_hash:
+            if seen is None and self._in_use:
                 raise TokensRefused(f"there is no {self._file.path} any more")
             tokens = self._file.read()
         except TokensRefused as error:
@@ -322,8 +336,9 @@ class Tokens:
         return found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode, found.st_uid
 
     def _use(self, tokens: Sequence[Token]) -> None:
-        self._by_hash = {each.sha256: each for each in tokens}
-        self._by_name = {each.name: each for each in tokens}
+        known = [*self._own, *tokens]
+        self._by_hash = {each.sha256: each for each in known}
+        self._by_name = {each.name: each for each in known}
         self._in_use = self._in_use or bool(tokens)
 
 

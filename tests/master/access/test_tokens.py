@@ -336,6 +336,22 @@ def test_the_last_good_tokens_stay_while_the_file_is_refused(
     assert tokens.named("other", 0.0) is not None
 
 
+def test_a_token_of_the_process_is_in_no_file_and_outlasts_a_change_of_it(path: Path) -> None:
+    clock = Clock()
+    tokens = Tokens(str(path), clock)
+    secret = tokens.admit(Role.WORKER, "worker")
+    assert not path.exists()
+    assert not tokens, "without a token in the file, nobody else would get in"
+    TokenFile(str(path)).new(Role.CLIENT, "shop")
+    clock.now += LOOK_EVERY_S
+    found = tokens.find(secret, 0.0)
+    assert found is not None
+    assert (found.name, found.role) == ("worker", Role.WORKER)
+    assert tokens.named("worker", 0.0) is found
+    assert tokens.named("shop", 0.0) is not None
+    assert tokens
+
+
 def test_a_file_that_is_wrong_at_the_start_is_refused(path: Path) -> None:
     written(path, "{")
     with pytest.raises(TokensRefused):
