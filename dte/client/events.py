@@ -6,7 +6,7 @@ The shells share a `Subscription`: they send its attempts to the master and feed
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import msgspec
@@ -120,6 +120,7 @@ class Subscription:
         self._reader = EventReader(after)
         self._patience = self._new_patience()
         self._asked_at = 0.0
+        self._shown: Mapping[str, str] = {}
 
     def _new_patience(self) -> Patience:
         return Patience(self._contact, float("inf"))
@@ -132,6 +133,7 @@ class Subscription:
         if self._reader.last_id is not None:
             headers["Last-Event-ID"] = str(self._reader.last_id)
         self._asked_at = time.monotonic()
+        self._shown = self._contact.shown()
         return Attempt("GET", self._path, b"", headers, SILENCE_S, self.pause_s)
 
     def is_stream(self, status: int, content_type: str) -> bool:
@@ -158,7 +160,7 @@ class Subscription:
         if response.is_good:
             raise MasterFault("not a stream of events of a dte master")
         error = error_of(response)
-        if self._contact.may_ask_again(error):
+        if self._contact.may_ask_again(error, self._shown):
             self.pause_s = 0.0
             return
         if not isinstance(error, Unavailable) or isinstance(error, LASTING):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -77,10 +78,14 @@ class Contact:
         """True if requests are sent without TLS."""
         return self.access is not None and not self.access.address.is_secure
 
-    def may_ask_again(self, refusal: DteError) -> bool:
-        """True if the token was refused, and has been replaced since it was read."""
+    def shown(self) -> Mapping[str, str]:
+        """The headers with the token that is sent now."""
+        return {} if self.access is None else self.access.headers()
+
+    def may_ask_again(self, refusal: DteError, shown: Mapping[str, str]) -> bool:
+        """True if the token that was shown is refused, and has been replaced since."""
         is_refused = isinstance(refusal, Unauthorized)
-        return is_refused and self.access is not None and self.access.renew()
+        return is_refused and self.access is not None and self.access.renew(shown)
 
     def explain(self, failure: NoReply | Unavailable, now: float, left_s: float) -> None:
         """Log that the master is retried, unless it was logged just now or it ends soon."""
@@ -159,6 +164,7 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
     arrived = False
     while True:
         sent_at = time.monotonic() + pause_s
+        shown = contact.shown()
         failure: NoReply | Unavailable
         try:
             response = yield _attempt(request, hold_s, pause_s)
@@ -167,7 +173,7 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
         else:
             contact.answered = True
             refusal = None if response.is_good else error_of(response)
-            if refusal is not None and contact.may_ask_again(refusal):
+            if refusal is not None and contact.may_ask_again(refusal, shown):
                 pause_s = 0.0
                 continue
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:

@@ -10,6 +10,7 @@ import logging
 import os
 import ssl
 import stat
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TypedDict
 
@@ -91,7 +92,7 @@ class Access:
         if token is None and not token_file:
             self._given = _own_token or _checked(os.environ.get(TOKEN, ""), TOKEN) or None
             self._file = os.environ.get(TOKEN_FILE, "")
-        self._token = self._given
+        self._headers: dict[str, str] | None = None
         self._files = tuple(
             os.environ.get(name, "") if file is None else file
             for name, file in ((TLS_CA, tls_ca), (TLS_CERT, tls_cert), (TLS_KEY, tls_key))
@@ -119,10 +120,6 @@ class Access:
         self.headers()
         _ = self.tls
 
-    @property
-    def has_token(self) -> bool:
-        return bool(self._token or (self._given is None and self._file))
-
     def path(self, path: str) -> str:
         """The path of a route behind the prefix of the URL."""
         return f"{self.address.prefix}{path}"
@@ -133,25 +130,37 @@ class Access:
         Raises:
             NoToken: the file with the token cannot be used.
         """
-        if self._token is None:
-            self._token = self._read() if self._file else ""
-        if not self._token:
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = self._new_headers()
+        return headers
+
+    def _new_headers(self) -> dict[str, str]:
+        token = self._given
+        if token is None:
+            token = self._read() if self._file else ""
+        if not token:
             return {}
         if not self.address.is_secure and not self.address.is_loopback:
             host = self.address.host_field
             _warn_once(f"the token is sent to {host} without TLS, where others may read it")
-        return {"Authorization": f"Bearer {self._token}"}
+        return {"Authorization": f"Bearer {token}"}
 
-    def renew(self) -> bool:
-        """Read the file with the token again, after a 401; return True if it has another one."""
+    def renew(self, refused: Mapping[str, str]) -> bool:
+        """Read the file with the token again, after a 401; return True if there is another one.
+
+        Args:
+            refused: the headers of the request. Another thread may have read the file since.
+        """
         if self._given is not None or not self._file:
             return False
-        before, self._token = self._token, None
-        try:
-            self._token = self._read()
-        except NoToken:
-            return False
-        return self._token != before
+        if self._headers is None or self._headers == refused:
+            try:
+                self._headers = self._new_headers()
+            except NoToken:
+                self._headers = None
+                return False
+        return self._headers != refused
 
     def _read(self) -> str:
         try:

@@ -101,9 +101,10 @@ class MasterClient:
             place.host, place.port, secure=access.tls
         )
         while True:
-            more = {**headers, **access.headers()}
+            shown = access.headers()
+            more = {**headers, **shown}
             reply = await self._connection.request("POST", access.path(path), body, more)
-            if reply.status != HTTPStatus.UNAUTHORIZED or not access.renew():
+            if reply.status != HTTPStatus.UNAUTHORIZED or not access.renew(shown):
                 return reply
 
     def _begin_anew(self) -> None:

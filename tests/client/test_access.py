@@ -7,6 +7,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,21 @@ def test_a_token_that_was_replaced_in_its_file_is_read_again(
         token_file.unlink()
         with pytest.raises(dte.Unauthorized):
             client.compute("1+2")
+
+
+def test_threads_that_are_refused_at_once_all_go_on_with_the_new_token(
+    master: MasterThread, token_file: Path
+) -> None:
+    with (
+        Front(master.port, token=TOKEN) as front,
+        dte.Client(front.url, token_file=str(token_file)) as client,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        for token in (OTHER, TOKEN, OTHER):
+            client.jobs()
+            front.token = token
+            token_file.write_text(token)
+            assert [*pool.map(lambda _: client.compute("1+2"), range(32))] == [3] * 32
 
 
 def test_events_go_on_with_a_replaced_token(master: MasterThread, token_file: Path) -> None:
