@@ -22,6 +22,7 @@ from dte.core.shares import view_of
 from dte.master.access.seeds import Seeds
 from dte.master.archive import Archive
 from dte.master.clock import LOOK_S, Clock
+from dte.master.destinations import destinations
 from dte.master.dispatch.batches import Dispatcher
 from dte.master.dispatch.calls import CallDispatcher
 from dte.master.dispatch.pool import ConnectionPool
@@ -37,6 +38,7 @@ from dte.master.journal.journal import Journal
 from dte.master.journal.memory import AnyRecorder, MemoryRecorder
 from dte.master.journal.recorder import Recorder
 from dte.master.past import PastJobs
+from dte.master.posting import Message
 from dte.master.restart import Restart
 from dte.master.settings import Settings
 from dte.master.slices import Slices
@@ -125,8 +127,9 @@ class Master:
             streams_max=settings.streams_max,
         )
         self.webhooks = Webhooks(
-            self._encoded,
+            self._message,
             recorder.delivered,
+            destinations(settings, has_tokens=lambda: False),
             webhook_secret=settings.webhook_secret,
             webhook_for_s=settings.webhook_for_s,
             webhooks_max=settings.webhooks_max,
@@ -196,9 +199,11 @@ class Master:
         await self.recorder.close()
         self.incidents.close()
 
-    async def _encoded(self, number: int) -> bytes:
+    async def _message(self, number: int) -> Message:
+        """The webhook of a job. Its number is no id: with another journal, numbers begin anew."""
         (job,) = await self.archive.find([number])
-        return self.encode_job(job)
+        submitted_us = round(job.submitted_at * 1_000_000)
+        return Message(f"job_{number}_{submitted_us}", self.encode_job(job))
 
     def _view_of_job(self, number: int) -> str | None:
         try:

@@ -1,13 +1,15 @@
-"""Posts one webhook: the check of its URL, its signature, and the request.
+"""Posts one webhook: its signatures, and the request.
 
-A master that has a secret signs deliveries. The receiver computes the HMAC-SHA256, with the secret
-as the key, of three things: the header ``X-Dte-Timestamp``, a full stop, and the body, byte by
-byte. In hex, that is the part of ``X-Dte-Signature`` after ``sha256=``::
+A master that has a secret signs deliveries. Each signature is an HMAC-SHA256 with the secret as the
+key, and covers the body byte by byte:
 
-    signed = request.headers["X-Dte-Timestamp"].encode() + b"." + request.body
-    expected = "sha256=" + hmac.new(secret, signed, hashlib.sha256).hexdigest()
-    authentic = hmac.compare_digest(expected, request.headers["X-Dte-Signature"])
-    recent = abs(time.time() - int(request.headers["X-Dte-Timestamp"])) < 300
+* ``X-Dte-Signature``, in hex after ``sha256=``: of ``X-Dte-Timestamp``, a full stop, and the body.
+* ``X-Dte-Url-Signature``, written like that: of ``X-Dte-Timestamp``, a full stop, the URL as the
+  job has it, a full stop, and the body. A client can have the master sign a job of its own for any
+  URL, but for no other URL than the one to which it is posted.
+* ``webhook-signature``, in Base64 after ``v1,``: of ``webhook-id``, a full stop,
+  ``webhook-timestamp``, a full stop, and the body. This is the form of Standard Webhooks, whose key
+  is what follows ``whsec_`` in a secret, decoded from Base64.
 
 Each try has its own timestamp, so a delivery that is older than a few minutes is a replay.
 """
@@ -15,46 +17,37 @@ Each try has its own timestamp, so a delivery that is older than a few minutes i
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import hmac
+import ssl
 import time
-from functools import lru_cache
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httpclient import HTTPRequest, HTTPResponse
+from tornado.netutil import Resolver
+from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from dte import __version__
-from dte.core.errors import InvalidRequest
+from dte.master.destinations import Destinations, SocketAddress
 
-URL_CHARS_MAX = 2_000
-URLS_NOTED_MAX = 1_000
-"""URLs that were checked last: many jobs of a request often have the same."""
 TIMEOUT_S = 10.0
 REPLY_BYTES_MAX = 10_000_000
 """A reply is thrown away; a longer one is not even read."""
+STANDARD_PREFIX = "whsec_"
+"""Begins a secret that is written in the form of Standard Webhooks."""
 
 
-@lru_cache(maxsize=URLS_NOTED_MAX)
-def check_notify(url: str) -> None:
-    """Check that a URL can be posted to.
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A webhook for a receiver; its id is the same for each try."""
 
-    Raises:
-        InvalidRequest: it is not ``http://host…`` or ``https://host…``, or is too long.
-    """
-    if len(url) > URL_CHARS_MAX:
-        raise InvalidRequest(f"notify is too long: {len(url)} characters > {URL_CHARS_MAX}")
-    wrong = InvalidRequest("notify: http://host/… or https://host/… is expected")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise wrong
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise wrong from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise wrong
-    if parts.netloc.endswith(":"):
-        raise wrong
+    id: str
+    body: bytes
 
 
 def signature(secret: str, timestamp: str, body: bytes) -> str:
@@ -63,55 +56,112 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
     return "sha256=" + hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
 
 
+def url_signature(secret: str, timestamp: str, url: str, body: bytes) -> str:
+    """The ``X-Dte-Url-Signature`` of a body that is posted to a URL."""
+    return signature(secret, f"{timestamp}.{url}", body)
+
+
+def standard_signature(secret: str, timestamp: str, message: Message) -> str:
+    """The ``webhook-signature`` of a message."""
+    signed = f"{message.id}.{timestamp}.".encode() + message.body
+    digest = hmac.new(_standard_key(secret), signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def _standard_key(secret: str) -> bytes:
+    if secret.startswith(STANDARD_PREFIX):
+        try:
+            return base64.b64decode(secret.removeprefix(STANDARD_PREFIX), validate=True)
+        except binascii.Error:
+            pass
+    return secret.encode()
+
+
 class Poster:
     """Posts webhooks.
 
     Args:
         secret: signs them; "" for no signature.
-        at_a_time: the most requests at a time.
+        destinations: decides where they may go.
         timeout_s: the time that a receiver has for its reply.
     """
 
-    def __init__(self, secret: str, at_a_time: int, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, secret: str, destinations: Destinations, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._secret = secret
-        self._at_a_time = at_a_time
+        self._destinations = destinations
         self._timeout_s = timeout_s
-        self._client: AsyncHTTPClient | None = None
 
-    async def post(self, url: str, body: bytes) -> int:
-        """Post a body, and return the status of the reply.
+    async def post(self, url: str, message: Message) -> int:
+        """Post a message, and return the status of the reply.
 
         Raises:
+            NotAllowed: nothing may be posted to the URL, or to the addresses of its host.
             Exception: of any kind, if no reply comes.
         """
-        timestamp = str(int(time.time()))
-        headers = {"Content-Type": "application/json", "X-Dte-Timestamp": timestamp}
-        if self._secret:
-            headers["X-Dte-Signature"] = signature(self._secret, timestamp, body)
-        if self._client is None:
-            options = {"max_clients": self._at_a_time, "max_body_size": REPLY_BYTES_MAX}
-            self._client = AsyncHTTPClient(force_instance=True, **options)
+        async with asyncio.timeout(self._timeout_s):
+            addresses = await self._destinations.addresses(url)
+            trusted = await asyncio.to_thread(trusted_by_system) if _is_https(url) else None
         request = HTTPRequest(
             url,
             method="POST",
-            headers=headers,
-            body=body,
+            headers=self._headers(url, message),
+            body=message.body,
             user_agent=f"dte/{__version__}",
             connect_timeout=self._timeout_s,
             request_timeout=self._timeout_s,
             follow_redirects=False,
             decompress_response=False,
             streaming_callback=lambda chunk: None,
+            ssl_options=trusted,
         )
-        fetching = asyncio.ensure_future(self._client.fetch(request, raise_error=False))
+        # A client for each request, as each goes to addresses of its own.
+        options = {"resolver": _Resolved(addresses), "max_body_size": REPLY_BYTES_MAX}
+        client = SimpleAsyncHTTPClient(force_instance=True, **options)
+        fetching = asyncio.ensure_future(client.fetch(request, raise_error=False))
         fetching.add_done_callback(_look_at)
-        # Tornado would log an error if a request that is cancelled fails later.
-        await asyncio.wait((fetching,))
+        try:
+            # Tornado would log an error if a request that is cancelled fails later.
+            await asyncio.wait((fetching,))
+        finally:
+            client.close()
         return fetching.result().code
 
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
+    def _headers(self, url: str, message: Message) -> dict[str, str]:
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "X-Dte-Timestamp": timestamp,
+            "webhook-id": message.id,
+            "webhook-timestamp": timestamp,
+        }
+        if self._secret:
+            secret, body = self._secret, message.body
+            headers["X-Dte-Signature"] = signature(secret, timestamp, body)
+            headers["X-Dte-Url-Signature"] = url_signature(secret, timestamp, url, body)
+            headers["webhook-signature"] = standard_signature(secret, timestamp, message)
+        return headers
+
+
+class _Resolved(Resolver):
+    """Gives the addresses that were checked, so that the name is not resolved again."""
+
+    def initialize(self, addresses: Sequence[SocketAddress]) -> None:
+        self._addresses = list(addresses)
+
+    async def resolve(self, *_name: Any, **_family: Any) -> list[SocketAddress]:
+        return self._addresses
+
+
+@cache
+def trusted_by_system() -> ssl.SSLContext:
+    """What the system trusts for certificates of servers. To read it takes long."""
+    return ssl.create_default_context()
+
+
+def _is_https(url: str) -> bool:
+    return url[:6].lower() == "https:"
 
 
 def _look_at(fetching: asyncio.Future[HTTPResponse]) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from dte.master.posting import URLS_NOTED_MAX
+from dte.master.destinations import URLS_NOTED_MAX
 
 AT_A_TIME = 20
 """Deliveries that are being posted at a time to receivers that take them."""

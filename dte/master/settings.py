@@ -50,6 +50,7 @@ class Settings:
     tls_key: str = ""
     tls_client_ca: str = ""
     tls_ca: str = ""
+    webhook_to: str = ""
 
     body_bytes_max: int = _bound(32_000_000, "Largest body of a request, in bytes.")
     bodies_bytes_max: int = _bound(

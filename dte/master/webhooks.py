@@ -6,7 +6,9 @@ delivery may come more than once: receivers recognise it by its ``job_id``.
 
 A receiver that fails a few times in a row is asked about one delivery at a time, with growing
 pauses, and the others wait. One that has never replied loses its deliveries after an hour.
-`dte.master.receivers` has what waits for whom; `dte.master.posting` has the signature.
+`dte.master.receivers` has what waits for whom, `dte.master.posting` the signatures, and
+`dte.master.destinations` the addresses to which webhooks may go. One that may not go to the address
+of its receiver is given up at once.
 """
 
 from __future__ import annotations
@@ -23,16 +25,9 @@ from dte.core.backoff import backoff_s
 from dte.core.errors import Busy, NotFound, Unavailable
 from dte.core.shares import OWN_USER, Shares
 from dte.logs import LimitedLog, one_line
-from dte.master.posting import TIMEOUT_S, Poster
-from dte.master.receivers import (
-    AT_A_TIME,
-    FAILING_AT_A_TIME,
-    NEW_AT_A_TIME,
-    Delivery,
-    Line,
-    Receiver,
-    Receivers,
-)
+from dte.master.destinations import Destinations, NotAllowed
+from dte.master.posting import TIMEOUT_S, Message, Poster
+from dte.master.receivers import Delivery, Line, Receiver, Receivers
 
 log = logging.getLogger("dte.master")
 
@@ -59,9 +54,10 @@ class Webhooks:
     """Posts the ends of jobs until they are taken.
 
     Args:
-        body: gives the body for a job by its number. It raises `NotFound` if the job is deleted
-            and `Unavailable` if the journal cannot be read.
+        message: gives the message for a job by its number. It raises `NotFound` if the job is
+            deleted and `Unavailable` if the journal cannot be read.
         forget: called with the jobs whose deliveries are finished; may raise `Unavailable`.
+        destinations: decides where they may go.
         timeout_s: the time that a receiver has for its reply.
 
     Attributes:
@@ -70,8 +66,9 @@ class Webhooks:
 
     def __init__(
         self,
-        body: Callable[[int], Awaitable[bytes]],
+        message: Callable[[int], Awaitable[Message]],
         forget: Callable[[Sequence[int]], Awaitable[None]],
+        destinations: Destinations,
         *,
         webhook_secret: str,
         webhook_for_s: float,
@@ -80,14 +77,14 @@ class Webhooks:
         pause_first_s: float = BACKOFF_FIRST_S,
         random: Random | None = None,
     ) -> None:
-        self._body = body
+        self._message = message
         self._forget = forget
         self._for_s = webhook_for_s
         self._max = webhooks_max
         self._pause_first_s = pause_first_s
         self._random = random or Random()
-        at_a_time = AT_A_TIME + NEW_AT_A_TIME + FAILING_AT_A_TIME
-        self._poster = Poster(webhook_secret, at_a_time, timeout_s)
+        self._destinations = destinations
+        self._poster = Poster(webhook_secret, destinations, timeout_s)
         self._receivers = Receivers(webhooks_max)
         self._shares = Shares("undelivered webhooks", "webhooks_max", webhooks_max)
         self._posting: set[asyncio.Task[None]] = set()
@@ -104,6 +101,10 @@ class Webhooks:
     def __len__(self) -> int:
         """The number of unfinished deliveries."""
         return self._receivers.count
+
+    def check(self, url: str) -> None:
+        """Check that a job may have a webhook to a URL; raise `InvalidRequest` if not."""
+        self._destinations.check(url)
 
     def ensure_room(self, owner: str = OWN_USER) -> None:
         """Check that an owner's job may have a webhook; raise `Busy` if not.
@@ -146,7 +147,6 @@ class Webhooks:
         if (forgetting := self._forgetting) is not None:
             await asyncio.wait((forgetting,), timeout=CLOSE_S)
             forgetting.cancel()
-        self._poster.close()
 
     # Posting
 
@@ -178,7 +178,7 @@ class Webhooks:
     async def _post(self, receiver: Receiver, delivery: Delivery) -> None:
         """Post a delivery, and finish it or try it again."""
         try:
-            body = await self._body_for(receiver, delivery)
+            message = await self._message_for(receiver, delivery)
         except NotFound:
             self._give_up(receiver, delivery, "the job is deleted")
             return
@@ -186,28 +186,30 @@ class Webhooks:
             self._try_again(receiver, delivery)
             return
         try:
-            status = await self._poster.post(delivery.url, body)
+            status = await self._poster.post(delivery.url, message)
+        except NotAllowed as error:
+            self._give_up(receiver, delivery, str(error))
         except Exception as error:  # Refused, silent, not HTTP, unknown host, invalid certificate.
             self._no_reply(receiver, delivery, str(error) or type(error).__name__)
         else:
             self._replied(receiver, delivery, status)
         finally:
-            self._posted_bytes -= len(body)
+            self._posted_bytes -= len(message.body)
             self._body_gone.set()
 
-    async def _body_for(self, receiver: Receiver, delivery: Delivery) -> bytes:
-        """Make a body, and count it; for a receiver that may never take it, once there is room."""
+    async def _message_for(self, receiver: Receiver, delivery: Delivery) -> Message:
+        """Make a message, and count it; for one that may never be taken, once there is room."""
         if receiver.answered:
-            body = await self._body(delivery.number)
-            self._posted_bytes += len(body)
-            return body
+            message = await self._message(delivery.number)
+            self._posted_bytes += len(message.body)
+            return message
         async with self._making:
             while self._posted_bytes > POSTED_BYTES_MAX:
                 self._body_gone.clear()
                 await self._body_gone.wait()
-            body = await self._body(delivery.number)
-            self._posted_bytes += len(body)
-        return body
+            message = await self._message(delivery.number)
+            self._posted_bytes += len(message.body)
+        return message
 
     def _replied(self, receiver: Receiver, delivery: Delivery, status: int) -> None:
         self._receivers.replied(receiver)

@@ -157,7 +157,8 @@ async def test_each_way_to_register_a_worker_uses_the_share_of_the_address(
 async def test_streams_and_webhooks_have_shares(
     start_master: StartMaster, cleanup: AsyncExitStack
 ) -> None:
-    rig, stranger = await open_to_all(start_master, cleanup, streams_max=2, webhooks_max=4)
+    bounds = {"streams_max": 2, "webhooks_max": 4, "webhook_to": "127.0.0.1:9"}
+    rig, stranger = await open_to_all(start_master, cleanup, **bounds)
     line = await stranger.dial()
     await line.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
     await until(lambda: len(rig.master.events) == 1, "it listens")

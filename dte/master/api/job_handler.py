@@ -17,7 +17,6 @@ from dte.core.graph.call import Call
 from dte.core.graph.numbers import Number
 from dte.core.jobs.job import Job
 from dte.master.api.base import JsonHandler
-from dte.master.posting import check_notify
 from dte.wire.codec import encode
 from dte.wire.current_call import CALL_HEADER
 from dte.wire.messages.keys import KEY, KEY_CHARS_MAX, KEY_PATTERN
@@ -141,7 +140,7 @@ class JobHandler(JsonHandler):
         """
         given = [url for url in urls if url]
         for url in given:
-            check_notify(url)
+            self.master.webhooks.check(url)
         if given:
             self.master.webhooks.ensure_room(self.owner)
 
