@@ -383,8 +383,8 @@ webhook_option = option(
     metavar="TEXT",
     default="",
     show_default=False,
-    help="Signs the webhooks of jobs that have ended. Better set in the environment: other users "
-    "can see command lines.",
+    help="Signs the webhooks of jobs that have ended. Better set in the environment or in a file: "
+    "other users can see command lines.",
 )
 
 

@@ -28,7 +28,6 @@ from dte.cli.options import (
     slots_option,
     timeout_option,
     tokens_option,
-    webhook_option,
 )
 from dte.cli.output import (
     EXIT_MASTER,
@@ -42,6 +41,7 @@ from dte.cli.output import (
 from dte.cli.servers import PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
 from dte.cli.watching import Explainer
+from dte.cli.webhooks import webhook_options, with_secret
 from dte.master.access.tokens import Role, TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
@@ -83,7 +83,7 @@ JOURNAL = "dte.db"
 @timeout_option
 @journal_options(None, "dte.db; with formulas: none")
 @tokens_option
-@webhook_option
+@webhook_options
 @bounds()
 @log_options("warning")
 def run_command(
@@ -127,7 +127,7 @@ def run_command(
     elif reload:
         raise click.UsageError("--reload needs --handlers, whose files it watches")
     port = port if port is not None else 0 if formulas else 5000
-    settings = Settings(**values, journal=_journal(ctx, journal, bool(formulas)))
+    settings = Settings(**with_secret(values), journal=_journal(ctx, journal, bool(formulas)))
     of_handlers = "info" if is_default else log_level
     options = WorkerOptions(
         handlers, slots, log_level, of_handlers, log_format, reload, memory_mb, calls_per_process

@@ -35,11 +35,11 @@ from dte.cli.options import (
     shown_to_master,
     slots_option,
     tokens_option,
-    webhook_option,
     worker_master_options,
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, files_explained, leave
 from dte.cli.stopping import StopRequests
+from dte.cli.webhooks import webhook_options, with_secret
 from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
@@ -67,7 +67,7 @@ FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MAS
 @tls_ca_option
 @journal_options("dte.db")
 @tokens_option
-@webhook_option
+@webhook_options
 @bounds()
 @log_options("info")
 def master_command(log_level: str, log_format: str, **values: Any) -> None:
@@ -86,7 +86,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
 
     logs.configure(log_level, log_format)
     _allow_many_connections()
-    settings = Settings(**values)
+    settings = Settings(**with_secret(values))
     try:
         check_exposure(settings)
     except TokensRefused as error:

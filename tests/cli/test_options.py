@@ -28,7 +28,7 @@ command = click.command()(show)
 def test_every_bound_of_a_master_is_an_option_with_its_default() -> None:
     others = {"host", "port", "journal", "journal_sync", "journal_without_wal", "webhook_secret"}
     others |= {"tokens", "no_auth", "host_names", "trust_proxy", "seeds", "open_clients"}
-    others |= {"tls_cert", "tls_key", "tls_client_ca", "tls_ca"}
+    others |= {"tls_cert", "tls_key", "tls_client_ca", "tls_ca", "webhook_to"}
     assert {field.name for field in fields(Settings)} == others | {each.name for each in BOUNDS}
     assert CliRunner().invoke(command).stdout == f"{Settings()}\n"
 
