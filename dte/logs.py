@@ -15,6 +15,8 @@ import traceback
 from datetime import UTC, datetime
 from typing import Any
 
+from dte.core.printable import printable
+
 FORMATS = ("text", "json")
 MESSAGE_CHARS_MAX = 4_000
 FIELD_CHARS_MAX = 1_000
@@ -47,7 +49,7 @@ class TextFormatter(logging.Formatter):
         text = f"{self.formatTime(record)} {record.levelname} {record.name}: {_message_of(record)}"
         if record.exc_info:
             text += f"\n{_trace_of(record)}"
-        return "\n    ".join(map(_escaped, text.split("\n")))
+        return "\n    ".join(map(printable, text.split("\n")))
 
 
 class JsonFormatter(logging.Formatter):
@@ -181,9 +183,3 @@ def _trace_of(record: logging.LogRecord) -> str:
     assert record.exc_info
     trace = "".join(traceback.format_exception(*record.exc_info)).rstrip()
     return trace if len(trace) <= TRACE_CHARS_MAX else f"…{trace[-TRACE_CHARS_MAX:]}"
-
-
-def _escaped(line: str) -> str:
-    if line.isprintable():
-        return line
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)

@@ -15,7 +15,10 @@ from harness.until import until
 from dte import logs
 from dte.logs import JsonFormatter, LimitedLog, LimitedLoggers, TextFormatter, one_line
 
-NASTY = "x\n2030-01-01 00:00:00,000 ERROR dte.master: forged\r\x1b[31m\u2028\x85\0"
+NASTY = (
+    "x\n2030-01-01 00:00:00,000 ERROR dte.master: forged\r\x1b[31m\u2028\x85\0"
+    "\u202e\u2066\u2069\x9b\u200b\ufeff\ud800"
+)
 
 
 def record(message: str, *args: object, exc_info: Any = None, **fields: object) -> Any:

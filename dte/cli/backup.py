@@ -18,9 +18,10 @@ import click
 
 from dte.cli.options import json_option, master_option, option, shown_to_master
 from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, files_explained, hinted, leave
-from dte.cli.text import printable
+from dte.cli.text import say, say_again, say_json
 from dte.client.backup import Backup
 from dte.client.exact import encode
+from dte.core.printable import printable
 from dte.wire.access import Access
 
 TERMINAL_S, LINE_S = 0.5, 10.0
@@ -53,10 +54,10 @@ def backup_command(file: Path, force: bool, master_url: str, as_json: bool) -> N
         with closing(backup), _leaving_by_exit():
             _write(target, backup, force)
     if as_json:
-        click.echo(encode({"file": str(target), "bytes": backup.size}))
+        say_json({"file": str(target), "bytes": backup.size})
     else:
         text = f"{file}: {_mb(backup.size)} MB; to restore it: dte master --journal {file}"
-        click.echo(printable(text))
+        say(printable(text))
 
 
 def _target(file: Path, force: bool) -> Path:
@@ -138,9 +139,9 @@ def _receive(backup: Backup, file: IO[bytes]) -> None:
         if time.monotonic() > show_at:
             shown, show_at = True, time.monotonic() + (TERMINAL_S if is_terminal else LINE_S)
             text = f"received {_mb(received)} of {_mb(backup.size)} MB"
-            click.echo(f"\r{text}" if is_terminal else text, err=True, nl=not is_terminal)
+            say_again(text) if is_terminal else say(text, err=True)
     if is_terminal and shown:
-        click.echo(err=True)
+        say(err=True)
 
 
 def _mb(size: int) -> str:

@@ -38,11 +38,12 @@ from dte.cli.output import (
     status,
     wait_visibly,
 )
-from dte.cli.text import printable, short
+from dte.cli.text import say, say_json, short
 from dte.cli.watching import Explainer, how_far
 from dte.client.blocking import Client
-from dte.client.exact import Decoder, encode
+from dte.client.exact import Decoder
 from dte.client.job import Job
+from dte.core.printable import printable
 from dte.wire.codec import BOM, Malformed
 from dte.wire.duplicates import find_duplicate
 from dte.wire.faults import plain, syntax_fault
@@ -109,7 +110,7 @@ def read_value(text: str) -> Any:
     try:
         raw = text.encode()
     except UnicodeEncodeError:
-        raise click.UsageError(f"{printable(text)!r} is not UTF-8 text") from None
+        raise click.UsageError(f"{text!r} is not UTF-8 text") from None
     try:
         value = _json.decode(raw)
     except Malformed as error:
@@ -241,9 +242,9 @@ def _submit(
         with interruptible(job, master_url):
             found = wait_visibly(client, job, timeout_s, Explainer(), how_far)
         if as_json:
-            click.echo(encode(found))
+            say_json(found)
         elif found.succeeded:
-            click.echo(shown(found.answer))
+            say(shown(found.answer))
         if not found.succeeded:
             if not as_json:
                 explain_failure(found, master_url)
@@ -253,9 +254,9 @@ def _submit(
 def explain_failure(job: Job, master_url: str) -> None:
     """Print the failure of a job, its reason, and the next steps."""
     state = job.state.replace("_", " ") if job.state != "waiting" else "failed"
-    reason = f": {job.error}" if job.error else ""
+    reason = f": {printable(job.error)}" if job.error else ""
     text = f"dte: job {job.id} {state}{reason}{indented(job.trace)}\n"
     text += f"for details: dte nodes {job.id}{at(master_url)}"
     if not MISFIT.search(job.error or ""):  # The same arguments would not fit again.
         text += f"\nto retry: dte retry {job.id}{at(master_url)}"
-    click.echo(text, err=True)
+    say(text, err=True)

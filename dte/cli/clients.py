@@ -30,9 +30,8 @@ from dte.cli.output import (
     status,
     wait_visibly,
 )
-from dte.cli.text import short
+from dte.cli.text import say_json, short
 from dte.cli.watching import Explainer, how_far
-from dte.client.exact import encode
 from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
 from dte.client.replies import WorkerInfo
@@ -127,7 +126,7 @@ def jobs_command(master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         jobs = client.jobs()
     if as_json:
-        click.echo(encode(jobs))
+        say_json(jobs)
         return
     rows = [(str(job.id), job.state, short(job.task), short(_outcome(job))) for job in jobs]
     empty = "no jobs yet; to submit one: dte submit '1+2'"
@@ -161,7 +160,7 @@ def workers_command(master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         workers = client.workers()
     if as_json:
-        click.echo(encode(workers))
+        say_json(workers)
         return
     rows = [
         (

@@ -23,13 +23,13 @@ from dte.cli.output import (
     status,
     wait_visibly,
 )
-from dte.cli.text import printable, short
+from dte.cli.text import say, say_json, short, spaced
 from dte.cli.watching import Explainer, how_far
 from dte.client.blocking import Client
 from dte.client.events import Event
-from dte.client.exact import encode
 from dte.client.job import Job
 from dte.client.replies import NodeInfo
+from dte.core.printable import printable
 
 number_argument = click.argument("number", type=JobId(), metavar="ID")
 
@@ -43,7 +43,7 @@ def nodes_command(number: int, master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         nodes = client.nodes(number)
     if as_json:
-        click.echo(encode(nodes))
+        say_json(nodes)
         return
     rows = [
         (
@@ -64,7 +64,7 @@ def nodes_command(number: int, master_url: str, as_json: bool) -> None:
     )
     for node in nodes:
         if node.trace is not None:
-            click.echo(f"\n{printable(node.name)}:{indented(node.trace)}")
+            say(f"\n{printable(node.name)}:{indented(node.trace)}")
 
 
 def _outcome(node: NodeInfo) -> str:
@@ -86,17 +86,17 @@ def why_command(number: int, master_url: str, as_json: bool) -> None:
     with explained(master_url), connected(master_url) as client:
         why = client.why(number)
     if as_json:
-        click.echo(encode(why))
+        say_json(why)
         return
     if not why.reasons:
         text = f"job {number} is not waiting; its state is {why.state}. To see it: dte job {number}"
-        click.echo(text, err=True)
+        say(text, err=True)
         return
     for reason in why.reasons:
         about = f"{reason.node} ({reason.state})" if reason.node else f"job {number}"
-        click.echo(printable(f"{about}: {reason.text}"))
+        say(printable(f"{about}: {reason.text}"))
     if why.more:
-        click.echo(f"… and {why.more} more")
+        say(f"… and {why.more} more")
 
 
 @click.command("cancel", short_help="Cancel a job.")
@@ -163,10 +163,10 @@ def events_command(number: int | None, after: int | None, master_url: str, as_js
         is_silent = True
         for event in events:
             is_silent = False
-            click.echo(encode(event) if as_json else line_of(event))
+            say_json(event) if as_json else say(line_of(event))
             sys.stdout.flush()
         if number is not None and is_silent:  # All of them came before --after.
-            click.echo(f"job {number} has ended: {client.job(number).state}", err=True)
+            say(f"job {number} has ended: {client.job(number).state}", err=True)
 
 
 def _explained(client: Client, number: int) -> AbstractContextManager[None]:
@@ -183,4 +183,4 @@ def line_of(event: Event) -> str:
     node = f" {event.node}" if event.node else ""
     fraction = f" {event.fraction:.0%}" if event.fraction is not None else ""
     text = f" {event.text}" if event.text else ""
-    return printable(f"{at} job {event.job_id}{node} {event.state}{fraction}{text}")
+    return spaced(f"{at} job {event.job_id}{node} {event.state}{fraction}{text}")

@@ -16,8 +16,8 @@ import click
 from dte.cli.options import json_option
 from dte.cli.output import EXIT_JOB_FAILED, EXIT_USAGE, leave
 from dte.cli.servers import check_system
-from dte.cli.text import printable
-from dte.client.exact import encode
+from dte.cli.text import say, say_json
+from dte.core.printable import printable
 
 if TYPE_CHECKING:
     from dte.master.journal.generation import Cut
@@ -61,9 +61,9 @@ def check_command(file: str, as_json: bool) -> None:
     if as_json:
         state = "damaged" if found.faults else "refused" if found.refused else "well"
         all_faults = {"faults": [*found.faults, *found.refused], "version": found.schema}
-        click.echo(encode({"file": file, "state": state, **asdict(found), **all_faults}))
+        say_json({"file": file, "state": state, **asdict(found), **all_faults})
     else:
-        click.echo(printable_lines(_findings(file, found)))
+        say(printable_lines(_findings(file, found)))
     if found.faults or found.refused:
         raise SystemExit(EXIT_DAMAGED)
 
@@ -104,15 +104,15 @@ def salvage_command(file: str, target: str | None, as_json: bool) -> None:
             "nothing_lost": done.is_whole and cut is None,
             "log": "read" if cut is None else cut.value,
         }
-        click.echo(encode({"file": file, "to": target, **asdict(done), **more}))
+        say_json({"file": file, "to": target, **asdict(done), **more})
     else:
-        click.echo(printable_lines(_outcome(file, target, done, cut)))
+        say(printable_lines(_outcome(file, target, done, cut)))
         if cut is Cut.FOREIGN:
-            click.echo(f"{log_of(file)} was not read: {of_foreign_log(file)}", err=True)
+            say(f"{log_of(file)} was not read: {of_foreign_log(file)}", err=True)
         elif cut is not None:
             advice = f"put {log_of(file)} of the same copy there, or use another copy"
             lost = f"{log_of(file)} is {cut.value}, so the latest changes are lost"
-            click.echo(f"{lost}; to have them, {advice}, and salvage again", err=True)
+            say(f"{lost}; to have them, {advice}, and salvage again", err=True)
 
 
 def _target(file: str, target: str | None) -> str:

@@ -21,6 +21,7 @@ from dte.cli.output import EXIT_USAGE, explained, leave
 from dte.cli.run import run_command
 from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
 from dte.cli.streams import discard_unwritten, open_missing
+from dte.cli.text import say
 from dte.cli.tokens import token_commands
 
 
@@ -87,7 +88,7 @@ def _show_broken(file: Path, stream: IO[str]) -> None:
     for binding in parse_stream(stream):
         if binding.error and "DTE_" in binding.original.string:
             text = f"dte: line {binding.original.line} of {file} is ignored; write NAME=VALUE"
-            click.echo(text, err=True)
+            say(text, err=True)
 
 
 for command in (

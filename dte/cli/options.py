@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeVar
 import click
 from click.core import ParameterSource
 
-from dte.cli.text import printable
+from dte.core.printable import printable
 from dte.logs import FORMATS as LOG_FORMATS
 from dte.master.journal.schema import Sync
 from dte.master.settings import Settings

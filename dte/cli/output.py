@@ -7,7 +7,6 @@ answer or refuses · 4 --timeout is over · 130 Ctrl-C.
 from __future__ import annotations
 
 import errno
-import json
 import sys
 import threading
 import time
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 import click
 
 from dte.cli.options import at, no_such_option, shown_to_master
-from dte.cli.text import printable, short
+from dte.cli.text import printable_json, say, say_json, short
 from dte.client.blocking import Client
 from dte.client.errors import TlsFailed, Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
@@ -32,6 +31,7 @@ from dte.core.errors import (
     NotFound,
     Unauthorized,
 )
+from dte.core.printable import printable
 
 EXIT_JOB_FAILED = 1
 EXIT_USAGE = 2
@@ -65,7 +65,7 @@ def check_formulas(formulas: tuple[str, ...]) -> None:
         try:
             formula.encode()
         except UnicodeEncodeError:
-            raise click.UsageError(f"{printable(formula)!r} is not UTF-8 text") from None
+            raise click.UsageError(f"{formula!r} is not UTF-8 text") from None
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def hinted(
 
     def hint() -> None:
         if holds():
-            click.echo(text, err=True)
+            say(text, err=True)
 
     timer = threading.Timer(after_s, hint)
     timer.daemon = True
@@ -128,7 +128,7 @@ def answer(
                 submitted.append((formula, client.submit(formula, key=key)))
             except FormulaError as error:
                 code = EXIT_USAGE
-                click.echo(syntax_error(error), err=True)
+                say(syntax_error(error), err=True)
         for formula, job in submitted:
             with interruptible(job, master_url) if master_stays else nullcontext():
                 found = wait_visibly(client, job, timeout_s, explain)
@@ -157,7 +157,7 @@ def explain_workers(client: Client, job: Job) -> None:
     """Print a hint if no worker is connected."""
     if not any(worker.state in ("free", "busy", "failing") for worker in client.workers()):
         hint = f"dte worker{at(client.master_url, for_worker=True)}"
-        click.echo(f"no worker is connected; to start one: {hint}", err=True)
+        say(f"no worker is connected; to start one: {hint}", err=True)
 
 
 @contextmanager
@@ -239,28 +239,24 @@ def shown(value: Any) -> str:
         return str(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return decimal_digits(value)
-    text = encode(value).decode()
-    if text.isprintable():
-        return text
-    # Only texts contain unprintable characters, and JSON has escapes for them.
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    return printable_json(encode(value).decode())
 
 
 def standing(job: Job) -> str:
     if job.succeeded:
         return shown(job.answer)
     if job.error is not None:
-        return f"error: {job.error}"
+        return f"error: {printable(job.error)}"
     if job.finished:
-        return job.state
-    return f"{job.state}, {job.operations_done} of {job.operations} operations done"
+        return printable(job.state)
+    return f"{printable(job.state)}, {job.operations_done} of {job.operations} operations done"
 
 
 def print_job(job: Job, as_json: bool, text: str, err: bool = False) -> None:
     if as_json:
-        click.echo(encode(job))
+        say_json(job)
     else:
-        click.echo(f"{text}{indented(job.trace)}", err=err)
+        say(f"{text}{indented(job.trace)}", err=err)
 
 
 def print_standing(job: Job, as_json: bool) -> None:
@@ -286,11 +282,12 @@ def indented(trace: str | None) -> str:
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], empty: str) -> None:
     if not rows:
-        click.echo(empty, err=True)
+        say(empty, err=True)
         return
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        click.echo("  ".join(map(str.ljust, row, widths)).rstrip())
+    shown_rows = [header, *(tuple(map(printable, row)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*shown_rows, strict=True)]
+    for row in shown_rows:
+        say("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @contextmanager
@@ -299,29 +296,30 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
     try:
         yield
     except FormulaError as error:
-        click.echo(syntax_error(error), err=True)
+        say(syntax_error(error), err=True)
         sys.exit(EXIT_USAGE)
     except Unauthorized as error:
-        text = str(error)
+        text = printable(str(error))
         leave(EXIT_MASTER, text if "DTE_TOKEN" in text else f"{text}\n{TOKEN_HINT}")
     except TlsFailed as error:
-        leave(EXIT_MASTER, str(error))
+        leave(EXIT_MASTER, printable(str(error)))
     except Unreachable as error:
         hint = "Is a master running there? Start one with `dte run`, or pass --master URL"
-        leave(EXIT_MASTER, f"{error}\n{hint}")
+        leave(EXIT_MASTER, f"{printable(str(error))}\n{hint}")
     except WaitTimeout as error:
         later = f"; it continues\nto see it: dte job {error.jobs[0]}{at(master_url)}"
-        leave(EXIT_TIMEOUT, f"{error}{later if master_stays else ''}")
+        leave(EXIT_TIMEOUT, f"{printable(str(error))}{later if master_stays else ''}")
     except JobFailed as error:
-        leave(EXIT_JOB_FAILED, str(error))
+        leave(EXIT_JOB_FAILED, printable(str(error)))
     except NotFound as error:
         context = click.get_current_context(silent=True)
         number = context.params.get("number") if context is not None else None
-        leave(EXIT_USAGE, f"there is no job {number} at {master_url}" if number else str(error))
+        there = f"there is no job {number} at {master_url}"
+        leave(EXIT_USAGE, there if number else printable(str(error)))
     except (InvalidRequest, Conflict) as error:
-        leave(EXIT_USAGE, str(error))
+        leave(EXIT_USAGE, printable(str(error)))
     except DteError as error:
-        leave(EXIT_MASTER, str(error))
+        leave(EXIT_MASTER, printable(str(error)))
     except BrokenPipeError:
         # The reader of the output has ended, as head does. Click then exits quietly.
         raise
@@ -335,9 +333,9 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
 def syntax_error(error: FormulaError) -> str:
     """Format a syntax error with a caret below its place."""
     caret = "\n".join(f"  {line}" for line in error.caret.splitlines())
-    return f"dte: {error}\n{caret}"
+    return f"dte: {printable(str(error))}\n{caret}"
 
 
 def leave(code: int, message: str) -> NoReturn:
-    click.echo(f"dte: {message}", err=True)
+    say(f"dte: {message}", err=True)
     sys.exit(code)

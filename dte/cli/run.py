@@ -40,6 +40,7 @@ from dte.cli.output import (
 )
 from dte.cli.servers import PORT, another, check_system
 from dte.cli.streams import stdout_to_stderr
+from dte.cli.text import say
 from dte.cli.watching import Explainer
 from dte.cli.webhooks import webhook_options, with_secret
 from dte.master.access.tokens import Role, TokensRefused
@@ -193,7 +194,7 @@ def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
     count = "1 worker" if workers == 1 else f"{workers} workers"
     jobs = "are not kept" if journal == "none" else f"are kept in {journal}"
     program = "dte" if shutil.which("dte") else shlex.quote(sys.argv[0])
-    click.echo(
+    say(
         f"dte {__version__}: a master at {master_url} and {count}. Jobs {jobs}. Press Ctrl-C to "
         "stop.\n\n"
         f'  curl {master_url}/submit -d \'{{"task": "1+(2*3)/4-5"}}\'\n'

@@ -16,8 +16,9 @@ from click.core import ParameterSource
 from dte.cli.options import Once, Switch, Whole, json_option, split_modules, tokens_option
 from dte.cli.output import EXIT_USAGE, leave, print_table
 from dte.cli.servers import check_system
-from dte.cli.text import printable, short
+from dte.cli.text import short
 from dte.client.exact import encode
+from dte.core.printable import printable
 from dte.master.access.tokens import (
     FILE_NAME,
     NameTaken,

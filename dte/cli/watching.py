@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import click
-
 from dte.cli.options import at
-from dte.cli.text import printable
+from dte.cli.text import say
 from dte.client.blocking import Client
 from dte.client.job import Job
 from dte.client.replies import Reason, Why
+from dte.core.printable import printable
 
 WATCHED_MAX = 100
 """A job with more operations shows only its own progress, not that of its calls."""
@@ -38,17 +37,17 @@ class Explainer:
 
     def _print(self, client: Client, job: Job, reason: Reason) -> None:
         if self._before is not None and sys.stderr.isatty():
-            click.echo(err=True)  # The progress bar stands in this line.
+            say(err=True)  # The progress bar stands in this line.
         about = f"{reason.node}: " if reason.node else ""
         needs = " --handlers MODULE" if reason.node else ""
         start = self._start_worker or f"dte worker{needs}{at(client.master_url, for_worker=True)}"
         if reason.waits_for == "worker" and not reason.node:
             problem = reason.text.rpartition("; ")[2]  # Counts of operations help nobody here.
-            click.echo(printable(f"{problem}; to start one: {start}"), err=True)
+            say(printable(f"{problem}; to start one: {start}"), err=True)
             return
-        click.echo(printable(f"job {job.id} waits: {about}{reason.text}"), err=True)
+        say(printable(f"job {job.id} waits: {about}{reason.text}"), err=True)
         if reason.waits_for == "worker":
-            click.echo(f"to start one: {start}", err=True)
+            say(f"to start one: {start}", err=True)
 
 
 def explain_calls(client: Client, job: Job) -> None:

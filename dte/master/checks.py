@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dte.core.errors import InvalidRequest
 from dte.core.graph.handlers import NAME_CHARS_MAX
+from dte.core.printable import printable
 
 TEXT_CHARS_MAX = 500
 
@@ -22,8 +23,8 @@ def one_line(text: str | None) -> str | None:
     """A text that people read, cut and without characters that cannot be printed."""
     if text is None:
         return None
-    text = " ".join(text.split())[:TEXT_CHARS_MAX]
-    return "".join(c if c.isprintable() else "?" for c in text) or None
+    text = " ".join(text[: 2 * TEXT_CHARS_MAX].split())
+    return printable(text)[:TEXT_CHARS_MAX] or None
 
 
 def check_range(field: str, value: int, least: int, most: int) -> None:

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from dte import logs
+from dte.core.printable import printable
 from dte.wire.messages.calls import Call
 
 OnLine = Callable[[Call | None, str], None]
@@ -146,8 +147,7 @@ class Output:
 def shown(line: bytes) -> str:
     """Return a line as text that is safe to print, cut to a bound."""
     text = line[:LINE_BYTES_MAX].rstrip(b"\r").decode(errors="replace")
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() or c == "\t" else repr(c)[1:-1] for c in text)
+    text = "\t".join(map(printable, text.split("\t")))
     return text if len(text) <= LINE_CHARS_MAX else f"{text[: LINE_CHARS_MAX - 1]}…"
 
 
@@ -164,7 +164,7 @@ def _formatted(text: str, call: Call | None = None) -> bytes:
         of_call = {} if call is None else {"job": call.job_id, "node": call.node}
         return f"{json.dumps(entry | of_call)}\n".encode()
     at = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))},{int(now * 1000) % 1000:03}"
-    about = "handlers" if call is None else f"job {call.job_id}, node {call.node}"
+    about = "handlers" if call is None else f"job {call.job_id}, node {printable(call.node)}"
     return f"{at} {about}: {text}\n".encode(errors="replace")
 
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
+from dte.core.printable import printable
 from dte.logs import LimitedLog, one_line
 from dte.wire.messages.calls import Call, Report, State
 from dte.worker.processes.channel import Outcome
@@ -74,7 +75,7 @@ def indented(trace: str) -> str:
     """Indent and escape a trace, so that no line of it can pass for a line of the log."""
     text = ""
     for line in trace.splitlines():
-        text += "\n    " + "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        text += f"\n    {printable(line)}"
     return text
 
 

@@ -6,6 +6,7 @@ import inspect
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from dte.core.printable import printable
 from dte.handlers import registry
 from dte.handlers.modules import CannotLoad, explained, last_line, load_module
 from dte.worker.processes.channel import NotReady
@@ -24,8 +25,7 @@ def not_ready(error: BaseException) -> NotReady:
 def describe(error: BaseException) -> str:
     """Return an exception as one line, with the file and the line of the user's code."""
     error = _cause(error)
-    text = cut(" ".join(text_of(error).split()), CHARS_MAX)
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(cut(" ".join(text_of(error).split()), CHARS_MAX))
     if isinstance(error, CannotLoad):
         return text.removeprefix("CannotLoad: ")
     place = None if isinstance(error, SyntaxError) else _place(error)  # Its text has the place.
