@@ -13,7 +13,7 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.master.batch_results import SLICE_BYTES, read_batch_result, read_short
 from dte.master.dispatch.pool import ConnectionPool, failure_of
-from dte.master.dispatch.replies import batch_reply_bytes
+from dte.master.dispatch.replies import batch_reply_bytes, malformed
 from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
@@ -117,7 +117,7 @@ class Dispatcher:
         self.wake()
 
     def _fail_malformed(self, lease: BatchLease, reply: Reply, error: Malformed) -> None:
-        reason = f"malformed reply, status {reply.status}: {error}"
+        reason = malformed(reply.status, len(reply.body), error)
         self._fail(lease, reason, Failure.MALFORMED)
 
     def _fail(self, lease: BatchLease, reason: str, failure: Failure) -> None:
@@ -125,7 +125,7 @@ class Dispatcher:
 
     def _take_in(self, lease: BatchLease, batch: BatchResult) -> None:
         if batch.lease != lease.number:
-            raise Malformed(f"it has lease {batch.lease} instead of {lease.number}")
+            raise Malformed("it has the lease of another batch")
         now = self.now()
         if lease.may_come_late:
             self.core.arithmetic.late(now, lease)

@@ -21,7 +21,7 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.logs import LimitedLog, one_line
 from dte.master.dispatch.pool import ConnectionPool, failure_of
-from dte.master.dispatch.replies import SMALL_REPLY_BYTES, value_reply_bytes
+from dte.master.dispatch.replies import SMALL_REPLY_BYTES, malformed, value_reply_bytes
 from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import outcome_of_result
 from dte.master.slices import Slices
@@ -160,7 +160,7 @@ class CallDispatcher:
             if status == HTTPStatus.ACCEPTED:
                 return
             failure = Failure.NOT_SENT if status in NOT_TAKEN else Failure.MALFORMED
-            reason = f"status {status} instead of 202: {reply[:200].decode(errors='replace')}"
+            reason = f"status {status} instead of 202, with {len(reply)} bytes"
         self._log_failure(leases[0].worker_name, reason)
         for lease in leases:
             self._fail(lease, reason, failure)
@@ -242,7 +242,7 @@ class CallDispatcher:
                 outcome = Outcome(CallState.FAILED, None, error, retry=status >= 500)
         except Malformed as error:
             failure = Failure.NOT_SENT if status == 503 else Failure.MALFORMED
-            reason = f"malformed reply, status {status}: {error}"
+            reason = malformed(status, len(reply), error)
             self._log_failure(lease.worker_name, reason)
             self._fail(lease, reason, failure)
         else:

@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.workers.worker import Announcement
-from dte.logs import one_line
 from dte.master.dispatch.pool import ConnectionPool
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.http.client import ConnectionFailed
@@ -67,4 +67,8 @@ class Reach:
         own = announcement.name, announcement.incarnation
         found = health.worker_name, health.incarnation or announcement.incarnation
         is_other = health.worker_name and found != own
-        return f"another worker, {one_line(health.worker_name)}," if is_other else None
+        if not is_other:
+            return None
+        name = health.worker_name
+        is_name = len(name) <= NAME_CHARS_MAX and name.isprintable()
+        return f"another worker, {name}," if is_name else "another worker"

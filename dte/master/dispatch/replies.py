@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
+from dte.wire.codec import Malformed
 from dte.wire.http.client import KeptAliveConnection
 
 SMALL_REPLY_BYTES = 65_536
@@ -33,6 +34,11 @@ def batch_reply_bytes(operations: int) -> int:
 def value_reply_bytes(value_bytes_max: int) -> int:
     """The longest reply to a call."""
     return max(SMALL_REPLY_BYTES, value_bytes_max + REPLY_BYTES_BESIDE)
+
+
+def malformed(status: int, size: int, error: Malformed) -> str:
+    """Describe a reply that is none of a worker, without a word of it: it may be anybody's."""
+    return f"malformed reply, status {status}: {error} ({size} bytes)"
 
 
 class Replies:

@@ -20,6 +20,7 @@ PATH_CHARS_MAX = 4_096
 LENGTH_DIGITS_MAX = 20
 CHUNK_LINE_BYTES_MAX = 4_096
 """The longest line before a chunk."""
+QUOTED_CHARS_MAX = 100
 CHUNKS_A_READ = 250
 """Chunks that are read at a time: 0.2 ms, however small they are."""
 
@@ -49,6 +50,9 @@ def origin_form(target: str) -> str:
 
 class NotHttp(ValueError):
     """The bytes are not an HTTP message. The text says why.
+
+    It quotes requests alone: what another program says, where a worker was expected, is shown to
+    nobody.
 
     Attributes:
         status: the status of a reply that says so.
@@ -181,7 +185,7 @@ class MessageReader:
                 raise LongHead(f"the headers have more than {HEAD_BYTES_MAX} bytes")
             if end is None:
                 return data
-            message = _parse_head(data[: end.start()])
+            message = _parse_head(data[: end.start()], quotes=not self._replies)
             data, searched = data[end.end() :], 0
             self._empty_bytes = 0
             if self._replies:
@@ -209,17 +213,20 @@ class MessageReader:
         self._chunks = None
         if encoding is not None:
             if length is not None or encoding.lower() != "chunked":
-                raise NotHttp(f"an unknown transfer encoding: {encoding[:100]}")
+                raise NotHttp(f"an unknown transfer encoding{self._quoted(encoding)}")
             self._chunks = _Chunks(self._body, self.body_bytes_max)
         elif length is not None:
             if not (length.isascii() and length.isdecimal() and len(length) <= LENGTH_DIGITS_MAX):
-                raise NotHttp(f"Content-Length is not a number: {length[:100]}")
+                raise NotHttp(f"Content-Length is not a number{self._quoted(length)}")
             self._missing = int(length)
             _ensure_short(self._missing, self.body_bytes_max)
         else:
             self._missing = None if self._replies else 0
         if has_none:
             self._missing, self._chunks = 0, None
+
+    def _quoted(self, text: str) -> str:
+        return "" if self._replies else f": {text[:QUOTED_CHARS_MAX]}"
 
     def _read_body(self, message: Message, data: bytes) -> Message | None:
         if self._chunks is not None:
@@ -331,7 +338,7 @@ class _Chunks:
             self._trailer_bytes = 0
 
 
-def _parse_head(head: bytes) -> Message:
+def _parse_head(head: bytes, quotes: bool) -> Message:
     if head.count(b"\n") > FIELDS_MAX:
         raise LongHead(f"there are more than {FIELDS_MAX} headers")
     lines = head.decode("latin-1").split("\n")
@@ -340,7 +347,8 @@ def _parse_head(head: bytes) -> Message:
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
-            raise NotHttp(f"not a header: {line[:100]!r}")
+            quoted = f": {line[:QUOTED_CHARS_MAX]!r}" if quotes else ""
+            raise NotHttp(f"not a header{quoted}")
         name, value = name.lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return Message(start_line, headers)
@@ -349,11 +357,11 @@ def _parse_head(head: bytes) -> Message:
 def _status(start_line: list[str]) -> int:
     version, status = start_line[0], start_line[1] if len(start_line) > 1 else ""
     if version not in _VERSIONS or len(status) != 3 or not status.isdecimal():
-        raise NotHttp(f"not a status line: {' '.join(start_line)[:100]!r}")
+        raise NotHttp(f"not a status line ({sum(map(len, start_line))} characters)")
     return int(status)
 
 
 def _check_request(start_line: list[str]) -> None:
     method, target, version = start_line if len(start_line) == 3 else ("", "", "")
     if version not in _VERSIONS or not method.isalpha() or not target:
-        raise NotHttp(f"not a request line: {' '.join(start_line)[:100]!r}")
+        raise NotHttp(f"not a request line: {' '.join(start_line)[:QUOTED_CHARS_MAX]!r}")

@@ -129,6 +129,8 @@ def healthy(health: Any) -> Conduct:
     [
         ({"worker_name": "other", "incarnation": "b"}, "another worker, other, answers there"),
         ({"status": "ok", "service": "dispatcher"}, "a master answers there"),
+        ({"worker_name": "o\x1b[31m", "incarnation": "b"}, "another worker answers there"),
+        ({"worker_name": "o" * 5_000, "incarnation": "b"}, "another worker answers there"),
         (["hello"], "another program answers there"),
     ],
 )

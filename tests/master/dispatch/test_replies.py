@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, cast
 
 import pytest
+from harness.http import Line, Message, ServePlainly
 from harness.until import until
 
 from dte.core.graph.numbers import INTEGER_DIGITS_MAX
@@ -123,3 +124,60 @@ async def test_an_operation_whose_replies_are_too_long_fails_and_the_worker_says
     job = await rig.compute("1+2")
     assert job["state"] == "failed"
     assert "the body has more than 65536 bytes" in job["error"]
+
+
+# What others say
+
+
+SECRET = "SECRET-OF-A-NEIGHBOUR"
+STRANGERS = {
+    "banner": f"{SECRET} ready\r\n\r\n",
+    "banner of words": f"220 {SECRET} {SECRET} ESMTP\r\n\r\n",
+    "status": f"HTTP/1.1 {SECRET} OK\r\n\r\n",
+    "header": f"HTTP/1.1 200 OK\r\n {SECRET}\r\n\r\n",
+    "length": f"HTTP/1.1 200 OK\r\nContent-Length: {SECRET}\r\n\r\n",
+    "encoding": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: {SECRET}\r\n\r\n",
+    "chunk": f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n",
+    **{
+        f"page {status}": f"HTTP/1.1 {status} {SECRET}\r\nX: {SECRET}\r\nContent-Length: 32\r\n\r\n"
+        f"\x1b]0;\x07\r\n{SECRET}    "
+        for status in (200, 202, 204, 302, 401, 404, 500, 503)
+    },
+    "object": f'HTTP/1.1 200 OK\r\nContent-Length: 31\r\n\r\n{{"key":"{SECRET}"}}',
+    "list": f'HTTP/1.1 401 No\r\nContent-Length: 25\r\n\r\n["{SECRET}"]',
+    "result": f'HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n{{"{SECRET}":1,"result":"1"}}',
+}
+
+
+@pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("batch_max", [1, 2])
+@pytest.mark.parametrize("incarnation", ["", "a"])
+async def test_no_word_of_a_stranger_is_shown(
+    said: str,
+    batch_max: int,
+    incarnation: str,
+    rig: Rig,
+    hire: Hire,
+    serve_plainly: ServePlainly,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody announces the port of another program, to learn what it says."""
+
+    async def stranger(request: Message, line: Line) -> None:
+        await line.send(said.encode())
+        line.close()
+
+    port = (await serve_plainly(stranger)).port
+    more = {"batch_max": batch_max, "slots": 2, "incarnation": incarnation, "handlers": ["peek"]}
+    said_back = [(await rig.post("/worker", {"worker_name": "w", "port": port} | more)).body]
+    await rig.submit("1+1")
+    number = await rig.accept(handler="peek", args=[1])
+    await until(lambda: rig.worker(port).failures or rig.worker(port).unreachable, "it fails")
+    said_back.append((await rig.post("/worker", {"worker_name": "w", "port": port} | more)).body)
+    job = f"/job/{number}"
+    for path in ("/worker", "/jobs", job, f"{job}/nodes", f"{job}/why"):
+        reply = await rig.get(path)
+        said_back.append(reply.body)
+    shown = b"".join(said_back).decode() + caplog.text
+    assert SECRET not in shown
+    assert "\x1b" not in shown
