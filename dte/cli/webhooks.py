@@ -20,11 +20,11 @@ def read_secret(ctx: click.Context, param: click.Parameter, path: str | None) ->
         with open(path, "rb") as file:
             secret = file.read(SECRET_BYTES_MAX + 1).decode().strip()
     except OSError as error:
-        raise click.BadParameter(f"cannot read {path}: {error.strerror}") from None
+        raise click.BadParameter(f"cannot read {path!r}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise click.BadParameter(f"{path} is not UTF-8 text") from None
+        raise click.BadParameter(f"{path!r} is not UTF-8 text") from None
     if not 1 <= len(secret) <= SECRET_BYTES_MAX:
-        raise click.BadParameter(f"{path} must have 1 to {SECRET_BYTES_MAX} bytes")
+        raise click.BadParameter(f"{path!r} must have 1 to {SECRET_BYTES_MAX} bytes")
     return secret
 
 

@@ -52,6 +52,9 @@ def listen(host: str | Sequence[str], port: int) -> tuple[list[socket.socket], i
         sockets = _listen_on_all(list(addresses), port)
     except OSError as error:
         raise CannotListen(",".join(hosts), port, error) from None
+    except UnicodeError:
+        error = OSError(socket.EAI_NONAME, "that is not a host's name")
+        raise CannotListen(",".join(hosts), port, error) from None
     return sockets, sockets[0].getsockname()[1]
 
 

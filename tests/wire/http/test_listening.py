@@ -55,6 +55,13 @@ def test_a_port_that_is_taken_is_what_is_wrong() -> None:
     assert caught.value.port_is_wrong
 
 
+@pytest.mark.parametrize("host", ["\u202e", "a..b", "x" * 100 + ".example", "\x1b"])
+def test_what_cannot_be_the_name_of_a_host_is_what_is_wrong(host: str) -> None:
+    with pytest.raises(CannotListen) as caught:
+        listen(host, 0)
+    assert not caught.value.port_is_wrong
+
+
 def test_an_address_of_another_machine_is_what_is_wrong() -> None:
     """192.0.2.1 is nobody's: it is for documents."""
     with pytest.raises(CannotListen, match=r"cannot listen on 192\.0\.2\.1:0: ") as caught:
