@@ -16,8 +16,7 @@ from click.core import ParameterSource
 from dte.cli.options import Once, Switch, Whole, json_option, split_modules, tokens_option
 from dte.cli.output import EXIT_USAGE, leave, print_table
 from dte.cli.servers import check_system
-from dte.cli.text import short
-from dte.client.exact import encode
+from dte.cli.text import say, say_json, short
 from dte.core.printable import printable
 from dte.master.access.tokens import (
     FILE_NAME,
@@ -125,7 +124,7 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
             expires_at=None if expires is None else time.time() + expires * DAY_S,
             code=given["code"],
         )
-    click.echo(secret)
+    say(secret)
     lines = [
         f"the {role} token {name} is in {file.path}; it is shown this once. To use it, put it into "
         "DTE_TOKEN, or into a file that DTE_TOKEN_FILE or --token-file names"
@@ -134,7 +133,7 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
         lines.append(
             f"it is the first one: a master with {file.path} now refuses requests without a token"
         )
-    click.echo(printable_lines(lines), err=True)
+    say("\n".join(map(printable, lines)), err=True)
 
 
 @token_commands.command("ls", short_help="List the tokens, without their secrets.")
@@ -146,7 +145,7 @@ def list_command(tokens: str, as_json: bool) -> None:
     with _explained("", where):
         found = file.read()
     if as_json:
-        click.echo(encode([_shown(each) for each in found]))
+        say_json([_shown(each) for each in found])
         return
     now = time.time()
     rows = [
@@ -178,7 +177,7 @@ def remove_command(name: str, tokens: str) -> None:
             "it was the last one: a master that starts now has no tokens and serves this machine "
             "alone; one that runs refuses all requests"
         )
-    click.echo(printable_lines(lines), err=True)
+    say("\n".join(map(printable, lines)), err=True)
 
 
 def _file(given: str) -> tuple[TokenFile, str]:
@@ -226,7 +225,3 @@ def _expiry(token: Token, now: float) -> str:
         return "never"
     day = f"{datetime.fromtimestamp(token.expires_at, UTC):%Y-%m-%d %H:%M} UTC"
     return f"{day}, expired" if token.has_expired(now) else day
-
-
-def printable_lines(lines: list[str]) -> str:
-    return "\n".join(printable(line) for line in lines)

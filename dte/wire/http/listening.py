@@ -53,8 +53,8 @@ def listen(host: str | Sequence[str], port: int) -> tuple[list[socket.socket], i
     except OSError as error:
         raise CannotListen(",".join(hosts), port, error) from None
     except UnicodeError:
-        error = OSError(socket.EAI_NONAME, "that is not a host's name")
-        raise CannotListen(",".join(hosts), port, error) from None
+        no_name = OSError(socket.EAI_NONAME, "that is not the name of a host")
+        raise CannotListen(",".join(hosts), port, no_name) from None
     return sockets, sockets[0].getsockname()[1]
 
 
