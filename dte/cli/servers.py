@@ -150,7 +150,8 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     envvar="DTE_WORKER_SPOOL",
     metavar="DIR",
     help="Folder for results while the master is away, so that they survive the end of the "
-    "worker.  [default: in memory only]",
+    "worker. No other user may write there. Results of a worker with a --name are reported by one "
+    "of that name alone.  [default: in memory only]",
 )
 @option(
     "--spool-retry-s",
@@ -224,7 +225,7 @@ def worker_command(
     except CannotLoad as error:
         leave(EXIT_USAGE, str(error))
     except SpoolUnusable as error:
-        leave(EXIT_USAGE, f"{error}; give another --spool")
+        leave(EXIT_USAGE, f"{error} give another --spool")
 
 
 def _show_to_master(values: dict[str, Any]) -> None:

@@ -103,7 +103,9 @@ class _Worker:
         self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
         self._slots = settings.slots or cpus()
         self._incarnation = secrets.token_hex(8)
-        spool = Spool(Path(settings.spool), settings.spool_ttl_s) if settings.spool else None
+        spool = None
+        if settings.spool:
+            spool = Spool(Path(settings.spool), settings.spool_ttl_s, settings.name or None)
         self._reporter = Reporter(
             self.name, settings.master_url, spool, settings.spool_retry_s, settings.spool_ttl_s
         )

@@ -1,4 +1,8 @@
-"""Keeps results on disk while the master is away, each in a file of one folder."""
+"""Keeps results on disk while the master is away, each in a file of one folder.
+
+Whoever can write there could report results of others' calls. So the folder and its files belong to
+the worker's user alone, and what somebody else has put there is passed over.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from dte.ownership import OTHERS_MAY_WRITE, is_foreign, mode_of
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.calls import Report
 
@@ -23,19 +28,24 @@ GRACE_S = 600.0
 """A result that seems too old is kept this much longer: perhaps it is the clock that is wrong."""
 UNFINISHED = ".unfinished-"
 BROKEN = ".broken"
-FILE_BYTES_MAX = 32_000_000
-"""No result is longer."""
+FILE_BYTES_MAX = 16_100_000
+"""No result is longer, with all that is kept beside it."""
 
 
 class SpoolUnusable(OSError):
-    """The folder is not writable. The text gives the folder and the reason."""
+    """The folder is not writable, or others may write there. The text gives the way out."""
 
 
 class Spooled(msgspec.Struct):
-    """A file of the spool: a report, and the name of the worker that had the lease."""
+    """A file of the spool: a report, and the name of the worker that had the lease.
+
+    Attributes:
+        is_named: the name was given to that worker, so no worker of another name reports this.
+    """
 
     worker: str
     report: Report
+    is_named: bool = False
 
 
 _spooled: Decoder[Spooled] = Decoder(Spooled)
@@ -47,21 +57,28 @@ class Spool:
     Args:
         folder: the folder; it is created if it does not exist.
         ttl_s: the age at which files are dropped, in seconds.
+        name: the name that was given to the worker, which reports no results of other names; None
+            if it got one by itself, which is another after each start.
 
     Raises:
-        SpoolUnusable: the folder cannot be created or written to.
+        SpoolUnusable: the folder cannot be created or written to, or others may write there.
     """
 
-    def __init__(self, folder: Path, ttl_s: float) -> None:
+    def __init__(self, folder: Path, ttl_s: float, name: str | None = None) -> None:
         self._folder = folder
         self._ttl_s = ttl_s
+        self._name = name
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._close_to_others()
+            self._refuse_open()
             with tempfile.TemporaryFile(prefix=UNFINISHED, dir=folder):
                 pass
+        except SpoolUnusable:
+            raise
         except OSError as error:
-            raise SpoolUnusable(f"cannot write to {folder}: {error.strerror or error}") from None
+            text = f"cannot write to {folder}: {error.strerror or error};"
+            raise SpoolUnusable(text) from None
 
     def keep(self, worker: str, report: Report) -> bool:
         """Write a result completely or not at all; return True if it was written."""
@@ -71,7 +88,7 @@ class Spool:
                 prefix=UNFINISHED, dir=self._folder, delete=False
             ) as file:
                 unfinished = Path(file.name)
-                file.write(encode(Spooled(worker, report)))
+                file.write(encode(Spooled(worker, report, worker == self._name)))
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(self._path(report.lease))
@@ -92,32 +109,57 @@ class Spool:
         """Return the results, the oldest first, with their ages in seconds.
 
         The ages are at most such that `GRACE_S` is left to report the results. Malformed files are
-        renamed, and old files that were never finished are removed.
+        renamed, and old files that were never finished are removed. Results that belong to a
+        worker of another name are left to that one.
         """
         found = []
         oldest_s = max(0.0, self._ttl_s - GRACE_S)
         for path in self._folder.iterdir():
             try:
-                written_at = path.stat().st_mtime
+                written_at = path.lstat().st_mtime
                 age_s = max(0.0, time.time() - written_at)
                 if path.suffix == SUFFIX:
                     spooled = _spooled.decode(self._content(path))
-                    found.append((written_at, spooled, min(age_s, oldest_s)))
+                    if self._is_mine(spooled):
+                        found.append((written_at, spooled, min(age_s, oldest_s)))
                 elif path.name.startswith(UNFINISHED) and age_s > self._ttl_s:
                     path.unlink()
             except Malformed as error:
                 log.warning("%s is malformed: %s", path, error)
                 path.rename(path.with_suffix(BROKEN))
             except OSError as error:  # Another worker may have removed it.
-                log.warning("cannot read %s: %s", path, error)
+                log.warning("%s is passed over: %s", path, error.strerror)
         found.sort(key=lambda each: each[0])
         return [(spooled, age_s) for _, spooled, age_s in found]
 
+    def _is_mine(self, spooled: Spooled) -> bool:
+        if self._name is not None:
+            return spooled.worker == self._name
+        return not spooled.is_named
+
+    def _refuse_open(self) -> None:
+        """Refuse a folder of somebody else, or one where others may write.
+
+        Raises:
+            SpoolUnusable: it is refused.
+        """
+        folder, found = self._folder, self._folder.stat()
+        if is_foreign(found):
+            user = os.geteuid()
+            text = f"{folder} belongs to the user {found.st_uid}, and this is the user {user}"
+            raise SpoolUnusable(f"{text}; chown {user} {folder}, or")
+        if found.st_mode & OTHERS_MAY_WRITE:
+            text = f"others may write to {folder} (mode {mode_of(found):04o}), and report results"
+            raise SpoolUnusable(f"{text}; chmod 700 {folder}, or")
+
     def _close_to_others(self) -> None:
-        """Take from others what they may do in the folder, if it has nothing but results."""
+        """Take from others what they may do in the folder, if it has nothing but results.
+
+        Where every user may write, they may have done so: that is refused.
+        """
         found = self._folder.stat()
-        mode = stat.S_IMODE(found.st_mode)
-        if not mode & 0o077 or found.st_uid != os.geteuid() or mode & stat.S_ISVTX:
+        mode = mode_of(found)
+        if not mode & 0o077 or found.st_uid != os.geteuid() or mode & (stat.S_ISVTX | stat.S_IWOTH):
             return
         if all(_is_of_a_spool(name) for name in os.listdir(self._folder)):
             self._folder.chmod(mode & ~0o077)
@@ -127,15 +169,11 @@ class Spool:
         """The content of a file, unless somebody else has put it there.
 
         Raises:
-            OSError: it is no regular file of this user or of the folder's owner, or too long.
+            OSError: it is no regular file of this user, or too long.
         """
+        _check_file(path.lstat())  # To open a device may do something.
         with open(path, "rb", opener=_open_without_waiting) as file:
-            found = os.fstat(file.fileno())
-            owners = (os.geteuid(), self._folder.stat().st_uid)
-            if not stat.S_ISREG(found.st_mode) or found.st_uid not in owners:
-                raise OSError(errno.EPERM, "it is no file of this user")
-            if found.st_size > FILE_BYTES_MAX:
-                raise OSError(errno.EFBIG, f"it has more than {FILE_BYTES_MAX} bytes")
+            _check_file(os.fstat(file.fileno()))
             return file.read(FILE_BYTES_MAX)
 
     def _path(self, lease: int) -> Path:
@@ -144,6 +182,15 @@ class Spool:
 
 def _is_of_a_spool(name: str) -> bool:
     return name.startswith(UNFINISHED) or name.endswith((SUFFIX, BROKEN))
+
+
+def _check_file(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EPERM, "it is not a regular file")
+    if found.st_uid != os.geteuid():
+        raise OSError(errno.EPERM, f"it belongs to the user {found.st_uid}")
+    if found.st_size > FILE_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"it has more than {FILE_BYTES_MAX:,} bytes")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import msgspec
 import pytest
 
 from dte.wire.messages.calls import Report
-from dte.worker.spool import GRACE_S, Spool, SpoolUnusable
+from dte.worker.processes.executor import RESULT_BYTES_MAX
+from dte.worker.spool import FILE_BYTES_MAX, GRACE_S, Spool, SpoolUnusable
 
 TTL_S = 3600.0
 RESULT = Report(7, msgspec.Raw(b'{"n":[1,2.50]}'), state="succeeded")
@@ -188,9 +190,99 @@ def test_a_file_that_is_too_long_is_passed_over(tmp_path: Path) -> None:
     assert leases(spool) == [7]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
+
+
+@needs_root
 def test_a_file_that_somebody_else_has_put_there_is_no_result(tmp_path: Path) -> None:
     spool = Spool(tmp_path, TTL_S)
     spool.keep("w", RESULT)
     os.chown(tmp_path / "7.json", 12_345, 12_345)
     assert leases(spool) == []
+
+
+def test_each_thing_that_is_passed_over_takes_a_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    os.mkfifo(tmp_path / "1.json")
+    (tmp_path / "2.json").symlink_to("/dev/zero")
+    (tmp_path / "3.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "4.json").mkdir()
+    with (tmp_path / "5.json").open("wb") as file:
+        file.truncate(FILE_BYTES_MAX + 1)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(tmp_path / "6.json"))
+        assert leases(spool) == []
+    assert len(caplog.messages) == 6
+    assert all("is passed over" in each for each in caplog.messages)
+
+
+@pytest.mark.parametrize("mode", [0o702, 0o722, 0o777, 0o1777])
+def test_a_folder_where_every_user_may_write_is_refused_with_the_way_out(
+    tmp_path: Path, mode: int
+) -> None:
+    folder = tmp_path / "spool"
+    Spool(folder, TTL_S).keep("w", RESULT)
+    folder.chmod(mode)
+    with pytest.raises(SpoolUnusable, match=f"chmod 700 {folder}"):
+        Spool(folder, TTL_S)
+    folder.chmod(0o700)
+    assert leases(Spool(folder, TTL_S)) == [7]
+
+
+@pytest.mark.parametrize("mode", [0o711, 0o750, 0o755, 0o770, 0o775])
+def test_a_folder_of_results_is_closed_to_others_and_used(
+    tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "spool"
+    Spool(folder, TTL_S).keep("w", RESULT)
+    folder.chmod(mode)
+    assert leases(Spool(folder, TTL_S)) == [7]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert [f"{mode:04o}" in each for each in caplog.messages] == [True]
+
+
+def test_a_folder_with_other_things_where_a_group_may_write_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    tmp_path.chmod(0o775)
+    with pytest.raises(SpoolUnusable, match="others may write"):
+        Spool(tmp_path, TTL_S)
+    assert tmp_path.stat().st_mode & 0o777 == 0o775
+
+
+@needs_root
+def test_a_folder_of_somebody_else_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir(0o700)
+    os.chown(folder, 12_345, 12_345)
+    with pytest.raises(SpoolUnusable, match=f"belongs to the user 12345.*chown 0 {folder}"):
+        Spool(folder, TTL_S)
+
+
+def test_the_longest_result_fits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    result = msgspec.Raw(b'"' + b"x" * (RESULT_BYTES_MAX - 2) + b'"')
+    spool.keep("w" * 256, Report(7, result, state="succeeded"))
+    assert leases(spool) == [7]
+
+
+# Names
+
+
+def test_results_of_a_worker_with_a_name_are_left_to_it(tmp_path: Path) -> None:
+    Spool(tmp_path, TTL_S, "a").keep("a", Report(1))
+    Spool(tmp_path, TTL_S, "b").keep("b", Report(2))
+    Spool(tmp_path, TTL_S).keep("host-1", Report(3))
+    assert leases(Spool(tmp_path, TTL_S, "a")) == [1]
+    assert leases(Spool(tmp_path, TTL_S, "b")) == [2]
+    assert leases(Spool(tmp_path, TTL_S, "host-1")) == [3]
+    assert leases(Spool(tmp_path, TTL_S, "c")) == []
+    assert leases(Spool(tmp_path, TTL_S)) == [3], "of one that has another name after each start"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_file_of_before_names_had_owners_is_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, TTL_S)
+    (tmp_path / "7.json").write_bytes(b'{"worker":"old","report":{"lease":7}}')
+    assert leases(spool) == [7]
