@@ -12,7 +12,12 @@ from pathlib import Path
 
 from dte.master.journal import catalogue, generation
 from dte.master.journal.generation import Cut, find_cut
-from dte.master.journal.permissions import close_to_others, create_private, is_open_to_all
+from dte.master.journal.permissions import (
+    close_to_others,
+    create_private,
+    written_by_all,
+    written_by_others,
+)
 from dte.master.journal.wal import log_of, unread_frames
 
 log = logging.getLogger("dte.master")
@@ -195,7 +200,8 @@ def open_journal(path: str, sync: Sync, *, without_wal: bool = False) -> sqlite3
     """
     if not path:
         raise JournalRefused("the journal's file has no name")
-    _refuse_open_to_all(path)
+    for reason, advice in written_by_others(path):
+        raise JournalRefused(reason, advice)
     cut = _look_at(path, sync)
     # A master that is just ending changes both files; another look sees them at rest.
     if cut is not None and cut is _look_at(path, sync):
@@ -267,18 +273,9 @@ def _look_at(path: str, sync: Sync) -> Cut | None:
     return None
 
 
-def _refuse_open_to_all(path: str) -> None:
-    for file in (path, str(log_of(path))):
-        if is_open_to_all(file):
-            raise open_to_all(file)
-
-
 def open_to_all(file: str) -> JournalRefused:
     """The error for a file that every user may write."""
-    return JournalRefused(
-        f"every user may write to {file}, so anybody may have changed its jobs",
-        f"if you trust it: chmod 600 {file}",
-    )
+    return JournalRefused(*written_by_all(file))
 
 
 def _refuse_strangers(db: sqlite3.Connection, path: str, version: int | None) -> None:

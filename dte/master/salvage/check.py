@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from dte.master.journal.generation import Cut, find_cut
-from dte.master.journal.permissions import is_open_to_all
+from dte.master.journal.permissions import files_of, is_open_to_all
 from dte.master.journal.schema import (
     APPLICATION_ID,
     OLDER_OR_NEWER,
@@ -222,9 +222,7 @@ def damaged_parts(count: int) -> str:
 
 def _note_refusals(path: str, survey: Survey, cut: Cut | None, found: Findings) -> None:
     """Note why a master refuses a file that is not damaged, with what to do."""
-    found.refused = [
-        str(open_to_all(file)) for file in (path, str(log_of(path))) if is_open_to_all(file)
-    ]
+    found.refused = [str(open_to_all(file)) for file in files_of(path) if is_open_to_all(file)]
     if cut is Cut.FOREIGN:
         found.refused.append(str(of_foreign_log(path)))
     strange = strangers_in(survey.catalogue, found.schema) if found.schema is not None else []

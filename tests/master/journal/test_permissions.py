@@ -53,6 +53,37 @@ def test_files_that_others_could_open_are_closed_to_them_and_the_log_says_so_onc
     assert [f"{mode:04o}" in each for each in caplog.messages] == [True]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody")
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_file_of_somebody_else_is_refused_with_the_way_out(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "dte.db"
+    Journal(str(path)).close()
+    file = Path(f"{path}{suffix}")
+    before = file.read_bytes() if file.exists() else None
+    file.touch(0o600)
+    os.chown(file, 12_345, 12_345)
+    with pytest.raises(JournalRefused, match=f"belongs to the user 12345.*chown 0 {file}"):
+        Journal(str(path))
+    if before is None:
+        file.unlink()
+    else:
+        os.chown(file, 0, 0)
+        assert file.read_bytes() == before, "it is as it was"
+    Journal(str(path)).close()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_files_beside_a_journal_are_refused_if_everybody_may_write_them(
+    tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / "dte.db"
+    Journal(str(path)).close()
+    Path(f"{path}{suffix}").touch()
+    os.chmod(f"{path}{suffix}", 0o666)
+    with pytest.raises(JournalRefused, match=f"chmod 600 {path}{suffix}"):
+        Journal(str(path))
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal"])
 def test_a_file_that_everybody_may_write_is_refused_with_the_way_out(
     tmp_path: Path, suffix: str
