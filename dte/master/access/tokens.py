@@ -25,6 +25,7 @@ from typing import Any
 
 import msgspec
 
+from dte.ownership import is_open_to_all, mode_of
 from dte.wire.faults import plain, syntax_fault
 
 log = logging.getLogger("dte.master")
@@ -141,8 +142,9 @@ class TokenFile:
         try:
             with open(self.path, "rb", opener=_open_without_waiting) as file:
                 self._check(os.fstat(file.fileno()))
+                self._check_folder()
                 raw = file.read(FILE_BYTES_MAX + 1)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return ()
         except OSError as error:
             raise TokensRefused(f"cannot read {self.path}: {error.strerror}") from None
@@ -170,6 +172,7 @@ class TokenFile:
         token = Token(
             name, role, hash_of(secret), tuple(handlers), jobs_waiting_max, expires_at, code
         )
+        self._check_folder()
         with self._locked():
             tokens = self.read()
             if any(each.name == name for each in tokens):
@@ -208,6 +211,19 @@ class TokenFile:
             raise TokensRefused(
                 f"others may open {self.path} (mode {mode:04o}); to prevent that: "
                 f"chmod 600 {self.path}"
+            )
+
+    def _check_folder(self) -> None:
+        """Refuse a folder where every user may put another file in the place of this one."""
+        folder = os.path.dirname(self.path) or os.path.realpath(os.curdir)
+        try:
+            found = os.stat(folder)
+        except OSError:
+            return  # The file cannot be written or read either, which is another error.
+        if is_open_to_all(found):
+            raise TokensRefused(
+                f"every user may replace {self.path}, as its folder has the mode "
+                f"{mode_of(found):04o}; to prevent that: chmod o-w {folder}"
             )
 
     def _tokens(self, raw: bytes) -> tuple[Token, ...]:

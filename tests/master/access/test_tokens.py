@@ -195,6 +195,32 @@ def test_a_file_of_another_user_is_refused(path: Path, monkeypatch: pytest.Monke
     assert f"chown 4242 {path}" in refusal(file)
 
 
+def test_a_folder_where_every_user_may_replace_the_file_is_refused(
+    path: Path, tmp_path: Path
+) -> None:
+    secret = TokenFile(str(path)).new(Role.CLIENT, "shop")
+    before = path.read_bytes()
+    tmp_path.chmod(0o777)
+    with pytest.raises(TokensRefused, match=f"chmod o-w {tmp_path}"):
+        TokenFile(str(path)).read()
+    with pytest.raises(TokensRefused, match=f"chmod o-w {tmp_path}"):
+        TokenFile(str(path)).new(Role.CLIENT, "other")
+    with pytest.raises(TokensRefused, match=f"chmod o-w {tmp_path}"):
+        TokenFile(str(tmp_path / "other.tokens")).new(Role.CLIENT, "other")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    for mode in (0o1777, 0o775, 0o755):
+        tmp_path.chmod(mode)
+        assert Tokens(str(path)).find(secret, 0.0) is not None
+
+
+def test_where_no_folder_is_there_are_no_tokens(path: Path, tmp_path: Path) -> None:
+    path.touch(0o600)
+    assert TokenFile(str(path / "dte.tokens")).read() == ()
+    tmp_path.chmod(0o777)
+    assert TokenFile(str(tmp_path / "other.tokens")).read() == (), "others may be there as before"
+
+
 def test_neither_a_folder_nor_a_pipe_is_read(path: Path) -> None:
     os.mkfifo(path, 0o600)
     assert "not a regular file" in refusal(TokenFile(str(path)))
