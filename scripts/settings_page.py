@@ -17,7 +17,8 @@ INTRODUCTION = """\
 # Settings
 
 These options are also environment variables, and can be set in a file `.env` in the current folder.
-The command line wins over the environment, and the environment over the file. `--key`,
+The command line wins over the environment, and the environment over the file, which sets nothing
+that dte does not know: set PYTHONPATH, or what your handlers read, in the environment. `--key`,
 `--arg` and `--after` of a submission have no variable, which would apply to every submission.
 
 `scripts/docs` makes this page from the options themselves, which `dte COMMAND --help` shows.

@@ -1,14 +1,8 @@
-"""The command `dte`: its subcommands, and settings from `.env`."""
+"""The command `dte`, with its subcommands."""
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-from typing import IO
-
 import click
-from dotenv import load_dotenv
-from dotenv.parser import parse_stream
 
 from dte import __version__
 from dte.cli import other_names
@@ -17,11 +11,11 @@ from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
 from dte.cli.journals import journal_commands
-from dte.cli.output import EXIT_USAGE, explained, leave
+from dte.cli.output import explained
 from dte.cli.run import run_command
 from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
+from dte.cli.settings_file import load_settings
 from dte.cli.streams import discard_unwritten, open_missing
-from dte.cli.text import say
 from dte.cli.tokens import token_commands
 
 
@@ -62,33 +56,6 @@ def entry() -> None:
             main()
     finally:
         discard_unwritten()
-
-
-def load_settings() -> None:
-    """Read `.env` in the current folder, unless that folder has been deleted."""
-    try:
-        file = Path.cwd() / ".env"
-    except FileNotFoundError:
-        return
-    logging.getLogger("dotenv").setLevel(logging.ERROR)  # It names the line, but not the file.
-    try:
-        load_dotenv(file)
-        if file.is_file():
-            with file.open(encoding="utf-8") as stream:
-                _show_broken(file, stream)
-    except UnicodeDecodeError as error:
-        place = f"byte 0x{error.object[error.start]:02x} at position {error.start}"
-        leave(EXIT_USAGE, f"cannot read {file}: it is not UTF-8, {place}")
-    except OSError as error:
-        leave(EXIT_USAGE, f"cannot read {file}: {error.strerror}")
-
-
-def _show_broken(file: Path, stream: IO[str]) -> None:
-    """Print where `.env` has settings of dte that cannot be read; other programs use it too."""
-    for binding in parse_stream(stream):
-        if binding.error and "DTE_" in binding.original.string:
-            text = f"dte: line {binding.original.line} of {file} is ignored; write NAME=VALUE"
-            say(text, err=True)
 
 
 for command in (
