@@ -129,7 +129,7 @@ class Master:
         self.webhooks = Webhooks(
             self._message,
             recorder.delivered,
-            destinations(settings, has_tokens=lambda: False),
+            destinations(settings, has_tokens=lambda: not self.access.is_open),
             webhook_secret=settings.webhook_secret,
             webhook_for_s=settings.webhook_for_s,
             webhooks_max=settings.webhooks_max,

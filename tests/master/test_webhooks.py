@@ -20,6 +20,7 @@ from harness.until import until
 from dte.core.errors import Busy, NotFound, Unavailable
 from dte.logs import LINES_MAX
 from dte.master import webhooks as module
+from dte.master.access.tokens import Role, TokenFile
 from dte.master.destinations import Destinations
 from dte.master.posting import Message as Webhook
 from dte.master.posting import signature
@@ -670,6 +671,20 @@ async def test_a_master_for_others_refuses_urls_that_lead_inward(
         reply = await rig.post(path, {field: "1+2", "notify": url})
         assert reply.status in (200, 201), reply.json
     assert rig.master.core.jobs.waiting == 3
+
+
+async def test_with_tokens_a_master_does_not_post_to_its_own_machine(
+    start_master: StartMaster, tmp_path: Path
+) -> None:
+    """Its clients may be elsewhere, behind a proxy."""
+    rig, file = await start_master(), tmp_path / "dte.tokens"
+    secret = TokenFile(str(file)).new(Role.CLIENT, "shop")
+    told = {"formula": "1+2", "notify": "http://127.0.0.1:9000/"}
+    assert (await rig.post("/jobs", told)).status == 201
+    for places, status in (("", 400), ("127.0.0.1:9000", 201)):
+        rig = await start_master(tokens=str(file), webhook_to=places)
+        reply = await rig.ask("POST", "/jobs", told, Authorization=f"Bearer {secret}")
+        assert reply.status == status, reply.json
 
 
 def test_nobody_sees_the_secret() -> None:
