@@ -359,5 +359,5 @@ def _named_by(place: Place) -> tuple[Address, ...]:
 
 
 def _refusal(host: str, address: Address) -> str:
-    found = f"{host} leads to {address}, which is not public ({kind_of(address)})"
-    return f"{found}; the master may allow it by --webhook-to"
+    found = host if host == str(address) else f"{host} leads to {address}, which"
+    return f"{found} is not public ({kind_of(address)}); the master may allow it by --webhook-to"

@@ -250,7 +250,7 @@ async def test_what_may_not_go_to_its_address_is_given_up_at_once(
     await record.all_forgotten(5)
     assert not receiver.lines, "nobody was connected to"
     assert record.webhooks.given_up == 5
-    assert "127.0.0.1, which is not public" in caplog.text
+    assert "127.0.0.1 is not public (loopback)" in caplog.text
     assert "/secret" not in caplog.text
 
 
