@@ -25,9 +25,11 @@ def entry() -> None:
         found = _hiding(error)
         if found is None:
             raise
+        from dte.core.printable import printable
+
         file, name = found
         sys.stderr.write(
-            f"dte: {type(error).__name__}: {error}\n{file} has the name of {name}, and PYTHONPATH "
+            f"dte: {type(error).__name__}: {printable(str(error))}\n{printable(file)} has the name of {name}, and PYTHONPATH "
             "has its folder: rename the file, or change PYTHONPATH\n"
         )
         sys.exit(2)
