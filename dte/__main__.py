@@ -28,9 +28,10 @@ def entry() -> None:
         from dte.core.printable import printable
 
         file, name = found
+        reason = printable(f"{type(error).__name__}: {error}")
         sys.stderr.write(
-            f"dte: {type(error).__name__}: {printable(str(error))}\n{printable(file)} has the name of {name}, and PYTHONPATH "
-            "has its folder: rename the file, or change PYTHONPATH\n"
+            f"dte: {reason}\n{printable(file)} has the name of {name}, and PYTHONPATH has its "
+            "folder: rename the file, or change PYTHONPATH\n"
         )
         sys.exit(2)
 
