@@ -20,7 +20,6 @@ from dte.cli.options import json_option, master_option, option, shown_to_master
 from dte.cli.output import EXIT_USAGE, UNWATCHED_S, explained, files_explained, hinted, leave
 from dte.cli.text import say, say_again, say_json
 from dte.client.backup import Backup
-from dte.client.exact import encode
 from dte.core.printable import printable
 from dte.wire.access import Access
 
