@@ -141,7 +141,7 @@ class Master:
         self.core.jobs.restore(loaded.last, loaded.waiting, loaded.ended)
         if loaded.waiting:
             self.core.handlers.restore(loaded.replaced)
-        self.workers.restore(loaded.replaced)
+        self.workers.stored.restore(loaded.replaced)
         for announcement in loaded.workers:
             with suppress(Busy):
                 self.core.announce(self.clock.now(), announcement)
@@ -217,7 +217,7 @@ class Master:
         self.turns.note(RECORDED)
         self.core.recorded(self.clock.now(), facts, repeats)
         self.awaited.recorded(facts)
-        self.workers.recorded()
+        self.workers.stored.recorded()
         self.jobs.recorded(facts, repeats)
         self.expected.recorded(facts, repeats)
         self.turns.note()

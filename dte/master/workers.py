@@ -12,28 +12,24 @@ from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
 from dte.core.errors import Unavailable
 from dte.core.graph.call import Call
-from dte.core.graph.handlers import HandlerPolicy
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
-from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
+from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.logs import LimitedLog, one_line
 from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
 from dte.master.presence import CAME_OR_WENT, Presence
+from dte.master.stored_workers import StoredWorkers
 from dte.master.taken import TakenResults, mark_of, mark_of_batch
 from dte.master.unread import UnreadLeases
 from dte.wire.messages.batches import BatchResult
 
 log = logging.getLogger("dte.master")
 
-STORED_NOTED_MAX = 2_000
-"""Stored announcements that are noted before those of workers that are not known any more go."""
 REPORTS_AT_ONCE = 1_000
 """Results that are taken in one turn of the loop."""
-
-UNSTORED = "announcements that cannot be stored"
 
 
 @dataclass(eq=False)
@@ -42,6 +38,7 @@ class Workers:
 
     Attributes:
         presence: finds out whether workers are there.
+        stored: what the journal has of them.
     """
 
     core: Scheduler
@@ -56,19 +53,12 @@ class Workers:
         self._limited = LimitedLog(log)
         self._taken = TakenResults()
         self._claims: dict[Claim, asyncio.Future[None]] = {}
-        self._stored: dict[str, Announcement] = {}
-        self._to_store: dict[str, Announcement] = {}
-        self._replaced: dict[str, HandlerPolicy] = {}
-        self._storing: asyncio.Task[None] | None = None
-        self._replaced_stored = True
-        self._storing_replaced: asyncio.Task[None] | None = None
+        self.stored = StoredWorkers(self.core, self.recorder, self._limited)
         self.presence = Presence(self.core, self.clock, self.wake, self.reach, self._limited)
 
     def close(self) -> None:
         """Answer all waiting claims with nothing."""
-        for storing in (self._storing, self._storing_replaced):
-            if storing is not None:
-                storing.cancel()
+        self.stored.close()
         self.presence.close()
         self._limited.close()
         self.complete(self._claims)
@@ -95,7 +85,7 @@ class Workers:
         known = self.core.worker(announcement.identity)
         was_draining = known is not None and known.announcement.draining
         worker = self.core.announce(now, announcement)
-        self._note_replaced()
+        self.stored.note_replaced()
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
             self.presence.check(worker)
@@ -104,12 +94,7 @@ class Workers:
             self._log_worker("joined", announcement, f" from {address}")
         elif announcement.draining and not was_draining:
             self._log_worker("is leaving", announcement)
-        once = announcement.delivery is Delivery.MAILBOX or (
-            announcement.delivery is Delivery.PUSH and not announcement.incarnation
-        )
-        if once and self._stored.get(announcement.identity) != announcement:
-            self._to_store[announcement.identity] = announcement
-            await self._store()
+        await self.stored.note(announcement)
         problem = worker.unreachable or (worker.last_failure if worker.failures else None)
         return f"calls to {announcement.address} fail: {problem}" if problem else None
 
@@ -170,64 +155,11 @@ class Workers:
         text = f"worker %s {what}%s"
         self._limited.add(CAME_OR_WENT, logging.INFO, text, name, more, worker=name)
 
-    def restore(self, replaced: Mapping[str, HandlerPolicy]) -> None:
-        """Take over what the journal knows of built-in handlers that workers have replaced."""
-        self._replaced = dict(replaced)
-
     def forget_replaced(self, needed: Collection[str]) -> None:
         """All jobs from before a restart are known: forget replaced handlers that none needs."""
         self.core.handlers.forget(needed)
-        self._note_replaced()
+        self.stored.note_replaced()
         self.wake()
-
-    def _note_replaced(self) -> None:
-        """Store which built-in handlers are replaced, if that has changed."""
-        if self._replaced == self.core.handlers.replaced:
-            return
-        self._replaced = dict(self.core.handlers.replaced)
-        self._start_storing_replaced()
-
-    def _start_storing_replaced(self) -> None:
-        storing = self._store_replaced()
-        self._storing_replaced = asyncio.get_running_loop().create_task(storing)
-
-    async def _store_replaced(self) -> None:
-        self._replaced_stored = True
-        try:
-            await self.recorder.remember_replaced(self._replaced)
-        except Unavailable as error:
-            text = "replaced handlers cannot be stored yet: %s"
-            self._limited.add(UNSTORED, logging.WARNING, text, error)
-            self._replaced_stored = False
-
-    async def _store(self) -> None:
-        """Store announcements in the journal, or keep them for later if it cannot be written."""
-        while self._to_store:
-            identity, announcement = self._to_store.popitem()
-            try:
-                await self.recorder.remember(announcement)
-                self._note_stored(identity, announcement)
-            except Unavailable as error:
-                text, name = "worker %s cannot be stored yet: %s", one_line(announcement.name)
-                self._limited.add(UNSTORED, logging.WARNING, text, name, error)
-                self._to_store.setdefault(identity, announcement)
-                return
-
-    def _note_stored(self, identity: str, announcement: Announcement) -> None:
-        if announcement.draining:
-            self._stored.pop(identity, None)
-            return
-        self._stored[identity] = announcement
-        if len(self._stored) > STORED_NOTED_MAX:
-            known = self.core.worker
-            self._stored = {each: said for each, said in self._stored.items() if known(each)}
-
-    def recorded(self) -> None:
-        """Store the announcements that could not be stored before: the journal works again."""
-        if self._to_store:
-            self._storing = asyncio.get_running_loop().create_task(self._store())
-        if not self._replaced_stored:
-            self._start_storing_replaced()
 
     def leave(self, worker: Worker) -> None:
         """Note that a worker has ended."""
@@ -265,7 +197,7 @@ class Workers:
         self._answer_claim_of(announcement)
         self._log_failing(announcement)
         claim = self.core.claim(self.clock.now(), announcement, slots)
-        self._note_replaced()
+        self.stored.note_replaced()
         if info is not None:
             claim.worker.info = info
         answered = self._claims[claim] = asyncio.get_running_loop().create_future()
