@@ -7,7 +7,6 @@ futures for each request would cost as much as the request itself.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -15,10 +14,12 @@ from typing import NamedTuple, Protocol
 
 from dte.wire.http import tls
 from dte.wire.http.reader import BeyondBound, LongBody, Message, MessageReader, NotHttp
+from dte.wire.http.reasons import reason_of
 from dte.wire.http.stream import COPIED_BYTES, Stream
 
 REPLY_BYTES_MAX = 64_000_000
 """The longest body of a reply, unless a request asks for less."""
+GREETING_BYTES_MAX = 1_000
 CONNECT_TIMEOUT_S = 2.0
 """A host that has vanished refuses nothing; it does not answer at all."""
 
@@ -82,12 +83,34 @@ class ReplyBounds(Protocol):
         """Stop counting the bytes of a reply."""
 
 
+class Greeting(NamedTuple):
+    """The first request on a connection. Unless the reply is right, no other is sent.
+
+    Attributes:
+        wrong: the reason for a reply that is not right.
+    """
+
+    path: str
+    body: bytes
+    is_right: Callable[[Reply], bool]
+    wrong: str
+
+
+class NotGreeted(ConnectionFailed):
+    """The reply to a greeting is not right, so another program than the expected one answers."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, sent=False)
+
+
 class KeptAliveConnection:
     """One connection to a server, for one request at a time.
 
     Args:
         bounds: the bounds that its replies share with others.
         secure: the context of TLS; None for a connection without it.
+        headers: headers of every request, but not of the greeting.
+        greet: makes the greeting; None for no greeting.
 
     Attributes:
         on_close: called when the server closes the connection while it is idle.
@@ -99,15 +122,20 @@ class KeptAliveConnection:
         port: int,
         bounds: ReplyBounds | None = None,
         secure: ssl.SSLContext | None = None,
+        headers: Mapping[str, str] | None = None,
+        greet: Callable[[], Greeting] | None = None,
     ) -> None:
         self.host = host
         self._secure = secure
         self._port = port
         self._bounds = bounds
+        self._greet = greet
         self._is_counted = False
         self._unopened = 0
         host_field = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        self._fields = f"Host: {host_field}\r\nContent-Type: application/json\r\nContent-Length: "
+        self._host_fields = f"Host: {host_field}\r\nContent-Type: application/json"
+        always = "".join(f"\r\n{name}: {value}" for name, value in (headers or {}).items())
+        self._fields = f"{self._host_fields}{always}\r\nContent-Length: "
         self._stream: Stream | None = None
         self._opening: asyncio.Task[None] | None = None
         self._on_reply: OnReply | None = None
@@ -128,13 +156,13 @@ class KeptAliveConnection:
     @property
     def unsent(self) -> int:
         """The bytes of the request that the system has not taken yet."""
-        if self._stream is None:
+        if self._stream is None or self._opening is not None:
             return self._unopened
         return self._stream.unsent
 
     def when_sent(self, callback: Callable[[], None]) -> None:
         """Call back once the system has taken the request; never if it fails before."""
-        if self._stream is not None:
+        if self._stream is not None and self._opening is None:
             self._stream.when_sent(callback)
         else:
             self._when_sent = callback
@@ -224,7 +252,8 @@ class KeptAliveConnection:
         if self._is_counted and self._bounds is not None:
             self._is_counted = False
             self._bounds.ended(self)
-        self._when_sent = None
+        if self._opening is None:  # Otherwise it is the reply to a greeting.
+            self._when_sent = None
         on_reply, self._on_reply = self._on_reply, None
         if on_reply is not None:
             on_reply(outcome)
@@ -232,10 +261,11 @@ class KeptAliveConnection:
     # Opening
 
     async def open(self) -> None:
-        """Connect before there is a request.
+        """Connect before there is a request, and greet.
 
         Raises:
             ConnectionFailed: the connection was not accepted.
+            NotGreeted: another program than the expected one has accepted it.
         """
         try:
             connected = await self._connected()
@@ -244,9 +274,41 @@ class KeptAliveConnection:
         except (OSError, ValueError) as error:  # ValueError: not a valid host name.
             refused = isinstance(error, ConnectionRefusedError)
             insecure = isinstance(error, ssl.SSLError)
-            reason = _reason(error, self.host)
+            reason = reason_of(error, self.host)
             raise ConnectionFailed(reason, refused=refused, sent=False, insecure=insecure) from None
         self._stream = Stream(connected, self._received, self._lost)
+        if self._greet is not None:
+            await self._exchange(self._greet())
+
+    async def _exchange(self, greeting: Greeting) -> None:
+        """Greet on the new connection, before the request that waits for it."""
+        waits = self._on_reply, self._reader.body_bytes_max
+        replied, self._on_reply = future_outcome()
+        self._reader.body_bytes_max = GREETING_BYTES_MAX
+        head = f"POST {greeting.path} HTTP/1.1\r\n{self._host_fields}"
+        head += f"\r\nContent-Length: {len(greeting.body)}\r\n\r\n"
+        assert self._stream is not None
+        self._stream.send(head.encode("latin-1") + greeting.body)
+        failure: ConnectionFailed | None = None
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                reply = reply_of(await replied)
+            if not greeting.is_right(reply):
+                failure = NotGreeted(greeting.wrong)
+        except TimeoutError:
+            failure = ConnectionFailed("no reply to the greeting in time", sent=False)
+        except ReplyRefused:
+            failure = NotGreeted(greeting.wrong)
+        except ConnectionFailed as error:
+            failure = ConnectionFailed(str(error), sent=False)
+        if failure is None and self._stream is None:
+            failure = ConnectionFailed("the connection was closed after the greeting", sent=False)
+        self._on_reply = None
+        if failure is not None:
+            self._disconnect()
+        self._on_reply, self._reader.body_bytes_max = waits
+        if failure is not None:
+            raise failure
 
     async def _open(self, *parts: bytes) -> None:
         try:
@@ -338,7 +400,7 @@ class KeptAliveConnection:
         elif self._on_reply is not None:
             reason = "the connection was closed before a complete reply"
             insecure = isinstance(error, ssl.SSLError)
-            reason = reason if error is None else _reason(error, self.host)
+            reason = reason if error is None else reason_of(error, self.host)
             self._finish(ConnectionFailed(reason, insecure=insecure))
         else:
             self._closed_by_server()
@@ -376,14 +438,3 @@ def reply_of(outcome: Outcome) -> Reply:
 
 def _reply(message: Message) -> Reply:
     return Reply(int(message.start_line[1]), message.headers, message.body)
-
-
-def _reason(error: Exception, host: str) -> str:
-    if (fault := tls.fault(error, host)) is not None:
-        return fault
-    if isinstance(error, TimeoutError) and not error.args:
-        return "no connection in time"
-    if isinstance(error, OSError) and error.errno is not None:
-        # The message of the loop for a refused connection repeats the address.
-        return os.strerror(error.errno) if error.errno > 0 else str(error.strerror)
-    return str(error) or type(error).__name__

@@ -14,7 +14,10 @@ from dte.master.dispatch.replies import Replies
 from dte.wire.http.client import (
     REPLY_BYTES_MAX,
     ConnectionFailed,
+    Greeting,
     KeptAliveConnection,
+    NotGreeted,
+    Reply,
     ReplyRefused,
 )
 from dte.wire.http.reader import INTERIM_MAX
@@ -333,3 +336,131 @@ async def test_closing_twice_or_before_the_first_request_is_nothing(
     connection.close()
     connection.close()
     assert await ask(connection) == b"1"
+
+
+# Greetings
+
+RIGHT, WRONG = b"right", "another program answers there"
+
+
+def greeting() -> Greeting:
+    def is_right(reply: Reply) -> bool:
+        return reply.body == RIGHT
+
+    return Greeting("/hello", b"who are you?", is_right, WRONG)
+
+
+@pytest.fixture
+def greet(cleanup: AsyncExitStack) -> Connect:
+    """Connects to a server that must answer a greeting."""
+
+    def connect_to(server: PlainServer) -> KeptAliveConnection:
+        headers = {"Authorization": "Bearer secret"}
+        connection = KeptAliveConnection(HOST, server.port, headers=headers, greet=greeting)
+        cleanup.callback(connection.close)
+        return connection
+
+    return connect_to
+
+
+async def right(request: Message, line: Line) -> None:
+    await line.reply(200, RIGHT)
+
+
+async def test_a_greeting_comes_before_everything_else_on_a_connection_and_once(
+    greet: Connect, serve_plainly: ServePlainly
+) -> None:
+    server = await serve_plainly(then(right, echo))
+    connection = greet(server)
+    for body in (b"1", b"2"):
+        assert await ask(connection, body) == body
+    assert [each.path for each in server.requests] == ["/hello", "/compute", "/compute"]
+    assert [each.headers.get("authorization") for each in server.requests] == [
+        None,
+        *["Bearer secret"] * 2,
+    ]
+
+
+async def test_each_new_connection_is_greeted(greet: Connect, serve_plainly: ServePlainly) -> None:
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(200, RIGHT)
+        if request.path == "/compute":
+            line.close()
+
+    server = await serve_plainly(conduct)
+    connection = greet(server)
+    for _ in range(2):
+        await ask(connection)
+        await until(lambda: not connection.is_open, "it is closed")
+    assert [each.path for each in server.requests] == ["/hello", "/compute"] * 2
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        sending(reply_bytes(200, b"wrong")),
+        sending(reply_bytes(404, {})),
+        sending(reply_bytes(200, b"x" * 2_000)),
+    ],
+)
+async def test_a_program_that_answers_a_greeting_wrongly_gets_nothing_more(
+    greet: Connect, serve_plainly: ServePlainly, wrong: Conduct
+) -> None:
+    server = await serve_plainly(wrong)
+    connection = greet(server)
+    for _ in range(2):
+        with pytest.raises(NotGreeted, match=WRONG) as failed:
+            await ask(connection, b"1")
+        assert not failed.value.sent
+    assert {each.path for each in server.requests} == {"/hello"}
+
+
+@pytest.mark.parametrize("wrong", [sending(b"", close=True), sending(b"HTTP/1.1 200 OK\r\n\r\nx")])
+async def test_a_greeting_without_a_reply_has_sent_nothing_else(
+    greet: Connect, serve_plainly: ServePlainly, wrong: Conduct
+) -> None:
+    server = await serve_plainly(wrong)
+    with pytest.raises(ConnectionFailed) as failed:
+        await ask(greet(server))
+    assert not failed.value.sent
+    assert {each.path for each in server.requests} == {"/hello"}
+
+
+async def test_a_request_is_unsent_until_the_greeting_is_answered(
+    greet: Connect, serve_plainly: ServePlainly
+) -> None:
+    go_on = asyncio.Event()
+
+    async def late(request: Message, line: Line) -> None:
+        await go_on.wait()
+        await line.reply(200, RIGHT)
+
+    server = await serve_plainly(then(late, echo))
+    connection, sent = greet(server), []
+    replied = asyncio.create_task(ask(connection, b"1"))
+    await until(lambda: server.requests, "the greeting")
+    connection.when_sent(lambda: sent.append(True))
+    assert connection.unsent > 0
+    assert sent == []
+    go_on.set()
+    assert await replied == b"1"
+    assert sent == [True]
+    assert connection.unsent == 0
+
+
+async def test_a_request_that_is_abandoned_during_the_greeting_is_never_sent(
+    greet: Connect, serve_plainly: ServePlainly
+) -> None:
+    async def never(request: Message, line: Line) -> None:
+        pass
+
+    server = await serve_plainly(never)
+    connection = greet(server)
+    replied = asyncio.create_task(ask(connection, b"1"))
+    await until(lambda: server.requests, "the greeting")
+    replied.cancel()
+    with suppress(asyncio.CancelledError):
+        await replied
+    server.conduct = then(right, echo)
+    assert await ask(connection, b"2") == b"2"
+    assert [each.body for each in server.requests if each.path == "/compute"] == [b"2"]
