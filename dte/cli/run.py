@@ -202,5 +202,5 @@ def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
         f"  {program} submit '1+(2*3)/4-5' --master {master_url}\n"
     )
     if cluster.needs_tokens:
-        click.echo(f"These need a token; to make one: {program} token new client NAME")
+        say(f"These need a token; to make one: {program} token new client NAME")
     sys.stdout.flush()
