@@ -20,16 +20,12 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
 
 FROM python:3.12-slim
 COPY --from=build /opt/dte /opt/dte
-COPY deploy/dte-master /usr/local/bin/
+COPY deploy/dte-master deploy/dte-health /usr/local/bin/
 ENV PATH=/opt/dte/bin:$PATH DTE_MASTER_HOST=* DTE_MASTER_PORT=5000 DTE_JOURNAL=/var/lib/dte/dte.db
 RUN install --directory --owner=10001 --group=10001 --mode=700 /var/lib/dte /run/dte
 VOLUME /var/lib/dte /run/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
 EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD python -c "\
-from http.client import HTTPConnection; \
-master = HTTPConnection('127.0.0.1:$DTE_MASTER_PORT', timeout=4); \
-master.request('GET', '/health'); \
-exit(master.getresponse().status != 200)"
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD dte-health "$DTE_MASTER_PORT" /live
 ENTRYPOINT ["dte-master"]

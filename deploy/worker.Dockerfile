@@ -24,15 +24,12 @@ USER 10001:10001
 # An image with handlers of your own is made from this one: see examples/own-handlers. The user owns
 # the environment, so that pip can install there what the handlers need.
 COPY --from=build --chown=10001:10001 /opt/dte /opt/dte
+COPY deploy/dte-health /usr/local/bin/
 ENV PATH=/opt/dte/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 # The health check asks at 127.0.0.1, and the master calls at another address.
 ENV DTE_WORKER_HOST=0.0.0.0 DTE_WORKER_PORT=6000
 RUN python -m ensurepip --default-pip
 WORKDIR /handlers
 EXPOSE 6000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD python -c "\
-from http.client import HTTPConnection; \
-worker = HTTPConnection('127.0.0.1:$DTE_WORKER_PORT', timeout=4); \
-worker.request('GET', '/health'); \
-exit(worker.getresponse().status != 200)"
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD dte-health "$DTE_WORKER_PORT" /health
 ENTRYPOINT ["dte", "worker"]

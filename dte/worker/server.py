@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from dte.handlers import registry
+from dte.wire.http.browsers import HostNames
 from dte.wire.http.certificates import server_tls
 from dte.wire.http.client import REPLY_BYTES_MAX
 from dte.wire.http.listening import LOOPBACK, listen
@@ -155,7 +156,8 @@ class WorkerServer(_Worker):
             self.name, self._calls, self._incarnation, settings.master_url, self._slots
         )
         self.tls = server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS, tls=self.tls)
+        names = HostNames(settings.host, settings.host_names)
+        self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS, tls=self.tls, names=names)
         self._announcer: Announcer | None = None
         self._hosts = (settings.host,) if settings.host else hosts
         self.port = 0

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.processes import environment
+from harness.certificates import Authority, Pair
+from harness.machine import free_port
+from harness.processes import Processes, environment, until_listening
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -110,3 +112,26 @@ def test_no_token_is_made_for_a_master_that_serves_everybody(start: Start, tmp_p
 def test_no_token_is_made_where_there_is_no_folder_for_it(start: Start, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run")
     assert start() == ["open: ; master"]
+
+
+def test_a_container_is_healthy_while_its_server_answers(
+    processes: Processes, server_pair: Pair, authority: Authority
+) -> None:
+    demanding = {
+        "DTE_TLS_CERT": server_pair.cert,
+        "DTE_TLS_KEY": server_pair.key,
+        "DTE_TLS_CLIENT_CA": authority.file,
+    }
+    for settings in ({}, demanding):
+        port = free_port()
+        master = processes.start("master", DTE_MASTER_PORT=str(port), **settings)
+        until_listening(master, port)
+        assert health(port, **settings) == 0
+        master.end()
+        assert health(port, **settings) != 0
+
+
+def health(port: int, **settings: str) -> int:
+    command = [sys.executable, DEPLOY / "dte-health", str(port), "/live"]
+    done = subprocess.run(command, env=environment(**settings), capture_output=True, timeout=60)
+    return done.returncode

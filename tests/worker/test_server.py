@@ -299,6 +299,35 @@ async def test_a_worker_that_claims_its_work_listens_nowhere(
     assert {each.path for each in fake_master.server.requests} <= {"/claim", "/result", "/extend"}
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 202),
+        ({"Host": "localhost:6000"}, 202),
+        ({"Host": "worker"}, 202),
+        ({"Host": "worker.example.com"}, 202),
+        ({"Host": "evil.example"}, 421),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 202),
+    ],
+    ids=str,
+)
+async def test_no_web_page_has_a_worker_run_a_call(
+    start_worker: StartWorker, fake_master: FakeMaster, headers: dict[str, str], status: int
+) -> None:
+    worker = start_worker(slots=1, master_url=fake_master.url, host_names=("worker.example.com",))
+    client = PlainClient(worker.port)
+    named = {"Content-Type": "text/plain"} | headers
+    reply = await client.post("/compute", call(7, "echo", 5), **named)
+    assert reply.status == status
+    if status == 202:
+        await until(fake_master.results, "a report")
+    if status == 421:
+        assert "--host-names" in reply.json["error"]
+
+
 async def test_handlers_that_cannot_be_loaded_are_an_error(master: PlainServer) -> None:
     with pytest.raises(CannotLoad, match=r"no\.such\.module"):
         WorkerServer(settings(master, handlers=("no.such.module",)))

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
+from dte.wire.http.browsers import HostNames, refusal_of
 from dte.wire.http.certificates import ServerTls
 from dte.wire.http.crowd import Crowd
 from dte.wire.http.encodings import encoding_fault
@@ -48,6 +49,8 @@ Answered = tuple[int, bytes]
 InSlices = Generator[None, None, Answered]
 """Makes an answer, with a slice of the work between its yields."""
 Answer = Callable[[Request], Answered | InSlices]
+OF_BROWSERS = {"host": "Host", "origin": "Origin", "sec-fetch-site": "Sec-Fetch-Site"}
+"""The headers that tell a browser's request from others, by their names in a `Message`."""
 SLICE_S = 0.005
 BUSY = "too many connections are open: this one replaces none of them"
 
@@ -61,6 +64,8 @@ class HttpServer:
         methods: the methods of each path, as the header Allow lists them.
         crowd: the bounds that all connections share.
         tls: the certificate of a server that speaks TLS.
+        names: its names; requests for other hosts, and those of pages of others, are refused. None
+            for a server that no browser reaches.
 
     Attributes:
         closed_by_peer: called when the peer has closed a connection.
@@ -73,10 +78,12 @@ class HttpServer:
         methods: Mapping[str, str] | None = None,
         crowd: Crowd | None = None,
         tls: ServerTls | None = None,
+        names: HostNames | None = None,
     ) -> None:
         self.answer = answer
         self.methods = {**methods, "*": ASTERISK} if methods else {}
         self.body_bytes_max = body_bytes_max
+        self.names = names
         self.closed_by_peer: Callable[[], None] = lambda: None
         self._handshakes = Handshakes(tls, self._take) if tls is not None else None
         accepted = self._take if self._handshakes is None else self._handshakes.begin
@@ -276,7 +283,9 @@ class _Connection:
             if message.closes:
                 self.finish()
             return
-        made = self._answer(request) if fault is None else (415, _error(fault))
+        made = self._refusal_of(message) or (
+            self._answer(request) if fault is None else (415, _error(fault))
+        )
         if isinstance(made, tuple):
             self._send(request, made, message.closes)
             return
@@ -291,6 +300,15 @@ class _Connection:
         self._stream.send(head + body if request.method != "HEAD" else head)
         if closes:
             self.finish()
+
+    def _refusal_of(self, message: Message) -> Answered | None:
+        """The refusal of a request that a web page may have made behind its user's back."""
+        names, headers = self._server.names, message.headers
+        if names is None:
+            return None
+        said = {name: headers[lower] for lower, name in OF_BROWSERS.items() if lower in headers}
+        refusal = refusal_of(said, names)
+        return None if refusal is None else (refusal.status, _error(refusal.text))
 
     def _answer(self, request: Request) -> Answered | InSlices:
         try:
