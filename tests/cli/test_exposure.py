@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.http import BlockingClient
-from harness.machine import free_port, listens
+from harness.machine import free_port, free_ports, listens
 from harness.processes import Processes, until
+
+import dte as package
 
 from .conftest import Dte, DteProcess, check_refused
 
@@ -83,3 +86,20 @@ def test_servers_listen_on_this_machine_alone_by_default(dte: Dte, served: list[
     for command in ("master", "worker"):
         assert dte(command).exit_code == 0
     assert [each.host for each in served] == ["localhost", ""]
+
+
+def test_a_master_and_a_worker_on_one_machine_are_reached_from_nowhere_else(
+    processes: Processes,
+) -> None:
+    ports = free_ports(2)
+    processes.start("master", "--port", str(ports[0]))
+    until(lambda: listens(ports[0]), "the master listens")
+    url = f"http://localhost:{ports[0]}"
+    processes.start("worker", "--port", str(ports[1]), DTE_MASTER=url)
+    with package.Client(url) as client:
+        assert client.compute("1+(2*3)/4-5") == -2.5
+    for port in ports:
+        assert listens(port)
+        with socket.socket() as probe:
+            # The other addresses of the loopback network stand for all other addresses.
+            assert probe.connect_ex(("127.0.0.2", port)) != 0
