@@ -26,6 +26,7 @@ RUN install --directory --owner=10001 --group=10001 --mode=700 /var/lib/dte /run
 VOLUME /var/lib/dte /run/dte
 # A number, because Kubernetes' runAsNonRoot cannot tell from a name that it is not root.
 USER 10001:10001
+# In Kubernetes, a service named dte-master sets DTE_MASTER_PORT unless enableServiceLinks is false.
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD dte-health "$DTE_MASTER_PORT" /live
 ENTRYPOINT ["dte-master"]

@@ -30,6 +30,7 @@ ENV PATH=/opt/dte/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 ENV DTE_WORKER_HOST=0.0.0.0 DTE_WORKER_PORT=6000
 RUN python -m ensurepip --default-pip
 WORKDIR /handlers
+# In Kubernetes, a service named dte-worker sets DTE_WORKER_PORT unless enableServiceLinks is false.
 EXPOSE 6000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD dte-health "$DTE_WORKER_PORT" /health
 ENTRYPOINT ["dte", "worker"]

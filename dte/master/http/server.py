@@ -57,6 +57,8 @@ HEADS_MAX, HEADS_MIN = 2, 1
 CHUNKS_MAX, CHUNKS_MIN = 16, 4
 """Parts of bodies, of up to 64 kB, that are received in an iteration; small ones do not count."""
 CHUNK_SMALL = 16_384
+HANDSHAKES_MAX = 500
+"""Handshakes of TLS at a time."""
 EXTRA_MAX = 100
 """Connections beyond the bound."""
 IDLE_S = 5.0
@@ -129,7 +131,10 @@ class BoundedServer(HTTPServer):
         self._heads = Admission(HEADS_MAX, HEADS_MIN)
         self._chunks = Admission(CHUNKS_MAX, CHUNKS_MIN)
         self._shares = Shares("connections", "connections_max", self._connections_max)
-        self._handshakes = Handshakes(tls, self._take, _group_of) if tls is not None else None
+        self._handshakes: Handshakes | None = None
+        if tls is not None:
+            most = min(HANDSHAKES_MAX, max(2, self._connections_max // 4))
+            self._handshakes = Handshakes(tls, self._take, _group_of, most)
         accepted = self._take if self._handshakes is None else self._handshakes.begin
         trusted = Networks(settings.trust_proxy)
         self.proxies = Proxies(trusted) if trusted else None

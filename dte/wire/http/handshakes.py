@@ -23,8 +23,8 @@ log = logging.getLogger("dte.wire")
 
 HANDSHAKE_S = 10.0
 """The longest time for a handshake, from the connection to its end."""
-HANDSHAKES_MAX = 500
-"""Handshakes at a time; a group has half of them at most."""
+HANDSHAKES_MAX = 100
+"""Handshakes at a time, unless a server says otherwise; a group has half of them at most."""
 STEPS_MAX = 4
 """Steps of handshakes in an iteration of the loop."""
 TLS_HANDSHAKE = b"\x16"
@@ -43,6 +43,7 @@ class Handshakes:
         tls: the certificate to show.
         succeeded: called with a connection over which TLS is spoken from then on, and the address.
         group_of: whose share of the bound the connections from an address use.
+        most: the bound.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Handshakes:
         tls: ServerTls,
         succeeded: Callable[[ssl.SSLSocket, Any], None],
         group_of: Callable[[Any], str] = lambda address: "",
+        most: int = 0,
     ) -> None:
+        self._most = most or HANDSHAKES_MAX
         self._tls = tls
         self._succeeded = succeeded
         self._group_of = group_of
@@ -66,9 +69,9 @@ class Handshakes:
     def begin(self, connection: socket.socket, address: Any) -> None:
         """Receive a connection that was accepted."""
         group = self._group_of(address)
-        if self._groups[group] >= HANDSHAKES_MAX // 2:
+        if self._groups[group] >= self._most // 2:
             self._drop_oldest(group)
-        if len(self._under_way) >= HANDSHAKES_MAX:
+        if len(self._under_way) >= self._most:
             self._drop_oldest(self._groups.most_common(1)[0][0])
         self._under_way[_Handshake(self, connection, address)] = group
         self._groups[group] += 1
