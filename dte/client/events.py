@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from dte.client.errors import MasterFault, TlsFailed, Unreachable
-from dte.client.exchange import LASTING, Attempt, NoReply, Response, error_of
+from dte.client.exchange import LASTING, Attempt, NoReply, Response, error_of, is_gone
 from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
 from dte.core.errors import Unavailable
@@ -160,6 +160,9 @@ class Subscription:
         if response.is_good:
             raise MasterFault("not a stream of events of a dte master")
         error = error_of(response)
+        if is_gone(response.status, error):
+            self._again(NoReply(f"no reply from a master: {error}", sent=True))
+            return
         if self._contact.may_ask_again(error, self._shown):
             self.pause_s = 0.0
             return

@@ -20,6 +20,9 @@ from dte.wire.misfits import explained
 
 T = TypeVar("T")
 
+BAD_GATEWAY, GATEWAY_TIMEOUT = 502, 504
+REDIRECTED = (301, 302, 307, 308)
+"""Statuses by which proxies lead to a URL with https; requests are not sent there by themselves."""
 RETRY_AFTER_S = 1
 """The pause before a retry if the master gives none."""
 
@@ -121,7 +124,7 @@ _FINAL = (
 )
 _ERRORS: dict[str, type[errors.DteError]] = {error.code: error for error in _FINAL}
 _BY_PROXIES: dict[int, type[errors.DteError]] = {
-    error.status: error for error in (errors.Unauthorized, errors.Forbidden)
+    error.status: error for error in (errors.Unauthorized, errors.Forbidden, errors.TooLarge)
 }
 """The errors that a proxy in front of a master gives in words of its own."""
 LASTING = (errors.StorageFull, errors.JournalDamaged)
@@ -141,6 +144,11 @@ def read(decoder: Decoder[T], response: Response) -> T:
         raise MasterFault(f"not a reply of a dte master: {text}") from None
 
 
+def is_gone(status: int, error: errors.DteError | None) -> bool:
+    """True for the reply of a proxy that does not reach its master, which may be restarting."""
+    return isinstance(error, MasterFault) and status in (BAD_GATEWAY, GATEWAY_TIMEOUT)
+
+
 def error_of(response: Response) -> errors.DteError:
     """Return the error that an error reply describes."""
     try:
@@ -148,7 +156,10 @@ def error_of(response: Response) -> errors.DteError:
     except Malformed:
         text = response.body[:200].decode(errors="replace").strip()
         kind = _BY_PROXIES.get(response.status, MasterFault)
-        return kind(f"status {response.status}, not from a dte master: {text}")
+        advice = ""
+        if response.status in REDIRECTED or b"HTTPS port" in response.body:
+            advice = "; perhaps its URL begins with https://"
+        return kind(f"status {response.status}, not from a dte master: {text}{advice}")
     if reply.code == errors.FormulaError.code:
         return errors.FormulaError(reply.reason, reply.column, reply.caret, reply.index)
     if reply.code == errors.WaitTooLong.code:

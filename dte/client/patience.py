@@ -22,6 +22,7 @@ from dte.client.exchange import (
     Request,
     Response,
     error_of,
+    is_gone,
 )
 from dte.core.errors import DteError, Unauthorized, Unavailable, WaitTooLong
 from dte.wire.access import Access
@@ -170,18 +171,24 @@ def _send(request: Request, contact: Contact) -> Attempts[Response]:
             response = yield _attempt(request, hold_s, pause_s)
         except NoReply as error:
             failure, arrived = error, arrived or error.sent
+            if error.insecure and contact.access is not None:
+                contact.access.renew_tls()
         else:
-            contact.answered = True
             refusal = None if response.is_good else error_of(response)
+            is_by_proxy = is_gone(response.status, refusal)
+            contact.answered = contact.answered or not is_by_proxy
             if refusal is not None and contact.may_ask_again(refusal, shown):
                 pause_s = 0.0
                 continue
             if isinstance(refusal, WaitTooLong) and refusal.wait_max_s < hold_s:
                 hold_s, pause_s = refusal.wait_max_s, 0.0  # This master holds requests for less.
                 continue
-            if not isinstance(refusal, Unavailable) or isinstance(refusal, LASTING):
+            if is_by_proxy:
+                failure, arrived = NoReply(f"no reply from a master: {refusal}", sent=True), True
+            elif not isinstance(refusal, Unavailable) or isinstance(refusal, LASTING):
                 return response
-            failure = refusal
+            else:
+                failure = refusal
         now = time.monotonic()
         again_s = patience.pause_s(failure, now, now - sent_at)
         if again_s is None:

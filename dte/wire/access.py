@@ -11,12 +11,13 @@ import os
 import ssl
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TypedDict
 
 from dte.core.errors import Unauthorized
 from dte.wire.http.address import parse
-from dte.wire.http.tls import client_context
+from dte.wire.http.tls import FilesRefused, client_context
 
 log = logging.getLogger("dte")
 
@@ -119,6 +120,11 @@ class Access:
         """
         self.headers()
         _ = self.tls
+
+    def renew_tls(self) -> None:
+        """Read the certificates again, after one was refused; keep them if that fails."""
+        with suppress(FilesRefused):
+            self.__dict__["tls"] = client_context(*self._files)
 
     def path(self, path: str) -> str:
         """The path of a route behind the prefix of the URL."""

@@ -19,6 +19,8 @@ again delays all others."""
 PAUSE_FIRST_S = 0.1
 PASSING = (401, 408, 421, 425, 429)
 """Statuses of replies, besides 5xx, after which the same request may be accepted later."""
+LOST_WAY = (403, 404, 405)
+"""Statuses of proxies that lead elsewhere; they say nothing of a request."""
 TOKEN_ADVICE = (
     "a worker takes its token from DTE_TOKEN, or from a file that DTE_TOKEN_FILE or --token-file "
     "names; dte token new worker NAME makes one"
@@ -35,6 +37,11 @@ class Refused(ValueError):
     def __init__(self, reason: str, status: int) -> None:
         super().__init__(reason)
         self.status = status
+
+
+def _is_by_proxy(status: int, reply: bytes) -> bool:
+    """True for the reply of a proxy that does not know the way to the master, or nobody's."""
+    return status < 400 or (status in LOST_WAY and not reply.lstrip().startswith(b"{"))
 
 
 class MasterClient:
@@ -84,7 +91,7 @@ class MasterClient:
         reason = f"HTTP {status} {reply[:500].decode(errors='replace')}".strip()
         if status == HTTPStatus.UNAUTHORIZED:
             raise MasterAway(f"{reason}; {TOKEN_ADVICE}")
-        if status in PASSING or status >= 500:
+        if status in PASSING or status >= 500 or _is_by_proxy(status, reply):
             raise MasterAway(reason)
         raise Refused(reason, status)
 

@@ -141,6 +141,16 @@ def test_a_master_that_is_ending_is_asked_again(impostor: Impostors) -> None:
 
 
 @pytest.mark.usefixtures("no_pauses")
+async def test_a_proxy_whose_master_restarts_is_asked_again(impostor: Impostors) -> None:
+    server = impostor(reply("<html>Bad Gateway</html>", 502), THIRD)
+    with dte.Client(server.url) as client:
+        assert ids(client.events(1)) == [35]
+    other = impostor(reply("<html>Bad Gateway</html>", 502), THIRD)
+    async with dte.AsyncClient(other.url) as client:
+        assert [event.id async for event in client.events(1)] == [35]
+
+
+@pytest.mark.usefixtures("no_pauses")
 async def test_a_master_that_stays_away_is_unreachable(impostor: Impostors) -> None:
     server = impostor(FIRST)
     url = server.url

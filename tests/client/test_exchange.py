@@ -105,7 +105,10 @@ def test_an_error_page_of_something_else_is_quoted_but_not_at_length() -> None:
     assert len(str(error)) < 300
 
 
-@pytest.mark.parametrize(("status", "kind"), [(401, dte.Unauthorized), (403, dte.Forbidden)])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(401, dte.Unauthorized), (403, dte.Forbidden), (413, dte.TooLarge)],
+)
 def test_a_proxy_that_demands_a_login_is_told_from_a_broken_master(
     status: int, kind: type[dte.DteError]
 ) -> None:
@@ -113,6 +116,20 @@ def test_a_proxy_that_demands_a_login_is_told_from_a_broken_master(
     assert type(error) is kind
     assert f"status {status}" in str(error)
     assert "not from a dte master" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (301, b"<html>Moved Permanently</html>"),
+        (308, b""),
+        (400, b"<html>The plain HTTP request was sent to HTTPS port</html>"),
+    ],
+)
+def test_a_proxy_that_wants_tls_is_an_error_with_the_next_step(status: int, body: bytes) -> None:
+    error = fail(Response(status, body))
+    assert isinstance(error, dte.MasterFault)
+    assert str(error).endswith("perhaps its URL begins with https://")
 
 
 def test_an_answer_is_read_bit_for_bit_and_in_its_type() -> None:

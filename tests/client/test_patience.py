@@ -427,6 +427,21 @@ def test_any_other_refusal_is_raised_at_once(
     assert len(link.attempts) == 1
 
 
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_whose_master_restarts_is_asked_again(clock: Clock, status: int) -> None:
+    link = Link(clock, *[Response(status, b"<html>Bad Gateway</html>")] * 3, UNFINISHED)
+    link.run(requests.submit("1+2"), known())
+    assert link.sent_at == pytest.approx([0, 0.1, 0.3, 0.7])
+
+
+def test_a_proxy_that_never_reached_a_master_is_given_up_soon(clock: Clock) -> None:
+    link = Link(clock, Response(502, b"<html>Bad Gateway</html>"))
+    with pytest.raises(dte.Unreachable, match="status 502") as raised:
+        link.run(requests.submit("1+2"), Contact())
+    assert "may or may not have been accepted" in str(raised.value)
+    assert link.sent_at[-1] == pytest.approx(STRANGER_PATIENCE_S)
+
+
 def test_pauses_start_anew_after_a_connection_that_lasted() -> None:
     failing = Patience(known(), Deadline(None).at)
     assert [failing.pause_s(REFUSED, now, 0) for now in (0.0, 1.0, 2.0)] == [0.1, 0.2, 0.4]

@@ -214,6 +214,25 @@ def test_certificates_come_from_arguments_and_from_the_environment(
     Access(url, **given, tls_key=None).check()
 
 
+def test_certificates_are_read_again_and_kept_if_that_fails(
+    authority: Authority, tmp_path: Path
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(Path(Authority(tmp_path, "another").file).read_bytes())
+    access = Access("https://localhost", tls_ca=str(ca))
+    before = access.tls
+    ca.write_bytes(Path(authority.file).read_bytes())
+    assert access.tls is before
+    access.renew_tls()
+    after = access.tls
+    assert after is not None
+    assert after is not before
+    assert after.get_ca_certs()[0]["subject"] == ((("commonName", "authority"),),)
+    ca.unlink()
+    access.renew_tls()
+    assert access.tls is after
+
+
 def test_files_of_tls_are_not_read_without_tls(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("DTE_TLS_CA", "/nowhere/ca.pem")
     Access(URL).check()

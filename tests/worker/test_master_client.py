@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.certificates import Authority, Pair, serving
@@ -109,6 +110,31 @@ async def test_a_token_that_may_not_is_refused_for_good(serve_plainly: ServePlai
     server = await serve_plainly(forbid)
     client = MasterClient(f"http://{HOST}:{server.port}")
     with pytest.raises(Refused, match="a client"):
+        await client.post("/result", b"{}")
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_final"),
+    [
+        (404, b"<html>Not Found</html>", False),
+        (301, b"<html>Moved</html>", False),
+        (502, b"<html>Bad Gateway</html>", False),
+        (421, {"error": "another host"}, False),
+        (404, {"error": "no such route"}, True),
+        (413, b"<html>Request Entity Too Large</html>", True),
+        (400, {"error": "malformed"}, True),
+    ],
+)
+async def test_what_a_proxy_replies_is_no_refusal_by_the_master(
+    serve_plainly: ServePlainly, status: int, body: Any, is_final: bool
+) -> None:
+    async def conduct(request: Message, line: Line) -> None:
+        await line.reply(status, body)
+
+    server = await serve_plainly(conduct)
+    client = MasterClient(f"http://{HOST}:{server.port}")
+    with pytest.raises(Refused if is_final else MasterAway, match=str(status)):
         await client.post("/result", b"{}")
     client.close()
 
