@@ -44,7 +44,7 @@ from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
-from dte.wire.access import TOKEN, VARIABLES, Access, use_token
+from dte.wire.access import VARIABLES, Access, use_token
 from dte.wire.http.listening import CannotListen
 from dte.wire.http.tls import FilesRefused
 
@@ -229,14 +229,15 @@ def worker_command(
 
 
 def _show_to_master(values: dict[str, Any]) -> None:
-    """Put what is shown to the master where the worker and its handlers find it; check the files.
+    """Put what is shown to the master where the worker finds it, and check the files.
 
-    A file with a token that is not there yet may come, so the worker waits for that.
+    Handlers find the certificates there too. The token is the worker's alone, unless it comes from
+    the environment. A file with it that is not there yet may come, so the worker waits for that.
     """
     given: dict[str, Any] = {**shown_to_master()}
     given |= {name: values[name] for name in ("tls_cert", "tls_key") if values.get(name)}
     if "token_file" in given:
-        os.environ.pop(TOKEN, None)
+        use_token(file=given.pop("token_file"))
     for name, value in given.items():
         os.environ[VARIABLES[name]] = value
     with files_explained():

@@ -24,7 +24,6 @@ log = logging.getLogger("dte")
 TOKEN, TOKEN_FILE = "DTE_TOKEN", "DTE_TOKEN_FILE"
 TLS_CA, TLS_CERT, TLS_KEY = "DTE_TLS_CA", "DTE_TLS_CERT", "DTE_TLS_KEY"
 VARIABLES = {
-    "token_file": TOKEN_FILE,
     "tls_ca": TLS_CA,
     "tls_cert": TLS_CERT,
     "tls_key": TLS_KEY,
@@ -37,14 +36,14 @@ _warned: set[str] = set()
 """What has been logged; once is enough, however many clients a program makes."""
 
 
-_own_token = ""
-"""The token of this process, which the processes that it starts do not get."""
+_own_token = _own_file = ""
+"""The token of this process, and the file with it. The processes that it starts do not get them."""
 
 
-def use_token(token: str) -> None:
-    """Have this process send a token wherever it is given no other."""
-    global _own_token
-    _own_token = _checked(token, "the token")
+def use_token(token: str = "", *, file: str = "") -> None:
+    """Have this process send a token, or that in a file, wherever it is given no other."""
+    global _own_token, _own_file
+    _own_token, _own_file = _checked(token, "the token"), file
 
 
 class Shown(TypedDict, total=False):
@@ -91,8 +90,10 @@ class Access:
         self._given = _checked(token, "the token") if token is not None else None
         self._file = token_file or ""
         if token is None and not token_file:
-            self._given = _own_token or _checked(os.environ.get(TOKEN, ""), TOKEN) or None
-            self._file = os.environ.get(TOKEN_FILE, "")
+            self._given, self._file = _own_token or None, _own_file
+            if not (_own_token or _own_file):
+                self._given = _checked(os.environ.get(TOKEN, ""), TOKEN) or None
+                self._file = os.environ.get(TOKEN_FILE, "")
         self._headers: dict[str, str] | None = None
         self._files = tuple(
             os.environ.get(name, "") if file is None else file

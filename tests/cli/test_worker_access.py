@@ -18,12 +18,17 @@ from .conftest import Dte, check_refused
 
 TOKEN = "dte_w_" + "a" * 43
 HANDLERS = """
+import os
 import dte
 
 @dte.handler("count")
-def count(url):
-    with dte.Client(url) as client:
+def count(url, token):
+    with dte.Client(url, token=token) as client:
         return len(client.workers())
+
+@dte.handler("tokens")
+def tokens():
+    return [os.environ.get("DTE_TOKEN"), os.environ.get("DTE_TOKEN_FILE")]
 """
 
 
@@ -48,7 +53,7 @@ def start(processes: Processes, url: str, *options: str, **settings: str) -> Pro
 
 
 @pytest.mark.parametrize("pull", [(), ("--pull",)])
-def test_a_worker_gets_through_and_so_do_its_handlers(
+def test_a_worker_gets_through_and_its_handlers_have_its_certificates_and_not_its_token(
     processes: Processes,
     front: Front,
     idle_client: package.Client,
@@ -66,9 +71,11 @@ def test_a_worker_gets_through_and_so_do_its_handlers(
         *pull,
         *("--handlers", "counting"),
         PYTHONPATH=str(tmp_path),
+        DTE_TOKEN="dte_c_of_handlers",
     )
     assert idle_client.compute("1+2", 60) == 3
-    assert idle_client.with_options(timeout_s=60).call("count", front.url) == 1
+    assert idle_client.with_options(timeout_s=60).call("count", front.url, TOKEN) == 1
+    assert idle_client.call("tokens") == ["dte_c_of_handlers", None]
     assert worker.end() == 0
     assert front.url in worker.output
     assert TOKEN not in worker.output

@@ -83,12 +83,17 @@ def test_a_token_of_the_process_wins_over_the_environment_alone(
     file: Path, environment: pytest.MonkeyPatch
 ) -> None:
     environment.setattr(access_module, "_own_token", "")
+    environment.setattr(access_module, "_own_file", "")
     environment.setenv("DTE_TOKEN", OTHER)
     use_token(f"{TOKEN}\n")
     assert sent(Access(URL)) == TOKEN
     assert sent(Access(URL, token=OTHER)) == OTHER
     file.write_text(OTHER)
     assert sent(Access(URL, token_file=str(file))) == OTHER
+    file.write_text(TOKEN)
+    use_token(file=str(file))
+    assert sent(Access(URL)) == TOKEN
+    assert Access(URL).headers()
     assert os.environ["DTE_TOKEN"] == OTHER, "what this process starts does not get it"
 
 
