@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from dte.core.errors import InvalidRequest
 from dte.master.settings import Settings
+from dte.wire.http.listening import is_local
 
 PUBLIC = "public"
 LOCALHOST = "localhost"
@@ -216,19 +217,10 @@ def destinations(settings: Settings, has_tokens: Callable[[], bool]) -> Destinat
         has_tokens: returns True while clients need tokens.
     """
     allowed = allowed_by(settings.webhook_to)
-    return Destinations(allowed, lambda: is_own_machine(settings, has_tokens()))
-
-
-def is_own_machine(settings: Settings, has_tokens: bool) -> bool:
-    """True if all clients are on the master's machine, and may reach its addresses anyway."""
-    if has_tokens:
-        return False
-    if settings.host.lower() == LOCALHOST:
-        return True
-    try:
-        return _is_loopback(ip_address(settings.host))
-    except ValueError:
-        return False
+    # All clients are on this machine then, and reach its addresses anyway.
+    if is_local(settings.host):
+        return Destinations(allowed, lambda: not has_tokens())
+    return Destinations(allowed)
 
 
 @lru_cache(maxsize=URLS_NOTED_MAX)

@@ -65,7 +65,7 @@ def is_local(host: str) -> bool:
     """
     try:
         found = [address[0] for _, address in _addresses(host, 0)]
-    except OSError:
+    except (OSError, UnicodeError):
         return True
     return all(ip_address(each.partition("%")[0]).is_loopback for each in found)
 

@@ -60,6 +60,7 @@ def test_what_cannot_be_the_name_of_a_host_is_what_is_wrong(host: str) -> None:
     with pytest.raises(CannotListen) as caught:
         listen(host, 0)
     assert not caught.value.port_is_wrong
+    assert is_local(host), "nobody reaches it"
 
 
 def test_an_address_of_another_machine_is_what_is_wrong() -> None:
