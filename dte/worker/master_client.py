@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from dte.core.errors import Unauthorized
+from dte.logs import one_line
 from dte.wire.access import Access
+from dte.wire.codec import Decoder, Malformed
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
+from dte.wire.messages.batches import Refusal
 
 TIMEOUT_S = 10.0
 """The timeout of a request; the answer may have to wait for a slow disk."""
@@ -17,6 +20,7 @@ BYTES_A_S = 1_000_000
 again delays all others."""
 
 PAUSE_FIRST_S = 0.1
+REASON_CHARS_MAX = 500
 PASSING = (401, 408, 421, 425, 429)
 """Statuses of replies, besides 5xx, after which the same request may be accepted later."""
 LOST_WAY = (403, 404, 405)
@@ -25,6 +29,9 @@ TOKEN_ADVICE = (
     "a worker takes its token from DTE_TOKEN, or from a file that DTE_TOKEN_FILE or --token-file "
     "names; dte token new worker NAME makes one"
 )
+
+
+_refusal: Decoder[Refusal] = Decoder(Refusal)
 
 
 class MasterAway(OSError):
@@ -88,7 +95,7 @@ class MasterClient:
             raise MasterAway(str(error)) from None
         if 200 <= status < 300:
             return reply
-        reason = f"HTTP {status} {reply[:500].decode(errors='replace')}".strip()
+        reason = f"HTTP {status} {_said_in(reply)}"
         if status == HTTPStatus.UNAUTHORIZED:
             raise MasterAway(f"{reason}; {TOKEN_ADVICE}")
         if status in PASSING or status >= 500 or _is_by_proxy(status, reply):
@@ -118,3 +125,11 @@ class MasterClient:
         """Read the files that the master is shown again for the next request."""
         self.close()
         self._access = self._connection = None
+
+
+def _said_in(reply: bytes) -> str:
+    """The error in a master's reply; of another program's reply nothing but its length."""
+    try:
+        return one_line(_refusal.decode(reply).error, REASON_CHARS_MAX)
+    except Malformed:
+        return f"with {len(reply)} bytes that are not from a dte master"

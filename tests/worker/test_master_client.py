@@ -38,6 +38,26 @@ async def test_a_long_request_is_waited_for_longer_than_a_short_one(
     assert len(fake_master.said("/result")) == 2
 
 
+# What is said of a reply that refuses
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 429, 500, 502])
+async def test_the_error_of_a_master_is_shown_and_no_word_of_others(
+    status: int, fake_master: FakeMaster
+) -> None:
+    for body, expected in (
+        ({"error": "too many\n workers", "code": "busy"}, f"HTTP {status} too many workers"),
+        (b"<html>SECRET\x1b[31m</html>", f"HTTP {status} with 24 bytes that are not from a dte"),
+        ({"message": "SECRET"}, f"HTTP {status} with 21 bytes"),
+        (["SECRET"], "bytes that are not"),
+    ):
+        fake_master.replies["/result"] = (status, body)
+        with pytest.raises((MasterAway, Refused)) as caught:
+            await MasterClient(fake_master.url).post("/result", b"{}")
+        assert expected in str(caught.value)
+        assert "SECRET" not in str(caught.value)
+
+
 # What the master is shown
 
 
