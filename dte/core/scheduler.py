@@ -17,6 +17,7 @@ from dte.core.jobs.job import Job, JobState
 from dte.core.jobs.table import JobTable, NewJob
 from dte.core.limits import SchedulerLimits
 from dte.core.workers.availability import AvailabilityQueue
+from dte.core.workers.contest import Contest, contest
 from dte.core.workers.handlers import KnownHandlers
 from dte.core.workers.worker import Announcement, Claim, Failure, Worker
 
@@ -158,18 +159,25 @@ class Scheduler:
 
     # Claims
 
-    def claim(self, now: float, announcement: Announcement, slots: int) -> Claim:
+    def contest(self, now: float, announcement: Announcement, *, begins: bool = True) -> Contest:
+        """Decide whether an announcement may replace that of the known worker, see `contest`."""
+        known = self._workers.get(announcement.identity)
+        return contest(now, known, announcement, self._limits.lease_s, begins=begins)
+
+    def claim(
+        self, now: float, announcement: Announcement, slots: int, *, begins: bool = True
+    ) -> Claim:
         """Open a claim for work; an older one of the same worker is cancelled.
 
         Args:
             slots: most calls that the worker takes.
+            begins: its process has no session yet, so it has just been started.
 
         Raises:
             Busy: too many workers are known.
             Conflict: another worker of this name is at work.
         """
-        other = self._workers.get(announcement.identity)
-        if other is not None and self._is_another(now, other, announcement):
+        if self.contest(now, announcement, begins=begins) is not Contest.NONE:
             raise Conflict(
                 f"worker name {announcement.name!r} is taken; workers that pull need unique names"
             )
@@ -178,18 +186,6 @@ class Scheduler:
         if worker.claim is not None:
             self.cancel_claim(now, worker.claim)
         return self.calls.claims.open(worker, slots)
-
-    def _is_another(self, now: float, known: Worker, announcement: Announcement) -> bool:
-        """True if a claim comes from another worker than the known one of its name."""
-        incarnation = known.announcement.incarnation
-        if not announcement.incarnation or incarnation in ("", announcement.incarnation):
-            return False
-        if known.gone or known.announcement.draining:
-            return False
-        silent_s = now - known.last_seen_at
-        return known.claim is not None or (
-            known.lease_count > 0 and silent_s < self._limits.lease_s / 2
-        )
 
     def claimed(self, claim: Claim) -> tuple[list[CallLease], BatchLease | None]:
         """The leases of an answered claim, except for those that have ended."""

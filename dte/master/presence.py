@@ -85,12 +85,14 @@ class Presence:
 
         self._start_check(worker, check())
 
-    def disconnected(self, name: str) -> None:
+    def disconnected(self, name: str, session: str = "") -> None:
         """A connection of a worker that pulls closed: it may have ended with its calls.
 
         It is checked when it should have extended their leases again.
         """
         worker = self._core.worker(f"{PULLS}{name}")
+        if worker is not None and worker.announcement.session != session:
+            return  # It was the connection of somebody else.
         leases = self._core.calls.leases.of(worker) if worker is not None else []
         if worker is not None and worker.claim is None and leases:
             self.hung_up(worker, HUNG_UP_S + max(lease.lease_s for lease in leases) / 3)

@@ -6,6 +6,7 @@ A worker repeats a report whose answer it did not get, for example because the m
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from dte.core.calls.attempts import Outcome
 from dte.core.graph.numbers import Number
@@ -14,6 +15,13 @@ RESULTS_MAX = 20_000
 """At least as many of the newest results are remembered, and at most twice as many."""
 COMPARED_BYTES = 64
 """The part of a long result that is compared, besides its length."""
+
+
+class Reporter(NamedTuple):
+    """Who reports: a worker's name and the digest of its session; "" for none."""
+
+    worker: str
+    session: str = ""
 
 
 class TakenResults:
@@ -34,12 +42,12 @@ class TakenResults:
         return self._newer.get(lease, self._older.get(lease)) == mark
 
 
-def mark_of(worker: str, outcome: Outcome) -> int:
+def mark_of(reporter: Reporter, outcome: Outcome) -> int:
     """A number that is the same for a repeat of a worker's report on a call."""
     value = outcome.value or b""
-    return hash((worker, outcome.state, outcome.error, len(value), value[-COMPARED_BYTES:]))
+    return hash((reporter, outcome.state, outcome.error, len(value), value[-COMPARED_BYTES:]))
 
 
-def mark_of_batch(worker: str, results: Sequence[Number]) -> int:
+def mark_of_batch(reporter: Reporter, results: Sequence[Number]) -> int:
     """A number that is the same for a repeat of a worker's results of a batch."""
-    return hash((worker, len(results), *results[:1], *results[-1:]))
+    return hash((reporter, len(results), *results[:1], *results[-1:]))

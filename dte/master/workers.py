@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
-from dte.core.errors import Unavailable
+from dte.core.errors import Conflict, Forbidden, Unavailable
 from dte.core.graph.call import Call
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
+from dte.core.workers.contest import Contest
 from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.logs import LimitedLog, one_line
 from dte.master.clock import Clock
@@ -21,8 +22,9 @@ from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
 from dte.master.presence import CAME_OR_WENT, Presence
+from dte.master.sessions import HEADER, Sessions
 from dte.master.stored_workers import StoredWorkers
-from dte.master.taken import TakenResults, mark_of, mark_of_batch
+from dte.master.taken import Reporter, TakenResults, mark_of, mark_of_batch
 from dte.master.unread import UnreadLeases
 from dte.wire.messages.batches import BatchResult
 
@@ -52,6 +54,7 @@ class Workers:
         self.unread = UnreadLeases(self.core, self.recorder.boot)
         self._limited = LimitedLog(log)
         self._taken = TakenResults()
+        self._sessions = Sessions()
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self.stored = StoredWorkers(self.core, self.recorder, self._limited)
         self.presence = Presence(self.core, self.clock, self.wake, self.reach, self._limited)
@@ -65,17 +68,27 @@ class Workers:
 
     # Announcing
 
-    async def announce(self, announcement: Announcement) -> str | None:
+    def open_session(self, announcement: Announcement, shown: str) -> tuple[Announcement, str]:
+        """Give an announcement its session, see `Sessions.open`."""
+        known = self.core.worker(announcement.identity)
+        return self._sessions.open(announcement, shown, known)
+
+    async def announce(self, announcement: Announcement, *, begins: bool = True) -> str | None:
         """Note that a worker is available or leaving.
 
         A worker that announces itself only once is stored in the journal too.
+
+        Args:
+            begins: its process has no session yet, so it has just been started.
 
         Returns:
             The reason why calls to the worker fail, if that is known.
 
         Raises:
             Busy: too many workers are known.
+            Conflict: the announcement is that of another worker, and the known one is alive.
         """
+        await self._ensure_own(announcement, begins)
         if self._is_contested(announcement):
             other = await self.reach.other_at(announcement)
             if other is not None:
@@ -97,6 +110,23 @@ class Workers:
         await self.stored.note(announcement)
         problem = worker.unreachable or (worker.last_failure if worker.failures else None)
         return f"calls to {announcement.address} fail: {problem}" if problem else None
+
+    async def _ensure_own(self, announcement: Announcement, begins: bool) -> None:
+        """Raise `Conflict` if another worker announces itself as one that is alive."""
+        found = self.core.contest(self.clock.now(), announcement, begins=begins)
+        if found is Contest.ASK and await self._has_address(announcement):
+            return
+        if found is not Contest.NONE:
+            place = announcement.address or one_line(announcement.name)
+            what = "leave" if announcement.draining else "be announced"
+            raise Conflict(f"{place} is another worker's; only its own process lets it {what}")
+
+    async def _has_address(self, announcement: Announcement) -> bool:
+        """Find out whether a worker is the process at its address, where another one was."""
+        if announcement.secret:
+            return await self.reach.has_address(announcement) is True
+        known = self.core.worker(announcement.identity)
+        return known is None or await self.reach.has_address(known.announcement) is False
 
     def namesake_of(self, worker: Worker) -> str | None:
         """Return a warning if a worker at another address has the same name at the same time.
@@ -182,6 +212,8 @@ class Workers:
         wait_s: float,
         gone: asyncio.Future[None],
         info: Mapping[str, object] | None = None,
+        *,
+        begins: bool = True,
     ) -> tuple[list[CallLease], BatchLease | None]:
         """Wait for work for a worker that pulls: calls, and a batch of arithmetic.
 
@@ -189,14 +221,17 @@ class Workers:
             slots: the number of calls that the worker takes.
             gone: done when the worker has closed its connection.
             info: facts about the worker for people to see; None for no change.
+            begins: its process has no session yet, so it has just been started.
 
         Raises:
             Busy: too many workers are known.
+            Conflict: another worker of this name is at work.
         """
-        # A worker that claims again has stopped waiting for its earlier claim.
-        self._answer_claim_of(announcement)
-        self._log_failing(announcement)
-        claim = self.core.claim(self.clock.now(), announcement, slots)
+        if self.core.contest(self.clock.now(), announcement, begins=begins) is Contest.NONE:
+            # A worker that claims again has stopped waiting for its earlier claim.
+            self._answer_claim_of(announcement)
+            self._log_failing(announcement)
+        claim = self.core.claim(self.clock.now(), announcement, slots, begins=begins)
         self.stored.note_replaced()
         if info is not None:
             claim.worker.info = info
@@ -210,6 +245,7 @@ class Workers:
                 await _first_of(answered, gone, wait_s)
             if gone.done():
                 self.cancel_claim(claim)
+                claim.worker.hung_up_at = self.clock.now()
                 self.presence.hung_up(claim.worker)
             return self.core.claimed(claim)
         finally:
@@ -248,23 +284,31 @@ class Workers:
         worker: str,
         outcomes: Iterable[tuple[int, Outcome]],
         batches: Iterable[BatchResult] = (),
+        session: str = "",
     ) -> tuple[list[int], list[int]]:
         """Take a worker's results, and return when the accepted ones are recorded.
+
+        Args:
+            session: the worker's, as `Announcement` has it.
 
         Returns:
             The leases whose results are accepted, and the stale leases: ended, or of another
             worker.
 
         Raises:
+            Forbidden: a lease is that of a session, and none is given.
             Unavailable: the journal cannot be written.
         """
         outcomes = list(outcomes)
+        if not session:
+            self._refuse_without_session(number for number, _ in outcomes)
+        reporter = Reporter(worker, session)
         if any(number in self.unread for number, _ in outcomes):
             raise Unavailable("jobs are still being read after a restart")
         arithmetic: list[int] = []
         of_batches: list[int] = []
         for count, batch in enumerate(batches, 1):
-            counts = self._take_batch(worker, batch)
+            counts = self._take_batch(reporter, batch)
             (arithmetic if counts else of_batches).append(batch.lease)
             if not count % REPORTS_AT_ONCE:
                 self.wake()
@@ -273,17 +317,25 @@ class Workers:
         stale: list[int] = []
         for first in range(0, len(outcomes) or 1, REPORTS_AT_ONCE):
             some = outcomes[first : first + REPORTS_AT_ONCE]
-            await self.awaited.until_recorded(self._take(worker, some, accepted, stale))
+            await self.awaited.until_recorded(self._take(reporter, some, accepted, stale))
             if first + REPORTS_AT_ONCE < len(outcomes):
                 await asyncio.sleep(0)
         return [*accepted, *arithmetic], stale + of_batches
 
-    def _take_batch(self, worker: str, batch: BatchResult) -> bool:
-        mark = mark_of_batch(worker, batch.results)
+    def _refuse_without_session(self, numbers: Iterable[int]) -> None:
+        """Raise `Forbidden` if a lease is that of a session."""
+        for number in numbers:
+            lease = self.core.calls.leases.get(number)
+            if lease is not None and lease.call.record.session:
+                text = f"lease {number} is that of a session, which the request does not show; "
+                raise Forbidden(f"{text}send {HEADER} as POST /worker or POST /claim replied it")
+
+    def _take_batch(self, reporter: Reporter, batch: BatchResult) -> bool:
+        mark = mark_of_batch(reporter, batch.results)
         if self._taken.has(batch.lease, mark):
             return False
         core = self.core.arithmetic
-        counts = core.holder(batch.lease) in (None, worker) and core.complete(
+        counts = core.may_be_of(batch.lease, *reporter) and core.complete(
             self.clock.now(), batch.lease, batch.results, batch.errors
         )
         if counts:
@@ -292,7 +344,7 @@ class Workers:
 
     def _take(
         self,
-        worker: str,
+        reporter: Reporter,
         outcomes: Iterable[tuple[int, Outcome]],
         accepted: dict[int, None],
         stale: list[int],
@@ -309,13 +361,14 @@ class Workers:
             if number in accepted:
                 stale.append(number)
                 continue
-            mark = mark_of(worker, outcome)
+            mark = mark_of(reporter, outcome)
             is_repeat = self._taken.has(number, mark)
-            answer = not is_repeat and self.core.calls.report(now, number, outcome, worker)
+            answer = not is_repeat and self.core.calls.report(now, number, outcome, *reporter)
             if answer is not False:
                 self._taken.add(number, mark)
-            # An ended lease may be the repeat of a report that is being recorded.
-            fact = self.awaited.of(number) if isinstance(answer, bool) else answer
+            # A repeat may be of a report that is being recorded.
+            of_repeat = self.awaited.of(number) if is_repeat else None
+            fact = of_repeat if isinstance(answer, bool) else answer
             if fact is None and isinstance(answer, bool):
                 stale.append(number)
                 continue
@@ -361,10 +414,22 @@ class Workers:
         return True
 
     def extend(
-        self, worker: str, numbers: Iterable[int], progress: Mapping[int, tuple[float, str]]
+        self,
+        worker: str,
+        numbers: Collection[int],
+        progress: Mapping[int, tuple[float, str]],
+        session: str = "",
     ) -> tuple[list[int], list[int], list[int]]:
-        """Extend leases of calls; see `CallScheduler.extend`."""
-        extended, lost, stop = self.core.calls.extend(self.clock.now(), numbers, progress, worker)
+        """Extend leases of calls; see `CallScheduler.extend`.
+
+        Raises:
+            Forbidden: a lease is that of a session, and none is given.
+        """
+        if not session:
+            self._refuse_without_session(numbers)
+        extended, lost, stop = self.core.calls.extend(
+            self.clock.now(), numbers, progress, worker, session
+        )
         if self.unread.reading:  # Only the journal knows yet whether they have ended.
             extended += [number for number in lost if number in self.unread]
             lost = [number for number in lost if number not in self.unread]

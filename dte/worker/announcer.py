@@ -13,6 +13,7 @@ import msgspec
 from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import Announce
 from dte.worker.master_client import MasterAway, MasterClient, Refused
+from dte.worker.session import Session, without_session
 
 log = logging.getLogger("dte.worker")
 
@@ -35,6 +36,7 @@ class _Registered(msgspec.Struct):
 
     unreachable: str | None = None
     warning: str | None = None
+    session: str | None = None
 
 
 _registered: Decoder[_Registered] = Decoder(_Registered)
@@ -49,6 +51,7 @@ class Announcer:
     Args:
         heartbeat_s: the interval in seconds.
         on_announced: called after each announcement that the master has received.
+        session: takes in what the master replies.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Announcer:
         announce: Announce,
         heartbeat_s: float,
         on_announced: Callable[[], None] | None = None,
+        session: Session | None = None,
     ) -> None:
         self._master_url = master_url
         self._master = MasterClient(master_url)
         self._announce = announce
         self._heartbeat_s = heartbeat_s
         self._on_announced = on_announced
+        self._session = session or without_session()
         self._hurry = asyncio.Event()
         self._leaving = False
         self._reached: bool | None = None
@@ -103,8 +108,10 @@ class Announcer:
         """Announce once; return True if the master has received it."""
         reached, problem = True, ""
         try:
-            reply = await self._master.post("/worker", encode(self._announce), TIMEOUT_S)
-            self._note_trouble(reply)
+            reply = await self._master.post(
+                "/worker", encode(self._announce), TIMEOUT_S, self._session.headers
+            )
+            self._take_in(reply)
         except (MasterAway, Refused) as error:
             reached, problem = False, str(error)
         if reached and self._on_announced is not None:
@@ -117,12 +124,16 @@ class Announcer:
                 log.warning("cannot announce to %s: %s; trying again", self._master_url, problem)
         return reached
 
-    def _note_trouble(self, reply: bytes) -> None:
-        """Log what the master says anew: of calls that fail, and of another worker's name."""
+    def _take_in(self, reply: bytes) -> None:
+        """Take in the session, and log what the master says anew.
+
+        That is of calls that fail, and of another worker's name.
+        """
         try:
             registered = _registered.decode(reply)
         except Malformed:
-            return  # Other masters reply what they like.
+            registered = _Registered()  # Other masters reply what they like.
+        self._session.replied(registered.session)
         if registered.warning != self._warning and not self._leaving:
             self._warning = registered.warning
             if registered.warning is not None:

@@ -17,6 +17,7 @@ from dte.wire.messages.calls import Call, Extend, ExtendReply, Progress, Report
 from dte.worker.master_client import MasterAway, MasterClient, Refused
 from dte.worker.processes.executor import LEAVING, LEFT, Executor, OnCapacity
 from dte.worker.reporter import Reporter
+from dte.worker.session import Session, without_session
 
 log = logging.getLogger("dte.worker")
 
@@ -43,6 +44,10 @@ class TooManyCalls(Exception):
     """A worker has as many calls as it may have."""
 
 
+class LeaseTaken(Malformed):
+    """Two different calls have one lease, so one of them does not come from the master."""
+
+
 def calls_max(slots: int) -> int:
     """The most calls that a worker with these slots has at a time."""
     return slots * (1 + WAITING_A_SLOT)
@@ -54,6 +59,11 @@ def size_of(call: Call) -> int:
     return len(memoryview(call.args)) + (
         len(memoryview(kwargs)) if isinstance(kwargs, msgspec.Raw) else 0
     )
+
+
+def _is_same(running: Call, call: Call) -> bool:
+    """True if a message hands over a call that runs already."""
+    return encode(running) == encode(call)
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +82,7 @@ class RunningCalls:
         reporter: sends the reports; it is started and closed here.
         make_executor: creates the executor from its two callbacks.
         slots: calls that run at once, from which the most calls follow.
+        session: that of this start of the worker.
 
     Attributes:
         on_ended: called when a call has ended and another can begin.
@@ -85,8 +96,10 @@ class RunningCalls:
         reporter: Reporter,
         make_executor: MakeExecutor,
         slots: int = SLOTS_MAX,
+        session: Session | None = None,
     ) -> None:
         self._worker = worker
+        self._session = session or without_session()
         self._master = MasterClient(master_url)
         self._reporter = reporter
         self._make_executor = make_executor
@@ -125,10 +138,12 @@ class RunningCalls:
 
         Raises:
             TooManyCalls: there would be more calls than the bound, so none begins.
+            LeaseTaken: another call runs under the lease of one, so none begins.
         """
         calls = list(calls)
         if not calls:
             return
+        self._refuse_taken(calls)
         if len(self._running) + len(calls) > self._calls_max and any(
             call.lease not in self._running for call in calls
         ):
@@ -149,6 +164,12 @@ class RunningCalls:
                 self._executor.start(call)
         self._check_waiting_later()
         self._schedule_extension()
+
+    def _refuse_taken(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            running = self._running.get(call.lease)
+            if running is not None and not _is_same(running.call, call):
+                raise LeaseTaken(f"another call runs under lease {call.lease}")
 
     def _check_waiting_later(self) -> None:
         """Check in a moment whether calls still wait for a slot."""
@@ -273,9 +294,12 @@ class RunningCalls:
         leases += [lease for lease in self._unreported if lease not in self._running]
         self._extended_at = asyncio.get_running_loop().time()
         try:
+            if not self._session.is_known:
+                raise MasterAway("it has not replied to an announcement yet")
             body = encode(Extend(self._worker, leases, progress))
             timeout_s = max(TIMEOUT_MIN_S, self._lease_s() / 3)
-            reply = _reply.decode(await self._master.post("/extend", body, timeout_s))
+            headers = self._session.headers
+            reply = _reply.decode(await self._master.post("/extend", body, timeout_s, headers))
         except (MasterAway, Refused, Malformed) as reason:
             if not self._failing:
                 log.warning("cannot extend leases (%d): %s; trying again", len(leases), reason)

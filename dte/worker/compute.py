@@ -1,4 +1,4 @@
-"""The routes of a worker: ``POST /compute``, ``POST /stop``, ``GET /health`` and ``GET /``."""
+"""The routes of a worker: `/compute`, `/stop` and `/hello` for its master, `/health` and `/`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from dte.wire.codec import BOM, Decoder, Malformed, encode
 from dte.wire.faults import plain
 from dte.wire.http.encodings import NO_BODY, guessed_encoding
 from dte.wire.http.server import Answered, InSlices, Request
-from dte.wire.messages.batches import Batch, BatchResult, Single
+from dte.wire.messages.batches import Batch, BatchResult, Hello, HelloReply, Single
 from dte.wire.messages.calls import Call, Calls, Stop, Stopped
 from dte.wire.misfits import explained
 from dte.worker.arithmetic import OperationFailed, compute, compute_all
-from dte.worker.calls import SLOTS_MAX, RunningCalls, TooManyCalls, calls_max, size_of
+from dte.worker.calls import SLOTS_MAX, LeaseTaken, RunningCalls, TooManyCalls, calls_max, size_of
 from dte.worker.decoding import CallDecoder
 from dte.worker.long_batches import compute_in_slices
+from dte.worker.session import Session, without_session
 
 LEASE_END = 2**63
 """The upper bound of lease numbers; a master could not read a report with a higher one."""
@@ -29,8 +30,13 @@ METHODS = {
     "/health": "GET, HEAD, OPTIONS",
     "/compute": "POST, OPTIONS",
     "/stop": "POST, OPTIONS",
+    "/hello": "POST, OPTIONS",
 }
 """The methods of each route."""
+FOR_MASTER = ("/compute", "/stop")
+"""The routes of which a caller must show the worker's secret."""
+SHAPES: dict[str, Any] = {"/stop": Stop, "/hello": Hello}
+HELLO_BYTES_MAX = 1_000
 LONG_BYTES = 65_536
 """A longer batch is computed in slices."""
 STOP_BYTES_MAX = 1_000_000
@@ -50,6 +56,7 @@ _single: Decoder[Single] = Decoder(Single)
 _call = CallDecoder(Call, lambda call: [call])
 _calls = CallDecoder(Calls, lambda several: several.calls)
 _stop: Decoder[Stop] = Decoder(Stop)
+_hello: Decoder[Hello] = Decoder(Hello)
 
 
 class ComputeServer:
@@ -58,7 +65,7 @@ class ComputeServer:
     Args:
         name: the worker's name.
         calls: runs calls of handlers; without it the worker takes none.
-        incarnation: the text that it announces, for this start of the worker.
+        session: that of this start of the worker.
         master_url: the URL of its master, for those who take the worker for it.
         slots: calls that run at once, from which the most calls follow.
 
@@ -70,12 +77,12 @@ class ComputeServer:
         self,
         name: str,
         calls: RunningCalls | None = None,
-        incarnation: str = "",
+        session: Session | None = None,
         master_url: str = "",
         slots: int = SLOTS_MAX,
     ) -> None:
         self._name = name
-        self._incarnation = incarnation
+        self._session = session or without_session()
         self._master_url = master_url
         self._calls = calls
         self._calls_max = calls_max(slots)
@@ -123,11 +130,13 @@ class ComputeServer:
         if refused is not None:
             return refused
         if request.path == "/health":
-            return 200, self._health()
+            return 200, self._health(self._lets_in(request))
         if request.path == "/":
             return 200, self._about()
         body = request.body.removeprefix(BOM)
         try:
+            if request.path == "/hello":
+                return 200, HelloReply(self._session.prove(_hello.decode(body).challenge))
             if request.path == "/stop":
                 if len(body) > STOP_BYTES_MAX:
                     raise ValueError(f"the body has more than {STOP_BYTES_MAX} bytes")
@@ -158,10 +167,17 @@ class ComputeServer:
             return 405, {"error": error}
         if (fault := _ignored(request)) is not None:
             return 400, {"error": fault}
+        if request.path in FOR_MASTER and not self._lets_in(request):
+            return 401, {"error": "the master shows this worker's secret; this request does not"}
+        if request.path == "/hello" and len(request.body) > HELLO_BYTES_MAX:
+            return 413, {"error": f"the body has more than {HELLO_BYTES_MAX} bytes"}
         if self.draining and request.path == "/compute":
             # An "error" would be taken for that of the operation.
             return 503, {"status": "draining"}
         return None
+
+    def _lets_in(self, request: Request) -> bool:
+        return self._session.lets_in(request.headers.get("authorization", ""))
 
     def _compute(self, body: bytes) -> tuple[int, Any]:
         if _has_calls(body):
@@ -214,13 +230,16 @@ class ComputeServer:
                 return False
         return True
 
-    def _health(self) -> dict[str, Any]:
+    def _health(self, whole: bool) -> dict[str, Any]:
+        status = "draining" if self.draining else "ok"
+        if not whole:
+            return {"status": status}
         running = self._calls.running if self._calls is not None else []
         shown = ("lease", "handler", "job_id", "node")
         return {
-            "status": "draining" if self.draining else "ok",
+            "status": status,
             "worker_name": self._name,
-            **({"incarnation": self._incarnation} if self._incarnation else {}),
+            **({"incarnation": own} if (own := self._session.incarnation) else {}),
             "operations_done": self.operations_done,
             "calls": [{field: getattr(call, field) for field in shown} for call in running],
         }
@@ -288,9 +307,11 @@ def _refusal(error: Exception, path: str, body: bytes) -> tuple[int, Any]:
     """The reply to a body that cannot be read."""
     if isinstance(error, KeyError):
         return 400, {"error": "Invalid operation"}
+    if isinstance(error, LeaseTaken):
+        return 409, {"error": str(error)}
     reason = str(error)
     if isinstance(error, Malformed):
-        shape = Stop if path == "/stop" else _shape_of(body)
+        shape = SHAPES.get(path) or _shape_of(body)
         is_explained = len(body) <= EXPLAINED_BYTES_MAX
         reason = (_reason(body, shape) if is_explained else None) or plain(error)
     return 400, {"error": "Invalid request", "reason": reason}

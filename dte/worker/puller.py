@@ -20,6 +20,7 @@ from dte.worker.calls import RunningCalls
 from dte.worker.decoding import CallDecoder
 from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterClient, Refused
 from dte.worker.reporter import Reporter
+from dte.worker.session import Session, without_session
 
 log = logging.getLogger("dte.worker")
 
@@ -41,6 +42,7 @@ class _Claimed(msgspec.Struct):
 
     calls: list[Call]
     batches: msgspec.Raw
+    session: str | None = None
 
 
 _claimed = CallDecoder(_Claimed, lambda claimed: claimed.calls)
@@ -55,6 +57,7 @@ class Puller:
         pause_max_s: the longest pause while the master is away, in seconds.
         calls: runs claimed calls.
         reporter: sends the results of arithmetic.
+        session: takes in what the master replies.
     """
 
     def __init__(
@@ -64,12 +67,14 @@ class Puller:
         pause_max_s: float,
         calls: RunningCalls,
         reporter: Reporter,
+        session: Session | None = None,
     ) -> None:
         self._url = master_url
         self._full_claim = claim
         self._pause_max_s = pause_max_s
         self._calls = calls
         self._reporter = reporter
+        self._session = session or without_session()
         self._master = MasterClient(master_url)
         self._free = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -98,9 +103,9 @@ class Puller:
         self._limited.close()
         other = MasterClient(self._url)  # A claim may occupy the first.
         own = self._full_claim
-        claim = Claim(own.worker, incarnation=own.incarnation, draining=True)
+        claim = Claim(own.worker, incarnation=own.incarnation, draining=True, sessions=own.sessions)
         with suppress(MasterAway, Refused):
-            await other.post("/claim", encode(claim), LEAVE_S)
+            await other.post("/claim", encode(claim), LEAVE_S, self._session.headers)
         other.close()
         tasks = [self._task, *self._renewals]
         await asyncio.wait(tasks, timeout=LEAVE_S)
@@ -141,8 +146,10 @@ class Puller:
         claim = replace(self._full_claim, slots=slots, wait=wait_s)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        reply = await master.post("/claim", encode(claim), wait_s + REPLY_S)
+        headers = self._session.headers
+        reply = await master.post("/claim", encode(claim), wait_s + REPLY_S, headers)
         claimed = _claimed.decode(reply)
+        self._session.replied(claimed.session)
         self._reporter.hurry()
         if self._leaving.is_set():
             self._calls.requeue(claimed.calls)

@@ -15,6 +15,7 @@ from dte.wire.codec import Decoder, Malformed, encode
 from dte.wire.messages.batches import BatchResult
 from dte.wire.messages.calls import Report, ReportsReply
 from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterClient, Refused
+from dte.worker.session import Session, headers_of, without_session
 from dte.worker.spool import Spool
 
 log = logging.getLogger("dte.worker")
@@ -31,9 +32,13 @@ _reply: Decoder[ReportsReply] = Decoder(ReportsReply)
 
 @dataclass(slots=True, eq=False)
 class _Finished:
-    """A result that the master has not received. It is dropped at `until`, by the loop's clock."""
+    """A result that the master has not received. It is dropped at `until`, by the loop's clock.
+
+    It was found in the spool if it has a session, which is that of an earlier start.
+    """
 
     worker: str
+    session: str | None
     result: Report | BatchResult
     body: msgspec.Raw
     until: float
@@ -49,6 +54,7 @@ class Reporter:
         spool: keeps results on disk meanwhile.
         retry_s: the longest pause, in seconds.
         ttl_s: the age at which a result is dropped, in seconds.
+        session: that of this start of the worker.
 
     Attributes:
         on_settled: called with the lease of each result that the master has accepted, or will never
@@ -62,8 +68,10 @@ class Reporter:
         spool: Spool | None = None,
         retry_s: float = RETRY_S,
         ttl_s: float = TTL_S,
+        session: Session | None = None,
     ) -> None:
         self._worker = worker
+        self._session = session or without_session()
         self._master = MasterClient(master_url)
         self._spool = spool
         self._retry_s = retry_s
@@ -80,7 +88,8 @@ class Reporter:
     def start(self) -> None:
         """Start, with the results that an earlier worker left in the spool."""
         for spooled, age_s in self._spool.read() if self._spool else ():
-            self._add(spooled.report, spooled.worker, age_s).is_spooled = True
+            finished = self._add(spooled.report, spooled.worker, spooled.session, age_s)
+            finished.is_spooled = True
         if self._unsent:
             log.info("results in the spool that are still to be reported: %d", len(self._unsent))
         self._task = asyncio.create_task(self._run())
@@ -109,9 +118,15 @@ class Reporter:
                 self._limited.add("lost results", logging.WARNING, text, finished.result.lease)
         self._limited.close()
 
-    def _add(self, result: Report | BatchResult, worker: str, age_s: float = 0.0) -> _Finished:
+    def _add(
+        self,
+        result: Report | BatchResult,
+        worker: str,
+        session: str | None = None,
+        age_s: float = 0.0,
+    ) -> _Finished:
         until = asyncio.get_running_loop().time() + self._ttl_s - age_s
-        finished = _Finished(worker, result, msgspec.Raw(encode(result)), until)
+        finished = _Finished(worker, session, result, msgspec.Raw(encode(result)), until)
         self._unsent[result.lease] = finished
         self._has_unsent.set()
         self._all_sent.clear()
@@ -140,12 +155,12 @@ class Reporter:
                 pause_s = PAUSE_FIRST_S
 
     def _next(self) -> list[_Finished]:
-        """Return the oldest results of one worker that fit into a request."""
+        """Return the oldest results of one worker and session that fit into a request."""
         chosen: list[_Finished] = []
         room = REQUEST_BYTES_MAX
         for finished in self._unsent.values():
             room -= len(memoryview(finished.body))
-            if chosen and (room < 0 or finished.worker != chosen[0].worker):
+            if chosen and (room < 0 or _source(finished) != _source(chosen[0])):
                 break
             chosen.append(finished)
             if len(chosen) == REQUEST_RESULTS_MAX:
@@ -154,13 +169,17 @@ class Reporter:
 
     async def _send(self, chosen: list[_Finished]) -> None:
         """Send results and settle them; some may be settled even if this raises `MasterAway`."""
+        session = chosen[0].session
+        if session is None and not self._session.is_known:
+            raise MasterAway("it has not replied to an announcement yet")
+        headers = self._session.headers if session is None else headers_of(session)
         fields: dict[str, list[msgspec.Raw]] = {"results": [], "batches": []}
         for finished in chosen:
             field = "results" if isinstance(finished.result, Report) else "batches"
             fields[field].append(finished.body)
         body = {"worker": chosen[0].worker} | {name: some for name, some in fields.items() if some}
         try:
-            reply = await self._master.post("/result", encode(body))
+            reply = await self._master.post("/result", encode(body), headers=headers)
         except Refused as reason:
             if len(chosen) > 1:  # One bad result must not hold up the others.
                 half = len(chosen) // 2
@@ -183,7 +202,8 @@ class Reporter:
         self._settle(finished)
         if isinstance(result, Report) and isinstance(result.result, msgspec.Raw):
             error = f"the master refused the result: {reason}"
-            self._add(Report(lease, error=error, state="failed", retry=False), finished.worker)
+            report = Report(lease, error=error, state="failed", retry=False)
+            self._add(report, finished.worker, finished.session)
 
     def _settle(self, finished: _Finished) -> None:
         lease = finished.result.lease
@@ -212,4 +232,9 @@ class Reporter:
             return
         for finished in list(self._unsent.values()):
             if not finished.is_spooled and isinstance(finished.result, Report):
-                finished.is_spooled = self._spool.keep(finished.worker, finished.result)
+                session = self._session.text if finished.session is None else finished.session
+                finished.is_spooled = self._spool.keep(finished.worker, finished.result, session)
+
+
+def _source(finished: _Finished) -> tuple[str, str | None]:
+    return finished.worker, finished.session

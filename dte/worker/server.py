@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
@@ -31,6 +30,7 @@ from dte.worker.processes.executor import Executor
 from dte.worker.processes.output import log_without_waiting
 from dte.worker.puller import Puller
 from dte.worker.reporter import RETRY_S, TTL_S, Reporter
+from dte.worker.session import Session
 from dte.worker.spool import Spool
 
 log = logging.getLogger("dte.worker")
@@ -103,12 +103,17 @@ class _Worker:
         self._settings = settings
         self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
         self._slots = settings.slots or cpus()
-        self._incarnation = secrets.token_hex(8)
+        self._session = session = Session()
         spool = None
         if settings.spool:
             spool = Spool(Path(settings.spool), settings.spool_ttl_s, settings.name or None)
         self._reporter = Reporter(
-            self.name, settings.master_url, spool, settings.spool_retry_s, settings.spool_ttl_s
+            self.name,
+            settings.master_url,
+            spool,
+            settings.spool_retry_s,
+            settings.spool_ttl_s,
+            session,
         )
         self._calls = RunningCalls(
             self.name,
@@ -123,6 +128,7 @@ class _Worker:
                 log_level=settings.log_level,
             ),
             self._slots,
+            session,
         )
 
     def leave(self) -> None:
@@ -153,7 +159,7 @@ class WorkerServer(_Worker):
     def __init__(self, settings: WorkerSettings, hosts: Sequence[str] = (LOOPBACK,)) -> None:
         super().__init__(settings)
         self._compute = ComputeServer(
-            self.name, self._calls, self._incarnation, settings.master_url, self._slots
+            self.name, self._calls, self._session, settings.master_url, self._slots
         )
         self.tls = server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         names = HostNames(settings.host, settings.host_names)
@@ -173,16 +179,21 @@ class WorkerServer(_Worker):
             self._settings.announce_port or self.port,
             REQUESTS_MAX,
             BATCH_MAX,
-            incarnation=self._incarnation,
+            incarnation=self._session.incarnation,
             handlers=registry.infos(),
             handler_slots=self._slots,
             replaced=registry.replaced(),
             kwargs=True,
             tls=self.tls is not None,
+            secret=self._session.secret,
         )
         settings = self._settings
         self._announcer = announcer = Announcer(
-            settings.master_url, announce, settings.heartbeat_s, self._reporter.hurry
+            settings.master_url,
+            announce,
+            settings.heartbeat_s,
+            self._reporter.hurry,
+            self._session,
         )
         self._http.closed_by_peer = announcer.hurry
 
@@ -215,9 +226,11 @@ class PullingWorker(_Worker):
         self._begin()
         claim = Claim(self.name, registry.infos(), self._slots, batch_max=BATCH_MAX, kwargs=True)
         claim.replaced = registry.replaced()
-        claim.incarnation = self._incarnation
+        claim.incarnation, claim.sessions = self._session.incarnation, True
         url, pause_max_s = self._settings.master_url, self._settings.heartbeat_s
-        self._puller = puller = Puller(url, claim, pause_max_s, self._calls, self._reporter)
+        self._puller = puller = Puller(
+            url, claim, pause_max_s, self._calls, self._reporter, self._session
+        )
 
         def on_capacity(capacity: int, failing: str | None) -> None:
             claim.slots, claim.failing = capacity or self._slots, failing

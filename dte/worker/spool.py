@@ -41,11 +41,16 @@ class Spooled(msgspec.Struct):
 
     Attributes:
         is_named: the name was given to that worker, so no worker of another name reports this.
+        session: that worker's; "" for none.
     """
 
     worker: str
     report: Report
     is_named: bool = False
+    session: str = ""
+
+    def __repr__(self) -> str:
+        return f"Spooled({self.worker!r}, lease={self.report.lease})"  # Without the session.
 
 
 _spooled: Decoder[Spooled] = Decoder(Spooled)
@@ -80,7 +85,7 @@ class Spool:
             text = f"cannot write to {folder}: {error.strerror or error};"
             raise SpoolUnusable(text) from None
 
-    def keep(self, worker: str, report: Report) -> bool:
+    def keep(self, worker: str, report: Report, session: str = "") -> bool:
         """Write a result completely or not at all; return True if it was written."""
         unfinished = None
         try:
@@ -88,7 +93,7 @@ class Spool:
                 prefix=UNFINISHED, dir=self._folder, delete=False
             ) as file:
                 unfinished = Path(file.name)
-                file.write(encode(Spooled(worker, report, worker == self._name)))
+                file.write(encode(Spooled(worker, report, worker == self._name, session)))
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(self._path(report.lease))

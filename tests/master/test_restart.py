@@ -556,7 +556,7 @@ OWN = {"handlers": ["echo", "other"], "replaced": {"echo": {"retries": 2}}}
 
 async def known_as_replaced(rig: Rig) -> None:
     """Return when the journal knows what the workers have replaced."""
-    storing = rig.master.workers._storing_replaced
+    storing = rig.master.workers.stored._storing_replaced
     assert storing is not None
     await until(storing.done, "it is stored")
 
@@ -590,7 +590,7 @@ async def test_a_replaced_handler_that_no_call_waits_for_is_forgotten_by_a_resta
     (call,) = await claim(rig, "built-in", handlers=["echo"])
     assert call["handler"] == "echo"
     await known_as_replaced(rig)
-    assert rig.master.core.handlers.replaced == rig.master.workers._replaced == {}
+    assert rig.master.core.handlers.replaced == rig.master.workers.stored._replaced == {}
 
 
 async def test_many_jobs_go_on_while_others_are_answered(rig: Rig, again: Again) -> None:

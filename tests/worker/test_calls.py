@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from harness.until import until
 from dte.wire.messages.calls import Progress
 from dte.worker import calls as module
 from dte.worker import reporter as reporter_module
-from dte.worker.calls import SLOTS_MAX, RunningCalls, TooManyCalls, calls_max
+from dte.worker.calls import SLOTS_MAX, LeaseTaken, RunningCalls, TooManyCalls, calls_max
 from dte.worker.reporter import Reporter
+from dte.worker.session import Session
 
 from .fakes import FakeExecutor, FakeMaster, call
 
@@ -42,14 +44,15 @@ def start_calls(
     monkeypatch.setattr(reporter_module, "CLOSE_S", 0.0)
     monkeypatch.setattr(module, "STOP_S", 0.0)
 
-    def start() -> Rig:
+    def start(session: Session | None = None) -> Rig:
         executors: list[FakeExecutor] = []
 
         def make(*callbacks: Any) -> FakeExecutor:
             executors.append(FakeExecutor(*callbacks))
             return executors[-1]
 
-        calls = RunningCalls("w", fake_master.url, Reporter("w", fake_master.url), make)  # type: ignore[arg-type]
+        reporter = Reporter("w", fake_master.url, session=session)
+        calls = RunningCalls("w", fake_master.url, reporter, make, session=session)  # type: ignore[arg-type]
         calls.start()
         cleanup.push_async_callback(calls.drain, 0.0)
         ended: list[int] = []
@@ -382,3 +385,41 @@ async def test_a_call_that_waits_too_long_for_a_slot_goes_back(
     await until(lambda: 2 in fake_master.results(), "that it was given back")
     assert fake_master.results()[2]["state"] == "returned"
     assert len(rig.calls) == 2
+
+
+# Sessions and leases
+
+
+async def test_another_call_under_a_lease_is_refused_and_the_same_is_passed_over(
+    start_calls: StartCalls,
+) -> None:
+    rig = start_calls()
+    rig.calls.take([call(7)])
+    rig.calls.take([call(7)])
+    for change in (
+        {"handler": "sleep"},
+        {"args": msgspec.Raw(b"[8]")},
+        {"job_id": 2},
+        {"node": "b"},
+        {"attempt": 2},
+        {"timeout": 1.0},
+        {"kwargs": msgspec.Raw(b"{}")},
+    ):
+        other = msgspec.structs.replace(call(7), **change)
+        with pytest.raises(LeaseTaken, match="lease 7"):
+            rig.calls.take([call(8), other])
+    assert [each.lease for each in rig.executor.begun] == [7], "nor any that came with it"
+    rig.executor.succeed(7)
+
+
+async def test_leases_are_extended_under_the_session_once_it_is_known(
+    fake_master: FakeMaster, start_calls: StartCalls
+) -> None:
+    session = Session()
+    rig = start_calls(session)
+    rig.calls.take([call(7, lease_s=0.03)])
+    await asyncio.sleep(0.05)
+    assert fake_master.said("/extend") == []
+    session.replied("S")
+    await until(lambda: fake_master.said("/extend"), "an extension")
+    assert fake_master.server.requests[0].headers["x-dte-session"] == "S"

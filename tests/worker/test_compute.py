@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from dte.wire.http.server import HttpServer, Request
 from dte.wire.messages.calls import Call
 from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.decoding import CallDecoder
+from dte.worker.session import Session
 
 NINES = "9" * INTEGER_DIGITS_MAX
 LONGEST = INTEGER_LIMIT - 1
@@ -53,17 +54,27 @@ class Worker:
 
 
 @pytest.fixture
-def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Iterator[Worker]:
+def worker(io_loop: IOLoop, cleanup: AsyncExitStack) -> Worker:
+    return start(io_loop, cleanup, None)
+
+
+@pytest.fixture
+def secretive(io_loop: IOLoop, cleanup: AsyncExitStack) -> Worker:
+    """A worker that demands its secret."""
+    return start(io_loop, cleanup, Session())
+
+
+def start(io_loop: IOLoop, cleanup: AsyncExitStack, session: Session | None) -> Worker:
     calls = Calls()
-    compute = ComputeServer("worker-1", calls, "", "http://master:5000")  # type: ignore[arg-type]
+    compute = ComputeServer("worker-1", calls, session, "http://master:5000")  # type: ignore[arg-type]
     sockets = bind_sockets(0, HOST)
 
-    async def start() -> None:
+    async def listen() -> None:
         server = HttpServer(compute, REPLY_BYTES_MAX, METHODS)
         server.add_sockets(sockets)
         cleanup.callback(server.stop)
 
-    io_loop.run_sync(start)
+    io_loop.run_sync(listen)
     return Worker(compute, calls, PlainClient(sockets[0].getsockname()[1]))
 
 
@@ -572,3 +583,56 @@ def test_a_long_body_with_calls_is_searched_in_slices_and_read_once(
     assert len(list(answering)) > 5
     assert len(read) == 1
     assert [call.lease for call in calls.running] == [1]
+
+
+# The master, and nobody else
+
+A_CALL = {"lease": 7, "job_id": 1, "node": "a", "handler": "transfer", "args": ["mallory", 1000]}
+A_CALL |= {"timeout": None, "attempt": 1, "lease_s": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/compute", {"operation": "sum", "op1": 1, "op2": 2}),
+        ("/compute", {"lease": 7, "operations": "+", "op1": [1], "op2": [2]}),
+        ("/compute", A_CALL),
+        ("/compute", {"calls": [A_CALL]}),
+        ("/compute", {"calls": [A_CALL], "more": "x" * 100_000}),
+        ("/compute", b"nonsense"),
+        ("/stop", {"leases": [7]}),
+        ("/stop", b"nonsense"),
+    ],
+)
+async def test_nobody_uses_a_worker_without_its_secret(
+    secretive: Worker, path: str, body: Any
+) -> None:
+    secret = secretive.compute._session.secret
+    for shown in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": secret}):
+        reply = await secretive.client.post(path, body, **shown)
+        assert reply.status == 401
+        assert secret not in reply.json["error"]
+    assert secretive.calls.running == []
+    assert secretive.compute.operations_done == 0
+    master = {"Authorization": f"Bearer {secret}"}
+    assert (await secretive.client.post(path, body, **master)).status != 401
+
+
+async def test_strangers_see_the_status_of_a_worker_alone(secretive: Worker) -> None:
+    session = secretive.compute._session
+    assert (await secretive.client.get("/health")).json == {"status": "ok"}
+    secretive.compute.draining = True
+    assert (await secretive.client.get("/health")).json == {"status": "draining"}
+    master = {"Authorization": f"Bearer {session.secret}"}
+    health = (await secretive.client.ask("GET", "/health", **master)).json
+    assert (health["worker_name"], health["calls"]) == ("worker-1", [])
+
+
+async def test_a_challenge_is_answered_with_its_proof(secretive: Worker) -> None:
+    session = secretive.compute._session
+    reply = await secretive.client.post("/hello", {"challenge": "c" * 43})
+    assert (reply.status, reply.json) == (200, {"proof": session.prove("c" * 43)})
+    assert session.secret.encode() not in reply.body
+    assert (await secretive.client.post("/hello", {"challenge": "c" * 1_000})).status == 413
+    for odd in ({}, {"challenge": 7}, b"", b"nonsense"):
+        assert (await secretive.client.post("/hello", odd)).status == 400

@@ -18,6 +18,7 @@ from dte.wire.messages.calls import Report
 from dte.worker import reporter as module
 from dte.worker.master_client import TIMEOUT_S
 from dte.worker.reporter import Reporter
+from dte.worker.session import Session
 from dte.worker.spool import Spool
 
 from .fakes import FakeMaster, leases
@@ -357,3 +358,56 @@ async def test_a_result_outlasts_a_token_that_is_refused(
     assert settled == []
     fake_master.replies["/result"] = good
     await until(lambda: settled == [7], "the master has it")
+
+
+# Sessions
+
+
+def header_of(fake_master: FakeMaster, number: int) -> str | None:
+    """The session that a request with results shows."""
+    shown = [each.headers for each in fake_master.server.requests if each.path == "/result"]
+    return shown[number].get("x-dte-session")
+
+
+async def test_nothing_is_reported_before_the_session_is_known(
+    fake_master: FakeMaster, start_reporter: StartReporter
+) -> None:
+    session = Session()
+    reporter = start_reporter(session=session, retry_s=0.01)
+    reporter.report(succeeded(7))
+    await asyncio.sleep(0.05)
+    assert fake_master.said("/result") == []
+    session.replied("S")
+    reporter.hurry()
+    await until(fake_master.results, "a report")
+    assert header_of(fake_master, 0) == "S"
+
+
+async def test_results_in_the_spool_are_reported_under_their_own_sessions(
+    fake_master: FakeMaster, start_reporter: StartReporter, tmp_path: Path
+) -> None:
+    """Their leases may still be those of earlier starts."""
+    spool = Spool(tmp_path, NEVER_S)
+    for lease, session in ((1, "FIRST"), (2, "SECOND"), (3, "")):
+        spool.keep("w", succeeded(lease), session)
+    reporter = start_reporter(spool=spool, session=Session())
+    reporter.report(succeeded(4))
+    await until(lambda: len(fake_master.results()) == 3, "the reports")
+    by_lease = {
+        each.json["results"][0]["lease"]: each.headers.get("x-dte-session")
+        for each in fake_master.server.requests
+    }
+    assert by_lease == {1: "FIRST", 2: "SECOND", 3: None}
+
+
+async def test_the_spool_keeps_the_session_of_a_result(
+    fake_master: FakeMaster, start_reporter: StartReporter, tmp_path: Path
+) -> None:
+    session, spool = Session(), Spool(tmp_path, NEVER_S)
+    session.replied("S")
+    fake_master.replies["/result"] = (503, {})
+    start_reporter(spool=spool, session=session).report(succeeded(7))
+    await until(spool.read, "the result is kept")
+    ((spooled, _),) = spool.read()
+    assert spooled.session == "S"
+    assert "'S'" not in repr(spooled)

@@ -42,6 +42,15 @@ def settings(master: PlainServer, **more: Any) -> WorkerSettings:
 StartWorker = Callable[..., WorkerServer]
 
 
+def shown(secret: str) -> dict[str, str]:
+    """The header by which a worker knows its master."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def of_master(worker: WorkerServer) -> dict[str, str]:
+    return shown(worker._session.secret)
+
+
 @pytest.fixture
 def start_worker(
     master: PlainServer, cleanup: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
@@ -63,6 +72,7 @@ async def test_it_announces_what_it_is(start_worker: StartWorker, master: PlainS
     await until(lambda: master.requests, "an announcement")
     said = master.requests[0].json
     assert said.pop("incarnation")
+    assert len(said.pop("secret")) == 43
     handlers = said.pop("handlers")
     assert said == {
         "worker_name": "w",
@@ -135,7 +145,8 @@ async def test_it_listens_before_it_announces(
     replies: list[Message] = []
 
     async def hand_over_first(request: Message, line: Line) -> None:
-        replies.append(await PlainClient(request.json["port"]).post("/compute", SUM))
+        client, said = PlainClient(request.json["port"]), request.json
+        replies.append(await client.post("/compute", SUM, **shown(said["secret"])))
         await welcome(request, line)
 
     master.conduct = hand_over_first
@@ -158,7 +169,7 @@ async def test_it_announces_again_when_the_master_hangs_up(
     worker = start_worker()
     await until(lambda: len(master.requests) == 1, "an announcement")
     line = await dial(worker.port)
-    await line.ask("POST", "/compute", SUM)
+    await line.ask("POST", "/compute", SUM, **of_master(worker))
     assert len(master.requests) == 1
     line.close()
     await until(lambda: len(master.requests) == 2, "another announcement")
@@ -170,12 +181,12 @@ async def test_a_draining_worker_says_so_and_answers_what_is_on_its_way(
     monkeypatch.setattr(server, "DRAIN_S", 0.3)
     worker = start_worker()
     line = await dial(worker.port)
-    await line.ask("POST", "/compute", SUM)
+    await line.ask("POST", "/compute", SUM, **of_master(worker))
     await until(lambda: master.requests, "an announcement")
     draining = asyncio.create_task(worker.drain())
     await until(lambda: len(master.requests) == 2, "another announcement")
     assert master.requests[1].json["draining"]
-    assert (await line.ask("POST", "/compute", SUM)).json["result"] == 3
+    assert (await line.ask("POST", "/compute", SUM, **of_master(worker))).json["result"] == 3
     await draining
 
 
@@ -184,7 +195,7 @@ async def test_a_drained_worker_is_gone(
 ) -> None:
     worker = start_worker()
     line = await dial(worker.port)
-    await line.ask("POST", "/compute", SUM)
+    await line.ask("POST", "/compute", SUM, **of_master(worker))
     await until(lambda: master.requests, "an announcement")
     await worker.drain()
     assert await line.read() is None
@@ -249,7 +260,8 @@ async def test_a_call_is_done_and_reported(
     start_worker: StartWorker, fake_master: FakeMaster
 ) -> None:
     worker = start_worker(name="w", slots=1, master_url=fake_master.url)
-    reply = await PlainClient(worker.port).post("/compute", {"calls": [call(7, "echo", [1, "x"])]})
+    body = {"calls": [call(7, "echo", [1, "x"])]}
+    reply = await PlainClient(worker.port).post("/compute", body, **of_master(worker))
     assert reply.status == 202
     await until(fake_master.results, "a report")
     assert fake_master.results()[7]["result"] == [1, "x"]
@@ -261,9 +273,11 @@ async def test_a_call_is_stopped_on_the_word_of_the_master(
 ) -> None:
     worker = start_worker(slots=1, master_url=fake_master.url)
     client = PlainClient(worker.port)
-    await client.post("/compute", call(7, "sleep", 3600))
-    assert (await client.get("/health")).json["calls"][0]["lease"] == 7
-    assert (await client.post("/stop", {"leases": [7]})).json == {"leases": [7]}
+    master = of_master(worker)
+    await client.post("/compute", call(7, "sleep", 3600), **master)
+    health = await client.ask("GET", "/health", **master)
+    assert health.json["calls"][0]["lease"] == 7
+    assert (await client.post("/stop", {"leases": [7]}, **master)).json == {"leases": [7]}
     await until(fake_master.results, "a report")
     assert fake_master.results()[7]["state"] == "cancelled"
 
@@ -272,7 +286,8 @@ async def test_a_call_that_outlasts_the_grace_is_given_back(
     start_worker: StartWorker, fake_master: FakeMaster
 ) -> None:
     worker = start_worker(slots=1, master_url=fake_master.url, grace_s=0.01)
-    await PlainClient(worker.port).post("/compute", call(7, "sleep", 3600))
+    client = PlainClient(worker.port)
+    await client.post("/compute", call(7, "sleep", 3600), **of_master(worker))
     await worker.drain()
     assert fake_master.results()[7]["state"] == "returned"
     drained_at = [each.json.get("draining", False) for each in fake_master.server.requests]

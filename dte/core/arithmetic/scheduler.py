@@ -74,10 +74,13 @@ class ArithmeticScheduler:
         self.handing_over = True
         self.stale_results = 0
 
-    def holder(self, number: int) -> str | None:
-        """The name of the worker that has a lease; None if the lease has ended."""
+    def may_be_of(self, number: int, worker: str, session: str = "") -> bool:
+        """True if the worker of a name and a session has a lease, or the lease has ended."""
         lease = self.leases.get(number)
-        return lease.worker.announcement.name if lease is not None else None
+        if lease is None:
+            return True
+        had = lease.worker.announcement
+        return had.session == session if had.session or session else had.name == worker
 
     # Jobs
 

@@ -49,9 +49,15 @@ class CallLease:
         """The worker has the call, as far as the core knows."""
         return self.sent and (self.claim is None or self.claim.answered)
 
-    def is_of(self, worker: str, dialect: str = "") -> bool:
-        """True if the worker of that name in a dialect may have the call."""
-        return self.sent and worker == self.worker_name and self.call.record.is_of(dialect)
+    def is_of(self, worker: str, dialect: str = "", session: str = "") -> bool:
+        """True if the worker of that name in a dialect, and of that session, may have the call.
+
+        The lease of a worker with a session is that session's, whatever the worker's name.
+        """
+        record = self.call.record
+        if record.session or session:
+            return self.sent and record.session == session
+        return self.sent and worker == self.worker_name and record.is_of(dialect)
 
 
 def restored_lease(

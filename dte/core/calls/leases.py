@@ -1,8 +1,8 @@
 """The leases of calls: who has which call, until when.
 
 A lease goes on as long as its worker gives signs of life. A lease from before a restart belongs to
-a worker that is not known yet; it is attached to the worker when that is seen again. A name is a
-worker's within its dialect.
+a worker that is not known yet; it is attached to the worker when that is seen again: by the session
+that the journal has with the lease, or, of a worker without one, by its name in its dialect.
 """
 
 from __future__ import annotations
@@ -110,13 +110,18 @@ class CallLeases:
                 self.renew(now, lease)
 
     def _restored_of(self, worker: Worker) -> list[CallLease]:
-        name, dialect = worker.announcement.name, worker.announcement.dialect
-        return [lease for lease in self._restored.values() if lease.is_of(name, dialect)]
+        said = worker.announcement
+        return [
+            lease
+            for lease in self._restored.values()
+            if lease.is_of(said.name, said.dialect, said.session)
+        ]
 
     def _attach(self, lease: CallLease) -> None:
-        """Give a lease from before a restart to its worker, which is known by its name."""
+        """Give a lease from before a restart to its worker, if that has announced itself."""
         for worker in self._workers.named(lease.worker_name):
-            if lease.is_of(lease.worker_name, worker.announcement.dialect):
+            said = worker.announcement
+            if lease.is_of(said.name, said.dialect, said.session):
                 self._give(lease, worker)
                 del self._restored[lease.number]
                 break
@@ -128,6 +133,7 @@ class CallLeases:
         del self._leases[lease.number]
         self._restored.pop(lease.number, None)
         lease.call.record.lease, lease.call.record.lease_s = 0, 0.0
+        lease.call.record.session = None
         claim, worker = lease.claim, lease.worker
         if claim is not None and not claim.answered and lease.number in claim.call_leases:
             claim.call_leases.remove(lease.number)

@@ -92,12 +92,14 @@ class CallScheduler:
         numbers: Iterable[int],
         progress: Mapping[int, tuple[float, str]],
         worker: str | None = None,
+        session: str = "",
     ) -> tuple[list[int], list[int], list[int]]:
         """Renew leases on which a worker is at work.
 
         Args:
             progress: reports of handlers, by lease.
             worker: its name; None if it is known to be the right one.
+            session: its session, as `Announcement` has it.
 
         Returns:
             The leases that go on, those that have ended, and those that go on but must be stopped.
@@ -107,7 +109,7 @@ class CallScheduler:
         stop: list[int] = []
         for number in numbers:
             lease = self.leases.get(number)
-            if lease is None or not (lease.sent if worker is None else lease.is_of(worker)):
+            if lease is None or not _has(worker, session, lease):
                 lost.append(number)
                 continue
             self.leases.renew(now, lease)
@@ -159,19 +161,25 @@ class CallScheduler:
     # Results
 
     def report(
-        self, now: float, number: int, outcome: Outcome, worker: str | None = None
+        self,
+        now: float,
+        number: int,
+        outcome: Outcome,
+        worker: str | None = None,
+        session: str = "",
     ) -> Step | End | bool | None:
         """Take in a worker's report on a call.
 
         Args:
             worker: its name; None if it is known to be the right one.
+            session: its session, as `Announcement` has it.
 
         Returns:
             The fact to be recorded before the report is acknowledged; None for none; False if the
             report does not count, as the lease has ended.
         """
         lease = self.leases.get(number)
-        if lease is None or not (lease.sent if worker is None else lease.is_of(worker)):
+        if lease is None or not _has(worker, session, lease):
             self.stale_results += 1
             return False
         if lease.worker is not None:
@@ -333,6 +341,7 @@ class CallScheduler:
         call.enter(CallState.RUNNING)
         record.attempts += 1
         record.worker, record.dialect = announcement.name, announcement.dialect
+        record.session = announcement.session or None
         record.error, record.trace, call.progress = None, None, None
         record.started_at = now + self._table.wall_offset_s
         call.reported = False
@@ -412,3 +421,8 @@ class CallScheduler:
         """Assert every invariant; for tests."""
         self.jobs.ready.check()
         self.leases.check()
+
+
+def _has(worker: str | None, session: str, lease: CallLease) -> bool:
+    """True if the worker of a name and a session may have a call."""
+    return lease.sent if worker is None else lease.is_of(worker, "", session)

@@ -115,6 +115,7 @@ class CallRecord:
         value: its result, as JSON.
         error: the reason why it has none, or of its last failure.
         trace: the stack trace of that failure.
+        session: that of the worker that has it; None if the worker has none.
     """
 
     name: str
@@ -132,6 +133,7 @@ class CallRecord:
     value: bytes | None = None
     error: str | None = None
     trace: str | None = None
+    session: str | None = None
 
     @property
     def size(self) -> int:

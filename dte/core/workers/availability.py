@@ -2,8 +2,8 @@
 
 A worker is known by its address: the seed's workers name themselves after the second they start in,
 so replicas share a name, and only one process listens at an address. A worker that pulls has no
-address and is known by its name. Another name at an address, or another `incarnation`, is another
-start: the leases of the old one end.
+address and is known by its name. Another name at an address, another
+`incarnation` or another session is another start: the leases of the old one end.
 
     announced ──▶ available ◀──▶ pausing (after a failure, longer each time)
         ▲             │ silence     │ too many failures in a row
@@ -137,7 +137,7 @@ class AvailabilityQueue:
         if old.owner != announcement.owner:
             self._shares.remove(old.owner)
             self._shares.add(announcement.owner)
-        reborn = (old.name, old.incarnation) != (announcement.name, announcement.incarnation)
+        reborn = old.start != announcement.start
         if reborn or worker.gone:
             worker.joined_at = now
         worker.announcement, worker.last_seen_at = announcement, now

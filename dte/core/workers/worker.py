@@ -73,6 +73,9 @@ class Announcement:
         replaced: the built-in handlers that its own ones of the same names replace.
         mixes: it takes calls with arguments by position and by name.
         owner: whose share of the bounds it uses; "" for the machine's own user.
+        session: identifies this start of it, and only its process can prove it; "" if it has none.
+        token: the name of the token that it shows; "" if it shows none.
+        secret: the text that the master shows when it calls the worker; "" for none.
     """
 
     name: str
@@ -94,6 +97,9 @@ class Announcement:
     replaced: Mapping[str, HandlerPolicy] = field(default_factory=dict)
     mixes: bool = False
     owner: str = ""
+    session: str = ""
+    token: str = ""
+    secret: str = field(default="", repr=False)
 
     def policy(self, handler: str, origin: str) -> HandlerPolicy:
         """The policy of a handler for a task of a dialect, or for a call of dte's own clients."""
@@ -105,6 +111,11 @@ class Announcement:
     def is_called(self) -> bool:
         """True if the master calls the worker, which announces itself again and again."""
         return self.delivery is Delivery.PUSH and bool(self.incarnation)
+
+    @property
+    def start(self) -> tuple[str, str, str]:
+        """Differs for each start of a worker, as far as it says so."""
+        return self.name, self.incarnation, self.session
 
     @property
     def identity(self) -> str:
@@ -136,6 +147,7 @@ class Worker:
             meanwhile.
         superseded: its incarnation before this one.
         silent_since: when it last lost a call by silence.
+        hung_up_at: when it last closed the connection on which it waited for work.
         call_leases: the numbers of the call leases that it has.
         long_calls: how many of these are of handlers that are not known to be quick.
         claim: its open claim; None if it has none.
@@ -162,6 +174,7 @@ class Worker:
     unreachable: str | None = None
     superseded: str = ""
     silent_since: float = float("-inf")
+    hung_up_at: float = float("-inf")
     call_leases: set[int] = field(default_factory=set)
     long_calls: int = 0
     calls_done: int = 0

@@ -17,7 +17,7 @@ from dte.master.access.seeds import is_seed
 from dte.master.api.base import JsonHandler
 from dte.master.api.openapi import documented
 from dte.master.batch_results import read_batch_results
-from dte.master.checks import check_name, check_range, one_line
+from dte.master.checks import check_name, check_range, check_secret, one_line
 from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import (
     batch_of,
@@ -25,6 +25,7 @@ from dte.master.messages import (
     policies,
     replaced,
 )
+from dte.master.sessions import HEADER, checked, digest_of
 from dte.master.slices import collected
 from dte.wire.codec import Decoder
 from dte.wire.duplicates import TWICE
@@ -87,11 +88,13 @@ class Registered(msgspec.Struct):
     Attributes:
         unreachable: the reason why calls to the worker fail, if they do.
         warning: that another worker has the same name, if one has.
+        session: the worker's, which its further requests must show; absent if it has none.
     """
 
     status: str
     unreachable: str | msgspec.UnsetType = msgspec.UNSET
     warning: str | msgspec.UnsetType = msgspec.UNSET
+    session: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
@@ -100,7 +103,30 @@ _reports: Decoder[RawReports] = Decoder(RawReports, lenient=False)
 _extend: Decoder[Extend] = Decoder(Extend, lenient=False)
 
 
-class Workers(JsonHandler):
+class WorkerHandler(JsonHandler):
+    """Base of the routes of workers."""
+
+    @property
+    def shown_session(self) -> str:
+        """The session that the request shows; "" if it shows none.
+
+        Raises:
+            InvalidRequest: no master makes such a session.
+        """
+        return checked(self.request.headers.get(HEADER, ""))
+
+    def with_session(self, said: Announcement, *, wants: bool) -> tuple[Announcement, str]:
+        """Give an announcement its session, and return the session for the reply.
+
+        Args:
+            wants: the worker asks for one; with a token each has one.
+        """
+        if wants or said.token or self.shown_session:
+            return self.master.workers.open_session(said, self.shown_session)
+        return said, ""
+
+
+class Workers(WorkerHandler):
     BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
 
     @documented(
@@ -120,6 +146,7 @@ class Workers(JsonHandler):
             raise InvalidRequest("Worker name required")
         check_name("worker_name", announce.worker_name)
         check_name("incarnation", announce.incarnation)
+        check_secret(announce.secret, announce.incarnation)
         check_range("port", announce.port, 1, 65_535)
         check_range("slots", announce.slots, 1, SLOTS_MAX)
         check_range("batch_max", announce.batch_max, 1, BATCH_MAX)
@@ -139,14 +166,17 @@ class Workers(JsonHandler):
             replaced=replaced(announce.replaced, handlers),
             mixes=announce.kwargs,
             owner=self.owner,
+            token=self.caller.name,
+            secret=announce.secret,
         )
         workers = self.master.workers
         announcement = self.master.seeds.admit(announcement)
-        unreachable = await workers.announce(announcement)
+        announcement, session = self.with_session(announcement, wants=bool(announce.secret))
+        begins = not self.shown_session
+        unreachable = await workers.announce(announcement, begins=begins)
         warning = workers.warning_for(announcement)
-        self.reply(
-            Registered("Worker registered", unreachable or msgspec.UNSET, warning or msgspec.UNSET)
-        )
+        more = (each or msgspec.UNSET for each in (unreachable, warning, session))
+        self.reply(Registered("Worker registered", *more))
 
     @documented("List the known workers", replies={200: list[WorkerListed]}, errors=(503,))
     async def get(self) -> None:
@@ -184,7 +214,7 @@ class Workers(JsonHandler):
         return self.master.workers.namesake_of(worker) or msgspec.UNSET
 
 
-class Claims(JsonHandler):
+class Claims(WorkerHandler):
     """``POST /claim``: a worker that the master cannot call waits for work."""
 
     BODY_BYTES_MAX = ANNOUNCE_BYTES_MAX
@@ -225,14 +255,19 @@ class Claims(JsonHandler):
             replaced=replaced(claim.replaced, handlers),
             mixes=claim.kwargs,
             owner=self.owner,
+            token=self.caller.name,
         )
+        announcement, session = self.with_session(announcement, wants=claim.sessions)
         if claim.draining:
             await self.master.workers.stop_claiming(announcement)
             self.reply(Claimed([], []))
             return
         workers = self.master.workers
-        self.when_closed(partial(workers.presence.disconnected, claim.worker))
-        leases, batch = await workers.claim(announcement, claim.slots, wait_s, self.gone)
+        self.when_closed(partial(workers.presence.disconnected, claim.worker, announcement.session))
+        begins = not self.shown_session
+        leases, batch = await workers.claim(
+            announcement, claim.slots, wait_s, self.gone, begins=begins
+        )
         batches = [batch_of(batch)] if batch else []
         calls = []
         for lease in leases:
@@ -241,10 +276,10 @@ class Claims(JsonHandler):
                 calls.append(call)
             else:
                 workers.end(lease, TOO_DEEP)
-        self.reply(Claimed(calls, batches))
+        self.reply(Claimed(calls, batches, session or msgspec.UNSET))
 
 
-class Results(JsonHandler):
+class Results(WorkerHandler):
     NAMES_DEPTH = 3  # Results are passed on as they are.
 
     @documented(
@@ -267,14 +302,17 @@ class Results(JsonHandler):
         batches: Sequence[BatchResult] = ()
         if reports.batches:
             batches = await self.master.slices.run(read_batch_results(reports.batches))
+        session = digest_of(self.shown_session)
         progress = {each.lease: each.progress for each in reports.results if each.progress}
         if progress:
-            self.master.workers.extend(reports.worker, progress, _checked(progress))
-        accepted, stale = await self.master.workers.report(reports.worker, outcomes, batches)
+            self.master.workers.extend(reports.worker, progress, _checked(progress), session)
+        accepted, stale = await self.master.workers.report(
+            reports.worker, outcomes, batches, session
+        )
         self.reply(ReportsReply(accepted, stale))
 
 
-class Extends(JsonHandler):
+class Extends(WorkerHandler):
     BODY_BYTES_MAX = EXTEND_BYTES_MAX
 
     @documented(
@@ -296,8 +334,9 @@ class Extends(JsonHandler):
             raise TooLarge(f"too many leases in a request: {count} > {LEASES_MAX}")
         progress = _checked(extend.progress)
         workers = self.master.workers
-        extended, lost, stop = workers.extend(extend.worker, extend.leases, progress)
-        self.when_closed(partial(workers.presence.disconnected, extend.worker))
+        session = digest_of(self.shown_session)
+        extended, lost, stop = workers.extend(extend.worker, extend.leases, progress, session)
+        self.when_closed(partial(workers.presence.disconnected, extend.worker, session))
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))
 
 

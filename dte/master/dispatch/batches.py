@@ -12,7 +12,7 @@ from dte.core.graph.numbers import NAMES, Number
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.master.batch_results import SLICE_BYTES, read_batch_result, read_short
-from dte.master.dispatch.pool import ConnectionPool, failure_of
+from dte.master.dispatch.pool import ConnectionPool, failure_of, peer_of
 from dte.master.dispatch.replies import batch_reply_bytes, malformed
 from dte.master.slices import Slices
 from dte.wire.codec import Decoder, Malformed, Unrepresentable, encode
@@ -58,7 +58,7 @@ class Dispatcher:
         body = _request_body(lease, batched)
         on_reply = partial(self._replied, lease, batched)
         self._under_way[lease.number] = self.pool.send(
-            announcement.address, "/compute", body, on_reply, batch_reply_bytes(lease.count)
+            peer_of(announcement), "/compute", body, on_reply, batch_reply_bytes(lease.count)
         )
 
     def abandon(self, lease: BatchLease) -> None:

@@ -20,7 +20,7 @@ from dte.core.graph.call import CallState
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import Failure
 from dte.logs import LimitedLog, one_line
-from dte.master.dispatch.pool import ConnectionPool, failure_of
+from dte.master.dispatch.pool import ConnectionPool, Peer, failure_of, peer_of
 from dte.master.dispatch.replies import SMALL_REPLY_BYTES, malformed, value_reply_bytes
 from dte.master.hand_over import TOO_DEEP, message_of
 from dte.master.messages import outcome_of_result
@@ -43,8 +43,8 @@ _refusal: Decoder[Refusal] = Decoder(Refusal)
 
 BODY_BYTES = 16_000_000
 """Calls with more bytes of arguments go in several requests: workers have bounds too."""
-NOT_TAKEN = (404, 405, 501, 503)
-"""Statuses of workers that are leaving, and of other programs, which run no calls."""
+NOT_TAKEN = (401, 404, 405, 409, 501, 503)
+"""Statuses of workers that have not begun a call, and of other programs, which run none."""
 ALIVE_S = 3.0
 """Time between extensions of a lease while its worker keeps the request open."""
 
@@ -74,20 +74,21 @@ class CallDispatcher:
 
     def send(self, leases: Iterable[CallLease]) -> None:
         """Hand calls over, in batches to workers that take batches."""
-        together: dict[str, list[CallLease]] = {}
+        together: dict[Peer, list[CallLease]] = {}
         for lease in leases:
             assert lease.worker is not None
             announcement = lease.worker.announcement
+            peer = peer_of(announcement)
             if announcement.batch_max > 1:
-                together.setdefault(announcement.address, []).append(lease)
+                together.setdefault(peer, []).append(lease)
             else:
-                self._open[lease.number] = self._start(self._send_one(announcement.address, lease))
-        for address, batch in together.items():
-            self._start(self._hand_over(address, batch))
+                self._open[lease.number] = self._start(self._send_one(peer, lease))
+        for peer, batch in together.items():
+            self._start(self._hand_over(peer, batch))
 
     def stop(self, leases: Iterable[CallLease]) -> None:
         """Stop calls: by a request, or, where a call is a request, by closing its connection."""
-        together: dict[str, list[int]] = {}
+        together: dict[Peer, list[int]] = {}
         for lease in leases:
             request = self._open.pop(lease.number, None)
             if request is not None:
@@ -96,9 +97,9 @@ class CallDispatcher:
                 if lease.stop:  # Nothing more can be done about it.
                     self._report(lease, Outcome(CallState.CANCELLED, None, "cancelled"))
             elif lease.worker is not None and lease.worker.announcement.address:
-                together.setdefault(lease.worker.announcement.address, []).append(lease.number)
-        for address, numbers in together.items():
-            self._start(self._send_stops(address, numbers))
+                together.setdefault(peer_of(lease.worker.announcement), []).append(lease.number)
+        for peer, numbers in together.items():
+            self._start(self._send_stops(peer, numbers))
 
     def close(self) -> None:
         """Abandon all requests."""
@@ -112,7 +113,7 @@ class CallDispatcher:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _hand_over(self, address: str, leases: list[CallLease]) -> None:
+    async def _hand_over(self, peer: Peer, leases: list[CallLease]) -> None:
         calls: list[Call] = []
         part: list[CallLease] = []
         size = 0
@@ -122,13 +123,13 @@ class CallDispatcher:
                 continue
             length = memoryview(call.args).nbytes
             if part and size + length > BODY_BYTES:
-                self._start(self._post(address, part, encode(Calls(calls))))
+                self._start(self._post(peer, part, encode(Calls(calls))))
                 calls, part, size = [], [], 0
             size += length
             calls.append(call)
             part.append(lease)
         if part:
-            self._start(self._post(address, part, encode(Calls(calls))))
+            self._start(self._post(peer, part, encode(Calls(calls))))
 
     async def _message_of(self, lease: CallLease) -> Call | None:
         """The message that hands a call over; None if it has ended or ends without."""
@@ -143,8 +144,8 @@ class CallDispatcher:
             self._sent([lease])
         return call
 
-    async def _post(self, address: str, leases: list[CallLease], body: bytes) -> None:
-        request = _Request(self.pool, address, body)
+    async def _post(self, peer: Peer, leases: list[CallLease], body: bytes) -> None:
+        request = _Request(self.pool, peer, body)
         del body  # It is kept until it is sent, and no longer.
         try:
             status, _, reply = await self._reply_to(request, leases, holds=False)
@@ -165,13 +166,13 @@ class CallDispatcher:
         for lease in leases:
             self._fail(lease, reason, failure)
 
-    async def _send_one(self, address: str, lease: CallLease) -> None:
+    async def _send_one(self, peer: Peer, lease: CallLease) -> None:
         message = await self._message_of(lease)
         if message is None:
             self._open.pop(lease.number, None)
             return
         most = value_reply_bytes(self.value_bytes_max)
-        request = _Request(self.pool, address, encode(message), most)
+        request = _Request(self.pool, peer, encode(message), most)
         del message
         try:
             status, _, reply = await self._reply_to(request, [lease], holds=True)
@@ -261,9 +262,9 @@ class CallDispatcher:
         text = "worker %s did not take what it was sent: %s"
         self._limited.add("failed hand-overs", logging.WARNING, text, name, reason, worker=name)
 
-    async def _send_stops(self, address: str, numbers: list[int]) -> None:
+    async def _send_stops(self, peer: Peer, numbers: list[int]) -> None:
         try:
-            await self.pool.post(address, "/stop", encode(Stop(numbers)))
+            await self.pool.post(peer, "/stop", encode(Stop(numbers)))
         except ConnectionFailed:
             return  # The reply to its next sign of life has the stops.
 
@@ -277,7 +278,7 @@ class _Request:
     """
 
     def __init__(
-        self, pool: ConnectionPool, address: str, body: bytes, most: int = SMALL_REPLY_BYTES
+        self, pool: ConnectionPool, peer: Peer, body: bytes, most: int = SMALL_REPLY_BYTES
     ) -> None:
         self.reply, on_reply = future_outcome()
-        self.connection = pool.send(address, "/compute", body, on_reply, most)
+        self.connection = pool.send(peer, "/compute", body, on_reply, most)

@@ -7,11 +7,10 @@ from http import HTTPStatus
 
 import msgspec
 
-from dte.core.graph.handlers import NAME_CHARS_MAX
 from dte.core.workers.worker import Announcement
-from dte.master.dispatch.pool import ConnectionPool
+from dte.master.dispatch.pool import ConnectionPool, peer_of
 from dte.wire.codec import Decoder, Malformed
-from dte.wire.http.client import ConnectionFailed
+from dte.wire.http.client import ConnectionFailed, NotGreeted
 
 MASTER = "dispatcher"
 """The service that a master gives in its health."""
@@ -37,22 +36,36 @@ class Reach:
         self._pool = pool
 
     async def problem(self, announcement: Announcement) -> ConnectionFailed | None:
-        """Return the reason why a worker accepts no connection; None if it does."""
+        """Return the reason why a worker accepts no connection, or has not its secret."""
         try:
-            await self._pool.reach(announcement.address)
+            await self._pool.reach(peer_of(announcement))
         except ConnectionFailed as error:
             return error
         return None
+
+    async def has_address(self, announcement: Announcement) -> bool | None:
+        """True if a worker with a secret is the process at its address; None if that is unknown."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                problem = await self.problem(announcement)
+        except TimeoutError:
+            return None
+        if problem is not None and not (problem.refused or isinstance(problem, NotGreeted)):
+            return None
+        return problem is None
 
     async def other_at(self, announcement: Announcement) -> str | None:
         """Return a description of another than this worker that answers at its address.
 
         Returns:
-            None if this worker answers, or if that cannot be known. Some workers have no health.
+            None if this worker answers, or if that cannot be known. Some workers have no health,
+            and one with a secret shows in the greeting who it is.
         """
+        if announcement.secret:
+            return None
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                status, body = await self._pool.ask(announcement.address, "/health")
+                status, body = await self._pool.ask(peer_of(announcement), "/health")
         except (ConnectionFailed, TimeoutError):
             return None
         if status != HTTPStatus.OK:
@@ -66,9 +79,5 @@ class Reach:
             return "a master"
         own = announcement.name, announcement.incarnation
         found = health.worker_name, health.incarnation or announcement.incarnation
-        is_other = health.worker_name and found != own
-        if not is_other:
-            return None
-        name = health.worker_name
-        is_name = len(name) <= NAME_CHARS_MAX and name.isprintable()
-        return f"another worker, {name}," if is_name else "another worker"
+        # Its name is not shown: it may be the text of any program.
+        return "another worker" if health.worker_name and found != own else None

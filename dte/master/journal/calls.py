@@ -104,6 +104,7 @@ class CallTables:
             json_field(record.value),
             None if record.error is None else writable(record.error),
             None if record.trace is None else writable(record.trace),
+            record.session,
         )
 
     # Reading

@@ -24,7 +24,7 @@ log = logging.getLogger("dte.master")
 
 APPLICATION_ID = 0x64746531
 """The mark of a journal among SQLite files: "dte1"."""
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 CALLS_SCHEMA = """
 CREATE TABLE plan (  -- of jobs that are more than formulas, waiting and ended
     number INTEGER PRIMARY KEY,
@@ -140,6 +140,9 @@ UPDATE worker SET announced_at = 0;
 ALTER TABLE waiting ADD COLUMN owner TEXT;     -- NULL for the machine's own user
 ALTER TABLE ended ADD COLUMN owner TEXT;       -- as in waiting
 ALTER TABLE submission ADD COLUMN owner TEXT;  -- as in waiting
+""",
+    4: """
+ALTER TABLE call ADD COLUMN session TEXT;  -- the SHA-256 of its worker's; NULL for none
 """,
 }
 """Statements that bring a journal of an older version, by that version, to the next one."""

@@ -14,6 +14,8 @@ from dte.wire.codec import encode
 
 WRITTEN_AS = {"delivery": "reach", "can_stop": "obeys"}
 """Fields of `Announcement` that have another name on disk: that of schema 2."""
+UNWRITTEN = ("session", "secret")
+"""Only workers without them are written."""
 MAILBOX = {"dialect": "rest", "tasks": None}
 """Fields that earlier releases did not write of workers with a mailbox, all of one dialect."""
 
@@ -66,7 +68,7 @@ class WorkerTable:
 
 
 def write_announcement(announcement: Announcement) -> str:
-    names = (each.name for each in fields(announcement))
+    names = (each.name for each in fields(announcement) if each.name not in UNWRITTEN)
     row = {WRITTEN_AS.get(name, name): getattr(announcement, name) for name in names}
     return encode(row).decode()
 

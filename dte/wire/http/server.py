@@ -36,12 +36,16 @@ ALLOWED = b"HTTP/1.1 204 No Content\r\nAllow: %s\r\n\r\n"
 
 
 class Request(NamedTuple):
-    """A complete request. The query is what comes after the question mark."""
+    """A complete request. The query is what comes after the question mark.
+
+    The names of its headers are in lower case.
+    """
 
     method: str
     path: str
     body: bytes
     query: str = ""
+    headers: Mapping[str, str] = {}
 
 
 Answered = tuple[int, bytes]
@@ -274,7 +278,7 @@ class _Connection:
     def _serve(self, message: Message) -> None:
         method, target, _ = message.start_line
         path, _, query = origin_form(target).partition("?")
-        request = Request(method, path, message.body, query)
+        request = Request(method, path, message.body, query, message.headers)
         self.has_asked = True
         fault = _encoding_fault(message.headers)
         if method == "OPTIONS" and request.path in self._server.methods:

@@ -33,6 +33,7 @@ class Announce(msgspec.Struct, omit_defaults=True):
             under their names with the prefix ``builtin:``.
         kwargs: it takes calls with arguments by position and by name.
         tls: the worker speaks TLS on its port.
+        secret: the text that the master must show to give it work. Such a worker has a session.
     """
 
     worker_name: str
@@ -48,6 +49,30 @@ class Announce(msgspec.Struct, omit_defaults=True):
     replaced: Handlers = {}
     kwargs: bool = False
     tls: bool = False
+    secret: str = ""
+
+    def __repr__(self) -> str:
+        return f"Announce({self.worker_name!r}, port={self.port})"  # Without the secret.
+
+
+class Hello(msgspec.Struct):
+    """The body of ``POST /hello`` to a worker, before anything else on a connection.
+
+    Attributes:
+        challenge: a text that is new each time.
+    """
+
+    challenge: str
+
+
+class HelloReply(msgspec.Struct):
+    """The reply to a `Hello`.
+
+    Attributes:
+        proof: HMAC-SHA256 of the challenge with the worker's secret as the key, in hexadecimal.
+    """
+
+    proof: str
 
 
 class Single(msgspec.Struct):

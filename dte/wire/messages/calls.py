@@ -157,6 +157,7 @@ class Claim(msgspec.Struct, omit_defaults=True):
         draining: the worker leaves and claims nothing; it still reports the calls that it has.
         failing: the reason why it cannot start processes for handlers, and gets no calls.
         replaced, kwargs: as in `Announce`.
+        sessions: it has a session, and shows it.
     """
 
     worker: str
@@ -169,10 +170,16 @@ class Claim(msgspec.Struct, omit_defaults=True):
     failing: str | None = None
     replaced: Handlers = {}
     kwargs: bool = False
+    sessions: bool = False
 
 
 class Claimed(msgspec.Struct):
-    """The reply to `Claim`: both lists are empty if there was no work in time."""
+    """The reply to `Claim`: both lists are empty if there was no work in time.
+
+    Attributes:
+        session: the worker's, which its further requests must show; absent if it has none.
+    """
 
     calls: list[Call]
     batches: list[Batch]
+    session: str | msgspec.UnsetType = msgspec.UNSET

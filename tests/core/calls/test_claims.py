@@ -335,6 +335,7 @@ def test_it_is_known_who_has_a_lease_of_arithmetic() -> None:
     core = Core(replace(CALLER, arithmetic=True))
     core.add("1+2")
     (lease,) = core.tick(0.0).batches
-    assert core.arithmetic.holder(lease.number) == CALLER.name
+    assert core.arithmetic.may_be_of(lease.number, CALLER.name)
+    assert not core.arithmetic.may_be_of(lease.number, "another")
     core.arithmetic.complete(0.0, lease.number, [3], {})
-    assert core.arithmetic.holder(lease.number) is None
+    assert core.arithmetic.may_be_of(lease.number, "another"), "it has ended"

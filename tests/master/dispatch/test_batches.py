@@ -23,6 +23,7 @@ from dte.core.graph.numbers import INTEGER_DIGITS_MAX
 from dte.core.workers import availability
 from dte.core.workers.worker import Announcement, Worker
 from dte.master.dispatch import batches as dispatch
+from dte.master.dispatch.pool import peer_of
 from dte.wire.http.client import OnReply, Reply
 from dte.worker import server
 from master import fakes
@@ -190,7 +191,7 @@ async def test_an_idle_connection_that_was_closed_is_no_failure(
     worker = await hire(rig, fakes.good, **form)
     await rig.compute("1+2")
     worker.lines[0].close()
-    (idle,) = rig.master._pool._idle[rig.worker(worker).announcement.address]
+    (idle,) = rig.master._pool._idle[peer_of(rig.worker(worker).announcement)]
     await until(lambda: not idle.is_open, "the master notices")
     assert (await rig.compute("3+4"))["answer"] == 7
     assert rig.worker(worker).last_failure is None

@@ -12,6 +12,7 @@ from dte.core.workers.worker import Announcement, Delivery
 from dte.master.api.submission import JobSubmission
 from dte.master.master import Master
 from dte.master.messages import batch_of, call_of, outcome_of_report, policies
+from dte.master.sessions import digest_of
 from dte.wire.codec import Decoder
 from dte.wire.messages.calls import Claim, Claimed, Extend, ExtendReply, Reports, ReportsReply
 
@@ -44,12 +45,11 @@ async def reply(master: Master, watch: CallWatch, call: Call) -> Any:
         case "claim":
             return await _claimed(master, watch, call)
         case "result":
-            return await _results(master, watch, arguments[1])
+            return await _results(master, watch, *arguments[1:])
         case _:
-            said = _extend.decode(arguments[1])
-            return ExtendReply(
-                *master.workers.extend(said.worker, said.leases, {}), master.settings.lease_s
-            )
+            said, session = _extend.decode(arguments[1]), digest_of(arguments[2])
+            leases = master.workers.extend(said.worker, said.leases, {}, session)
+            return ExtendReply(*leases, master.settings.lease_s)
 
 
 async def submit(master: Master, body: bytes, key: str) -> Any:
@@ -85,24 +85,32 @@ async def _claimed(master: Master, watch: CallWatch, call: Call) -> Claimed:
         Delivery.PULL,
         failing=claim.failing,
     )
+    shown, session = call.arguments[2], ""
+    if claim.sessions:
+        said, session = master.workers.open_session(said, shown)
     if claim.draining:
         await master.workers.stop_claiming(said)
         return Claimed([], [])
     assert call.gone is not None
-    leases, batch = await master.workers.claim(said, claim.slots, claim.wait, call.gone)
+    leases, batch = await master.workers.claim(
+        said, claim.slots, claim.wait, call.gone, begins=not shown
+    )
     for lease in leases:
         watch.handed_over(lease)
     batches = [batch_of(batch)] if batch else []
-    return Claimed([call_of(lease) for lease in leases], batches)
+    return Claimed([call_of(lease) for lease in leases], batches, session)
 
 
-async def _results(master: Master, watch: CallWatch, body: bytes) -> ReportsReply:
+async def _results(master: Master, watch: CallWatch, body: bytes, shown: str) -> ReportsReply:
     reports = _reports.decode(body)
     outcomes = [
         (report.lease, outcome_of_report(report, master.settings.value_bytes_max))
         for report in reports.results
     ]
     live = watch.before_reports(outcomes, master.awaited.reported)
-    accepted, stale = await master.workers.report(reports.worker, outcomes, reports.batches)
+    session = digest_of(shown)
+    accepted, stale = await master.workers.report(
+        reports.worker, outcomes, reports.batches, session
+    )
     watch.reported(live, [lease for lease, _ in outcomes], accepted)
     return ReportsReply(accepted, stale)

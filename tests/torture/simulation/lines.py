@@ -7,13 +7,20 @@ or the connection breaks: before it was done, or after.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from torture.simulation.network import Network
 from torture.simulation.world import Process, World
 
-from dte.wire.http.client import CONNECT_TIMEOUT_S, ConnectionFailed, OnReply, Reply
+from dte.wire.http.client import (
+    CONNECT_TIMEOUT_S,
+    ConnectionFailed,
+    Greeting,
+    NotGreeted,
+    OnReply,
+    Reply,
+)
 
 if TYPE_CHECKING:
     from torture.simulation.workers import WorkerHost
@@ -48,11 +55,21 @@ class Lines:
         self._due: dict[int, list[Callable[[], None]]] = {}
         self._hung_up: set[str] = set()
 
-    def dial(self, host: str, port: int, bounds: object) -> Line:
+    def dial(
+        self,
+        host: str,
+        port: int,
+        bounds: object,
+        headers: Mapping[str, str] | None = None,
+        greet: Callable[[], Greeting] | None = None,
+    ) -> Line:
         """What the dispatcher calls a `KeptAliveConnection`; replies come whole, within bounds."""
         process = asyncio.get_running_loop()
         assert isinstance(process, Process)
-        return Line(self, process, self.hosts[f"{host}:{port}"], f"{host}:{port}")
+        line = Line(self, process, self.hosts[f"{host}:{port}"], f"{host}:{port}")
+        line.greet = greet
+        line.authorization = (headers or {}).get("Authorization", "")
+        return line
 
     def after_request(self, number: int, callback: Callable[[], None]) -> None:
         """Have something happen soon after so many requests have been sent."""
@@ -116,6 +133,8 @@ class Line:
         peer: the worker's process that it leads to; None while it is closed.
         on_close: called when the worker closes it while it is idle.
         unsent: none of a request, as all of it is sent at once.
+        greet: makes the greeting of the worker; None for none.
+        authorization: the header by which the worker knows the master.
     """
 
     unsent = 0
@@ -129,6 +148,8 @@ class Line:
         self.host = host
         self.peer: Process | None = None
         self.on_close: Callable[[], None] | None = None
+        self.greet: Callable[[], Greeting] | None = None
+        self.authorization = ""
 
     @property
     def is_open(self) -> bool:
@@ -242,8 +263,20 @@ class Line:
             raise ConnectionFailed("no connection in time", sent=False)
         if host.process is None or host.address != self._address:
             raise ConnectionFailed("connection refused", refused=True, sent=False)
+        if self.greet is not None:
+            await self._greet(self.greet())
         self.peer = host.process
         self._lines.opened(self)
+
+    async def _greet(self, greeting: Greeting) -> None:
+        """Have the worker prove who it is, which takes as long as both ways."""
+        process = self.host.process
+        status, body = self.host.greeted(greeting.path, greeting.body)
+        await asyncio.sleep(2 * self._latency_s())
+        if self.host.process is not process or self.host.address != self._address:
+            raise ConnectionFailed("the connection was reset", sent=False)
+        if not greeting.is_right(Reply(status, {}, body)):
+            raise NotGreeted(greeting.wrong)
 
     def _send(self, path: str, body: bytes, reply: asyncio.Future[Reply]) -> None:
         network = self._lines.network
@@ -262,7 +295,12 @@ class Line:
         if self.host.process is not peer:
             self.break_off("the connection was reset")
         else:
-            self.host.serve(path, body, lambda status, answer: self._answer(status, answer, reply))
+            self.host.serve(
+                path,
+                body,
+                self.authorization,
+                lambda status, answer: self._answer(status, answer, reply),
+            )
 
     def _answer(self, status: int, body: bytes, reply: asyncio.Future[Reply]) -> None:
         """The worker's reply begins its way."""

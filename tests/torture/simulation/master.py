@@ -238,20 +238,23 @@ class MasterHost:
         self._watch.shown(reply, job)
         return reply
 
-    async def _announce(self, master: Master, ip: str, body: bytes) -> dict[str, str]:
+    async def _announce(self, master: Master, ip: str, body: bytes, shown: str) -> dict[str, str]:
         said = _announce.decode(body)
-        await master.workers.announce(
-            Announcement(
-                said.worker_name,
-                f"{ip}:{said.port}",
-                said.slots,
-                said.batch_max,
-                said.incarnation,
-                said.draining,
-                policies(said.handlers),
-                (said.handler_slots or said.slots) if said.handlers else 0,
-                said.arithmetic,
-                failing=said.failing,
-            )
+        announcement = Announcement(
+            said.worker_name,
+            f"{ip}:{said.port}",
+            said.slots,
+            said.batch_max,
+            said.incarnation,
+            said.draining,
+            policies(said.handlers),
+            (said.handler_slots or said.slots) if said.handlers else 0,
+            said.arithmetic,
+            failing=said.failing,
+            secret=said.secret,
         )
-        return {"status": "Worker registered"}
+        reply = {"status": "Worker registered"}
+        if said.secret:
+            announcement, reply["session"] = master.workers.open_session(announcement, shown)
+        await master.workers.announce(announcement, begins=not shown)
+        return reply

@@ -199,6 +199,8 @@ class Runner:
             self.stop(said.stop)
 
     async def _post(self, route: str, body: Any) -> tuple[int, bytes]:
+        if not self._host.has_session:
+            return 0, b""  # The master would not know whose report it is.
         with suppress(NoReply):
             return await self._host.post(self._process, route, encode(body), twice=True)
         return 0, b""

@@ -78,6 +78,9 @@ class Reach:
     async def problem(self, announcement: object) -> None:
         return None
 
+    async def has_address(self, announcement: object) -> bool:
+        return True
+
     async def other_at(self, announcement: object) -> None:
         return None
 

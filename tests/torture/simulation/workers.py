@@ -8,7 +8,7 @@ handlers: they report later, answer when they are done, or fetch their work.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +30,7 @@ from dte.worker.announcer import Announcer
 from dte.worker.arithmetic import compute_all
 from dte.worker.compute import ComputeServer
 from dte.worker.master_client import MasterAway, Refused
+from dte.worker.session import Session, without_session
 
 if TYPE_CHECKING:
     from torture.simulation.lines import Lines
@@ -42,6 +43,8 @@ _claimed: Decoder[Claimed] = Decoder(Claimed)
 
 CANNOT_START = "ImportError: no module named 'numbers_of_tomorrow'"
 DRAIN_S = 0.2
+EARLIER = 4
+"""Each fourth worker is of an earlier release, without sessions."""
 ANNOUNCE_TIMEOUT_S = 2.0
 ANNOUNCE_AGAIN_S = 0.5
 TIMEOUTS, LONGER_S = 3, 0.25
@@ -148,6 +151,7 @@ class WorkerHost:
         self._renew: Callable[[], None] = lambda: None
         self._moves = 0
         self._compute = ComputeServer("")
+        self._session = without_session()
         self.name = f"worker {number}"
         self._number = number
         self.address = f"10.0.0.{number}:6000"
@@ -182,10 +186,20 @@ class WorkerHost:
                 self._runner = Runner(
                     self, self.process, self._executions, extends, takes_s, kind.lease_s
                 )
+            self._session = Session() if self._takes_session else without_session()
             # It asks a runner for nothing that this one has not.
-            incarnation = self.incarnation if kind.modern else ""
-            self._compute = ComputeServer(name, cast(Any, self._runner), incarnation)
+            self._compute = ComputeServer(name, cast(Any, self._runner), self._session)
             self._announce(self.process, name)
+
+    @property
+    def has_session(self) -> bool:
+        """Whether the master has replied the session, or that there is none."""
+        return self._session.is_known
+
+    @property
+    def _takes_session(self) -> bool:
+        """Whether it is of a release that knows sessions."""
+        return self._kind.modern and self._number % EARLIER != 0
 
     @property
     def incarnation(self) -> str:
@@ -209,7 +223,10 @@ class WorkerHost:
             said.handlers = self._handlers
             said.handler_slots = kind.handler_slots
             self._announced = said
-            self._announcer = Announcer("http://master", said, kind.heartbeat_s)
+            said.secret = self._session.secret if self._takes_session else ""
+            self._announcer = Announcer(
+                "http://master", said, kind.heartbeat_s, session=self._session
+            )
         else:
             process.create_task(self._announce_once())
 
@@ -342,12 +359,18 @@ class WorkerHost:
         if self.process is not None and self._announcer is not None:
             self.process.call_soon(self._announcer.hurry)
 
-    def serve(self, path: str, body: bytes, answer: Answer) -> None:
+    def greeted(self, path: str, body: bytes) -> tuple[int, bytes]:
+        """Reply to a greeting, at once."""
+        answered = self._compute(Request("POST", path, body))
+        assert isinstance(answered, tuple)
+        return answered
+
+    def serve(self, path: str, body: bytes, authorization: str, answer: Answer) -> None:
         """Do a request, some time later."""
         assert self.process is not None
         is_call = self._runner is not None and (path == "/stop" or b'"handler"' in body)
         takes_s = self.takes_s(0.01 if is_call else self._kind.takes_s)
-        self.process.call_later(takes_s, self._finish, path, body, answer)
+        self.process.call_later(takes_s, self._finish, path, body, authorization, answer)
 
     def takes_s(self, most_s: float) -> float:
         """How long something takes that usually takes up to so long."""
@@ -362,7 +385,7 @@ class WorkerHost:
         """Whether something happens that happens so often."""
         return self._world.chance(probability)
 
-    def _finish(self, path: str, body: bytes, answer: Answer) -> None:
+    def _finish(self, path: str, body: bytes, authorization: str, answer: Answer) -> None:
         world = self._world
         if DEADLY_BYTES in body:
             world.seen["an operation kills a worker"] += 1
@@ -377,8 +400,9 @@ class WorkerHost:
             self.process.create_task(self._runner.hold(_call.decode(body), answer))
         else:
             method = "GET" if path == "/health" else "POST"
-            status, reply = self._compute(Request(method, path, body))
-            if status == 400:
+            headers = {"authorization": authorization}
+            status, reply = self._compute(Request(method, path, body, headers=headers))
+            if status in (400, 401, 409):
                 raise Violation(f"the master asked for what makes no sense: {body!r}")
             if world.tracing:
                 world.note(self.name, f"answers {_brief(reply)}")
@@ -421,7 +445,8 @@ class WorkerHost:
             NoReply: none came.
         """
         ip = self.address.partition(":")[0]
-        call = Call(self._lines.network, process, self.name, route, (ip, body), twice)
+        arguments = ip, body, self._session.text
+        call = Call(self._lines.network, process, self.name, route, arguments, twice)
         return await call.send(self._master, timeout_s)
 
     # Fetching work
@@ -459,6 +484,7 @@ class WorkerHost:
                 await asyncio.sleep(CLAIM_AGAIN_S * (0.5 + random.random()))
         with suppress(NoReply):
             claim = Claim(self.said_name, self._handlers, 0, incarnation=incarnation, draining=True)
+            claim.sessions = self._takes_session
             await self.post(process, "claim", encode(claim), twice=True)
 
     async def _claim_once(
@@ -472,7 +498,7 @@ class WorkerHost:
         """Ask for work once, and take it; the status of the reply, or 0."""
         kind, slots = self._kind, max(0, self._kind.handler_slots - len(runner))
         claim = Claim(self.said_name, self._handlers, slots, wait_s, kind.batch_max, incarnation)
-        claim.failing = runner.failing
+        claim.failing, claim.sessions = runner.failing, self._takes_session
         try:
             status, reply = await self.post(
                 process, "claim", encode(claim), twice=False, timeout_s=patience_s
@@ -480,7 +506,9 @@ class WorkerHost:
         except NoReply:
             return 0
         if status == 200:
-            self._take(runner, _claimed.decode(reply))
+            claimed = _claimed.decode(reply)
+            self._session.replied(claimed.session or None)
+            self._take(runner, claimed)
         return status
 
     def _take(self, runner: Runner, claimed: Claimed) -> None:
@@ -510,7 +538,9 @@ class MasterLine:
     def __init__(self, master_url: str) -> None:
         pass
 
-    async def post(self, path: str, body: bytes, timeout_s: float) -> bytes:
+    async def post(
+        self, path: str, body: bytes, timeout_s: float, headers: Mapping[str, str]
+    ) -> bytes:
         """Post an announcement; the body of the reply.
 
         Raises:
