@@ -31,7 +31,7 @@ def test_a_lost_reply_is_replied_again() -> None:
     [
         replace(SAID, incarnation="b"),
         replace(SAID, name="v"),
-        replace(SAID, token="t"),
+        replace(SAID, owner="token:t"),
         replace(SAID, address="h:1", delivery=Delivery.PUSH),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
+from dte.core.shares import view_of
 
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
@@ -74,7 +75,6 @@ class Announcement:
         mixes: it takes calls with arguments by position and by name.
         owner: whose share of the bounds it uses; "" for the machine's own user.
         session: identifies this start of it, and only its process can prove it; "" if it has none.
-        token: the name of the token that it shows; "" if it shows none.
         secret: the text that the master shows when it calls the worker; "" for none.
     """
 
@@ -98,7 +98,6 @@ class Announcement:
     mixes: bool = False
     owner: str = ""
     session: str = ""
-    token: str = ""
     secret: str = field(default="", repr=False)
 
     def policy(self, handler: str, origin: str) -> HandlerPolicy:
@@ -111,6 +110,11 @@ class Announcement:
     def is_called(self) -> bool:
         """True if the master calls the worker, which announces itself again and again."""
         return self.delivery is Delivery.PUSH and bool(self.incarnation)
+
+    @property
+    def token(self) -> str:
+        """The owner, if that is a token; "" for a worker without one."""
+        return view_of(self.owner)
 
     @property
     def start(self) -> tuple[str, str, str]:

@@ -166,7 +166,6 @@ class Workers(WorkerHandler):
             replaced=replaced(announce.replaced, handlers),
             mixes=announce.kwargs,
             owner=self.owner,
-            token=self.caller.name,
             secret=announce.secret,
         )
         workers = self.master.workers
@@ -255,7 +254,6 @@ class Claims(WorkerHandler):
             replaced=replaced(claim.replaced, handlers),
             mixes=claim.kwargs,
             owner=self.owner,
-            token=self.caller.name,
         )
         announcement, session = self.with_session(announcement, wants=claim.sessions)
         if claim.draining:

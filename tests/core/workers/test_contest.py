@@ -11,6 +11,7 @@ from dte.core.workers.contest import Contest, contest
 from dte.core.workers.worker import Announcement, Claim, Delivery, Worker
 
 LEASE_S = 10.0
+TOKEN, OTHER = "token:t", "token:u"
 PULLS = Announcement("w", "", incarnation="a", delivery=Delivery.PULL, session="A")
 IS_CALLED = Announcement("w", "10.0.0.1:6000", incarnation="a", session="A", secret="s" * 43)
 EARLIER = Announcement("w", "", incarnation="a", delivery=Delivery.PULL)
@@ -91,31 +92,31 @@ def test_only_its_own_session_lets_a_worker_drain() -> None:
 
 
 def test_a_restart_under_the_same_token_gets_the_name_at_once() -> None:
-    for said in (replace(PULLS, token="t"), replace(IS_CALLED, token="t")):
+    for said in (replace(PULLS, owner=TOKEN), replace(IS_CALLED, owner=TOKEN)):
         new = replace(said, incarnation="b", session="B")
         assert of(new, known(said)) is NONE
 
 
 def test_a_process_that_had_a_session_does_not_take_the_name_back() -> None:
     """Two workers of one name and token would take each other's calls away for ever."""
-    said = replace(PULLS, token="t")
+    said = replace(PULLS, owner=TOKEN)
     second = replace(said, incarnation="b", session="B")
     assert of(said, known(second), begins=False) is LOST
     assert of(said, known(second, gone=True), begins=False) is NONE
 
 
 def test_another_token_never_gets_a_worker_that_is_alive() -> None:
-    for said in (replace(PULLS, token="t"), replace(IS_CALLED, token="t")):
-        for token in ("", "u"):
-            other = replace(said, token=token, incarnation="b", session="B")
+    for said in (replace(PULLS, owner=TOKEN), replace(IS_CALLED, owner=TOKEN)):
+        for owner in ("", "10.0.0.9", OTHER):
+            other = replace(said, owner=owner, incarnation="b", session="B")
             assert of(other, known(said)) is LOST
             assert of(other, known(said, gone=True)) is NONE
-    dialect = replace(EARLIER, token="t", dialect="queue", incarnation="")
-    assert of(replace(dialect, token="u"), known(dialect)) is LOST
+    dialect = replace(EARLIER, owner=TOKEN, dialect="queue", incarnation="")
+    assert of(replace(dialect, owner=OTHER), known(dialect)) is LOST
 
 
 def test_a_worker_without_a_session_is_no_bar_to_one_that_has_one() -> None:
     """A program that anybody may announce must not keep a worker from its address."""
     seed = replace(IS_CALLED, session="", secret="", incarnation="")
-    assert of(replace(IS_CALLED, token="t"), known(seed)) is NONE
-    assert of(replace(seed, token="t"), known(seed)) is NONE
+    assert of(replace(IS_CALLED, owner=TOKEN), known(seed)) is NONE
+    assert of(replace(seed, owner=TOKEN), known(seed)) is NONE
