@@ -19,7 +19,7 @@ from dte.core.jobs.facts import Facts, KnownSubmission, Submission
 from dte.core.jobs.job import Job
 from dte.core.scheduler import Scheduler
 from dte.core.shares import view_of
-from dte.master.access.seeds import Seeds
+from dte.master.access.admission import Admission
 from dte.master.archive import Archive
 from dte.master.clock import LOOK_S, Clock
 from dte.master.destinations import destinations
@@ -66,7 +66,7 @@ class Master:
 
     Attributes:
         access: who may do what.
-        seeds: the workers without a token.
+        admission: which workers may do what.
         jobs: requests of clients.
         workers: requests of workers.
         archive: jobs by number, from memory or the journal.
@@ -93,7 +93,6 @@ class Master:
         self.recorder = recorder = open_recorder(settings, clock.now(), first_boot)
         seed = secrets.randbits(32)
         self.core = core = Scheduler(settings.scheduler_limits(), recorder.boot, seed)
-        self.seeds = Seeds(core)
         core.jobs.wall_offset_s = clock.offset_s
         self.slices = Slices(self.turns)
         self.waiters = Waiters()
@@ -107,6 +106,7 @@ class Master:
         self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
         replies = Replies(settings.worker_replies_bytes_max, settings.slow_client_s)
         self._pool = ConnectionPool(replies, partial(worker_context, settings))
+        self.admission = Admission(core, self.access.tokens, self.access.wall_s)
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._pool.on_broken = self.workers.presence.broken

@@ -116,11 +116,12 @@ class WorkerHandler(JsonHandler):
         return checked(self.request.headers.get(HEADER, ""))
 
     def with_session(self, said: Announcement, *, wants: bool) -> tuple[Announcement, str]:
-        """Give an announcement its session, and return the session for the reply.
+        """Admit an announcement, give it its session, and return the session for the reply.
 
         Args:
             wants: the worker asks for one; with a token each has one.
         """
+        said = self.master.admission.admit(said)
         if wants or said.token or self.shown_session:
             return self.master.workers.open_session(said, self.shown_session)
         return said, ""
@@ -169,7 +170,6 @@ class Workers(WorkerHandler):
             secret=announce.secret,
         )
         workers = self.master.workers
-        announcement = self.master.seeds.admit(announcement)
         announcement, session = self.with_session(announcement, wants=bool(announce.secret))
         begins = not self.shown_session
         unreachable = await workers.announce(announcement, begins=begins)

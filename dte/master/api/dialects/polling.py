@@ -93,8 +93,8 @@ class Pollers:
     def announcement(self, worker_id: str, owner: str = OWN_USER) -> Announcement:
         """The announcement of a worker of the dialect."""
         times = (self._lease_s, self._dead_after_s)
-        announcement = poller(worker_id, self._dialect, self._handlers, *times, owner)
-        return self._master.seeds.admit(announcement)
+        said = poller(worker_id, self._dialect, self._handlers, *times, owner)
+        return self._master.admission.admit(said)
 
     def beat(self, worker_id: str, owner: str, info: Mapping[str, object] | None = None) -> Worker:
         """Note a sign of life, which also keeps the worker's lease.

@@ -42,4 +42,5 @@ class QueuePollers(Pollers):
         for worker in self._master.core.workers() if waiting else ():
             if not worker.gone and not polls(worker):
                 waiting -= worker.announcement.handlers.keys()
-        return replace(announcement, tasks=frozenset(waiting))
+        said = replace(announcement, tasks=frozenset(waiting))
+        return self._master.admission.admit(said)

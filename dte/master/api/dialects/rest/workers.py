@@ -106,21 +106,21 @@ class WorkersHandler(RestHandler):
         raise NotFound("Worker not found")
 
     def own(self, worker_id: str) -> Worker:
-        """Find a worker; one without a token finds itself alone.
+        """Find a worker, for that worker itself or for those who see all workers.
 
         Raises:
             NotFound: there is none.
             Conflict: it is another's.
         """
         worker = self.known(worker_id)
-        self.master.seeds.check_own(self.owner, worker)
+        self.master.admission.check_own(self.owner, worker)
         return worker
 
     async def beat(
         self, announcement: Announcement, info: Mapping[str, object] | None = None
     ) -> None:
         """Note a sign of life of a worker, which also keeps its leases."""
-        await self.master.workers.announce(self.master.seeds.admit(announcement))
+        await self.master.workers.announce(self.master.admission.admit(announcement))
         self.master.workers.seen(self.known(announcement.name), info)
 
 
@@ -151,7 +151,7 @@ class Workers(WorkersHandler):
             check_name("capabilities", name)
         check_range("slots", body.slots, 1, SLOTS_MAX)
         announcement = Announcement(
-            name=body.id or secrets.token_hex(8),
+            name=body.id or self.master.admission.name_of(self.owner, secrets.token_hex(8)),
             address="",
             incarnation=secrets.token_hex(8),
             handlers=dict.fromkeys(body.capabilities, ANY_POLICY),
@@ -214,6 +214,7 @@ class Complete(WorkersHandler):
         self.release_body()
         if is_seed(self.owner):
             self.own(worker_id)
+        self.master.admission.check_name(self.owner, worker_id)
         if body.status not in (COMPLETED, FAILED):
             raise InvalidRequest(
                 f"status is {body.status[:50]!r}; {COMPLETED} or {FAILED} is expected"
