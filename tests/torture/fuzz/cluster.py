@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cluster import Cluster
+from harness.earlier_master import EarlierMaster
 from harness.http import BlockingClient
 from harness.machine import HOST, memory_bytes
 from harness.processes import TESTS, Process, Processes, until
@@ -64,6 +65,15 @@ class FuzzedCluster(Cluster):
         processes = self._stack.enter_context(Processes(folder, PYTHONPATH=str(TESTS)))
         super().__init__(processes, options=("--handlers", "worker.hostile"), **BOUNDS)
         self._client = BlockingClient(self.port, PROBE_TIMEOUT_S)
+        self.worker_ports.append(self._start_open_worker())
+
+    def _start_open_worker(self) -> int:
+        """Start a worker that demands no secret, so that more than its refusal is met."""
+        earlier = EarlierMaster()
+        self._stack.callback(earlier.close)
+        options = ("--handlers", "worker.hostile")
+        self.workers["open"] = self.processes.start_worker(earlier.port, "open", *options)
+        return until(lambda: earlier.worker_port, "it is announced")
 
     def __enter__(self) -> FuzzedCluster:
         return self

@@ -27,7 +27,9 @@ TARGETS = (
     *((method.upper(), route.path) for route in ROUTES for method, _ in route.methods()),
 )
 """Methods and paths of a master: all of the table, and some more often."""
-WORKER_TARGETS = (("POST", "/compute"),) * 3 + (("POST", "/stop"), ("GET", "/health"))
+WORKER_TARGETS = (("POST", "/compute"),) * 3 + (
+    *(("POST", "/stop"), ("POST", "/hello"), ("GET", "/health")),
+)
 NO_ROUTES = (
     *("/", "//", "/submit/", "/SUBMIT", "/job", "/job/", "/job/1/2", "/jobs/1", "*", "/%00"),
     *("/%ff", "/..", "/../etc/passwd", "/%2e%2e/", "/job/..", "/submit%3Fwait=1", "/health;a"),

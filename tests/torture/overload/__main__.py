@@ -9,11 +9,13 @@ import tempfile
 from argparse import ArgumentTypeError
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.cluster import running_cluster
+from harness.cluster import Cluster, running_cluster
+from harness.earlier_master import EarlierMaster
+from harness.processes import Process, until
 from torture import runner
 from torture.overload.scenario import Scenario
 from torture.overload.scenarios import SCENARIOS, done_to
@@ -100,11 +102,12 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     with (
         made_journal(scenario, journal) as folder,
         running_cluster(folder, scenario.workers, **variables) as cluster,
+        ExitStack() as stack,
     ):
         scenario.prepare(cluster.port)
         process, port = cluster.master, cluster.port
         if scenario.of_worker:
-            (process, *_), (port, *_) = cluster.workers.values(), cluster.worker_ports
+            process, port = start_open_worker(cluster, stack)
         with watched(process, port) as seen:
             counts = done_to(port, scenario, seconds)
         after_mb = memory_mb(process)
@@ -132,6 +135,14 @@ def measure(scenario: Scenario, seconds: float, journal: str) -> Found:
     }
     problems = [f"in the master's log: {line}" for line in errors]
     return Found(figures, problems + misses(scenario, seen, turn_s, counts))
+
+
+def start_open_worker(cluster: Cluster, stack: ExitStack) -> tuple[Process, int]:
+    """Start a worker that demands no secret: its port has bounds for its master too."""
+    earlier = EarlierMaster()
+    stack.callback(earlier.close)
+    worker = cluster.processes.start_worker(earlier.port, "open")
+    return worker, until(lambda: earlier.worker_port, "it is announced")
 
 
 def misses(scenario: Scenario, seen: Suffering, turn_s: float, counts: Counter[str]) -> list[str]:
