@@ -181,6 +181,7 @@ class LocalWorkers:
         # With -P, Python does not look into the current folder for its own modules.
         process = subprocess.Popen(
             [sys.executable, "-P", PROGRAM, "worker", *arguments],
+            bufsize=0,  # What a worker that has ended did not take would fail again at the close.
             stdin=subprocess.PIPE,
             stdout=STDERR,  # This program's stdout is for answers.
             start_new_session=True,
@@ -189,7 +190,6 @@ class LocalWorkers:
         assert process.stdin is not None
         with suppress(OSError):  # It has ended already.
             process.stdin.write(f"{self._token}\n".encode())
-            process.stdin.flush()
         return _Worker(number, name, process)
 
     # Watching, in a thread
