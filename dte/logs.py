@@ -18,6 +18,8 @@ from typing import Any
 from dte.core.printable import printable
 
 FORMATS = ("text", "json")
+AUDIT = "dte.audit"
+"""The logger of what tokens did; its records are for programs, so they are in JSON alone."""
 MESSAGE_CHARS_MAX = 4_000
 FIELD_CHARS_MAX = 1_000
 TRACE_CHARS_MAX = 20_000
@@ -40,6 +42,7 @@ def configure(level: str, log_format: str = "text") -> None:
     handler.addFilter(LimitedLoggers())
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger(AUDIT).setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
 class TextFormatter(logging.Formatter):

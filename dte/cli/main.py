@@ -7,6 +7,7 @@ import click
 from dte import __version__
 from dte.cli import other_names
 from dte.cli.backup import backup_command
+from dte.cli.browser import open_command
 from dte.cli.calls import call_command, graph_command
 from dte.cli.clients import job_command, jobs_command, submit_command, workers_command
 from dte.cli.jobs import cancel_command, events_command, nodes_command, retry_command, why_command
@@ -73,6 +74,7 @@ for command in (
     cancel_command,
     retry_command,
     workers_command,
+    open_command,
     backup_command,
     journal_commands,
     token_commands,

@@ -318,6 +318,17 @@ class Client:
                 raise ConnectionError("the stream of events has ended")
             yield from subscription.feed(piece)
 
+    def login_link(self) -> str:
+        """Return a URL that logs a browser in once, within a minute.
+
+        The person who opens it may do what the token of this client allows. Without tokens it is
+        the page of the master.
+
+        Raises:
+            Unauthorized: the master does not know the token.
+        """
+        return f"{self.master_url.rstrip('/')}/{self._run(requests.login_link())}"
+
     def _run(self, exchange: Exchange[T]) -> T:
         attempts = patiently(exchange, self._contact)
         try:

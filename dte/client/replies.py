@@ -86,6 +86,12 @@ class Retried(msgspec.Struct, frozen=True, rename={"id": "job_id"}):
     retry_of: int
 
 
+class LoginLink(msgspec.Struct, frozen=True):
+    """A link that logs a browser in once, relative to the master's URL."""
+
+    path: str
+
+
 class WorkerInfo(msgspec.Struct, frozen=True):
     """A worker as the master knows it.
 

@@ -19,7 +19,7 @@ from dte.client.exchange import Deadline, Exchange, Request, read
 from dte.client.graphs import AnyHandler, CallOptions, call_body, handler_name
 from dte.client.job import Job, JobFailed, JobSummary
 from dte.client.keys import key_header
-from dte.client.replies import BatchAccepted, NodeInfo, Retried, Why, WorkerInfo
+from dte.client.replies import BatchAccepted, LoginLink, NodeInfo, Retried, Why, WorkerInfo
 from dte.core.errors import Conflict, FormulaError, TooLarge
 
 WAIT_S = 20.0
@@ -36,6 +36,7 @@ _summaries: Decoder[list[JobSummary]] = Decoder(list[JobSummary])
 _workers: Decoder[list[WorkerInfo]] = Decoder(list[WorkerInfo])
 _accepted: Decoder[BatchAccepted] = Decoder(BatchAccepted)
 _retried: Decoder[Retried] = Decoder(Retried)
+_link: Decoder[LoginLink] = Decoder(LoginLink)
 _why: Decoder[Why] = Decoder(Why)
 _nodes: Decoder[list[NodeInfo]] = Decoder(list[NodeInfo])
 
@@ -310,6 +311,11 @@ def retry(number: int) -> Exchange[Job]:
 def job(number: int) -> Exchange[Job]:
     """Fetch the status of a job."""
     return read(_job, (yield Request("GET", f"/job/{number}")))
+
+
+def login_link() -> Exchange[str]:
+    """Make a link that logs a browser in once; return it, relative to the master's URL."""
+    return read(_link, (yield Request("POST", "/session/link"))).path
 
 
 def why(number: int) -> Exchange[Why]:

@@ -18,6 +18,7 @@ from datetime import datetime
 import msgspec
 
 from dte.core.jobs.facts import Event
+from dte.core.shares import OF_TOKEN
 from dte.wire.codec import encode
 
 TEXT_CHARS_MAX = 2_000
@@ -28,7 +29,10 @@ Shown = msgspec.UnsetType | str
 
 
 class EventShown(msgspec.Struct, omit_defaults=True):
-    """The data of an event's block. `state` is the new state, or ``progress``."""
+    """The data of an event's block. `state` is the new state, or ``progress``.
+
+    `token` is the name of the token that submitted or cancelled the job.
+    """
 
     job_id: int
     state: str
@@ -36,6 +40,7 @@ class EventShown(msgspec.Struct, omit_defaults=True):
     node: Shown = msgspec.UNSET
     text: Shown = msgspec.UNSET
     fraction: float | msgspec.UnsetType = msgspec.UNSET
+    token: Shown = msgspec.UNSET
 
 
 def event_block(number: int, event: Event, at: datetime | None) -> bytes:
@@ -52,6 +57,8 @@ def event_block(number: int, event: Event, at: datetime | None) -> bytes:
         shown.text = text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + "…"
     if event.fraction is not None:
         shown.fraction = event.fraction
+    if event.by.startswith(OF_TOKEN):
+        shown.token = event.by.removeprefix(OF_TOKEN)
     kind = PROGRESS if event.state == PROGRESS else "node" if event.node else "job"
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode(shown))
 

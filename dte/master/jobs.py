@@ -30,6 +30,7 @@ from dte.core.jobs.job import TASK_CHARS_KEPT, Job, JobState
 from dte.core.jobs.table import NewJob
 from dte.core.scheduler import Scheduler
 from dte.core.shares import OWN_USER, scoped
+from dte.master.access import audit
 from dte.master.access.caller import OWN_USERS, Caller
 from dte.master.archive import Archive
 from dte.master.clock import Clock
@@ -291,6 +292,7 @@ class Jobs:
             if known is None:
                 raise
         if known is None:
+            audit.submitted(caller, submission.jobs)
             return submission.jobs
         if known.digest != digest:
             raise Conflict(
@@ -335,7 +337,7 @@ class Jobs:
 
     # Cancelling
 
-    async def cancel(self, job: Job) -> bool:
+    async def cancel(self, job: Job, caller: Caller = OWN_USERS) -> bool:
         """Cancel a job, and return when that is recorded.
 
         Returns:
@@ -348,6 +350,8 @@ class Jobs:
             raise self.recorder.failure  # Better than waiting for a disk that may stay full.
         fact = self.core.calls.jobs.cancel(self.clock.now(), job)
         if fact is not None:
+            job.cancelled_by = caller.owner
+            audit.cancelled(caller, job)
             await self.awaited.until_recorded([fact])
             if job.calls is not None and not any(call.state in BUSY for call in job.each_call()):
                 # No worker has a call of it, but a long job ends in slices.

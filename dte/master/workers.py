@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -183,7 +184,8 @@ class Workers:
     def _log_worker(self, what: str, announcement: Announcement, more: str = "") -> None:
         name = one_line(announcement.name)
         text = f"worker %s {what}%s"
-        self._limited.add(CAME_OR_WENT, logging.INFO, text, name, more, worker=name)
+        fields: dict[str, Any] = {"token": announcement.token} if announcement.token else {}
+        self._limited.add(CAME_OR_WENT, logging.INFO, text, name, more, worker=name, **fields)
 
     def forget_replaced(self, needed: Collection[str]) -> None:
         """All jobs from before a restart are known: forget replaced handlers that none needs."""

@@ -144,6 +144,7 @@ class Event(NamedTuple):
         state: the new state; ``progress`` for a handler's report.
         text: the reason, or the text of the report.
         fraction: the progress, from 0 to 1.
+        by: the owner who submitted or cancelled the job.
     """
 
     at: float
@@ -152,6 +153,7 @@ class Event(NamedTuple):
     state: str
     text: str | None = None
     fraction: float | None = None
+    by: str = ""
 
 
 def call_event(wall_s: float, call: Call, text: str | None = None) -> Event:

@@ -86,6 +86,8 @@ class Job(Stateful[JobState]):
         retry_of: the number of the job whose failed part it repeats.
         size: about how many bytes it takes besides its arithmetic.
         owner: whose share of the bounds it uses; "" for the machine's own user.
+        cancelled_by: the owner who cancelled it; "" for the machine's own user, and after a
+            restart.
     """
 
     NEXT: ClassVar = NEXT_STATES
@@ -118,6 +120,7 @@ class Job(Stateful[JobState]):
     trace: str | None = None
     retry_of: int | None = None
     owner: str = ""
+    cancelled_by: str = ""
 
     def each_call(self) -> Iterable[Call]:
         return self.calls.calls.values() if self.calls is not None else ()

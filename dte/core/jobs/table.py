@@ -217,7 +217,9 @@ class JobTable:
         """Let the jobs of a recorded submission begin; those with nothing to do end."""
         for job in submission.jobs:
             job.enter(JobState.WAITING)
-            self.events.append(Event(job.submitted_at, job.number, "", "waiting"))
+            self.events.append(
+                Event(job.submitted_at, job.number, "", "waiting", None, None, job.owner)
+            )
         for end in submission.ends:
             self._stop(end.job)
             self.close(end)
@@ -232,8 +234,7 @@ class JobTable:
             self.waiting -= 1
             self.operations_waiting -= job.left
             self.bytes_waiting -= job.size
-            if job.owner:
-                self.owned.remove(job)
+            self.owned.remove(job)
             job.calls = None
             self._let_go(job)
 
@@ -251,9 +252,9 @@ class JobTable:
             self._sweep.append(unneeded)
         self._ring.ended(job)
         self._ended.append(job)
-        if end.events:
-            self.events += end.events
-        self.events.append(Event(end.at, job.number, "", end.state.value, end.error))
+        self.events += end.events
+        by = job.cancelled_by
+        self.events.append(Event(end.at, job.number, "", end.state.value, end.error, by=by))
 
     def take_ended(self) -> list[Job]:
         """Some jobs whose end has been recorded; each is given once."""

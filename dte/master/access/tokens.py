@@ -36,6 +36,7 @@ OTHERS = 0o077
 """What the group and all others may do with a file."""
 FILE_BYTES_MAX = 1_000_000
 LOOK_EVERY_S = 1.0
+CHANGES_LOGGED = 20
 SECRET_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -340,8 +341,12 @@ class Tokens:
             text = "the tokens of before stay valid, as their file is refused: %s"
             log.error(text, error)
             return
+        before = set(self._by_hash.values())
         self._use(tokens)
-        log.info("tokens in %s: %d", self._file.path, len(tokens))
+        changes = [f"{each.name} is new" for each in tokens if each not in before]
+        changes += [f"{each.name} is gone" for each in before.difference(tokens)]
+        shown = "".join(f"; {change}" for change in changes[:CHANGES_LOGGED])
+        log.info("tokens in %s: %d%s", self._file.path, len(tokens), shown)
 
     def _look(self) -> tuple[int, ...] | None:
         """What differs when the file has changed; None if there is none."""

@@ -236,7 +236,7 @@ class Cancel(JobHandler):
     )
     async def post(self, number: str) -> None:
         job = await self.find(number)
-        if job.is_terminal or not await self.master.jobs.cancel(job):
+        if job.is_terminal or not await self.master.jobs.cancel(job, self.caller):
             raise Conflict(f"job {job.number} has ended: {job.state.value}")
         self.reply(self.job_reply(job))
 

@@ -19,8 +19,18 @@ from msgspec import Meta
 from tornado.web import RequestHandler
 
 from dte import __version__
-from dte.core.errors import Busy, InvalidRequest, StorageFull, TooLarge, Unavailable, Unsupported
-from dte.master.access.roles import NO_METHODS, May
+from dte.core.errors import (
+    Busy,
+    Forbidden,
+    InvalidRequest,
+    StorageFull,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from dte.master.access.roles import KNOWN, NO_METHODS, May
+from dte.master.access.sessions import COOKIE
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -31,6 +41,11 @@ PARAMETER = re.compile(r"\{(?P<name>\w+)(?P<type>:int)?\}")
 PATH_NUMBER = {"type": "integer", "minimum": 0}
 PATH_TEXT = {"type": "string", "minLength": 1}
 REF = "#/components/schemas/{name}"
+SCHEMES = {
+    "token": {"type": "http", "scheme": "bearer"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+}
+"""The ways to show a token: itself, or the cookie of a browser that has logged in."""
 RETRIED = (Busy.status, Unavailable.status, StorageFull.status)
 """Statuses of replies with the header Retry-After."""
 
@@ -49,7 +64,9 @@ DESCRIPTION = """\
 One master serves the same jobs in several dialects. An error is JSON with `error` for people and \
 `code` for programs, unless its dialect has another form. After a reply with 429, 503 or 507, wait \
 the number of seconds in `Retry-After` and try again. Each route that answers GET also answers \
-HEAD, and each answers OPTIONS with its methods.\
+HEAD, and each answers OPTIONS with its methods. A \
+master with tokens serves a request only with one of the roles in its `x-roles`; see \
+docs/security.md.\
 """
 
 
@@ -217,7 +234,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             {"name": name, "description": text} for name, text in SECTIONS.items() if name in used
         ],
         "paths": paths,
-        "components": {"schemas": schemas.components},
+        "components": {"schemas": schemas.components, "securitySchemes": SCHEMES},
     }
 
 
@@ -285,7 +302,11 @@ def _shown(route: Route, method: str, operation: documented, schemas: _Schemas) 
             for kind in content.values():
                 kind["examples"] = named
         shown["requestBody"] = {"required": True, "content": content}
-    shown["responses"] = _responses(route, operation, schemas)
+    shown["responses"] = _responses(route, method, operation, schemas)
+    roles = route.may.get(method, KNOWN)
+    shown["security"] = [{name: []} for name in SCHEMES] if roles else []
+    if roles:
+        shown["x-roles"] = sorted(role.value for role in roles)
     return shown
 
 
@@ -308,9 +329,14 @@ def _parameter(name: str, place: str, schema: dict[str, Any], required: bool) ->
     return parameter
 
 
-def _responses(route: Route, operation: documented, schemas: _Schemas) -> dict[str, Any]:
+def _responses(
+    route: Route, method: str, operation: documented, schemas: _Schemas
+) -> dict[str, Any]:
     bodies: dict[int, Any] = dict(operation.replies)
-    for status in operation.all_errors():
+    of_access = {Forbidden.status, HTTPStatus.MISDIRECTED_REQUEST.value}
+    if route.may.get(method, KNOWN):
+        of_access.add(Unauthorized.status)
+    for status in operation.all_errors() | of_access:
         bodies.setdefault(status, route.errors_as)
     # At the bound of connections, the dialect of a request is not known yet.
     if bodies[Busy.status] is not ErrorReply:

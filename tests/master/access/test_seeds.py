@@ -55,11 +55,11 @@ async def test_a_worker_without_a_token_is_admitted_and_marked(
     master = await start()
     for _ in range(2):
         assert (await master.seed.post("/worker", ARITHMETIC)).status == 200
-    own = {"worker_name": "own", "port": 6001, "handlers": ["transfer"]}
+    own = {"worker_name": "worker-own", "port": 6001, "handlers": ["transfer"]}
     assert (await master.ask(Role.WORKER, "POST", "/worker", own)).status == 200
     listed = await master.listed()
     assert listed["seed"]["seed"] is True
-    assert "seed" not in listed["own"]
+    assert "seed" not in listed["worker-own"]
     assert len([each for each in caplog.messages if "seed came from 127.0.0.2:6000" in each]) == 1
 
 
@@ -163,7 +163,7 @@ async def test_a_worker_of_the_scheduler_gets_tasks_of_its_own_handlers_alone(
     start: Start,
 ) -> None:
     master = await start()
-    own = {"worker_name": "own", "port": 6001, "handlers": ["transfer"]}
+    own = {"worker_name": "worker-own", "port": 6001, "handlers": ["transfer"]}
     assert (await master.ask(Role.WORKER, "POST", "/worker", own)).status == 200
     for func in ("transfer", "process_data"):
         body = {"func_name": func, "args": [1, 2]}
@@ -179,7 +179,7 @@ async def test_a_worker_of_resources_gets_no_tasks_of_handlers_that_others_have(
     start: Start,
 ) -> None:
     master = await start()
-    own = {"worker_name": "own", "port": 6001, "handlers": ["transfer"], "slots": 1}
+    own = {"worker_name": "worker-own", "port": 6001, "handlers": ["transfer"], "slots": 1}
     assert (await master.ask(Role.WORKER, "POST", "/worker", own)).status == 200
     for kind in ("transfer", "render"):
         body = {"name": kind, "handler": kind, "args": "e30="}

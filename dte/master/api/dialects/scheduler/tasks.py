@@ -106,7 +106,7 @@ class CancelTask(SchedulerHandler):
     )
     async def post(self, task_id: str) -> None:
         job = await self.find(task_id)
-        if not job.is_terminal and await self.master.jobs.cancel(job):
+        if not job.is_terminal and await self.master.jobs.cancel(job, self.caller):
             self.reply(Done(f"Cancellation of task {job.number} requested"))
         else:
             self.reply(Done(f"Task {job.number} has ended before: {STATUS[task_state(job)]}"))

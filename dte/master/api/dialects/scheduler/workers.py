@@ -148,7 +148,7 @@ class ReportStatus(SchedulerHandler):
         elif only_call(job) is not None:
             # Cancel the job: a call that is only returned as cancelled would be handed out again.
             has_it = self.pollers.lease(job, worker_id, self.owner) is not None
-            return has_it and await self.master.jobs.cancel(job)
+            return has_it and await self.master.jobs.cancel(job, self.caller)
         else:
             # One worker does not cancel the other calls of a job.
             outcome = Outcome(CallState.FAILED, None, error, retry=False)
