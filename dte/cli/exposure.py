@@ -78,7 +78,8 @@ tls_options = options(
         default="",
         show_default=False,
         help="File with the certificate of this server in PEM, and those between it and its "
-        "authority. The server then speaks TLS. SIGHUP has the files read again.",
+        "authority. The server then speaks TLS, and shows it to others that demand one. SIGHUP has "
+        "the files read again.",
     ),
     option(
         "--tls-key",

@@ -204,8 +204,8 @@ class TokenFile:
         user = os.geteuid()
         if found.st_uid != user:
             raise TokensRefused(
-                f"{self.path} belongs to the user {found.st_uid}, and this is the user {user}; "
-                f"to own it: chown {user} {self.path}"
+                f"{self.path} belongs to the user {found.st_uid}, and this is the user {user}; run "
+                f"this as that user, or give the file to this one: chown {user} {self.path}"
             )
         mode = stat.S_IMODE(found.st_mode)
         if mode & OTHERS:
