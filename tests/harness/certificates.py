@@ -47,7 +47,9 @@ class Authority:
         base = self._folder / file
         pair = Pair(f"{base}.pem", f"{base}.key")
         request, extensions = f"{base}.csr", Path(f"{base}.ext")
-        extensions.write_text(f"subjectAltName={','.join(names)}\nbasicConstraints=CA:FALSE\n")
+        lines = (f"subjectAltName={','.join(names)}", "basicConstraints=CA:FALSE")
+        lines += ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+        extensions.write_text("\n".join((*lines, "")))
         subject = ("-subj", f"/CN={names[0].partition(':')[2]}")
         self._openssl("req", "-new", *CURVE, "-keyout", pair.key, "-out", request, *subject)
         self._openssl(
