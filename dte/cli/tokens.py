@@ -124,7 +124,12 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
             expires_at=None if expires is None else time.time() + expires * DAY_S,
             code=given["code"],
         )
-    say(secret)
+    try:
+        say(secret)
+    except OSError:  # The disk is full, or the reader of the pipe has ended: nobody has it.
+        with _explained(name, where):
+            file.remove(name)
+        raise
     lines = [
         f"the {role} token {name} is in {file.path}; it is shown this once. To use it, put it into "
         "DTE_TOKEN, or into a file that DTE_TOKEN_FILE or --token-file names"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from harness.processes import DTE
 
 from dte.master.access.tokens import Role, TokenFile, Tokens
 
@@ -33,6 +35,15 @@ def test_a_token_alone_is_printed_and_all_else_goes_to_stderr(
     found = Tokens(str(folder / "dte.tokens")).find(secret, time.time())
     assert found is not None
     assert (found.name, found.role) == ("shop", Role.CLIENT)
+
+
+def test_a_token_that_cannot_be_printed_is_not_made(folder: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [*DTE, "token", "new", "client", "shop"]
+        made = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert made.returncode == 3
+    assert "cannot write" in made.stderr
+    assert TokenFile(str(folder / "dte.tokens")).read() == ()
 
 
 def test_only_the_first_token_changes_what_a_master_demands(dte: Dte) -> None:
