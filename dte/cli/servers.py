@@ -133,7 +133,7 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     "--name",
     envvar="DTE_WORKER_NAME",
     callback=check_name,
-    help="Name of the worker.  [default: host name and process id]",
+    help="Name of the worker.  [default: name of its token, if any, host name and process id]",
 )
 @handlers_option
 @slots_option

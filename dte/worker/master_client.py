@@ -69,7 +69,7 @@ class MasterClient:
         timeout_s: float = TIMEOUT_S,
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Send a request and return the body of its reply.
+        """Post a body and return the body of the reply.
 
         Args:
             timeout_s: the timeout of a short request. A long one has a second more for each
@@ -81,9 +81,22 @@ class MasterClient:
             Refused: the reply has another error status.
         """
         timeout_s += len(body) // BYTES_A_S
+        return await self._send("POST", path, body, timeout_s, headers or {})
+
+    async def get(self, path: str, timeout_s: float = TIMEOUT_S) -> bytes:
+        """Get a path and return the body of the reply.
+
+        Raises:
+            MasterAway, Refused: as `post`.
+        """
+        return await self._send("GET", path, b"", timeout_s, {})
+
+    async def _send(
+        self, method: str, path: str, body: bytes, timeout_s: float, headers: Mapping[str, str]
+    ) -> bytes:
         try:
             async with asyncio.timeout(timeout_s):
-                status, _, reply = await self._request(path, body, headers or {})
+                status, _, reply = await self._request(method, path, body, headers)
         except TimeoutError:
             raise MasterAway(f"no reply within {timeout_s:g} s") from None
         except ConnectionFailed as error:
@@ -107,7 +120,9 @@ class MasterClient:
         if self._connection is not None:
             self._connection.close()
 
-    async def _request(self, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    async def _request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str]
+    ) -> Reply:
         """Send a request; send it again if its token was refused and has been replaced."""
         access = self._access = self._access or Access(self._url)
         place = access.address
@@ -117,7 +132,7 @@ class MasterClient:
         while True:
             shown = access.headers()
             more = {**headers, **shown}
-            reply = await self._connection.request("POST", access.path(path), body, more)
+            reply = await self._connection.request(method, access.path(path), body, more)
             if reply.status != HTTPStatus.UNAUTHORIZED or not access.renew(shown):
                 return reply
 

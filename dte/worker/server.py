@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
@@ -24,6 +23,7 @@ from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
 from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.cpus import cpus
+from dte.worker.naming import await_token_name, name_after
 from dte.worker.orphans import reaped
 from dte.worker.place import await_hosts
 from dte.worker.processes.executor import Executor
@@ -53,7 +53,7 @@ class WorkerSettings:
         host: the address to listen on; ``*`` for every address, of IPv4 and IPv6; empty for the one
             that leads to the master (`dte.worker.place`).
         port: the port to listen on; 0 for a free one.
-        name: the worker's name; empty for one from host name and process id.
+        name: the worker's name; empty for one from its token, the host name and the process id.
         slots: the number of calls of handlers at once; 0 for the number of CPUs.
         announce_port: the port at which the master reaches the worker; 0 for `port`.
         heartbeat_s: the interval of announcements, in seconds.
@@ -95,13 +95,17 @@ class WorkerSettings:
 
 
 class _Worker:
-    """The common part of workers that listen and workers that claim."""
+    """The common part of workers that listen and workers that claim.
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    Args:
+        token: the name of its token, with which its name begins if the settings give none.
+    """
+
+    def __init__(self, settings: WorkerSettings, token: str = "") -> None:
         with redirect_stdout(sys.stderr):
             registry.load(settings.handlers)
         self._settings = settings
-        self.name = settings.name or f"{os.uname().nodename}-{os.getpid()}"
+        self.name = settings.name or name_after(token)
         self._slots = settings.slots or cpus()
         self._session = session = Session()
         spool = None
@@ -151,13 +155,16 @@ class WorkerServer(_Worker):
 
     Args:
         hosts: the addresses to listen on if the settings name none.
+        token: the name of its token, see `_Worker`.
 
     Attributes:
         tls: the TLS of its port; None for plain HTTP.
     """
 
-    def __init__(self, settings: WorkerSettings, hosts: Sequence[str] = (LOOPBACK,)) -> None:
-        super().__init__(settings)
+    def __init__(
+        self, settings: WorkerSettings, hosts: Sequence[str] = (LOOPBACK,), token: str = ""
+    ) -> None:
+        super().__init__(settings, token)
         self._compute = ComputeServer(
             self.name, self._calls, self._session, settings.master_url, self._slots
         )
@@ -217,8 +224,8 @@ class WorkerServer(_Worker):
 class PullingWorker(_Worker):
     """A worker that claims its work, on the running loop."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__(settings)
+    def __init__(self, settings: WorkerSettings, token: str = "") -> None:
+        super().__init__(settings, token)
         self._puller: Puller | None = None
 
     def start(self) -> None:
@@ -261,13 +268,16 @@ async def serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
 
 async def _serve(settings: WorkerSettings, stop: asyncio.Event) -> None:
     worker: PullingWorker | WorkerServer
+    token = "" if settings.name else await await_token_name(settings.master_url, stop)
+    if stop.is_set():
+        return
     if settings.pull:
-        worker = PullingWorker(settings)
+        worker = PullingWorker(settings, token)
     else:
         hosts = () if settings.host else await await_hosts(settings.master_url, stop)
         if stop.is_set():
             return
-        worker = WorkerServer(settings, hosts)
+        worker = WorkerServer(settings, hosts, token)
         if worker.tls is not None:
             worker.tls.reload_on_hangup()
     worker.start()
