@@ -334,7 +334,7 @@ async def test_no_web_page_has_a_worker_run_a_call(
 ) -> None:
     worker = start_worker(slots=1, master_url=fake_master.url, host_names=("worker.example.com",))
     client = PlainClient(worker.port)
-    named = {"Content-Type": "text/plain"} | headers
+    named = {"Content-Type": "text/plain"} | headers | of_master(worker)
     reply = await client.post("/compute", call(7, "echo", 5), **named)
     assert reply.status == status
     if status == 202:
