@@ -12,8 +12,9 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -34,6 +35,9 @@ LOCALHOST = "localhost"
 URL_CHARS_MAX = 2_000
 URLS_NOTED_MAX = 1_000
 """URLs that were checked last: many jobs of a request often have the same."""
+NAMES_AT_A_TIME = 130
+"""As many as webhooks are posted. Names of a stranger may take long to resolve, and must not use up
+the threads that resolve the names of others, and those in which the loop does other work."""
 PORTS = {"http": 80, "https": 443}
 PORT_MIN = 1_024
 """Ports below it belong to other services, except those of `PORTS`."""
@@ -150,6 +154,7 @@ class Destinations:
     ) -> None:
         self._allowed = (ALWAYS, *allowed)
         self._own_machine = own_machine
+        self._resolver = ThreadPoolExecutor(NAMES_AT_A_TIME, "dte-names")
 
     def check(self, url: str) -> None:
         """Check a URL as far as that is possible without resolving its name.
@@ -177,9 +182,7 @@ class Destinations:
         fitting = self._check(place)
         if self._own_machine():
             fitting += OWN_MACHINE
-        host = place.host if place.literal is None else str(place.literal)
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+        found = await self._resolve(place)
         resolved = [(family, address, _address(address)) for family, _, _, _, address in found]
         usable: list[SocketAddress] = [
             (family, address)
@@ -189,6 +192,19 @@ class Destinations:
         if not usable:
             raise NotAllowed(_refusal(place.host, resolved[0][2]))
         return usable
+
+    def close(self) -> None:
+        """Resolve no more names."""
+        self._resolver.shutdown(wait=False, cancel_futures=True)
+
+    async def _resolve(self, place: Place) -> list[Any]:
+        """What the system says of a host, as `socket.getaddrinfo` gives it."""
+        if place.literal is not None:
+            numeric = socket.AI_NUMERICHOST
+            host = str(place.literal)
+            return socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM, flags=numeric)
+        find = partial(socket.getaddrinfo, place.host, place.port, type=socket.SOCK_STREAM)
+        return await asyncio.get_running_loop().run_in_executor(self._resolver, find)
 
     def _check(self, place: Place) -> tuple[Allowed, ...]:
         """Return the entries that fit a place.

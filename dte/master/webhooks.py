@@ -144,6 +144,7 @@ class Webhooks:
         for task in posting:
             task.cancel()
         await asyncio.gather(*posting, return_exceptions=True)
+        self._destinations.close()
         if (forgetting := self._forgetting) is not None:
             await asyncio.wait((forgetting,), timeout=CLOSE_S)
             forgetting.cancel()

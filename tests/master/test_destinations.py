@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
 
 from dte.core.errors import InvalidRequest
 from dte.master.destinations import Destinations, NotAllowed, allowed_by, destinations
+from dte.master.receivers import NEW_AT_A_TIME
 from dte.master.settings import Settings
 
 INWARD = (
@@ -49,12 +51,12 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.known: dict[str, list[list[str]]] = {}
         self.asked: list[str] = []
-        self._real = asyncio.get_running_loop().getaddrinfo
-        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", self._find)
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self._find)
 
-    async def _find(self, host: str, port: int, **options: Any) -> Any:
+    def _find(self, host: str, port: int, **options: Any) -> Any:
         if host not in self.known:
-            return await self._real(host, port, **options)
+            return self._real(host, port, **options)
         self.asked.append(host)
         left = self.known[host]
         addresses = left.pop(0) if len(left) > 1 else left[0]
@@ -160,6 +162,33 @@ async def test_a_name_that_has_no_address_is_no_refusal(monkeypatch: pytest.Monk
     Names(monkeypatch).known["hook.example"] = [[]]
     with pytest.raises(OSError, match="not known"):
         await Destinations([]).addresses("https://hook.example/")
+
+
+async def test_names_that_take_long_to_resolve_hold_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some name servers never reply, and no thread that waits for them can be stopped."""
+    over, asked, real = threading.Event(), threading.Semaphore(0), socket.getaddrinfo
+
+    def find(host: str, port: int, **options: Any) -> Any:
+        if host.startswith("slow"):
+            asked.release()
+            assert over.wait(60)
+        return real("127.0.0.1" if host == "quick.example" else host, port, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    places, loop = Destinations(allowed_by("*.example")), asyncio.get_running_loop()
+    posted = NEW_AT_A_TIME
+    slow = [loop.create_task(places.addresses(f"http://slow{n}.example/")) for n in range(posted)]
+    try:
+        for _ in range(posted):
+            assert await asyncio.to_thread(asked.acquire, timeout=30)
+        assert found(await asyncio.wait_for(places.addresses("http://8.8.8.8/"), 30))
+        assert found(await asyncio.wait_for(places.addresses("http://quick.example/"), 30))
+    finally:
+        over.set()
+        await asyncio.gather(*slow, return_exceptions=True)
+        places.close()
 
 
 # More than the default
