@@ -45,14 +45,30 @@ def configure(level: str, log_format: str = "text") -> None:
     logging.getLogger(AUDIT).setLevel(logging.INFO if log_format == "json" else logging.WARNING)
 
 
+def configure_for_command() -> None:
+    """Have the warnings of a command, which has no log, appear like its other messages."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(MessageFormatter())
+
+
 class TextFormatter(logging.Formatter):
     """Formats a record as a line, with further lines indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = f"{self.formatTime(record)} {record.levelname} {record.name}: {_message_of(record)}"
+        text = f"{self.head(record)}: {_message_of(record)}"
         if record.exc_info:
             text += f"\n{_trace_of(record)}"
         return "\n    ".join(map(printable, text.split("\n")))
+
+    def head(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record)} {record.levelname} {record.name}"
+
+
+class MessageFormatter(TextFormatter):
+    """Formats a record as a message of a command."""
+
+    def head(self, record: logging.LogRecord) -> str:
+        return "dte"
 
 
 class JsonFormatter(logging.Formatter):

@@ -13,7 +13,14 @@ import pytest
 from harness.until import until
 
 from dte import logs
-from dte.logs import JsonFormatter, LimitedLog, LimitedLoggers, TextFormatter, one_line
+from dte.logs import (
+    JsonFormatter,
+    LimitedLog,
+    LimitedLoggers,
+    MessageFormatter,
+    TextFormatter,
+    one_line,
+)
 
 NASTY = (
     "x\n2030-01-01 00:00:00,000 ERROR dte.master: forged\r\x1b[31m\u2028\x85\0"
@@ -44,6 +51,14 @@ def test_no_text_begins_a_line_of_its_own_or_controls_a_terminal(exc_info: Any) 
         assert line.startswith("    ")
     assert all(char.isprintable() or char == "\n" for char in text)
     assert "\\x1b[31m" in text
+
+
+def test_a_message_of_a_command_is_safe_too() -> None:
+    text = MessageFormatter().format(record("it said %s", NASTY))
+    first, *rest = text.split("\n")
+    assert first == "dte: it said x"
+    assert all(line.startswith("    ") for line in rest)
+    assert all(char.isprintable() or char == "\n" for char in text)
 
 
 def test_a_record_of_json_is_one_line_with_its_fields() -> None:

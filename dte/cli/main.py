@@ -18,6 +18,7 @@ from dte.cli.servers import HEARTBEAT_S, master_command, worker_command
 from dte.cli.settings_file import load_settings
 from dte.cli.streams import discard_unwritten, open_missing
 from dte.cli.tokens import token_commands
+from dte.logs import configure_for_command
 
 
 class Commands(click.Group):
@@ -51,6 +52,7 @@ def main(ctx: click.Context) -> None:
 def entry() -> None:
     """Run the command line with settings from `.env` in the current folder."""
     open_missing()
+    configure_for_command()
     load_settings()
     try:
         with explained(""):

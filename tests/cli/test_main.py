@@ -165,6 +165,18 @@ def test_a_dotenv_that_is_no_text_is_an_error_that_names_the_file(
     assert "Traceback" not in result.stderr
 
 
+def test_a_warning_of_a_command_looks_like_its_other_messages(
+    dte_process: DteProcess, two_masters: tuple[str, str], tmp_path: Path
+) -> None:
+    token = tmp_path / "token\x1b[31m"
+    token.write_text("dte_c_secret")
+    token.chmod(0o644)
+    result = dte_process("jobs", "--master", two_masters[0], DTE_TOKEN_FILE=str(token))
+    assert result.stderr.startswith("dte: others may read the token in ")
+    assert "\x1b" not in result.stderr
+    assert "\\x1b[31m" in result.stderr
+
+
 def test_a_broken_line_in_dotenv_is_named_if_it_has_a_setting_of_dte(
     dte_process: DteProcess, tmp_path: Path
 ) -> None:
