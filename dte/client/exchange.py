@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from dte.client.errors import MasterFault, WaitTimeout
+from dte.client.errors import MasterFault, TlsFailed, WaitTimeout
 from dte.client.replies import ErrorReply
 from dte.core import errors
 from dte.wire.codec import Decoder, Malformed
@@ -123,6 +123,7 @@ _FINAL = (
     *(errors.Conflict, errors.TooLarge),
 )
 _ERRORS: dict[str, type[errors.DteError]] = {error.code: error for error in _FINAL}
+_ERRORS["tls"] = TlsFailed  # The reply to plain HTTP of a port that speaks TLS.
 _BY_PROXIES: dict[int, type[errors.DteError]] = {
     error.status: error for error in (errors.Unauthorized, errors.Forbidden, errors.TooLarge)
 }

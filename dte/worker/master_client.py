@@ -23,8 +23,10 @@ PAUSE_FIRST_S = 0.1
 REASON_CHARS_MAX = 500
 PASSING = (401, 408, 421, 425, 429)
 """Statuses of replies, besides 5xx, after which the same request may be accepted later."""
-LOST_WAY = (403, 404, 405)
+LOST_WAY = (400, 403, 404, 405)
 """Statuses of proxies that lead elsewhere; they say nothing of a request."""
+NEEDS_TLS = b'"code": "tls"'
+"""In the reply to plain HTTP of a port that speaks TLS."""
 TOKEN_ADVICE = (
     "a worker takes its token from DTE_TOKEN, or from a file that DTE_TOKEN_FILE or --token-file "
     "names; dte token new worker NAME makes one"
@@ -48,7 +50,8 @@ class Refused(ValueError):
 
 def _is_by_proxy(status: int, reply: bytes) -> bool:
     """True for the reply of a proxy that does not know the way to the master, or nobody's."""
-    return status < 400 or (status in LOST_WAY and not reply.lstrip().startswith(b"{"))
+    is_masters = reply.lstrip().startswith(b"{") and NEEDS_TLS not in reply
+    return status < 400 or (status in LOST_WAY and not is_masters)
 
 
 class MasterClient:

@@ -32,6 +32,7 @@ def refusal(status: int, retry_after: str | None = None, **reply: Any) -> Respon
     ("status", "code", "expected"),
     [
         (400, "invalid", dte.InvalidRequest),
+        (400, "tls", dte.TlsFailed),
         (401, "unauthorized", dte.Unauthorized),
         (403, "forbidden", dte.Forbidden),
         (404, "not_found", dte.NotFound),

@@ -8,6 +8,7 @@ import pytest
 from harness.certificates import Authority, Pair, serving
 from harness.http import HOST, Conduct, Line, Message, ServePlainly
 
+from dte.wire.http.handshakes import PLAIN
 from dte.worker.master_client import MasterAway, MasterClient, Refused
 
 from .fakes import FakeMaster
@@ -141,6 +142,8 @@ async def test_a_token_that_may_not_is_refused_for_good(serve_plainly: ServePlai
         (301, b"<html>Moved</html>", False),
         (502, b"<html>Bad Gateway</html>", False),
         (421, {"error": "another host"}, False),
+        (400, b"<html>The plain HTTP request was sent to HTTPS port</html>", False),
+        (400, PLAIN, False),
         (404, {"error": "no such route"}, True),
         (413, b"<html>Request Entity Too Large</html>", True),
         (400, {"error": "malformed"}, True),
