@@ -13,7 +13,7 @@ from contextlib import suppress
 import msgspec
 
 from dte.core.errors import Unauthorized
-from dte.wire.access import Access
+from dte.wire.access import TLS_CERT, Access
 from dte.wire.codec import Decoder, Malformed
 from dte.worker.master_client import PAUSE_FIRST_S, MasterAway, MasterClient, Refused
 
@@ -68,9 +68,14 @@ async def await_token_name(master_url: str, stop: asyncio.Event) -> str:
 
 
 def _has_token(master_url: str) -> bool:
-    """True if this process sends a token, or will once its file can be read."""
+    """True if this process sends a token, or will once its file can be read.
+
+    A certificate that it shows may stand for a token, too.
+    """
     try:
-        return bool(Access(master_url).headers())
+        access = Access(master_url)
+        shows_certificate = access.address.is_secure and bool(os.environ.get(TLS_CERT))
+        return bool(access.headers()) or shows_certificate
     except Unauthorized:
         return True
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from harness.until import until
 
-from dte.worker import server
+from dte.worker import naming, server
+from dte.worker.master_client import MasterClient
 from dte.worker.naming import await_token_name, name_after
 from dte.worker.server import WorkerSettings, serve
 
@@ -20,7 +21,7 @@ OWN = f"{os.uname().nodename}-{os.getpid()}"
 
 @pytest.fixture(autouse=True)
 def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DTE_TOKEN", "DTE_TOKEN_FILE"):
+    for name in ("DTE_TOKEN", "DTE_TOKEN_FILE", "DTE_TLS_CERT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -40,6 +41,16 @@ def test_a_name_says_host_and_process() -> None:
 async def test_a_worker_without_a_token_asks_nobody(fake_master: FakeMaster) -> None:
     assert await token_name(fake_master) == ""
     assert fake_master.server.requests == []
+
+
+async def test_a_certificate_may_stand_for_a_token(
+    fake_master: FakeMaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DTE_TLS_CERT", "worker.pem")
+    assert await token_name(fake_master) == "", "it is not shown over plain HTTP"
+    monkeypatch.setattr(naming, "MasterClient", lambda url: MasterClient(fake_master.url))
+    knows(fake_master)
+    assert await await_token_name("https://master", asyncio.Event()) == "fleet"
 
 
 async def test_the_master_says_for_which_names_a_token_is(

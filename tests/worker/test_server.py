@@ -294,6 +294,24 @@ async def test_a_call_that_outlasts_the_grace_is_given_back(
     assert drained_at.index(True) < len(drained_at) - 1, "it says first that it leaves"
 
 
+async def test_a_worker_serves_a_master_of_an_earlier_release(
+    start_worker: StartWorker, fake_master: FakeMaster
+) -> None:
+    """Such a master replies no session, and shows no secret."""
+    worker = start_worker(slots=1, master_url=fake_master.url)
+    client = PlainClient(worker.port)
+    await until(lambda: not worker._session.demands, "the master has replied")
+    assert (await client.post("/compute", SUM)).json["result"] == 3
+    assert (await client.post("/compute", {"calls": [call(7, "echo", 5)]})).status == 202
+    await until(fake_master.results, "a report")
+    assert fake_master.results()[7]["result"] == 5
+    fake_master.replies["/worker"] = (200, {"status": "Worker registered", "session": "S" * 43})
+    assert worker._announcer is not None
+    worker._announcer.hurry()
+    await until(lambda: worker._session.demands, "the master has been upgraded")
+    assert (await client.post("/compute", SUM)).status == 401
+
+
 async def test_a_worker_that_claims_its_work_listens_nowhere(
     fake_master: FakeMaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from math import isfinite
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -25,7 +25,7 @@ from dte.master.messages import (
     policies,
     replaced,
 )
-from dte.master.sessions import HEADER, checked, digest_of
+from dte.master.sessions import HEADER, SESSION, checked, digest_of
 from dte.master.slices import collected
 from dte.wire.codec import Decoder
 from dte.wire.duplicates import TWICE
@@ -97,6 +97,8 @@ class Registered(msgspec.Struct):
     session: str | msgspec.UnsetType = msgspec.UNSET
 
 
+SESSION_HEADER = {HEADER: Annotated[str, msgspec.Meta(pattern=f"^{SESSION.pattern}$")]}
+
 _announce: Decoder[Announce] = Decoder(Announce, lenient=False)
 _claim: Decoder[Claim] = Decoder(Claim, lenient=False)
 _reports: Decoder[RawReports] = Decoder(RawReports, lenient=False)
@@ -134,7 +136,11 @@ class Workers(WorkerHandler):
         "Announce a worker",
         body=Announce,
         examples={"a worker": {"worker_name": "worker-1", "port": 6000, "slots": 4}},
+        headers=SESSION_HEADER,
         replies={200: Registered},
+        errors=(403, 409),
+        description="With a `secret` or a token, the reply has a session. The worker's further "
+        "requests show it in `X-Dte-Session`, whichever way it gets work.",
     )
     async def post(self) -> None:
         try:
@@ -224,8 +230,9 @@ class Claims(WorkerHandler):
         examples={
             "a worker": {"worker": "worker-1", "handlers": ["echo"], "slots": 2, "wait": 0.1}
         },
+        headers=SESSION_HEADER,
         replies={200: Claimed},
-        errors=(409, 503),
+        errors=(403, 409, 503),
         description="Report results with `POST /result`; until then, keep the leases with "
         "`POST /extend`. If the worker hangs up, its leases go back to the queue.",
     )
@@ -284,8 +291,9 @@ class Results(WorkerHandler):
         "Report results",
         body=Reports,
         examples={"a result": {"worker": "worker-1", "results": [{"lease": 7, "result": 55}]}},
+        headers=SESSION_HEADER,
         replies={200: ReportsReply},
-        errors=(503,),
+        errors=(403, 503),
         description="The reply comes when the accepted results are recorded. A result whose lease "
         "has ended is stale: it changes nothing.",
     )
@@ -323,7 +331,9 @@ class Extends(WorkerHandler):
                 "progress": {"7": {"fraction": 0.4, "text": "resizing"}},
             }
         },
+        headers=SESSION_HEADER,
         replies={200: ExtendReply},
+        errors=(403,),
     )
     def post(self) -> None:
         extend = self.body(_extend)
