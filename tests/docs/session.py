@@ -20,6 +20,7 @@ from harness.skips import missing
 
 from dte.cli.main import main
 from dte.cli.run import run_command
+from dte.master.access.tokens import Role, TokenFile
 
 from .commands import Command, Output, of_console, of_python, of_shell
 from .markdown import ROOT, Block, blocks
@@ -61,6 +62,7 @@ class Session:
         self._output = Output()
         self._ports: dict[str, str] = {}
         self._master: Process | None = None
+        self._token = ""
         shutil.copytree(
             ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("bench*")
         )
@@ -187,11 +189,18 @@ class Session:
     def _program(self, word: str) -> str:
         return str(self._folder / word) if "/" in word else str(self._folder / ".venv/bin" / word)
 
+    def _shown_to_master(self) -> dict[str, str]:
+        """A token of this session, if the document has made tokens."""
+        file = TokenFile(str(self._folder / "dte.tokens"))
+        if not self._token and file.read():
+            self._token = file.new(Role.READER, "session")
+        return {"Authorization": f"Bearer {self._token}"} if self._token else {}
+
     def _workers(self) -> int:
         """How many workers the master has; -1 while it does not answer."""
         connection = http.client.HTTPConnection("127.0.0.1", int(self._port("5000")), timeout=60)
         try:
-            connection.request("GET", "/worker")
+            connection.request("GET", "/worker", headers=self._shown_to_master())
             known: list[dict[str, Any]] = json.loads(connection.getresponse().read())
         except OSError:
             return -1

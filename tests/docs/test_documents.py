@@ -117,6 +117,13 @@ def test_the_bench_finds_the_place_of_its_table(tmp_path: Path) -> None:
     assert "<!-- bench -->\nnew\n<!-- /bench -->\n" in copy.read_text()
 
 
+def test_the_table_of_roles_is_made_from_the_routes() -> None:
+    """`scripts/docs` renews it."""
+    command = [sys.executable, str(ROOT / "scripts" / "roles_table.py")]
+    page = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (ROOT / "docs" / "security.md").read_text() == page
+
+
 def test_the_page_of_settings_is_made_from_the_options() -> None:
     """`scripts/docs` renews it."""
     command = [sys.executable, str(ROOT / "scripts" / "settings_page.py")]
