@@ -35,6 +35,7 @@ METHODS = {
 """The methods of each route."""
 FOR_MASTER = ("/compute", "/stop")
 """The routes of which a caller must show the worker's secret."""
+NOT_SHOWN = {"error": "the master shows this worker's secret; this request does not"}
 SHAPES: dict[str, Any] = {"/stop": Stop, "/hello": Hello}
 HELLO_BYTES_MAX = 1_000
 LONG_BYTES = 65_536
@@ -167,14 +168,21 @@ class ComputeServer:
             return 405, {"error": error}
         if (fault := _ignored(request)) is not None:
             return 400, {"error": fault}
-        if request.path in FOR_MASTER and not self._lets_in(request):
-            return 401, {"error": "the master shows this worker's secret; this request does not"}
+        if self._is_from_stranger(request):
+            return 401, NOT_SHOWN
         if request.path == "/hello" and len(request.body) > HELLO_BYTES_MAX:
             return 413, {"error": f"the body has more than {HELLO_BYTES_MAX} bytes"}
         if self.draining and request.path == "/compute":
             # An "error" would be taken for that of the operation.
             return 503, {"status": "draining"}
         return None
+
+    def refusal(self, head: Request) -> Answered | None:
+        """The answer to a request without the secret, before its body is read."""
+        return (401, encode(NOT_SHOWN) + b"\n") if self._is_from_stranger(head) else None
+
+    def _is_from_stranger(self, request: Request) -> bool:
+        return request.path in FOR_MASTER and not self._lets_in(request)
 
     def _lets_in(self, request: Request) -> bool:
         return self._session.lets_in(request.headers.get("authorization", ""))

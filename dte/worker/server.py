@@ -171,6 +171,7 @@ class WorkerServer(_Worker):
         self.tls = server_tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         names = HostNames(settings.host, settings.host_names)
         self._http = HttpServer(self._compute, REPLY_BYTES_MAX, METHODS, tls=self.tls, names=names)
+        self._http.refusal = self._compute.refusal
         self._announcer: Announcer | None = None
         self._hosts = (settings.host,) if settings.host else hosts
         self.port = 0

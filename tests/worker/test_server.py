@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.http import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly
+from harness.http import HOST, Dial, Line, Message, PlainClient, PlainServer, ServePlainly, head
 from harness.until import until
 from msgspec import Raw
 from tornado.ioloop import IOLoop
@@ -26,6 +26,10 @@ SUM = {"operation": "sum", "op1": 1, "op2": 2}
 
 async def welcome(request: Message, line: Line) -> None:
     await line.reply(200, {"status": "Worker registered"})
+
+
+async def give_session(request: Message, line: Line) -> None:
+    await line.reply(200, {"status": "Worker registered", "session": "S" * 43})
 
 
 @pytest.fixture
@@ -310,6 +314,27 @@ async def test_a_worker_serves_a_master_of_an_earlier_release(
     worker._announcer.hurry()
     await until(lambda: worker._session.demands, "the master has been upgraded")
     assert (await client.post("/compute", SUM)).status == 401
+
+
+async def test_a_stranger_is_refused_before_its_body_is_read(
+    start_worker: StartWorker, master: PlainServer, dial: Dial
+) -> None:
+    master.conduct = give_session
+    worker = start_worker()
+    length = {"Content-Length": 60_000_000}
+    for expects in ({}, {"Expect": "100-continue"}):
+        line = await dial(worker.port)
+        await line.send(head("POST /compute HTTP/1.1", length | expects) + b"{")
+        reply = await line.read()
+        assert reply is not None
+        assert reply.status == 401
+        assert await line.read() is None, "it is closed"
+    line = await dial(worker.port)
+    asked = head("POST /compute HTTP/1.1", length | {"Expect": "100-continue"} | of_master(worker))
+    await line.send(asked)
+    going_on = await line.read()
+    assert going_on is not None
+    assert going_on.status == 100
 
 
 async def test_a_worker_that_claims_its_work_listens_nowhere(

@@ -141,6 +141,11 @@ class MessageReader:
         return None if self._message is None else int(self._message.start_line[1])
 
     @property
+    def begun(self) -> Message | None:
+        """The message whose head is complete and whose body is not; None if there is none."""
+        return self._message
+
+    @property
     def expects_continue(self) -> bool:
         """True if a request has begun whose sender may wait for a reply before it sends a body."""
         message = self._message

@@ -73,6 +73,8 @@ class HttpServer:
 
     Attributes:
         closed_by_peer: called when the peer has closed a connection.
+        refusal: gives the answer to a request that is refused before its body is read, by its head
+            alone; None for all others.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class HttpServer:
         self.body_bytes_max = body_bytes_max
         self.names = names
         self.closed_by_peer: Callable[[], None] = lambda: None
+        self.refusal: Callable[[Request], Answered | None] = lambda head: None
         self._handshakes = Handshakes(tls, self._take) if tls is not None else None
         accepted = self._take if self._handshakes is None else self._handshakes.begin
         self._acceptor = Acceptor(accepted, self._cannot_accept)
@@ -167,6 +170,7 @@ class _Connection:
         self._finishing = False
         self._continued = False
         self._due: Message | None = None
+        self._begun: Message | None = None
         self._work_bytes = 0
         self._ahead = b""
         self._waits = self._paused = False
@@ -231,6 +235,11 @@ class _Connection:
                 data, self._ahead = self._ahead, b""
                 self._due = self._reader.read(data)
                 self._serve_due()
+            if self._due is None and self._reader.begun is not self._begun:
+                self._begun = self._reader.begun
+                self._refuse_begun()
+            if self._closing:
+                return
             if not self._continued and self._reader.expects_continue:
                 self._continued = True
                 self._stream.send(CONTINUE)
@@ -238,6 +247,14 @@ class _Connection:
             log.info("malformed HTTP request: %s", error)
             what = "malformed HTTP request: " if error.status == HTTPStatus.BAD_REQUEST else ""
             self.refuse(error.status, f"{what}{error}")
+
+    def _refuse_begun(self) -> None:
+        """Refuse a request whose body is still to come, if its head is reason enough."""
+        if self._begun is not None:
+            request = _request_of(self._begun)
+            made = self._refusal_of(self._begun) or self._server.refusal(request)
+            if made is not None:
+                self._send(request, made, closes=True)
 
     def _serve_due(self) -> None:
         """Answer what has been received, as far as there is time."""
@@ -276,9 +293,8 @@ class _Connection:
         self._server.left(self, by_peer=True)
 
     def _serve(self, message: Message) -> None:
-        method, target, _ = message.start_line
-        path, _, query = origin_form(target).partition("?")
-        request = Request(method, path, message.body, query, message.headers)
+        request = _request_of(message)
+        method = request.method
         self.has_asked = True
         fault = _encoding_fault(message.headers)
         if method == "OPTIONS" and request.path in self._server.methods:
@@ -337,6 +353,12 @@ class _Connection:
         self.is_at_work, self._work_bytes = False, 0
         self._send(request, made, closes or self._finishing)
         self._go_on()
+
+
+def _request_of(message: Message) -> Request:
+    method, target, _ = message.start_line
+    path, _, query = origin_form(target).partition("?")
+    return Request(method, path, message.body, query, message.headers)
 
 
 def _failed(request: Request) -> Answered:
