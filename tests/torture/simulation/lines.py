@@ -60,6 +60,7 @@ class Lines:
         host: str,
         port: int,
         bounds: object,
+        secure: object = None,
         headers: Mapping[str, str] | None = None,
         greet: Callable[[], Greeting] | None = None,
     ) -> Line:
