@@ -147,6 +147,7 @@ def test_mutual_tls_as_the_documents_show_it(
     serve(processes, "master", master | {"DTE_MASTER_PORT": str(port)})
     started = serve(processes, "worker", worker | {"DTE_WORKER_PORT": str(free_port())})
     until(lambda: "announced to" in started.output, "the worker is announced")
+    assert "worker gpu-" in started.output, "it is named after its certificate"
     done = run(*DTE, "submit", "2*21", **client)
     assert (done.returncode, done.stdout) == (0, "2*21 = 42\n")
     done = run(*DTE, "call", "echo", '"hello"', **client)
