@@ -68,8 +68,8 @@ tls_ca_option = option(
     metavar="FILE",
     default="",
     show_default=False,
-    help="File with the authorities of the certificates of workers that speak TLS.  [default: "
-    "those of the system]",
+    help="File with the certificates of the authorities that signed those of other machines.  "
+    "[default: the authorities that this system trusts]",
 )
 tls_options = options(
     option(

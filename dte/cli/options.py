@@ -238,7 +238,11 @@ master_option = options(
         envvar=TLS_CERT,
         help="File with the certificate to show to a master that demands one.",
     ),
-    shown_option("--tls-key", envvar=TLS_KEY, help="File with the key of --tls-cert."),
+    shown_option(
+        "--tls-key",
+        envvar=TLS_KEY,
+        help="File with the key of --tls-cert, without a password.  [default: the same file]",
+    ),
 )
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON for other programs.")
 timeout_option = option(
