@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from coverage import Coverage
 from harness.certificates import Authority, Pair
 from harness.http import Conduct, Dial, Line, PlainServer, ServePlainly, open_line
 from harness.processes import Processes
+from harness.said_secrets import Watch
 from harness.skips import reasons
 from harness.until import until
 from hypothesis import HealthCheck, is_hypothesis_test, settings
@@ -88,6 +90,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
         if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
             item.fixturenames.insert(0, "io_loop")
+
+
+SECRETS = Watch()
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[None]:
+    """No log of the whole suite has a token; `Processes` checks those of programs."""
+    logging.getLogger().addHandler(SECRETS)
+    yield
+    logging.getLogger().removeHandler(SECRETS)
+    assert SECRETS.take() == []
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from harness.machine import HOST, children, has_pending, kill, listens
+from harness.said_secrets import check_file
 
 T = TypeVar("T")
 
@@ -235,6 +236,8 @@ class Processes:
     def __exit__(self, *raised: object) -> None:
         for process in reversed(self._started):
             process.kill()
+        for process in self._started:
+            check_file(process.log)
 
     def end_all(self) -> None:
         """End all with SIGTERM, the last first."""

@@ -62,6 +62,7 @@ def office(io_loop: IOLoop, start_master: StartMaster, tmp_path: Path) -> Office
 
 
 def example(path: str) -> str:
+    path = path.replace("{worker_id}", "worker").replace("/workers/{id}", "/workers/worker")
     return re.sub(r"\{\w+(:int)?\}", "1", path)
 
 
