@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import access
 import calls
 import formulas
 import growth
@@ -94,6 +95,7 @@ def workloads(less: int) -> Mapping[str, Callable[[], list[Row]]]:
         "growth": lambda: growth.growth(1_000_000 // less, 10_000 // less, 20_000 // less),
         "idle": lambda: growth.idle(100, 20 // min(less, 4)),
         "journal": lambda: journal.journal(20_000 // less),
+        "access": lambda: access.access(5_000 // less),
     }
 
 

@@ -3,13 +3,16 @@
 A program of its own, so that it shares no interpreter with what it measures, and written on
 sockets, as a client library takes longer than the server. Each submission has a key, as those of
 `dte.Client` have. Run as: load.py PORT CLIENTS REQUESTS; prints the seconds that it took, and
-those of each request, as JSON.
+those of each request, as JSON. BENCH_TOKEN is a token to be sent, BENCH_CA the file of an authority
+for TLS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import sys
 import time
 
@@ -18,8 +21,10 @@ from harness.http import body_of
 ANSWER_OFFSET = -3.5
 REQUEST = (
     "POST /submit?wait=20 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    "Idempotency-Key: {key}\r\nContent-Length: {length}\r\n\r\n{body}"
+    "Idempotency-Key: {key}\r\n{token}Content-Length: {length}\r\n\r\n{body}"
 )
+TOKEN, CA = os.environ.get("BENCH_TOKEN", ""), os.environ.get("BENCH_CA", "")
+SHOWN = f"Authorization: Bearer {TOKEN}\r\n" if TOKEN else ""
 
 
 class Submitter(asyncio.Protocol):
@@ -40,7 +45,9 @@ class Submitter(asyncio.Protocol):
 
     async def connect(self, port: int) -> None:
         """Connect to a server of this machine."""
-        await asyncio.get_running_loop().create_connection(lambda: self, "127.0.0.1", port)
+        context = ssl.create_default_context(cafile=CA) if CA else None
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self, "127.0.0.1", port, ssl=context)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -55,7 +62,7 @@ class Submitter(asyncio.Protocol):
             return
         body = f'{{"task": "{number}+(2*3)/4-5"}}'
         key = f"{time.time_ns():x}-{number}"
-        request = REQUEST.format(key=key, length=len(body), body=body).encode()
+        request = REQUEST.format(key=key, token=SHOWN, length=len(body), body=body).encode()
         self._number, self._began = number, time.perf_counter()
         self._transport.write(request)
 

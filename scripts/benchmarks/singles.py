@@ -39,9 +39,17 @@ def singles(jobs: int) -> list[Row]:
     ]
 
 
-def load(port: int, requests: int, clients: int = CLIENTS) -> tuple[float, Sequence[float]]:
-    """The seconds that a server took for some submissions, and for each of them."""
+def load(
+    port: int, requests: int, clients: int = CLIENTS, token: str = "", ca: str = ""
+) -> tuple[float, Sequence[float]]:
+    """The seconds that a server took for some submissions, and for each of them.
+
+    Args:
+        token: what the clients send; "" for none.
+        ca: the file of the server's authority; "" for no TLS.
+    """
     command = python("load.py", port, clients, requests)
-    said = subprocess.run(command, stdout=subprocess.PIPE, env=environment(), check=True).stdout
+    env = environment(BENCH_TOKEN=token, BENCH_CA=ca)
+    said = subprocess.run(command, stdout=subprocess.PIPE, env=env, check=True).stdout
     elapsed_s, latencies_s = json.loads(said)
     return elapsed_s, latencies_s
