@@ -103,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
     measured = workloads(10 if arguments.quick else 1)
     names = [arguments.only] if arguments.only else list(measured)
     if arguments.quick and not arguments.only:
-        names.remove("journal")
+        names = [name for name in names if name not in ("journal", "access")]
     others = [] if arguments.quick else peers()
     circumstances = machine.circumstances(others)
     if not arguments.json:
