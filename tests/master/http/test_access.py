@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.http import HOST, Message, open_line, read_head, request_bytes
+from harness.http import HOST, Line, Message, open_line, read_head, request_bytes
 from harness.until import until
 from tornado.ioloop import IOLoop
 
 from dte.master.access import guesses
 from dte.master.access.tokens import Role, TokenFile
+from dte.master.api.openapi import documentation
 from dte.master.api.routes import ROUTES
 from dte.wire.http import lingering
 from master.rig import Rig, StartMaster
@@ -470,3 +471,73 @@ async def test_a_link_logs_in_once(office: Office) -> None:
     session = {"Cookie": followed.headers["set-cookie"].partition(";")[0]}
     assert (await office.by(None, "GET", "/jobs", **session)).status == 200
     assert (await office.by(None, "GET", path)).status == 401
+
+
+# Every route, with every wrong token
+
+MARK = "m4rk3r"
+
+
+async def test_no_reply_to_others_has_a_word_of_a_clients_jobs(office: Office) -> None:
+    """Requests of every route, as they are documented, without a token and with others'."""
+    await _mark_jobs(office)
+    office.tokens["wrong"] = "dte_c_" + "x" * 43
+    for name in (None, "wrong", "other"):
+        for route in ROUTES:
+            for method, function in route.methods():
+                await _try_all(office, name, method.upper(), route, documentation(function))
+    assert MARK in json.dumps((await office.by("client", "GET", "/jobs")).json)
+
+
+async def _mark_jobs(office: Office) -> None:
+    """Submit jobs of a client in all dialects, each with the mark in all its texts."""
+    for path, body in (
+        ("/submit", {"task": f"1+{MARK}(2)"}),
+        ("/jobs", {"handler": MARK, "args": [MARK]}),
+        ("/jobs", {"graph": {MARK: {"handler": "h", "kwargs": {MARK: MARK}}}}),
+        ("/tasks", {"id": MARK, "name": MARK, "handler": MARK, "metadata": {MARK: MARK}}),
+        ("/submit-task", {"task_type": MARK, "task_data": {MARK: MARK}}),
+    ):
+        headers = {"Idempotency_Key": MARK} if path == "/jobs" and "handler" in body else {}
+        reply = await office.by("client", "POST", path, body, **headers)
+        assert reply.status in (200, 201), (path, reply.body)
+
+
+async def _try_all(office: Office, name: str | None, method: str, route: Any, known: Any) -> None:
+    paths = {re.sub(r"\{\w+(:int)?\}", number, route.path) for number in ("1", "2", "3", "4", "5")}
+    paths |= {re.sub(r"\{\w+(:int)?\}", text, route.path) for text in (MARK, f"{4:016x}")}
+    bodies = [None, *({} if known is None else known.examples).values()] if method != "GET" else []
+    for path in paths:
+        for body in bodies or [None]:
+            told = f"{path}?ids=1-5" if path == "/jobs" and method == "GET" else path
+            status, text = await _told(office, name, method, told, body)
+            # An error may quote what was asked.
+            assert text.count(MARK) <= path.count(MARK), (name, method, path, text)
+            assert status < 500, (name, method, path, text)
+            if name != "other" and route.may[method.lower()]:
+                assert status == 401, (name, method, path, text)
+
+
+async def _told(
+    office: Office, name: str | None, method: str, path: str, body: Any
+) -> tuple[int, str]:
+    """The status of a reply, and its text; of a stream its beginning."""
+    line = await open_line(office.port)
+    headers = {} if name is None else {"Authorization": f"Bearer {office.tokens[name]}"}
+    office.master.access.guesses._known.clear()  # Pauses are for other tests.
+    await line.send(request_bytes(method, path, body, **headers))
+    start, fields = read_head(await line.reader.readuntil(b"\r\n\r\n"))
+    if "content-length" in fields:
+        text = await line.reader.readexactly(int(fields["content-length"]))
+    else:
+        text = await _begin(line) if int(start[1]) == 200 else b""
+    line.close()
+    return int(start[1]), text.decode()
+
+
+async def _begin(line: Line) -> bytes:
+    try:
+        async with asyncio.timeout(0.2):
+            return await line.reader.readexactly(100_000)
+    except (TimeoutError, asyncio.IncompleteReadError):
+        return bytes(line.reader._buffer)  # type: ignore[attr-defined]
