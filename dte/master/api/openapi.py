@@ -29,8 +29,8 @@ from dte.core.errors import (
     Unavailable,
     Unsupported,
 )
+from dte.master.access.logins import COOKIE
 from dte.master.access.roles import KNOWN, NO_METHODS, May
-from dte.master.access.sessions import COOKIE
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

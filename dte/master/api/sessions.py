@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from dte.core.errors import InvalidRequest, Unauthorized
-from dte.master.access.sessions import COOKIE, LINK_S, SESSION_S
+from dte.master.access.logins import COOKIE, LINK_S, SESSION_S
 from dte.master.access.tokens import Token
 from dte.master.api.base import JsonHandler
 from dte.master.api.login import DOCS, login_page, next_page, policy
@@ -57,7 +57,7 @@ class Session(JsonHandler):
         code = self.get_query_argument("code", None)
         wanted = self.get_query_argument("next", DOCS)
         if code is not None:
-            token = self.master.access.sessions.follow(code, self.master.access.wall_s())
+            token = self.master.access.logins.follow(code, self.master.access.wall_s())
             if token is None:
                 raise Unauthorized("the link is used or too old; run dte open again")
             self._begin(token)
@@ -104,14 +104,14 @@ class Session(JsonHandler):
     def delete(self) -> None:
         cookie = self.request.cookies.get(COOKIE)
         if cookie is not None:
-            self.master.access.sessions.end(cookie.value)
+            self.master.access.logins.end(cookie.value)
         self.clear_cookie(COOKIE)
         self.reply_nothing()
 
     def _begin(self, token: Token) -> None:
         self.set_cookie(
             COOKIE,
-            self.master.access.sessions.begin(token),
+            self.master.access.logins.begin(token),
             max_age=int(SESSION_S),
             httponly=True,
             samesite="Strict",
@@ -138,5 +138,5 @@ class Link(JsonHandler):
         if token is None:
             self.reply(LinkReply(DOCS, LINK_S))
             return
-        code = self.master.access.sessions.link(token)
+        code = self.master.access.logins.link(token)
         self.reply(LinkReply(f"session?code={code}", LINK_S))

@@ -16,9 +16,9 @@ from tornado.httputil import HTTPServerRequest
 from dte.core.errors import Busy, DteError, Forbidden, Unauthorized
 from dte.master.access.caller import Caller, owner_named
 from dte.master.access.guesses import Guesses
+from dte.master.access.logins import COOKIE, Logins
 from dte.master.access.roles import Roles
 from dte.master.access.seeds import seed_at
-from dte.master.access.sessions import COOKIE, Sessions
 from dte.master.access.tokens import Role, Token, Tokens
 from dte.master.clock import Clock
 from dte.master.http.forwarded import forwarded_host
@@ -65,7 +65,7 @@ class Access:
     def __init__(self, settings: Settings, clock: Clock) -> None:
         now: Callable[[], float] = clock.now
         self.tokens = Tokens(settings.tokens_file)
-        self.sessions = Sessions(self.tokens, now)
+        self.logins = Logins(self.tokens, now)
         self.guesses = Guesses(now)
         self._clock = clock
         self._names = HostNames(settings.host, settings.host_names)
@@ -114,7 +114,7 @@ class Access:
             return self.find(given[len(BEARER) :].strip(), address)
         cookie = request.cookies.get(COOKIE)
         if cookie is not None:
-            return self.sessions.find(cookie.value, self.wall_s())
+            return self.logins.find(cookie.value, self.wall_s())
         named = certified_name(request)
         return self.tokens.named(named, self.wall_s()) if named else None
 

@@ -1,4 +1,4 @@
-"""Sessions of browsers: a cookie in place of a token, and links that open one.
+"""Logins of browsers: a cookie in place of a token, and links that set one.
 
 They are in memory alone, so a restart of the master ends them. A session ends with its token.
 """
@@ -25,7 +25,7 @@ class _Kept:
     until: float
 
 
-class Sessions:
+class Logins:
     """The sessions of a master's browsers.
 
     Args:

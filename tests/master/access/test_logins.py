@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dte.master.access import sessions
-from dte.master.access.sessions import LINK_S, SESSION_S, Sessions
+from dte.master.access import logins
+from dte.master.access.logins import LINK_S, SESSION_S, Logins
 from dte.master.access.tokens import Role, TokenFile, Tokens
 
 
@@ -19,7 +19,7 @@ class Office:
         self.file = TokenFile(str(folder / "dte.tokens"))
         self.secret = self.file.new(Role.READER, "anna")
         self.tokens = Tokens(self.file.path, lambda: self.now)
-        self.sessions = Sessions(self.tokens, lambda: self.now)
+        self.logins = Logins(self.tokens, lambda: self.now)
         token = self.tokens.find(self.secret, 0.0)
         assert token is not None
         self.token = token
@@ -31,40 +31,40 @@ def office(tmp_path: Path) -> Office:
 
 
 def test_a_session_is_found_by_its_cookie_until_it_ends(office: Office) -> None:
-    cookie = office.sessions.begin(office.token)
-    assert office.sessions.find(cookie, 0.0) == office.token
-    assert office.sessions.find(cookie + "x", 0.0) is None
-    assert office.sessions.find(office.secret, 0.0) is None
-    office.sessions.end(cookie)
-    assert office.sessions.find(cookie, 0.0) is None
+    cookie = office.logins.begin(office.token)
+    assert office.logins.find(cookie, 0.0) == office.token
+    assert office.logins.find(cookie + "x", 0.0) is None
+    assert office.logins.find(office.secret, 0.0) is None
+    office.logins.end(cookie)
+    assert office.logins.find(cookie, 0.0) is None
 
 
 def test_a_session_ends_by_its_age(office: Office) -> None:
-    cookie = office.sessions.begin(office.token)
+    cookie = office.logins.begin(office.token)
     office.now = SESSION_S
-    assert office.sessions.find(cookie, 0.0) is None
+    assert office.logins.find(cookie, 0.0) is None
 
 
 def test_a_session_ends_with_its_token(office: Office) -> None:
-    cookie = office.sessions.begin(office.token)
+    cookie = office.logins.begin(office.token)
     office.file.remove("anna")
     office.file.new(Role.ADMIN, "anna")
     office.now = 2.0
-    assert office.sessions.find(cookie, 0.0) is None
+    assert office.logins.find(cookie, 0.0) is None
 
 
 def test_a_link_works_once_and_for_a_minute(office: Office) -> None:
-    code = office.sessions.link(office.token)
-    assert office.sessions.find(code, 0.0) is None
-    assert office.sessions.follow(code, 0.0) == office.token
-    assert office.sessions.follow(code, 0.0) is None
-    late = office.sessions.link(office.token)
+    code = office.logins.link(office.token)
+    assert office.logins.find(code, 0.0) is None
+    assert office.logins.follow(code, 0.0) == office.token
+    assert office.logins.follow(code, 0.0) is None
+    late = office.logins.link(office.token)
     office.now = LINK_S
-    assert office.sessions.follow(late, 0.0) is None
+    assert office.logins.follow(late, 0.0) is None
 
 
 def test_the_oldest_session_goes_first(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "KEPT_MAX", 2)
-    cookies = [office.sessions.begin(office.token) for _ in range(3)]
-    found = [office.sessions.find(cookie, 0.0) is not None for cookie in cookies]
+    monkeypatch.setattr(logins, "KEPT_MAX", 2)
+    cookies = [office.logins.begin(office.token) for _ in range(3)]
+    found = [office.logins.find(cookie, 0.0) is not None for cookie in cookies]
     assert found == [False, True, True]
