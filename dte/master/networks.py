@@ -31,13 +31,17 @@ class Networks:
     """Some networks, and whether an address is in one of them."""
 
     def __init__(self, networks: Sequence[Network]) -> None:
-        self._networks = tuple(networks)
-        self.have = lru_cache(maxsize=10_000)(self._find)
+        self._networks = frozenset(networks)
 
     def __bool__(self) -> bool:
         return bool(self._networks)
 
-    def _find(self, text: str) -> bool:
+    def have(self, text: str) -> bool:
         """True if an address is in one of the networks."""
-        address = address_in(text)
-        return address is not None and any(address in each for each in self._networks)
+        return _have(self._networks, text)
+
+
+@lru_cache(maxsize=10_000)
+def _have(networks: frozenset[Network], text: str) -> bool:
+    address = address_in(text)
+    return address is not None and any(address in each for each in networks)

@@ -302,8 +302,6 @@ class Workers:
             Unavailable: the journal cannot be written.
         """
         outcomes = list(outcomes)
-        if not session:
-            self._refuse_without_session(number for number, _ in outcomes)
         reporter = Reporter(worker, session)
         if any(number in self.unread for number, _ in outcomes):
             raise Unavailable("jobs are still being read after a restart")
@@ -322,15 +320,15 @@ class Workers:
             await self.awaited.until_recorded(self._take(reporter, some, accepted, stale))
             if first + REPORTS_AT_ONCE < len(outcomes):
                 await asyncio.sleep(0)
+        if not session:
+            self._refuse_without_session(stale)
         return [*accepted, *arithmetic], stale + of_batches
 
     def _refuse_without_session(self, numbers: Iterable[int]) -> None:
         """Raise `Forbidden` if a lease is that of a session."""
-        for number in numbers:
-            lease = self.core.calls.leases.get(number)
-            if lease is not None and lease.call.record.session:
-                text = f"lease {number} is that of a session, which the request does not show; "
-                raise Forbidden(f"{text}send {HEADER} as POST /worker or POST /claim replied it")
+        for number in self.core.calls.leases.of_sessions(numbers):
+            text = f"lease {number} is that of a session, which the request does not show; "
+            raise Forbidden(f"{text}send {HEADER} as POST /worker or POST /claim replied it")
 
     def _take_batch(self, reporter: Reporter, batch: BatchResult) -> bool:
         mark = mark_of_batch(reporter, batch.results)
@@ -427,11 +425,11 @@ class Workers:
         Raises:
             Forbidden: a lease is that of a session, and none is given.
         """
-        if not session:
-            self._refuse_without_session(numbers)
         extended, lost, stop = self.core.calls.extend(
             self.clock.now(), numbers, progress, worker, session
         )
+        if not session:
+            self._refuse_without_session(lost)
         if self.unread.reading:  # Only the journal knows yet whether they have ended.
             extended += [number for number in lost if number in self.unread]
             lost = [number for number in lost if number not in self.unread]

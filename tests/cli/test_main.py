@@ -19,7 +19,8 @@ from .conftest import Dte, DteProcess
 
 COMMANDS = [
     *("run", "master", "worker", "submit", "call", "graph", "job", "jobs"),
-    *("nodes", "why", "events", "cancel", "retry", "workers", "backup", "journal", "token"),
+    *("nodes", "why", "events", "cancel", "retry", "workers", "open", "backup", "journal"),
+    "token",
 ]
 SUBMITTING = ("submit", "call", "graph")
 OF_A_SUBMISSION = ("--key", "--arg", "--after")

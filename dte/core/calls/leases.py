@@ -7,7 +7,7 @@ that the journal has with the lease, or, of a worker without one, by its name in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from dte.core.calls.lease import CallLease
@@ -43,6 +43,11 @@ class CallLeases:
 
     def get(self, number: int) -> CallLease | None:
         return self._leases.get(number)
+
+    def of_sessions(self, numbers: Iterable[int]) -> list[int]:
+        """Those of some leases that are of sessions."""
+        known = self._leases.keys() & numbers
+        return [number for number in known if self._leases[number].call.record.session]
 
     def is_on(self, lease: CallLease) -> bool:
         """True until a lease ends."""

@@ -45,18 +45,19 @@ class HostNames:
 
     def __init__(self, bound: str = "", more: Iterable[str] = ()) -> None:
         self._names = frozenset(name.lower().rstrip(".") for name in (bound, *more))
-        self._allows = lru_cache(maxsize=1_000)(self._find)
 
     def allows(self, host: str) -> bool:
         """True if the header Host names this server."""
-        return self._allows(host)
+        return _is_known(host, self._names)
 
-    def _find(self, host: str) -> bool:
-        match = AUTHORITY.fullmatch(host.strip())
-        if match is None:
-            return False
-        name = match[1].lower().rstrip(".")
-        return bool(SHORT_NAME.fullmatch(name)) or name in self._names or _is_address(name)
+
+@lru_cache(maxsize=1_000)
+def _is_known(host: str, names: frozenset[str]) -> bool:
+    match = AUTHORITY.fullmatch(host.strip())
+    if match is None:
+        return False
+    name = match[1].lower().rstrip(".")
+    return bool(SHORT_NAME.fullmatch(name)) or name in names or _is_address(name)
 
 
 def _is_address(name: str) -> bool:

@@ -81,7 +81,7 @@ def test_results_count_as_bytes_of_their_owner() -> None:
     new = [each for _ in range(2) for each in parsed("1+2")]
     plan = core.graph(a=call("f"), b=call("f"))
     plan.owner = STRANGER
-    core.jobs._owned.add(plan)
+    core.jobs.owned.add(plan)
     core.succeed(0.0, core.hand_out()["a"], b"9" * 990)
     with pytest.raises(Busy, match="bytes of"):
         core.jobs.accept(0.0, new * 5, owner=STRANGER)

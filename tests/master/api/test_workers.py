@@ -77,7 +77,7 @@ async def test_a_failing_worker_is_listed_with_its_reason(
     caplog.set_level(logging.INFO, "dte.master")
     worker = await hire(rig, fakes.good)
     body = {"worker_name": "w", "port": worker.port, "incarnation": "a", "handlers": ["echo"]}
-    for failing, shown in [("no GPU\n left\x1b", "no GPU left?"), ("x" * 900, "x" * 500)]:
+    for failing, shown in [("no GPU\n left\x1b", "no GPU left\\x1b"), ("x" * 900, "x" * 500)]:
         assert (await rig.post("/worker", body | {"failing": failing})).status == 200
         (listed,) = (await rig.get("/worker")).json
         assert (listed["state"], listed["failing"]) == ("failing", shown)

@@ -96,7 +96,7 @@ def test_an_owner_s_jobs_of_calls_go_with_their_calls(path: Path) -> None:
     for _ in range(6):
         job = book.accept_plan("x", "y")
         job.owner = "a"
-        book.jobs._owned.add(job)
+        book.jobs.owned.add(job)
         book.write()
         book.end(job, b"1")
         book.write()
