@@ -177,7 +177,7 @@ def _fault_for_master(request: Request, reply: Message) -> str | None:
 
 def _fault_for_worker(request: Request, reply: Message) -> str | None:
     status = reply.status
-    if status not in (200, 202, 204, 400, 401, 404, 405, 409, 413, 415, 431, 500):
+    if status not in (200, 202, 204, 400, 401, 403, 404, 405, 409, 413, 415, 421, 431, 500):
         return "is not expected"
     if request.method == "HEAD" or (not request.clean and not reply.body):
         return None
