@@ -64,6 +64,16 @@ def checked_name(ctx: click.Context, param: click.Parameter, name: str) -> str:
 name_argument = click.argument("name", metavar="NAME", callback=checked_name)
 
 
+def _patterns(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Split patterns; refuse an empty list, which an unset variable of a shell may leave."""
+    found = split_modules(ctx, param, values)
+    if values and not found:
+        raise click.BadParameter("is empty; leave it out to allow all handlers")
+    return found
+
+
 @token_commands.command("new", short_help="Make a token, and print it once.")
 @click.argument("role", type=click.Choice(ROLES), metavar="|".join(ROLES))
 @name_argument
@@ -72,7 +82,7 @@ name_argument = click.argument("name", metavar="NAME", callback=checked_name)
     "--handlers",
     metavar="PATTERN",
     multiple=True,
-    callback=split_modules,
+    callback=_patterns,
     help="Handlers that a client may call, or that a worker may have, such as resize or image.*; "
     "separated by commas.  [default: all]",
 )

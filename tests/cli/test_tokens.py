@@ -167,3 +167,12 @@ def test_a_file_that_others_may_open_is_refused_with_the_way_out(
     dte("token", "new", "client", "a")
     (folder / "dte.tokens").chmod(0o644)
     check_refused(dte("token", *command), 2, "chmod 600 dte.tokens")
+
+
+@pytest.mark.parametrize("empty", ["", " ", ","])
+def test_an_empty_list_of_handlers_allows_not_all(dte: Dte, tmp_path: Path, empty: str) -> None:
+    file = tmp_path / "dte.tokens"
+    result = dte("token", "new", "client", "shop", "--handlers", empty, "--tokens", str(file))
+    assert result.exit_code == 2
+    assert "leave it out to allow all handlers" in result.stderr
+    assert not file.exists()

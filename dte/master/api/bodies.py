@@ -152,8 +152,11 @@ class BodyHandler(RequestHandler):
         operation = documentation(getattr(self, method, None))
         if operation is not None and (has_body or self.request.query):
             self._check_request(operation, has_body, getattr(self, method))
-        if self._refusal is not None and headers.get("Expect", "").lower() == "100-continue":
-            raise self._refusal  # The client asks before it sends.
+        asks_first = headers.get("Expect", "").lower() == "100-continue"
+        if self._refusal is not None and (asks_first or self.identified is None):
+            # The client asks before it sends, or nobody knows it.
+            self.request.connection.stream.lingers = True  # type: ignore[union-attr]
+            raise self._refusal
 
     def _check_request(
         self, operation: documented, has_body: bool, call: Callable[..., Any]

@@ -75,7 +75,6 @@ class Served(JsonHandler):
 
     def serve_text(self, text: str) -> None:
         """Serve a text in which ``{url}`` stands for the URL of the master."""
-        self.set_header("Cache-Control", "no-cache")
         text = text.replace("{url}", url_of(self.request))
         self.serve(text.encode(), "text/plain; charset=utf-8")
 
@@ -96,7 +95,6 @@ class Index(Served):
 class Document(Served):
     @documented("Get this document", replies={200: dict[str, Any]})
     def get(self) -> None:
-        self.set_header("Cache-Control", "no-cache")
         self.serve(self.settings["openapi"], "application/json")
 
 
@@ -111,7 +109,6 @@ class Page(Served):
             self.serve_text(f"{TITLE}\n\n{listed(self.settings['openapi'])}\n\n{MORE}")
             return
         self.set_header("Content-Security-Policy", POLICY)
-        self.set_header("Cache-Control", "no-cache")
         page = LINK.sub(rb"\1" + root, asset("page.html"))
         self.serve(page, "text/html; charset=utf-8")
 

@@ -1,7 +1,7 @@
 """Decides who makes a request, and whether it is served.
 
-A master has two states. Without tokens, whoever reaches it may do all: it listens on this machine
-alone, unless its operator says otherwise. With tokens, a request needs one whose role is among
+A master has two states. Without tokens it serves its own machine alone, unless its operator says
+otherwise, and whoever reaches it may do all. With tokens, a request needs one whose role is among
 those of its route. Requests that pages of other sites make are refused in both.
 """
 
@@ -14,6 +14,7 @@ from http import HTTPStatus
 from tornado.httputil import HTTPServerRequest
 
 from dte.core.errors import Busy, DteError, Forbidden, Unauthorized
+from dte.core.shares import OWN_USER
 from dte.master.access.caller import Caller, owner_named
 from dte.master.access.guesses import Guesses
 from dte.master.access.logins import COOKIE, Logins
@@ -75,7 +76,7 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """True while no tokens are in use: whoever reaches the master may do all."""
+        """True while no tokens are in use: whoever is on this machine may do all."""
         return self._no_auth or not self.tokens
 
     def check_origin(self, request: HTTPServerRequest) -> None:
@@ -99,7 +100,9 @@ class Access:
         """
         address = request.remote_ip or ""
         if self.is_open:
-            return _without_token(Role.ADMIN, address)
+            known = _without_token(Role.ADMIN, address)
+            # Somebody forwards its port, or a proxy does, without which it would not be reached.
+            return known if self._no_auth or known.owner == OWN_USER else None
         token = self._token(request, address)
         if token is not None:
             return Caller(token.role, owner_named(token.name), token)

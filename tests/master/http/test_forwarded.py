@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness.http import HOST, Dial, Line, Message
+from harness.http import HOST, Dial, Line, Message, open_line
 
 from dte.master.http.forwarded import Proxies
 from dte.master.networks import Networks
@@ -73,7 +73,7 @@ async def test_a_worker_behind_a_proxy_is_where_the_proxy_says(
     start_master: StartMaster, dial: Dial
 ) -> None:
     """Each request on a connection of a proxy may be another client's."""
-    rig = await start_master(trust_proxy=PROXY)
+    rig = await start_master(trust_proxy=PROXY, no_auth=True)
     line = await dial(rig.port, source="127.0.0.2")
     for number in (7, 8):
         body = {"worker_name": "w", "port": 6000}
@@ -85,7 +85,7 @@ async def test_a_worker_behind_a_proxy_is_where_the_proxy_says(
 async def test_who_is_no_proxy_is_not_believed(
     start_master: StartMaster, dial: Dial, hire: Hire, trusted: Any
 ) -> None:
-    rig = await start_master(trust_proxy=trusted)
+    rig = await start_master(trust_proxy=trusted, no_auth=True)
     line = await dial(rig.port)
     body = {"worker_name": "w", "port": 6000}
     assert (await ask_as(line, "192.0.2.7", "POST", "/worker", body)).status == 200
@@ -96,7 +96,7 @@ async def test_a_proxys_connections_are_no_single_clients(
     start_master: StartMaster, dial: Dial
 ) -> None:
     proxy = (ip_network("127.0.0.2"),)
-    rig = await start_master(trust_proxy=proxy, connections_max=4)
+    rig = await start_master(trust_proxy=proxy, connections_max=4, no_auth=True)
     lines = [await dial(rig.port, source="127.0.0.2") for _ in range(4)]
     for line in lines:
         assert (await ask_as(line, "192.0.2.7", "GET", "/jobs")).status == 200
@@ -105,10 +105,21 @@ async def test_a_proxys_connections_are_no_single_clients(
 async def test_the_shares_of_clients_behind_a_proxy_are_their_own(
     start_master: StartMaster, dial: Dial
 ) -> None:
-    rig = await start_master(trust_proxy=(ip_network("127.0.0.2"),), jobs_waiting_max=2)
+    rig = await start_master(
+        trust_proxy=(ip_network("127.0.0.2"),), jobs_waiting_max=2, no_auth=True
+    )
     line = await dial(rig.port, source="127.0.0.2")
     statuses = [
         (await ask_as(line, client, "POST", "/submit", {"task": "1+2"})).status
         for client in ("192.0.2.7", "192.0.2.7", "192.0.2.8")
     ]
     assert statuses == [200, 429, 200]
+
+
+async def test_without_tokens_nobody_from_elsewhere_is_served(start_master: StartMaster) -> None:
+    rig = await start_master(trust_proxy=PROXY)
+    line = await open_line(rig.port)
+    assert (await ask_as(line, "192.0.2.7", "GET", "/jobs")).status == 401
+    assert (await ask_as(line, "192.0.2.7", "GET", "/live")).status == 200
+    assert (await ask_as(line, "127.0.0.1", "GET", "/jobs")).status == 200
+    line.close()
