@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shlex
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -17,6 +18,7 @@ from dte.master.settings import Network, Settings
 from dte.wire.http.listening import LOOPBACK, is_local
 
 F = TypeVar("F", bound=Callable[..., Any])
+HOST_NAME = re.compile(r"[\w-]+(?:\.[\w-]+)*\.?", re.ASCII)
 
 log = logging.getLogger("dte.access")
 
@@ -29,6 +31,16 @@ HOST_HELP = (
 def split_names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
     """Split names that are separated by commas or spaces."""
     return tuple(value.replace(",", " ").split())
+
+
+def split_hosts(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Split names of hosts; refuse what is no name, as no request would ever match it."""
+    found = split_names(ctx, param, value)
+    for name in found:
+        if not HOST_NAME.fullmatch(name):
+            advice = "expected a name alone, without a port or https://"
+            raise click.BadParameter(f"{name!r} is not the name of a host; {advice}")
+    return found
 
 
 def split_networks(ctx: click.Context, param: click.Parameter, value: str) -> tuple[Network, ...]:
@@ -59,7 +71,7 @@ host_names_option = option(
     metavar="NAME,…",
     default="",
     show_default=False,
-    callback=split_names,
+    callback=split_hosts,
     help="Further names by which clients may call this server, such as dte.example.com. An "
     "address, a name without a dot, and --host need not be named.",
 )
@@ -159,4 +171,10 @@ def check_exposure(settings: Settings) -> None:
             f"and there are no tokens in {path}. Make one for each client and worker: dte token "
             f"new client NAME{where}, and dte token new worker NAME{where}. Or serve everybody: "
             "--no-auth or DTE_NO_AUTH=1",
+        )
+    elif not settings.tls_cert and not is_local(settings.host):
+        log.warning(
+            "tokens reach %s in the clear, where others may read them; to prevent that: --tls-cert "
+            "and --tls-key, or a proxy with TLS before this port",
+            settings.host,
         )

@@ -45,7 +45,7 @@ async def await_token_name(master_url: str, stop: asyncio.Event) -> str:
     Returns:
         "" if it sends none, or that of an admin, or if `stop` is set before the name is known.
     """
-    if not _has_token(master_url):
+    if not has_token(master_url):
         return ""
     master, pause_s, said = MasterClient(master_url), PAUSE_FIRST_S, ""
     try:
@@ -67,7 +67,7 @@ async def await_token_name(master_url: str, stop: asyncio.Event) -> str:
     return ""
 
 
-def _has_token(master_url: str) -> bool:
+def has_token(master_url: str) -> bool:
     """True if this process sends a token, or will once its file can be read.
 
     A certificate that it shows may stand for a token, too.

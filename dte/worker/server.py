@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from dte.handlers import registry
+from dte.wire.http.address import parse as parse_url
 from dte.wire.http.browsers import HostNames
 from dte.wire.http.certificates import server_tls
 from dte.wire.http.client import REPLY_BYTES_MAX
@@ -23,7 +24,7 @@ from dte.worker.announcer import Announcer
 from dte.worker.calls import RunningCalls
 from dte.worker.compute import METHODS, ComputeServer
 from dte.worker.cpus import cpus
-from dte.worker.naming import await_token_name, name_after
+from dte.worker.naming import await_token_name, has_token, name_after
 from dte.worker.orphans import reaped
 from dte.worker.place import await_hosts
 from dte.worker.processes.executor import Executor
@@ -107,7 +108,9 @@ class _Worker:
         self._settings = settings
         self.name = settings.name or name_after(token)
         self._slots = settings.slots or cpus()
-        self._session = session = Session()
+        url = settings.master_url
+        serves_earlier = parse_url(url).is_loopback and not has_token(url)
+        self._session = session = Session(serves_earlier)
         spool = None
         if settings.spool:
             spool = Spool(Path(settings.spool), settings.spool_ttl_s, settings.name or None)

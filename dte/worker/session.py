@@ -19,13 +19,18 @@ class Session:
     A master of an earlier release replies no session, and shows no secret. Such a master is let in
     as long as no reply has had a session: a newer one is never taken for an older.
 
+    Args:
+        serves_earlier: masters of earlier releases are let in: the worker's is on this machine, and
+            the worker has no token for it.
+
     Attributes:
         incarnation, secret: texts that differ for each start, and that nobody else is shown.
         is_known: the master has replied, so the worker has its session if there is one.
         demands: whoever calls the worker must show the secret.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, serves_earlier: bool = True) -> None:
+        self._serves_earlier = serves_earlier
         self.incarnation = secrets.token_hex(16)
         self.secret = secrets.token_urlsafe(32)
         self.is_known = False
@@ -46,7 +51,7 @@ class Session:
         if session:
             self._session, self.demands = session, True
         elif not self._session:
-            self.demands = False
+            self.demands = not self._serves_earlier
 
     @property
     def headers(self) -> Mapping[str, str]:

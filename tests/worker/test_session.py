@@ -37,6 +37,13 @@ def test_a_master_that_replies_no_session_shows_no_secret() -> None:
     assert session.lets_in("")
 
 
+def test_with_a_token_or_a_master_elsewhere_no_earlier_master_is_let_in() -> None:
+    session = Session(serves_earlier=False)
+    session.replied(None)
+    assert session.is_known
+    assert not session.lets_in("")
+
+
 def test_a_master_that_knows_sessions_is_never_taken_for_an_earlier_one() -> None:
     session = Session()
     session.replied("S")

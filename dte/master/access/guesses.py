@@ -23,7 +23,7 @@ class _Known:
 
 
 class Guesses:
-    """Counts the wrong tokens of each address.
+    """Counts the wrong tokens of each address, or network of IPv6 (`dte.master.owners`).
 
     A right token is never slowed down: others may share its address.
 

@@ -1,8 +1,8 @@
 """Workers that can send no token: those of the systems whose protocols a master speaks.
 
 With tokens, a worker needs one. One of an address in --seeds may come without: it does arithmetic,
-or the tasks that clients of its own protocol have submitted. It never gets a call of a handler that
-another worker has.
+or the tasks of its own protocol: those handlers that the protocol has, whoever called them, and no
+handler of a user that another worker has.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class BodyHandler(RequestHandler):
         try:
             await asyncio.wait([self.gone], timeout=error.pause_s)
         finally:
-            self.master.access.guesses.over(self.request.remote_ip or "")
+            self.master.access.guesses.over(owner_of(self.request.remote_ip or ""))
 
     def _prepare_body(self, method: str) -> None:
         """Refuse a body that is too long, and what the method would ignore."""

@@ -61,7 +61,7 @@ class EventsHandler(JobHandler):
             self.write(b"retry: %d\nid: %d\n\n%s" % (RETRY_MS, listener.number, first))
             await self.flush()
             while not listener.over and (listener.has_more or not last):
-                if not await listener.ready():
+                if not await listener.ready() or not self.master.access.is_valid(self.caller):
                     break
                 self.write(listener.take())
                 await self.flush()

@@ -116,10 +116,18 @@ class Access:
         if given[: len(BEARER)].lower() == BEARER:
             return self.find(given[len(BEARER) :].strip(), address)
         cookie = request.cookies.get(COOKIE)
-        if cookie is not None:
-            return self.logins.find(cookie.value, self.wall_s())
+        token = None if cookie is None else self.logins.find(cookie.value, self.wall_s())
+        if token is not None:
+            return token
         named = certified_name(request)
         return self.tokens.named(named, self.wall_s()) if named else None
+
+    def is_valid(self, caller: Caller) -> bool:
+        """True unless the token of a caller is gone, has expired, or has another secret since."""
+        if caller.token is None:
+            return True
+        token = self.tokens.named(caller.name, self.wall_s())
+        return token is not None and token.sha256 == caller.token.sha256
 
     def find(self, secret: str, address: str) -> Token:
         """Find the token that an address sends.
@@ -130,7 +138,7 @@ class Access:
         token = self.tokens.find(secret, self.wall_s())
         if token is not None:
             return token
-        pause_s = self.guesses.wrong(address)
+        pause_s = self.guesses.wrong(owner_of(address))
         if pause_s is None:
             raise Busy("too many wrong tokens from this address", retry_after_s=5)
         raise WrongToken(pause_s)

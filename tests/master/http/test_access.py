@@ -295,6 +295,24 @@ async def test_a_stream_has_the_events_of_its_own_jobs(office: Office) -> None:
     line.close()
 
 
+async def test_a_stream_ends_with_its_token(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dte.master.access.tokens.LOOK_EVERY_S", 0.0)
+    line = await open_line(office.port)
+    token = {"Authorization": f"Bearer {office.tokens['reader']}"}
+    await line.send(request_bytes("GET", "/events", **token))
+    await line.reader.readuntil(b"\r\n\r\n")
+    office.file.remove("reader")
+    await asyncio.sleep(0)
+    while (await office.by("reader", "GET", "/jobs")).status != 401:
+        await asyncio.sleep(0.05)
+    await office.submit_by("client")
+    async with asyncio.timeout(20):
+        assert b"waiting" not in await line.reader.readuntil(b"0\r\n\r\n")
+    line.close()
+
+
 async def test_jobs_of_others_stay_hidden_in_the_journal(
     start_master: StartMaster, tmp_path: Path
 ) -> None:
