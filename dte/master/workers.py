@@ -11,7 +11,7 @@ from typing import Any
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
 from dte.core.calls.lease import CallLease
-from dte.core.errors import Conflict, Forbidden, Unavailable
+from dte.core.errors import Forbidden, Unavailable
 from dte.core.graph.call import Call
 from dte.core.jobs.job import Job, JobState
 from dte.core.scheduler import Scheduler
@@ -19,6 +19,7 @@ from dte.core.workers.contest import Contest
 from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.logs import LimitedLog, one_line
 from dte.master.clock import Clock
+from dte.master.contests import Contests, namesake_of
 from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
@@ -56,6 +57,7 @@ class Workers:
         self._limited = LimitedLog(log)
         self._taken = TakenResults()
         self._sessions = Sessions()
+        self._contests = Contests(self.core, self.clock, self.reach)
         self._claims: dict[Claim, asyncio.Future[None]] = {}
         self.stored = StoredWorkers(self.core, self.recorder, self._limited)
         self.presence = Presence(self.core, self.clock, self.wake, self.reach, self._limited)
@@ -89,11 +91,10 @@ class Workers:
             Busy: too many workers are known.
             Conflict: the announcement is that of another worker, and the known one is alive.
         """
-        await self._ensure_own(announcement, begins)
-        if self._is_contested(announcement):
-            other = await self.reach.other_at(announcement)
-            if other is not None:
-                return f"{other} answers at {announcement.address}"
+        await self._contests.ensure_own(announcement, begins)
+        other = await self._contests.other_at(announcement)
+        if other is not None:
+            return f"{other} answers at {announcement.address}"
         now = self.clock.now()
         self._log_failing(announcement)
         known = self.core.worker(announcement.identity)
@@ -112,44 +113,9 @@ class Workers:
         problem = worker.unreachable or (worker.last_failure if worker.failures else None)
         return f"calls to {announcement.address} fail: {problem}" if problem else None
 
-    async def _ensure_own(self, announcement: Announcement, begins: bool) -> None:
-        """Raise `Conflict` if another worker announces itself as one that is alive."""
-        found = self.core.contest(self.clock.now(), announcement, begins=begins)
-        if found is Contest.ASK and await self._has_address(announcement):
-            return
-        if found is not Contest.NONE:
-            place = announcement.address or one_line(announcement.name)
-            what = "leave" if announcement.draining else "be announced"
-            raise Conflict(f"{place} is another worker's; only its own process lets it {what}")
-
-    async def _has_address(self, announcement: Announcement) -> bool:
-        """Find out whether a worker is the process at its address, where another one was."""
-        if announcement.secret:
-            return await self.reach.has_address(announcement) is True
-        known = self.core.worker(announcement.identity)
-        return known is None or await self.reach.has_address(known.announcement) is False
-
     def namesake_of(self, worker: Worker) -> str | None:
-        """Return a warning if a worker at another address has the same name at the same time.
-
-        A worker that was restarted at another address has none: the first is silent since.
-        """
-        own = worker.announcement
-        if not own.is_called:
-            return None
-        for other in self.core.workers():
-            announcement = other.announcement
-            if (
-                announcement.name == own.name
-                and announcement.address != own.address
-                and announcement.is_called
-                and other.state not in ("gone", "draining", "unreachable")
-                and min(worker.last_seen_at, other.last_seen_at)
-                > max(worker.joined_at, other.joined_at)
-            ):
-                name, address = one_line(own.name), announcement.address
-                return f"another worker named {name} is at {address}; give one another --name"
-        return None
+        """Return a warning if another worker has the same name, see `namesake_of`."""
+        return namesake_of(worker, self.core.workers())
 
     def warning_for(self, announcement: Announcement) -> str | None:
         """Log and return the warning for a worker that has announced itself."""
@@ -160,13 +126,6 @@ class Workers:
             values = (one_line(announcement.name), announcement.address, warning)
             self._limited.add("workers of one name", logging.WARNING, text, *values)
         return warning
-
-    def _is_contested(self, announcement: Announcement) -> bool:
-        """True if a worker announces itself whose address another one has announced since."""
-        known = self.core.worker(announcement.identity)
-        if known is None or known.gone or known.announcement.draining or announcement.draining:
-            return False
-        return bool(announcement.incarnation) and announcement.incarnation == known.superseded
 
     def _log_failing(self, announcement: Announcement) -> None:
         """Log that a worker has begun or ceased to be failing."""
