@@ -123,11 +123,12 @@ class Puller:
                 await self._free.wait()
                 continue
             # A claim that is answered at once shows that the master is back; reports wait for that.
-            was_away = self._status == "away"
+            # The first one gives the worker its session, without which it could not leave.
+            at_once = self._status == "away" or not self._session.is_known
             try:
-                got_some = await self._claim(self._master, slots, 0.0 if was_away else WAIT_S)
+                got_some = await self._claim(self._master, slots, 0.0 if at_once else WAIT_S)
                 self._set_status("answered")
-                got_some = got_some or was_away
+                got_some = got_some or at_once
             except (MasterAway, Refused, Malformed) as reason:
                 got_some = False
                 is_taken = isinstance(reason, Refused) and reason.status == HTTPStatus.CONFLICT

@@ -306,8 +306,12 @@ class Tokens:
     def find(self, secret: str, wall_s: float) -> Token | None:
         """The token with this secret; None if there is none, or if it has expired."""
         self.reload()
+        digest = hash_of(secret)
+        if digest not in self._by_hash:  # It may have been made just now.
+            self._look_at = self._clock()
+            self.reload()
         # A hash says nothing of those that are like it, so how long this takes says nothing either.
-        return _valid(self._by_hash.get(hash_of(secret)), wall_s)
+        return _valid(self._by_hash.get(digest), wall_s)
 
     def named(self, name: str, wall_s: float) -> Token | None:
         """The token of this name; None if there is none, or if it has expired."""

@@ -18,6 +18,7 @@ from tornado.web import HTTPError, RequestHandler
 from dte.core.errors import (
     Busy,
     DteError,
+    Forbidden,
     FormulaError,
     InvalidRequest,
     JournalDamaged,
@@ -166,7 +167,10 @@ class JsonHandler(ReplyHandler):
             self.master.incidents.hung_up(method, path)
         # What a failing journal means for requests is logged once, by the recorder.
         elif self.master.recorder.failure is None or not isinstance(error, Unavailable):
-            self.master.incidents.refused(method, path, status_code, error, text)
+            why = text
+            if isinstance(error, Unauthorized | Forbidden):
+                why = f"{text} (it came from {self.request.remote_ip})"
+            self.master.incidents.refused(method, path, status_code, error, why)
         if isinstance(error, Unauthorized) and method == "GET" and self.wants_html:
             wanted = str(self.request.uri)[1:]
             self.show_page(login_page(path, wanted), login_policy())

@@ -406,3 +406,14 @@ def test_no_log_and_no_repr_has_a_secret(path: Path, caplog: pytest.LogCaptureFi
 )
 def test_the_default_file_is_beside_the_journal(journal: str, expected: str) -> None:
     assert file_beside(journal) == expected
+
+
+def test_a_token_that_was_made_just_now_is_known(tmp_path: Path) -> None:
+    now = 0.0
+    file = TokenFile(str(tmp_path / "dte.tokens"))
+    file.new(Role.CLIENT, "first")
+    tokens = Tokens(file.path, lambda: now)
+    secret = file.new(Role.CLIENT, "second")
+    found = tokens.find(secret, 0.0)
+    assert found is not None
+    assert found.name == "second"
