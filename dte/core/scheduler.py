@@ -144,6 +144,14 @@ class Scheduler:
         self._lose_worker(now, worker, "it left")
         self._workers.remove(worker)
 
+    def expel(self, now: float, worker: Worker, reason: str) -> None:
+        """Know a worker no more that lives: what it has goes to others, and is not suspect."""
+        for number in tuple(worker.batch_leases):
+            self.arithmetic.requeue(now, number, reason)
+        self.arithmetic.quarantine.clear(now, worker)
+        self.calls.lose_worker(now, worker, reason)
+        self._workers.remove(worker)
+
     def _lose_worker(self, now: float, worker: Worker, reason: str) -> None:
         self.arithmetic.lose_worker(now, worker, reason)
         self.calls.lose_worker(now, worker, reason)

@@ -106,7 +106,13 @@ class Master:
         self.expected = ExpectedTasks(core, self.jobs, self.slices, clock)
         replies = Replies(settings.worker_replies_bytes_max, settings.slow_client_s)
         self._pool = ConnectionPool(replies, partial(worker_context, settings))
-        self.admission = Admission(core, self.access.tokens, self.access.wall_s)
+        self.admission = Admission(
+            core,
+            self.access.tokens,
+            self.access.wall_s,
+            lambda: self.access.is_open,
+            self.access.seeds,
+        )
         reach = Reach(self._pool)
         self.workers = Workers(core, recorder, self.awaited, clock, self.wake, reach)
         self._pool.on_broken = self.workers.presence.broken
@@ -249,6 +255,8 @@ class Master:
             self._hearing = asyncio.get_running_loop().create_task(self._hear())
         if self._hearing is not None:
             return
+        for worker in self.admission.lapsed(self.clock.now()):
+            self.workers.expel(worker)
         tick = self.core.tick(self.clock.now())
         for lease in tick.lost:
             self._dispatcher.abandon(lease)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from dte.master.settings import Network
 
@@ -39,6 +39,19 @@ class Networks:
     def have(self, text: str) -> bool:
         """True if an address is in one of the networks."""
         return _have(self._networks, text)
+
+    def meet(self, network: str) -> bool:
+        """True if one of the networks has an address in common with another network."""
+        return _meet(self._networks, network)
+
+
+@lru_cache(maxsize=10_000)
+def _meet(networks: frozenset[Network], text: str) -> bool:
+    try:
+        other = ip_network(text)
+    except ValueError:
+        return False
+    return any(each.overlaps(other) for each in networks)
 
 
 @lru_cache(maxsize=10_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dte.core.errors import Unavailable
 from dte.core.graph.handlers import HandlerPolicy
@@ -57,12 +57,15 @@ class StoredWorkers:
 
     async def note(self, announcement: Announcement) -> None:
         """Store the announcement of a worker that announces itself only once."""
-        once = announcement.delivery is Delivery.MAILBOX or (
-            announcement.delivery is Delivery.PUSH and not announcement.incarnation
-        )
-        if once and self._stored.get(announcement.identity) != announcement:
+        if _is_stored(announcement) and self._stored.get(announcement.identity) != announcement:
             self._to_store[announcement.identity] = announcement
             await self._store()
+
+    def forget(self, announcement: Announcement) -> None:
+        """Store no longer the announcement of a worker that announces itself only once."""
+        if _is_stored(announcement):
+            self._to_store[announcement.identity] = replace(announcement, draining=True)
+            self._storing = asyncio.get_running_loop().create_task(self._store())
 
     def note_replaced(self) -> None:
         """Store which built-in handlers are replaced, if that has changed."""
@@ -105,3 +108,10 @@ class StoredWorkers:
         if len(self._stored) > NOTED_MAX:
             known = self.core.worker
             self._stored = {each: said for each, said in self._stored.items() if known(each)}
+
+
+def _is_stored(announcement: Announcement) -> bool:
+    """True for a worker that announces itself only once."""
+    return announcement.delivery is Delivery.MAILBOX or (
+        announcement.delivery is Delivery.PUSH and not announcement.incarnation
+    )

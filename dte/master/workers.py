@@ -158,6 +158,15 @@ class Workers:
         self.core.leave(self.clock.now(), worker)
         self.wake()
 
+    def expel(self, worker: Worker) -> None:
+        """Drop a worker that may get nothing more, and its announcement from the journal."""
+        said = worker.announcement
+        reason = "its token is valid no longer" if said.token else "it has no token"
+        self._log_worker("is dropped", said, f": {reason}")
+        self._answer_claim_of(said)
+        self.core.expel(self.clock.now(), worker, reason)
+        self.stored.forget(said)
+
     def seen(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
         """Note a sign of life from a worker that does not name its leases."""
         self.core.calls.seen(self.clock.now(), worker)

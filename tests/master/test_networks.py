@@ -27,6 +27,23 @@ def test_an_address_is_in_a_network(address: str, inside: bool) -> None:
     assert NETWORKS.have(address) is inside
 
 
+@pytest.mark.parametrize(
+    ("network", "meets"),
+    [
+        ("10.1.2.3", True),
+        ("10.0.0.0/7", True),
+        ("12.0.0.0/8", False),
+        ("192.0.2.0/24", True),
+        ("fd12::/64", True),
+        ("fe80::/64", False),
+        ("nonsense", False),
+        ("", False),
+    ],
+)
+def test_a_network_meets_one_that_has_an_address_in_common(network: str, meets: bool) -> None:
+    assert NETWORKS.meet(network) is meets
+
+
 def test_no_address_is_in_no_network() -> None:
     assert not Networks(())
     assert not Networks(()).have("127.0.0.1")

@@ -76,6 +76,7 @@ class Announcement:
         owner: whose share of the bounds it uses; "" for the machine's own user.
         session: identifies this start of it, and only its process can prove it; "" if it has none.
         secret: the text that the master shows when it calls the worker; "" for none.
+        token_mark: tells its owner's token from others of the same name; "" without a token.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Announcement:
     owner: str = ""
     session: str = ""
     secret: str = field(default="", repr=False)
+    token_mark: str = ""
 
     def policy(self, handler: str, origin: str) -> HandlerPolicy:
         """The policy of a handler for a task of a dialect, or for a call of dte's own clients."""

@@ -12,7 +12,8 @@ from dte.core.shares import OF_TOKEN, view_of
 from dte.core.workers.worker import Announcement, Worker
 from dte.logs import one_line
 from dte.master.access.seeds import Seeds, is_seed
-from dte.master.access.tokens import Role, Token, Tokens
+from dte.master.access.tokens import LOOK_EVERY_S, Role, Token, Tokens
+from dte.master.networks import Networks
 from dte.wire.messages.handlers import BUILT_IN_NAMES
 
 
@@ -22,21 +23,69 @@ class Admission:
     Args:
         tokens: those of the master.
         wall_s: the wall time, in seconds.
+        is_open: True while no tokens are in use.
+        seeds: the networks of workers without a token.
     """
 
-    def __init__(self, core: Scheduler, tokens: Tokens, wall_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        core: Scheduler,
+        tokens: Tokens,
+        wall_s: Callable[[], float],
+        is_open: Callable[[], bool],
+        seeds: Networks,
+    ) -> None:
         self._core = core
         self._tokens = tokens
         self._wall_s = wall_s
-        self._seeds = Seeds(core)
+        self._is_open = is_open
+        self._seeds = Seeds(core, seeds)
+        self._look_at = float("-inf")
+        self._changes = 0
 
-    def admit(self, said: Announcement) -> Announcement:
+    def lapsed(self, now: float) -> list[Worker]:
+        """The known workers that may get nothing more.
+
+        While tokens are in use, that is each whose token has expired, is gone, or is another by
+        now, and each without one, unless it is a seed's. They are looked for once a second, and at
+        once when the tokens have changed.
+        """
+        if now < self._look_at and self._tokens.changes == self._changes:
+            return []
+        self._look_at = now + LOOK_EVERY_S
+        is_open = self._is_open()
+        self._changes = self._tokens.changes
+        if is_open:
+            return []
+        known: dict[tuple[str, str], bool] = {}
+        return [each for each in self._core.workers() if not self._may_stay(each, known)]
+
+    def _may_stay(self, worker: Worker, known: dict[tuple[str, str], bool]) -> bool:
+        """True if a worker may go on.
+
+        Args:
+            known: the replies so far, by owner and mark.
+        """
+        said = worker.announcement
+        if is_seed(said.owner):
+            return self._seeds.may_stay(said)
+        key = said.owner, said.token_mark
+        if key not in known:
+            token = self._token(said.owner)
+            known[key] = token is not None and token.mark == said.token_mark
+        return known[key]
+
+    def admit(self, said: Announcement, shown: Token | None = None) -> Announcement:
         """Return an announcement as it counts.
 
         Built-in handlers that the token is not for are left out, as every worker has them.
 
+        Args:
+            shown: the token of its request; None for the present one of its owner.
+
         Raises:
-            Forbidden: the token is not for the worker's name, or not for one of its handlers.
+            Forbidden: the token is valid no longer, is not for the worker's name, or not for one
+                of its handlers.
             Conflict: another token's worker of its dialect has the name, and is not gone.
             Busy: too many workers without a token are known.
         """
@@ -45,8 +94,15 @@ class Admission:
         self.check_name(said.owner, said.name)
         if said.dialect:
             self.check_own(said.owner, self._core.worker(said.identity))
-        token = self._worker_token(said.owner)
-        return said if token is None or "*" in token.handlers else _fitted(said, token)
+        token = self._token(said.owner)
+        if said.token and not self._is_open() and (token is None or shown not in (None, token)):
+            name = said.token.removeprefix(OF_TOKEN)
+            raise Forbidden(f"the token {name} has expired, or has been removed or replaced")
+        if token is None:
+            return said
+        if token.role is Role.WORKER and "*" not in token.handlers:
+            said = _fitted(said, token)
+        return replace(said, token_mark=token.mark)
 
     def check_name(self, owner: str, name: str) -> None:
         """Check that a worker's name fits its token, see `name_of`.
@@ -79,10 +135,14 @@ class Admission:
         token = self._worker_token(owner)
         return name if token is None else f"{token.name}-{name}"
 
+    def _token(self, owner: str) -> Token | None:
+        """The token of an owner, if it is one."""
+        name = view_of(owner).removeprefix(OF_TOKEN)
+        return self._tokens.named(name, self._wall_s()) if name else None
+
     def _worker_token(self, owner: str) -> Token | None:
         """The token of an owner, if it is a worker's."""
-        name = view_of(owner).removeprefix(OF_TOKEN)
-        token = self._tokens.named(name, self._wall_s()) if name else None
+        token = self._token(owner)
         return token if token is not None and token.role is Role.WORKER else None
 
     def _is_worker(self, owner: str) -> bool:

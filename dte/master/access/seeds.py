@@ -27,6 +27,7 @@ OF_SEED = "seed:"
 """Prefix of the owners of workers without a token."""
 SEEDS_MAX = 100
 PORT = 6000
+LOOPBACK = ("127.0.0.0/8", "::1")
 NOTED_MAX = 1_000
 """Workers whose first registration has been logged, before the oldest are forgotten."""
 ROUTES = re.compile(
@@ -54,10 +55,15 @@ def seed_at(address: str, path: str, networks: Networks) -> Caller | None:
 
 
 class Seeds:
-    """The workers without a token that a master knows."""
+    """The workers without a token that a master knows.
 
-    def __init__(self, core: Scheduler) -> None:
+    Args:
+        networks: those that such workers come from.
+    """
+
+    def __init__(self, core: Scheduler, networks: Networks) -> None:
         self._core = core
+        self._networks = networks
         self._noted: dict[str, None] = {}
 
     def admit(self, said: Announcement) -> Announcement:
@@ -85,6 +91,13 @@ class Seeds:
         if said.delivery is not Delivery.MAILBOX:
             return said
         return replace(said, handlers={}, tasks=self._tasks(said.dialect))
+
+    def may_stay(self, said: Announcement) -> bool:
+        """True if a worker without a token still comes from where such workers may."""
+        if said.delivery is Delivery.PUSH:
+            return self._networks.have(said.address.rpartition(":")[0])
+        known = said.owner.removeprefix(OF_SEED)
+        return any(map(self._networks.meet, (known,) if known else LOOPBACK))
 
     def check_own(self, owner: str, worker: Worker | None) -> None:
         """Check that a worker is not another's than of an owner without a token.

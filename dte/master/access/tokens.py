@@ -38,6 +38,7 @@ FILE_BYTES_MAX = 1_000_000
 LOOK_EVERY_S = 1.0
 CHANGES_LOGGED = 20
 SECRET_BYTES = 32
+MARK_CHARS = 16
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
@@ -93,6 +94,11 @@ class Token:
             raise TokensRefused(f"jobs_waiting_max must be 1 or more, not {self.jobs_waiting_max}")
         if self.expires_at is not None and not isfinite(self.expires_at):
             raise TokensRefused("expires_at must be a number of seconds")
+
+    @property
+    def mark(self) -> str:
+        """Tells the token from others of its name; one with other rights is another, too."""
+        return hash_of(f"{self.role} {self.sha256} {' '.join(self.handlers)}")[:MARK_CHARS]
 
     def may_use(self, handler: str) -> bool:
         """True if the token is for calls of this handler."""
@@ -284,6 +290,9 @@ class Tokens:
     Args:
         clock: gives seconds.
 
+    Attributes:
+        changes: how often they have changed.
+
     Raises:
         TokensRefused: the file is wrong at the start.
     """
@@ -297,6 +306,7 @@ class Tokens:
         self._by_name: dict[str, Token] = {}
         self._own: list[Token] = []
         self._in_use = False
+        self.changes = 0
         self._use(self._file.read())
 
     def __bool__(self) -> bool:
@@ -347,6 +357,7 @@ class Tokens:
             return
         before = set(self._by_hash.values())
         self._use(tokens)
+        self.changes += 1
         changes = [f"{each.name} is new" for each in tokens if each not in before]
         changes += [f"{each.name} is gone" for each in before.difference(tokens)]
         shown = "".join(f"; {change}" for change in changes[:CHANGES_LOGGED])

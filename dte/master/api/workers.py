@@ -123,7 +123,7 @@ class WorkerHandler(JsonHandler):
         Args:
             wants: the worker asks for one; with a token each has one.
         """
-        said = self.master.admission.admit(said)
+        said = self.master.admission.admit(said, self.caller.token)
         if wants or said.token or self.shown_session:
             return self.master.workers.open_session(said, self.shown_session)
         return said, ""

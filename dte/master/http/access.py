@@ -72,7 +72,7 @@ class Access:
         self._names = HostNames(settings.host, settings.host_names)
         self._no_auth = settings.no_auth
         self._open_clients = settings.open_clients
-        self._seeds = Networks(settings.seeds)
+        self.seeds = Networks(settings.seeds)
 
     @property
     def is_open(self) -> bool:
@@ -106,7 +106,7 @@ class Access:
         token = self._token(request, address)
         if token is not None:
             return Caller(token.role, owner_named(token.name), token)
-        seed = seed_at(address, request.path, self._seeds) if self._seeds else None
+        seed = seed_at(address, request.path, self.seeds) if self.seeds else None
         if seed is None and self._open_clients:
             return _without_token(Role.CLIENT, address)
         return seed
