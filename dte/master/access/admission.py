@@ -57,14 +57,14 @@ class Admission:
         self._changes = self._tokens.changes
         if is_open:
             return []
-        known: dict[tuple[str, str], bool] = {}
+        known: dict[tuple[str, str], Token | None] = {}
         return [each for each in self._core.workers() if not self._may_stay(each, known)]
 
-    def _may_stay(self, worker: Worker, known: dict[tuple[str, str], bool]) -> bool:
+    def _may_stay(self, worker: Worker, known: dict[tuple[str, str], Token | None]) -> bool:
         """True if a worker may go on.
 
         Args:
-            known: the replies so far, by owner and mark.
+            known: the valid tokens so far, by owner and mark.
         """
         said = worker.announcement
         if is_seed(said.owner):
@@ -72,8 +72,9 @@ class Admission:
         key = said.owner, said.token_mark
         if key not in known:
             token = self._token(said.owner)
-            known[key] = token is not None and token.mark == said.token_mark
-        return known[key]
+            known[key] = token if token is not None and token.mark == said.token_mark else None
+        token = known[key]
+        return token is not None and self._nearer(token, said.name) is None
 
     def admit(self, said: Announcement, shown: Token | None = None) -> Announcement:
         """Return an announcement as it counts.
@@ -105,17 +106,22 @@ class Admission:
         return replace(said, token_mark=token.mark)
 
     def check_name(self, owner: str, name: str) -> None:
-        """Check that a worker's name fits its token, see `name_of`.
+        """Check that a worker's name fits its token, see `name_of`, and no token with a longer one.
 
         Raises:
-            Forbidden: the token is for other names.
+            Forbidden: the token is for other names, or the name is for another token.
         """
         token = self._worker_token(owner)
-        if token is not None and name != token.name and not name.startswith(f"{token.name}-"):
+        if token is None:
+            return
+        if not _fits(token.name, name):
             raise Forbidden(
                 f"the token {token.name} is for workers named {token.name} or {token.name}-…, "
                 f"not {one_line(name)}"
             )
+        nearer = self._nearer(token, name)
+        if nearer is not None:
+            raise Forbidden(f"{one_line(name)} is a name for workers of the token {nearer.name}")
 
     def check_own(self, owner: str, worker: Worker | None) -> None:
         """Check that a worker is not another's than an owner's, as long as it is not gone.
@@ -135,6 +141,19 @@ class Admission:
         token = self._worker_token(owner)
         return name if token is None else f"{token.name}-{name}"
 
+    def _nearer(self, token: Token, name: str) -> Token | None:
+        """The token whose workers a name is for, if its own name is longer than a worker token's.
+
+        One that has expired still has its names: it may be prolonged.
+        """
+        fitting = name if token.role is Role.WORKER else ""
+        while len(fitting) > len(token.name):
+            other = self._tokens.named(fitting, float("-inf"))
+            if other is not None and other.role is Role.WORKER:
+                return other
+            fitting = fitting.rpartition("-")[0]
+        return None
+
     def _token(self, owner: str) -> Token | None:
         """The token of an owner, if it is one."""
         name = view_of(owner).removeprefix(OF_TOKEN)
@@ -147,6 +166,10 @@ class Admission:
 
     def _is_worker(self, owner: str) -> bool:
         return not view_of(owner) or self._worker_token(owner) is not None
+
+
+def _fits(token: str, name: str) -> bool:
+    return name == token or name.startswith(f"{token}-")
 
 
 def _fitted(said: Announcement, token: Token) -> Announcement:

@@ -68,7 +68,7 @@ async def report(rig: Rig, token: str, lease: int, session: str = "") -> Message
     return await ask(rig, "/result", body, token, session)
 
 
-@pytest.mark.parametrize("name", ["w", "w-1", "w-host-77"])
+@pytest.mark.parametrize("name", ["w", "w-2", "w-host-77"])
 async def test_a_token_serves_workers_of_its_name(rig: Rig, secret: str, name: str) -> None:
     assert (await claim(rig, secret, worker=name)).status == 200
     said = {"worker_name": name, "port": 6_000}
@@ -132,20 +132,42 @@ async def test_another_token_takes_over_no_worker(
 ) -> None:
     """Both tokens are for the name."""
     session, lease = await claimed(rig, secret, client)
-    other = tokens["w-1"]
-    await claim(rig, other, worker="w-1")
-    assert (await claim(rig, secret, worker="w-1", incarnation="b")).status == 409
+    other = tokens["root"]
+    await claim(rig, other, worker="w-2")
+    assert (await claim(rig, secret, worker="w-2", incarnation="b")).status == 409
     for draining in (False, True):
-        assert (await claim(rig, secret, worker="w-1", draining=draining)).status == 409
-    assert (await ask(rig, "/get-task", {"worker_id": "w-1"}, other)).status == 200
+        assert (await claim(rig, secret, worker="w-2", draining=draining)).status == 409
+    assert (await ask(rig, "/get-task", {"worker_id": "w-2"}, other)).status == 200
     for path in ("/get-task", "/heartbeat"):
-        assert (await ask(rig, path, {"worker_id": "w-1"}, secret)).status == 409
-    assert (await ask(rig, "/workers", {"id": "w-1"}, other)).status == 201
-    assert (await ask(rig, "/workers", {"id": "w-1"}, secret)).status == 409
-    beat = await ask(rig, "/workers/w-1/heartbeat", None, secret, method="PUT")
+        assert (await ask(rig, path, {"worker_id": "w-2"}, secret)).status == 409
+    assert (await ask(rig, "/workers", {"id": "w-2"}, other)).status == 201
+    assert (await ask(rig, "/workers", {"id": "w-2"}, secret)).status == 409
+    beat = await ask(rig, "/workers/w-2/heartbeat", None, secret, method="PUT")
     assert beat.status == 409
     assert (await report(rig, other, lease, "")).status == 403
     assert (await report(rig, secret, lease, session)).json["accepted"] == [lease]
+
+
+@pytest.mark.parametrize("name", ["w-1", "w-1-host-77"])
+async def test_a_name_is_for_the_token_with_the_longest_name_that_fits(
+    rig: Rig, secret: str, tokens: Tokens, name: str
+) -> None:
+    """No worker of it has come yet."""
+    for path, body in (
+        ("/claim", {"worker": name}),
+        ("/worker", {"worker_name": name}),
+        ("/get-task", {"worker_id": name}),
+        ("/heartbeat", {"worker_id": name}),
+        (f"/register_worker/{name}", None),
+        ("/workers", {"id": name}),
+        (f"/workers/{name}/tasks/1/complete", {"status": "completed"}),
+    ):
+        reply = await ask(rig, path, body, secret)
+        assert reply.status == 403, path
+        assert f"{name} is a name for workers of the token w-1".encode() in reply.body
+    assert not rig.master.core.workers()
+    assert (await claim(rig, tokens["w-1"], worker=name)).status == 200
+    assert (await claim(rig, tokens["root"], worker="w-2")).status == 200
 
 
 async def test_a_worker_has_no_more_handlers_than_its_token(rig: Rig, tokens: Tokens) -> None:

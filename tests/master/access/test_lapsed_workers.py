@@ -270,6 +270,17 @@ async def test_a_call_of_a_worker_that_claims_goes_to_another_with_its_token(
     assert (await office.ask("/result", report, secret, first["session"])).status == 401
 
 
+async def test_a_new_token_gets_its_names_from_workers_of_another(office: Office) -> None:
+    secret = office.file.new(Role.WORKER, "w")
+    await office.open()
+    for name in ("w", "w-1", "w-1-host", "w-10"):
+        await office.ask("/claim", {"worker": name, "wait": 0}, secret)
+    office.file.new(Role.WORKER, "w-1")
+    office.file.new(Role.CLIENT, "w-10")
+    await until(lambda: len(office.names) == 2, "two are dropped")
+    assert office.names == ["w", "w-10"]
+
+
 async def test_a_token_that_ends_while_its_request_is_read_admits_no_worker(
     office: Office,
 ) -> None:
