@@ -208,6 +208,13 @@ class Scheduler:
         self.calls.cancel_claim(now, claim)
         self.arithmetic.requeue(now, claim.batch_lease, "it hung up")
 
+    def sessions(self, numbers: Collection[int]) -> dict[int, str]:
+        """The sessions of some leases; "" for those of workers without one."""
+        batches = self.arithmetic.leases
+        known = batches.keys() & numbers
+        found = {each: batches[each].worker.announcement.session for each in known}
+        return self.calls.leases.sessions(numbers) | found
+
     # Facts
 
     def recorded(

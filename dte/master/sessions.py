@@ -1,8 +1,9 @@
 """Sessions: each start of a worker has one, and shows it in the requests that only it may make.
 
-A session is a text that the master makes, and the core knows its SHA-256. A worker whose reply was
-lost announces itself again and gets the same text, as that follows from what it says of itself. The
-text is kept nowhere: after a restart of the master the worker brings it along.
+A session is a text that the master makes, and the core knows its SHA-256, with the token that it
+was opened with: with another one it is another session. A worker whose reply was lost announces
+itself again and gets the same text, as that follows from what it says of itself. The text is kept
+nowhere: after a restart of the master the worker brings it along.
 """
 
 from __future__ import annotations
@@ -22,9 +23,22 @@ SESSION = re.compile(r"[A-Za-z0-9_-]{43}")
 """256 bits in Base64."""
 
 
-def digest_of(session: str) -> str:
-    """The SHA-256 of a session; "" for none."""
-    return hashlib.sha256(session.encode()).hexdigest() if session else ""
+def digest_of(session: str, token: str = "") -> str:
+    """The SHA-256 of a session, and its token; "" for no session.
+
+    Args:
+        token: that of the worker, as `Announcement` has it.
+    """
+    if not session:
+        return ""
+    digest = hashlib.sha256(session.encode()).hexdigest()
+    return f"{digest} {token}" if token else digest
+
+
+def is_of_another_token(digest: str, shown: str) -> bool:
+    """True if two digests are of one session, with different tokens."""
+    (session, _, token), (same, _, other) = digest.partition(" "), shown.partition(" ")
+    return session == same and bool(token and other) and token != other
 
 
 def checked(session: str) -> str:
@@ -58,9 +72,9 @@ class Sessions:
             is not known.
         """
         if shown or said.draining:
-            return replace(said, session=digest_of(shown)), shown
+            return replace(said, session=digest_of(shown, said.token)), shown
         session = self._session_of(said)
-        digest = digest_of(session)
+        digest = digest_of(session, said.token)
         had = known.announcement if known is not None else None
         if had is not None and had.session not in ("", digest) and _is_same_start(had, said):
             # It was sent before the first reply, and a restart of the master has come between.

@@ -24,7 +24,7 @@ from dte.master.dispatch.reach import Reach
 from dte.master.journal.awaited import RECORD_TIMEOUT_S, AwaitedFacts, Recordable
 from dte.master.journal.memory import AnyRecorder
 from dte.master.presence import CAME_OR_WENT, Presence
-from dte.master.sessions import HEADER, Sessions
+from dte.master.sessions import HEADER, Sessions, is_of_another_token
 from dte.master.stored_workers import StoredWorkers
 from dte.master.taken import Reporter, TakenResults, mark_of, mark_of_batch
 from dte.master.unread import UnreadLeases
@@ -266,7 +266,7 @@ class Workers:
             worker.
 
         Raises:
-            Forbidden: a lease is that of a session, and none is given.
+            Forbidden: a lease is that of a session, and none is given, or with another token.
             Unavailable: the journal cannot be written.
         """
         outcomes = list(outcomes)
@@ -288,15 +288,18 @@ class Workers:
             await self.awaited.until_recorded(self._take(reporter, some, accepted, stale))
             if first + REPORTS_AT_ONCE < len(outcomes):
                 await asyncio.sleep(0)
-        if not session:
-            self._refuse_without_session(stale)
+        self._refuse_for_others(stale + of_batches if session else stale, session)
         return [*accepted, *arithmetic], stale + of_batches
 
-    def _refuse_without_session(self, numbers: Iterable[int]) -> None:
-        """Raise `Forbidden` if a lease is that of a session."""
-        for number in self.core.calls.leases.of_sessions(numbers):
-            text = f"lease {number} is that of a session, which the request does not show; "
-            raise Forbidden(f"{text}send {HEADER} as POST /worker or POST /claim replied it")
+    def _refuse_for_others(self, numbers: Collection[int], session: str) -> None:
+        """Raise `Forbidden` if a lease is that of a session, and the request may not show it."""
+        known = self.core.sessions(numbers) if numbers else {}
+        for number, own in known.items():
+            if own and not session:
+                text = f"lease {number} is that of a session, which the request does not show; "
+                raise Forbidden(f"{text}send {HEADER} as POST /worker or POST /claim replied it")
+            if is_of_another_token(own, session):
+                raise Forbidden(f"lease {number} is that of a worker with another token")
 
     def _take_batch(self, reporter: Reporter, batch: BatchResult) -> bool:
         mark = mark_of_batch(reporter, batch.results)
@@ -391,13 +394,12 @@ class Workers:
         """Extend leases of calls; see `CallScheduler.extend`.
 
         Raises:
-            Forbidden: a lease is that of a session, and none is given.
+            Forbidden: a lease is that of a session, and none is given, or with another token.
         """
         extended, lost, stop = self.core.calls.extend(
             self.clock.now(), numbers, progress, worker, session
         )
-        if not session:
-            self._refuse_without_session(lost)
+        self._refuse_for_others(lost, session)
         if self.unread.reading:  # Only the journal knows yet whether they have ended.
             extended += [number for number in lost if number in self.unread]
             lost = [number for number in lost if number not in self.unread]

@@ -8,7 +8,7 @@ import pytest
 
 from dte.core.errors import InvalidRequest
 from dte.core.workers.worker import Announcement, Delivery, Worker
-from dte.master.sessions import SESSION, Sessions, checked, digest_of
+from dte.master.sessions import SESSION, Sessions, checked, digest_of, is_of_another_token
 
 SAID = Announcement("w", "", incarnation="a", delivery=Delivery.PULL)
 SESSION_OF_BEFORE = "b" * 43
@@ -45,6 +45,19 @@ def test_any_other_start_gets_another_session(other: Announcement) -> None:
 def test_who_does_not_tell_starts_apart_gets_a_new_session_each_time() -> None:
     sessions, said = Sessions(), replace(SAID, incarnation="")
     assert sessions.open(said, "", None)[1] != sessions.open(said, "", None)[1]
+
+
+def test_a_session_is_another_with_another_token() -> None:
+    sessions = Sessions()
+    said, session = sessions.open(replace(SAID, owner="token:a"), "", None)
+    assert said.session == digest_of(session, "token:a")
+    assert sessions.open(said, session, None) == (said, session)
+    for token in ("token:b", ""):
+        stolen, _ = sessions.open(replace(SAID, owner=token), session, None)
+        assert stolen.session != said.session
+    assert is_of_another_token(said.session, digest_of(session, "token:b"))
+    for shown in (said.session, digest_of("c" * 43, "token:b"), digest_of(session), ""):
+        assert not is_of_another_token(said.session, shown)
 
 
 def test_two_masters_make_different_sessions() -> None:

@@ -44,10 +44,10 @@ class CallLeases:
     def get(self, number: int) -> CallLease | None:
         return self._leases.get(number)
 
-    def of_sessions(self, numbers: Iterable[int]) -> list[int]:
-        """Those of some leases that are of sessions."""
+    def sessions(self, numbers: Iterable[int]) -> dict[int, str]:
+        """The sessions of some leases; "" for those of workers without one."""
         known = self._leases.keys() & numbers
-        return [number for number in known if self._leases[number].call.record.session]
+        return {number: self._leases[number].call.record.session or "" for number in known}
 
     def is_on(self, lease: CallLease) -> bool:
         """True until a lease ends."""

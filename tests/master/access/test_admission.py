@@ -148,6 +148,41 @@ async def test_another_token_takes_over_no_worker(
     assert (await report(rig, secret, lease, session)).json["accepted"] == [lease]
 
 
+@pytest.mark.parametrize("thief", ["w-1", "root"])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_session_counts_with_its_own_token_alone(
+    start_master: StartMaster, tmp_path: Path, tokens: Tokens, thief: str, restarts: bool
+) -> None:
+    bounds = {"tokens": str(tmp_path / "dte.tokens"), "journal": str(tmp_path / "dte.db")}
+    rig = await start_master(**bounds)
+    session, lease = await claimed(rig, tokens["w"], tokens["client"])
+    if restarts:
+        await rig.stop()
+        rig = await start_master(**bounds)
+        await until(lambda: rig.master.core.calls.leases.get(lease), "the job is read")
+    refused = await report(rig, tokens[thief], lease, session)
+    assert refused.status == 403
+    assert "another token" in refused.json["error"]
+    body = {"worker": "w", "leases": [lease], "progress": {str(lease): {"fraction": 0.5}}}
+    assert (await ask(rig, "/extend", body, tokens[thief], session)).status == 403
+    extended = (await ask(rig, "/extend", body, tokens["w"], session)).json["extended"]
+    assert extended == [lease]
+    assert (await report(rig, tokens["w"], lease, session)).json["accepted"] == [lease]
+
+
+async def test_a_batch_of_a_session_is_its_own_token_s(
+    rig: Rig, secret: str, client: str, tokens: Tokens
+) -> None:
+    await ask(rig, "/submit", {"task": "1+2"}, client)
+    reply = (await claim(rig, secret, slots=0, batch_max=5, wait=20)).json
+    result = {"lease": reply["batches"][0]["lease"], "results": [3]}
+    body = {"worker": "w", "batches": [result]}
+    assert (await ask(rig, "/result", body, tokens["w-1"], reply["session"])).status == 403
+    assert (await ask(rig, "/result", body, secret)).json["accepted"] == []
+    taken = await ask(rig, "/result", body, secret, reply["session"])
+    assert taken.json["accepted"] == [result["lease"]]
+
+
 @pytest.mark.parametrize("name", ["w-1", "w-1-host-77"])
 async def test_a_name_is_for_the_token_with_the_longest_name_that_fits(
     rig: Rig, secret: str, tokens: Tokens, name: str
