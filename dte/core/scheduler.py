@@ -167,9 +167,20 @@ class Scheduler:
 
     # Claims
 
-    def contest(self, now: float, announcement: Announcement, *, begins: bool = True) -> Contest:
-        """Decide whether an announcement may replace that of the known worker, see `contest`."""
-        known = self._workers.get(announcement.identity)
+    def contest(
+        self,
+        now: float,
+        announcement: Announcement,
+        known: Worker | None = None,
+        *,
+        begins: bool = True,
+    ) -> Contest:
+        """Decide whether an announcement may replace that of a known worker, see `contest`.
+
+        Args:
+            known: None for the one with its identity.
+        """
+        known = known or self._workers.get(announcement.identity)
         return contest(now, known, announcement, self._limits.lease_s, begins=begins)
 
     def claim(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from dte.core.errors import Conflict
 from dte.core.scheduler import Scheduler
 from dte.core.workers.contest import Contest
-from dte.core.workers.worker import Announcement, Worker
+from dte.core.workers.worker import HTTPS, Announcement, Delivery, Worker
 from dte.logs import one_line
 from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
+from dte.master.networks import address_in
 
 
 class Contests:
@@ -25,22 +27,47 @@ class Contests:
         self._clock = clock
         self._reach = reach
 
-    async def ensure_own(self, announcement: Announcement, begins: bool) -> None:
-        """Raise `Conflict` if another worker announces itself as one that is alive."""
-        found = self._core.contest(self._clock.now(), announcement, begins=begins)
-        if found is Contest.ASK and await self._has_address(announcement):
-            return
-        if found is not Contest.NONE:
-            place = announcement.address or one_line(announcement.name)
-            what = "leave" if announcement.draining else "be announced"
-            raise Conflict(f"{place} is another worker's; only its own process lets it {what}")
+    async def ensure_own(self, announcement: Announcement, begins: bool) -> list[Worker]:
+        """Raise `Conflict` if another worker announces itself as one that is alive.
 
-    async def _has_address(self, announcement: Announcement) -> bool:
+        Returns:
+            The workers of earlier processes at its port, which speak TLS if it does not.
+        """
+        known = self._core.worker(announcement.identity)
+        others = self._neighbours(announcement, known)
+        for other in others if known is None else [known, *others]:
+            found = self._core.contest(self._clock.now(), announcement, other, begins=begins)
+            if found is Contest.ASK and await self._has_address(announcement, other):
+                continue
+            if found is not Contest.NONE:
+                place = announcement.address or one_line(announcement.name)
+                what = "leave" if announcement.draining else "be announced"
+                raise Conflict(f"{place} is another worker's; only its own process lets it {what}")
+        bare = announcement.address.removeprefix(HTTPS)
+        return [each for each in others if each.announcement.address.removeprefix(HTTPS) == bare]
+
+    def _neighbours(self, announcement: Announcement, known: Worker | None) -> list[Worker]:
+        """Other workers with a session at the machine and the port of one that has come anew."""
+        if announcement.delivery is not Delivery.PUSH or (
+            known is not None and not known.gone and known.announcement.start == announcement.start
+        ):
+            return []
+        place = place_of(announcement.address)
+        return [
+            each
+            for each in self._core.workers()
+            if each is not known
+            and not each.gone
+            and each.announcement.session
+            and each.announcement.delivery is Delivery.PUSH
+            and place_of(each.announcement.address) == place
+        ]
+
+    async def _has_address(self, announcement: Announcement, other: Worker) -> bool:
         """Find out whether a worker is the process at its address, where another one was."""
         if announcement.secret:
             return await self._reach.has_address(announcement) is True
-        known = self._core.worker(announcement.identity)
-        return known is None or await self._reach.has_address(known.announcement) is False
+        return await self._reach.has_address(other.announcement) is False
 
     async def other_at(self, announcement: Announcement) -> str | None:
         """Return the worker that answers at an address that two have announced in turn."""
@@ -54,6 +81,16 @@ class Contests:
         if known is None or known.gone or known.announcement.draining or announcement.draining:
             return False
         return bool(announcement.incarnation) and announcement.incarnation == known.superseded
+
+
+@lru_cache(maxsize=10_000)
+def place_of(address: str) -> tuple[str, str]:
+    """The machine and the port of an address, whichever way a worker there is called."""
+    host, _, port = address.removeprefix(HTTPS).rpartition(":")
+    found = address_in(f"[{host}]")
+    if found is None:
+        return host, port
+    return "" if found.is_loopback else str(found), port
 
 
 def namesake_of(worker: Worker, workers: Iterable[Worker]) -> str | None:

@@ -91,7 +91,7 @@ class Workers:
             Busy: too many workers are known.
             Conflict: the announcement is that of another worker, and the known one is alive.
         """
-        await self._contests.ensure_own(announcement, begins)
+        earlier = await self._contests.ensure_own(announcement, begins)
         other = await self._contests.other_at(announcement)
         if other is not None:
             return f"{other} answers at {announcement.address}"
@@ -99,6 +99,8 @@ class Workers:
         self._log_failing(announcement)
         known = self.core.worker(announcement.identity)
         was_draining = known is not None and known.announcement.draining
+        for each in earlier:
+            self.leave(each)
         worker = self.core.announce(now, announcement)
         self.stored.note_replaced()
         self.wake()

@@ -276,6 +276,16 @@ async def test_nobody_takes_the_address_of_a_worker_that_listens_there(
     assert (await report(rig, lease, session, "w")).json["accepted"] == [lease]
 
 
+async def test_nobody_takes_the_port_of_a_worker_by_saying_that_it_speaks_tls(
+    rig: Rig, serve_plainly: ServePlainly
+) -> None:
+    port = (await serve_plainly(Called().conduct)).port
+    await announce(rig, port)
+    for more in ({"secret": None}, {"secret": OTHER_SECRET}, {"secret": None, "draining": True}):
+        await announce(rig, port, status=409, tls=True, incarnation="b", **more)
+    assert rig.worker(port).announcement.name == "w"
+
+
 async def test_a_restart_at_the_address_is_taken_at_its_word_once_it_proves_it(
     rig: Rig, serve_plainly: ServePlainly
 ) -> None:
