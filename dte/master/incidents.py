@@ -13,6 +13,7 @@ from dte.core.errors import DteError, TooLarge, TryAgain
 from dte.core.jobs.job import Job, JobState
 from dte.core.workers.worker import Worker
 from dte.logs import LimitedLog, one_line
+from dte.master.access.audit import fields_of
 
 log = logging.getLogger("dte.master")
 
@@ -49,8 +50,8 @@ class Incidents:
                 lease.lost_because,
                 lease.count,
                 "; the worker is gone until it announces itself" if worker.gone else "",
-                worker=worker.announcement.name,
                 operations=lease.count,
+                **fields_of(worker.announcement),
             )
 
     def gone(self, workers: Iterable[Worker]) -> None:
@@ -64,7 +65,7 @@ class Incidents:
                 "worker %s is gone: %s",
                 worker.announcement.name,
                 worker.last_failure or "no sign of life",
-                worker=worker.announcement.name,
+                **fields_of(worker.announcement),
             )
 
     # Attempts and jobs

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from dte.core.scheduler import Scheduler
 from dte.core.workers.worker import PULLS, Worker
 from dte.logs import LimitedLog, one_line
+from dte.master.access.audit import fields_of
 from dte.master.clock import Clock
 from dte.master.dispatch.reach import Reach
 
@@ -75,10 +76,10 @@ class Presence:
             if failure is not None:
                 problem = str(failure)
             if problem is not None and problem != worker.unreachable:
-                name, address = one_line(announcement.name), announcement.address
+                fields, address = fields_of(announcement), announcement.address
                 text = "calls to worker %s at %s fail: %s"
-                values = (name, address, one_line(problem))
-                self._limited.add("workers that fail", logging.WARNING, text, *values, worker=name)
+                values = (fields["worker"], address, one_line(problem))
+                self._limited.add("workers that fail", logging.WARNING, text, *values, **fields)
             refused = failure is not None and failure.refused
             self._core.reached(self._clock.now(), worker, problem, refused)
             self._wake()
@@ -108,9 +109,9 @@ class Presence:
             known = self._core.worker(worker.announcement.identity) is worker
             heard = worker.claim is not None or worker.last_seen_at > hung_up_at
             if known and not heard and not worker.announcement.draining:
-                name = one_line(worker.announcement.name)
-                text = "worker %s %s"
-                self._limited.add(CAME_OR_WENT, logging.INFO, text, name, HUNG_UP, worker=name)
+                fields = fields_of(worker.announcement)
+                values = (fields["worker"], HUNG_UP)
+                self._limited.add(CAME_OR_WENT, logging.INFO, "worker %s %s", *values, **fields)
                 self._core.reached(self._clock.now(), worker, HUNG_UP)
                 self._wake()
 

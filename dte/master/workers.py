@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dte.core.arithmetic.lease import BatchLease
 from dte.core.calls.attempts import Outcome
@@ -18,6 +17,7 @@ from dte.core.scheduler import Scheduler
 from dte.core.workers.contest import Contest
 from dte.core.workers.worker import Announcement, Claim, Worker
 from dte.logs import LimitedLog, one_line
+from dte.master.access.audit import fields_of
 from dte.master.clock import Clock
 from dte.master.contests import Contests, namesake_of
 from dte.master.dispatch.reach import Reach
@@ -106,10 +106,7 @@ class Workers:
         self.wake()
         if worker.joined_at == now or worker.unreachable is not None or worker.failures:
             self.presence.check(worker)
-        if worker.joined_at == now and worker.unreachable is None:
-            address = announcement.address or "somewhere"
-            self._log_worker("joined", announcement, f" from {address}")
-        elif announcement.draining and not was_draining:
+        if not self.log_joined(worker, now) and announcement.draining and not was_draining:
             self._log_worker("is leaving", announcement)
         await self.stored.note(announcement)
         problem = worker.unreachable or (worker.last_failure if worker.failures else None)
@@ -138,15 +135,15 @@ class Workers:
         if announcement.failing is None:
             self._log_worker("starts processes for handlers again", announcement)
         else:
-            name, reason = one_line(announcement.name), one_line(announcement.failing)
+            fields, reason = fields_of(announcement), one_line(announcement.failing)
             text = "worker %s cannot start processes for handlers: %s"
-            self._limited.add("workers that fail", logging.WARNING, text, name, reason, worker=name)
+            values = (fields["worker"], reason)
+            self._limited.add("workers that fail", logging.WARNING, text, *values, **fields)
 
     def _log_worker(self, what: str, announcement: Announcement, more: str = "") -> None:
-        name = one_line(announcement.name)
+        fields = fields_of(announcement)
         text = f"worker %s {what}%s"
-        fields: dict[str, Any] = {"token": announcement.token} if announcement.token else {}
-        self._limited.add(CAME_OR_WENT, logging.INFO, text, name, more, worker=name, **fields)
+        self._limited.add(CAME_OR_WENT, logging.INFO, text, fields["worker"], more, **fields)
 
     def forget_replaced(self, needed: Collection[str]) -> None:
         """All jobs from before a restart are known: forget replaced handlers that none needs."""
@@ -168,6 +165,14 @@ class Workers:
         self._answer_claim_of(said)
         self.core.expel(self.clock.now(), worker, reason)
         self.stored.forget(said)
+
+    def log_joined(self, worker: Worker, now: float) -> bool:
+        """Log a worker that is new, or is back, now; return True if it is."""
+        if worker.joined_at != now or worker.unreachable is not None:
+            return False
+        said = worker.announcement
+        self._log_worker("joined", said, f" from {said.address}" if said.address else "")
+        return True
 
     def seen(self, worker: Worker, info: Mapping[str, object] | None = None) -> None:
         """Note a sign of life from a worker that does not name its leases."""
@@ -203,7 +208,9 @@ class Workers:
             # A worker that claims again has stopped waiting for its earlier claim.
             self._answer_claim_of(announcement)
             self._log_failing(announcement)
-        claim = self.core.claim(self.clock.now(), announcement, slots, begins=begins)
+        now = self.clock.now()
+        claim = self.core.claim(now, announcement, slots, begins=begins)
+        self.log_joined(claim.worker, now)
         self.stored.note_replaced()
         if info is not None:
             claim.worker.info = info

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -281,6 +282,9 @@ class TokenFile:
                 os.unlink(part)
 
 
+Changed = Callable[[Sequence[Token], Sequence[Token]], None]
+
+
 class Tokens:
     """The tokens of a running master, from a file that is read again when it changes.
 
@@ -289,6 +293,7 @@ class Tokens:
 
     Args:
         clock: gives seconds.
+        changed: is given those that are gone and those that are new, when the file has changed.
 
     Attributes:
         changes: how often they have changed.
@@ -297,9 +302,15 @@ class Tokens:
         TokensRefused: the file is wrong at the start.
     """
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+        changed: Changed = lambda gone, new: None,
+    ) -> None:
         self._file = TokenFile(path)
         self._clock = clock
+        self._changed = changed
         self._look_at = clock() + LOOK_EVERY_S
         self._seen = self._look()
         self._by_hash: dict[str, Token] = {}
@@ -358,10 +369,13 @@ class Tokens:
         before = set(self._by_hash.values())
         self._use(tokens)
         self.changes += 1
-        changes = [f"{each.name} is new" for each in tokens if each not in before]
-        changes += [f"{each.name} is gone" for each in before.difference(tokens)]
+        new = [each for each in tokens if each not in before]
+        gone = sorted(before.difference(tokens, self._own), key=attrgetter("name"))
+        changes = [f"{each.name} is new" for each in new]
+        changes += [f"{each.name} is gone" for each in gone]
         shown = "".join(f"; {change}" for change in changes[:CHANGES_LOGGED])
         log.info("tokens in %s: %d%s", self._file.path, len(tokens), shown)
+        self._changed(gone, new)
 
     def _look(self) -> tuple[int, ...] | None:
         """What differs when the file has changed; None if there is none."""

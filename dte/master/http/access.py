@@ -15,6 +15,7 @@ from tornado.httputil import HTTPServerRequest
 
 from dte.core.errors import Busy, DteError, Forbidden, Unauthorized
 from dte.core.shares import OWN_USER
+from dte.master.access import audit
 from dte.master.access.caller import Caller, owner_named
 from dte.master.access.guesses import Guesses
 from dte.master.access.logins import COOKIE, Logins
@@ -65,7 +66,7 @@ class Access:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         now: Callable[[], float] = clock.now
-        self.tokens = Tokens(settings.tokens_file)
+        self.tokens = Tokens(settings.tokens_file, changed=audit.changed)
         self.logins = Logins(self.tokens, now)
         self.guesses = Guesses(now)
         self._clock = clock

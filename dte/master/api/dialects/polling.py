@@ -106,9 +106,9 @@ class Pollers:
         Raises:
             Busy: too many workers are known.
         """
-        worker = self._master.core.announce(
-            self._master.clock.now(), self.announcement(worker_id, owner)
-        )
+        now = self._master.clock.now()
+        worker = self._master.core.announce(now, self.announcement(worker_id, owner))
+        self._master.workers.log_joined(worker, now)
         self._master.workers.seen(worker, info)
         self._master.wake()
         return worker
