@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from dte.cli.text import say, say_json, short
 from dte.core.printable import printable
 from dte.master.access.tokens import (
     FILE_NAME,
+    PRIVATE,
     NameTaken,
     NoSuchToken,
     Role,
@@ -74,7 +75,7 @@ def _patterns(
     return found
 
 
-@token_commands.command("new", short_help="Make a token, and print it once.")
+@token_commands.command("new", short_help="Make a token, and show it only once.")
 @click.argument("role", type=click.Choice(ROLES), metavar="|".join(ROLES))
 @name_argument
 # No variables: DTE_HANDLERS names the modules of a worker.
@@ -103,9 +104,17 @@ def _patterns(
 @click.option(
     "--code", is_flag=True, type=Switch(), help="The client may send code of its own, once it can."
 )
+@click.option(
+    "--to",
+    cls=Once,
+    metavar="FILE",
+    help="New file to write the token into, which only its owner may read.  [default: stdout]",
+)
 @tokens_option
-def new_command(role: str, name: str, expires: int | None, tokens: str, **given: Any) -> None:
-    """Make a token, and print it once: nobody can read it later, as only its hash is kept.
+def new_command(
+    role: str, name: str, expires: int | None, to: str | None, tokens: str, **given: Any
+) -> None:
+    """Make a token, and show it only once: nobody can read it later, as only its hash is kept.
 
     \b
     client  submits jobs, and sees and cancels its own
@@ -113,10 +122,8 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
     worker  serves workers named NAME or NAME-…
     admin   does everything, dte backup too
 
-    The token alone goes to stdout, so that it can go into a file of its own:
-
     \b
-    (umask 077; dte token new worker gpu > gpu.token)
+    dte token new worker gpu --to gpu.token
     DTE_TOKEN_FILE=gpu.token dte worker --master https://master.example
     """
     for option, roles in FOR_ROLES.items():
@@ -124,7 +131,7 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
             shown = f"--{option.replace('_', '-')}"
             raise click.UsageError(f"{shown} is for {' and '.join(f'{each}s' for each in roles)}")
     file, where = _file(tokens)
-    with _explained(name, where):
+    with _explained(name, where), _receiver(to) as hand_over:
         is_first = not file.read()
         secret = file.new(
             Role(role),
@@ -134,21 +141,57 @@ def new_command(role: str, name: str, expires: int | None, tokens: str, **given:
             expires_at=None if expires is None else time.time() + expires * DAY_S,
             code=given["code"],
         )
-    try:
-        say(secret)
-    except OSError:  # The disk is full, or the reader of the pipe has ended: nobody has it.
-        with _explained(name, where):
+        try:
+            hand_over(secret)
+        except OSError:  # The disk is full, or the reader of the pipe has ended: nobody has it.
             file.remove(name)
-        raise
-    lines = [
-        f"the {role} token {name} is in {file.path}; it is shown this once. To use it, put it into "
-        "DTE_TOKEN, or into a file that DTE_TOKEN_FILE or --token-file names"
-    ]
+            raise
+    lines = [f"the {role} token {name} is in {file.path}; {_use(to)}"]
     if is_first:
-        lines.append(
-            f"it is the first one: a master with {file.path} now refuses requests without a token"
-        )
+        path = os.path.abspath(file.path)
+        lines.append(f"it is the first one: a master with {path} now refuses requests without one")
     say("\n".join(map(printable, lines)), err=True)
+
+
+@contextmanager
+def _receiver(to: str | None) -> Iterator[Callable[[str], None]]:
+    """Give a function that writes a token to stdout, or into a new file for its owner alone.
+
+    After an error the file is gone.
+    """
+    if to is None:
+        yield say
+        return
+    try:
+        number = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE)
+    except FileExistsError:
+        leave(EXIT_USAGE, printable(f"{to} exists already; give another file with --to"))
+    except OSError as error:
+        leave(EXIT_USAGE, printable(f"cannot write {to}: {error.strerror}"))
+
+    def write(secret: str) -> None:
+        with open(number, "w", closefd=False) as stream:
+            stream.write(f"{secret}\n")
+            stream.flush()
+            os.fsync(number)
+
+    try:
+        yield write
+    except BaseException:
+        os.unlink(to)
+        raise
+    finally:
+        os.close(number)
+
+
+def _use(to: str | None) -> str:
+    """Say how a new token is used."""
+    if to is not None:
+        return f"to use it: DTE_TOKEN_FILE or --token-file {shlex.quote(to)}"
+    return (
+        "it is shown only once. To use it, put it into DTE_TOKEN, or into a file that "
+        "DTE_TOKEN_FILE or --token-file names"
+    )
 
 
 @token_commands.command("ls", short_help="List the tokens, without their secrets.")

@@ -31,7 +31,7 @@ def test_a_token_alone_is_printed_and_all_else_goes_to_stderr(
     assert "\n" not in secret
     assert secret not in made.stderr
     assert "DTE_TOKEN" in made.stderr
-    assert "refuses requests without a token" in made.stderr
+    assert "refuses requests without one" in made.stderr
     found = Tokens(str(folder / "dte.tokens")).find(secret, time.time())
     assert found is not None
     assert (found.name, found.role) == ("shop", Role.CLIENT)
@@ -176,3 +176,41 @@ def test_an_empty_list_of_handlers_allows_not_all(dte: Dte, tmp_path: Path, empt
     assert result.exit_code == 2
     assert "leave it out to allow all handlers" in result.stderr
     assert not file.exists()
+
+
+def test_a_token_goes_into_a_file_for_its_owner_alone(dte: Dte, folder: Path) -> None:
+    made = dte("token", "new", "client", "shop", "--to", "my shop.token")
+    assert (made.exit_code, made.stdout) == (0, "")
+    assert "--token-file 'my shop.token'" in made.stderr
+    written = folder / "my shop.token"
+    assert written.stat().st_mode & 0o777 == 0o600
+    secret = written.read_text().strip()
+    assert secret not in made.stderr
+    assert Tokens("dte.tokens").find(secret, time.time()) is not None
+
+
+def test_a_file_with_a_token_stays_when_the_same_is_asked_for_again(dte: Dte, folder: Path) -> None:
+    command = ("token", "new", "client", "shop", "--to", "shop.token")
+    dte(*command)
+    before = (folder / "shop.token").read_text()
+    check_refused(dte(*command), 2, "shop.token exists already", "--to", lines=1)
+    assert (folder / "shop.token").read_text() == before
+    other = ("token", "new", "client", "other", "--to", "shop.token")
+    check_refused(dte(*other), 2, "shop.token exists already")
+    assert [each.name for each in TokenFile("dte.tokens").read()] == ["shop"]
+
+
+def test_no_file_stays_of_a_token_that_was_not_made(dte: Dte, folder: Path) -> None:
+    dte("token", "new", "client", "shop")
+    taken = dte("token", "new", "client", "shop", "--to", "shop.token")
+    check_refused(taken, 2, "has a token named shop")
+    assert not (folder / "shop.token").exists()
+    nowhere = dte("token", "new", "client", "other", "--to", "nowhere/other.token")
+    check_refused(nowhere, 2, "cannot write nowhere/other.token")
+    assert [each.name for each in TokenFile("dte.tokens").read()] == ["shop"]
+
+
+def test_the_first_token_names_the_whole_path_of_its_file(dte: Dte, folder: Path) -> None:
+    (folder / "data").mkdir()
+    made = dte("token", "new", "client", "shop", DTE_JOURNAL="data/jobs.db")
+    assert f"a master with {folder}/data/dte.tokens" in made.stderr
