@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import click
 
 from dte.cli.options import option, options
 from dte.cli.output import EXIT_USAGE, leave
-from dte.master.access.tokens import TokenFile
+from dte.master.access.tokens import FILE_NAME, TokenFile, file_beside
 from dte.master.settings import Network, Settings
 from dte.wire.http.listening import LOOPBACK, is_local
 
@@ -144,6 +145,12 @@ def exposure_options(variable: str) -> Callable[[F], F]:
     )
 
 
+def tokens_named(path: str) -> str:
+    """The option for a file of tokens, in a command to print; nothing if it is the default."""
+    here = os.environ.get("DTE_TOKENS") or file_beside(os.environ.get("DTE_JOURNAL") or FILE_NAME)
+    return "" if path == here == FILE_NAME else f" --tokens {shlex.quote(path)}"
+
+
 def check_exposure(settings: Settings) -> None:
     """Exit if a master would serve anybody without having been told so.
 
@@ -164,7 +171,7 @@ def check_exposure(settings: Settings) -> None:
             settings.host,
         )
     elif not has_tokens and not is_local(settings.host):
-        where = f" --tokens {shlex.quote(settings.tokens)}" if settings.tokens else ""
+        where = tokens_named(path)
         leave(
             EXIT_USAGE,
             f"others could run your handlers: --host {settings.host} is reached from elsewhere, "

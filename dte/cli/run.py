@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from dte import __version__, logs
-from dte.cli.exposure import check_exposure, exposure_options
+from dte.cli.exposure import check_exposure, exposure_options, tokens_named
 from dte.cli.options import (
     FORMULAS,
     SHOWN,
@@ -144,7 +144,7 @@ def run_command(
                     ctx.meta[SHOWN] = {"token": cluster.admit(Role.ADMIN, "run")}
                     answer(url, formulas, timeout_s, as_json, explain, master_stays=False)
                 else:
-                    _say_how_to_use(cluster, workers, settings.journal)
+                    _say_how_to_use(cluster, workers, settings)
                     cluster.wait()
         except WorkersFailed as error:
             leave(EXIT_MASTER, str(error))
@@ -189,7 +189,8 @@ def _check_handlers(modules: tuple[str, ...], reload: bool) -> None:
         leave(EXIT_USAGE, str(error))
 
 
-def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
+def _say_how_to_use(cluster: LocalCluster, workers: int, settings: Settings) -> None:
+    journal, where = settings.journal, tokens_named(settings.tokens_file)
     master_url = cluster.master_url
     count = "1 worker" if workers == 1 else f"{workers} workers"
     jobs = "are not kept" if journal == "none" else f"are kept in {journal}"
@@ -202,5 +203,5 @@ def _say_how_to_use(cluster: LocalCluster, workers: int, journal: str) -> None:
         f"  {program} submit '1+(2*3)/4-5' --master {master_url}\n"
     )
     if cluster.needs_tokens:
-        say(f"These need a token; to make one: {program} token new client NAME")
+        say(f"These need a token; to make one: {program} token new client NAME{where}")
     sys.stdout.flush()

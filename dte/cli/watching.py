@@ -41,13 +41,23 @@ class Explainer:
         about = f"{reason.node}: " if reason.node else ""
         needs = " --handlers MODULE" if reason.node else ""
         start = self._start_worker or f"dte worker{needs}{at(client.master_url, for_worker=True)}"
+        advice = "" if _is_of_trouble(reason) else f"to start one: {start}"
         if reason.waits_for == "worker" and not reason.node:
-            problem = reason.text.rpartition("; ")[2]  # Counts of operations help nobody here.
-            say(printable(f"{problem}; to start one: {start}"), err=True)
+            # Counts of operations, which come first, help nobody here.
+            problem = reason.text.partition("; ")[2] or reason.text
+            say(printable("; ".join(filter(None, (problem, advice)))), err=True)
             return
         say(printable(f"job {job.id} waits: {about}{reason.text}"), err=True)
-        if reason.waits_for == "worker":
-            say(f"to start one: {start}", err=True)
+        if reason.waits_for == "worker" and advice:
+            say(advice, err=True)
+
+
+def _is_of_trouble(reason: Reason) -> bool:
+    """True if workers are there that cannot be called, or cannot run calls.
+
+    Those are named as workers in the text. Others are named because they have gone or are leaving.
+    """
+    return any(f"worker {name} " in reason.text for name in reason.names)
 
 
 def explain_calls(client: Client, job: Job) -> None:

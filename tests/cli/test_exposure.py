@@ -34,6 +34,32 @@ def test_the_way_out_names_the_file_of_tokens_that_is_given(dte_process: DteProc
     assert "dte token new client NAME --tokens 'our tokens'" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        ({}, (), "new client NAME, and dte token new worker NAME. "),
+        ({}, ("--journal", "data/dte.db"), "new client NAME --tokens data/dte.tokens"),
+        ({"DTE_JOURNAL": "data/dte.db"}, (), "new client NAME --tokens data/dte.tokens"),
+        (
+            {"DTE_JOURNAL": "data/dte.db"},
+            ("--journal", "dte.db"),
+            "new client NAME --tokens dte.tokens",
+        ),
+    ],
+)
+def test_the_way_out_makes_tokens_for_the_master_that_was_refused(
+    dte: Dte,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    options: tuple[str, ...],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = dte("master", "--host", "*", *options, **settings)
+    check_refused(refused, 2, expected, lines=1)
+
+
 def test_a_master_with_tokens_may_listen_anywhere(
     dte: Dte, served: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

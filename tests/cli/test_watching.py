@@ -78,3 +78,29 @@ def test_a_missing_worker_is_named_with_the_command_that_starts_one(
         "job 1 waits: foo@1: no connected worker has the handler 'foo'\n"
         "to start one: dte run --handlers MODULE\n"
     )
+
+
+def told(capsys: pytest.CaptureFixture[str], reason: Reason) -> str:
+    Explainer("dte worker")(asked(why=Why(1, "waiting", [reason])), Job(1, False))
+    return capsys.readouterr().err
+
+
+def test_a_worker_that_cannot_be_called_is_told_of_in_whole_and_none_is_to_be_started(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = "1 arithmetic operation is left, 1 of them ready"
+    trouble = "no worker does arithmetic; calls to worker w at http://x fail: refused; for long"
+    reason = Reason("", "waiting", "worker", f"{left}; {trouble}", ["w"])
+    assert told(capsys, reason) == f"{trouble}\n"
+    text = "calls to worker w at http://x fail: refused"
+    reason = Reason("call", "ready", "worker", text, ["w"])
+    assert told(capsys, reason) == f"job 1 waits: call: {text}\n"
+
+
+def test_a_worker_that_has_gone_does_not_hide_how_to_start_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = "1 arithmetic operation is left, 1 of them ready"
+    gone = "no worker does arithmetic (1 gone, draining or pausing)"
+    reason = Reason("", "waiting", "worker", f"{left}; {gone}", ["w"])
+    assert told(capsys, reason) == f"{gone}; to start one: dte worker\n"
