@@ -133,7 +133,7 @@ class ComputeServer:
         if request.path == "/health":
             return 200, self._health(self._lets_in(request))
         if request.path == "/":
-            return 200, self._about()
+            return 200, self._about(self._lets_in(request))
         body = request.body.removeprefix(BOM)
         try:
             if request.path == "/hello":
@@ -149,7 +149,9 @@ class ComputeServer:
         except (ValueError, KeyError) as error:
             return _refusal(error, request.path, body)
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self, whole: bool) -> dict[str, Any]:
+        if not whole:
+            return self._health(whole)
         about = {"service": "worker", "worker_name": self._name, "master": self._master_url}
         return about | {"about": f"{self._this}; submit jobs to the master"}
 
@@ -160,7 +162,8 @@ class ComputeServer:
     def _before(self, request: Request) -> tuple[int, Any] | None:
         """Refuse a request that its route does not take, or that comes while draining."""
         if request.path not in METHODS:
-            error = f"no such route: {request.path[:PATH_CHARS_SHOWN]}; {self._this}"
+            this = self._this if self._lets_in(request) else "this is a worker; ask its master"
+            error = f"no such route: {request.path[:PATH_CHARS_SHOWN]}; {this}"
             return 404, {"error": error}
         if request.method not in METHODS[request.path]:
             method = METHODS[request.path].partition(",")[0]

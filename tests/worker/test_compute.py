@@ -628,6 +628,60 @@ async def test_strangers_see_the_status_of_a_worker_alone(secretive: Worker) -> 
     assert (health["worker_name"], health["calls"]) == ("worker-1", [])
 
 
+async def test_strangers_see_neither_the_name_nor_the_master_of_a_worker(secretive: Worker) -> None:
+    session = secretive.compute._session
+    assert (await secretive.client.get("/")).json == {"status": "ok"}
+    wrong = {"Authorization": "Bearer wrong"}
+    assert (await secretive.client.ask("GET", "/", **wrong)).json == {"status": "ok"}
+    for method, path in (("POST", "/submit"), ("GET", "/docs"), ("PUT", "/"), ("GET", "/?x=1")):
+        reply = await secretive.client.ask(method, path)
+        assert reply.status in (400, 404, 405)
+        assert b"worker-1" not in reply.body
+        assert b"master:5000" not in reply.body
+    master = {"Authorization": f"Bearer {session.secret}"}
+    about = (await secretive.client.ask("GET", "/", **master)).json
+    assert (about["worker_name"], about["master"]) == ("worker-1", "http://master:5000")
+
+
+SAFE = {
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("HEAD", "/health", 200),
+        ("OPTIONS", "/health", 204),
+        ("POST", "/hello", 400),
+        ("POST", "/compute", 401),
+        ("GET", "/nothing", 404),
+        ("PUT", "/health", 405),
+    ],
+)
+async def test_browsers_keep_the_replies_of_a_worker_from_pages_of_others(
+    secretive: Worker, method: str, path: str, status: int
+) -> None:
+    reply = await secretive.client.ask(method, path)
+    assert reply.status == status
+    assert SAFE.items() <= reply.headers.items()
+
+
+async def test_malformed_requests_have_the_headers_for_browsers_too(
+    worker: Worker, dial: Dial
+) -> None:
+    line = await dial(worker.client.port)
+    await line.send(b"nonsense\r\n\r\n")
+    reply = await line.read()
+    assert reply is not None
+    assert SAFE.items() <= reply.headers.items()
+    reply = await worker.single("sum", 1, 2)
+    assert SAFE.items() <= reply.headers.items(), "a page may send this, as no secret is demanded"
+
+
 async def test_a_challenge_is_answered_with_its_proof(secretive: Worker) -> None:
     session = secretive.compute._session
     reply = await secretive.client.post("/hello", {"challenge": "c" * 43})

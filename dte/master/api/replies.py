@@ -14,6 +14,7 @@ from dte.master.http.meters import Budget
 from dte.master.http.stream import BoundedStream
 from dte.master.master import Master
 from dte.wire.codec import encode
+from dte.wire.http.browsers import SAFE_HEADERS
 
 LIST_LONG = 100
 """Few replies with longer lists are made at once."""
@@ -25,13 +26,6 @@ REPLY_SLICE_S = 0.005
 """A slice ends after this time, however little is encoded by then."""
 REPLY_PART_BYTES = 1_000_000
 """A long reply is sent in parts of about this size; each is freed as soon as it is sent."""
-SAFE_HEADERS = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cache-Control", "no-store"),
-    ("Content-Security-Policy", "frame-ancestors 'none'"),
-)
-"""Headers by which browsers keep replies from pages of other sites, and from their own disk."""
 
 
 class ReplyHandler(BodyHandler):

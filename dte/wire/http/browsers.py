@@ -22,6 +22,13 @@ AUTHORITY = re.compile(r"(\[[0-9a-f:.]+(?:%25[\w.~-]+)?\]|[^:\[\]/?#@,\s]+)(?::(
 """A host and perhaps a port."""
 SHORT_NAME = re.compile(r"[\w-]+", re.ASCII)
 HOST_CHARS_SHOWN = 100
+SAFE_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "frame-ancestors 'none'"),
+)
+"""Headers by which browsers keep replies from pages of other sites, and from their own disk."""
 
 
 class Refusal(NamedTuple):

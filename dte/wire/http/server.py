@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from dte.wire.codec import encode
 from dte.wire.http.accepting import Acceptor
-from dte.wire.http.browsers import HostNames, refusal_of
+from dte.wire.http.browsers import SAFE_HEADERS, HostNames, refusal_of
 from dte.wire.http.certificates import ServerTls
 from dte.wire.http.crowd import Crowd
 from dte.wire.http.encodings import encoding_fault
@@ -32,7 +32,8 @@ log = logging.getLogger("dte.wire")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ASTERISK = "GET, POST, HEAD, OPTIONS"
 """The methods of all paths together: the asterisk as a path stands for the server as a whole."""
-ALLOWED = b"HTTP/1.1 204 No Content\r\nAllow: %s\r\n\r\n"
+SAFE = "".join(f"{name}: {value}\r\n" for name, value in SAFE_HEADERS)
+ALLOWED = b"HTTP/1.1 204 No Content\r\n%sAllow: %%s\r\n\r\n" % SAFE.encode()
 
 
 class Request(NamedTuple):
@@ -316,7 +317,7 @@ class _Connection:
         status, body = made
         allowed = self._server.methods.get(request.path, "OPTIONS")
         allow = f"\r\nAllow: {allowed}" if status == HTTPStatus.METHOD_NOT_ALLOWED else ""
-        head = _head(status, len(body), closes, allow)
+        head = _head(status, len(body), closes, allow, is_work=_is_work(request, status))
         self._stream.send(head + body if request.method != "HEAD" else head)
         if closes:
             self.finish()
@@ -367,6 +368,14 @@ def _failed(request: Request) -> Answered:
     return 500, b"{}"
 
 
+def _is_work(request: Request, status: int) -> bool:
+    """True if a reply goes to a program with a secret, which reads many of them.
+
+    No page can have that sent.
+    """
+    return request.method == "POST" and status < 300 and "authorization" in request.headers
+
+
 def _encoding_fault(headers: Mapping[str, str]) -> str | None:
     """Name the encoding of a body that cannot be read; None for all others."""
     encoding, content_type = headers.get("content-encoding", ""), headers.get("content-type", "")
@@ -380,13 +389,15 @@ def _error(text: str) -> bytes:
 
 
 @lru_cache
-def _start(status: int, closes: bool) -> str:
+def _start(status: int, closes: bool, is_work: bool) -> str:
     connection = "Connection: close\r\n" if closes else ""
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        f"Content-Type: application/json\r\n{connection}Content-Length: "
+        f"Content-Type: application/json\r\n{'' if is_work else SAFE}{connection}Content-Length: "
     )
 
 
-def _head(status: int, body_bytes: int, closes: bool, more: str = "") -> bytes:
-    return f"{_start(status, closes)}{body_bytes}{more}\r\n\r\n".encode()
+def _head(
+    status: int, body_bytes: int, closes: bool, more: str = "", *, is_work: bool = False
+) -> bytes:
+    return f"{_start(status, closes, is_work)}{body_bytes}{more}\r\n\r\n".encode()

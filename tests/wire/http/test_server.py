@@ -14,6 +14,12 @@ from dte.wire.http.server import HttpServer, Request
 
 BODY_BYTES_MAX = 1_000_000
 MUCH = b"x" * 500_000
+SAFE = {
+    "x-content-type-options": "nosniff",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "content-security-policy": "frame-ancestors 'none'",
+}
 
 
 class Served:
@@ -64,10 +70,19 @@ async def test_a_request_is_answered(start: Start) -> None:
     reply = await served.client.post("/teapot?short=1", b"[1]")
     assert (reply.status, reply.body) == (418, b"[1]")
     assert reply.start == ["HTTP/1.1", "418", "I'm a Teapot"]
-    assert reply.headers == {"content-type": "application/json", "content-length": "3"}
+    assert reply.headers == {"content-type": "application/json", "content-length": "3"} | SAFE
     (request,) = served.requests
     assert request[:4] == ("POST", "/teapot", b"[1]", "short=1")
     assert request.headers["content-length"] == "3"
+
+
+async def test_replies_to_work_of_a_program_with_a_secret_are_short(start: Start) -> None:
+    """No page can have such a request sent, and its sender reads many replies."""
+    client, secret = start().client, {"Authorization": "Bearer s"}
+    reply = await client.post("/work", b"[1]", **secret)
+    assert reply.headers == {"content-type": "application/json", "content-length": "3"}
+    for method, path in (("GET", "/work"), ("POST", "/teapot")):
+        assert SAFE.items() <= (await client.ask(method, path, **secret)).headers.items()
 
 
 async def test_requests_share_a_connection_and_may_come_together(start: Start, dial: Dial) -> None:
@@ -221,13 +236,13 @@ async def test_a_compressed_body_is_refused_with_the_name_of_its_encoding(start:
 async def test_options_give_the_methods_of_a_path(start: Start) -> None:
     served = start()
     reply = await served.client.ask("OPTIONS", "/teapot")
-    assert (reply.status, reply.headers) == (204, {"allow": "POST, OPTIONS"})
+    assert (reply.status, reply.headers) == (204, {"allow": "POST, OPTIONS"} | SAFE)
     assert served.requests == []
 
 
 async def test_options_of_the_server_as_a_whole_give_all_methods(start: Start) -> None:
     reply = await start().client.ask("OPTIONS", "*")
-    assert (reply.status, reply.headers) == (204, {"allow": "GET, POST, HEAD, OPTIONS"})
+    assert (reply.status, reply.headers) == (204, {"allow": "GET, POST, HEAD, OPTIONS"} | SAFE)
 
 
 @pytest.mark.parametrize("target", ["/teapot", "http://a:1/teapot?x=1", "/%74eapot"])
