@@ -61,7 +61,12 @@ class Shares:
                 del self._used[owner]
 
     def remove(self, owner: str, count: int = 1) -> None:
-        self.add(owner, -count)
+        if owner and count:
+            left = self._used.get(owner, 0) - count
+            if left:
+                self._used[owner] = left
+            else:
+                del self._used[owner]
 
     def has_room(self, owner: str, more: int = 1) -> bool:
         """True if an owner may use some more."""

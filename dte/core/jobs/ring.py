@@ -55,7 +55,9 @@ class JobRing:
     def _note_owned(self, job: Job, size: int) -> None:
         """Note the end of somebody else's job than the machine's own user's."""
         owner, (jobs, sizes) = job.owner, self._shares
-        own = self._owned.setdefault(owner, deque())
+        own = self._owned.get(owner)
+        if own is None:
+            own = self._owned[owner] = deque()
         own.append(job.number)
         jobs.add(owner)
         sizes.add(owner, size)
