@@ -120,8 +120,7 @@ class BodyHandler(RequestHandler):
             access = self.master.access
             access.check_origin(self.request)
             self.identified = access.caller(self.request)
-            request = f"{self.request.method} {self.request.path[:PATH_CHARS_SHOWN]}"
-            check_role(self.identified, self._may.get(method, KNOWN), request)
+            check_role(self.identified, self._may.get(method, KNOWN), self.request)
         except DteError as error:
             self.request.connection.stream.lingers = True  # type: ignore[union-attr]
             if isinstance(error, WrongToken) and error.pause_s:

@@ -43,7 +43,7 @@ class ReplyHandler(BodyHandler):
         self.clear_header("Server")
         self.set_header("Content-Type", "application/json")
         for name, value in SAFE_HEADERS:
-            self.set_header(name, value)
+            self._headers[name] = value  # `set_header` would check it each time.
 
     def compute_etag(self) -> None:
         """Send no tag: hashing every reply costs more than a client can save."""

@@ -31,6 +31,7 @@ from dte.master.settings import Settings
 from dte.wire.http.browsers import HostNames, refusal_of
 
 BEARER = "bearer "
+PATH_CHARS_SHOWN = 200
 NO_TOKEN = (
     "a token is needed, as the header Authorization: Bearer TOKEN; dte commands take it from "
     "DTE_TOKEN, and the master's operator makes one: dte token new client NAME"
@@ -148,11 +149,8 @@ class Access:
         return self._clock.wall_s(self._clock.now())
 
 
-def check_role(caller: Caller | None, roles: Roles, request: str) -> None:
+def check_role(caller: Caller | None, roles: Roles, request: HTTPServerRequest) -> None:
     """Check that a caller may make a request.
-
-    Args:
-        request: its method and path, for the error.
 
     Raises:
         Unauthorized: a token is needed.
@@ -169,7 +167,8 @@ def check_role(caller: Caller | None, roles: Roles, request: str) -> None:
             else f"without a token you are a {caller.role.value}"
         )
         allowed = " or ".join(sorted(role.value for role in roles))
-        raise Forbidden(f"{whose}, and {request} needs the role {allowed}")
+        asked = f"{request.method} {request.path[:PATH_CHARS_SHOWN]}"
+        raise Forbidden(f"{whose}, and {asked} needs the role {allowed}")
 
 
 @lru_cache(maxsize=10_000)

@@ -93,11 +93,12 @@ def refusal_of(
             "--host-names (DTE_HOST_NAMES)"
         )
         return Refusal(HTTPStatus.MISDIRECTED_REQUEST, "misdirected", text)
-    if headers.get("Sec-Fetch-Site") in FOREIGN_SITES:
+    # Most requests have neither, and to look is quicker than to get.
+    if "Sec-Fetch-Site" in headers and headers["Sec-Fetch-Site"] in FOREIGN_SITES:
         text = "a page of another site made this request (Sec-Fetch-Site)"
         return Refusal(HTTPStatus.FORBIDDEN, "foreign", text)
-    origin = headers.get("Origin")
-    if origin is not None and not _is_own(origin, forwarded_host or host or ""):
+    if "Origin" in headers and not _is_own(headers["Origin"], forwarded_host or host or ""):
+        origin = headers["Origin"]
         text = f"a page of {origin[:HOST_CHARS_SHOWN]!r} made this request, another origin"
         return Refusal(HTTPStatus.FORBIDDEN, "foreign", text)
     return None
