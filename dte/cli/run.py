@@ -151,7 +151,7 @@ def run_command(
         except CannotListen as error:
             leave(EXIT_MASTER, f"{error}; {another(error, for_master=not formulas)}")
         except TokensRefused as error:
-            leave(EXIT_MASTER, str(error))
+            leave(EXIT_USAGE, str(error))
         except JournalRefused as error:
             leave(EXIT_MASTER, f"{error}. To run without a journal: --journal none")
 

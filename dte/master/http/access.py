@@ -32,10 +32,7 @@ from dte.wire.http.browsers import HostNames, refusal_of
 
 BEARER = "bearer "
 PATH_CHARS_SHOWN = 200
-NO_TOKEN = (
-    "a token is needed, as the header Authorization: Bearer TOKEN; dte commands take it from "
-    "DTE_TOKEN, and the master's operator makes one: dte token new client NAME"
-)
+NO_TOKEN = "a token is needed: Authorization: Bearer TOKEN; dte token new makes one"
 WRONG_TOKEN = "the token is unknown or has expired"
 
 
@@ -166,7 +163,8 @@ def check_role(caller: Caller | None, roles: Roles, request: HTTPServerRequest) 
             if caller.name
             else f"without a token you are a {caller.role.value}"
         )
-        allowed = " or ".join(sorted(role.value for role in roles))
+        *most, last = [role.value for role in Role if role in roles]
+        allowed = f"{', '.join(most)} or {last}" if most else last
         asked = f"{request.method} {request.path[:PATH_CHARS_SHOWN]}"
         raise Forbidden(f"{whose}, and {asked} needs the role {allowed}")
 

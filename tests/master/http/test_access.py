@@ -116,7 +116,7 @@ async def test_no_token_and_a_wrong_one_are_401(office: Office) -> None:
 async def test_a_role_that_may_not_is_403_and_names_those_that_may(office: Office) -> None:
     reply = await office.by("reader", "POST", "/submit", {"task": "1+2"})
     assert (reply.status, reply.json["code"]) == (403, "forbidden")
-    assert "admin or client" in reply.json["error"]
+    assert "client or admin" in reply.json["error"]
     assert "reader" in reply.json["error"]
 
 
