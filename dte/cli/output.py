@@ -21,6 +21,7 @@ from dte.cli.text import printable_json, say, say_json, short
 from dte.client.blocking import Client
 from dte.client.errors import TlsFailed, Unreachable, WaitTimeout
 from dte.client.exact import decimal_digits, encode
+from dte.client.exchange import TOKEN_ADVICE
 from dte.client.job import Job, JobFailed
 from dte.client.patience import PATIENCE_S
 from dte.core.errors import (
@@ -32,6 +33,7 @@ from dte.core.errors import (
     Unauthorized,
 )
 from dte.core.printable import printable
+from dte.wire.access import NoToken
 
 EXIT_JOB_FAILED = 1
 EXIT_USAGE = 2
@@ -87,7 +89,7 @@ def files_explained() -> Iterator[None]:
     """Exit with the reason where the token or a file of TLS cannot be used."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, NoToken) as error:
         leave(EXIT_USAGE, printable(str(error)))
 
 
@@ -298,9 +300,11 @@ def explained(master_url: str, master_stays: bool = True) -> Iterator[None]:
     except FormulaError as error:
         say(syntax_error(error), err=True)
         sys.exit(EXIT_USAGE)
+    except NoToken as error:
+        leave(EXIT_USAGE, printable(str(error)))
     except Unauthorized as error:
-        text = printable(str(error))
-        leave(EXIT_MASTER, text if "DTE_TOKEN" in text else f"{text}\n{TOKEN_HINT}")
+        text = printable(str(error).removesuffix(TOKEN_ADVICE))
+        leave(EXIT_MASTER, f"{text}\n{TOKEN_HINT}")
     except TlsFailed as error:
         leave(EXIT_MASTER, printable(str(error)))
     except Unreachable as error:

@@ -90,7 +90,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     try:
         check_exposure(settings)
     except TokensRefused as error:
-        leave(EXIT_MASTER, str(error))
+        leave(EXIT_USAGE, str(error))
     reloads = bool(settings.tls_cert)
     _serve(partial(serve, settings), reloads=reloads, for_master=True, new_loop=MasterLoop)
 
@@ -232,16 +232,17 @@ def _show_to_master(values: dict[str, Any]) -> None:
     """Put what is shown to the master where the worker finds it, and check the files.
 
     Handlers find the certificates there too. The token is the worker's alone, unless it comes from
-    the environment. A file with it that is not there yet may come, so the worker waits for that.
+    the environment.
     """
     given: dict[str, Any] = {**shown_to_master()}
     given |= {name: values[name] for name in ("tls_cert", "tls_key") if values.get(name)}
-    if "token_file" in given:
-        use_token(file=given.pop("token_file"))
+    token_file = given.pop("token_file", "")
     for name, value in given.items():
         os.environ[VARIABLES[name]] = value
     with files_explained():
-        _ = Access(values["master_url"]).tls
+        if token_file:
+            use_token(file=token_file)
+        Access(values["master_url"]).check()
 
 
 def _line_of_stdin() -> str:
@@ -327,9 +328,9 @@ def _serve(
             runner.run(serve_until_signal())
     except CannotListen as error:
         leave(EXIT_MASTER, f"{error}; {another(error, for_master)}")
-    except (JournalRefused, TokensRefused) as error:
+    except JournalRefused as error:
         leave(EXIT_MASTER, str(error))
-    except FilesRefused as error:
+    except (FilesRefused, TokensRefused) as error:
         leave(EXIT_USAGE, str(error))
 
 

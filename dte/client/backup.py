@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dte.client.connecting import new_connection, no_reply
 from dte.client.errors import MasterFault, TlsFailed, Unreachable
-from dte.client.exchange import Response, error_of
+from dte.client.exchange import Response, advised, error_of
 from dte.wire.access import Access
 
 COPY_TIMEOUT_S = 3_600.0
@@ -40,7 +40,8 @@ class Backup:
             length = self._reply.headers.get("Content-Length", "")
             if self._reply.status != http.HTTPStatus.OK:
                 retry_after = self._reply.headers.get("Retry-After")
-                raise error_of(Response(self._reply.status, self._reply.read(), retry_after))
+                response = Response(self._reply.status, self._reply.read(), retry_after)
+                raise advised(error_of(response), access)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise self._no_reply(error) from error

@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from dte.client.errors import MasterFault, TlsFailed, Unreachable
-from dte.client.exchange import LASTING, Attempt, NoReply, Response, error_of, is_gone
+from dte.client.exchange import LASTING, Attempt, NoReply, Response, advised, error_of, is_gone
 from dte.client.job import TERMINAL
 from dte.client.patience import HELD_S, SILENCE_S, Contact, Patience
 from dte.core.errors import Unavailable
@@ -167,7 +167,7 @@ class Subscription:
             self.pause_s = 0.0
             return
         if not isinstance(error, Unavailable) or isinstance(error, LASTING):
-            raise error
+            raise advised(error, self._contact.access)
         self._again(error)
 
     def lost(self, failure: NoReply) -> None:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from dte.client.errors import MasterFault, TlsFailed, WaitTimeout
 from dte.client.replies import ErrorReply
 from dte.core import errors
+from dte.wire.access import Access
 from dte.wire.codec import Decoder, Malformed
 from dte.wire.faults import plain
 from dte.wire.misfits import explained
@@ -113,6 +114,11 @@ class NoReply(Exception):
         self.insecure = insecure
 
 
+TOKEN_ADVICE = (
+    "; a client takes its token from token=..., from DTE_TOKEN, or from the file that "
+    "DTE_TOKEN_FILE names; the master's operator makes one: dte token new client NAME"
+)
+
 Exchange = Generator[Request, Response, T]
 Attempts = Generator[Attempt, Response, T]
 
@@ -148,6 +154,14 @@ def read(decoder: Decoder[T], response: Response) -> T:
 def is_gone(status: int, error: errors.DteError | None) -> bool:
     """True for the reply of a proxy that does not reach its master, which may be restarting."""
     return isinstance(error, MasterFault) and status in (BAD_GATEWAY, GATEWAY_TIMEOUT)
+
+
+def advised(refusal: errors.DteError, access: Access | None) -> errors.DteError:
+    """Return the error of a refused token with the next step; any other error as it is."""
+    if type(refusal) is not errors.Unauthorized:
+        return refusal
+    doubt = access.doubt() if access is not None else ""
+    return errors.Unauthorized(f"{refusal}{doubt and '; '}{doubt}{TOKEN_ADVICE}")
 
 
 def error_of(response: Response) -> errors.DteError:

@@ -21,6 +21,7 @@ from dte.client.exchange import (
     NoReply,
     Request,
     Response,
+    advised,
     error_of,
     is_gone,
 )
@@ -156,6 +157,8 @@ def patiently(exchange: Exchange[T], contact: Contact) -> Attempts[T]:
             request = exchange.send((yield from _send(request, contact)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except Unauthorized as refusal:
+        raise advised(refusal, contact.access) from None
 
 
 def _send(request: Request, contact: Contact) -> Attempts[Response]:

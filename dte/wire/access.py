@@ -18,6 +18,7 @@ from typing import TypedDict
 from dte.core.errors import Unauthorized
 from dte.wire.http.address import parse
 from dte.wire.http.tls import FilesRefused, client_context
+from dte.wire.tokens import CHARS_MAX, checked, checked_file, doubt
 
 log = logging.getLogger("dte")
 
@@ -28,7 +29,6 @@ VARIABLES = {
     "tls_cert": TLS_CERT,
     "tls_key": TLS_KEY,
 }
-TOKEN_CHARS_MAX = 1_000
 OTHERS = 0o077
 """What the group and all others may do with a file."""
 
@@ -43,7 +43,7 @@ _own_token = _own_file = ""
 def use_token(token: str = "", *, file: str = "") -> None:
     """Have this process send a token, or that in a file, wherever it is given no other."""
     global _own_token, _own_file
-    _own_token, _own_file = _checked(token, "the token"), file
+    _own_token, _own_file = checked(token, "the token"), checked_file(file, "--token-file")
 
 
 class Shown(TypedDict, total=False):
@@ -72,7 +72,8 @@ class Access:
             master that demands one.
 
     Raises:
-        ValueError: the URL or the token is wrong.
+        TypeError: the token is no text.
+        ValueError: the URL, the token, or the name of its file is wrong.
     """
 
     def __init__(
@@ -87,13 +88,13 @@ class Access:
     ) -> None:
         self.url = url
         self.address = parse(url)
-        self._given = _checked(token, "the token") if token is not None else None
-        self._file = token_file or ""
+        self._given = checked(token, "the token") if token is not None else None
+        self._file = checked_file(token_file or "", "the name of the token's file")
         if token is None and not token_file:
             self._given, self._file = _own_token or None, _own_file
             if not (_own_token or _own_file):
-                self._given = _checked(os.environ.get(TOKEN, ""), TOKEN) or None
-                self._file = os.environ.get(TOKEN_FILE, "")
+                self._given = checked(os.environ.get(TOKEN, ""), TOKEN) or None
+                self._file = checked_file(os.environ.get(TOKEN_FILE, ""), TOKEN_FILE)
         self._headers: dict[str, str] | None = None
         self._files = tuple(
             os.environ.get(name, "") if file is None else file
@@ -153,6 +154,10 @@ class Access:
             _warn_once(f"the token is sent to {host} without TLS, where others may read it")
         return {"Authorization": f"Bearer {token}"}
 
+    def doubt(self) -> str:
+        """Say what may be wrong with the token that was sent, after a 401; "" for nothing."""
+        return doubt(self._headers)
+
     def renew(self, refused: Mapping[str, str]) -> bool:
         """Read the file with the token again, after a 401; return True if there is another one.
 
@@ -173,29 +178,19 @@ class Access:
         try:
             with open(self._file, "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
-                raw = file.read(TOKEN_CHARS_MAX + 2)
+                raw = file.read(CHARS_MAX + 2)
         except OSError as error:
             raise NoToken(f"cannot read the token in {self._file}: {error.strerror}") from None
         if os.name == "posix" and stat.S_IMODE(mode) & OTHERS:
             text = f"others may read the token in {self._file} (mode {stat.S_IMODE(mode):04o})"
             _warn_once(f"{text}; to prevent that: chmod 600 {self._file}")
         try:
-            token = _checked(raw.decode("latin-1").strip(), self._file)
+            token = checked(raw.decode("latin-1").strip(), self._file)
         except ValueError as error:
             raise NoToken(str(error)) from None
         if not token:
             raise NoToken(f"{self._file} is empty; it must have a token")
         return token
-
-
-def _checked(token: str, what: str) -> str:
-    """Return a token that can be sent; the error does not quote any other."""
-    token = token.strip()
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(f"{what} has characters that no token has")
-    if len(token) > TOKEN_CHARS_MAX:
-        raise ValueError(f"{what} has more than {TOKEN_CHARS_MAX} characters; no token does")
-    return token
 
 
 def _warn_once(text: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -13,6 +15,8 @@ from dte.wire.codec import Decoder, Malformed
 from dte.wire.http.client import ConnectionFailed, KeptAliveConnection, Reply
 from dte.wire.messages.batches import Refusal
 
+log = logging.getLogger("dte.worker")
+
 TIMEOUT_S = 10.0
 """The timeout of a request; the answer may have to wait for a slow disk."""
 BYTES_A_S = 1_000_000
@@ -20,6 +24,8 @@ BYTES_A_S = 1_000_000
 again delays all others."""
 
 PAUSE_FIRST_S = 0.1
+REMIND_EVERY_S = 60.0
+"""The time after which a token that is still refused is logged again."""
 REASON_CHARS_MAX = 500
 PASSING = (401, 408, 421, 425, 429)
 """Statuses of replies, besides 5xx, after which the same request may be accepted later."""
@@ -64,6 +70,7 @@ class MasterClient:
         self._url = master_url
         self._access: Access | None = None
         self._connection: KeptAliveConnection | None = None
+        self._refused_at: float | None = None
 
     async def post(
         self,
@@ -110,10 +117,13 @@ class MasterClient:
             self._begin_anew()
             raise MasterAway(str(error)) from None
         if 200 <= status < 300:
+            self._refused_at = None
             return reply
         reason = f"HTTP {status} {_said_in(reply)}"
-        if status == HTTPStatus.UNAUTHORIZED:
-            raise MasterAway(f"{reason}; {TOKEN_ADVICE}")
+        is_forbidden = status == HTTPStatus.FORBIDDEN and "token" in reason
+        if status == HTTPStatus.UNAUTHORIZED or is_forbidden:
+            reason = "; ".join(filter(None, (reason, self._doubt(), TOKEN_ADVICE)))
+            self._remind(reason)
         if status in PASSING or status >= 500 or _is_by_proxy(status, reply):
             raise MasterAway(reason)
         raise Refused(reason, status)
@@ -138,6 +148,18 @@ class MasterClient:
             reply = await self._connection.request(method, access.path(path), body, more)
             if reply.status != HTTPStatus.UNAUTHORIZED or not access.renew(shown):
                 return reply
+
+    def _doubt(self) -> str:
+        return self._access.doubt() if self._access is not None else ""
+
+    def _remind(self, reason: str) -> None:
+        """Log now and then that the token is still refused; callers log that it is."""
+        now = time.monotonic()
+        if self._refused_at is None:
+            self._refused_at = now
+        elif now - self._refused_at >= REMIND_EVERY_S:
+            self._refused_at = now
+            log.warning("%s still refuses the token of this worker: %s", self._url, reason)
 
     def _begin_anew(self) -> None:
         """Read the files that the master is shown again for the next request."""

@@ -77,6 +77,24 @@ def test_a_missing_or_a_wrong_token_exits_with_3_and_says_where_it_comes_from(
     assert TOKEN not in refused.output
 
 
+def test_the_next_step_after_a_refused_token_is_said_once(dte: Dte, master: MasterThread) -> None:
+    with Front(master.port, token=TOKEN) as front:
+        for command in (("jobs",), ("events",)):
+            refused = dte(*command, "--master", front.url, DTE_TOKEN="of_others")
+            assert refused.stderr.count("dte token new client NAME") == 1
+            assert "does not begin with dte_" in refused.stderr
+            assert "of_others" not in refused.output
+
+
+def test_a_token_in_the_place_of_a_file_is_not_printed(dte: Dte, master: MasterThread) -> None:
+    asked = ("jobs", "--master", master.url)
+    check_refused(dte(*asked, "--token-file", TOKEN), 2, "use DTE_TOKEN", lines=1)
+    refused = dte(*asked, DTE_TOKEN_FILE=TOKEN)
+    expected = "DTE_TOKEN_FILE has a token, not a file's name; use DTE_TOKEN"
+    check_refused(refused, 2, expected, lines=1)
+    assert TOKEN not in refused.output
+
+
 def test_a_backup_says_so_too(dte: Dte, master: MasterThread, tmp_path: Path) -> None:
     with Front(master.port, token=TOKEN) as front:
         refused = dte("backup", str(tmp_path / "copy"), "--master", front.url)
@@ -90,7 +108,7 @@ def test_files_that_cannot_be_used_are_named(
     missing = str(tmp_path / "missing")
     for command in (("jobs",), ("backup", str(tmp_path / "copy"))):
         for options, code, expected in (
-            (("--token-file", missing), 3, f"cannot read the token in {missing}"),
+            (("--token-file", missing), 2, f"cannot read the token in {missing}"),
             (("--tls-ca", missing), 2, f"cannot read {missing}"),
             (("--tls-cert", server_pair.cert), 2, "no certificate and key"),
         ):

@@ -13,6 +13,7 @@ from harness.master_thread import MasterThread
 from harness.processes import Process, Processes, until
 
 import dte as package
+from dte.wire import access
 
 from .conftest import Dte, check_refused
 
@@ -89,13 +90,12 @@ def test_a_worker_waits_for_a_token_that_the_master_knows(
     authority: Authority,
     token_file: Path,
 ) -> None:
-    token_file.unlink()
+    token_file.write_text("dte_w_other")
     settings = {"DTE_TOKEN_FILE": str(token_file), "DTE_TLS_CA": authority.file}
     worker = start(processes, front.url, "--heartbeat-s", "0.1", **settings)
-    until(lambda: "cannot read the token in" in worker.output, "the file is missed")
-    token_file.touch(0o600)
-    token_file.write_text("dte_w_other")
     until(lambda: any(path.endswith("/worker") for _, path, _ in front.seen), "a token is sent")
+    token_file.unlink()
+    token_file.touch(0o600)
     token_file.write_text(TOKEN)
     assert idle_client.compute("1+2", 60) == 3
     assert worker.end() == 0
@@ -141,9 +141,19 @@ def test_a_worker_shows_its_certificate_to_a_master_that_demands_one(
         assert worker.end() == 0
 
 
-def test_files_that_cannot_be_used_end_a_worker_at_its_start(dte: Dte, tmp_path: Path) -> None:
+def test_files_that_cannot_be_used_end_a_worker_at_its_start(
+    dte: Dte, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "_own_file", "")  # The command is that of this process.
     missing = str(tmp_path / "missing")
     asked = ("worker", "--master", "https://localhost:1")
     check_refused(dte(*asked, DTE_TLS_CA=missing), 2, f"cannot read {missing}", lines=1)
     refused = dte(*asked, DTE_TOKEN="two words")
     check_refused(refused, 2, "DTE_TOKEN has characters that no token has", lines=1)
+    asked = ("worker", "--master", "http://localhost:1")
+    expected = f"cannot read the token in {missing}"
+    check_refused(dte(*asked, "--token-file", missing), 2, expected, lines=1)
+    check_refused(dte(*asked, DTE_TOKEN_FILE=missing), 2, expected, lines=1)
+    typed = dte(*asked, "--token-file", TOKEN)
+    check_refused(typed, 2, "--token-file has a token, not a file's name", lines=1)
+    assert TOKEN not in typed.output

@@ -138,8 +138,10 @@ def test_a_missing_or_a_wrong_token_is_an_error_at_once(
     master: MasterThread, compute: Compute, token: str
 ) -> None:
     with Front(master.port, token=TOKEN) as front:
-        with pytest.raises(dte.Unauthorized, match="this token is not known"):
+        with pytest.raises(dte.Unauthorized, match="this token is not known") as raised:
             compute(front.url, token=token)
+        for expected in ("token=...", "DTE_TOKEN", "dte token new client NAME"):
+            assert str(raised.value).count(expected) >= 1
         assert len(front.seen) == 1
 
 
@@ -195,6 +197,13 @@ def test_events_go_on_with_a_replaced_token(master: MasterThread, token_file: Pa
                 return [event.state async for event in client.events(job)]
 
         assert asyncio.run(states())[-1] == "succeeded"
+
+
+def test_a_token_of_bytes_is_a_type_error() -> None:
+    for kind in (dte.Client, dte.AsyncClient):
+        with pytest.raises(TypeError, match="the token must be a str, not bytes") as raised:
+            kind("http://localhost:5000", token=TOKEN.encode())
+        assert TOKEN not in str(raised.value)
 
 
 def test_a_client_without_its_file_fails_when_it_is_made(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from harness.certificates import Authority, Pair, serving
 from harness.http import HOST, Conduct, Line, Message, ServePlainly
 
 from dte.wire.http.handshakes import PLAIN
+from dte.worker import master_client
 from dte.worker.master_client import MasterAway, MasterClient, Refused
 
 from .fakes import FakeMaster
@@ -133,6 +134,35 @@ async def test_a_token_that_may_not_is_refused_for_good(serve_plainly: ServePlai
     with pytest.raises(Refused, match="a client"):
         await client.post("/result", b"{}")
     client.close()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_token_that_stays_refused_is_logged_again_with_the_step_for_workers(
+    serve_plainly: ServePlainly,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    status: int,
+) -> None:
+    async def refuse(request: Message, line: Line) -> None:
+        await line.reply(status, {"error": "the token shop is for a client"})
+
+    server = await serve_plainly(refuse)
+    client = MasterClient(f"http://{HOST}:{server.port}")
+
+    async def refused() -> str:
+        with pytest.raises((MasterAway, Refused)) as raised:
+            await client.post("/worker", b"{}")
+        return str(raised.value)
+
+    assert "dte token new worker NAME" in await refused()
+    assert "--token-file" in await refused()
+    assert caplog.records == [], "the first time, callers say it; then it is too soon"
+    monkeypatch.setattr(master_client, "REMIND_EVERY_S", 0.0)
+    await refused()
+    client.close()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "dte token new worker NAME" in record.message
 
 
 @pytest.mark.parametrize(
