@@ -202,6 +202,9 @@ async def test_a_name_is_for_the_token_with_the_longest_name_that_fits(
         assert f"{name} is a name for workers of the token w-1".encode() in reply.body
     assert not rig.master.core.workers()
     assert (await claim(rig, tokens["w-1"], worker=name)).status == 200
+    beat = await ask(rig, f"/workers/{name}/heartbeat", None, secret, method="PUT")
+    assert beat.status == 403
+    assert (await ask(rig, f"/workers/{name}", None, secret, method="GET")).status == 403
     assert (await claim(rig, tokens["root"], worker="w-2")).status == 200
 
 

@@ -109,9 +109,11 @@ class WorkersHandler(RestHandler):
         """Find a worker, for that worker itself or for those who see all workers.
 
         Raises:
+            Forbidden: the name is for other tokens.
             NotFound: there is none.
             Conflict: it is another's.
         """
+        self.master.admission.check_name(self.owner, worker_id)
         worker = self.known(worker_id)
         self.master.admission.check_own(self.owner, worker)
         return worker
