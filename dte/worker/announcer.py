@@ -11,6 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from dte.wire.codec import Decoder, Malformed, encode
+from dte.wire.http.tls import UNTRUSTED
 from dte.wire.messages.batches import Announce
 from dte.worker.master_client import MasterAway, MasterClient, Refused
 from dte.worker.session import Session, without_session
@@ -28,6 +29,10 @@ master that wakes up for several announcements spends less time on each."""
 UNREACHABLE = (
     "%s; if another port leads here, give --announce-port; if the worker listens on another "
     "address, give --host; if nothing leads here, give --pull"
+)
+UNTRUSTED_BY_MASTER = (
+    "the master does not trust the authority that issued this worker's certificate; name a file "
+    "with the certificate of that authority in the master's --tls-ca or DTE_TLS_CA"
 )
 
 
@@ -144,6 +149,8 @@ class Announcer:
         self._unreachable = unreachable
         if unreachable is None:
             log.info("the calls of the master reach this worker again")
+        elif UNTRUSTED in unreachable:
+            log.warning(UNTRUSTED_BY_MASTER)
         else:
             log.warning(UNREACHABLE, unreachable[:UNREACHABLE_CHARS_MAX])
 

@@ -124,7 +124,7 @@ def test_faults_of_tls_exit_with_3_and_the_next_step_alone(
 ) -> None:
     for command in (("jobs",), ("submit", "1+2"), ("events",), ("backup", str(tmp_path / "copy"))):
         refused = dte(*command, "--master", front.url, DTE_TOKEN=TOKEN)
-        check_refused(refused, 3, "not trusted here", "--tls-ca", lines=1)
+        check_refused(refused, 3, "authority that this machine does not trust", "--tls-ca", lines=1)
 
 
 def test_what_is_printed_to_go_on_keeps_the_prefix_and_the_files(

@@ -68,7 +68,7 @@ def test_sighup_has_the_certificate_read_again(
     another = authority.issue("DNS:localhost", "IP:127.0.0.1", file=f"another-{command}")
     shutil.copy(another.cert, pair.cert)
     server.send(signal.SIGHUP)
-    until(lambda: "the certificate stays" in server.output, "a wrong key is refused")
+    until(lambda: "the previous certificate stays" in server.output, "a wrong key is refused")
     assert shown(port, authority) == first
     shutil.copy(another.key, pair.key)
     server.send(signal.SIGHUP)

@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from harness.http import HOST, Line, Message, PlainServer, ServePlainly
 from harness.until import until
 
+from dte.wire.http import tls
 from dte.wire.messages.batches import Announce
 from dte.wire.messages.handlers import HandlerInfo
 from dte.worker import announcer as module
@@ -116,6 +118,23 @@ async def test_it_warns_once_for_each_reason_why_it_cannot_be_called(
     assert first.getMessage().startswith(f"{refused}; if another port leads here, give --announce-")
     assert second.getMessage().startswith(taken)
     assert last.getMessage() == "the calls of the master reach this worker again"
+
+
+async def test_a_certificate_that_the_master_does_not_trust_leads_to_an_option_of_the_master(
+    announcer: type[Announcer], serve_plainly: ServePlainly, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = 20
+    reason = f"calls to 127.0.0.1:6000 fail: {tls.fault(error, '127.0.0.1')}"
+
+    async def reply(request: Message, line: Line) -> None:
+        await line.reply(200, {"status": "Worker registered", "unreachable": reason})
+
+    master = await serve_plainly(reply)
+    announcer(url(master), Announce("w"), NEVER_S)
+    await until(lambda: caplog.records, "it is logged")
+    assert "in the master's --tls-ca" in caplog.text
+    assert "this machine" not in caplog.text, "it is the master's machine"
 
 
 async def test_it_tells_each_time_that_the_master_has_heard_it(

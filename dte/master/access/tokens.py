@@ -288,7 +288,7 @@ Changed = Callable[[Sequence[Token], Sequence[Token]], None]
 class Tokens:
     """The tokens of a running master, from a file that is read again when it changes.
 
-    The file is looked at once a second at most. While it is refused, the tokens of before stay.
+    The file is looked at once a second at most. While it is refused, the previous ones stay.
     `bool` is True once there has been a token: from then on requests need one.
 
     Args:
@@ -363,7 +363,7 @@ class Tokens:
                 raise TokensRefused(f"there is no {self._file.path} any more")
             tokens = self._file.read()
         except TokensRefused as error:
-            text = "the tokens of before stay valid, as their file is refused: %s"
+            text = "the previous tokens stay valid, as their file is refused: %s"
             log.error(text, error)
             return
         before = set(self._by_hash.values())

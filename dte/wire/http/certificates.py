@@ -39,7 +39,7 @@ class ServerTls:
         try:
             self.context = self._read()
         except FilesRefused as error:
-            log.error("the certificate stays the one of before: %s", error)
+            log.error("the previous certificate stays in use: %s", error)
         else:
             log.info("the certificate was read again from %s", self._cert)
 

@@ -16,10 +16,12 @@ OTHER_NAME = (62, 64)
 PLAIN = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
 """OpenSSL's words for bytes that are no TLS. The second is a server's, and the last two are those
 of some of its versions."""
-CERTIFICATE_REQUIRED = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
+CERTIFICATE_REQUIRED = "CERTIFICATE_REQUIRED"
+OTHER_CERTIFICATE = ("HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
 UNKNOWN_AUTHORITY = "UNKNOWN_CA"
 ALERT = b"\x15\x03"
 """Begins what a server with TLS replies to plain HTTP, if it replies."""
+UNTRUSTED = "its certificate was issued by an authority that this machine does not trust"
 SPEAKS_TLS = "it speaks TLS; write https://"
 
 
@@ -144,16 +146,22 @@ def fault(error: BaseException, host: str) -> str | None:
     reason = error.reason or ""
     if reason in PLAIN:
         return "it does not speak TLS; if that is right, write http://"
-    if any(word in reason for word in CERTIFICATE_REQUIRED):
+    if CERTIFICATE_REQUIRED in reason:
+        return "it demands a certificate; give one with --tls-cert and --tls-key"
+    if any(word in reason for word in OTHER_CERTIFICATE):
         return (
-            "it demands another certificate of this program; give one with --tls-cert and --tls-key"
+            "it demands a certificate, or another one than that of this program; give one with "
+            "--tls-cert and --tls-key"
         )
     if UNKNOWN_AUTHORITY in reason:
-        return "it does not trust the authority of this program's certificate"
+        return (
+            "it does not trust the authority of this program's certificate; its --tls-client-ca "
+            "must have that authority"
+        )
     if isinstance(error, ssl.SSLEOFError):
         return (
-            "it ended the connection while TLS began; perhaps it does not speak TLS, or demands "
-            "another certificate of this program"
+            "it ended the connection while TLS began; perhaps it does not speak TLS, or demands a "
+            "certificate"
         )
     return f"TLS failed: {reason.lower().replace('_', ' ') or error}"
 
@@ -162,8 +170,8 @@ def _of_certificate(error: ssl.SSLCertVerificationError, host: str) -> str:
     code = error.verify_code
     if code in NOT_TRUSTED:
         return (
-            "its certificate is of an authority that is not trusted here; name a file with the "
-            "certificate of that authority in --tls-ca or DTE_TLS_CA"
+            f"{UNTRUSTED}; name a file with the certificate of that authority in --tls-ca or "
+            "DTE_TLS_CA"
         )
     if code in OTHER_NAME:
         return f"its certificate is not for {host}; use a name that the certificate has"

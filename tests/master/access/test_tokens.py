@@ -339,7 +339,7 @@ def test_a_removed_token_is_refused_and_tokens_stay_in_use(path: Path) -> None:
 def test_the_last_good_tokens_stay_while_the_file_is_refused(
     path: Path, harm: str, caplog: pytest.LogCaptureFixture, expected_errors: list[str]
 ) -> None:
-    expected_errors.append("the tokens of before stay valid")
+    expected_errors.append("the previous tokens stay valid")
     clock = Clock()
     secret = TokenFile(str(path)).new(Role.CLIENT, "shop")
     tokens = Tokens(str(path), clock)

@@ -88,7 +88,7 @@ async def test_an_unknown_authority_is_named_with_the_option_to_set(
     others = Authority(tmp_path, "another")
     for context in (tls.client_context(others.file), tls.client_context()):
         error = await failure(secure(cleanup, server.port, context))
-        assert "not trusted here" in str(error)
+        assert "authority that this machine does not trust" in str(error)
         assert "--tls-ca or DTE_TLS_CA" in str(error)
         assert error.insecure
         assert not error.sent
@@ -165,6 +165,7 @@ async def test_a_server_that_demands_a_certificate_gets_the_one_that_is_given(
     with accepting(demanding(server_pair, authority.file)) as port:
         assert (await secure(cleanup, port, context).request("GET", "/", b"")).status == 200
         error = await failure(secure(cleanup, port, tls.client_context(authority.file)))
+    assert "it demands a certificate" in str(error)
     assert "--tls-cert and --tls-key" in str(error)
     assert error.insecure
 
