@@ -17,6 +17,7 @@ from dte.cli.options import (
     timeout_option,
 )
 from dte.cli.output import (
+    EXIT_MASTER,
     EXIT_USAGE,
     answer,
     check_formulas,
@@ -35,6 +36,8 @@ from dte.cli.watching import Explainer, how_far
 from dte.client.job import Job, JobSummary
 from dte.client.keys import key_header
 from dte.client.replies import WorkerInfo
+from dte.core.errors import Forbidden
+from dte.core.printable import printable
 
 UNSPELLED_BITS = 100_000
 """Lists do not show the digits of longer integers."""
@@ -158,7 +161,11 @@ def _busy(worker: WorkerInfo) -> str:
 def workers_command(master_url: str, as_json: bool) -> None:
     """List the workers that the master knows."""
     with explained(master_url), connected(master_url) as client:
-        workers = client.workers()
+        try:
+            workers = client.workers()
+        except Forbidden as error:
+            advice = "a reader may see workers; to make a token for one: dte token new reader NAME"
+            leave(EXIT_MASTER, f"{printable(str(error))}\n{advice}")
     if as_json:
         say_json(workers)
         return

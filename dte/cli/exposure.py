@@ -106,7 +106,7 @@ tls_options = options(
         metavar="FILE",
         default="",
         show_default=False,
-        help="File with authorities: only who has a certificate of one of them is served.",
+        help="File with authorities: only clients with a certificate from one of them are served.",
     ),
 )
 
@@ -129,7 +129,8 @@ def exposure_options(variable: str) -> Callable[[F], F]:
         networks_option(
             "--trust-proxy",
             "Addresses of proxies in front of the master. It takes the address of a client from "
-            "their X-Forwarded-For, and believes X-Forwarded-Host and X-Forwarded-Proto.",
+            "their X-Forwarded-For, and believes X-Forwarded-Host, X-Forwarded-Proto and "
+            "X-Forwarded-Prefix.",
         ),
         networks_option(
             "--seeds",

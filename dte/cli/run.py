@@ -43,6 +43,7 @@ from dte.cli.streams import stdout_to_stderr
 from dte.cli.text import say
 from dte.cli.watching import Explainer
 from dte.cli.webhooks import webhook_options, with_secret
+from dte.core.printable import printable
 from dte.master.access.tokens import Role, TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
@@ -118,6 +119,7 @@ def run_command(
     from dte.local_workers import WorkerOptions
 
     ctx = click.get_current_context()
+    _check_no_tls(formulas)
     check_formulas(formulas)
     logs.configure(log_level, log_format)
     is_default = ctx.get_parameter_source("log_level") is ParameterSource.DEFAULT
@@ -154,6 +156,15 @@ def run_command(
             leave(EXIT_USAGE, str(error))
         except JournalRefused as error:
             leave(EXIT_MASTER, f"{error}. To run without a journal: --journal none")
+
+
+def _check_no_tls(formulas: tuple[str, ...]) -> None:
+    """Refuse the options of TLS, which are taken for formulas."""
+    for formula in formulas:
+        if formula.startswith("--tls-"):
+            given = printable(formula.partition("=")[0])
+            text = f"dte run has no {given}; for TLS, use dte master and dte worker"
+            raise click.UsageError(text)
 
 
 def _exit_on_signals(formulas: tuple[str, ...]) -> None:

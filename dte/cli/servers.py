@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -39,8 +40,10 @@ from dte.cli.options import (
 )
 from dte.cli.output import EXIT_MASTER, EXIT_USAGE, files_explained, leave
 from dte.cli.stopping import StopRequests
+from dte.cli.text import short
 from dte.cli.webhooks import webhook_options, with_secret
 from dte.core.graph.handlers import NAME_CHARS_MAX
+from dte.core.printable import printable
 from dte.master.access.tokens import TokensRefused
 from dte.master.journal.schema import JournalRefused
 from dte.master.settings import Settings
@@ -50,10 +53,12 @@ from dte.wire.http.tls import FilesRefused
 
 PORT = Whole(0, 65_535)
 HEARTBEAT_S = 5.0
+NO_ARGUMENTS = {"allow_extra_args": True}
+"""Context settings of commands that refuse arguments themselves, see `_check_no_arguments`."""
 FOR_OTHERS = ", and pass its URL to clients and workers with --master or DTE_MASTER"
 
 
-@click.command("master", short_help="Run a master.")
+@click.command("master", short_help="Run a master.", context_settings=NO_ARGUMENTS)
 @exposure_options("DTE_MASTER_HOST")
 @option(
     "--port",
@@ -80,6 +85,7 @@ def master_command(log_level: str, log_format: str, **values: Any) -> None:
     dte master --port 5000
     curl localhost:5000/submit -d '{"task": "1+(2*3)/4-5"}'
     """
+    _check_no_arguments()
     check_system()
     from dte.master.loop import MasterLoop
     from dte.master.server import serve
@@ -104,7 +110,7 @@ def check_name(ctx: click.Context, param: click.Parameter, name: str | None) -> 
     return name
 
 
-@click.command("worker", short_help="Run a worker.")
+@click.command("worker", short_help="Run a worker.", context_settings=NO_ARGUMENTS)
 @worker_master_options
 @option(
     "--host",
@@ -209,6 +215,7 @@ def worker_command(
     dte worker --handlers my.module --slots 4
     dte worker --pull
     """
+    _check_no_arguments()
     check_system()
     from dte.handlers.modules import CannotLoad
     from dte.worker.server import WorkerSettings, serve
@@ -251,6 +258,17 @@ def _line_of_stdin() -> str:
     while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"", b"\n"):
         line += byte
     return line.decode("latin-1")
+
+
+def _check_no_arguments() -> None:
+    """Refuse arguments. A shell makes some of a star that is not quoted."""
+    ctx = click.get_current_context()
+    if ctx.args:
+        shown = printable(" ".join(map(shlex.quote, ctx.args)))
+        raise click.UsageError(
+            f"dte {ctx.command.name} takes no arguments, and got {short(shown)}; to listen on all "
+            "addresses, quote the star: --host '*'"
+        )
 
 
 def check_system() -> None:

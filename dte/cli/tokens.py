@@ -102,7 +102,11 @@ def _patterns(
     help="Days until the token is refused.  [default: never]",
 )
 @click.option(
-    "--code", is_flag=True, type=Switch(), help="The client may send code of its own, once it can."
+    "--code",
+    is_flag=True,
+    hidden=True,
+    type=Switch(),
+    help="The client may send code of its own, once it can.",
 )
 @click.option(
     "--to",

@@ -525,3 +525,14 @@ def test_a_master_that_is_silent_is_waited_for_with_a_word(processes: Processes)
     for each in waiting:
         until(lambda each=each: f"no answer from {url} yet" in each.output, "it says so")
     master.send(signal.SIGCONT)
+
+
+def test_a_token_that_may_not_list_workers_is_told_which_may(
+    dte: Dte, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(client: package.Client) -> None:
+        raise package.Forbidden("the token shop is for a client")
+
+    monkeypatch.setattr(package.Client, "workers", refuse)
+    refused = dte("workers", "--master", "http://localhost:1")
+    check_refused(refused, 3, "is for a client", "dte token new reader NAME")

@@ -476,3 +476,8 @@ def test_run_says_what_it_imports_when_that_takes_long(
 
 def test_reload_without_handlers_is_refused(dte: Dte) -> None:
     check_refused(dte("run", "--reload"), 2, "--reload needs --handlers")
+
+
+@pytest.mark.parametrize("options", [("--tls-cert", "master.pem"), ("--tls-cert=master.pem",)])
+def test_a_run_with_tls_leads_to_a_master_and_a_worker(dte: Dte, options: tuple[str, ...]) -> None:
+    check_refused(dte("run", *options), 2, "--tls-cert; for TLS, use dte master and dte worker")

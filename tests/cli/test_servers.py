@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from typing import Any
 
 import pytest
 from harness.machine import connections, free_port, listens
@@ -142,3 +143,12 @@ def test_servers_refuse_what_they_do_not_understand(
     dte: Dte, command: str, arguments: list[str]
 ) -> None:
     check_refused(dte(command, *arguments), 2, arguments[0], f"dte {command} --help")
+
+
+@pytest.mark.parametrize("command", ["master", "worker"])
+def test_a_star_that_the_shell_has_expanded_is_explained(
+    dte: Dte, served: list[Any], command: str
+) -> None:
+    refused = dte(command, "--host", "README.md", "docs", "two words")
+    check_refused(refused, 2, "docs 'two words'", "quote the star: --host '*'")
+    assert served == []

@@ -214,3 +214,7 @@ def test_the_first_token_names_the_whole_path_of_its_file(dte: Dte, folder: Path
     (folder / "data").mkdir()
     made = dte("token", "new", "client", "shop", DTE_JOURNAL="data/jobs.db")
     assert f"a master with {folder}/data/dte.tokens" in made.stderr
+
+
+def test_the_help_does_not_name_what_does_nothing_yet(dte: Dte) -> None:
+    assert "--code" not in dte("token", "new", "--help").stdout
