@@ -39,7 +39,7 @@ SERVERS = {
     "scripts/start_worker.sh": "worker",
 }
 """Scripts that are a command of dte."""
-TOOLS = ("curl", "jq")
+TOOLS = ("curl", "jq", "openssl")
 PORT = re.compile(r'(?:(?<=localhost:)|(?<="localhost", )|(?<=--port )|(?<="port": ))\d{4}\b')
 PYTHON_FILE = re.compile(r"# (\w+\.py)\b")
 SHELL_FILE = re.compile(r"# (\w+\.sh)\b")

@@ -18,6 +18,7 @@ from harness.machine import HOST, free_port
 from harness.processes import DTE, Process, Processes, run, until, until_listening
 from harness.tls import trusting
 
+DOMAIN = "dte.example.com"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tls.md"
 
 
@@ -108,8 +109,8 @@ def serve(processes: Processes, command: str, settings: dict[str, str]) -> Proce
     return server
 
 
-def token(processes: Processes, role: str, name: str) -> str:
-    made = run(*DTE, "token", "new", role, name, folder=processes.folder)
+def token(processes: Processes, role: str, name: str, *options: str) -> str:
+    made = run(*DTE, "token", "new", role, name, *options, folder=processes.folder)
     assert made.returncode == 0, made.stderr
     return made.stdout.strip()
 
@@ -119,16 +120,29 @@ def test_a_master_with_tls_as_the_documents_show_it(
 ) -> None:
     port = free_port()
     files = {"master.pem": server_pair.cert, "master.key": server_pair.key}
-    files |= {"authority.pem": authority.file, "shop.token": str(processes.folder / "shop.token")}
-    master, client = recipe("A master with TLS", files, f"https://localhost:{port}")
-    Path(files["shop.token"]).write_text(token(processes, "client", "shop"))
-    Path(files["shop.token"]).chmod(0o600)
-    worker = client | {"DTE_TOKEN": token(processes, "worker", "gpu"), "DTE_WORKER_NAME": "gpu"}
-    del worker["DTE_TOKEN_FILE"]
+    files |= {"authority.pem": authority.file}
+    for role, name in (("client", "shop"), ("worker", "gpu")):
+        file = processes.folder / f"{name}.token"
+        token(processes, role, name, "--to", str(file))
+        files[file.name] = str(file)
+    master, client, worker = recipe("A master with TLS", files, f"https://localhost:{port}")
     serve(processes, "master", master | {"DTE_MASTER_PORT": str(port)})
     serve(processes, "worker", worker | {"DTE_WORKER_PORT": str(free_port())})
     done = run(*DTE, "submit", "2*21", **client)
     assert (done.returncode, done.stdout) == (0, "2*21 = 42\n")
+
+
+def test_certificates_that_are_made_as_the_documents_show_it_are_trusted(
+    processes: Processes,
+) -> None:
+    (script,) = re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.S)
+    made = run("bash", "-e", "-c", script.replace(DOMAIN, "localhost"), folder=processes.folder)
+    assert made.returncode == 0, made.stderr
+    pair = Pair(str(processes.folder / "master.pem"), str(processes.folder / "master.key"))
+    _, port = start(processes, "master", pair)
+    known = {"DTE_TLS_CA": str(processes.folder / "authority.pem")}
+    asked = run(*DTE, "jobs", "--master", f"https://localhost:{port}", **known)
+    assert asked.returncode == 0, asked.stderr
 
 
 def test_mutual_tls_as_the_documents_show_it(
