@@ -6,7 +6,7 @@ import os
 import re
 
 PREFIX = "dte_"
-TOKEN = re.compile(r"dte_[a-z]_[\w-]{16,}", re.ASCII)
+SECRET = re.compile(r"dte_[a-z]_[\w-]{16,}", re.ASCII)
 QUOTES = "'\"`"
 CHARS_MAX = 1_000
 
@@ -44,7 +44,7 @@ def checked_file(path: str, what: str) -> str:
     Raises:
         ValueError: it is a token.
     """
-    if TOKEN.fullmatch(path.strip().strip(QUOTES)):
+    if SECRET.fullmatch(path.strip().strip(QUOTES)):
         raise ValueError(f"{what} has a token, not a file's name; use DTE_TOKEN")
     return os.path.expanduser(path)
 
