@@ -79,7 +79,7 @@ class Shares:
             Busy: it may not now; the message names the bound, the share and the use.
             TooLarge: it never may.
         """
-        if self.has_room(owner, more):
+        if not owner or self._used.get(owner, 0) + more <= self.share:
             return
         text = f"{owner} has {self._used.get(owner, 0)} {self._counted}"
         if more > 1:
