@@ -19,6 +19,11 @@ def view_of(owner: str) -> str:
     return owner if owner.startswith(OF_TOKEN) else OWN_USER
 
 
+def token_of(owner: str) -> str:
+    """The name of the token that an owner is; "" if it is none."""
+    return view_of(owner).removeprefix(OF_TOKEN)
+
+
 def scoped(owner: str, name: str) -> str:
     """A key or the name of a job, as it is looked up."""
     view = view_of(owner)

@@ -18,7 +18,7 @@ from datetime import datetime
 import msgspec
 
 from dte.core.jobs.facts import Event
-from dte.core.shares import OF_TOKEN
+from dte.core.shares import token_of
 from dte.wire.codec import encode
 
 TEXT_CHARS_MAX = 2_000
@@ -57,8 +57,8 @@ def event_block(number: int, event: Event, at: datetime | None) -> bytes:
         shown.text = text if len(text) <= TEXT_CHARS_MAX else text[:TEXT_CHARS_MAX] + "…"
     if event.fraction is not None:
         shown.fraction = event.fraction
-    if event.by.startswith(OF_TOKEN):
-        shown.token = event.by.removeprefix(OF_TOKEN)
+    if token := token_of(event.by):
+        shown.token = token
     kind = PROGRESS if event.state == PROGRESS else "node" if event.node else "job"
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (number, kind.encode(), encode(shown))
 

@@ -373,7 +373,7 @@ def _check_handlers(jobs: Sequence[NewJob], caller: Caller) -> Generator[None, N
     for job in jobs:
         for call in job.work.calls.calls.values() if job.work.calls is not None else ():
             if call.handler not in checked:
-                caller.check_handlers([call.handler])
+                caller.check_handler(call.handler)
                 checked.add(call.handler)
             count += 1
             if not count % CALLS_IN_SLICE:

@@ -117,8 +117,9 @@ def test_a_browser_sees_the_pages_of_dte_run(processes: Processes, tmp_path: Pat
     browser = Browser(tmp_path / "profile")
     port = free_port()
     start_run(processes, tmp_path, port)
-    shown = browser.show(f"http://localhost:{port}/docs")
+    shown = browser.show(f"http://localhost:{port}/docs#post_submit")
     assert "/job/{id}/why" in shown
+    assert "this needs a token of the role admin or client." in shown
 
 
 def test_a_link_of_dte_open_logs_a_browser_in(processes: Processes, tmp_path: Path) -> None:

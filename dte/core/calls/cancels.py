@@ -74,9 +74,7 @@ class Cancels:
             return
         job.enter(JobState.CANCELLING)
         at = now + self._table.wall_offset_s
-        self._table.events.append(
-            Event(at, job.number, "", "cancelling", None, None, job.cancelled_by)
-        )
+        self._table.events.append(Event(at, job.number, "", "cancelling", by=job.cancelled_by))
         self._table.ready.drop(job)
         if job.calls is not None and job.calls.is_long:
             # Those that run first: they must not be tried again meanwhile.

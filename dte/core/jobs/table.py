@@ -217,9 +217,7 @@ class JobTable:
         """Let the jobs of a recorded submission begin; those with nothing to do end."""
         for job in submission.jobs:
             job.enter(JobState.WAITING)
-            self.events.append(
-                Event(job.submitted_at, job.number, "", "waiting", None, None, job.owner)
-            )
+            self.events.append(Event(job.submitted_at, job.number, "", "waiting", by=job.owner))
         for end in submission.ends:
             self._stop(end.job)
             self.close(end)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dte.core.graph.handlers import ANY_POLICY, HandlerPolicy
-from dte.core.shares import view_of
+from dte.core.shares import token_of
 
 PULLS = "pull:"
 """Prefix of the identities of workers without an address; no address begins so."""
@@ -115,8 +115,8 @@ class Announcement:
 
     @property
     def token(self) -> str:
-        """The owner, if that is a token; "" for a worker without one."""
-        return view_of(self.owner)
+        """The name of its token; "" for a worker without one."""
+        return token_of(self.owner)
 
     @property
     def start(self) -> tuple[str, str, str]:

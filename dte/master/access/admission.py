@@ -8,9 +8,10 @@ from dataclasses import replace
 from dte.core.errors import Conflict, Forbidden
 from dte.core.graph.handlers import HandlerPolicy
 from dte.core.scheduler import Scheduler
-from dte.core.shares import OF_TOKEN, view_of
+from dte.core.shares import token_of
 from dte.core.workers.worker import Announcement, Worker
 from dte.logs import one_line
+from dte.master.access.caller import check_handler
 from dte.master.access.seeds import Seeds, is_seed
 from dte.master.access.tokens import LOOK_EVERY_S, Role, Token, Tokens
 from dte.master.networks import Networks
@@ -97,8 +98,7 @@ class Admission:
             self.check_own(said.owner, self._core.worker(said.identity))
         token = self._token(said.owner)
         if said.token and not self._is_open() and (token is None or shown not in (None, token)):
-            name = said.token.removeprefix(OF_TOKEN)
-            raise Forbidden(f"the token {name} has expired, or has been removed or replaced")
+            raise Forbidden(f"the token {said.token} has expired, or has been removed or replaced")
         if token is None:
             return said
         if token.role is Role.WORKER and "*" not in token.handlers:
@@ -133,7 +133,7 @@ class Admission:
             return
         self._seeds.check_own(owner, worker)
         its = worker.announcement
-        if its.token and its.token != view_of(owner) and self._is_worker(owner):
+        if its.token and its.token != token_of(owner) and self._is_worker(owner):
             raise Conflict(f"{one_line(its.name)} is the worker of another token")
 
     def name_of(self, owner: str, name: str) -> str:
@@ -156,7 +156,7 @@ class Admission:
 
     def _token(self, owner: str) -> Token | None:
         """The token of an owner, if it is one."""
-        name = view_of(owner).removeprefix(OF_TOKEN)
+        name = token_of(owner)
         return self._tokens.named(name, self._wall_s()) if name else None
 
     def _worker_token(self, owner: str) -> Token | None:
@@ -165,7 +165,7 @@ class Admission:
         return token if token is not None and token.role is Role.WORKER else None
 
     def _is_worker(self, owner: str) -> bool:
-        return not view_of(owner) or self._worker_token(owner) is not None
+        return not token_of(owner) or self._worker_token(owner) is not None
 
 
 def _fits(token: str, name: str) -> bool:
@@ -174,11 +174,8 @@ def _fits(token: str, name: str) -> bool:
 
 def _fitted(said: Announcement, token: Token) -> Announcement:
     for name in said.handlers:
-        if not token.may_use(name) and name not in BUILT_IN_NAMES:
-            allowed = ", ".join(token.handlers)
-            raise Forbidden(
-                f"the token {token.name} is not for the handler {name!r}, but for {allowed}"
-            )
+        if name not in BUILT_IN_NAMES:
+            check_handler(token, name)
     tasks = frozenset(name for name in said.tasks or () if token.may_use(name))
     return replace(
         said,

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dte.core.jobs.job import Job
-from dte.core.shares import OF_TOKEN
 from dte.core.workers.worker import Announcement
 from dte.logs import AUDIT, one_line
 from dte.master.access.caller import Caller
@@ -51,4 +50,4 @@ def changed(gone: Iterable[Token], new: Iterable[Token]) -> None:
 def fields_of(said: Announcement) -> dict[str, Any]:
     """The fields of a record about a worker: its name, and its token if it has one."""
     fields = {"worker": one_line(said.name)}
-    return fields | {"token": said.token.removeprefix(OF_TOKEN)} if said.token else fields
+    return fields | {"token": said.token} if said.token else fields

@@ -6,7 +6,6 @@ tokens it is an address, or the machine's own user (`dte.master.owners`), and al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dte.core.errors import Busy, Forbidden, TooLarge
@@ -52,20 +51,14 @@ class Caller:
         """True if it may not use all handlers."""
         return self.token is not None and "*" not in self.token.handlers
 
-    def check_handlers(self, handlers: Iterable[str]) -> None:
-        """Check that it may use handlers.
+    def check_handler(self, handler: str) -> None:
+        """Check that it may use a handler.
 
         Raises:
-            Forbidden: the token does not allow one of them.
+            Forbidden: the token does not allow it.
         """
-        if self.token is None or not self.is_restricted:
-            return
-        for handler in handlers:
-            if not self.token.may_use(handler):
-                allowed = ", ".join(self.token.handlers)
-                raise Forbidden(
-                    f"the token {self.name} is not for the handler {handler!r}, but for {allowed}"
-                )
+        if self.token is not None:
+            check_handler(self.token, handler)
 
     def check_quota(self, waiting: int, more: int) -> None:
         """Check that it may have more unfinished jobs than those that wait.
@@ -84,6 +77,15 @@ class Caller:
 
 OWN_USERS = Caller(Role.ADMIN, OWN_USER)
 """The machine's own user, who needs no token."""
+
+
+def check_handler(token: Token, handler: str) -> None:
+    """Check that a token is for a handler; raise `Forbidden` if not."""
+    if not token.may_use(handler):
+        allowed = ", ".join(token.handlers)
+        raise Forbidden(
+            f"the token {token.name} is not for the handler {handler!r}, but for {allowed}"
+        )
 
 
 def owner_named(name: str) -> str:

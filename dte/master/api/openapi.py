@@ -65,8 +65,8 @@ One master serves the same jobs in several dialects. An error is JSON with `erro
 `code` for programs, unless its dialect has another form. After a reply with 429, 503 or 507, wait \
 the number of seconds in `Retry-After` and try again. Each route that answers GET also answers \
 HEAD, and each answers OPTIONS with its methods. A \
-master with tokens serves a request only with one of the roles in its `x-roles`; see \
-docs/security.md.\
+master with tokens serves a request only to the roles in its `x-roles`; `dte token new` makes \
+tokens.\
 """
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from dte.core.errors import InvalidRequest, TooLarge
-from dte.core.shares import view_of
+from dte.core.shares import token_of
 from dte.core.workers.worker import HTTPS, Announcement, Delivery, Worker
 from dte.master.access.seeds import is_seed
 from dte.master.api.base import JsonHandler
@@ -309,7 +309,7 @@ class Results(WorkerHandler):
         batches: Sequence[BatchResult] = ()
         if reports.batches:
             batches = await self.master.slices.run(read_batch_results(reports.batches))
-        session = digest_of(self.shown_session, view_of(self.owner))
+        session = digest_of(self.shown_session, token_of(self.owner))
         progress = {each.lease: each.progress for each in reports.results if each.progress}
         if progress:
             self.master.workers.extend(reports.worker, progress, _checked(progress), session)
@@ -343,7 +343,7 @@ class Extends(WorkerHandler):
             raise TooLarge(f"too many leases in a request: {count} > {LEASES_MAX}")
         progress = _checked(extend.progress)
         workers = self.master.workers
-        session = digest_of(self.shown_session, view_of(self.owner))
+        session = digest_of(self.shown_session, token_of(self.owner))
         extended, lost, stop = workers.extend(extend.worker, extend.leases, progress, session)
         self.when_closed(partial(workers.presence.disconnected, extend.worker, session))
         self.reply(ExtendReply(extended, lost, stop, self.master.settings.lease_s))

@@ -197,6 +197,9 @@ function fill(details, path, method, operation, all) {
     stop,
   );
   if (operation.description) details.append(make("p", {}, operation.description));
+  const roles = operation["x-roles"];
+  const needs = roles ? `a token of the role ${roles.join(" or ")}` : "no token";
+  details.append(make("p", { class: "quiet" }, `Where tokens are in use, this needs ${needs}.`));
   details.append(form, output, make("h3", {}, "Replies"), repliesTable(operation.responses, all));
 }
 
