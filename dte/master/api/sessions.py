@@ -17,6 +17,7 @@ from dte.master.http.access import NO_TOKEN, WRONG_TOKEN, WrongToken
 from dte.wire.codec import Decoder
 
 FORM = "application/x-www-form-urlencoded"
+USED_LINK = "the link is used or too old; run dte open again"
 
 
 class Login(msgspec.Struct):
@@ -58,10 +59,13 @@ class Session(JsonHandler):
         wanted = self.get_query_argument("next", DOCS)
         if code is not None:
             token = self.master.access.logins.follow(code, self.master.access.wall_s())
-            if token is None:
-                raise Unauthorized("the link is used or too old; run dte open again")
-            self._begin(token)
-            self._lead_to(wanted)
+            if token is not None:
+                self._begin(token)
+                self._lead_to(wanted)
+            elif self.wants_html:
+                self._show_form(wanted, USED_LINK)
+            else:
+                raise Unauthorized(USED_LINK)
         elif self.identified is not None:
             self.reply(Known(self.caller.name, self.caller.role.value))
         elif self.wants_html:
@@ -91,7 +95,6 @@ class Session(JsonHandler):
                 await self.pause(error)
             if not is_form:
                 raise
-            self.set_status(HTTPStatus.UNAUTHORIZED)
             self._show_form(wanted, WRONG_TOKEN)
             return
         self._begin(token)
@@ -124,6 +127,8 @@ class Session(JsonHandler):
         self.finish()
 
     def _show_form(self, wanted: str, error: str = "") -> None:
+        if error:
+            self.set_status(HTTPStatus.UNAUTHORIZED)
         self.show_page(login_page(self.request.path, wanted, error), policy())
 
 

@@ -487,6 +487,10 @@ async def test_a_link_logs_in_once(office: Office) -> None:
     session = {"Cookie": followed.headers["set-cookie"].partition(";")[0]}
     assert (await office.by(None, "GET", "/jobs", **session)).status == 200
     assert (await office.by(None, "GET", path)).status == 401
+    page = await office.by(None, "GET", path, **HTML)
+    assert page.status == 401
+    assert 'value="docs"' in page.body.decode(), "the used link would lead nowhere again"
+    assert "the link is used or too old" in page.body.decode()
 
 
 # Every route, with every wrong token
